@@ -1,0 +1,68 @@
+"""Constants with their units, and the frozen options that travel from flags to the engine.
+
+Every default lives here, once; `--help` shows it from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CODES_PER_SECOND = 50
+"""Speech codes a second (X-Codec2: 16 kHz, 320 samples a code)."""
+
+CONTEXT_TOKENS = 2048
+"""Prompt and speech codes together: the length Llasa was trained at. Configs say 131,072 and enforce nothing."""
+
+BUILT_IN_MODEL = "tiny"
+"""The small voice inside the package, used when neither `--model` nor `LLASA_MODEL` names another."""
+
+TEMPLATE_DATE = "26 Jul 2024"
+"""The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the next speech code is drawn.
+
+    Defaults are those of the cards' later update ("more stable"); `repetition_penalty` 1 is off.
+    """
+
+    temperature: float = 0.9
+    """0 is greedy. Below about 0.3 Llasa tends to loop."""
+    top_p: float = 0.95
+    """Keep the fewest codes whose probabilities reach this; 1 keeps all."""
+    top_k: int = 0
+    """Keep the k likeliest codes; 0 keeps all."""
+    min_p: float = 0.0
+    """Drop codes less likely than this share of the likeliest; 0 drops none."""
+    repetition_penalty: float = 1.0
+    """Divide positive (multiply negative) scores of codes already spoken; 1 is off."""
+    max_seconds: float = 40.0
+    """Stop after this much audio. The 2,048-token context sets its own limit, about 40 s."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model runs, and where."""
+
+    model: str = BUILT_IN_MODEL
+    """A catalogue name (`tiny`, `1b`), a folder, or `org/repo[@revision]`."""
+    codec: str | None = None
+    """A codec folder or repo; None takes the one that belongs to the model."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N, mps."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16, float16."""
+
+
+@dataclass(frozen=True)
+class SpeechOptions:
+    """One request: how to speak, whose voice, how often to try."""
+
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    seed: int | None = None
+    """None draws one; the seed used is always reported."""
+    speaker: str | None = None
+    """A speaker tag that the checkpoint was trained with; None takes the checkpoint's default."""
+    retries: int = 2
+    """How often a take that fails its checks is made again with the next seed."""
