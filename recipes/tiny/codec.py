@@ -159,7 +159,10 @@ class Trainee(nn.Module):
         semantic = codec.semantic_encoder(features).last_hidden_state.transpose(1, 2)
         semantic = codec.semantic_adapter(semantic)
         padded = F.pad(audio, (0, (audio.shape[1] // HOP + 1) * HOP - audio.shape[1]))
-        with torch.set_grad_enabled(self.teach_acoustic and torch.is_grad_enabled()), torch.autocast("cpu", enabled=False):
+        with (
+            torch.set_grad_enabled(self.teach_acoustic and torch.is_grad_enabled()),
+            torch.autocast("cpu", enabled=False),
+        ):
             acoustic = codec.acoustic_encoder(padded[:, None])
         count = min(semantic.shape[2], acoustic.shape[2])
         both = torch.cat([semantic[..., :count], acoustic[..., :count]], 1)
@@ -238,7 +241,11 @@ class Discriminator(nn.Module):
             for _ in range(3):
                 layers += [nn.LeakyReLU(0.1), nn.Conv2d(width, width, (3, 9), stride=(1, 2), padding=(1, 4))]
             layers += [nn.LeakyReLU(0.1), nn.Conv2d(width, 1, (3, 3), padding=(1, 1))]
-            self.stacks.append(nn.ModuleList(nn.utils.parametrizations.weight_norm(x) if isinstance(x, nn.Conv2d) else x for x in layers))
+            self.stacks.append(
+                nn.ModuleList(
+                    nn.utils.parametrizations.weight_norm(x) if isinstance(x, nn.Conv2d) else x for x in layers
+                )
+            )
 
     def forward(self, audio: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         scores, features = [], []
