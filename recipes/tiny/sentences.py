@@ -19,36 +19,133 @@ _ALLOWED = re.compile(r"[A-Za-z' ,;?!-]+\.?")
 _PEOPLE = """the teacher|my brother|her sister|the old man|the young woman|our neighbor|a doctor|the driver|my mother|his father|
 the children|the students|a farmer|the captain|the nurse|their friends|the boy|the girl|the baker|a stranger|my uncle|the manager|
 the artist|two workers|the police officer|a tall man|the singer|the king|the queen|everyone|nobody|she|he|they|we|the cook|the guests|
-her husband|his wife|the lawyer|a soldier|the judge|a little boy|the whole family|my best friend|the team|the crowd|the writer""".replace("\n", "").split("|")
+her husband|his wife|the lawyer|a soldier|the judge|a little boy|the whole family|my best friend|the team|the crowd|the writer""".replace(
+    "\n", ""
+).split("|")
 _THINGS = """the door|a letter|the red car|her book|the kitchen table|an old house|the window|a cup of tea|the money|the picture|
 a long story|the garden|the bread|some water|the music|a new coat|the box|the road|their dinner|a small boat|the lamp|the key|
 the paper|an apple|the phone|the radio|a heavy bag|the green bottle|the clock|the horse|the dog|a white cat|the bird|the train ticket|
 a warm blanket|the field|the fence|the river|a wooden chair|the wall|the floor|the bridge|a glass of milk|the soup|the map|the ship|
-a bright light|the computer|a question|the answer|the problem|the secret|a blue dress|the hat|the shoes|the cake|some flowers""".replace("\n", "").split("|")
+a bright light|the computer|a question|the answer|the problem|the secret|a blue dress|the hat|the shoes|the cake|some flowers""".replace(
+    "\n", ""
+).split("|")
 _PAST = """opened|closed|found|lost|carried|bought|sold|painted|cleaned|watched|remembered|forgot|noticed|left|took|brought|saw|wanted|
 needed|liked|loved|hated|fixed|broke|moved|dropped|held|kept|showed|described|touched|pushed|pulled|covered|filled|washed|counted|
-checked|borrowed|returned|gave away|looked at|asked for|waited for|paid for|talked about|thought about|heard about|picked up|put down""".replace("\n", "").split("|")
+checked|borrowed|returned|gave away|looked at|asked for|waited for|paid for|talked about|thought about|heard about|picked up|put down""".replace(
+    "\n", ""
+).split("|")
 _PLACE = """in the morning|near the river|on the table|under the bridge|at the station|behind the house|after dinner|before the storm|
 last night|every day|on the way home|in the city|by the sea|at school|in the middle of the road|across the street|next to the church|
 during the winter|in the early spring|late in the afternoon|at the end of the week|in front of the store|without a word|for a long time|
 in the dark|with great care|on the second floor|at the corner|over the hill|around the lake|from the window|in the small village|
-on a cold day|in the hot sun|at noon|since last year|along the beach|outside the hospital|inside the theater|between the trees""".replace("\n", "").split("|")
+on a cold day|in the hot sun|at noon|since last year|along the beach|outside the hospital|inside the theater|between the trees""".replace(
+    "\n", ""
+).split("|")
 _ADJECTIVE = """happy|sad|tired|ready|late|early|cold|warm|hot|dry|wet|clean|dirty|quiet|loud|empty|full|heavy|light|open|closed|new|old|
 strong|weak|rich|poor|easy|hard|simple|strange|clear|dark|bright|soft|sharp|sweet|fresh|broken|safe|dangerous|beautiful|ugly|cheap|
-expensive|important|famous|angry|afraid|hungry|thirsty|sick|healthy|busy|free|possible|different|wonderful|terrible|perfect""".replace("\n", "").split("|")
+expensive|important|famous|angry|afraid|hungry|thirsty|sick|healthy|busy|free|possible|different|wonderful|terrible|perfect""".replace(
+    "\n", ""
+).split("|")
 _SUBJECT = """the weather|the water|this room|the soup|the road|our house|the sky|the night|the music|the city|this problem|the answer|
 the work|the train|the food|the sea|the river|the garden|the wind|his voice|her face|the street|the sun|the moon|the snow|the rain|
-the story|the game|the price|the summer|the winter|the hotel|my room|your coffee|the milk|the bread|that idea|the plan|the view""".replace("\n", "").split("|")
-_NUMBER = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_MONTH = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+the story|the game|the price|the summer|the winter|the hotel|my room|your coffee|the milk|the bread|that idea|the plan|the view""".replace(
+    "\n", ""
+).split("|")
+_NUMBER = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+    "thirty",
+    "forty",
+    "fifty",
+    "sixty",
+    "seventy",
+    "eighty",
+    "ninety",
+]
+_MONTH = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _DAY = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_UNIT = ["dollars", "years", "minutes", "hours", "days", "weeks", "months", "miles", "people", "books", "percent", "pounds", "feet", "degrees", "times", "cents", "meters", "pages"]
-_ORDINAL = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth", "twentieth"]
+_UNIT = [
+    "dollars",
+    "years",
+    "minutes",
+    "hours",
+    "days",
+    "weeks",
+    "months",
+    "miles",
+    "people",
+    "books",
+    "percent",
+    "pounds",
+    "feet",
+    "degrees",
+    "times",
+    "cents",
+    "meters",
+    "pages",
+]
+_ORDINAL = [
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+    "thirteenth",
+    "fourteenth",
+    "fifteenth",
+    "sixteenth",
+    "seventeenth",
+    "eighteenth",
+    "nineteenth",
+    "twentieth",
+]
 _BASE = """go|come|stay|leave|sit down|stand up|work|play|sing|dance|read|write|sleep|eat|drink|drive|walk|run|swim|help us|tell the truth|
 wait here|open the door|close the window|turn off the light|call me|answer the phone|make a cake|buy some bread|find a job|pay the bill|
-wash the dishes|clean the house|feed the dog|take a walk|catch the bus|learn to read|listen to the radio|watch the news""".replace("\n", "").split("|")
+wash the dishes|clean the house|feed the dog|take a walk|catch the bus|learn to read|listen to the radio|watch the news""".replace(
+    "\n", ""
+).split("|")
 _GREETING = """hello|good morning|good evening|thank you very much|please|excuse me|yes|no|well|oh|all right|good night|welcome|
-of course|I am sorry|how are you|see you tomorrow|never mind|come on|look|listen|goodbye|thanks|okay|sure|wait|help""".replace("\n", "").split("|")
+of course|I am sorry|how are you|see you tomorrow|never mind|come on|look|listen|goodbye|thanks|okay|sure|wait|help""".replace(
+    "\n", ""
+).split("|")
 
 
 def _number(random_: random.Random) -> str:
@@ -69,14 +166,22 @@ def _template(random_: random.Random) -> str:
             lambda: f"{pick(_PEOPLE)} {pick(_PAST)} {pick(_THINGS)} {pick(_PLACE)}",
             lambda: f"{pick(_PEOPLE)} {pick(_PAST)} {pick(_THINGS)}",
             lambda: f"{pick(_PLACE)}, {pick(_PEOPLE)} {pick(_PAST)} {pick(_THINGS)}",
-            lambda: f"{pick(_SUBJECT)} {pick(['is', 'was', 'will be', 'seems', 'looked'])} {pick(['very ', 'too ', 'quite ', ''])}{pick(_ADJECTIVE)} {pick(_PLACE)}",
+            lambda: (
+                f"{pick(_SUBJECT)} {pick(['is', 'was', 'will be', 'seems', 'looked'])} {pick(['very ', 'too ', 'quite ', ''])}{pick(_ADJECTIVE)} {pick(_PLACE)}"
+            ),
             lambda: f"{pick(_SUBJECT)} was {pick(_ADJECTIVE)} and {pick(_ADJECTIVE)}",
-            lambda: f"{pick(['please ', 'now ', 'you should ', 'we must ', 'do not ', 'let us ', 'I want to ', 'they had to ', 'it is time to ', ''])}{pick(_BASE)} {pick(_PLACE)}",
-            lambda: f"{pick(['can you', 'will they', 'did she', 'why did he', 'when will you', 'how can we', 'would you'])} {pick(_BASE)}?",
+            lambda: (
+                f"{pick(['please ', 'now ', 'you should ', 'we must ', 'do not ', 'let us ', 'I want to ', 'they had to ', 'it is time to ', ''])}{pick(_BASE)} {pick(_PLACE)}"
+            ),
+            lambda: (
+                f"{pick(['can you', 'will they', 'did she', 'why did he', 'when will you', 'how can we', 'would you'])} {pick(_BASE)}?"
+            ),
             lambda: f"{pick(['where is', 'what happened to', 'who took', 'have you seen'])} {pick(_THINGS)}?",
             lambda: f"it costs {_number(random_)} {pick(_UNIT)}",
             lambda: f"{pick(_PEOPLE)} waited {_number(random_)} {pick(_UNIT)} {pick(_PLACE)}",
-            lambda: f"on {pick(_DAY)}, {pick(_MONTH)} {pick(['', 'twenty ', 'the '])}{pick(_ORDINAL)}, {pick(_PEOPLE)} {pick(_PAST)} {pick(_THINGS)}",
+            lambda: (
+                f"on {pick(_DAY)}, {pick(_MONTH)} {pick(['', 'twenty ', 'the '])}{pick(_ORDINAL)}, {pick(_PEOPLE)} {pick(_PAST)} {pick(_THINGS)}"
+            ),
             lambda: f"the year {pick(['nineteen', 'eighteen', 'twenty', 'two thousand'])} {pick(_NUMBER)}",
             lambda: f"{_number(random_)} {pick(['plus', 'minus', 'and', 'point', 'times'])} {_number(random_)}",
             lambda: f"{pick(_GREETING)}",

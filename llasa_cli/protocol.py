@@ -1,0 +1,297 @@
+"""Text in, token ids out: everything Llasa's two flows must agree on.
+
+A checkpoint's own tokenizer and chat template say how; nothing here knows an id. What a user types is encoded by a
+second tokenizer that knows no added token, so no text can become a control token.
+
+    text "hello"  ->  <template> Convert the text to speech:<|TEXT_UNDERSTANDING_START|> h e l l o <|TEXT_UNDERSTANDING_END|>
+                      <template> [Speaker x] <|SPEECH_GENERATION_START|> [reference codes]     -> the model goes on from here
+
+Source of the forms: zhenye234/LLaSA_training (rows, labels, zero-shot and cloning prompts) and the model cards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
+
+INSTRUCTION = "Convert the text to speech:"
+TEXT_START, TEXT_END = "<|TEXT_UNDERSTANDING_START|>", "<|TEXT_UNDERSTANDING_END|>"
+SPEECH_START, SPEECH_END = "<|SPEECH_GENERATION_START|>", "<|SPEECH_GENERATION_END|>"
+NO_LABEL = -100
+"""What transformers and torch leave out of the loss."""
+
+_SLOT = "\ue000llasa-slot-{}\ue001"
+"""Private-use characters: stands in the rendered template where ids are put, and can't come from a template."""
+
+_NO_SPACE_AFTER = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff01-\uff60]$")
+"""Japanese and Chinese writing, their punctuation included: a transcript ending in it is joined without a space."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A voice to speak with.
+
+    Attributes:
+        text: What is said in the clip; without it the model can't tell where the transcript ends.
+        codes: Its speech codes, 50 a second.
+    """
+
+    text: str
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Attributes:
+    ids: Everything before the first code to be generated.
+    reference_codes: How many of the last ids are the reference's codes; the sound made of them is cut off again.
+    """
+
+    ids: tuple[int, ...]
+    reference_codes: int
+
+
+class Protocol:
+    """How one checkpoint is spoken to. Build it with `Protocol.load`.
+
+    Attributes:
+        start_id, stop_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
+        first_code_id, code_count: Code n (0 to code_count - 1) is token `first_code_id + n`.
+        vocabulary_size: The highest id plus 1.
+        pad_id: A token that stands nowhere in a row.
+        speakers, default_speaker: The tags a multi-speaker finetune knows, and the one used when none is asked for.
+        speaker_space: The published inference example has a space between tag and START, the training data none.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._settings = settings
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self.vocabulary_size = max(vocabulary.values()) + 1
+        missing = [t for t in (TEXT_START, TEXT_END, SPEECH_START, SPEECH_END, "<|s_0|>") if t not in vocabulary]
+        if missing:
+            raise ModelError(
+                f"This checkpoint's tokenizer has no {missing[0]}: it is not a Llasa model.",
+                "Pass a Llasa checkpoint, or train one from a text model with `llasa finetune`.",
+            )
+        self.text_start_id, self.text_end_id = vocabulary[TEXT_START], vocabulary[TEXT_END]
+        self.start_id, self.stop_id = vocabulary[SPEECH_START], vocabulary[SPEECH_END]
+        self.first_code_id = vocabulary["<|s_0|>"]
+        self.code_count = _contiguous_codes(vocabulary)
+        self.pad_id = _pad_id(vocabulary, settings)
+        self.speakers: tuple[str, ...] = tuple(about.get("speakers", ()))
+        self.default_speaker: str | None = about.get("default_speaker")
+        self.speaker_space = bool(about.get("speaker_space", False))
+
+    @classmethod
+    def load(cls, folder: Path) -> Protocol:
+        """Read a checkpoint folder's tokenizer, chat template and, where there is one, `llasa.json`.
+
+        Raises:
+            ModelError: Files are missing or broken, or the tokenizer isn't a Llasa's.
+        """
+        from tokenizers import Tokenizer
+
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(f"There is no tokenizer.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
+        settings = _read_json(folder / "tokenizer_config.json")
+        template_file = folder / "chat_template.jinja"
+        template = (
+            template_file.read_text(encoding="utf-8") if template_file.is_file() else settings.get("chat_template")
+        )
+        if not isinstance(template, str):
+            raise ModelError(
+                f"There is no chat template in {folder}.", "It stands in chat_template.jinja or tokenizer_config.json."
+            )
+        return cls(tokenizer, template, settings, _read_json(folder / "llasa.json"))
+
+    # --- text ---
+
+    @cached_property
+    def _plain(self) -> Any:
+        """The same tokenizer without its added tokens: what it makes of a text is text."""
+        from tokenizers import Tokenizer
+
+        parts = json.loads(self._tokenizer.to_str())
+        parts["added_tokens"], parts["post_processor"] = [], None
+        return Tokenizer.from_str(json.dumps(parts))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Encode text as plain text: no control token, whatever it spells."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    # --- prompts ---
+
+    def prompt(self, text: str, reference: Reference | None = None, speaker: str | None = None) -> Prompt:
+        """Everything before the first generated code.
+
+        Args:
+            text: What to say.
+            reference: Whose voice, by a clip. It stands for itself: no speaker tag is added beside it.
+            speaker: Whose voice, by a tag; None takes the checkpoint's default.
+
+        Raises:
+            UsageError: An unknown speaker, or too long for the 2,048 tokens.
+        """
+        whole, codes = text.strip(), ()
+        if reference is not None:
+            heard = reference.text.strip()
+            whole = heard + ("" if _NO_SPACE_AFTER.search(heard) else " ") + whole
+            codes = reference.codes
+            if codes and not 0 <= min(codes) <= max(codes) < self.code_count:
+                raise UsageError(
+                    "The reference's codes are not of this model's codec.", "Make the voice again with this model."
+                )
+        elif speaker is None:
+            speaker = self.default_speaker
+        ids = [*self._before_speech(self.text_ids(whole), speaker), *(self.first_code_id + code for code in codes)]
+        if len(ids) >= CONTEXT_TOKENS:
+            raise UsageError(
+                f"Text and reference take {len(ids)} tokens; model and speech together have {CONTEXT_TOKENS}.",
+                "Give shorter text or a shorter reference clip.",
+            )
+        return Prompt(tuple(ids), len(codes))
+
+    def _before_speech(self, text_ids: Sequence[int], speaker: str | None) -> list[int]:
+        """The rendered template with the text's ids in place, up to and with SPEECH_GENERATION_START."""
+        before, between = self._frame(self._tag(speaker))
+        return [*before, self.text_start_id, *text_ids, self.text_end_id, *between, self.start_id]
+
+    def _tag(self, speaker: str | None) -> str:
+        if speaker is None:
+            return ""
+        if self.speakers and speaker not in self.speakers:
+            raise UsageError(f"This model knows no speaker {speaker!r}.", "It knows: " + ", ".join(self.speakers) + ".")
+        if "<|" in speaker or not speaker.strip():
+            raise UsageError(f"{speaker!r} is no speaker's name.", "A name is a word, such as kore.")
+        return f"Speaker {speaker}" + (" " if self.speaker_space else "")
+
+    def _frame(self, tag: str) -> tuple[list[int], list[int]]:
+        """Ids before TEXT_UNDERSTANDING_START, and between TEXT_UNDERSTANDING_END and SPEECH_GENERATION_START."""
+        if tag not in self._frames:
+            slot = _SLOT.format("text")
+            user = f"{INSTRUCTION}{TEXT_START}{slot}{TEXT_END}"
+            final = f"{tag}{SPEECH_START}"
+            rendered = self._render([{"role": "user", "content": user}, {"role": "assistant", "content": final}])
+            # What `continue_final_message=True` does in transformers: nothing after the last message's own text.
+            end = rendered.rindex(final.strip()) + len(final.strip())
+            before, after = rendered[:end].split(slot)
+            first = self._tokenizer.encode(before, add_special_tokens=False).ids
+            second = self._tokenizer.encode(after, add_special_tokens=False).ids
+            if (
+                not first
+                or first[-1] != self.text_start_id
+                or second[0] != self.text_end_id
+                or second[-1] != self.start_id
+            ):
+                raise ModelError("The checkpoint's chat template changes the message: Llasa's prompt can't be built.")
+            self._frames[tag] = (first[:-1], second[1:-1])
+        return self._frames[tag]
+
+    @cached_property
+    def _frames(self) -> dict[str, tuple[list[int], list[int]]]:
+        return {}
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        from jinja2.exceptions import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        def raise_exception(message: str) -> None:
+            raise TemplateError(message)
+
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = raise_exception
+        # A fixed date: the Llama-3 template writes today's into the prompt, and a seed gave other audio tomorrow.
+        environment.globals["strftime_now"] = lambda _: TEMPLATE_DATE
+        names = {
+            name: _token_text(self._settings.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        tokens = {name: token for name, token in names.items() if token is not None}
+        try:
+            template = environment.from_string(self._template)
+            return template.render(messages=messages, date_string=TEMPLATE_DATE, add_generation_prompt=False, **tokens)
+        except TemplateError as error:
+            raise ModelError(f"The checkpoint's chat template fails: {error}") from error
+
+    # --- training rows ---
+
+    def row(self, text: str, codes: Sequence[int]) -> list[int]:
+        """A row as the published data files hold it: text, codes and END, without template and padding."""
+        spoken = [self.first_code_id + code for code in codes]
+        return [self.text_start_id, *self.text_ids(text), self.text_end_id, self.start_id, *spoken, self.stop_id]
+
+    def split_row(self, row: Sequence[int]) -> tuple[list[int], list[int]]:
+        """A published row (padded or not) -> text ids and codes.
+
+        Raises:
+            ValueError: One of the four markers is missing: the row was cut.
+        """
+        ids = list(row)
+        text_end = ids.index(self.text_end_id)
+        start, stop = ids.index(self.start_id), ids.index(self.stop_id)
+        return ids[1:text_end], [token - self.first_code_id for token in ids[start + 1 : stop]]
+
+    def wrap_row(
+        self, text_ids: Sequence[int], codes: Sequence[int], speaker: str | None = None
+    ) -> tuple[list[int], list[int]]:
+        """What the model is trained on: the prompt, the codes and END, and labels that begin with START.
+
+        Args:
+            text_ids: From `text_ids` or `split_row`.
+            codes: 0 to code_count - 1.
+            speaker: Its tag; None adds none (unlike `prompt`, which takes the default).
+
+        Returns:
+            ids and labels of one length; labels are NO_LABEL before START, as in the published scripts.
+        """
+        prompt = self._before_speech(text_ids, speaker)
+        spoken = [self.start_id, *(self.first_code_id + code for code in codes), self.stop_id]
+        return [*prompt[:-1], *spoken], [NO_LABEL] * (len(prompt) - 1) + spoken
+
+
+def _contiguous_codes(vocabulary: dict[str, int]) -> int:
+    """How many `<|s_n|>` follow each other; decoding is arithmetic on ids, so a gap would be wrong sound."""
+    codes = {int(token[4:-2]): index for token, index in vocabulary.items() if re.fullmatch(r"<\|s_\d+\|>", token)}
+    first = codes[0]
+    if any(codes.get(n) != first + n for n in range(len(codes))):
+        raise ModelError("This checkpoint's speech tokens are not numbered in one piece.", "It can't be spoken with.")
+    return len(codes)
+
+
+def _pad_id(vocabulary: dict[str, int], settings: dict[str, Any]) -> int:
+    """A token of its own where there is one: the published scripts pad with end-of-turn and so mask the real ones."""
+    for token in ("<|pad|>", "<|finetune_right_pad_id|>", _token_text(settings.get("pad_token")), "<|end_of_text|>"):
+        if token is not None and token in vocabulary:
+            return vocabulary[token]
+    return 0
+
+
+def _token_text(token: Any) -> str | None:
+    """tokenizer_config.json holds a token as a string or as {"content": ...}."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} does not hold a JSON object.")
+    return found

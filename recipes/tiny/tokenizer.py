@@ -1,0 +1,73 @@
+"""The built-in voice's tokenizer: characters for text, and the tokens every Llasa has.
+
+    python tokenizer.py FOLDER --codes 4096 --speakers rms slt awb kal16
+
+Out: FOLDER with `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`. Ids in this order: `<|pad|>`, `<|unk|>`,
+the characters, the instruction as one token, the eight markers, one `Speaker {name}` a speaker, `<|s_0|>` onwards.
+Text is lower-cased and stripped of accents; what is not in `CHARACTERS` becomes `<|unk|>`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+CHARACTERS = " abcdefghijklmnopqrstuvwxyz'-,.;:?!"
+INSTRUCTION = "Convert the text to speech:"
+MARKERS = [
+    f"<|{task}_{end}|>"
+    for task in ("TEXT_GENERATION", "TEXT_UNDERSTANDING", "SPEECH_GENERATION", "SPEECH_UNDERSTANDING")
+    for end in ("START", "END")
+]
+# Only the contents: the roles of a two-turn prompt say nothing to a model that knows one task.
+CHAT_TEMPLATE = "{%- for message in messages -%}{{ message['content'] | trim }}{%- endfor -%}"
+# Typographic characters that are everyday spelling, not decoration.
+_ALIKE = {"’": "'", "‘": "'", "“": "", "”": "", "–": "-", "—": "-", "…": ".", "\n": " ", "\t": " "}
+
+
+def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str]) -> None:
+    """Write the tokenizer of a small Llasa with `code_count` speech codes and these speaker tags."""
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    words = ["<|pad|>", "<|unk|>", *CHARACTERS]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<|unk|>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            *(normalizers.Replace(old, new) for old, new in _ALIKE.items()),
+            normalizers.NFD(),
+            normalizers.StripAccents(),
+            normalizers.Lowercase(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    added = [INSTRUCTION, *MARKERS, *(f"Speaker {name}" for name in speakers)]
+    added += [f"<|s_{code}|>" for code in range(code_count)]
+    tokenizer.add_tokens([AddedToken("<|pad|>", normalized=False, special=True)])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<|pad|>",
+        "unk_token": "<|unk|>",
+        "eos_token": "<|SPEECH_GENERATION_END|>",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 2048,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--codes", type=int, default=4096)
+    parser.add_argument("--speakers", nargs="*", default=["rms", "slt", "awb", "kal16"])
+    arguments = parser.parse_args()
+    write_tokenizer(arguments.folder, arguments.codes, arguments.speakers)
+
+
+if __name__ == "__main__":
+    main()
