@@ -147,7 +147,8 @@ class Protocol:
         Raises:
             UsageError: An unknown speaker, or too long for the 2,048 tokens.
         """
-        whole, codes = text.strip(), ()
+        whole = text.strip()
+        codes: tuple[int, ...] = ()
         if reference is not None:
             heard = reference.text.strip()
             whole = heard + ("" if _NO_SPACE_AFTER.search(heard) else " ") + whole

@@ -1,0 +1,159 @@
+"""X-Codec2 both ways, by transformers' `Xcodec2Model`.
+
+    codec = load_codec(folder)
+    codes = codec.encode(samples)      float32 [n], mono, 16 kHz -> n // 320 codes, 50 a second
+    samples = codec.decode(codes)      -> float32 [codes * samples_per_code], mono, at codec.sampling_rate
+
+Decoding is not causal: attention and GroupNorm see the whole sequence, so a piece decoded alone is not the piece of
+the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
+from llasa_cli.device import pick_device, pick_dtype
+from llasa_cli.errors import AudioError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+SHORTEST_CLIP = 2 * HOP
+"""Samples: a band's variance over the clip needs more than one frame."""
+
+
+class Codec:
+    """A loaded codec. Build it with `load_codec`.
+
+    Attributes:
+        sampling_rate: Of decoded sound, Hz.
+        samples_per_code: Of decoded sound.
+        code_count: Codes are 0 to code_count - 1.
+        identity: A short hash of configuration and weights: codes of one codec are noise to another.
+    """
+
+    def __init__(self, model: Any, identity: str, device: torch.device, dtype: torch.dtype) -> None:
+        self._model = model
+        self._device, self._dtype = device, dtype
+        self.identity = identity
+        self.sampling_rate = SAMPLING_RATE_HZ
+        self.samples_per_code = HOP
+        self.code_count = int(np.prod(model.config.quantization_levels))
+
+    def encode(self, samples: np.ndarray) -> list[int]:
+        """One clip -> n // 320 codes.
+
+        Raises:
+            AudioError: Shorter than 40 ms.
+        """
+        return self.encode_batch([samples])[0]
+
+    def encode_batch(self, clips: Sequence[np.ndarray]) -> list[list[int]]:
+        """Clips of one length in codes at once, exactly as one by one.
+
+        The encoder normalises over time, so clips of unlike length are not padded to share a batch: they are encoded
+        in groups of equal `n // 320`.
+        """
+        import torch
+
+        groups: dict[int, list[int]] = {}
+        for index, clip in enumerate(clips):
+            if len(clip) < SHORTEST_CLIP:
+                raise AudioError("The clip is shorter than 40 ms.", "Give at least a second of speech.")
+            groups.setdefault(len(clip) // HOP, []).append(index)
+        out: list[list[int]] = [[] for _ in clips]
+        for count, indices in groups.items():
+            values = np.stack([pad_audio(clips[i].astype(np.float32, copy=False)) for i in indices])
+            features = np.stack([filter_bank(clips[i]) for i in indices])
+            with torch.inference_mode():
+                encoded = self._model.encode(
+                    torch.from_numpy(values)[:, None].to(self._device, self._dtype),
+                    torch.from_numpy(features).to(self._device, self._dtype),
+                )
+            # floor(T / 320) + 1 codes come out; the last one is padding (LLaSA_training keeps T // 320).
+            for index, codes in zip(indices, encoded.audio_codes[:, 0, :count].tolist(), strict=True):
+                out[index] = codes
+        return out
+
+    def decode(self, codes: Sequence[int]) -> np.ndarray:
+        """Codes -> float32 [samples_per_code * len(codes)].
+
+        Raises:
+            ValueError: A code that this codec does not have.
+        """
+        import torch
+
+        if len(codes) == 0:
+            return np.zeros(0, np.float32)
+        if not 0 <= min(codes) <= max(codes) < self.code_count:
+            raise ValueError(f"codes must be 0 to {self.code_count - 1}")
+        with torch.inference_mode():
+            made = self._model.decode(torch.tensor(codes, device=self._device)[None, None])
+        samples: np.ndarray = made.audio_values[0, 0].float().cpu().numpy()
+        return samples[: self.samples_per_code * len(codes)]
+
+
+def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec:
+    """Load an Xcodec2Model folder (config.json and safetensors).
+
+    Raises:
+        ModelError: Files missing, broken, or of another architecture.
+        UsageError: A device that is not there.
+    """
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where, codec=True)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    for path in (config, weights):
+        if not path.is_file():
+            raise ModelError(
+                f"There is no {path.name} in {folder}.", "A codec folder holds config.json and model.safetensors."
+            )
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{config} can't be read: {error}", "Fetch the codec again.") from error
+    if settings.get("model_type") != "xcodec2":
+        raise ModelError(
+            f"{folder} holds a {settings.get('model_type')!r} model, not an X-Codec2.",
+            "The original format is not read; HKUSTAudio/xcodec2-hf is the same codec in the form that is.",
+        )
+    from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model = Xcodec2Model.from_pretrained(str(folder), dtype=kind, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # the libraries' errors for a broken file have no common type
+        raise ModelError(f"The codec in {folder} can't be loaded: {error}", "Fetch it again.") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    return Codec(model.eval().to(where), codec_identity(folder), where, kind)
+
+
+def codec_identity(folder: Path) -> str:
+    """12 hexadecimal digits of the configuration's shape and of the weights.
+
+    Of a big file only the first and last mebibyte are read, with its size: 2.5 GB would take seconds each time.
+    """
+    digest = hashlib.sha256()
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    digest.update(json.dumps([settings.get("quantization_levels"), settings.get("quantization_dim")]).encode())
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    digest.update(str(size).encode())
+    with weights.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return digest.hexdigest()[:12]
