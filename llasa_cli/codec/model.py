@@ -127,6 +127,8 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
     from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
     from transformers.utils import logging
 
+    from llasa_cli.codec.resample import quicken
+
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -138,7 +140,10 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    return Codec(model.eval().to(where), codec_identity(folder), where, kind)
+    model = model.eval().to(where)
+    if where.type == "cpu":
+        quicken(model)
+    return Codec(model, codec_identity(folder), where, kind)
 
 
 def codec_identity(folder: Path) -> str:

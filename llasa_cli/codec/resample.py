@@ -1,0 +1,55 @@
+"""The anti-aliasing filters of X-Codec2's acoustic encoder, as sums of shifted slices.
+
+transformers writes them as depthwise convolutions, which torch computes on a CPU so slowly that they take nine tenths
+of encoding. The filters have 12 taps and one shape for all channels: 12 multiply-adds over whole arrays say the same
+(to 1e-6; `benchmarks/codec.py` has the ratio). On a GPU the convolutions stay.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+def upsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """`Xcodec2UpSample1d.forward` for ratio 2: (B, C, T) -> (B, C, 2 T)."""
+    taps = (self.ratio * self.filter.flatten()).tolist()
+    length = hidden.shape[-1]
+    padded = F.pad(hidden, (self.pad, self.pad), mode="replicate")
+    out = hidden.new_empty(*hidden.shape, 2)
+    for phase in range(2):
+        # Output 2 t + phase of the transposed convolution, after the cut of pad_left, gathers inputs j with
+        # 2 (j) + tap = 2 t + phase + pad_left.
+        first = (phase + self.pad_left) % 2
+        total = None
+        for tap in range(first, self.kernel_size, 2):
+            offset = (phase + self.pad_left - tap) // 2
+            piece = padded[..., offset : offset + length]
+            total = piece * taps[tap] if total is None else total.add_(piece, alpha=taps[tap])
+        out[..., phase] = total
+    return out.flatten(-2)
+
+
+def downsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """`Xcodec2DownSample1d.forward` for ratio 2: (B, C, 2 T) -> (B, C, T)."""
+    taps = self.filter.flatten().tolist()
+    padded = F.pad(hidden, (self.pad_left, self.pad_right), mode="replicate")
+    length = (padded.shape[-1] - self.kernel_size) // 2 + 1
+    halves = (padded[..., ::2].contiguous(), padded[..., 1::2].contiguous())
+    total = halves[0][..., :length] * taps[0]
+    for tap in range(1, self.kernel_size):
+        total.add_(halves[tap % 2][..., tap // 2 : tap // 2 + length], alpha=taps[tap])
+    return total
+
+
+def quicken(model: torch.nn.Module) -> None:
+    """Give every filter of ratio 2 in `model` the form above. Changes the instance, not the library."""
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind == "Xcodec2UpSample1d" and module.ratio == 2:
+            module.forward = MethodType(upsample, module)
+        elif kind == "Xcodec2DownSample1d" and module.stride == 2:
+            module.forward = MethodType(downsample, module)
