@@ -86,14 +86,17 @@ class Codec:
         """Codes -> float32 [samples_per_code * len(codes)].
 
         Raises:
-            ValueError: A code that this codec does not have.
+            ModelError: A code that this codec does not have.
         """
         import torch
 
         if len(codes) == 0:
             return np.zeros(0, np.float32)
         if not 0 <= min(codes) <= max(codes) < self.code_count:
-            raise ValueError(f"codes must be 0 to {self.code_count - 1}")
+            raise ModelError(
+                f"The codes reach from {min(codes)} to {max(codes)}; this codec has 0 to {self.code_count - 1}.",
+                "They were made by another codec: use the one that belongs to the model.",
+            )
         with torch.inference_mode():
             made = self._model.decode(torch.tensor(codes, device=self._device)[None, None])
         samples: np.ndarray = made.audio_values[0, 0].float().cpu().numpy()
@@ -124,26 +127,45 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
             f"{folder} holds a {settings.get('model_type')!r} model, not an X-Codec2.",
             "The original format is not read; HKUSTAudio/xcodec2-hf is the same codec in the form that is.",
         )
+    model = _read_model(folder, kind).eval().to(where)
+    if model.config.hop_length != HOP or model.config.sampling_rate != SAMPLING_RATE_HZ:
+        raise ModelError(
+            f"The codec in {folder} makes {model.config.sampling_rate} Hz, {model.config.hop_length} samples a code.",
+            f"Llasa's codes are {HOP} samples at {SAMPLING_RATE_HZ} Hz.",
+        )
+    if where.type == "cpu":
+        from llasa_cli.codec.resample import quicken
+
+        quicken(model)
+    return Codec(model, codec_identity(folder), where, kind)
+
+
+def _read_model(folder: Path, kind: torch.dtype) -> Any:
+    """transformers' model from the folder, without a word on stdout or stderr."""
     from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
     from transformers.utils import logging
-
-    from llasa_cli.codec.resample import quicken
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        model = Xcodec2Model.from_pretrained(str(folder), dtype=kind, use_safetensors=True, local_files_only=True)
+        loaded: Any = Xcodec2Model.from_pretrained(
+            str(folder), dtype=kind, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
     except Exception as error:  # the libraries' errors for a broken file have no common type
         raise ModelError(f"The codec in {folder} can't be loaded: {error}", "Fetch it again.") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    model = model.eval().to(where)
-    if where.type == "cpu":
-        quicken(model)
-    return Codec(model, codec_identity(folder), where, kind)
+    model, found = loaded
+    if found["missing_keys"]:
+        # transformers fills these with random numbers and goes on: noise instead of speech.
+        raise ModelError(
+            f"The codec in {folder} lacks {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} among them.",
+            "Fetch it again.",
+        )
+    return model
 
 
 def codec_identity(folder: Path) -> str:

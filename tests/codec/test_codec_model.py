@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llasa_cli.codec.features import HOP, filter_bank, pad_audio
+from llasa_cli.codec.model import Codec, codec_identity, load_codec
+from llasa_cli.errors import AudioError, ModelError
+
+
+def tone(samples: int, seed: int = 0) -> np.ndarray:
+    """float32 [samples]: something that changes over time."""
+    random = np.random.default_rng(seed)
+    time = np.arange(samples) / 16000
+    sweep = np.sin(2 * np.pi * (200 + 400 * time) * time) * np.sin(2 * np.pi * 3 * time) ** 2
+    return (0.3 * sweep + 0.02 * random.standard_normal(samples)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def codec(random_codec: Path) -> Codec:
+    return load_codec(random_codec, "cpu")
+
+
+@pytest.mark.parametrize("samples", [640, 959, 960, 16_000, 16_319])
+def test_a_clip_becomes_one_code_for_every_whole_320_samples(codec: Codec, samples: int) -> None:
+    codes = codec.encode(tone(samples))
+    assert len(codes) == samples // HOP
+    assert all(0 <= code < codec.code_count for code in codes)
+
+
+def test_codes_are_those_of_transformers_own_model(codec: Codec, random_codec: Path) -> None:
+    from transformers import Xcodec2Model
+
+    plain = Xcodec2Model.from_pretrained(random_codec, dtype=torch.float32).eval()
+    samples = tone(20_000)
+    with torch.inference_mode():
+        out = plain.encode(
+            torch.from_numpy(pad_audio(samples))[None, None], torch.from_numpy(filter_bank(samples))[None]
+        )
+        sound = plain.decode(out.audio_codes[:, :, :62]).audio_values[0, 0].numpy()
+    codes = codec.encode(samples)
+    assert len(set(codes)) > 5, "the fixture's codec must tell sounds apart"
+    assert codes == out.audio_codes[0, 0, :62].tolist()
+    np.testing.assert_allclose(codec.decode(codes), sound, atol=1e-5)
+
+
+def test_a_batch_gives_the_codes_of_one_by_one(codec: Codec) -> None:
+    clips = [tone(length, seed) for seed, length in enumerate([8000, 3200, 8000, 8100, 640, 3200])]
+    assert codec.encode_batch(clips) == [codec.encode(clip) for clip in clips]
+
+
+def test_decoding_gives_320_samples_a_code(codec: Codec) -> None:
+    for count in (0, 1, 2, 51):
+        sound = codec.decode([code % codec.code_count for code in range(count)])
+        assert sound.shape == (count * codec.samples_per_code,)
+        assert sound.dtype == np.float32
+        assert np.isfinite(sound).all()
+
+
+@pytest.mark.parametrize("codes", [[0, 64], [-1, 3]])
+def test_a_foreign_code_is_refused(codec: Codec, codes: list[int]) -> None:
+    with pytest.raises(ModelError, match="0 to 63"):
+        codec.decode(codes)
+
+
+def test_a_clip_too_short_to_normalise_is_refused(codec: Codec) -> None:
+    with pytest.raises(AudioError, match="40 ms"):
+        codec.encode(np.zeros(639, np.float32))
+
+
+def test_identity_changes_with_the_weights_and_not_with_the_place(random_codec: Path, tmp_path: Path) -> None:
+    shutil.copytree(random_codec, tmp_path / "same")
+    assert codec_identity(tmp_path / "same") == codec_identity(random_codec)
+    weights = tmp_path / "same" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    assert codec_identity(tmp_path / "same") != codec_identity(random_codec)
+
+
+def test_a_broken_folder_is_one_sentence(random_codec: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        load_codec(tmp_path, "cpu")
+    broken = tmp_path / "broken"
+    shutil.copytree(random_codec, broken)
+    content = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load_codec(broken, "cpu")
+    (broken / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ModelError, match="not an X-Codec2"):
+        load_codec(broken, "cpu")
+
+
+def test_missing_weights_are_refused_and_not_invented(random_codec: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "lacking"
+    shutil.copytree(random_codec, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("fc_encoder.bias")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 tensors, fc_encoder\.bias"):
+        load_codec(folder, "cpu")
+
+
+def test_loading_writes_nothing(random_codec: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_codec(random_codec, "cpu")
+    assert capfd.readouterr() == ("", "")
