@@ -21,14 +21,12 @@ def upsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
     padded = F.pad(hidden, (self.pad, self.pad), mode="replicate")
     out = hidden.new_empty(*hidden.shape, 2)
     for phase in range(2):
-        # Output 2 t + phase of the transposed convolution, after the cut of pad_left, gathers inputs j with
-        # 2 (j) + tap = 2 t + phase + pad_left.
-        first = (phase + self.pad_left) % 2
-        total = None
-        for tap in range(first, self.kernel_size, 2):
-            offset = (phase + self.pad_left - tap) // 2
-            piece = padded[..., offset : offset + length]
-            total = piece * taps[tap] if total is None else total.add_(piece, alpha=taps[tap])
+        # Sample 2 t + phase of what is left after the cut gathers the inputs j and taps with
+        # 2 j + tap = 2 t + phase + pad_left, so j starts at (phase + pad_left - tap) / 2.
+        total = torch.zeros_like(hidden)
+        for tap in range((phase + self.pad_left) % 2, self.kernel_size, 2):
+            start = (phase + self.pad_left - tap) // 2
+            total.add_(padded[..., start : start + length], alpha=taps[tap])
         out[..., phase] = total
     return out.flatten(-2)
 

@@ -27,8 +27,11 @@ CHAT_TEMPLATE = "{%- for message in messages -%}{{ message['content'] | trim }}{
 _ALIKE = {"’": "'", "‘": "'", "“": "", "”": "", "–": "-", "—": "-", "…": ".", "\n": " ", "\t": " "}
 
 
-def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str]) -> None:
-    """Write the tokenizer of a small Llasa with `code_count` speech codes and these speaker tags."""
+def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str], first_code_id: int = 0) -> None:
+    """Write the tokenizer of a small Llasa with `code_count` speech codes and these speaker tags.
+
+    `first_code_id` above what the text needs fills up with unused tokens: published vocabularies start at 128,264.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     words = ["<|pad|>", "<|unk|>", *CHARACTERS]
@@ -43,6 +46,7 @@ def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str]) -> N
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     added = [INSTRUCTION, *MARKERS, *(f"Speaker {name}" for name in speakers)]
+    added += [f"<|unused_{number}|>" for number in range(first_code_id - len(words) - len(added))]
     added += [f"<|s_{code}|>" for code in range(code_count)]
     tokenizer.add_tokens([AddedToken("<|pad|>", normalized=False, special=True)])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])

@@ -1,0 +1,92 @@
+"""Small random models of the true classes, made once a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Two workers of a shared machine, not all it has; and no test may reach a network.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("LLASA_MODEL", None)
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+CODES = 64
+SPEAKERS = ("rms", "slt")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in voice's kind of tokenizer, with 64 codes and two speakers."""
+    from recipes.tiny.tokenizer import write_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, CODES, SPEAKERS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An Xcodec2Model of 4^3 codes, as small as the classes allow, with weights that make sound."""
+    import torch
+    from transformers import Xcodec2Config, Xcodec2Model
+
+    from recipes.tiny.codec import configuration, initialise
+
+    shape = configuration()
+    shape |= {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "head_dim": 16,
+        "quantization_dim": 64 + 32,
+        "quantization_levels": [4, 4, 4],
+    }
+    shape["semantic_model_config"] |= {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    torch.manual_seed(1)
+    model = Xcodec2Model(Xcodec2Config(**shape))
+    initialise(model)
+    folder = tmp_path_factory.mktemp("codec")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path, random_codec: Path) -> Path:
+    """A whole checkpoint folder: random Llama, tokenizer, `llasa.json`, and the codec inside."""
+    import shutil
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from llasa_cli.protocol import Protocol
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    shutil.copytree(tokenizer_folder, folder)
+    shutil.copytree(random_codec, folder / "codec")
+    torch.manual_seed(2)
+    config = LlamaConfig(
+        vocab_size=Protocol.load(folder).vocabulary_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        initializer_range=0.4,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    about = {"format": 1, "codec": "codec", "speakers": list(SPEAKERS), "default_speaker": "rms", "language": ["en"]}
+    (folder / "llasa.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder

@@ -1,0 +1,153 @@
+"""The own network against transformers': greedy output, token for token."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llasa_cli.errors import ModelError
+from llasa_cli.lm.load import load_language_model
+from llasa_cli.protocol import Protocol, Reference
+from llasa_cli.settings import SamplingOptions
+
+GREEDY = SamplingOptions(temperature=0, max_seconds=1)
+SMALL = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 2048,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+SHAPES = {
+    "tied": SMALL | {"tie_word_embeddings": True},
+    "own head": SMALL | {"tie_word_embeddings": False},
+    "as many key-value heads": SMALL | {"num_key_value_heads": 4, "tie_word_embeddings": True},
+    "llama3 rope": SMALL | {"tie_word_embeddings": True, "rope_parameters": LLAMA3},
+}
+
+
+def write_model(folder: Path, protocol: Protocol, shape: dict[str, Any], shard: str = "5GB") -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(3)
+    config = LlamaConfig(vocab_size=protocol.vocabulary_size, initializer_range=0.3, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size=shard)
+
+
+def transformers_codes(folder: Path, protocol: Protocol, ids: tuple[int, ...], count: int, **options: Any) -> list[int]:
+    """`generate` with everything but speech codes and END masked; END not as the first token."""
+    from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+
+    allowed = torch.zeros(protocol.vocabulary_size, dtype=torch.bool)
+    allowed[protocol.first_code_id : protocol.first_code_id + protocol.code_count] = True
+    allowed[protocol.stop_id] = True
+
+    class OnlySpeech(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            scores = scores[:, : len(allowed)].masked_fill(~allowed, -torch.inf)
+            if input_ids.shape[1] == len(ids):
+                scores[:, protocol.stop_id] = -torch.inf
+            return scores
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    out = model.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        max_new_tokens=count,
+        do_sample=False,
+        eos_token_id=protocol.stop_id,
+        pad_token_id=protocol.pad_id,
+        logits_processor=LogitsProcessorList([OnlySpeech()]),
+        **options,
+    )
+    made = out[0, len(ids) :].tolist()
+    return [token - protocol.first_code_id for token in made if token != protocol.stop_id]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_greedy_codes_are_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    protocol = Protocol.load(tmp_path)
+    write_model(tmp_path, protocol, SHAPES[name])
+    model = load_language_model(tmp_path, protocol, "cpu")
+    # A random network repeats itself; the penalty makes it go through many codes.
+    options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.5)
+    for text, reference in (("the cat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
+        prompt = protocol.prompt(text, reference)
+        wanted = transformers_codes(tmp_path, protocol, prompt.ids, 50, repetition_penalty=1.5)
+        assert list(model.generate(prompt, options, seed=0)) == wanted
+        assert len(set(wanted)) > 5, "a constant output would prove little"
+
+
+def test_repetition_penalty_is_that_of_transformers(random_checkpoint: Path) -> None:
+    protocol = Protocol.load(random_checkpoint)
+    prompt = protocol.prompt("hello", Reference("hm", (5, 9)))
+    model = load_language_model(random_checkpoint, protocol, "cpu")
+    plain = list(model.generate(prompt, GREEDY, seed=0))
+    options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.3)
+    made = list(model.generate(prompt, options, seed=0))
+    assert made == transformers_codes(random_checkpoint, protocol, prompt.ids, 50, repetition_penalty=1.3)
+    assert made != plain
+
+
+def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(random_checkpoint, tmp_path / "m", ignore=shutil.ignore_patterns("*.safetensors"))
+    AutoModelForCausalLM.from_pretrained(random_checkpoint).save_pretrained(tmp_path / "m", max_shard_size="20KB")
+    assert (tmp_path / "m" / "model.safetensors.index.json").exists()
+    protocol = Protocol.load(random_checkpoint)
+    prompt = protocol.prompt("hello")
+    codes = [
+        list(load_language_model(folder, protocol, "cpu").generate(prompt, GREEDY, seed=0))
+        for folder in (random_checkpoint, tmp_path / "m")
+    ]
+    assert codes[0] == codes[1]
+    next((tmp_path / "m").glob("*.safetensors")).unlink()
+    with pytest.raises(ModelError, match="lacks model-"):
+        load_language_model(tmp_path / "m", protocol, "cpu")
+
+
+@pytest.mark.slow
+def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
+    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 12 GB."""
+    from recipes.tiny.tokenizer import write_tokenizer
+
+    # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
+    write_tokenizer(tmp_path, 65_536, (), first_code_id=128_264)
+    protocol = Protocol.load(tmp_path)
+    assert (protocol.first_code_id, protocol.code_count, protocol.vocabulary_size) == (128_264, 65_536, 193_800)
+    shape = {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "max_position_embeddings": 131072,
+        "tie_word_embeddings": True,
+        "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8192},
+        "rms_norm_eps": 1e-5,
+    }
+    write_model(tmp_path, protocol, shape)
+    model = load_language_model(tmp_path, protocol, "cpu")
+    prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
+    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.16), seed=0))
+    del model
+    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 8)
+    assert len(made) == 8
+    assert all(0 <= code < 65_536 for code in made)
