@@ -6,6 +6,7 @@ Every default lives here, once; `--help` shows it from here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 CODES_PER_SECOND = 50
 """Speech codes a second (X-Codec2: 16 kHz, 320 samples a code)."""
@@ -66,3 +67,18 @@ class SpeechOptions:
     """A speaker tag that the checkpoint was trained with; None takes the checkpoint's default."""
     retries: int = 2
     """How often a take that fails its checks is made again with the next seed."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Recordings to training files."""
+
+    sources: tuple[Path, ...]
+    """Folders of audio and .txt, or tables with audio and text."""
+    output: Path
+    speaker: str | None = None
+    """The tag of rows that name no speaker; None leaves them without one."""
+    validation: float = 0.01
+    """Rows kept for validation: a share below 1, or their number; 0 keeps none."""
+    seed: int = 0
+    """Draws the validation rows."""
