@@ -1,0 +1,176 @@
+"""Tune the codec's decoder with the codes frozen: better sound for a language model that has already learnt them.
+
+    python decoder.py CORPUS CODES CODEC OUT --minutes 40        (again to go on: it resumes from OUT/last.pt)
+
+In: the corpus, the codes of `encode.py`, the codec that made them. Out: OUT/codec, the same encoder and quantiser with a
+new decoder; OUT/log.jsonl. Only what comes after the code is trained (`project_out`, decoder, ISTFT head), on whole
+utterances, since the decoder's GroupNorm runs over time, against log-mel, multi-resolution STFT and a discriminator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+
+from codec import HOP, Discriminator, Spectra
+
+
+class Pairs:
+    """Clips and their codes in memory, grouped by length."""
+
+    def __init__(self, corpus: Path, codes: Path, voices: list[str], shards: int) -> None:
+        self.clips: list[tuple[np.ndarray, np.ndarray]] = []
+        self.by_length: dict[int, list[int]] = {}
+        self.voice_of: list[str] = []
+        for voice in voices:
+            for path in sorted((codes / voice).glob("[0-9]*.npz"))[:shards]:
+                with np.load(path) as shard:
+                    parts = np.split(shard["codes"], np.cumsum(shard["lengths"])[:-1])
+                for number, part in enumerate(parts):
+                    samples, _ = soundfile.read(corpus / voice / path.stem / f"{number:06d}.wav", dtype="int16")
+                    if len(part) >= 40:
+                        self.by_length.setdefault(len(part), []).append(len(self.clips))
+                        self.clips.append((part, samples[: len(part) * HOP]))
+                        self.voice_of.append(voice)
+
+    def batches(self, random: np.random.Generator, codes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Endless (B, 1, n) codes and (B, 320 n) samples, about `codes` codes a batch."""
+        lengths = np.array(sorted(self.by_length))
+        weights = np.array([len(self.by_length[n]) * n for n in lengths], float)
+        while True:
+            length = int(random.choice(lengths, p=weights / weights.sum()))
+            picks = random.choice(self.by_length[length], size=max(1, codes // length))
+            chosen = [self.clips[i] for i in picks]
+            yield (
+                torch.from_numpy(np.stack([c for c, _ in chosen]).astype(np.int64))[:, None],
+                torch.from_numpy(np.stack([s for _, s in chosen]).astype(np.float32) / 32768),
+            )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from transformers import Xcodec2Model
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = Pairs(arguments.corpus, arguments.codes, arguments.voices, arguments.shards)
+    print(len(pairs.clips), "clips", flush=True)
+    codec = Xcodec2Model.from_pretrained(arguments.codec, dtype=torch.float32)
+    codec.requires_grad_(False)
+    taught = [codec.quantizer.project_out, codec.acoustic_decoder]
+    for module in taught:
+        module.requires_grad_(True)
+    parameters = [p for module in taught for p in module.parameters()]
+    spectra, critic = Spectra(), Discriminator()
+    optimiser = torch.optim.AdamW(parameters, lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01)
+    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
+    step, spent = 0, 0.0
+    last = out / "last.pt"
+    if last.exists():
+        state = torch.load(last, weights_only=True)
+        codec.load_state_dict(state["codec"])
+        optimiser.load_state_dict(state["optimiser"])
+        critic.load_state_dict(state["critic"])
+        critic_optimiser.load_state_dict(state["critic_optimiser"])
+        step, spent = state["step"], state["spent"]
+    began = mark = time.monotonic()
+    sums: dict[str, float] = {}
+    feed = pairs.batches(np.random.default_rng(step), arguments.batch)
+
+    def save() -> None:
+        state = {
+            "codec": codec.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "critic": critic.state_dict(),
+            "critic_optimiser": critic_optimiser.state_dict(),
+            "step": step,
+            "spent": spent + time.monotonic() - began,
+        }
+        torch.save(state, last.with_suffix(".part"))
+        last.with_suffix(".part").replace(last)
+
+    while True:
+        share = (spent + time.monotonic() - began) / (arguments.minutes * 60)
+        if share >= 1:
+            break
+        rate = arguments.rate * min(1, (step + 1) / 50) * (1 if share < 0.4 else 0.05 + 0.95 * (1 - share) / 0.6)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        codes, real = next(feed)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            latents = codec.quantizer.from_codes(codes.transpose(1, 2))
+            made = codec.acoustic_decoder(latents)[:, 0].float()
+        stft, mel = spectra(made, real)
+        loss = stft + 2.0 * mel
+        parts = {"stft": stft, "mel": mel}
+        judged = share > arguments.critic_from
+        if judged:
+            # A second is enough for it to judge by, and whole utterances cost it more than the decoder itself.
+            start = int(torch.randint(0, max(1, made.shape[1] - 16_000), ()))
+            piece, truth = made[:, start : start + 16_000], real[:, start : start + 16_000]
+            critic.requires_grad_(False)
+            scores, features = critic(piece)
+            with torch.no_grad():
+                _, real_features = critic(truth)
+            fool = sum((1 - s).square().mean() for s in scores) / len(scores)
+            match = sum((f - g).abs().mean() for f, g in zip(features, real_features, strict=True)) / len(features)
+            if share > arguments.critic_from + 0.03:  # by then it can tell
+                loss = loss + arguments.fool * fool + 1.0 * match
+            parts |= {"fool": fool, "match": match}
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        if torch.isfinite(norm):
+            optimiser.step()
+        if judged:
+            critic.requires_grad_(True)
+            scores, _ = critic(torch.cat([piece.detach(), truth]))
+            critic_loss = sum(s.chunk(2)[0].square().mean() + (1 - s.chunk(2)[1]).square().mean() for s in scores)
+            critic_optimiser.zero_grad(set_to_none=True)
+            critic_loss.backward()
+            critic_optimiser.step()
+            parts["critic"] = critic_loss
+        step += 1
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if step % 100 == 0:
+            row = {name: round(value / 100, 4) for name, value in sums.items()}
+            row |= {"step": step, "minutes": round(share * arguments.minutes, 1)}
+            row["steps_per_s"] = round(100 / (time.monotonic() - mark), 2)
+            with (out / "log.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
+            sums, mark = {}, time.monotonic()
+        if step % 300 == 0:
+            save()
+    save()
+    codec.half().save_pretrained(out / "codec")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("codes", type=Path)
+    parser.add_argument("codec", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--voices", nargs="+", default=["rms"])
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=40, help="in all, over every resumption")
+    parser.add_argument("--batch", type=int, default=800, help="codes a step")
+    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--critic-from", type=float, default=0.3, help="share of the minutes after which it judges")
+    parser.add_argument("--fool", type=float, default=0.1)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
