@@ -82,3 +82,57 @@ class PrepareOptions:
     """Rows kept for validation: a share below 1, or their number; 0 keeps none."""
     seed: int = 0
     """Draws the validation rows."""
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Training files to a checkpoint."""
+
+    data: Path
+    """Of `llasa prepare`, or of the published form."""
+    output: Path
+    """Becomes a checkpoint folder; a run that was stopped goes on in it."""
+    model: str | None = None
+    """The checkpoint to start from; None with `fresh`."""
+    fresh: Path | None = None
+    """A Llama configuration (JSON) to start from random weights with."""
+    tokenizer: Path | None = None
+    """Tokenizer folder of a fresh model."""
+    codec: str | None = None
+    """Codec named in the checkpoint; None takes that of the model started from."""
+    steps: int | None = None
+    epochs: float | None = None
+    minutes: float | None = None
+    """How long: one of the three. Minutes count over all resumptions."""
+    learning_rate: float = 1e-5
+    """5e-5 from a text model, 1e-5 for a whole Llasa (published recipes), 2e-3 for a fresh small one."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    warm_up_steps: int = 60
+    decay_share: float = 0.6
+    """The last share of the run, over which the rate falls to zero in a line."""
+    gradient_norm: float = 1.0
+    """Longer gradients are shortened to this."""
+    tokens_per_batch: int = 2048
+    """Tokens a batch at most, padding included."""
+    accumulate: int = 1
+    """Batches a step."""
+    bf16: bool | None = None
+    """bfloat16 autocast; None: on a GPU."""
+    device: str = "auto"
+    seed: int = 0
+    speakers: tuple[str, ...] = ()
+    """Train on these speakers' rows only; all if empty."""
+    untagged: float = 0.0
+    """Share of rows read without their speaker tag."""
+    short_first: float = 0.0
+    """The first share of the run, in which rows grow from one second of speech to all lengths."""
+    save_every_minutes: float = 10.0
+    """What is lost at most when the process is killed."""
+    evaluate_every: int = 500
+    """Steps."""
+    evaluate_rows: int = 200
+    log_every: int = 50
+    """Steps."""
+    resume: bool = True
+    """False refuses an output folder with a run in it."""

@@ -1,0 +1,211 @@
+"""The published training files, read as rows to learn from and as batches of like length.
+
+    rows = Rows(folder, "train", protocol)
+    rows[7]          {"input_ids": int64 [n], "labels": int64 [n]}: template, text, codes, END; labels from START on
+    Batches(...)     an endless stream of lists of row numbers, each at most `tokens` tokens when padded
+    collate(items)   (B, T) tensors, padded at the end
+
+Padding stands last and attention is causal, so no real token ever sees it: no mask is needed, and none is made from ids
+(the published scripts pad with end-of-turn and so mask the real ones).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.settings import CONTEXT_TOKENS
+
+if TYPE_CHECKING:
+    import torch
+
+_SCANNED_ROWS = 2048
+_POOL_ROWS = 4096
+"""Rows sorted by length together: enough that neighbours are of one length, few enough that batches differ by epoch."""
+_SHORT_POOL_ROWS = 1024
+"""While short rows come first: fewer, so that longer ones come in soon after they may."""
+
+
+class Rows:
+    """One split of a data folder, opened as a memory map.
+
+    Attributes:
+        cut: How many rows are left out because a marker is missing or the template makes them too long.
+        codes: int32 [N], speech codes of each row; `lengths`: int32 [N], its tokens with the template and END.
+        speakers: Of each row, None without one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        protocol: Protocol,
+        only: Sequence[str] = (),
+        untagged: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Args:
+        folder: Of `llasa prepare`, or of the published form.
+        split: train or val.
+        protocol: Of the model to be trained.
+        only: Rows of these speakers; all if empty.
+        untagged: Share of rows read without their speaker tag, so that the model can also clone.
+        seed: Draws those.
+        """
+        data, shape = folder / f"{split}_input_ids.memmap", folder / f"{split}_input_ids_shape.npy"
+        for path in (data, shape):
+            if not path.is_file():
+                raise UsageError(f"There is no {path.name} in {folder}.", "Make it with `llasa prepare`.")
+        form: tuple[int, ...] = tuple(int(size) for size in np.load(shape))
+        if len(form) != 2 or data.stat().st_size != form[0] * form[1] * 4:
+            raise UsageError(f"{data} is not of the shape {form} that its .npy file tells.", "Make it anew.")
+        self._ids = np.memmap(data, np.int32, "r", shape=form)
+        self._protocol, self._untagged, self._seed = protocol, untagged, seed
+        names = folder / f"{split}_speakers.txt"
+        read = names.read_text(encoding="utf-8").split("\n")[: form[0]] if names.is_file() else [""] * form[0]
+        self._ends, starts, text_ends = self._scan()
+        frames = {name: len(protocol.wrap_row([], [], name or None)[0]) for name in set(read)}
+        frame = np.array([frames[name] for name in read])
+        self._all_codes = self._ends - starts - 1
+        lengths = frame + text_ends - 1 + self._all_codes
+        fits = (self._ends > 0) & (lengths <= CONTEXT_TOKENS)
+        if form[0] and not fits.any():
+            raise UsageError(f"No row in {data} has this model's markers.", "It was made with another tokenizer.")
+        self.cut = int((~fits).sum())
+        chosen = np.isin(read, only) if only else np.ones(form[0], bool)
+        self._numbers = np.flatnonzero(fits & chosen)
+        if len(self._numbers) == 0 and split == "train":
+            raise UsageError("No row is left to train on.", "Speakers in the data: " + ", ".join(sorted(set(read))))
+        self.codes = self._all_codes[self._numbers]
+        self.lengths = lengths[self._numbers]
+        self.speakers = [read[number] or None for number in self._numbers]
+
+    def _scan(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where END, START and the text's end stand in each row; END is 0 where one of them is missing."""
+        protocol = self._protocol
+        found = np.zeros((3, len(self._ids)), np.int32)
+        for begin in range(0, len(self._ids), _SCANNED_ROWS):
+            piece = np.asarray(self._ids[begin : begin + _SCANNED_ROWS])
+            places = [
+                (piece == token).argmax(axis=1) for token in (protocol.stop_id, protocol.start_id, protocol.text_end_id)
+            ]
+            whole = (places[0] > places[1]) & (places[1] > places[2]) & (places[2] > 0)
+            found[:, begin : begin + len(piece)] = np.where(whole, np.stack(places), 0)
+        return found[0], found[1], found[2]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def parts(self, index: int) -> tuple[list[int], list[int]]:
+        """Text ids and codes of a row."""
+        number = self._numbers[index]
+        return self._protocol.split_row(self._ids[number, : self._ends[number] + 1].tolist())
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        text, codes = self.parts(index)
+        speaker = self.speakers[index]
+        if speaker is not None and self._untagged > 0:
+            # Drawn from the row's number: the same rows whenever a run is resumed.
+            draw = np.random.default_rng((self._seed, int(self._numbers[index]))).random()
+            speaker = None if draw < self._untagged else speaker
+        return self.wrap(text, codes, speaker)
+
+    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
+        """The model's input and labels for any text and codes."""
+        ids, labels = self._protocol.wrap_row(text, codes, speaker)
+        return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
+
+
+class Batches:
+    """An endless stream of batches of row numbers, the same for the same seed.
+
+    Rows are drawn without replacement, pass after pass; within a pool of some thousand they are put together by length,
+    so that little is padding.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        tokens: int,
+        seed: int = 0,
+        longest: Callable[[int], float] | None = None,
+        start: Callable[[], int] | None = None,
+    ) -> None:
+        """Args:
+        lengths: Of each row, in tokens.
+        tokens: Of a batch at most, padding included. A row longer than that is a batch of its own.
+        seed: Of the order.
+        longest: Batch number -> tokens of the longest row that may come now; None lets all come.
+        start: How many batches to leave out because they were done before an interruption.
+        """
+        self._lengths, self._tokens, self._seed = np.asarray(lengths), tokens, seed
+        self._longest, self._start = longest, start
+        self._number = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self._start() if self._start is not None else 0
+        self._number = 0
+        for pool in self._pools():
+            for batch in pool:
+                if self._number >= start:
+                    yield batch
+                self._number += 1
+
+    def in_one_pass(self) -> int:
+        """Batches until every row has come once (of the first pass; others differ by a few)."""
+        return sum(len(pool) for pool in self._one_pass(0))
+
+    def _pools(self) -> Iterator[list[list[int]]]:
+        turn = 0
+        while True:
+            limit = self._longest(self._number) if self._longest is not None else np.inf
+            if limit >= self._lengths.max():
+                yield from self._one_pass(turn)
+            else:
+                random = np.random.default_rng((self._seed, turn))
+                short = np.flatnonzero(self._lengths <= max(limit, np.quantile(self._lengths, 0.02)))
+                yield self._grouped(random.permutation(short)[:_SHORT_POOL_ROWS], random)
+            turn += 1
+
+    def _one_pass(self, turn: int) -> Iterator[list[list[int]]]:
+        random = np.random.default_rng((self._seed, turn))
+        order = random.permutation(len(self._lengths))
+        for begin in range(0, len(order), _POOL_ROWS):
+            yield self._grouped(order[begin : begin + _POOL_ROWS], random)
+
+    def _grouped(self, rows: np.ndarray, random: np.random.Generator) -> list[list[int]]:
+        by_length = rows[np.argsort(self._lengths[rows], kind="stable")]
+        groups: list[list[int]] = [[]]
+        for row in by_length.tolist():
+            if groups[-1] and self._lengths[row] * (len(groups[-1]) + 1) > self._tokens:
+                groups.append([])
+            groups[-1].append(row)
+        random.shuffle(groups)
+        return groups
+
+
+def collate(items: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Rows -> input_ids and labels (B, T) int64, and lengths (B,)."""
+    import torch
+
+    longest = max(len(item["input_ids"]) for item in items)
+    out: dict[str, torch.Tensor] = {}
+    for name, filler in (("input_ids", 0), ("labels", NO_LABEL)):
+        table = np.full((len(items), longest), filler, np.int64)
+        for row, item in zip(table, items, strict=True):
+            row[: len(item[name])] = item[name]
+        out[name] = torch.from_numpy(table)
+    out["lengths"] = torch.tensor([len(item["input_ids"]) for item in items])
+    return out
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """`index.json` of `llasa prepare`; empty for data in the published form alone."""
+    path = folder / "index.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.training.data import Batches, Rows, collate
+
+
+@pytest.fixture
+def protocol(tokenizer_folder: Path) -> Protocol:
+    return Protocol.load(tokenizer_folder)
+
+
+def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(data_folder: Path, protocol: Protocol) -> None:
+    rows = Rows(data_folder, "train", protocol)
+    assert len(rows) == 120
+    for index in (0, 1, 57):
+        item = rows[index]
+        text, codes = rows.parts(index)
+        ids, labels = protocol.wrap_row(text, codes, rows.speakers[index])
+        assert item["input_ids"].tolist() == ids
+        assert item["labels"].tolist() == labels
+        start = ids.index(protocol.start_id)
+        assert set(labels[:start]) == {NO_LABEL}
+        assert labels[start:] == ids[start:]
+        assert rows.lengths[index] == len(ids)
+        assert rows.codes[index] == len(codes)
+
+
+def test_every_row_ends_with_end(data_folder: Path, protocol: Protocol) -> None:
+    rows = Rows(data_folder, "train", protocol)
+    batch = collate([rows[index] for index in range(40)])
+    for ids, labels, length in zip(batch["input_ids"], batch["labels"], batch["lengths"], strict=True):
+        assert ids[length - 1] == labels[length - 1] == protocol.stop_id
+        assert (labels[length:] == NO_LABEL).all()
+
+
+def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
+    table = np.full((len(rows), CONTEXT_TOKENS), pad_id, np.int32)
+    for place, row in zip(table, rows, strict=True):
+        place[: min(len(row), CONTEXT_TOKENS)] = row[:CONTEXT_TOKENS]
+    folder.mkdir(exist_ok=True)
+    table.tofile(folder / "train_input_ids.memmap")
+    np.save(folder / "train_input_ids_shape.npy", np.array(table.shape))
+
+
+def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, protocol: Protocol) -> None:
+    whole = protocol.row("sea", [1, 2, 3])
+    cut = protocol.row("sea", [1] * 3000)
+    write_rows(tmp_path, [whole, cut, [0] * 20], protocol.pad_id)
+    rows = Rows(tmp_path, "train", protocol)
+    assert len(rows) == 1
+    assert rows.cut == 2
+
+
+def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(tmp_path: Path, protocol: Protocol) -> None:
+    frame = len(protocol.wrap_row([], [])[0])
+    fits, too_long = CONTEXT_TOKENS - frame - 3, CONTEXT_TOKENS - frame - 2
+    write_rows(tmp_path, [protocol.row("sea", [1] * fits), protocol.row("sea", [1] * too_long)], protocol.pad_id)
+    rows = Rows(tmp_path, "train", protocol)
+    assert rows.lengths.tolist() == [CONTEXT_TOKENS]
+    assert rows[0]["input_ids"][-1] == protocol.stop_id
+    assert rows.cut == 1
+
+
+@pytest.mark.parametrize("padding", ["stop", "text_end", "a"])
+def test_the_padding_token_does_not_matter(tmp_path: Path, protocol: Protocol, padding: str) -> None:
+    pad_id = {"stop": protocol.stop_id, "text_end": protocol.text_end_id, "a": protocol.text_ids("a")[0]}[padding]
+    write_rows(tmp_path, [protocol.row("salt", [5, 6])], pad_id)
+    assert Rows(tmp_path, "train", protocol).parts(0) == (protocol.text_ids("salt"), [5, 6])
+
+
+def test_only_the_wanted_speakers_are_read(data_folder: Path, protocol: Protocol) -> None:
+    rows = Rows(data_folder, "train", protocol, only=("slt",))
+    assert len(rows) == 60
+    assert set(rows.speakers) == {"slt"}
+    with pytest.raises(UsageError, match="No row is left"):
+        Rows(data_folder, "train", protocol, only=("nobody",))
+
+
+def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, protocol: Protocol) -> None:
+    rows = Rows(data_folder, "train", protocol, untagged=0.5)
+    lengths = [len(rows[index]["input_ids"]) for index in range(120)]
+    assert lengths == [len(rows[index]["input_ids"]) for index in range(120)]
+    untagged = sum(length == full - 1 for length, full in zip(lengths, rows.lengths, strict=True))
+    assert 40 < untagged < 80
+
+
+def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: Protocol) -> None:
+    write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
+    with pytest.raises(UsageError, match="has this model's markers"):
+        Rows(tmp_path, "train", protocol)
+
+
+def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 10_000)
+    lengths[7] = 5000  # longer than a batch: it comes alone
+    batches = Batches(lengths, 2000, seed=3)
+    one_pass = list(islice(iter(batches), batches.in_one_pass()))
+    assert sorted(row for batch in one_pass for row in batch) == list(range(10_000))
+    assert all(lengths[batch].max() * len(batch) <= 2000 for batch in one_pass if 7 not in batch)
+    assert [7] in one_pass
+    padded = sum(lengths[batch].max() * len(batch) for batch in one_pass)
+    assert padded < 1.05 * lengths.sum(), "padding is a small part"
+
+
+def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 500)
+    whole = list(islice(iter(Batches(lengths, 2000, seed=3)), 300))
+    assert list(islice(iter(Batches(lengths, 2000, seed=3, start=lambda: 170)), 130)) == whole[170:]
+
+
+def test_short_rows_come_first_when_asked_to() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 5000)
+    batches = Batches(lengths, 2000, longest=lambda number: 100 if number < 5 else 400)
+    stream = list(islice(iter(batches), 200))
+    assert all(lengths[batch].max() <= 100 for batch in stream[:5])
+    assert max(lengths[batch].max() for batch in stream) > 350

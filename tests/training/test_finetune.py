@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.settings import FinetuneOptions
+from llasa_cli.training.data import Rows, collate
+from llasa_cli.training.finetune import finetune
+from llasa_cli.training.loss import score_labels_only
+
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(scope="session")
+def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shape") / "model.json"
+    path.write_text(json.dumps(SHAPE), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def fresh(data_folder: Path, tokenizer_folder: Path, shape: Path, tmp_path: Path) -> FinetuneOptions:
+    return FinetuneOptions(
+        data_folder,
+        tmp_path / "out",
+        fresh=shape,
+        tokenizer=tokenizer_folder,
+        codec="some/codec",
+        steps=20,
+        learning_rate=1e-2,
+        warm_up_steps=2,
+        tokens_per_batch=600,
+        device="cpu",
+        log_every=5,
+        evaluate_every=10,
+    )
+
+
+def log_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOptions) -> None:
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    about = finetune(fresh)
+    log = log_of(fresh.output)
+    losses = [line["loss"] for line in log if "loss" in line]
+    assert losses[-1] < losses[0] - 0.3
+    judged = [line for line in log if "held_out" in line]
+    assert [line["step"] for line in judged] == [10, 20]
+    assert judged[-1]["held_out"] < judged[0]["held_out"]
+    assert "text_gain" in judged[0]
+    assert all(line["tokens_per_s"] > 0 for line in log if "loss" in line)
+    assert log[-1]["tokens"] > 0
+    assert about["steps"] == 20
+    assert about["speakers"] == ["rms", "slt"]
+    assert about["default_speaker"] in ("rms", "slt")
+    assert about["codec"] == "some/codec"
+    assert not list(fresh.output.glob("*.part")) + list(fresh.output.glob(".saving"))
+
+    protocol = Protocol.load(fresh.output)
+    assert protocol.speakers == ("rms", "slt")
+    AutoTokenizer.from_pretrained(fresh.output)
+    model = LlamaForCausalLM.from_pretrained(fresh.output)
+    assert model.dtype == torch.bfloat16
+    assert model.config.use_cache
+    prompt = torch.tensor([protocol.prompt("sea").ids])
+    made = model.generate(prompt, do_sample=False, max_new_tokens=5, attention_mask=torch.ones_like(prompt))
+    assert made.shape[1] > prompt.shape[1]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    whole = replace(fresh, output=tmp_path / "whole", steps=12, save_every_minutes=0, log_every=1, short_first=0.5)
+    finetune(whole)
+    assert len(list(whole.output.glob("checkpoint-*"))) == 2, "only the last two are kept"
+
+    def stop(line: dict[str, float]) -> None:
+        if line["step"] == 6:
+            raise Killed
+
+    halves = replace(whole, output=tmp_path / "halves")
+    with pytest.raises(Killed):
+        finetune(halves, stop)
+    # What a kill in the middle of a save leaves: a checkpoint without its last file.
+    shutil.copytree(halves.output / "checkpoint-5", halves.output / "checkpoint-6")
+    (halves.output / "checkpoint-6" / "progress.json").unlink()
+    (halves.output / "checkpoint-6" / "optimizer.pt").write_bytes(b"half")
+    about = finetune(replace(halves, fresh=None, tokenizer=None))
+    assert about["steps"] == 12
+    assert about["tokens"] == json.loads((whole.output / "llasa.json").read_text())["tokens"]
+    for name, value in weights_of(whole.output).items():
+        torch.testing.assert_close(weights_of(halves.output)[name], value, rtol=0, atol=0)
+
+
+def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=2)
+    finetune(options)
+    before = (fresh.output / "model.safetensors").read_bytes()
+    assert finetune(options)["steps"] == 2
+    assert (fresh.output / "model.safetensors").read_bytes() == before
+    with pytest.raises(UsageError, match="a run in"):
+        finetune(replace(options, resume=False))
+
+
+def test_minutes_end_a_run(fresh: FinetuneOptions) -> None:
+    about = finetune(replace(fresh, steps=None, minutes=0.02, warm_up_steps=0))
+    assert about["steps"] > 0
+    rates = [line["learning_rate"] for line in log_of(fresh.output) if "learning_rate" in line]
+    assert about["minutes"] >= 0.02
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_checkpoint_is_trained_on_and_brings_its_codec_and_speakers(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(
+        data_folder, tmp_path / "out", model=str(random_checkpoint), steps=2, device="cpu", speakers=("slt",)
+    )
+    about = finetune(options)
+    assert (options.output / about["codec"] / "model.safetensors").is_file()
+    assert about["speakers"] == ["rms", "slt"]
+    assert about["default_speaker"] == "slt"
+    assert about["base"] == str(random_checkpoint)
+    before, after = weights_of(random_checkpoint), weights_of(options.output)
+    moved = [(after[name].float() - before[name].float()).abs().max() for name in after]
+    assert max(moved) > 0
+    assert set(after) == set(before)
+
+
+def test_accumulated_batches_weigh_labels_and_not_batches(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    """Two batches of 300 tokens a step are one step of 600 only if the loss is divided by all labels of both."""
+    plain = _model(fresh)
+    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    short, long = collate([rows[0], rows[1]]), collate([rows[2], rows[3], rows[4]])
+    for batch in (short, long):
+        batch.pop("lengths")
+    whole = collate([rows[index] for index in range(5)])
+    count = sum(int((batch["labels"] != NO_LABEL).sum()) for batch in (short, long))
+    parts = sum(plain(**batch, num_items_in_batch=count).loss for batch in (short, long))
+    whole.pop("lengths")
+    torch.testing.assert_close(parts, plain(**whole).loss, rtol=1e-5, atol=1e-6)
+
+
+def _model(options: FinetuneOptions) -> torch.nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    protocol = Protocol.load(options.tokenizer or Path())
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=protocol.vocabulary_size))
+    score_labels_only(model)
+    return model.eval()
+
+
+def test_the_loss_of_a_bucketed_batch_is_that_of_rows_padded_to_2048(fresh: FinetuneOptions) -> None:
+    """The published way: pad to 2,048, mask the padding, score every position."""
+    model = _model(fresh)
+    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    items = [rows[index] for index in range(3)]
+    batch = collate(items)
+    batch.pop("lengths")
+    ids, labels = np.zeros((3, 2048), np.int64), np.full((3, 2048), NO_LABEL)
+    mask = np.zeros((3, 2048), np.int64)
+    for row, item in enumerate(items):
+        length = len(item["input_ids"])
+        ids[row, :length], labels[row, :length], mask[row, :length] = item["input_ids"], item["labels"], 1
+    published = (
+        type(model)
+        .forward(
+            model,
+            input_ids=torch.from_numpy(ids),
+            attention_mask=torch.from_numpy(mask),
+            labels=torch.from_numpy(labels),
+        )
+        .loss
+    )
+    torch.testing.assert_close(model(**batch).loss, published, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> None:
+    model = _model(fresh)
+    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    batch = collate([rows[index] for index in range(4)])
+    batch.pop("lengths")
+    model(**batch).loss.backward()
+    ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    type(model).forward(model, **batch).loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": None}, "How long"),
+        ({"minutes": 3.0}, "How long"),
+        ({"fresh": None}, "fresh configuration"),
+        ({"tokenizer": None}, "needs a tokenizer"),
+        ({"codec": None}, "Which codec"),
+        ({"data": Path("/nowhere")}, "no train_input_ids.memmap"),
+        ({"speakers": ("nobody",)}, "No row is left"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        finetune(replace(fresh, **change))
+
+
+def test_data_of_another_codec_or_tokenizer_is_refused(
+    fresh: FinetuneOptions, random_codec: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(fresh.data, data)
+    (data / "index.json").write_text(json.dumps({"tokenizer": "other"}))
+    with pytest.raises(UsageError, match="another tokenizer"):
+        finetune(replace(fresh, data=data))
+    (data / "index.json").write_text(json.dumps({"codec": "other"}))
+    with pytest.raises(UsageError, match="another codec"):
+        finetune(replace(fresh, data=data, codec=str(random_codec)))
+
+
+def test_training_writes_nothing_to_stdout(fresh: FinetuneOptions, capfd: pytest.CaptureFixture[str]) -> None:
+    finetune(replace(fresh, steps=6))
+    assert capfd.readouterr().out == ""
