@@ -1,0 +1,33 @@
+"""The one form sound has between rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """A piece of sound that carries its rate.
+
+    Attributes:
+        samples: float32 [n], mono, -1..1.
+        sampling_rate: Hz.
+    """
+
+    samples: np.ndarray
+    sampling_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sampling_rate
+
+
+def to_pcm16(samples: np.ndarray) -> bytes:
+    """float32 -1..1 -> little-endian 16-bit integers; beyond full scale is clipped, never wrapped."""
+    import numpy as np
+
+    return (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
