@@ -1,18 +1,20 @@
-"""X-Codec2 both ways, by transformers' `Xcodec2Model`.
+"""X-Codec2 both ways: encoding by transformers' `Xcodec2Model`, decoding by `decoder.py`.
 
     codec = load_codec(folder)
     codes = codec.encode(samples)      float32 [n], mono, 16 kHz -> n // 320 codes, 50 a second
     samples = codec.decode(codes)      -> float32 [codes * samples_per_code], mono, at codec.sampling_rate
 
 Decoding is not causal: attention and GroupNorm see the whole sequence, so a piece decoded alone is not the piece of
-the whole.
+the whole. transformers is imported and the encoder loaded when something is first encoded: speaking needs neither.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ from llasa_cli.errors import AudioError, ModelError
 
 if TYPE_CHECKING:
     import torch
+
+    from llasa_cli.codec.decoder import Decoder
 
 SHORTEST_CLIP = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
@@ -39,13 +43,29 @@ class Codec:
         identity: A short hash of configuration and weights: codes of one codec are noise to another.
     """
 
-    def __init__(self, model: Any, identity: str, device: torch.device, dtype: torch.dtype) -> None:
-        self._model = model
+    def __init__(self, folder: Path, decoder: Decoder, identity: str, device: torch.device, dtype: torch.dtype) -> None:
+        self._folder, self._decoder = folder, decoder
         self._device, self._dtype = device, dtype
         self.identity = identity
         self.sampling_rate = SAMPLING_RATE_HZ
         self.samples_per_code = HOP
-        self.code_count = int(np.prod(model.config.quantization_levels))
+        self.code_count = math.prod(decoder.shape.levels)
+
+    @cached_property
+    def _encoder(self) -> Any:
+        """The whole model less its decoder.
+
+        Raises:
+            ModelError: Its tensors are not all in the file.
+        """
+        model = _read_model(self._folder, self._dtype)
+        model.acoustic_decoder = None
+        model = model.eval().to(self._device)
+        if self._device.type == "cpu":
+            from llasa_cli.codec.resample import quicken
+
+            quicken(model)
+        return model
 
     def encode(self, samples: np.ndarray) -> list[int]:
         """One clip -> n // 320 codes.
@@ -73,7 +93,7 @@ class Codec:
             values = np.stack([pad_audio(clips[i].astype(np.float32, copy=False)) for i in indices])
             features = np.stack([filter_bank(clips[i]) for i in indices])
             with torch.inference_mode():
-                encoded = self._model.encode(
+                encoded = self._encoder.encode(
                     torch.from_numpy(values)[:, None].to(self._device, self._dtype),
                     torch.from_numpy(features).to(self._device, self._dtype),
                 )
@@ -98,9 +118,8 @@ class Codec:
                 "They were made by another codec: use the one that belongs to the model.",
             )
         with torch.inference_mode():
-            made = self._model.decode(torch.tensor(codes, device=self._device)[None, None])
-        samples: np.ndarray = made.audio_values[0, 0].float().cpu().numpy()
-        return samples[: self.samples_per_code * len(codes)]
+            samples: np.ndarray = self._decoder(torch.tensor(codes, device=self._device)).cpu().numpy()
+        return samples
 
 
 def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec:
@@ -127,17 +146,15 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
             f"{folder} holds a {settings.get('model_type')!r} model, not an X-Codec2.",
             "The original format is not read; HKUSTAudio/xcodec2-hf is the same codec in the form that is.",
         )
-    model = _read_model(folder, kind).eval().to(where)
-    if model.config.hop_length != HOP or model.config.sampling_rate != SAMPLING_RATE_HZ:
+    from llasa_cli.codec.decoder import read_decoder
+
+    decoder = read_decoder(weights, settings, where, kind)
+    if decoder.shape.hop != HOP or decoder.shape.sampling_rate != SAMPLING_RATE_HZ:
         raise ModelError(
-            f"The codec in {folder} makes {model.config.sampling_rate} Hz, {model.config.hop_length} samples a code.",
+            f"The codec in {folder} makes {decoder.shape.sampling_rate} Hz, {decoder.shape.hop} samples a code.",
             f"Llasa's codes are {HOP} samples at {SAMPLING_RATE_HZ} Hz.",
         )
-    if where.type == "cpu":
-        from llasa_cli.codec.resample import quicken
-
-        quicken(model)
-    return Codec(model, codec_identity(folder), where, kind)
+    return Codec(folder, decoder, codec_identity(folder), where, kind)
 
 
 def _read_model(folder: Path, kind: torch.dtype) -> Any:

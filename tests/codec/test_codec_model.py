@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,25 +92,45 @@ def test_a_broken_folder_is_one_sentence(random_codec: Path, tmp_path: Path) -> 
     shutil.copytree(random_codec, broken)
     content = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="can't be read"):
         load_codec(broken, "cpu")
     (broken / "config.json").write_text(json.dumps({"model_type": "llama"}))
     with pytest.raises(ModelError, match="not an X-Codec2"):
         load_codec(broken, "cpu")
 
 
-def test_missing_weights_are_refused_and_not_invented(random_codec: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fc_encoder.bias", "acoustic_decoder.post_net.1.conv2.weight"])
+def test_missing_weights_are_refused_and_not_invented(random_codec: Path, tmp_path: Path, name: str) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "lacking"
     shutil.copytree(random_codec, folder)
     weights = load_file(folder / "model.safetensors")
-    weights.pop("fc_encoder.bias")
+    weights.pop(name)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lacks 1 tensors, fc_encoder\.bias"):
-        load_codec(folder, "cpu")
+    with pytest.raises(ModelError, match="lacks"):
+        load_codec(folder, "cpu").encode(tone(1000))
+
+
+def test_speaking_needs_neither_transformers_nor_the_encoder(random_codec: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "decoder-only"
+    shutil.copytree(random_codec, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if name.startswith(("acoustic_decoder.", "quantizer."))}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    program = (
+        "import sys; from pathlib import Path; from llasa_cli.codec.model import load_codec;"
+        f"print(len(load_codec(Path({str(folder)!r}), 'cpu').decode([1, 2, 3])));"
+        "sys.exit('transformers' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "960"), done.stderr
 
 
 def test_loading_writes_nothing(random_codec: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load_codec(random_codec, "cpu")
+    load_codec(random_codec, "cpu").encode(tone(1000))
     assert capfd.readouterr() == ("", "")
