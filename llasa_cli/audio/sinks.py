@@ -333,7 +333,7 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
         sinks.append(StreamSink(stream, kind, "Standard output"))
     elif output is not None and _is_special(Path(output)):
         try:
-            stream = open(output, "wb")
+            stream = open(output, "wb")  # noqa: SIM115 (the sink owns it)
         except OSError as error:
             raise LlasaError(f"{output} can't be written: {error.strerror}.") from error
         sinks.append(StreamSink(stream, kind, output, owned=True))
