@@ -5,8 +5,10 @@ Every default lives here, once; `--help` shows it from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 CODES_PER_SECOND = 50
 """Speech codes a second (X-Codec2: 16 kHz, 320 samples a code)."""
@@ -43,6 +45,24 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True)
+class SamplingRequest:
+    """What the caller wants of `SamplingOptions`; None leaves it to the checkpoint, which may leave it to the defaults."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    max_seconds: float | None = None
+
+    def over(self, checkpoint: Mapping[str, Any]) -> SamplingOptions:
+        """Request, else the checkpoint's own (`sampling` in llasa.json), else the defaults."""
+        known = {part.name for part in fields(self)}
+        wanted = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
+        return SamplingOptions(**{k: v for k, v in checkpoint.items() if k in known} | wanted)
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """Which model runs, and where."""
 
@@ -60,7 +80,7 @@ class ModelOptions:
 class SpeechOptions:
     """One request: how to speak, whose voice, how often to try."""
 
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    sampling: SamplingRequest = field(default_factory=SamplingRequest)
     seed: int | None = None
     """None draws one; the seed used is always reported."""
     speaker: str | None = None

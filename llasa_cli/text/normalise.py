@@ -158,10 +158,8 @@ def digits(text: str) -> str:
 def _number(text: str) -> str:
     """Digits with thousands commas and perhaps a fraction."""
     whole, _, fraction = text.replace(",", "").partition(".")
-    if len(whole) > 15 or (len(whole) > 1 and whole.startswith("0")):
-        said = digits(whole)
-    else:
-        said = cardinal(int(whole or "0"))
+    as_digits = len(whole) > 15 or (len(whole) > 1 and whole.startswith("0"))
+    said = digits(whole) if as_digits else cardinal(int(whole or "0"))
     return f"{said} point {digits(fraction)}" if fraction else said
 
 
@@ -236,6 +234,8 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         re.compile(r"(?<![\w.,$])(1[1-9]\d\d|20\d\d)s?(?![\w,]|\.\d)"),
         lambda m: year(int(m[1])) + ("s" if m[0][-1] == "s" else ""),
     ),
+    (re.compile(r"--+"), ", "),
+    (re.compile(r"\d+(?:\.\d+){2,}"), lambda m: " point ".join(_number(part) for part in m[0].split("."))),
     (re.compile(r"(?<![\w.])-(?=\d)"), "minus "),
     (re.compile(r"(\d)\s?[-–](?=\d)"), r"\1 to "),
     (re.compile(_AMOUNT), lambda m: f" {_number(m[0])} "),
@@ -252,8 +252,9 @@ def _is_acronym(match: re.Match[str]) -> bool:
     text, word = match.string, match[0]
     around = text[: match.start()].split()[-1:] + text[match.end() :].split()[:1]
     if any(len(other.strip(".,!?")) > 1 and other.strip(".,!?").isalpha() and other.isupper() for other in around):
-        return len(word) < 3
-    return len(word) < 4 or not re.search("[AEIOU]", word[1:])
+        return False
+    core = word.removesuffix("s")
+    return len(core) < 4 or not re.search("[AEIOU]", core[1:])
 
 
 def spell_out(text: str) -> str:

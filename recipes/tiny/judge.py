@@ -93,14 +93,14 @@ def through_codec(folder: Path, voice: str) -> Callable[[str], np.ndarray]:
 
 
 def model(folder: str, voice: str | None, sampling: dict[str, float]) -> Callable[[str], np.ndarray]:
-    from llasa_cli.settings import ModelOptions, SamplingOptions, SpeechOptions
+    from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
     from llasa_cli.speech import Speech
 
     speech = Speech.load(ModelOptions(model=folder))
     count = iter(range(1_000_000))
 
     def speak(text: str) -> np.ndarray:
-        options = SpeechOptions(sampling=SamplingOptions(**sampling), seed=next(count) * 1000, speaker=voice)
+        options = SpeechOptions(sampling=SamplingRequest(**sampling), seed=next(count) * 1000, speaker=voice)
         return speech.speak(text, options)
 
     return speak

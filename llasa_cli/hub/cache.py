@@ -1,0 +1,51 @@
+"""A model's name -> the folder it lies in. Never touches a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llasa_cli.errors import ModelError
+from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, repo_of, size_text
+from llasa_cli.settings import BUILT_IN_MODEL
+
+BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
+
+
+def find_model(name: str) -> Path:
+    """A folder as it is, the built-in voice, or what the hub's own cache holds (HF_HOME, HF_HUB_CACHE are honoured).
+
+    Raises:
+        ModelError: It is not here, or there is no such name.
+    """
+    if name == BUILT_IN_MODEL:
+        return BUILT_IN_FOLDER
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    found = repo_of(name)
+    if found is None or name.startswith(("/", "./", "../", "~")):
+        names = ", ".join([BUILT_IN_MODEL, *CATALOGUE])
+        raise ModelError(
+            f"There is no folder {name}, and no model of that name.", f"Names: {names}; or org/repository."
+        )
+    repo, revision = found
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if isinstance(path, str):
+        return Path(path).parent
+    entry = CATALOGUE.get(name.lower())
+    size = f" ({size_text(entry.size)}, {entry.license})" if entry else ""
+    raise ModelError(f"The model {name} is not on this machine{size}.", f"Fetch it with: llasa download {name}")
+
+
+def find_codec(model: Path, named: str | None) -> Path:
+    """The codec's folder: inside the checkpoint, elsewhere, or the published one from the cache.
+
+    Args:
+        model: The checkpoint's folder.
+        named: By a flag or by the checkpoint's `llasa.json`; relative to the checkpoint, or as for `find_model`.
+    """
+    if named is not None and (model / named / "config.json").is_file():
+        return model / named
+    return find_model(named or PUBLISHED_CODEC)
