@@ -59,14 +59,14 @@ def prepare(
 
 def _run(options: PrepareOptions, model: str, codec: str | None, device: str, on_progress: Any) -> dict[str, Any]:
     from llasa_cli.codec.model import load_codec
+    from llasa_cli.hub.cache import find_codec, find_model
     from llasa_cli.protocol import Protocol
-    from llasa_cli.training.folders import find_codec_of, find_model_folder
+    from llasa_cli.training.prepare import named_codec, tokenizer_fingerprint
     from llasa_cli.training.prepare import prepare as run
-    from llasa_cli.training.prepare import tokenizer_fingerprint
 
-    folder = find_model_folder(model)
+    folder = find_model(model)
     protocol = Protocol.load(folder)
-    loaded = load_codec(find_codec_of(folder, codec), device)
+    loaded = load_codec(find_codec(folder, codec or named_codec(folder)), device)
     return run(options, protocol, loaded, tokenizer_fingerprint(folder), on_progress)
 
 

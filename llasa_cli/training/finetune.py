@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.hub.cache import find_model
+from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.data import Batches, Rows, read_index
-from llasa_cli.training.folders import PUBLISHED_CODEC, find_model_folder
 from llasa_cli.training.prepare import tokenizer_fingerprint
 from llasa_cli.training.schedule import Clock
 
@@ -151,7 +152,7 @@ def _start_folder(options: FinetuneOptions) -> Path | None:
             raise UsageError("A fresh model needs a tokenizer.", "Name its folder with --tokenizer.")
         return None
     assert options.model is not None
-    return find_model_folder(options.model)
+    return find_model(options.model)
 
 
 def _tokenizer_folder(options: FinetuneOptions, start: Path | None, last: Path | None) -> Path:
@@ -238,7 +239,7 @@ def _bring_codec(options: FinetuneOptions, protocol: Protocol, start: Path | Non
 def _link_or_copy(source: str, target: str) -> None:
     Path(target).unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # the hub's cache holds symbolic links
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
 
