@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ class Speech:
 
     def say(
         self,
-        text: str,
+        text: str | Iterable[str],
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
         on_take: Callable[[Take], None] | None = None,
@@ -125,7 +125,7 @@ class Speech:
         """Speak a text of any length, piece by piece.
 
         Args:
-            text: Sentences; it is cut at their ends.
+            text: Sentences; it is cut at their ends. Of an iterable each part is spoken as soon as it comes.
             options: How to draw, the seed, whose voice, how many retries.
             reference: A voice to clone; see `encode_reference`.
             on_take: Told about each piece once it is decided on.
@@ -136,26 +136,29 @@ class Speech:
         options = options or SpeechOptions()
         if options.seed is None:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        chunks = self.chunks(text)
-        if not chunks:
+        if isinstance(text, str) and not self.chunks(text):
             raise UsageError("There is nothing to say in this text.", "Give it words.")
-        return self._say(chunks, options, reference, on_take)
+        parts = [text] if isinstance(text, str) else text
+        return self._say((chunk for part in parts for chunk in self.chunks(part)), options, reference, on_take)
 
     def _say(
         self,
-        chunks: list[str],
+        chunks: Iterable[str],
         options: SpeechOptions,
         reference: Reference | None,
         on_take: Callable[[Take], None] | None,
     ) -> Iterator[AudioChunk]:
         import numpy as np
 
-        pause = np.zeros(round(PAUSE_S * self.sampling_rate), np.float32)
-        for number, chunk in enumerate(chunks):
+        pause = np.zeros(0, np.float32)
+        for chunk in chunks:
             take, samples = self._best_take(chunk, options, reference)
             if on_take is not None:
                 on_take(take)
-            yield AudioChunk(samples if number == 0 else np.concatenate([pause, samples]), self.sampling_rate)
+            yield AudioChunk(np.concatenate([pause, samples]), self.sampling_rate)
+            pause = np.zeros(round(PAUSE_S * self.sampling_rate), np.float32)
+        if not len(pause):
+            raise UsageError("There is nothing to say in this text.", "Give it words.")
 
     def _best_take(self, text: str, options: SpeechOptions, reference: Reference | None) -> tuple[Take, np.ndarray]:
         """Speak a chunk; with problems, again by the next seed. The take with the fewest problems stays."""

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "llasa_cli"
 LEVELS = {
     "errors": 0, "settings": 0,
-    "text": 1, "protocol": 1, "audio": 1, "hub": 1, "voices": 1, "device": 1, "checks": 1,
+    "text": 1, "protocol": 1, "audio": 1, "hub": 1, "voices": 1, "device": 1, "checks": 1, "items": 1,
     "lm": 2, "codec": 2,
     "speech": 3, "training": 3,
     "commands": 4,

@@ -1,0 +1,134 @@
+"""Flags that several commands share: one spelling, one help text; defaults come from `settings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+
+_GENERAL = SamplingOptions()
+_LOOK, _DRAW, _RUN = "Sound", "Sampling", "Model"
+
+
+def _sampling(name: str, help_text: str, **limits: Any) -> Any:
+    """A sampling flag: None leaves it to the model; the help says what a model without a wish of its own takes."""
+    general = getattr(_GENERAL, name.removeprefix("--").replace("-", "_"))
+    text = f"{help_text} [default: the model's, else {general:g}]"
+    return typer.Option(name, help=text, show_default=False, rich_help_panel=_DRAW, **limits)
+
+
+Text = Annotated[
+    list[str] | None, typer.Argument(help="What to say; several arguments are joined.", show_default=False)
+]
+File = Annotated[
+    str | None, typer.Option("-f", "--file", help="Read the text from a file; - is standard input.", show_default=False)
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output", help="Write a file (.wav .flac .ogg .opus .mp3); - is standard output.", rich_help_panel=_LOOK
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="wav, flac, ogg, opus, mp3 or pcm; by default the file's ending.", rich_help_panel=_LOOK
+    ),
+]
+Play = Annotated[
+    bool | None,
+    typer.Option(
+        "--play/--no-play",
+        help="Play it too; without -o it is played anyway.",
+        show_default=False,
+        rich_help_panel=_LOOK,
+    ),
+]
+Voice = Annotated[
+    str | None,
+    typer.Option("-v", "--voice", "--speaker", help="One of the model's speakers.", show_default=False),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        envvar="LLASA_MODEL",
+        help="tiny (built in), 1b, 3b, ..., a folder, or org/repo.",
+        rich_help_panel=_RUN,
+    ),
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        "--codec", help="Codec folder or repo; by default the model's own.", show_default=False, rich_help_panel=_RUN
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        help="Makes a take again; drawn and reported otherwise.",
+        show_default=False,
+        rich_help_panel=_DRAW,
+    ),
+]
+Temperature = Annotated[float | None, _sampling("--temperature", "0 is greedy; below 0.3 big models loop.", min=0.0)]
+TopP = Annotated[
+    float | None, _sampling("--top-p", "Keep the fewest codes that reach this probability.", min=0.0, max=1.0)
+]
+TopK = Annotated[int | None, _sampling("--top-k", "Keep the k likeliest codes; 0 keeps all.", min=0)]
+MinP = Annotated[float | None, _sampling("--min-p", "Drop codes below this share of the likeliest.", min=0.0, max=1.0)]
+RepetitionPenalty = Annotated[
+    float | None, _sampling("--repetition-penalty", "Make codes already spoken less likely; 1 is off.", min=0.01)
+]
+MaxSeconds = Annotated[float | None, _sampling("--max-seconds", "The most speech for one chunk.", min=0.02)]
+Retries = Annotated[
+    int, typer.Option("--retries", min=0, help="More takes for a chunk that fails its checks.", rich_help_panel=_DRAW)
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="A line for each chunk.")]
+Json = Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")]
+Reference = Annotated[
+    Path,
+    typer.Option("--ref", "--ref-audio", "--ref_audio", help="A clip of the voice, 1 to 15 s.", show_default=False),
+]
+ReferenceText = Annotated[
+    str | None,
+    typer.Option("--ref-text", "--ref_text", help="What is said in the clip, word for word.", show_default=False),
+]
+
+DEFAULT_MODEL = BUILT_IN_MODEL
+DEFAULT_RETRIES = SpeechOptions().retries
+
+
+def model_options(model: str, codec: str | None, device: str, dtype: str) -> ModelOptions:
+    return ModelOptions(model=model, codec=codec, device=device, dtype=dtype)
+
+
+def speech_options(
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    repetition_penalty: float | None,
+    max_seconds: float | None,
+    seed: int | None,
+    voice: str | None,
+    retries: int,
+) -> SpeechOptions:
+    request = SamplingRequest(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        max_seconds=max_seconds,
+    )
+    return SpeechOptions(sampling=request, seed=seed, speaker=voice, retries=retries)

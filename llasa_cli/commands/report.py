@@ -1,0 +1,171 @@
+"""What the user sees: the only writer to standard error, and the keeper of standard output.
+
+Standard output carries audio, `--json` or paths. While a command runs, file descriptor 1 and `sys.stdout` lead to
+standard error, so that no library's print and no C++ log can get into the sound.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, ParamSpec, TypeVar
+
+import typer
+
+from llasa_cli.errors import LlasaError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_output: BinaryIO | None = None
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception: only what cleans up may see it."""
+
+
+def claim_stdout() -> BinaryIO:
+    """Take standard output for results alone; everything else that prints is led to standard error."""
+    global _output
+    if _output is not None and not _output.closed:
+        return _output
+    try:
+        real = sys.stdout.fileno() == 1
+    except (AttributeError, OSError, ValueError):
+        real = False
+    if real:
+        sys.stdout.flush()
+        _output = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        return _output
+    # Somebody has put another object there (a test, a notebook): it stays.
+    stream: BinaryIO = sys.stdout.buffer
+    return stream
+
+
+def result(text: str) -> None:
+    """A line of results, to standard output."""
+    out = claim_stdout()
+    out.write((text + "\n").encode())
+    out.flush()
+
+
+def boundary(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what ends a command into one line and an exit code; an unknown error keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        _listen_for_sigterm()
+        try:
+            return command(*arguments, **options)
+        except LlasaError as error:
+            if os.environ.get("LLASA_DEBUG") == "1":
+                raise
+            note(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""))
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            _drop_output()  # the reader has what it wanted
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            note("stopped")
+            raise typer.Exit(130) from None
+        except Terminated:
+            raise typer.Exit(143) from None
+
+    return run
+
+
+def note(text: str) -> None:
+    """A line to standard error, whatever `-q` says."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def _listen_for_sigterm() -> None:
+    def stop(number: int, frame: Any) -> None:
+        raise Terminated
+
+    try:
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        return  # not the main thread: somebody else's process
+
+
+def _drop_output() -> None:
+    """What is still buffered would fail again when the interpreter closes it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (_output, sys.__stdout__):
+        try:
+            if stream is not None:
+                os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):
+            continue
+
+
+class Report:
+    """Progress and the closing line of one command.
+
+    Args:
+        quiet: Nothing but errors.
+        verbose: A line for each take, and what was retried and why.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self._live = not quiet and sys.stderr.isatty()
+        self._shown = 0.0
+        self.began = time.monotonic()
+
+    def stage(self, text: str) -> None:
+        """What is being done, replaced by the next; only on a terminal."""
+        if self._live:
+            self._show(text + " ...")
+
+    def progress(self, text: str) -> None:
+        """As `stage`, at most ten times a second."""
+        if self._live and time.monotonic() - self._shown > 0.1:
+            self._show(text)
+
+    def line(self, text: str) -> None:
+        """A line that stays, unless quiet."""
+        if not self.quiet:
+            self.clear()
+            note(text)
+
+    def detail(self, text: str) -> None:
+        """A line for `--verbose`."""
+        if self.verbose:
+            self.line(text)
+
+    def clear(self) -> None:
+        if self._live and self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = 0.0
+
+    def _show(self, text: str) -> None:
+        width = os.get_terminal_size(2).columns if sys.stderr.isatty() else 80
+        print(f"\r\x1b[K{text[: width - 1]}", end="", file=sys.stderr, flush=True)
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def speed(seconds: float, wall_s: float) -> str:
+    """ "3.2 s of speech in 1.1 s, 2.9 times real time"."""
+    return f"{seconds:.1f} s of speech in {wall_s:.1f} s, {seconds / max(wall_s, 1e-9):.1f} times real time"
