@@ -1,0 +1,1 @@
+complete --command llasa --no-files --arguments "(env _LLASA_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) llasa)" --condition "env _LLASA_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) llasa"

@@ -1,0 +1,144 @@
+"""Every flag, set to what it is not by default, reaches the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from llasa_cli.app import app
+from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.protocol import Reference
+from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.speech import Speech
+
+FLAGS = {
+    "temperature": 0.31,
+    "top_p": 0.77,
+    "top_k": 13,
+    "min_p": 0.06,
+    "repetition_penalty": 1.17,
+    "max_seconds": 7.5,
+}
+MODEL_FLAGS = {"model": "somewhere", "codec": "else", "device": "cpu", "dtype": "float16"}
+
+
+class FakeSpeech:
+    """Remembers what it was asked."""
+
+    sampling_rate = 16_000
+    history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
+
+    @classmethod
+    def load(cls, options: ModelOptions, on_stage: Any = None) -> FakeSpeech:
+        cls.history.append(("load", options))
+        return cls()
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        return request.over({})
+
+    def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
+        self.history.append(("reference", (len(samples), text)))
+        return Reference(text, (1, 2, 3))
+
+    def say(self, text: Any, options: SpeechOptions, reference: Any, on_take: Any) -> Iterator[AudioChunk]:
+        parts = [text] if isinstance(text, str) else list(text)
+        self.history.append(("say", (parts, options, reference)))
+        from llasa_cli.speech import Take
+
+        on_take(Take(" ".join(parts), 1.0, (1,), options.seed or 0, 1, (), (), 0.5))
+        yield AudioChunk(np.full(16_000, 0.1, np.float32), 16_000)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
+    FakeSpeech.history = []
+    monkeypatch.setattr(Speech, "load", FakeSpeech.load)
+    return FakeSpeech
+
+
+def arguments() -> list[str]:
+    found = [
+        part for name, value in (FLAGS | MODEL_FLAGS).items() for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return [*found, "--seed", "0", "--retries", "5"]
+
+
+def seen(engine: type[FakeSpeech]) -> dict[str, Any]:
+    return dict(engine.history)
+
+
+def check(engine: type[FakeSpeech], speaker: str | None) -> None:
+    assert seen(engine)["load"] == ModelOptions(**MODEL_FLAGS)
+    parts, options, _ = seen(engine)["say"]
+    assert options == SpeechOptions(sampling=SamplingRequest(**FLAGS), seed=0, speaker=speaker, retries=5)
+    assert " ".join(parts).strip() == "good evening"
+    default = SamplingOptions()
+    assert all(getattr(default, name) != value for name, value in FLAGS.items()), "a default proves nothing"
+    assert {part.name for part in fields(SamplingRequest)} == set(FLAGS), "a new option needs a flag here"
+
+
+def test_say(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    out = tmp_path / "out.flac"
+    made = CliRunner().invoke(app, ["say", *arguments(), "--voice", "kore", "-o", str(out), "good", "evening"])
+    assert made.exit_code == 0, made.output
+    check(engine, "kore")
+    assert len(soundfile.read(out)[0]) == 16_000
+
+
+def test_clone(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    command = ["clone", "--ref_audio", str(clip), "--ref_text", "some twenty letters", *arguments()]
+    made = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out.wav"), "good", "evening"])
+    assert made.exit_code == 0, made.output
+    check(engine, None)
+    assert seen(engine)["reference"] == (32_000, "some twenty letters")
+    assert seen(engine)["say"][2] == Reference("some twenty letters", (1, 2, 3))
+
+
+def test_batch(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    lines = tmp_path / "lines.txt"
+    lines.write_text("good evening\n")
+    made = CliRunner().invoke(app, ["batch", str(lines), "-o", str(tmp_path / "out"), "--voice", "kore", *arguments()])
+    assert made.exit_code == 0, made.output
+    check(engine, "kore")
+
+
+def test_the_environment_names_the_model_and_a_flag_counts_more(
+    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLASA_MODEL", "from-the-environment")
+    out = ["-o", str(tmp_path / "a.wav")]
+    assert CliRunner().invoke(app, ["say", "hi", *out]).exit_code == 0
+    assert CliRunner().invoke(app, ["say", "hi", "-m", "from-the-flag", *out]).exit_code == 0
+    assert [o.model for name, o in engine.history if name == "load"] == ["from-the-environment", "from-the-flag"]
+
+
+def test_without_a_seed_one_is_drawn_and_told(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    made = CliRunner().invoke(app, ["say", "hi", "-o", str(tmp_path / "a.wav")])
+    assert f"seed {seen(engine)['say'][1].seed}" in made.stderr
+
+
+def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    for command in (
+        ["say", "", "-o", str(tmp_path / "a.wav")],
+        ["say", "hi", "-o", str(tmp_path / "a.xyz")],
+        ["say", "hi", "-f", "x.txt", "-o", str(tmp_path / "a.wav")],
+        ["say", "-f", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "a.wav")],
+        ["say", "hi", "--no-play"],
+        ["say", "hi", "--json", "-o", "-"],
+        ["clone", "--ref", str(tmp_path / "absent.wav"), "--ref-text", "x", "hi", "-o", str(tmp_path / "a.wav")],
+        ["batch", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "out")],
+    ):
+        made = CliRunner().invoke(app, command)
+        assert made.exit_code in (2, 4), command
+        assert made.stderr.startswith("error: "), command
+    assert engine.history == []
+    assert list(tmp_path.iterdir()) == []

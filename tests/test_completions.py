@@ -1,0 +1,33 @@
+"""The completion scripts in the repository are those of today's typer, and they complete."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def test_scripts_are_up_to_date() -> None:
+    for name, script in runpy.run_path(str(ROOT / "completions" / "generate.py"))["scripts"]().items():
+        assert (ROOT / "completions" / name).read_text(encoding="utf-8") == script, "run completions/generate.py"
+
+
+def complete(line: str) -> list[str]:
+    """What the bash script would be told."""
+    environment = os.environ | {
+        "_LLASA_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }
+    # The script calls the program by its name, so that is how it is called here.
+    code = "import sys; sys.argv = ['llasa']; from llasa_cli.__main__ import main; main()"
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return made.stdout.split()
+
+
+def test_commands_and_flags_complete() -> None:
+    assert "batch" in complete("llasa ba")
+    assert "--temperature" in complete("llasa say --temp")
