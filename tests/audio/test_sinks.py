@@ -133,7 +133,7 @@ def test_two_sinks_get_the_same_and_fail_together(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError),
         TeeSink([FileSink(tmp_path / "c.wav", "wav"), FileSink(tmp_path / "d.wav", "wav")]) as sink,
-    ):  # noqa: PT011
+    ):
         sink.write(tone())
         raise ValueError
     assert sorted(os.listdir(tmp_path)) == ["a.wav", "b.wav"]

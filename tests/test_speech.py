@@ -1,0 +1,122 @@
+"""The whole first flow on random weights of the true classes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llasa_cli.checks import longest_loop, longest_silence, problems_of
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.speech import Speech, Take
+
+SHORT = SpeechOptions(sampling=SamplingRequest(max_seconds=0.6), seed=1, retries=0)
+
+
+@pytest.fixture(scope="module")
+def speech(random_checkpoint: Path) -> Speech:
+    return Speech.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
+
+
+def test_a_seed_makes_the_same_sound_again(speech: Speech) -> None:
+    first, again = speech.speak("hello there", SHORT), speech.speak("hello there", SHORT)
+    assert first.dtype == np.float32
+    assert len(first) % 320 == 0
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, speech.speak("hello there", replace(SHORT, seed=2)))
+
+
+def test_long_text_comes_in_pieces_with_pauses(speech: Speech) -> None:
+    text = " ".join(["This is a sentence that is long enough to stand alone, I should think."] * 6)
+    takes: list[Take] = []
+    chunks = list(speech.say(text, SHORT, on_take=takes.append))
+    assert len(chunks) == len(takes) == len(speech.chunks(text)) > 1
+    assert chunks[0].seconds == pytest.approx(takes[0].seconds)
+    assert chunks[1].seconds == pytest.approx(takes[1].seconds + 0.25)
+    assert not chunks[1].samples[:4000].any()
+
+
+def test_nothing_is_computed_before_it_is_asked_for(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    plain = speech.protocol.prompt
+    monkeypatch.setattr(speech.protocol, "prompt", lambda text, *rest: asked.append(text) or plain(text, *rest))
+    chunks = speech.say(iter(["One sentence.", "Another one."]), SHORT)
+    assert asked == []
+    next(chunks)
+    assert asked == ["One sentence."]
+    chunks.close()
+    assert asked == ["One sentence."]
+
+
+def test_cloned_speech_is_the_whole_decode_less_the_reference(speech: Speech) -> None:
+    clip = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    reference = speech.encode_reference(clip, "what is said")
+    assert len(reference.codes) == 50
+    takes: list[Take] = []
+    made = speech.speak("hello", SHORT, reference, takes.append)
+    whole = speech.codec.decode([*reference.codes, *takes[0].codes])
+    assert np.array_equal(made, whole[50 * 320 :])
+    assert len(made) == len(takes[0].codes) * 320
+
+
+def test_a_bad_take_is_made_again_with_the_next_seed(speech: Speech) -> None:
+    takes: list[Take] = []
+    options = replace(SHORT, retries=3, sampling=SamplingRequest(max_seconds=0.1))
+    speech.speak("a rather long sentence for so short a limit", options, on_take=takes.append)
+    (take,) = takes
+    assert take.tries == 4
+    assert take.problems
+    assert take.seed in range(1, 5)
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "...", "?!"])
+def test_nothing_to_say_is_refused(speech: Speech, text: str) -> None:
+    with pytest.raises(UsageError, match="nothing to say"):
+        speech.speak(text, SHORT)
+
+
+def test_flag_counts_over_checkpoint_over_default(random_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(random_checkpoint, tmp_path / "m")
+    about = json.loads((tmp_path / "m" / "llasa.json").read_text())
+    about |= {"sampling": {"temperature": 0.4, "top_k": 9}, "spell_out": True, "most_characters": 30}
+    (tmp_path / "m" / "llasa.json").write_text(json.dumps(about))
+    speech = Speech.load(ModelOptions(model=str(tmp_path / "m"), device="cpu"))
+    found = speech.sampling(SamplingRequest(top_k=3))
+    assert (found.temperature, found.top_k, found.top_p) == (0.4, 3, 0.95)
+    assert speech.chunks("It is 5.") == ["It is five."]
+    assert all(len(chunk) <= 30 for chunk in speech.chunks("word " * 50))
+
+
+def test_a_codec_of_another_model_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
+    from recipes.tiny.tokenizer import write_tokenizer
+
+    shutil.copytree(random_checkpoint, tmp_path / "m")
+    write_tokenizer(tmp_path / "m", 60, ("rms", "slt"))
+    with pytest.raises(ModelError, match="speaks 60 codes"):
+        Speech.load(ModelOptions(model=str(tmp_path / "m"), device="cpu"))
+
+
+def test_checks_see_what_is_broken() -> None:
+    good = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    codes = list(range(50))
+    assert problems_of("fifteen letters", codes, good, 16_000, ended=True) == ()
+    assert "limit" in problems_of("fifteen letters", codes, good, 16_000, ended=False)[0]
+    assert "too short" in problems_of("letters " * 20, codes, good, 16_000, ended=True)[0]
+    assert "too long" in problems_of("hi", codes * 4, good, 16_000, ended=True)[0]
+    assert "clipped" in problems_of("fifteen letters", codes, np.sign(good), 16_000, ended=True)
+    assert "repeats" in problems_of("a good thirty letters it has got", [1, 2] * 40, good, 16_000, ended=True)[0]
+    quiet = np.concatenate([good[:100], np.zeros(40_000, np.float32), good[:100]])
+    assert "silence" in problems_of("fifteen letters", codes, quiet, 16_000, ended=True)[0]
+
+
+def test_loops_and_silence_are_measured() -> None:
+    assert longest_loop([1, 2, 3, 4, 5]) == 0
+    assert longest_loop([0, *[7] * 10, 1]) == 9
+    assert longest_loop([1, 2, 3] * 10) == 27
+    assert longest_silence(np.zeros(16_000, np.float32), 16_000) == pytest.approx(1.0)
+    assert longest_silence(np.zeros(0, np.float32), 16_000) == 0
