@@ -1,0 +1,114 @@
+"""A list goes through: names, resume, one bad item, results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from llasa_cli.app import app
+from llasa_cli.errors import UsageError
+from llasa_cli.items import read_items, safe_name
+
+SHORT = ["--max-seconds", "0.2", "--retries", "0", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def model(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLASA_MODEL", str(random_checkpoint))
+
+
+def batch(folder: Path, *more: str, name: str = "lines.txt") -> Result:
+    return CliRunner().invoke(app, ["batch", str(folder / name), "-o", str(folder / "out"), *SHORT, *more])
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "out" / "results.jsonl").read_text().splitlines()]
+
+
+def test_lines_become_numbered_files_and_rows(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one of them\n\nand two\n")
+    made = batch(tmp_path, "--seed", "4")
+    assert made.exit_code == 0, made.output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00001.wav", "00003.wav", "results.jsonl"]
+    assert [(r["id"], r["status"], r["seed"]) for r in rows(tmp_path)] == [("00001", "ok", 4), ("00003", "ok", 4)]
+    assert made.stdout.split() == [str(tmp_path / "out" / f"{n}.wav") for n in ("00001", "00003")]
+    assert soundfile.info(tmp_path / "out" / "00001.wav").duration == rows(tmp_path)[0]["seconds"]
+
+
+def test_what_is_done_is_left_and_what_changed_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\nb|two\n")
+    batch(tmp_path)
+    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.wav")}
+    (tmp_path / "lines.txt").write_text("a|one\nb|two, but other\nc|three\n")
+    made = batch(tmp_path)
+    assert "2 items made, 1 were there" in made.stderr
+    assert (tmp_path / "out" / "a.wav").stat().st_mtime_ns == times["a.wav"]
+    assert (tmp_path / "out" / "b.wav").stat().st_mtime_ns != times["b.wav"]
+    (tmp_path / "out" / "c.wav").unlink()
+    assert "1 items made, 2 were there" in batch(tmp_path).stderr
+    assert "3 items made, 0 were there" in batch(tmp_path, "--top-k", "3").stderr
+
+
+def test_a_cut_row_of_a_killed_run_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\n")
+    batch(tmp_path)
+    with (tmp_path / "out" / "results.jsonl").open("a") as file:
+        file.write('{"id": "b", "sta')
+    assert batch(tmp_path).exit_code == 0
+
+
+def test_one_bad_item_does_not_stop_the_rest(tmp_path: Path) -> None:
+    items = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}, {"id": "c", "text": "x", "voice": "nobody"}]
+    items += [
+        {"id": "d", "text": "y", "ref": "absent.wav", "ref_text": "z"},
+        {"id": "e", "text": "two", "voice": "slt"},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(item) for item in items))
+    made = batch(tmp_path, "--json", name="list.jsonl")
+    assert made.exit_code == 5
+    assert [row["status"] for row in rows(tmp_path)] == ["ok", "error", "error", "error", "ok"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.wav")) == ["a.wav", "e.wav"]
+    assert [json.loads(line)["id"] for line in made.stdout.splitlines()] == ["a", "b", "c", "d", "e"]
+    assert "3 of 5 items failed" in made.stderr
+
+
+def test_tables_are_read_by_their_column_names(tmp_path: Path) -> None:
+    found = read_items('text,id,seed,ref\n"one, two",a,5,\nthree,b,,x/y.wav\n', ".csv", tmp_path)
+    assert [(i.name, i.text, i.seed, i.ref) for i in found] == [
+        ("a", "one, two", 5, None),
+        ("b", "three", None, tmp_path / "x" / "y.wav"),
+    ]
+
+
+def test_names_are_safe_and_never_shared(tmp_path: Path) -> None:
+    source = "\n".join(f"{name}|text" for name in ("a", "A", "../a", "a", "..", "con", "x" * 99))
+    names = [item.name for item in read_items(source, "", tmp_path)]
+    assert len({name.casefold() for name in names}) == len(names)
+    assert all("/" not in name and not name.startswith(".") for name in names)
+    assert safe_name("") == "_"
+    assert safe_name("日本 a/b") == "日本 a_b"
+
+
+def test_a_bar_in_one_sentence_makes_no_id(tmp_path: Path) -> None:
+    found = read_items("this | that\nplain sentence\n", "", tmp_path)
+    assert [item.text for item in found] == ["this | that", "plain sentence"]
+
+
+@pytest.mark.parametrize(
+    ("source", "ending"),
+    [
+        ("", ""),
+        ("\n\n", ""),
+        ("a,b\n1,2\n", ".csv"),
+        ("{", ".jsonl"),
+        ("3", ".jsonl"),
+        ('{"text":"x","seed":"y"}', ".jsonl"),
+    ],
+)
+def test_lists_that_are_none_are_refused(source: str, ending: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        read_items(source, ending, tmp_path)

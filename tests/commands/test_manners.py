@@ -1,0 +1,145 @@
+"""How the command behaves as a process: pipes, full disks, signals, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+LLASA = [sys.executable, "-m", "llasa_cli"]
+SHORT = ["--max-seconds", "0.4", "--retries", "0"]
+
+
+@pytest.fixture
+def environment(random_checkpoint: Path) -> dict[str, str]:
+    return os.environ | {"LLASA_MODEL": str(random_checkpoint), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        options.setdefault("input", b"")
+        return subprocess.run(
+            [*LLASA, *arguments], capture_output=True, env=environment, cwd=tmp_path, check=False, **options
+        )
+
+    return start
+
+
+def test_a_pipe_in_and_a_wav_out(run: Run) -> None:
+    made = run("say", "-o", "-", "--seed", "3", *SHORT, input=b"Hello there. How are you today, my friend?")
+    assert made.returncode == 0, made.stderr
+    with wave.open(BytesIO(made.stdout)) as file:
+        assert file.getframerate() == 16_000
+        assert len(file.readframes(10**8)) > 6400
+    assert made.stdout[:4] == b"RIFF"
+    assert b"seed 3" in made.stderr
+
+
+def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str]) -> None:
+    line = f"{' '.join(LLASA)} say hi -o - {' '.join(SHORT)} | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
+    made = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
+    assert made.stdout.split() == [b"100", b"0"]
+    assert b"Broken" not in made.stderr
+    assert b"Traceback" not in made.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_device_is_one_line_and_exit_1(run: Run) -> None:
+    made = run("say", "hi", "-o", "/dev/full", "-q", *SHORT)
+    assert made.returncode == 1
+    assert made.stderr.decode().strip() == "error: /dev/full can't be written: No space left on device."
+
+
+def test_a_full_disk_is_one_line_exit_1_and_no_file(run: Run, tmp_path: Path) -> None:
+    def little_room() -> None:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    made = run("say", "hi there", "-o", "out.wav", "-q", *SHORT, preexec_fn=little_room)
+    assert made.returncode == 1, made.stderr
+    assert made.stderr.decode().splitlines()[0].startswith("error: out.wav can't be written:")
+    assert b"Traceback" not in made.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_no_file(environment: dict[str, str], tmp_path: Path, number: int, code: int) -> None:
+    text = "This is one of very many sentences that it will not be able to finish in time. " * 400
+    (tmp_path / "text.txt").write_text(text)
+    command = [*LLASA, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0"]
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    # Only once sound is being written is there something to leave behind.
+    while not any(part.stat().st_size for part in tmp_path.glob(".out.wav.*.part")):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    assert os.listdir(tmp_path) == ["text.txt"]
+    assert b"Traceback" not in stderr
+
+
+def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> None:
+    made = run("say", "hello", "-o", "out.wav", "--json", "--seed", "7", *SHORT)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert (found["path"], found["seed"], found["sampling_rate"]) == ("out.wav", 7, 16_000)
+    assert found["chunks"][0]["text"] == "hello"
+    assert os.listdir(tmp_path) == ["out.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["say", "-o", "a.wav"], 2, "empty"),
+        (["say", "hi", "-m", "no-such-model", "-o", "a.wav"], 3, "no-such-model"),
+        (["say", "hi", "-m", "1b", "-o", "a.wav"], 3, "llasa download 1b"),
+        (["say", "hi", "--device", "cuda:7", "-o", "a.wav"], 2, "cuda"),
+        (["say", "hi", "--voice", "nobody", "-o", "a.wav"], 2, "rms, slt"),
+        (["clone", "--ref", "absent.wav", "--ref-text", "x", "hi", "-o", "a.wav"], 4, "absent.wav"),
+    ],
+    ids=lambda value: " ".join(value[:5]) if isinstance(value, list) else None,
+)
+def test_failures_are_one_error_with_its_exit_code(
+    run: Run, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    made = run(*arguments)
+    text = made.stderr.decode()
+    assert made.returncode == code, text
+    assert said in text
+    assert text.count("error:") == 1
+    assert "Traceback" not in text
+    assert made.stdout == b""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_text_on_a_terminal_shows_two_examples(environment: dict[str, str]) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    made = subprocess.run([*LLASA, "say"], stdin=theirs, capture_output=True, env=environment, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert made.returncode == 2
+    assert made.stderr.decode().count("llasa say") == 2
+
+
+def test_a_debugged_error_keeps_its_traceback(run: Run, environment: dict[str, str]) -> None:
+    environment["LLASA_DEBUG"] = "1"
+    assert b"Traceback" in run("say", "hi", "-m", "no-such-model", "-o", "a.wav").stderr
