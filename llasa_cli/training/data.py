@@ -134,18 +134,20 @@ class Batches:
         lengths: np.ndarray,
         tokens: int,
         seed: int = 0,
-        longest: Callable[[int], float] | None = None,
         start: Callable[[], int] | None = None,
+        codes: np.ndarray | None = None,
+        most_codes: Callable[[int], float] | None = None,
     ) -> None:
         """Args:
         lengths: Of each row, in tokens.
         tokens: Of a batch at most, padding included. A row longer than that is a batch of its own.
         seed: Of the order.
-        longest: Batch number -> tokens of the longest row that may come now; None lets all come.
         start: How many batches to leave out because they were done before an interruption.
+        codes: Of each row; needed with `most_codes`.
+        most_codes: Batch number -> codes of the longest row that may come now; None lets all come.
         """
         self._lengths, self._tokens, self._seed = np.asarray(lengths), tokens, seed
-        self._longest, self._start = longest, start
+        self._start, self._codes, self._most_codes = start, codes, most_codes
         self._number = 0
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -164,12 +166,13 @@ class Batches:
     def _pools(self) -> Iterator[list[list[int]]]:
         turn = 0
         while True:
-            limit = self._longest(self._number) if self._longest is not None else np.inf
-            if limit >= self._lengths.max():
+            limit = self._most_codes(self._number) if self._most_codes is not None else np.inf
+            if self._codes is None or limit >= self._codes.max():
                 yield from self._one_pass(turn)
             else:
                 random = np.random.default_rng((self._seed, turn))
-                short = np.flatnonzero(self._lengths <= max(limit, np.quantile(self._lengths, 0.02)))
+                # Data without any row of a second or so: the shortest ones there are.
+                short = np.flatnonzero(self._codes <= max(limit, np.quantile(self._codes, 0.02)))
                 yield self._grouped(random.permutation(short)[:_SHORT_POOL_ROWS], random)
             turn += 1
 

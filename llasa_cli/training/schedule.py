@@ -54,7 +54,7 @@ def rate_factor(step: int, share: float, warm_up_steps: int, decay_share: float)
 
 
 def longest_row(share: float, short_first: float, shortest: float, longest: float) -> float:
-    """Tokens of the longest row that may come at this share: from `shortest` in a line to `longest`."""
+    """Codes of the longest row that may come at this share: from `shortest` in a line to `longest`."""
     if share >= short_first:
         return longest
     return shortest + (longest - shortest) * share / short_first

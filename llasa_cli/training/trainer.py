@@ -68,18 +68,18 @@ class SpeechTrainer(Trainer):
             self._rows.lengths,
             self._options.tokens_per_batch,
             self._options.seed,
-            self._longest if self._options.short_first > 0 else None,
             # Read when the first batch is asked for, by when a resumed run knows its step.
             lambda: self.state.global_step * self._options.accumulate,
+            self._rows.codes,
+            self._most_codes if self._options.short_first > 0 else None,
         )
         loader: DataLoader = DataLoader(self._rows, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
         prepared: DataLoader = self.accelerator.prepare(loader)
         return prepared
 
-    def _longest(self, batch: int) -> float:
+    def _most_codes(self, batch: int) -> float:
         share = self._clock.share(batch // self._options.accumulate)
-        first = float((self._rows.lengths - self._rows.codes).max()) + CODES_PER_SECOND
-        return longest_row(share, self._options.short_first, first, float(self._rows.lengths.max()))
+        return longest_row(share, self._options.short_first, CODES_PER_SECOND, float(self._rows.codes.max()))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         options = self._options

@@ -116,9 +116,10 @@ def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
     assert list(islice(iter(Batches(lengths, 2000, seed=3, start=lambda: 170)), 130)) == whole[170:]
 
 
-def test_short_rows_come_first_when_asked_to() -> None:
-    lengths = np.random.default_rng(0).integers(20, 400, 5000)
-    batches = Batches(lengths, 2000, longest=lambda number: 100 if number < 5 else 400)
-    stream = list(islice(iter(batches), 200))
-    assert all(lengths[batch].max() <= 100 for batch in stream[:5])
-    assert max(lengths[batch].max() for batch in stream) > 350
+def test_short_speech_comes_first_when_asked_to() -> None:
+    random = np.random.default_rng(0)
+    codes, text = random.integers(20, 400, 5000), random.integers(5, 200, 5000)
+    batches = Batches(codes + text, 2000, codes=codes, most_codes=lambda number: 100 if number < 5 else 400)
+    stream = list(islice(iter(batches), 300))
+    assert all(codes[batch].max() <= 100 for batch in stream[:5])
+    assert max(codes[batch].max() for batch in stream) > 350
