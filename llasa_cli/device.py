@@ -41,8 +41,8 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dtype:
     """auto: bfloat16 for a language model on a GPU, else float32.
 
-    The codec stays in float32 unless told otherwise: its ISTFT head and GroupNorm lose audible precision in 16 bit,
-    and it is a small part of the time.
+    The codec is always in float32: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small
+    part of the time.
     """
     import torch
 

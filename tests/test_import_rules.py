@@ -14,7 +14,7 @@ LEVELS = {
     "lm": 2, "codec": 2,
     "speech": 3, "training": 3,
     "commands": 4,
-    "app": 5, "__main__": 5,
+    "app": 5, "__main__": 6,
 }  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llasa_cli.commands import report
 from llasa_cli.settings import FinetuneOptions
 
 _DEFAULT = FinetuneOptions(data=Path(), output=Path())
@@ -85,6 +84,7 @@ def finetune(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a model on prepared recordings. The output folder is a checkpoint that `llasa say -m` takes at any time."""
+    report.claim_stdout()
     options = FinetuneOptions(
         data=data,
         output=output,
@@ -117,14 +117,14 @@ def finetune(
     )
     from llasa_cli.training.finetune import finetune as run
 
-    result = run(options, None if quiet else _print_line)
+    made = run(options, None if quiet else _print_line)
     if as_json:
-        print(json.dumps(result))
+        report.result(report.as_json(made))
     elif not quiet:
-        print(f"{output}: {result['steps']} steps, {result['minutes']:.1f} min", file=sys.stderr)
+        report.note(f"{output}: {made['steps']} steps, {made['minutes']:.1f} min")
 
 
 def _print_line(line: dict[str, Any]) -> None:
     names = ("loss", "held_out", "text_gain", "tokens_per_s")
     parts = [f"{name.replace('_', ' ')} {line[name]:.4g}" for name in names if name in line]
-    print(f"step {line['step']} ({line['share']:.0%}): " + ", ".join(parts), file=sys.stderr, flush=True)
+    report.note(f"step {line['step']} ({line['share']:.0%}): " + ", ".join(parts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llasa_cli.commands import report
 from llasa_cli.settings import BUILT_IN_MODEL, PrepareOptions
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ def prepare(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Check and encode recordings for `llasa finetune`. Bad rows are listed and left out; a stopped run goes on."""
+    report.claim_stdout()
     options = PrepareOptions(sources=tuple(data), output=output, speaker=speaker, validation=validation, seed=seed)
     index = _run(options, model, codec, device, None if quiet or not sys.stderr.isatty() else _ProgressLine())
     if as_json:
         index = index | {"skipped": index["skipped"]["reasons"]}
-        print(json.dumps(index))
+        report.result(report.as_json(index))
     elif not quiet:
         _summarise(index, output)
 
@@ -95,8 +96,8 @@ class _ProgressLine:
 
 def _summarise(index: dict[str, Any], output: Path) -> None:
     parts = [f"{name}: {split['rows']} rows, {split['hours']:.2f} h" for name, split in index["splits"].items()]
-    print(f"{output}{os.sep}: " + "; ".join(parts), file=sys.stderr)
+    report.note(f"{output}{os.sep}: " + "; ".join(parts))
     for reason, count in index["skipped"]["reasons"].items():
-        print(f"  left out: {count} ({reason})", file=sys.stderr)
+        report.note(f"  left out: {count} ({reason})")
     if index["skipped"]["reasons"]:
-        print(f"  each one is listed in {output / 'index.json'}", file=sys.stderr)
+        report.note(f"  each one is listed in {output / 'index.json'}")

@@ -154,6 +154,7 @@ class Aligner(nn.Module):
         from transformers import LlamaConfig, LlamaForCausalLM
 
         config = LlamaConfig(**json.loads(SHAPE.read_text()), vocab_size=protocol.vocabulary_size)
+        config._attn_implementation = "eager"  # a fifth faster than SDPA here on a CPU in bfloat16
         config.eos_token_id, config.bos_token_id, config.pad_token_id = protocol.stop_id, None, protocol.pad_id
         self.lm = LlamaForCausalLM(config)
         self.protocol = protocol
