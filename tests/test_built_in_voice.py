@@ -1,0 +1,94 @@
+"""The voice in the package: small, complete, spoken with by the code that runs the big ones, and understood."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT
+
+from llasa_cli.hub.cache import BUILT_IN_FOLDER
+from llasa_cli.settings import SpeechOptions
+from llasa_cli.speech import Speech
+
+SENTENCES = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="module")
+def speech() -> Speech:
+    return Speech.load()
+
+
+def judge() -> object:
+    sys.path.insert(0, str(ROOT / "recipes" / "tiny"))
+    import judge
+
+    return judge
+
+
+def test_it_is_at_most_30_mb_and_holds_nothing_pickled() -> None:
+    files = [path for path in BUILT_IN_FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
+
+
+def test_it_is_of_the_published_classes() -> None:
+    assert json.loads((BUILT_IN_FOLDER / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert json.loads((BUILT_IN_FOLDER / "codec" / "config.json").read_text())["architectures"] == ["Xcodec2Model"]
+
+
+def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Speech) -> None:
+    for line in SENTENCES[:3]:
+        takes = []
+        samples = speech.speak(line, SpeechOptions(seed=0), on_take=takes.append)
+        assert takes[0].problems == ()
+        assert 0.04 < len(samples) / 16_000 / len(line) < 0.13
+        assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.3
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "At 9:05 the FBI paid $1,234.50!", "?!... (hm) -- [x] & ♥ 日本 ok", "a", "x" * 400, "Wörld’s   best…"]
+)
+def test_digits_acronyms_and_odd_punctuation_do_not_crash(speech: Speech, text: str) -> None:
+    assert len(speech.speak(text, SpeechOptions(seed=0, retries=0))) > 1600
+
+
+def test_transformers_own_classes_load_it() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Xcodec2Model
+
+    assert AutoModelForCausalLM.from_pretrained(BUILT_IN_FOLDER).config.vocab_size >= 4096
+    assert len(AutoTokenizer.from_pretrained(BUILT_IN_FOLDER)) >= 4096
+    assert Xcodec2Model.from_pretrained(BUILT_IN_FOLDER / "codec").config.hop_length == 320
+
+
+def test_it_is_understood() -> None:
+    """A dozen unseen sentences, far from a measurement; `recipes/tiny/judge.py` measures."""
+    found = judge()
+    speak, listener = found.model("tiny", None, {}), found.Listener()  # type: ignore[attr-defined]
+    pairs = [(found.words(line), listener.hear(speak(line))) for line in SENTENCES[:12]]  # type: ignore[attr-defined]
+    assert found.score(pairs, 10)["wer"] < 0.6, pairs  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_its_word_error_rate_is_that_of_the_card() -> None:
+    card = (BUILT_IN_FOLDER / "README.md").read_text(encoding="utf-8")
+    said = re.search(r"word error rate.*?(0\.\d+)", card, re.IGNORECASE | re.DOTALL)
+    assert said
+    script = ROOT / "recipes" / "tiny" / "judge.py"
+    made = subprocess.run([sys.executable, str(script), "model"], capture_output=True, text=True, check=True)
+    assert json.loads(made.stdout.splitlines()[-1])["wer"] == pytest.approx(float(said[1]), abs=0.03)
+
+
+def test_the_readmes_python_works(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    soundfile.write(tmp_path / "a.wav", names["samples"], names["speech"].sampling_rate)  # type: ignore[attr-defined]
+    assert soundfile.info(tmp_path / "a.wav").duration > 0.5
