@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ROOT
 
 from llasa_cli.hub.cache import BUILT_IN_FOLDER
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.speech import Speech
 
+ROOT = Path(__file__).parents[1]
 SENTENCES = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
 
 

@@ -6,8 +6,9 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
-from conftest import ROOT
+ROOT = Path(__file__).parents[1]
 
 
 def test_scripts_are_up_to_date() -> None:

@@ -114,9 +114,17 @@ def open_output(output: str | None, file_format: str | None, play: bool | None, 
 
 
 def load_speech(options: ModelOptions, report: Report) -> Speech:
+    import os
+
     from llasa_cli.speech import Speech
 
-    return Speech.load(options, report.stage)
+    speech = Speech.load(options, report.stage)
+    if speech.model.is_small and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        # Its steps take microseconds: threads wait for each other longer than they work, the more so on a busy machine.
+        torch.set_num_threads(1)
+    return speech
 
 
 def deliver(

@@ -19,6 +19,9 @@ from llasa_cli.lm.network import Layer, Network, Shape
 from llasa_cli.protocol import Prompt, Protocol
 from llasa_cli.settings import SamplingOptions
 
+SMALL_WEIGHTS = 20_000_000
+"""Below this many weights in the layers, one CPU thread decodes faster than several."""
+
 Read = Callable[[str], torch.Tensor]
 
 
@@ -28,6 +31,8 @@ class LanguageModel:
     def __init__(self, network: Network, protocol: Protocol) -> None:
         self.network, self.protocol = network, protocol
         self.device, self.dtype = network.embedding.device, network.embedding.dtype
+        shape = network.shape
+        self.is_small = self.device.type == "cpu" and 12 * shape.layers * shape.hidden**2 < SMALL_WEIGHTS
 
     def generate(self, prompt: Prompt, sampling: SamplingOptions, seed: int) -> Generation:
         """Speak a prompt: an iterator of codes. The same prompt, options and seed give the same codes on one machine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class FakeSpeech:
     """Remembers what it was asked."""
 
     sampling_rate = 16_000
+    model = SimpleNamespace(is_small=False)
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
 
     @classmethod
