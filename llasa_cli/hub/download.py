@@ -56,7 +56,8 @@ def plan(name: str) -> Plan:
         raise LlasaError(
             f"{repo} takes {size_text(size)}; {cache} has {size_text(free)} free.", "Make room, or set HF_HUB_CACHE."
         )
-    return Plan(repo, info.sha or revision, size, entry.license if entry else str(card or "unknown"), free)
+    # Not the commit: the cache remembers what `main` is only when `main` was asked for.
+    return Plan(repo, revision, size, entry.license if entry else str(card or "unknown"), free)
 
 
 def fetch(wanted: Plan) -> Path:
