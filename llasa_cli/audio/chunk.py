@@ -26,8 +26,14 @@ class AudioChunk:
         return len(self.samples) / self.sampling_rate
 
 
-def to_pcm16(samples: np.ndarray) -> bytes:
-    """float32 -1..1 -> little-endian 16-bit integers; beyond full scale is clipped, never wrapped."""
+def pcm16(samples: np.ndarray) -> np.ndarray:
+    """float32 -1..1 -> int16; beyond full scale is clipped, never wrapped."""
     import numpy as np
 
-    return (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+    rounded: np.ndarray = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype(np.int16)
+    return rounded
+
+
+def to_pcm16(samples: np.ndarray) -> bytes:
+    """float32 -1..1 -> little-endian 16-bit integers."""
+    return pcm16(samples).astype("<i2").tobytes()

@@ -11,15 +11,19 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import stat
 import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from llasa_cli.audio.chunk import AudioChunk, to_pcm16
+from llasa_cli.audio.chunk import AudioChunk, pcm16, to_pcm16
 from llasa_cli.errors import LlasaError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"),
@@ -66,12 +70,15 @@ class FileSink(Sink):
     def __init__(self, path: Path, file_format: str) -> None:
         self.path = path
         self._format = file_format
-        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        # A link stays a link: what it leads to is replaced. (/dev/stdout is a link too.)
+        self._place = Path(os.path.realpath(path))
+        # 40 characters of the name: the whole one and an ending could be longer than a name may be.
+        self._part = self._place.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
         self._guard: _Guarded | None = None
         self._sound: Any = None
-        if not path.parent.is_dir():
+        if not os.path.isdir(self._place.parent):
             raise UsageError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
-        if path.is_dir():
+        if os.path.isdir(self._place):
             raise UsageError(f"{path} is a folder.", "Name a file in it.")
         try:
             self._guard = _Guarded(self._part.open("w+b"), str(path))
@@ -82,7 +89,7 @@ class FileSink(Sink):
         assert self._guard is not None
         if self._sound is None:
             self._sound = _encoder(self._guard, self._format, chunk.sampling_rate)
-        self._guard.do(lambda: self._sound.write(chunk.samples))
+        self._guard.do(lambda: self._sound.write(_values(chunk, self._format)))
 
     def close(self) -> None:
         if self._sound is None:  # nothing was said: no empty file either
@@ -93,7 +100,7 @@ class FileSink(Sink):
         try:
             guard.do(sound.close)
             guard.sync()
-            os.replace(self._part, self.path)
+            os.replace(self._part, self._place)
         except OSError as error:
             self.abort()
             raise LlasaError(f"{self.path} can't be written: {error.strerror}.") from error
@@ -170,7 +177,12 @@ def _encoder(file: Any, file_format: str, sampling_rate: int) -> Any:
     import soundfile
 
     kind, subtype = FORMATS[file_format]
-    return soundfile.SoundFile(file, "w", sampling_rate, 1, subtype, "FILE" if kind == "RAW" else None, kind)
+    return soundfile.SoundFile(file, "w", sampling_rate, 1, subtype, "LITTLE" if kind == "RAW" else None, kind)
+
+
+def _values(chunk: AudioChunk, file_format: str) -> np.ndarray:
+    """Where a format holds 16-bit integers they are rounded here: libsndfile cuts, and a pipe would differ from a file."""
+    return pcm16(chunk.samples) if FORMATS[file_format][1] == "PCM_16" else chunk.samples
 
 
 class StreamSink(Sink):
@@ -179,25 +191,31 @@ class StreamSink(Sink):
     def __init__(self, stream: BinaryIO, file_format: str, name: str, owned: bool = False) -> None:
         self._stream, self._format, self._name, self._owned = stream, file_format, name, owned
         self._started = False
+        self._sent = 0
+        self._header_at: int | None = None
         self._buffer: io.BytesIO | None = None
         self._sound: Any = None
 
     def write(self, chunk: AudioChunk) -> None:
         if self._format in ("wav", "pcm"):
             if not self._started and self._format == "wav":
+                self._header_at = _position(self._stream)
                 self._send(wav_header(chunk.sampling_rate))
+                self._sent = 0
             self._started = True
             self._send(to_pcm16(chunk.samples))
             return
         if self._sound is None:
             self._buffer = io.BytesIO()
             self._sound = _encoder(self._buffer, self._format, chunk.sampling_rate)
-        self._sound.write(chunk.samples)
+        self._sound.write(_values(chunk, self._format))
 
     def close(self) -> None:
         if self._sound is not None and self._buffer is not None:
             self._sound.close()
             self._send(self._buffer.getvalue())
+        if self._header_at is not None:
+            self._tell_length(self._header_at)
         if self._owned:
             self._stream.close()
 
@@ -212,10 +230,32 @@ class StreamSink(Sink):
         try:
             self._stream.write(data)
             self._stream.flush()
+            self._sent += len(data)
         except BrokenPipeError:
             raise  # the reader has enough: not an error
         except OSError as error:
             raise LlasaError(f"{self._name} can't be written: {error.strerror}.") from error
+
+    def _tell_length(self, header: int) -> None:
+        """Put the true lengths into a header that can be reached again (`-o - > file.wav`)."""
+        length = min(self._sent, UNKNOWN_LENGTH)
+        for place, value in ((header + 4, length + 36), (header + 40, length)):
+            self._stream.seek(place)
+            self._send(struct.pack("<I", value))
+        self._stream.seek(0, os.SEEK_END)
+
+
+def _position(stream: BinaryIO) -> int | None:
+    """Where in a regular file a stream is about to write; None where nothing can be written twice."""
+    try:
+        import fcntl
+
+        number = stream.fileno()
+        if not stat.S_ISREG(os.fstat(number).st_mode) or fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND:
+            return None  # what is written to `>> file` goes to its end, wherever it was meant to go
+        return stream.tell()
+    except (ImportError, OSError, ValueError):  # no fcntl on Windows; no descriptor behind the object
+        return None
 
 
 def wav_header(sampling_rate: int) -> bytes:
@@ -290,6 +330,11 @@ class TeeSink(Sink):
             sink.abort()
 
 
+def is_standard_output(output: str | None) -> bool:
+    """`-`, or a path by which shells reach it: opened by its path, it would lead where the guard has led it."""
+    return output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 def pick_format(output: str | None, file_format: str | None) -> str:
     """By `--format`, else by the file's ending; WAV for a pipe.
 
@@ -298,8 +343,8 @@ def pick_format(output: str | None, file_format: str | None) -> str:
     """
     name = file_format
     if name is None:
-        name = "wav" if output in (None, "-") else Path(str(output)).suffix.lstrip(".")
-        if not name and output is not None and _is_special(Path(output)):
+        name = "wav" if output is None or is_standard_output(output) else Path(output).suffix.lstrip(".")
+        if not name and output is not None and _is_special(output):
             name = "wav"
     name = name.lower()
     if name not in FORMATS:
@@ -322,26 +367,39 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
     Raises:
         UsageError, LlasaError: See the sinks.
     """
-    sinks: list[Sink] = []
     kind = pick_format(output, file_format)
-    if play:
-        sinks.append(SpeakerSink())
-    if output == "-":
-        stream = stdout if stdout is not None else sys.stdout.buffer
-        if stream.isatty():
-            raise UsageError("Audio is not written to a terminal.", "Pipe it on, or name a file with -o.")
-        sinks.append(StreamSink(stream, kind, "Standard output"))
-    elif output is not None and _is_special(Path(output)):
+    speaker = SpeakerSink() if play else None
+    if output is None:
+        return speaker or TeeSink([])
+    written: Sink
+    if is_standard_output(output):
+        written = _in_place(stdout if stdout is not None else sys.stdout.buffer, kind, "Standard output")
+    elif _is_special(output):
         try:
             stream = open(output, "wb")  # noqa: SIM115 (the sink owns it)
         except OSError as error:
             raise LlasaError(f"{output} can't be written: {error.strerror}.") from error
-        sinks.append(StreamSink(stream, kind, output, owned=True))
-    elif output is not None:
-        sinks.append(FileSink(Path(output), kind))
-    return sinks[0] if len(sinks) == 1 else TeeSink(sinks)
+        written = _in_place(stream, kind, output, owned=True)
+    else:
+        written = FileSink(Path(output), kind)
+    # The file first: it is finished before the speakers have played to the end.
+    return TeeSink([written, speaker]) if speaker is not None else written
 
 
-def _is_special(path: Path) -> bool:
+def _in_place(stream: BinaryIO, kind: str, name: str, owned: bool = False) -> StreamSink:
+    if stream.isatty():
+        if owned:
+            stream.close()
+        raise UsageError("Audio is not written to a terminal.", "Pipe it on, or name a file with -o.")
+    return StreamSink(stream, kind, name, owned)
+
+
+def _is_special(output: str) -> bool:
     """A device or a named pipe: written in place, for it can't be replaced."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    try:
+        mode = os.stat(output).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LlasaError(f"{output} can't be written: {error.strerror}.") from error
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

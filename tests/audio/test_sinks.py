@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import wave
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.audio.sinks import FileSink, StreamSink, TeeSink, open_sink, pick_format
+from llasa_cli.audio.sinks import FileSink, StreamSink, TeeSink, is_standard_output, open_sink, pick_format
 from llasa_cli.errors import LlasaError, UsageError
 
 RATE = 16_000
@@ -161,3 +162,142 @@ def test_audio_is_never_written_to_a_terminal() -> None:
 
     with pytest.raises(UsageError, match="terminal"):
         open_sink("-", None, play=False, stdout=Terminal())
+
+
+def test_file_and_pipe_hold_the_same_samples(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    for sink in (
+        FileSink(tmp_path / "a.wav", "wav"),
+        StreamSink(stream, "wav", "stream"),
+        FileSink(tmp_path / "a.pcm", "pcm"),
+    ):
+        with sink:
+            sink.write(tone())
+    streamed = stream.getvalue()[44:]
+    assert (tmp_path / "a.wav").read_bytes()[-len(streamed) :] == streamed
+    assert (tmp_path / "a.pcm").read_bytes() == streamed
+
+
+def test_a_redirected_stream_has_its_true_length(tmp_path: Path) -> None:
+    path = tmp_path / "redirected.wav"
+    with path.open("wb") as file:
+        file.write(b"before")
+        with StreamSink(file, "wav", "stream") as sink:
+            sink.write(tone())
+        file.write(b"after")
+    data = path.read_bytes()
+    assert (data[:6], data[-5:]) == (b"before", b"after")
+    with wave.open(io.BytesIO(data[6:-5])) as found:
+        assert found.getnframes() == 8000
+    assert int.from_bytes(data[10:14], "little") == 36 + 16_000
+
+
+def test_an_appended_stream_is_only_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "appended.wav"
+    with path.open("ab") as file, StreamSink(file, "wav", "stream") as sink:
+        sink.write(tone())
+    assert len(path.read_bytes()) == 44 + 16_000
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.wav").write_bytes(b"older")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "real" / "a.wav")
+    with open_sink(str(tmp_path / "link.wav"), None, play=False) as sink:
+        sink.write(tone())
+    assert (tmp_path / "link.wav").is_symlink()
+    assert soundfile.info(tmp_path / "real" / "a.wav").frames == 8000
+    assert sorted(os.listdir(tmp_path)) == ["link.wav", "real"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_by_any_of_its_names_is_the_stream_that_was_kept(name: str) -> None:
+    assert is_standard_output(name)
+    stream = io.BytesIO()
+    with open_sink(name, "wav", play=False, stdout=stream) as sink:
+        sink.write(tone())
+    assert len(stream.getvalue()) == 44 + 16_000
+
+
+def test_a_terminal_by_its_path_is_refused_too() -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    try:
+        with pytest.raises(UsageError, match="terminal"):
+            open_sink(os.ttyname(theirs), "wav", play=False)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "x" * 251 + ".wav"])
+def test_a_name_is_too_long_only_if_the_file_system_says_so(tmp_path: Path, name: str) -> None:
+    if len(name) > 255:
+        with pytest.raises(LlasaError, match="too long"):
+            open_sink(str(tmp_path / name), None, play=False)
+        return
+    with open_sink(str(tmp_path / name), None, play=False) as sink:
+        sink.write(tone())
+    assert os.listdir(tmp_path) == [name]
+
+
+class Device:
+    """Stands in for sounddevice."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, present: bool = True) -> None:
+        self.present, self.played, self.ends = present, 0, []
+
+    def check_output_settings(self) -> None:
+        if not self.present:
+            raise self.PortAudioError("Error querying device -1")
+
+    def OutputStream(self, rate: int, channels: int, dtype: str) -> Device:
+        assert (rate, channels, dtype) == (RATE, 1, "float32")
+        return self
+
+    def start(self) -> None:
+        pass
+
+    def write(self, samples: np.ndarray) -> None:
+        assert samples.shape[1] == 1
+        self.played += len(samples)
+
+    def stop(self) -> None:
+        self.ends.append("stop")
+
+    def abort(self) -> None:
+        self.ends.append("abort")
+
+    def close(self) -> None:
+        self.ends.append("close")
+
+
+def test_speakers_and_file_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    with open_sink(str(tmp_path / "a.wav"), None, play=True) as sink:
+        sink.write(tone())
+    assert device.played == soundfile.info(tmp_path / "a.wav").frames == 8000
+    assert device.ends == ["stop", "close"]
+
+
+def test_a_stop_silences_the_speakers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device()
+    monkeypatch.setitem(sys.modules, "sounddevice", device)
+    with pytest.raises(KeyboardInterrupt), open_sink(None, None, play=True) as sink:
+        sink.write(tone())
+        raise KeyboardInterrupt
+    assert device.ends == ["abort", "close"]
+
+
+@pytest.mark.parametrize("device", [None, Device(present=False)], ids=["no PortAudio", "no device"])
+def test_without_a_sound_device_the_way_to_a_file_is_named(
+    device: Device | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", device)  # None makes the import fail
+    with pytest.raises(LlasaError) as caught:
+        open_sink(None, None, play=True)
+    assert (caught.value.exit_code, "-o" in caught.value.hint) == (1, True)
