@@ -35,41 +35,73 @@ _LETTERS = dict(
         strict=True,
     )
 )
+_TITLES = {
+    "mr": "mister",
+    "mrs": "missus",
+    "ms": "miss",
+    "dr": "doctor",
+    "prof": "professor",
+    "st": "saint",
+    "mt": "mount",
+    "gen": "general",
+    "col": "colonel",
+    "capt": "captain",
+    "lt": "lieutenant",
+    "sgt": "sergeant",
+    "rev": "reverend",
+    "gov": "governor",
+    "sen": "senator",
+}
+"""With a capital, before a name. Elsewhere they are words ("5 ms.") or other words ("Main St.")."""
+_PLACES = {"st": "street", "dr": "drive", "ave": "avenue", "rd": "road", "blvd": "boulevard"}
+"""With a capital, after a name."""
+_MONTHS = dict(
+    zip(
+        "jan feb mar apr may jun jul aug sep oct nov dec".split(),
+        "January February March April May June July August September October November December".split(),
+        strict=True,
+    )
+)
+_NUMBERED = {**_MONTHS, "sept": "September", "no": "number", "vol": "volume", "fig": "figure", "p": "page"}
+"""Before a number only: "No. 5", but "No. I won't."."""
 _ABBREVIATIONS = {
-    "mr.": "mister",
-    "mrs.": "missus",
-    "ms.": "miss",
-    "dr.": "doctor",
-    "prof.": "professor",
-    "st.": "saint",
-    "vs.": "versus",
-    "etc.": "et cetera",
-    "e.g.": "for example",
-    "i.e.": "that is",
-    "approx.": "approximately",
-    "no.": "number",
-    "jr.": "junior",
-    "sr.": "senior",
-    "a.m.": "ay em",
-    "p.m.": "pee em",
+    "vs": "versus",
+    "etc": "et cetera",
+    "e.g": "for example",
+    "i.e": "that is",
+    "approx": "approximately",
+    "jr": "junior",
+    "sr": "senior",
+    "inc": "incorporated",
+    "ltd": "limited",
+    "corp": "corporation",
+    "dept": "department",
+    "a.m": "ay em",
+    "p.m": "pee em",
 }
 _UNITS = {
-    "km": "kilometer",
-    "cm": "centimeter",
-    "mm": "millimeter",
-    "kg": "kilogram",
-    "mg": "milligram",
-    "lb": "pound",
-    "mph": "mile an hour",
-    "ms": "millisecond",
-    "hz": "hertz",
-    "khz": "kilohertz",
-    "gb": "gigabyte",
-    "mb": "megabyte",
-    "kb": "kilobyte",
-    "min": "minute",
-    "hr": "hour",
+    "km/h": ("kilometer an hour", "kilometers an hour"),
+    "m/s": ("meter a second", "meters a second"),
+    "mph": ("mile an hour", "miles an hour"),
+    "ft": ("foot", "feet"),
+    "lbs": ("pound", "pounds"),
+    "hz": ("hertz", "hertz"),
+    "khz": ("kilohertz", "kilohertz"),
+    **{
+        short: (name, name + "s")
+        for short, name in (
+            pair.split()
+            for pair in "km kilometer,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
+            "oz ounce,l liter,ms millisecond,gb gigabyte,mb megabyte,kb kilobyte,min minute,hr hour".split(",")
+        )
+    },
 }
+_SMALL_WORDS = frozenset(
+    "a i am an and any are as at be but by can did do for get go got had has he her him his how if in is it its let "
+    "me my no nor not now of off on one or our out own put say see she so the to too two up was way we who why yes "
+    "yet you new old all day man may".split()
+)
+"""In capitals these are loud, not letters. (US and IT are left: more often letters.)"""
 _SYMBOLS = {
     "&": " and ",
     "@": " at ",
@@ -79,6 +111,7 @@ _SYMBOLS = {
     "#": " number ",
     "°": " degrees ",
     "/": " slash ",
+    "⁄": " over ",
     "<": " less than ",
     ">": " greater than ",
     "×": " times ",
@@ -178,14 +211,35 @@ def _money(match: re.Match[str]) -> str:
 
 
 def _time(match: re.Match[str]) -> str:
-    hour, minute = int(match["hour"]), int(match["minute"])
+    hour, minute = int(match["hour"]), int(match["minute"] or 0)
     said = cardinal(hour)
     if minute:
         said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
     else:
         said += " hundred" if hour > 12 or hour == 0 else " o'clock" if not match["half"] else ""
-    half = (match["half"] or "").lower().replace(".", "").strip()
-    return said + (f" {_LETTERS[half[0]]} em" if half else "")
+    if not match["half"]:
+        return said
+    stop = "." if match["half"].endswith(".") and _is_last(match) else ""
+    return f"{said} {_LETTERS[match['half'][0].lower()]} em{stop}"
+
+
+def _fraction(match: re.Match[str]) -> str:
+    whole, over, under = match["whole"], int(match["over"]), int(match["under"])
+    name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
+    plural = "halves" if under == 2 else name + "s"
+    said = f"{cardinal(over)} {name if over == 1 else plural}"
+    return f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
+
+
+def _date(match: re.Match[str]) -> str:
+    month = [*_MONTHS.values()][int(match[2]) - 1]
+    return f"{month} {ordinal(int(match[3]))}, {year(int(match[1]))}"
+
+
+def _decade(match: re.Match[str]) -> str:
+    number = int(match[1])
+    name = year(number) if number > 99 else cardinal(number)
+    return name[:-1] + "ies" if name.endswith("y") else name + "s"
 
 
 def _acronym(match: re.Match[str]) -> str:
@@ -196,17 +250,34 @@ def _acronym(match: re.Match[str]) -> str:
 
 
 def _unit(match: re.Match[str]) -> str:
-    name = _UNITS[match["unit"].lower()]
-    one = match["amount"] == "1"
-    if not one and not name.endswith("hertz"):
-        name = name.replace("mile ", "miles ") if " " in name else name + "s"
-    return f"{_number(match['amount'])} {name}"
+    if match["unit"] in ("M", "G", "L"):
+        return match[0]  # 5G is no weight
+    one, many = _UNITS[match["unit"].lower()]
+    return f"{_number(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
+    (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     (re.compile(r"(?<=\w)\.(?=[A-Za-z]{2,}\b)"), " dot "),
+    (
+        re.compile(
+            r"(?<![\d:])(?P<hour>[01]?\d|2[0-3])(?::(?P<minute>[0-5]\d))(?::\d\d)?(?:\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b)))?(?!\d)"
+        ),
+        _time,
+    ),
+    (
+        re.compile(r"(?<![\w:.,])(?P<hour>0?[1-9]|1[0-2])(?P<minute>)\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b))"),
+        _time,
+    ),
+    (
+        re.compile(
+            rf"(?<![\w.,$€£¥])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z])))?",
+            re.IGNORECASE,
+        ),
+        _unit,
+    ),
     (re.compile(r"(?<!\w)(?:[A-Za-z]\.){2,}(?!\w)"), lambda m: _abbreviation(m) or _acronym(m)),
     (re.compile(r"(?<![\w.])[A-Za-z]+\."), lambda m: _abbreviation(m) or m[0]),
     (
@@ -215,25 +286,23 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         ),
         _money,
     ),
+    (re.compile(r"(?<!\d)((?:1[1-9]|20)\d\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!\d)"), _date),
     (
-        re.compile(
-            r"(?<!\d)(?P<hour>[01]?\d|2[0-3]):(?P<minute>[0-5]\d)(?::\d\d)?(?:\s?(?P<half>[aApP]\.?[mM]\b\.?))?"
-        ),
-        _time,
+        re.compile(r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-5]|8|10)(?![\w/]|[.,]\d)"),
+        lambda m: _fraction(m) if int(m["over"]) < int(m["under"]) else m[0],
     ),
-    (re.compile(r"(?<![\w.])(\d+)(?:st|nd|rd|th)\b"), lambda m: ordinal(int(m[1])) if len(m[1]) < 16 else digits(m[1])),
+    (
+        re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b"),
+        lambda m: ordinal(int(m[1].replace(",", ""))) if len(m[1]) < 16 else digits(m[1]),
+    ),
     (
         re.compile(r"(?<![\w.])(\d{3})-(\d{3,4})(?:-(\d{4}))?(?!\w)"),
         lambda m: ", ".join(digits(g) for g in m.groups() if g),
     ),
-    (
-        re.compile(rf"(?<![\w.])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?!\.\w)", re.IGNORECASE),
-        _unit,
-    ),
-    (
-        re.compile(r"(?<![\w.,$])(1[1-9]\d\d|20\d\d)s?(?![\w,]|\.\d)"),
-        lambda m: year(int(m[1])) + ("s" if m[0][-1] == "s" else ""),
-    ),
+    (re.compile(r"(?<![\w.,$])['’]?((?:1[1-9]\d|20\d|[2-9])0)s\b"), _decade),
+    (re.compile(r"(?<![\w.,$])(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)"), lambda m: year(int(m[1]))),
+    (re.compile(r"#(?=[A-Za-z])"), ""),
+    (re.compile(r"°\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),
     (re.compile(r"--+"), ", "),
     (re.compile(r"\d+(?:\.\d+){2,}"), lambda m: " point ".join(_number(part) for part in m[0].split("."))),
     (re.compile(r"(?<![\w.])-(?=\d)"), "minus "),
@@ -243,15 +312,42 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
 ]
 
 
+def _after(match: re.Match[str]) -> str:
+    """The next character that is no blank, or ""."""
+    return match.string[match.end() : match.end() + 20].lstrip()[:1]
+
+
+def _is_last(match: re.Match[str]) -> bool:
+    """Whether a sentence may end here: nothing follows, or a capital."""
+    after = _after(match)
+    return not after or after.isupper()
+
+
 def _abbreviation(match: re.Match[str]) -> str | None:
-    return _ABBREVIATIONS.get(match[0].lower())
+    """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
+    word, after = match[0][:-1].lower(), _after(match)
+    if match[0][0].isupper() and word in _TITLES and after.isupper():
+        named = re.search(r"[A-Z]\w*\s+$", match.string[max(0, match.start() - 30) : match.start()])
+        # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
+        return _PLACES[word] + "." if named and word in _PLACES else _TITLES[word]
+    if match[0][0].isupper() and word in _PLACES:
+        return _PLACES[word] + ("" if after else ".")
+    if word in _NUMBERED:
+        return _NUMBERED[word] if after.isdigit() else None
+    said = _ABBREVIATIONS.get(word)
+    if said is None:
+        return None
+    return said + "." if word not in ("e.g", "i.e", "vs") and _is_last(match) else said
 
 
 def _is_acronym(match: re.Match[str]) -> bool:
     """Capitals are letters to be named, unless the neighbours shout as well, or the word has a vowel and sounds."""
     text, word = match.string, match[0]
-    around = text[: match.start()].split()[-1:] + text[match.end() :].split()[:1]
+    around = text[max(0, match.start() - 40) : match.start()].split()[-1:]
+    around += text[match.end() : match.end() + 40].split()[:1]
     if any(len(other.strip(".,!?")) > 1 and other.strip(".,!?").isalpha() and other.isupper() for other in around):
+        return False
+    if word.lower() in _SMALL_WORDS:
         return False
     core = word.removesuffix("s")
     return len(core) < 4 or not re.search("[AEIOU]", core[1:])
@@ -262,6 +358,11 @@ def spell_out(text: str) -> str:
 
     The result may be empty: a text of symbols says nothing.
     """
+    for written, plain in (("²", " squared"), ("³", " cubed"), ("№", " number ")):
+        text = text.replace(written, plain)
+    # Wide, raised and joined characters as plain ones, while digits still count: "½" is "1⁄2".
+    text = re.sub(r"(?<=\d)(?=[½⅓⅔¼¾⅕⅛])", " ", text)
+    text = unicodedata.normalize("NFKC", text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     for symbol, word in _SYMBOLS.items():

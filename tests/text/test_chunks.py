@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
-from llasa_cli.text.chunks import split_sentences, split_text
+from llasa_cli.text.chunks import split_sentences, split_text, width
 from llasa_cli.text.stream import sentences_of
 
 
@@ -17,6 +18,20 @@ def test_sentences_end_at_their_marks_and_not_at_abbreviations() -> None:
         "he asked.",
         "Yes!",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("See the U.S. Army at 5 p.m. Then go.", 2),
+        ("Apples, etc. Then pears, etc. and more.", 2),
+        ("Do you? No. I won't. It is No. 5.", 4),
+        ("On Jan. 5 Gen. Lee met J. R. Smith vs. nobody.", 1),
+        ("It cost 3.50. (Really!) Yes...", 3),
+    ],
+)
+def test_abbreviations_end_sentences_only_where_they_may(text: str, sentences: int) -> None:
+    assert len(split_sentences(text)) == sentences
 
 
 def test_east_asian_marks_end_sentences_without_a_blank() -> None:
@@ -34,8 +49,21 @@ def test_chunks_fit_and_lose_nothing(most: int) -> None:
     for _ in range(50):
         text = " ".join(generator.choice(words) for _ in range(generator.randint(1, 120)))
         chunks = split_text(text, most)
-        assert all(0 < len(chunk) <= most for chunk in chunks)
+        assert all(0 < width(chunk) <= most for chunk in chunks)
         assert "".join("".join(chunks).split()) == "".join(text.split())
+
+
+def test_a_chinese_chunk_is_a_breath_too() -> None:
+    chunks = split_text("今天天气很好，我们去公园散步吧，" * 40, 200)
+    assert all(width(chunk) <= 200 and len(chunk) <= 66 for chunk in chunks)
+    assert not any(" " in chunk for chunk in chunks), "Chinese is joined without blanks"
+
+
+@pytest.mark.parametrize("text", ["Mr. " * 60_000, "no end " * 40_000, ". " * 100_000, "x" * 300_000, "a," * 100_000])
+def test_a_line_of_any_kind_is_cut_in_about_linear_time(text: str) -> None:
+    began = time.process_time()
+    split_text(text)
+    assert time.process_time() - began < 5
 
 
 def test_short_sentences_share_a_chunk() -> None:
@@ -53,7 +81,26 @@ def test_a_growing_pipe_is_spoken_sentence_by_sentence() -> None:
         return next(arrivals)
 
     parts = sentences_of(read)
-    assert next(parts) == "Hello there. "
+    assert next(parts).strip() == "Hello there."
     assert len(taken) == 2, "the first sentence must not wait for the second"
-    assert next(parts) == "How are you? "
-    assert list(parts) == ["I am wéll"]
+    assert next(parts).strip() == "How are you?"
+    assert "".join(parts).strip() == "I am wéll"
+
+
+def growing(*arrivals: bytes, more: bool) -> list[str]:
+    parts = iter([*arrivals, b""])
+    return [part.strip() for part in sentences_of(lambda _: next(parts), lambda: more)]
+
+
+def test_a_name_is_not_torn_from_its_title_in_a_pipe() -> None:
+    assert growing(b"I saw Dr. ", b"Smith. He ", b"was well.", more=True) == ["I saw Dr. Smith.", "He was well."]
+
+
+def test_a_line_is_spoken_when_the_writer_pauses_and_not_before() -> None:
+    wrapped = (b"This sentence goes on\n", b"in the next line.\n")
+    assert growing(*wrapped, more=True) == ["This sentence goes on\nin the next line."]
+    assert growing(*wrapped, more=False) == ["This sentence goes on", "in the next line."]
+
+
+def test_bad_bytes_and_a_byte_order_mark_are_no_obstacle() -> None:
+    assert growing(b"\xef\xbb\xbfYes \xff\xfe indeed.", more=False) == ["Yes \ufffd\ufffd indeed."]

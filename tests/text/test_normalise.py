@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -16,14 +17,26 @@ from llasa_cli.text.normalise import cardinal, ordinal, spell_out, year
             "Dr. Lee paid $3.50 on May 2nd, 1987.",
             "doctor Lee paid three dollars and fifty cents on May second, nineteen eighty seven.",
         ),
-        ("It is 9:05, not 10:30 a.m.", "It is nine oh five, not ten thirty ay em"),
+        ("It is 9:05, not 10:30 a.m.", "It is nine oh five, not ten thirty ay em."),
         ("1,234,567 people", "one million two hundred thirty four thousand five hundred sixty seven people"),
-        ("42.195 km at -5°C", "forty two point one nine five kilometers at minus five degrees C"),
+        ("42.195 km at -5°C", "forty two point one nine five kilometers at minus five degrees Celsius"),
         ("The FBI and NASA", "The eff bee eye and NASA"),
         ("I AM SHOUTING AT YOU", "I AM SHOUTING AT YOU"),
         ("bob@example.com & 50% off (today)", "bob at example dot com and fifty percent off, today"),
         ("007, 3-4 items", "zero zero seven, three to four items"),
         ("“Wörld’s”  —  best…!!", "World's, best!"),
+        ("Did he? No. It is No. 5.", "Did he? No. It is number five."),
+        ("5 ms. Then 5 min. later Ms. Lee", "five milliseconds. Then five minutes later miss Lee"),
+        ("St. Paul lives on Elm St. near Dr. Lee", "saint Paul lives on Elm street near doctor Lee"),
+        ("In 1987, and the 1990s, or '20s", "In nineteen eighty seven, and the nineteen nineties, or twenties"),
+        (
+            "½ cup, 2½ cups, 3/4, x², 24/7",
+            "one half cup, two and one half cups, three quarters, x squared, twenty four slash seven",
+        ),
+        ("At 5pm, 5 p.m. Bring pears, etc. Then go", "At five pee em, five pee em. Bring pears, et cetera. Then go"),
+        ("This is NOT one for the US", "This is NOT one for the you ess"),
+        ("On 2024-05-01 at 60 km/h", "On May first, twenty twenty four at sixty kilometers an hour"),
+        ("A 5G Ph.D. #fun for the 1,000th", "A five G pee aitch dee fun for the one thousandth"),
         ("$5 million, €1.00", "five million dollars, one euro"),
     ],
 )
@@ -42,6 +55,15 @@ def test_text_without_words_says_nothing(text: str) -> None:
 )
 def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z' ,.;:!?-]*", spell_out(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["FBI said no " * 10_000, "Mr. " * 30_000, "1,2. " * 20_000, "a." * 50_000, "5 " * 50_000]
+)
+def test_a_long_line_is_spelled_out_in_about_linear_time(text: str) -> None:
+    began = time.process_time()
+    spell_out(text)
+    assert time.process_time() - began < 5
 
 
 def test_numbers() -> None:
