@@ -9,7 +9,9 @@ def main() -> None:
     """Run the command line; Ctrl-C before a command has begun ends it as quietly as later."""
     try:
         from llasa_cli.app import app
+        from llasa_cli.commands.report import open_closed_streams
 
+        open_closed_streams()
         app()
     except KeyboardInterrupt:
         sys.exit(130)

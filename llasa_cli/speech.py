@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from llasa_cli.checks import problems_of
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.protocol import Protocol, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.text.chunks import MOST_CHARACTERS, split_text
+from llasa_cli.text.chunks import MOST_CHARACTERS, join_sentences, split_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +47,7 @@ class Take:
         seed: That made it: with the same options it can be made again.
         tries: How many takes it needed.
         problems: What is still wrong with it; empty for a good one.
-        retried: What was wrong with the takes before it.
+        retried: What was wrong with the other takes.
         wall_s: Over all tries.
     """
 
@@ -60,39 +62,54 @@ class Take:
 
 
 class Speech:
-    """A model and its codec, loaded. Build it with `Speech.load`."""
+    """A model and its codec, loaded. Build it with `Speech.load`.
+
+    Attributes:
+        sampling_rate: Of its sound, Hz.
+        speakers: Whose voices it knows by a tag; may be empty.
+        name, revision: What it was asked for by, and which weights those were; see `hub.cache.revision_of`.
+    """
 
     def __init__(
-        self, protocol: Protocol, model: LanguageModel, codec: Codec, about: dict[str, Any], folder: Path
+        self, protocol: Protocol, model: LanguageModel, codec: Codec, about: dict[str, Any], name: str, revision: str
     ) -> None:
         self.protocol, self.model, self.codec = protocol, model, codec
-        self.folder = folder
+        self.name, self.revision = name, revision
         self.sampling_rate = codec.sampling_rate
         self.speakers = protocol.speakers
         self._about = about
 
     @classmethod
-    def load(cls, options: ModelOptions | None = None, on_stage: Callable[[str], None] | None = None) -> Speech:
+    def load(
+        cls,
+        options: ModelOptions | None = None,
+        on_stage: Callable[[str], None] | None = None,
+        speaker: str | None = None,
+    ) -> Speech:
         """Find and load a model; nothing is downloaded.
 
         Args:
             options: Which, and where it runs; the built-in voice by default.
             on_stage: Told what is being loaded.
+            speaker: Who is going to be asked for; refused here if the model does not know them.
 
         Raises:
-            ModelError, UsageError: See there.
+            ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported.
         """
-        from llasa_cli.codec.model import load_codec
-        from llasa_cli.hub.cache import find_codec, find_model
-        from llasa_cli.lm.load import load_language_model
+        from llasa_cli.hub.cache import find_codec, find_model, revision_of
 
         options = options or ModelOptions()
         tell = on_stage or (lambda stage: None)
+        tell(f"loading {options.model}")
         folder = find_model(options.model)
         about = read_about(folder)
-        protocol = Protocol.load(folder)
         codec_folder = find_codec(folder, options.codec or about.get("codec"))
-        tell(f"loading {options.model}")
+        protocol = Protocol.load(folder)
+        if speaker is not None:
+            protocol.prompt("", speaker=speaker)
+        from llasa_cli.codec.model import load_codec
+        from llasa_cli.lm.load import load_language_model
+
         model = load_language_model(folder, protocol, options.device, options.dtype)
         tell("loading its codec")
         codec = load_codec(codec_folder, options.device)
@@ -101,7 +118,7 @@ class Speech:
                 f"The model speaks {protocol.code_count} codes, the codec in {codec_folder} knows {codec.code_count}.",
                 "Name the codec that belongs to the model with --codec.",
             )
-        return cls(protocol, model, codec, about, folder)
+        return cls(protocol, model, codec, about, options.model, revision_of(folder))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Fill what was left open: by the checkpoint's `llasa.json`, else by the general defaults."""
@@ -109,11 +126,18 @@ class Speech:
 
     def chunks(self, text: str) -> list[str]:
         """The pieces that `say` will speak, as the model is given them."""
+        return list(self._pieces(text))
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
+        parts: Iterable[str] = re.split(r"\n\s*\n", text)
         if self._about.get("spell_out"):
             from llasa_cli.text.normalise import spell_out
 
-            text = "\n\n".join(spell_out(part) for part in text.split("\n\n"))
-        return [c for c in split_text(text, int(self._about.get("most_characters", MOST_CHARACTERS))) if _speakable(c)]
+            parts = map(spell_out, parts)
+        sentences = (sentence for part in parts for sentence in split_sentences(part))
+        most = int(self._about.get("most_characters", MOST_CHARACTERS))
+        return (piece for piece in join_sentences(sentences, most) if _speakable(piece))
 
     def say(
         self,
@@ -136,10 +160,17 @@ class Speech:
         options = options or SpeechOptions()
         if options.seed is None:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        if isinstance(text, str) and not self.chunks(text):
-            raise UsageError("There is nothing to say in this text.", "Give it words.")
-        parts = [text] if isinstance(text, str) else text
-        return self._say((chunk for part in parts for chunk in self.chunks(part)), options, reference, on_take)
+        if not isinstance(text, str):
+            return self._say((piece for part in text for piece in self._pieces(part)), options, reference, on_take)
+        pieces = self._pieces(text)
+        first = next(pieces, None)
+        if first is None:
+            raise self._nothing()
+        return self._say(chain([first], pieces), options, reference, on_take)
+
+    def _nothing(self) -> UsageError:
+        hint = "This voice reads Latin letters and digits." if self._about.get("spell_out") else "Give it words."
+        return UsageError("There is nothing to say in this text.", hint)
 
     def _say(
         self,
@@ -158,7 +189,7 @@ class Speech:
             yield AudioChunk(np.concatenate([pause, samples]), self.sampling_rate)
             pause = np.zeros(round(PAUSE_S * self.sampling_rate), np.float32)
         if not len(pause):
-            raise UsageError("There is nothing to say in this text.", "Give it words.")
+            raise self._nothing()
 
     def _best_take(self, text: str, options: SpeechOptions, reference: Reference | None) -> tuple[Take, np.ndarray]:
         """Speak a chunk; with problems, again by the next seed. The take with the fewest problems stays."""
@@ -166,7 +197,7 @@ class Speech:
         prompt = self.protocol.prompt(text, reference, options.speaker)
         sampling = self.sampling(options.sampling)
         best: tuple[Take, np.ndarray] | None = None
-        retried: list[str] = []
+        failures: list[tuple[int, tuple[str, ...]]] = []
         tries = 1 if sampling.temperature == 0 else 1 + options.retries
         for attempt in range(tries):
             seed = ((options.seed or 0) + attempt) % LARGEST_SEED
@@ -179,11 +210,11 @@ class Speech:
                 best = take, samples
             if not problems:
                 break
-            retried += problems
+            failures.append((seed, problems))
         assert best is not None
         take, samples = best
-        earlier = tuple(retried) if not take.problems else tuple(retried[len(take.problems) :])
-        return replace(take, retried=earlier, tries=attempt + 1, wall_s=time.monotonic() - began), samples
+        others = tuple(problem for seed, problems in failures if seed != take.seed for problem in problems)
+        return replace(take, retried=others, tries=attempt + 1, wall_s=time.monotonic() - began), samples
 
     def _decode(self, codes: tuple[int, ...], reference: Reference | None) -> np.ndarray:
         """Reference and speech are decoded together, so that the joint is a continuation; then exactly its samples go."""

@@ -72,6 +72,35 @@ def test_a_bad_take_is_made_again_with_the_next_seed(speech: Speech) -> None:
     assert take.tries == 4
     assert take.problems
     assert take.seed in range(1, 5)
+    assert len(take.retried) >= 3
+
+
+def test_a_take_that_passes_says_what_was_wrong_with_the_others(
+    speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = iter([("a", "b"), ("c",), ("d", "e"), ()])
+    monkeypatch.setattr("llasa_cli.speech.problems_of", lambda *_, **__: next(verdicts))
+    takes: list[Take] = []
+    speech.speak("hello", replace(SHORT, retries=2), on_take=takes.append)
+    assert (takes[0].seed, takes[0].problems, takes[0].retried) == (2, ("c",), ("a", "b", "d", "e"))
+
+
+def test_a_book_begins_before_all_of_it_is_looked_at(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    from llasa_cli.text import chunks
+
+    plain = chunks.split_sentences
+    monkeypatch.setattr("llasa_cli.speech.split_sentences", lambda part: seen.append(part) or plain(part))
+    book = speech.say(
+        "\n\n".join(f"Paragraph {n} is long enough to stand alone, as one does." for n in range(50)), SHORT
+    )
+    next(book)
+    assert 0 < len(seen) < 5
+
+
+def test_an_unknown_speaker_is_refused_at_loading(random_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="no speaker 'nobody'"):
+        Speech.load(ModelOptions(model=str(random_checkpoint), device="cpu"), speaker="nobody")
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "...", "?!"])

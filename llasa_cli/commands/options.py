@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llasa_cli.errors import UsageError
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 
 _GENERAL = SamplingOptions()
@@ -105,6 +107,8 @@ ReferenceText = Annotated[
 ]
 
 DEFAULT_MODEL = BUILT_IN_MODEL
+COLDEST = 0.01
+"""Scores are divided by the temperature; below this they leave float32's range, and no chance is left to draw by."""
 DEFAULT_RETRIES = SpeechOptions().retries
 
 
@@ -123,6 +127,15 @@ def speech_options(
     voice: str | None,
     retries: int,
 ) -> SpeechOptions:
+    for name, value in (
+        ("--temperature", temperature),
+        ("--repetition-penalty", repetition_penalty),
+        ("--max-seconds", max_seconds),
+    ):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{name} {value} is no number to work with.")
+    if temperature is not None and 0 < temperature < COLDEST:
+        raise UsageError(f"--temperature {temperature} is too near to 0.", "0 always takes the likeliest code.")
     request = SamplingRequest(
         temperature=temperature,
         top_p=top_p,

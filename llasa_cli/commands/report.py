@@ -26,7 +26,26 @@ _output: BinaryIO | None = None
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception: only what cleans up may see it."""
+    """SIGTERM or SIGHUP arrived. Not an Exception: only what cleans up may see it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def open_closed_streams() -> None:
+    """Give descriptors 0 to 2 something where the caller closed them (`>&-`).
+
+    Otherwise the next file opened would be number 1 or 2, and whatever a library prints would be in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # To be written to, standard output has to be there: read-only, it fails in a sentence.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def claim_stdout() -> BinaryIO:
@@ -52,8 +71,13 @@ def claim_stdout() -> BinaryIO:
 def result(text: str) -> None:
     """A line of results, to standard output."""
     out = claim_stdout()
-    out.write((text + "\n").encode())
-    out.flush()
+    try:
+        out.write((text + "\n").encode(errors="replace"))
+        out.flush()
+    except BrokenPipeError:
+        raise  # the reader has enough: not an error
+    except OSError as error:
+        raise LlasaError(f"Standard output can't be written: {error.strerror}.") from error
 
 
 def boundary(command: Callable[P, R]) -> Callable[P, R]:
@@ -61,13 +85,17 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
-        _listen_for_sigterm()
+        _listen_for_signals()
         try:
             return command(*arguments, **options)
         except LlasaError as error:
             if os.environ.get("LLASA_DEBUG") == "1":
-                raise
+                import traceback
+
+                traceback.print_exc()
             note(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""))
+            if _output is not None:
+                _drop_output()
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
             _drop_output()  # the reader has what it wanted
@@ -75,8 +103,8 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             note("stopped")
             raise typer.Exit(130) from None
-        except Terminated:
-            raise typer.Exit(143) from None
+        except Terminated as end:
+            raise typer.Exit(end.exit_code) from None
 
     return run
 
@@ -89,14 +117,19 @@ def note(text: str) -> None:
         return
 
 
-def _listen_for_sigterm() -> None:
-    def stop(number: int, frame: Any) -> None:
-        raise Terminated
+def _listen_for_signals() -> None:
+    """SIGTERM, and SIGHUP of a terminal that closes, end as Ctrl-C does: by cleaning up."""
 
-    try:
-        signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        return  # not the main thread: somebody else's process
+    def stop(number: int, frame: Any) -> None:
+        raise Terminated(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        try:
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP: so it stays
+                signal.signal(number, stop)
+        except ValueError:
+            return  # not the main thread: somebody else's process
 
 
 def _drop_output() -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from llasa_cli.speech import Speech, Take
 
 
+WRITER_PAUSE_S = 0.1
+"""A line that stands alone for so long was meant to be spoken, even if no mark ends it."""
+
+
 def say(
     text: flags.Text = None,
     file: flags.File = None,
@@ -48,7 +52,7 @@ def say(
     )
     parts = text_parts(text, file, "say")
     with Report(quiet, verbose) as report, open_output(output, file_format, play, json) as sink:
-        speech = load_speech(flags.model_options(model, codec, device, dtype), report)
+        speech = load_speech(flags.model_options(model, codec, device, dtype), report, voice)
         deliver(speech, parts, wanted, None, sink, report, output, json)
 
 
@@ -64,7 +68,7 @@ def text_parts(text: list[str] | None, file: str | None, command: str) -> Iterab
         return [_not_empty(" ".join(text), "The text")]
     if file is not None and file != "-":
         try:
-            return [_not_empty(Path(file).read_text(encoding="utf-8"), file)]
+            return [_not_empty(Path(file).read_text(encoding="utf-8-sig"), file)]
         except UnicodeDecodeError as error:
             raise UsageError(f"{file} is not UTF-8 text.", "Convert it first: iconv -t utf-8.") from error
         except OSError as error:
@@ -83,7 +87,7 @@ def _piped() -> Iterator[str]:
 
     pipe = sys.stdin.buffer
     read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
-    parts = sentences_of(read)
+    parts = sentences_of(read, _is_more_waiting)
     first = next(parts, None)
     if first is None:
         raise UsageError("The text is empty.", "Give it words.")
@@ -95,17 +99,29 @@ def _piped() -> Iterator[str]:
     return all_parts()
 
 
+def _is_more_waiting() -> bool:
+    """Whether standard input goes on at once; a moment is allowed for a writer that writes in pieces."""
+    import select
+
+    try:
+        return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
+    except (OSError, ValueError):
+        return False  # Windows can't ask a pipe; a test's stream has no descriptor
+
+
 def _not_empty(text: str, name: str) -> str:
     if not text.strip():
         raise UsageError(f"{name} is empty.", "Give it words.")
+    if not any(character.isalnum() for character in text):
+        raise UsageError(f"{name} has nothing to say in it.", "Give it words.")
     return text
 
 
 def open_output(output: str | None, file_format: str | None, play: bool | None, json: bool) -> Sink:
     """The sink for the flags; refusals come before a model is loaded."""
-    from llasa_cli.audio.sinks import open_sink
+    from llasa_cli.audio.sinks import is_standard_output, open_sink
 
-    if json and output == "-":
+    if json and is_standard_output(output):
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
     if output is None and play is False:
         raise UsageError("--no-play without -o makes nothing.", "Name a file with -o.")
@@ -113,12 +129,13 @@ def open_output(output: str | None, file_format: str | None, play: bool | None, 
     return open_sink(output, file_format, play if play is not None else output is None, stdout)
 
 
-def load_speech(options: ModelOptions, report: Report) -> Speech:
+def load_speech(options: ModelOptions, report: Report, speaker: str | None = None) -> Speech:
+    """Load the model; `speaker` is refused before its weights are read."""
     import os
 
     from llasa_cli.speech import Speech
 
-    speech = Speech.load(options, report.stage)
+    speech = Speech.load(options, report.stage, speaker)
     if speech.model.is_small and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
@@ -183,6 +200,8 @@ def summary(
     chunks = [{k: v for k, v in asdict(take).items() if k != "codes"} for take in takes]
     return {
         "path": output,
+        "model": speech.name,
+        "revision": speech.revision,
         "seconds": round(seconds, 3),
         "wall_s": round(wall_s, 3),
         "sampling_rate": speech.sampling_rate,

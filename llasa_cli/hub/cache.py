@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from llasa_cli.errors import ModelError
@@ -29,12 +30,13 @@ def find_model(name: str) -> Path:
             f"There is no folder {name}, and no model of that name.", f"Names: {names}; or org/repository."
         )
     repo, revision = found
+    short = name.partition("@")[0].lower()
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repo, "config.json", revision=revision)
     if isinstance(path, str):
         return Path(path).parent
-    entry = CATALOGUE.get(name.lower())
+    entry = CATALOGUE.get(short)
     size = f" ({size_text(entry.size)}, {entry.license})" if entry else ""
     raise ModelError(f"The model {name} is not on this machine{size}.", f"Fetch it with: llasa download {name}")
 
@@ -49,3 +51,21 @@ def find_codec(model: Path, named: str | None) -> Path:
     if named is not None and (model / named / "config.json").is_file():
         return model / named
     return find_model(named or PUBLISHED_CODEC)
+
+
+def revision_of(folder: Path) -> str:
+    """Which weights these are: the commit of a cached model, else 12 hexadecimal digits of the weights' files.
+
+    Of a big file only the ends are read, with its size: gigabytes would take seconds each time.
+    """
+    if folder.parent.name == "snapshots":
+        return folder.name
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:12]

@@ -5,6 +5,7 @@ Sizes are of the files that are fetched (weights, configuration, tokenizer), in 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 NON_COMMERCIAL = "CC BY-NC 4.0 (non-commercial)"
@@ -47,15 +48,20 @@ CATALOGUE: dict[str, Entry] = {
 
 
 def repo_of(name: str) -> tuple[str, str | None] | None:
-    """A short name or `org/repo[@revision]` -> repository and revision; None if it is neither."""
-    entry = CATALOGUE.get(name.lower())
-    if entry is not None:
-        return entry.repo, None
+    """A short name or `org/repo`, each with `@revision` or without -> repository and revision; None if it is neither."""
     repo, _, revision = name.partition("@")
-    parts = repo.split("/")
-    if len(parts) == 2 and all(parts) and not repo.startswith((".", "~")):
+    entry = CATALOGUE.get(repo.lower())
+    if entry is not None:
+        return entry.repo, revision or None
+    # The hub's own rule for names; its library raises for others.
+    if re.fullmatch(r"\w[\w.-]{0,95}/\w(?:[\w.-]{0,94}\w)?", repo, re.ASCII) and not re.search(r"--|\.\.|\.git$", repo):
         return repo, revision or None
     return None
+
+
+def entry_of(repo: str) -> Entry | None:
+    """What is known of a repository."""
+    return next((entry for entry in CATALOGUE.values() if entry.repo == repo), None)
 
 
 def size_text(size: int) -> str:

@@ -35,11 +35,12 @@ class FakeSpeech:
 
     sampling_rate = 16_000
     model = SimpleNamespace(is_small=False)
+    name, revision = "fake", "0"
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
 
     @classmethod
-    def load(cls, options: ModelOptions, on_stage: Any = None) -> FakeSpeech:
-        cls.history.append(("load", options))
+    def load(cls, options: ModelOptions, on_stage: Any = None, speaker: str | None = None) -> FakeSpeech:
+        cls.history += [("load", options), ("load for", speaker)]
         return cls()
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
@@ -62,6 +63,7 @@ class FakeSpeech:
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
     FakeSpeech.history = []
     monkeypatch.setattr(Speech, "load", FakeSpeech.load)
+    monkeypatch.setattr("llasa_cli.hub.cache.find_model", Path)
     return FakeSpeech
 
 
@@ -78,6 +80,7 @@ def seen(engine: type[FakeSpeech]) -> dict[str, Any]:
 
 def check(engine: type[FakeSpeech], speaker: str | None) -> None:
     assert seen(engine)["load"] == ModelOptions(**MODEL_FLAGS)
+    assert seen(engine)["load for"] == speaker
     parts, options, _ = seen(engine)["say"]
     assert options == SpeechOptions(sampling=SamplingRequest(**FLAGS), seed=0, speaker=speaker, retries=5)
     assert " ".join(parts).strip() == "good evening"
@@ -136,6 +139,11 @@ def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_
         ["say", "-f", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "a.wav")],
         ["say", "hi", "--no-play"],
         ["say", "hi", "--json", "-o", "-"],
+        ["say", "hi", "--json", "-o", "/dev/stdout"],
+        ["say", "♥ … !", "-o", str(tmp_path / "a.wav")],
+        ["say", "hi", "--temperature", "inf", "-o", str(tmp_path / "a.wav")],
+        ["say", "hi", "--temperature", "1e-9", "-o", str(tmp_path / "a.wav")],
+        ["say", "hi", "--max-seconds", "inf", "-o", str(tmp_path / "a.wav")],
         ["clone", "--ref", str(tmp_path / "absent.wav"), "--ref-text", "x", "hi", "-o", str(tmp_path / "a.wav")],
         ["batch", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "out")],
     ):

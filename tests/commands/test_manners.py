@@ -76,7 +76,33 @@ def test_a_full_disk_is_one_line_exit_1_and_no_file(run: Run, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_redirected_wav_has_its_true_length(environment: dict[str, str], tmp_path: Path) -> None:
+    with (tmp_path / "out.wav").open("wb") as file:
+        command = [*LLASA, "say", "hi", "-o", "/dev/stdout", "-q", *SHORT]
+        made = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, env=environment, check=False)
+    assert (made.returncode, made.stderr) == (0, b"")
+    with wave.open(str(tmp_path / "out.wav")) as found:
+        assert 44 + 2 * found.getnframes() == (tmp_path / "out.wav").stat().st_size > 44
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_stands_in_nobodys_way(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
+    line = f"{' '.join(LLASA)} say hi -o out.wav {' '.join(SHORT)} {closed}"
+    made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    with wave.open(str(tmp_path / "out.wav")) as found:
+        assert found.getnframes() > 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_results_that_find_no_room_are_one_line(environment: dict[str, str]) -> None:
+    with open("/dev/full", "wb") as full:
+        made = subprocess.run([*LLASA, "download"], stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    assert made.returncode == 1
+    assert made.stderr.decode() == "error: Standard output can't be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stopped_run_leaves_no_file(environment: dict[str, str], tmp_path: Path, number: int, code: int) -> None:
     text = "This is one of very many sentences that it will not be able to finish in time. " * 400
     (tmp_path / "text.txt").write_text(text)
@@ -142,4 +168,35 @@ def test_no_text_on_a_terminal_shows_two_examples(environment: dict[str, str]) -
 
 def test_a_debugged_error_keeps_its_traceback(run: Run, environment: dict[str, str]) -> None:
     environment["LLASA_DEBUG"] = "1"
-    assert b"Traceback" in run("say", "hi", "-m", "no-such-model", "-o", "a.wav").stderr
+    made = run("say", "hi", "-m", "no-such-model", "-o", "a.wav")
+    assert made.returncode == 3
+    assert b"Traceback" in made.stderr
+    assert b"error: There is no folder no-such-model" in made.stderr
+
+
+@pytest.mark.parametrize("arguments", [["-m", "1b"], ["--voice", "nobody"], ["-o", "a.xyz"]])
+def test_what_can_be_refused_is_refused_before_torch_is_imported(
+    environment: dict[str, str], tmp_path: Path, arguments: list[str]
+) -> None:
+    code = (
+        "import sys\nfrom llasa_cli.__main__ import main\n"
+        f"sys.argv = ['llasa', 'say', 'hi', '-o', 'a.wav', *{arguments!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert end.code in (2, 3), end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    made = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+
+
+def test_a_sentence_sounds_before_the_next_one_is_written(environment: dict[str, str]) -> None:
+    command = [*LLASA, "say", "-o", "-", *SHORT]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"One of two\n")
+    process.stdin.flush()
+    assert len(process.stdout.read(44 + 640)) == 44 + 640  # would wait for ever if it waited for the end
+    process.stdin.write(b"Two.")
+    process.stdin.close()
+    assert len(process.stdout.read()) > 640
+    assert process.wait() == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.cache import find_codec, find_model
+from llasa_cli.hub.cache import find_codec, find_model, revision_of
 from llasa_cli.hub.catalogue import repo_of, size_text
 
 
@@ -55,7 +55,9 @@ def test_a_model_that_is_not_here_names_the_command_that_fetches_it(name: str) -
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("name", ["nonsense", "./absent/folder", "/absent/folder", "a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["nonsense", "./absent/folder", "/absent/folder", "a/b/c", "a b/c d", "a/..", "a/b--c"]
+)
 def test_what_is_no_model_is_no_download(name: str) -> None:
     with pytest.raises(ModelError, match="no folder"):
         find_model(name)
@@ -68,8 +70,20 @@ def test_the_codec_is_the_named_one_or_the_published_one(random_checkpoint: Path
         find_codec(random_checkpoint, None)
 
 
+def test_a_revision_is_the_commit_or_follows_the_weights(tmp_path: Path, random_checkpoint: Path) -> None:
+    snapshot = cached(tmp_path / "cache", "a/b", random_checkpoint)
+    assert revision_of(snapshot) == snapshot.name
+    shutil.copytree(random_checkpoint, tmp_path / "mine")
+    assert revision_of(tmp_path / "mine") == revision_of(random_checkpoint)
+    with (tmp_path / "mine" / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    assert revision_of(tmp_path / "mine") != revision_of(random_checkpoint)
+
+
 def test_names_become_repositories() -> None:
     assert repo_of("8b") == ("HKUSTAudio/Llasa-8B", None)
+    assert repo_of("1b@main") == ("HKUSTAudio/Llasa-1B", "main")
     assert repo_of("a/b@c") == ("a/b", "c")
     assert repo_of("./a") is None
     assert size_text(2_740_000_000) == "2.74 GB"
