@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -60,7 +61,7 @@ def read_items(source: str, ending: str, folder: Path) -> list[Item]:
 
 
 def _line_rows(source: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    lines = [(number, line.strip()) for number, line in enumerate(source.splitlines(), 1) if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(source.split("\n"), 1) if line.strip()]
     # Every line or none: a bar in one sentence is no reason to read it as an id.
     with_id = all(re.match(r"[^|\s][^|]{0,99}\|", line) for _, line in lines)
     for number, line in lines:
@@ -72,17 +73,21 @@ def _line_rows(source: str) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def _table_rows(source: str, delimiter: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(source.splitlines(keepends=True), delimiter=delimiter)
-    if reader.fieldnames is None or "text" not in reader.fieldnames:
-        raise UsageError(
-            "The table has no column `text`.", "Its first line names the columns: " + ", ".join(FIELDS) + "."
-        )
-    for row in reader:
-        yield reader.line_num, {key: value for key, value in row.items() if value not in (None, "")}
+    reader = csv.DictReader(io.StringIO(source, newline=""), delimiter=delimiter)
+    try:
+        if reader.fieldnames is None or "text" not in reader.fieldnames:
+            raise UsageError(
+                "The table has no column `text`.", "Its first line names the columns: " + ", ".join(FIELDS) + "."
+            )
+        for row in reader:
+            yield reader.line_num, {key: value for key, value in row.items() if value not in (None, "")}
+    except csv.Error as error:
+        raise UsageError(f"Line {reader.line_num} of the table can't be read: {error}.") from error
 
 
 def _json_rows(source: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(source.splitlines(), 1):
+    # Not splitlines: a JSON string may hold other line separators, such as U+2028, as they are.
+    for number, line in enumerate(source.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -97,29 +102,36 @@ def _json_rows(source: str) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def _item(number: int, row: dict[str, Any], folder: Path, taken: set[str]) -> Item:
+    for name in ("id", "text", "voice", "speaker", "ref", "ref_audio", "ref_text"):
+        if isinstance(row.get(name), (dict, list, bool)):
+            raise UsageError(f"Line {number} of the list: {name} is not a text.")
     seed = row.get("seed")
-    try:
-        seed = None if seed is None else int(seed)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"Line {number} of the list: the seed {seed!r} is not a whole number.") from error
+    if seed is not None and not (str(seed).isascii() and str(seed).isdigit()):
+        raise UsageError(f"Line {number} of the list: the seed {seed!r} is not a whole number from 0.")
     ref = row.get("ref") or row.get("ref_audio")
     return Item(
         number=number,
-        name=_unique(safe_name(str(row.get("id") or f"{number:05d}")), taken),
-        text=str(row.get("text") or ""),
-        voice=row.get("voice") or row.get("speaker"),
+        name=_unique(safe_name(_text(row.get("id")) or f"{number:05d}"), taken),
+        text=_text(row.get("text")) or "",
+        voice=_text(row.get("voice") or row.get("speaker")),
         ref=folder / str(ref) if ref else None,
-        ref_text=row.get("ref_text"),
-        seed=seed,
+        ref_text=_text(row.get("ref_text")),
+        seed=None if seed is None else int(seed),
     )
 
 
+def _text(value: Any) -> str | None:
+    """JSON may hold a number where a text is meant."""
+    return None if value is None else str(value)
+
+
 def safe_name(name: str) -> str:
-    """An id as a file name: no separators, no leading dot, no control characters, at most 100 characters."""
+    """An id as a file name: no separators, no leading dot, no control characters, at most 150 bytes."""
     name = re.sub(r"[^\w.,+=@ -]+", "_", name).strip(" .")
     if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", name):
         name += "_"  # Windows' devices
-    return name[:100] or "_"
+    # File systems count bytes, 255 at most; endings and numbers are added.
+    return name.encode()[:150].decode(errors="ignore") or "_"
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -20,6 +20,7 @@ from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
+    from llasa_cli.audio.reference import Clip
     from llasa_cli.items import Item
     from llasa_cli.protocol import Reference
     from llasa_cli.speech import Speech, Take
@@ -79,15 +80,14 @@ def _read_list(name: str) -> list[Item]:
 
     from llasa_cli.items import read_items
 
-    if name == "-":
-        return read_items(sys.stdin.read(), "", Path())
-    path = Path(name)
+    path = Path() if name == "-" else Path(name)
     try:
-        return read_items(path.read_text(encoding="utf-8-sig"), path.suffix.lower(), path.parent)
+        data = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
+        return read_items(data.decode("utf-8-sig"), path.suffix.lower(), path.parent)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text.", "Convert it first: iconv -t utf-8.") from error
+        raise UsageError(f"{name} is not UTF-8 text.", "Convert it first: iconv -t utf-8.") from error
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+        raise UsageError(f"{name} can't be read: {error.strerror}.") from error
 
 
 def _with_reference(item: Item, ref: Path | None, ref_text: str | None) -> Item:
@@ -107,22 +107,24 @@ class _Run:
         self._folder, self._ending = folder, ending
         self._report, self._json = report, json
         self._speech: Speech | None = None
+        self._revision = ""
         self._references: dict[tuple[Path, str | None], Reference] = {}
 
     def all(self, items: list[Item]) -> int:
         """Speak what is not done yet; -> how many failed."""
+        from llasa_cli.hub.cache import find_model, revision_of
         from llasa_cli.items import content_key
 
-        done = {row["key"]: row for row in _rows(self._folder / RESULTS) if row.get("status") == "ok"}
-        settings = [asdict(self._wanted), self._ending, self._models.codec]
+        self._revision = revision_of(find_model(self._models.model))
+        done = {(row["key"], row.get("path")) for row in _rows(self._folder / RESULTS) if row.get("status") == "ok"}
+        settings = [asdict(self._wanted), self._ending, self._models.codec, self._models.dtype, self._revision]
         failed, seconds, left = 0, 0.0, 0
         began = time.monotonic()
-        with (self._folder / RESULTS).open("a", encoding="utf-8") as log:
+        with _open_log(self._folder / RESULTS) as log:
             for count, item in enumerate(items, 1):
                 key = content_key(item, self._models.model, settings)
                 path = self._folder / f"{item.name}.{self._ending}"
-                earlier = done.get(key)
-                if earlier is not None and earlier.get("path") == path.name and path.is_file():
+                if (key, path.name) in done and path.is_file():
                     left += 1
                     continue
                 row = self._one(item, path) | {"key": key}
@@ -135,7 +137,7 @@ class _Run:
                     result(str(path))
                 spent = time.monotonic() - began
                 self._report.progress(
-                    f"{count} of {len(items)} items, {speed(seconds, spent)}, {_left(spent, count - left, len(items) - count)}"
+                    f"{count} of {len(items)} items, {speed(seconds, spent)}{_left(spent, count - left, len(items) - count)}"
                 )
         self._report.line(
             f"{len(items) - failed - left} items made, {left} were there, {failed} failed; {speed(seconds, time.monotonic() - began)}"
@@ -143,12 +145,22 @@ class _Run:
         return failed
 
     def _one(self, item: Item, path: Path) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": item.name, "line": item.number, "path": None, "model": self._models.model}
+        row: dict[str, Any] = {"id": item.name, "line": item.number, "path": None}
+        row |= {"model": self._models.model, "revision": self._revision}
+        clip = None
         try:
-            takes = self._speak(item, path)
+            if not item.text.strip():
+                raise UsageError("The text is empty.")
+            if item.ref is not None:
+                clip = read_reference(item.ref, item.ref_text)
         except LlasaError as error:
-            self._report.line(f"error: line {item.number} ({shorten(item.text)}): {error.message}")
-            return row | {"status": "error", "error": f"{error.message} {error.hint}".strip()}
+            return row | self._failure(item, error)
+        # Not one item's failure but that of all of them.
+        speech = self._load()
+        try:
+            takes = self._speak(speech, item, clip, path)
+        except LlasaError as error:
+            return row | self._failure(item, error)
         problems = [problem for take in takes for problem in take.problems]
         for problem in problems:
             self._report.line(f"warning: line {item.number} ({shorten(item.text)}): {problem}")
@@ -162,22 +174,26 @@ class _Run:
             "problems": problems,
         }
 
-    def _speak(self, item: Item, path: Path) -> list[Take]:
+    def _failure(self, item: Item, error: LlasaError) -> dict[str, Any]:
+        self._report.line(f"error: line {item.number} ({shorten(item.text)}): {error.message}")
+        return {"status": "error", "error": f"{error.message} {error.hint}".strip()}
+
+    def _load(self) -> Speech:
+        if self._speech is None:
+            self._speech = load_speech(self._models, self._report, self._wanted.speaker)
+        return self._speech
+
+    def _speak(self, speech: Speech, item: Item, clip: Clip | None, path: Path) -> list[Take]:
         import secrets
 
         from llasa_cli.audio.sinks import FileSink
         from llasa_cli.speech import LARGEST_SEED
 
-        if not item.text.strip():
-            raise UsageError("The text is empty.")
-        clip = read_reference(item.ref, item.ref_text) if item.ref is not None else None
-        if self._speech is None:
-            self._speech = load_speech(self._models, self._report)
         reference = None
         if item.ref is not None and clip is not None:
             key = (item.ref, item.ref_text)
             if key not in self._references:
-                self._references[key] = self._speech.encode_reference(clip.samples, item.ref_text or "")
+                self._references[key] = speech.encode_reference(clip.samples, item.ref_text or "")
             reference = self._references[key]
         seed = item.seed if item.seed is not None else self._wanted.seed
         wanted = replace(
@@ -187,13 +203,27 @@ class _Run:
         )
         takes: list[Take] = []
         with FileSink(path, self._ending) as sink:
-            for chunk in self._speech.say(item.text, wanted, reference, takes.append):
+            for chunk in speech.say(item.text, wanted, reference, takes.append):
                 sink.write(chunk)
         return takes
 
 
 def _left(spent: float, made: int, still: int) -> str:
-    return f"{spent / made * still / 60:.0f} min left" if made else ""
+    return f", {spent / made * still / 60:.0f} min left" if made else ""
+
+
+def _open_log(path: Path) -> TextIO:
+    """Open for appending, on a line of its own: a kill may have cut the last one."""
+    try:
+        log = path.open("a+", encoding="utf-8")
+        if log.tell():
+            with path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    log.write("\n")
+        return log
+    except OSError as error:
+        raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
 
 
 def _append(log: TextIO, row: dict[str, Any]) -> None:
@@ -210,7 +240,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """Earlier results; a line cut by a kill is none."""
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             row = json_module.loads(line)
         except ValueError:

@@ -8,6 +8,7 @@ import typer
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.report import Report, claim_stdout, result
+from llasa_cli.settings import BUILT_IN_MODEL
 
 
 def download(
@@ -18,17 +19,23 @@ def download(
     quiet: flags.Quiet = False,
 ) -> None:
     """Fetch a published model. Their weights are non-commercial; sizes and licence are said first."""
-    from llasa_cli.hub.catalogue import CATALOGUE, size_text
+    from llasa_cli.hub.catalogue import CATALOGUE, entry_of, repo_of, size_text
 
     claim_stdout()
     if name is None:
         for short, entry in CATALOGUE.items():
             result(f"{short:<16}{size_text(entry.size):>9}  {entry.repo}  {entry.what}; {entry.license}")
         return
-    from llasa_cli.hub.download import fetch, plan
+    from llasa_cli.hub.cache import BUILT_IN_FOLDER
+
+    if name == BUILT_IN_MODEL:
+        result(str(BUILT_IN_FOLDER))
+        return
+    from llasa_cli.hub.download import check_room, fetch, plan
 
     names = [name]
-    known = CATALOGUE.get(name.lower())
+    found_repo = repo_of(name)
+    known = entry_of(found_repo[0]) if found_repo else None
     if with_codec and known is not None and known.codec is not None:
         names.append(known.codec)
     with Report(quiet) as report:
@@ -37,7 +44,9 @@ def download(
             report.stage(f"asking for {wanted}")
             plans.append(plan(wanted))
         for found in plans:
-            report.line(f"{found.repo}: {size_text(found.size)}, licence {found.license}")
+            there = "" if found.missing else ", already here"
+            report.line(f"{found.repo}: {size_text(found.size)}, licence {found.license}{there}")
+        check_room(plans)
         for found in plans:
             report.stage(f"fetching {found.repo}")
-            result(str(fetch(found)))
+            result(str(fetch(found, quiet)))

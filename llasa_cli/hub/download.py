@@ -7,36 +7,42 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.catalogue import CATALOGUE, repo_of, size_text
+from llasa_cli.hub.catalogue import CATALOGUE, entry_of, repo_of, size_text
 
 WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a download will fetch: repository, revision, bytes, licence, and bytes free where it goes."""
+    """What a download will fetch.
+
+    Attributes:
+        repo, revision: From where.
+        size: Bytes, of all its files.
+        missing: Bytes that are not in the cache yet.
+        license: As the catalogue or the model's own page says.
+    """
 
     repo: str
     revision: str | None
     size: int
+    missing: int
     license: str
-    free: int
 
 
 def plan(name: str) -> Plan:
-    """Ask the hub what a model is made of, and whether it fits.
+    """Ask the hub what a model is made of.
 
     Raises:
         ModelError: No such name, not reachable, or its terms are not accepted.
-        LlasaError: The disk is too full.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     found = repo_of(name)
     if found is None:
@@ -47,23 +53,46 @@ def plan(name: str) -> Plan:
     size = sum(file.size or 0 for file in files)
     if not any(file.rfilename.endswith(".safetensors") for file in files):
         raise ModelError(f"{repo} has no safetensors weights.", "Pickled weights can run any code and are not fetched.")
-    entry = CATALOGUE.get(name.lower())
+    entry = entry_of(repo)
     card = (info.card_data or {}).get("license") if info.card_data else None
-    cache = Path(constants.HF_HUB_CACHE)
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if free < size * 1.05:
-        raise LlasaError(
-            f"{repo} takes {size_text(size)}; {cache} has {size_text(free)} free.", "Make room, or set HF_HUB_CACHE."
-        )
+    missing = sum(
+        file.size or 0
+        for file in files
+        if not isinstance(try_to_load_from_cache(repo, file.rfilename, revision=info.sha), str)
+    )
     # Not the commit: the cache remembers what `main` is only when `main` was asked for.
-    return Plan(repo, revision, size, entry.license if entry else str(card or "unknown"), free)
+    return Plan(repo, revision, size, missing, entry.license if entry else str(card or "unknown"))
 
 
-def fetch(wanted: Plan) -> Path:
+def check_room(plans: Sequence[Plan]) -> None:
+    """Refuse before a byte is fetched what would not fit.
+
+    Raises:
+        LlasaError: The disk is too full, or the cache can't be written.
+    """
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(cache).free
+    except OSError as error:
+        raise LlasaError(f"{cache} can't be used: {error.strerror}.", "Set HF_HUB_CACHE to a folder.") from error
+    missing = sum(wanted.missing for wanted in plans)
+    if free < missing * 1.05:
+        raise LlasaError(
+            f"{size_text(missing)} are to be fetched; {cache} has {size_text(free)} free.",
+            "Make room, or set HF_HUB_CACHE.",
+        )
+
+
+def fetch(wanted: Plan, quiet: bool = False) -> Path:
     """Fetch it; what is there already is not fetched again. -> its folder in the cache."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    if quiet:
+        disable_progress_bars()
     folder = _hub(
         wanted.repo,
         lambda: snapshot_download(wanted.repo, revision=wanted.revision, allow_patterns=list(WANTED)),

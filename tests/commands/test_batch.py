@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from llasa_cli.app import app
 from llasa_cli.errors import UsageError
+from llasa_cli.hub.cache import revision_of
 from llasa_cli.items import read_items, safe_name
 
 SHORT = ["--max-seconds", "0.2", "--retries", "0", "--device", "cpu"]
@@ -56,9 +58,50 @@ def test_what_is_done_is_left_and_what_changed_is_made_again(tmp_path: Path) -> 
 def test_a_cut_row_of_a_killed_run_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a|one\n")
     batch(tmp_path)
-    with (tmp_path / "out" / "results.jsonl").open("a") as file:
-        file.write('{"id": "b", "sta')
-    assert batch(tmp_path).exit_code == 0
+    with (tmp_path / "out" / "results.jsonl").open("ab") as file:
+        file.write('{"id": "b", "text": "日'.encode()[:-1])
+    (tmp_path / "lines.txt").write_text("a|one\nc|three\n")
+    assert "1 items made, 1 were there" in batch(tmp_path).stderr
+    assert "0 items made, 2 were there" in batch(tmp_path).stderr
+
+
+def test_lines_that_say_the_same_are_all_remembered(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("Yes.\nYes.\nYes.\n")
+    batch(tmp_path)
+    assert "0 items made, 3 were there" in batch(tmp_path).stderr
+
+
+def test_other_weights_of_the_same_name_speak_anew(
+    tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "mine"
+    shutil.copytree(random_checkpoint, model)
+    monkeypatch.setenv("LLASA_MODEL", str(model))
+    (tmp_path / "lines.txt").write_text("a|one\n")
+    batch(tmp_path)
+    (row,) = rows(tmp_path)
+    assert row["revision"] == revision_of(model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert "1 items made, 0 were there" in batch(tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [(["-m", "1b"], 3), (["--device", "cuda:77"], 2), (["--voice", "nobody"], 2)]
+)
+def test_what_fails_for_all_items_fails_at_once(tmp_path: Path, more: list[str], code: int) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\nb|two\n")
+    made = batch(tmp_path, *more)
+    assert made.exit_code == code, made.output
+    assert made.stderr.count("error:") == 1
+    assert rows(tmp_path) == [] if (tmp_path / "out" / "results.jsonl").exists() else True
+
+
+def test_json_lines_may_hold_any_character_and_numbers(tmp_path: Path) -> None:
+    items = [{"id": 7, "text": "one\u2028two\x0bthree", "voice": 5}, {"text": "x"}]
+    source = "\r\n".join(json.dumps(item, ensure_ascii=False) for item in items)
+    found = read_items(source, ".jsonl", tmp_path)
+    assert [(i.name, i.text, i.voice) for i in found] == [("7", "one\u2028two\x0bthree", "5"), ("00002", "x", None)]
 
 
 def test_one_bad_item_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -86,7 +129,9 @@ def test_tables_are_read_by_their_column_names(tmp_path: Path) -> None:
 
 def test_names_are_safe_and_never_shared(tmp_path: Path) -> None:
     source = "\n".join(f"{name}|text" for name in ("a", "A", "../a", "a", "..", "con", "x" * 99))
+    source += "\n" + "日" * 99 + "|text\n" + "日" * 98 + "|text"
     names = [item.name for item in read_items(source, "", tmp_path)]
+    assert all(len(f".{name}.12345678.part.opus".encode()) <= 255 for name in names)
     assert len({name.casefold() for name in names}) == len(names)
     assert all("/" not in name and not name.startswith(".") for name in names)
     assert safe_name("") == "_"
@@ -107,6 +152,10 @@ def test_a_bar_in_one_sentence_makes_no_id(tmp_path: Path) -> None:
         ("{", ".jsonl"),
         ("3", ".jsonl"),
         ('{"text":"x","seed":"y"}', ".jsonl"),
+        ('{"text":"x","seed":-1}', ".jsonl"),
+        ('{"text":"x","seed":1.5}', ".jsonl"),
+        ('{"text":["x"]}', ".jsonl"),
+        ('text\n"' + "x" * 200_000 + '"\n', ".csv"),
     ],
 )
 def test_lists_that_are_none_are_refused(source: str, ending: str, tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def test_a_model_is_fetched_once_and_spoken_with_offline(hub: Hub, tmp_path: Pat
     assert not (folder / "pytorch_model.bin").exists(), "pickled weights are not fetched"
 
     fetched = [request for request in hub.requests if request.startswith("GET") and "resolve" in request]
-    again = llasa(hub.url, tmp_path / "home", "download", "somebody/small-llasa")
+    again = llasa(hub.url, tmp_path / "home", "download", "somebody/small-llasa", "-q")
     assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
     assert [r for r in hub.requests if r.startswith("GET") and "resolve" in r] == fetched
 
     hub.requests.clear()
@@ -144,6 +145,22 @@ def test_what_the_hub_does_not_have_is_exit_3(hub: Hub, tmp_path: Path, name: st
     assert made.returncode == 3, made.stderr
     assert made.stderr.count("error:") == 1
     assert "Traceback" not in made.stderr
+
+
+def test_what_does_not_fit_is_refused_before_a_byte_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from llasa_cli.errors import LlasaError
+    from llasa_cli.hub.download import Plan, check_room
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    check_room([Plan("a/b", None, 10**18, 0, "mit")])  # all of it is there already
+    with pytest.raises(LlasaError, match="are to be fetched"):
+        check_room([Plan("a/b", None, 10**18, 5 * 10**17, "mit"), Plan("a/c", None, 10**18, 5 * 10**17, "mit")])
+
+
+def test_the_built_in_voice_needs_no_download(tmp_path: Path) -> None:
+    made = llasa("http://127.0.0.1:9", tmp_path / "home", "download", "tiny")
+    assert made.returncode == 0
+    assert (Path(made.stdout.strip()) / "config.json").is_file()
 
 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:
