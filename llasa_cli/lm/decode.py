@@ -14,6 +14,7 @@ from types import TracebackType
 
 import torch
 
+from llasa_cli.errors import ModelError
 from llasa_cli.lm.network import Network
 from llasa_cli.lm.sample import draw, penalise
 from llasa_cli.protocol import Prompt, Protocol
@@ -65,6 +66,7 @@ class Generation(Iterator[int]):
             with torch.inference_mode():
                 scores = penalise(stream.feed(ids), spoken, sampling.repetition_penalty)
                 if made == 0:
+                    _check(scores)
                     scores[-1] = -torch.inf  # speech has at least one code
                 code = draw(scores, sampling, generator)
                 if code == protocol.code_count:
@@ -73,3 +75,15 @@ class Generation(Iterator[int]):
                 spoken[code] = True
                 ids = torch.tensor([protocol.first_code_id + code], device=device)
             yield code
+
+
+def _check(scores: torch.Tensor) -> None:
+    """Refuse a model that has no opinion; once a take, since looking waits for the device.
+
+    Broken weights do it, and float16 where a model needs a wider range.
+    """
+    if not bool(torch.isfinite(scores).all()):
+        raise ModelError(
+            "The model's scores are not numbers.",
+            "Its weights are broken, or too large for --dtype float16: try bfloat16 or float32.",
+        )

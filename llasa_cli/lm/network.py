@@ -28,6 +28,7 @@ class Shape:
     heads: int
     key_value_heads: int
     head: int
+    inner: int
     epsilon: float
     rope: dict[str, Any]
 
@@ -46,25 +47,36 @@ class Shape:
                 raise ModelError(f"The checkpoint has {flag}, which no Llasa has and this program does not run.")
         if config.get("hidden_act", "silu") != "silu":
             raise ModelError(f"The checkpoint's activation {config['hidden_act']!r} is not Llama's silu.")
-        try:
-            heads = int(config["num_attention_heads"])
-            hidden = int(config["hidden_size"])
-            layers = int(config["num_hidden_layers"])
-        except KeyError as error:
-            raise ModelError(f"The checkpoint's config.json has no {error}.") from error
         # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling.
         rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
         rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
-        rope.setdefault("rope_type", rope.get("type", "default"))
+        rope.setdefault("rope_type", rope.get("type") or "default")
+        heads, hidden = _whole(config, "num_attention_heads"), _whole(config, "hidden_size")
+        key_value_heads, head = _whole(config, "num_key_value_heads", heads), _whole(config, "head_dim", hidden // heads)
+        if heads % key_value_heads or head % 2:
+            raise ModelError(
+                f"The checkpoint's config.json has {heads} heads of width {head} on {key_value_heads} key-value heads, "
+                "which can't be shared out."
+            )
         return cls(
             hidden=hidden,
-            layers=layers,
+            layers=_whole(config, "num_hidden_layers"),
             heads=heads,
-            key_value_heads=int(config.get("num_key_value_heads") or heads),
-            head=int(config.get("head_dim") or hidden // heads),
-            epsilon=float(config.get("rms_norm_eps", 1e-6)),
+            key_value_heads=key_value_heads,
+            head=head,
+            inner=_whole(config, "intermediate_size"),
+            epsilon=float(config.get("rms_norm_eps") or 1e-6),
             rope=rope,
         )
+
+
+def _whole(config: dict[str, Any], name: str, default: int | None = None) -> int:
+    """A positive whole number of config.json; null means the default, as in transformers."""
+    value = config.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int) or value < 1:
+        raise ModelError(f"The checkpoint's config.json has {name} {value!r}, not a positive number.")
+    return value
 
 
 def rope_frequencies(shape: Shape) -> torch.Tensor:
@@ -72,10 +84,15 @@ def rope_frequencies(shape: Shape) -> torch.Tensor:
 
     Source: transformers, `modeling_rope_utils._compute_llama3_parameters`.
     """
-    rope = shape.rope
+    rope, needed = shape.rope, ["rope_theta"]
+    if rope["rope_type"] == "llama3":
+        needed += ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
+    for name in needed:
+        if not isinstance(rope.get(name), (int, float)):
+            raise ModelError(f"The checkpoint's rope parameters have no {name}.")
     steps = torch.arange(0, shape.head, 2, dtype=torch.int64).float()
     frequencies = 1.0 / (rope["rope_theta"] ** (steps / shape.head))
-    if rope["rope_type"] in ("default", None):
+    if rope["rope_type"] == "default":
         return frequencies
     if rope["rope_type"] != "llama3":
         raise ModelError(f"The checkpoint's rope type {rope['rope_type']!r} is not one of Llama's: default, llama3.")

@@ -32,7 +32,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "tied": SMALL | {"tie_word_embeddings": True},
     "own head": SMALL | {"tie_word_embeddings": False},
     "as many key-value heads": SMALL | {"num_key_value_heads": 4, "tie_word_embeddings": True},
