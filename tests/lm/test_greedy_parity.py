@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def write_model(folder: Path, protocol: Protocol, shape: dict[str, Any], shard: str = "5GB") -> None:
+def write_model(folder: Path, protocol: Protocol, shape: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
-    config = LlamaConfig(vocab_size=protocol.vocabulary_size, initializer_range=0.3, **shape)
-    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size=shard)
+    torch.set_default_dtype(dtype)
+    try:
+        config = LlamaConfig(vocab_size=protocol.vocabulary_size, initializer_range=0.3, **shape)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def transformers_codes(folder: Path, protocol: Protocol, ids: tuple[int, ...], count: int, **options: Any) -> list[int]:
@@ -78,19 +83,55 @@ def transformers_codes(folder: Path, protocol: Protocol, ids: tuple[int, ...], c
     return [token - protocol.first_code_id for token in made if token != protocol.stop_id]
 
 
+def assert_speaks_as_transformers(folder: Path, protocol: Protocol) -> list[int]:
+    """Greedy codes of both are the same; they are returned."""
+    model = load_language_model(folder, protocol, "cpu")
+    # A random network repeats itself; the penalty makes it go through many codes.
+    options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.5)
+    made = []
+    for text, reference in (("the cat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
+        prompt = protocol.prompt(text, reference)
+        wanted = transformers_codes(folder, protocol, prompt.ids, 50, repetition_penalty=1.5)
+        assert list(model.generate(prompt, options, seed=0)) == wanted
+        assert len(set(wanted)) > 2, "a constant output would prove little"
+        made += wanted
+    return made
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_greedy_codes_are_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
     protocol = Protocol.load(tmp_path)
     write_model(tmp_path, protocol, SHAPES[name])
-    model = load_language_model(tmp_path, protocol, "cpu")
-    # A random network repeats itself; the penalty makes it go through many codes.
-    options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.5)
-    for text, reference in (("the cat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
-        prompt = protocol.prompt(text, reference)
-        wanted = transformers_codes(tmp_path, protocol, prompt.ids, 50, repetition_penalty=1.5)
-        assert list(model.generate(prompt, options, seed=0)) == wanted
-        assert len(set(wanted)) > 2, "a constant output would prove little"
+    assert_speaks_as_transformers(tmp_path, protocol)
+
+
+def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """As in Llasa-3B: `tie_word_embeddings` is true, and an lm_head that differs from the embedding is in the file."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    protocol = Protocol.load(tmp_path)
+    write_model(tmp_path, protocol, SHAPES["tied"])
+    tied = assert_speaks_as_transformers(tmp_path, protocol)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in weights
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].flip(0)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert assert_speaks_as_transformers(tmp_path, protocol) != tied
+
+
+def test_rope_is_read_as_transformers_4_wrote_it(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """The published checkpoints have rope_theta and rope_scaling, not rope_parameters."""
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    protocol = Protocol.load(tmp_path)
+    write_model(tmp_path, protocol, SHAPES["llama3 rope"])
+    new = assert_speaks_as_transformers(tmp_path, protocol)
+    config = json.loads((tmp_path / "config.json").read_text())
+    scaling = config.pop("rope_parameters")
+    config |= {"rope_theta": scaling.pop("rope_theta"), "rope_scaling": scaling}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert assert_speaks_as_transformers(tmp_path, protocol) == new
 
 
 def test_repetition_penalty_is_that_of_transformers(random_checkpoint: Path) -> None:
@@ -124,7 +165,7 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
-    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 12 GB."""
+    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 7 GB."""
     from recipes.tiny.tokenizer import write_tokenizer
 
     # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
@@ -143,7 +184,7 @@ def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
         "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8192},
         "rms_norm_eps": 1e-5,
     }
-    write_model(tmp_path, protocol, shape)
+    write_model(tmp_path, protocol, shape, torch.bfloat16)
     model = load_language_model(tmp_path, protocol, "cpu")
     prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
     made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.16), seed=0))
