@@ -30,10 +30,13 @@ def main() -> None:
     parser.add_argument("codec", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--speakers", nargs="+", default=["rms"], help="the first is the default")
-    parser.add_argument("--temperature", type=float, default=0.5)
+    parser.add_argument("--temperature", type=float, default=0.4)
     parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--after", type=Path, help="the model that this one went on from; its steps are counted too")
     arguments = parser.parse_args()
-    earlier = json.loads((arguments.model / "llasa.json").read_text(encoding="utf-8"))
+    stages = [
+        json.loads((m / "llasa.json").read_text(encoding="utf-8")) for m in (arguments.after, arguments.model) if m
+    ]
     about = {
         "format": 1,
         "codec": "codec",
@@ -46,8 +49,8 @@ def main() -> None:
         "language": ["en"],
         "license": "Apache-2.0",
         "base": None,
-        "steps": earlier.get("steps"),
-        "tokens": earlier.get("tokens"),
+        "steps": sum(stage["steps"] for stage in stages),
+        "tokens": sum(stage["tokens"] for stage in stages),
     }
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / "voice"
