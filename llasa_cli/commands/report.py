@@ -184,7 +184,7 @@ class Report:
             self._shown = 0.0
 
     def _show(self, text: str) -> None:
-        width = os.get_terminal_size(2).columns if sys.stderr.isatty() else 80
+        width = os.get_terminal_size(2).columns or 80  # a terminal that doesn't know its width says 0
         print(f"\r\x1b[K{text[: width - 1]}", end="", file=sys.stderr, flush=True)
         self._shown = time.monotonic()
 
