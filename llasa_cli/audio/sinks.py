@@ -36,8 +36,11 @@ FORMATS = {
 """Name and file ending -> libsndfile's names."""
 
 UNKNOWN_LENGTH = 0x7FFFF000
-"""For the length fields of a WAV that is still being made: what wave, libsndfile, sox and ffmpeg all read on from
-without a warning (zero is unreadable to three of the four)."""
+"""For the length fields of a WAV that is still being made: wave, libsndfile, sox and ffmpeg all read every sample.
+
+With zero, sox reads none and wave refuses; with 0xFFFFFFFF sox warns. ffmpeg (5.1) says of any untrue length that the
+last packet is cut, and takes it whole.
+"""
 
 
 class Sink:
