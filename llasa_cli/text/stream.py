@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterator
 
+from llasa_cli.errors import UsageError
 from llasa_cli.text.chunks import sentence_ends
 
 
@@ -16,11 +17,16 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
     Args:
         read: Gives at most so many bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
         is_more_waiting: Whether `read` would give more at once; None: it would not.
+
+    Raises:
+        UsageError: Binary data. Single bytes that are not UTF-8 are only left out.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
     waiting = ""
     while True:
         data = read(65536)
+        if b"\0" in data:
+            raise UsageError("What comes in is not text: it has zero bytes.", "Text is expected, in UTF-8.")
         waiting += decoder.decode(data, final=not data)
         if not data:
             break

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from llasa_cli.errors import UsageError
 from llasa_cli.text.chunks import split_sentences, split_text, width
 from llasa_cli.text.stream import sentences_of
 
@@ -104,3 +105,8 @@ def test_a_line_is_spoken_when_the_writer_pauses_and_not_before() -> None:
 
 def test_bad_bytes_and_a_byte_order_mark_are_no_obstacle() -> None:
     assert growing(b"\xef\xbb\xbfYes \xff\xfe indeed.", more=False) == ["Yes \ufffd\ufffd indeed."]
+
+
+def test_binary_data_is_not_spoken() -> None:
+    with pytest.raises(UsageError, match="not text"):
+        growing(b"RIFF\0\0\0\0WAVE", more=False)
