@@ -19,7 +19,7 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
         is_more_waiting: Whether `read` would give more at once; None: it would not.
 
     Raises:
-        UsageError: Binary data. Single bytes that are not UTF-8 are only left out.
+        UsageError: Binary data. Bytes that are not UTF-8 are only replaced (U+FFFD).
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
     waiting = ""
