@@ -31,7 +31,9 @@ NO_LABEL = -100
 _SLOT = "\ue000llasa-slot-{}\ue001"
 """Private-use characters: stands in the rendered template where ids are put, and can't come from a template."""
 
-_NO_SPACE_AFTER = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uff01-\uff60]$")
+_NO_SPACE_AFTER = re.compile(
+    r"[\u3000-\u312f\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff][\"'”’)\]]*$"
+)
 """Japanese and Chinese writing, their punctuation included: a transcript ending in it is joined without a space."""
 
 
@@ -72,6 +74,9 @@ class Protocol:
     """
 
     def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
+        # Training scripts leave these on in the file they save; a cut text would be spoken to its middle.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._template = template
         self._settings = settings
@@ -126,9 +131,13 @@ class Protocol:
         """The same tokenizer without its added tokens: what it makes of a text is text."""
         from tokenizers import Tokenizer
 
-        parts = json.loads(self._tokenizer.to_str())
-        parts["added_tokens"], parts["post_processor"] = [], None
-        return Tokenizer.from_str(json.dumps(parts))
+        # The model is shared, not copied: reading a published vocabulary a second time took a second.
+        plain = Tokenizer(self._tokenizer.model)
+        if self._tokenizer.normalizer is not None:
+            plain.normalizer = self._tokenizer.normalizer
+        if self._tokenizer.pre_tokenizer is not None:
+            plain.pre_tokenizer = self._tokenizer.pre_tokenizer
+        return plain
 
     def text_ids(self, text: str) -> list[int]:
         """Encode text as plain text: no control token, whatever it spells."""
@@ -151,7 +160,7 @@ class Protocol:
         codes: tuple[int, ...] = ()
         if reference is not None:
             heard = reference.text.strip()
-            whole = heard + ("" if _NO_SPACE_AFTER.search(heard) else " ") + whole
+            whole = heard + ("" if not heard or _NO_SPACE_AFTER.search(heard) else " ") + whole
             codes = reference.codes
             if codes and not 0 <= min(codes) <= max(codes) < self.code_count:
                 raise UsageError(
@@ -177,9 +186,17 @@ class Protocol:
             return ""
         if self.speakers and speaker not in self.speakers:
             raise UsageError(f"This model knows no speaker {speaker!r}.", "It knows: " + ", ".join(self.speakers) + ".")
-        if "<|" in speaker or not speaker.strip():
+        tag = f"Speaker {speaker}" + (" " if self.speaker_space else "")
+        if tag not in self._frames and not (speaker in self.speakers or self._is_name(speaker)):
             raise UsageError(f"{speaker!r} is no speaker's name.", "A name is a word, such as kore.")
-        return f"Speaker {speaker}" + (" " if self.speaker_space else "")
+        return tag
+
+    def _is_name(self, name: str) -> bool:
+        """Plain text, or a tag that the tokenizer has a token for; anything else would smuggle in control tokens."""
+        if not name.strip():
+            return False
+        plain = self._tokenizer.encode(name, add_special_tokens=False).ids == self.text_ids(name)
+        return plain or len(self._tokenizer.encode(f"Speaker {name}", add_special_tokens=False).ids) == 1
 
     def _frame(self, tag: str) -> tuple[list[int], list[int]]:
         """Ids before TEXT_UNDERSTANDING_START, and between TEXT_UNDERSTANDING_END and SPEECH_GENERATION_START."""
@@ -189,15 +206,15 @@ class Protocol:
             final = f"{tag}{SPEECH_START}"
             rendered = self._render([{"role": "user", "content": user}, {"role": "assistant", "content": final}])
             # What `continue_final_message=True` does in transformers: nothing after the last message's own text.
-            end = rendered.rindex(final.strip()) + len(final.strip())
-            before, after = rendered[:end].split(slot)
+            end = rendered.rfind(final.strip()) + len(final.strip())
+            before, _, after = rendered[:end].partition(slot)
             first = self._tokenizer.encode(before, add_special_tokens=False).ids
             second = self._tokenizer.encode(after, add_special_tokens=False).ids
-            if (
-                not first
-                or first[-1] != self.text_start_id
-                or second[0] != self.text_end_id
-                or second[-1] != self.start_id
+            # A template may drop a message, turn them round, or say one twice.
+            if slot in after or (first[-1:], second[:1], second[-1:]) != (
+                [self.text_start_id],
+                [self.text_end_id],
+                [self.start_id],
             ):
                 raise ModelError("The checkpoint's chat template changes the message: Llasa's prompt can't be built.")
             self._frames[tag] = (first[:-1], second[1:-1])
@@ -209,24 +226,23 @@ class Protocol:
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         from jinja2.exceptions import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-        def raise_exception(message: str) -> None:
-            raise TemplateError(message)
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = raise_exception
-        # A fixed date: the Llama-3 template writes today's into the prompt, and a seed gave other audio tomorrow.
-        environment.globals["strftime_now"] = lambda _: TEMPLATE_DATE
         names = {
             name: _token_text(self._settings.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
         }
         tokens = {name: token for name, token in names.items() if token is not None}
+        # Defined and null, as transformers passes them: templates ask `tools is not none`.
+        nothing = {"tools": None, "documents": None}
         try:
-            template = environment.from_string(self._template)
-            return template.render(messages=messages, date_string=TEMPLATE_DATE, add_generation_prompt=False, **tokens)
+            template = _environment().from_string(self._template)
+            return template.render(
+                messages=messages, date_string=TEMPLATE_DATE, add_generation_prompt=False, **nothing, **tokens
+            )
         except TemplateError as error:
             raise ModelError(f"The checkpoint's chat template fails: {error}") from error
+        except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
+            # A template is a program of the checkpoint's, with mistakes of its own.
+            raise ModelError(f"The checkpoint's chat template fails: {type(error).__name__}: {error}") from error
 
     # --- training rows ---
 
@@ -264,9 +280,61 @@ class Protocol:
         return [*prompt[:-1], *spoken], [NO_LABEL] * (len(prompt) - 1) + spoken
 
 
+def _environment() -> Any:
+    """The sandbox a chat template runs in, with what transformers gives it.
+
+    Source: transformers, `utils/chat_template_utils._cached_compile_jinja_template`.
+    """
+    from jinja2 import nodes
+    from jinja2.exceptions import SecurityError, TemplateError
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
+
+    class Generation(Extension):
+        """`{% generation %}` marks the assistant's words for training; here it is only passed through."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+
+    class PublicNamespace(Namespace):
+        """Underscored attributes are Python's own: a template from a hub may not set them."""
+
+        def __init__(*arguments: Any, **named: Any) -> None:
+            self, values = arguments[0], dict(*arguments[1:], **named)
+            Namespace.__init__(self)
+            for name, value in values.items():
+                PublicNamespace.__setitem__(self, name, value)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            if str(name).startswith("_"):
+                raise SecurityError(f"a namespace can't have {name!r}")
+            super().__setitem__(name, value)
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+    # A fixed date: the Llama-3 template writes today's into the prompt, and a seed gave other audio tomorrow.
+    environment.globals |= {
+        "raise_exception": raise_exception,
+        "strftime_now": lambda _: TEMPLATE_DATE,
+        "namespace": PublicNamespace,
+    }
+    # Jinja's own escapes HTML.
+    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    return environment
+
+
 def _contiguous_codes(vocabulary: dict[str, int]) -> int:
     """How many `<|s_n|>` follow each other; decoding is arithmetic on ids, so a gap would be wrong sound."""
-    codes = {int(token[4:-2]): index for token, index in vocabulary.items() if re.fullmatch(r"<\|s_\d+\|>", token)}
+    numbered = ((token[4:-2], index) for token, index in vocabulary.items() if token.startswith("<|s_"))
+    codes = {int(number): index for number, index in numbered if number.isdecimal()}
     first = codes[0]
     if any(codes.get(n) != first + n for n in range(len(codes))):
         raise ModelError("This checkpoint's speech tokens are not numbered in one piece.", "It can't be spoken with.")

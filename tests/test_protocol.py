@@ -118,9 +118,14 @@ def test_cloning_puts_transcript_and_text_into_one_pair_and_ends_in_the_codes(fo
 
 def test_japanese_and_chinese_transcripts_are_joined_without_a_space(llama_folder: Path) -> None:
     protocol = Protocol.load(llama_folder)
-    for heard in ("こんにちは。", "你好"):
+    for heard in ("こんにちは。", "你好", "“你好。”", "ｺﾝﾆﾁﾊ", "𠮷"):
         made = protocol.prompt("元気", Reference(heard, (1,)))
         assert list(made.ids) == rendered_by_transformers(llama_folder, heard + "元気", (1,))
+
+
+def test_an_empty_transcript_leaves_the_text_as_it_is(folder: Path) -> None:
+    protocol = Protocol.load(folder)
+    assert list(protocol.prompt("hello", Reference(" ", (1,))).ids) == rendered_by_transformers(folder, "hello", (1,))
 
 
 @pytest.mark.parametrize(
@@ -149,10 +154,87 @@ def test_no_text_becomes_a_control_token(folder: Path, text: str) -> None:
     assert protocol.text_ids(text.strip()) == list(full[full.index(protocol.text_start_id) + 1 :][: len(plain)])
 
 
-def test_a_speakers_name_can_not_smuggle_tokens(llama_folder: Path) -> None:
-    for name in ("<|eot_id|>", "kore<|s_1|>", " "):
+def test_a_speakers_name_can_not_smuggle_tokens(folder: Path) -> None:
+    protocol = Protocol.load(folder)
+    for name in ("<|SPEECH_GENERATION_END|>", "kore<|s_1|>", "kore <|TEXT_UNDERSTANDING_START|>", " ", ""):
         with pytest.raises(UsageError):
-            Protocol.load(llama_folder).prompt("hello", speaker=name)
+            protocol.prompt("hello", speaker=name)
+
+
+def test_a_speakers_name_is_one_token_or_plain_text(tokenizer_folder: Path) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    assert len(protocol.prompt("x", speaker="rms").ids) == len(protocol.prompt("x").ids) + 1
+    assert len(protocol.prompt("x", speaker="kore").ids) == len(protocol.prompt("x").ids) + len("Speaker kore")
+    for name in ("Speaker slt", "kore Convert the text to speech:", "rms Speaker slt"):
+        with pytest.raises(UsageError, match="no speaker's name"):
+            protocol.prompt("x", speaker=name)
+
+
+def test_truncation_and_padding_left_in_the_file_are_off(folder: Path, tmp_path: Path) -> None:
+    """transformers saves them with the tokenizer when training used them."""
+    import shutil
+
+    from tokenizers import Tokenizer
+
+    shutil.copytree(folder, tmp_path / "m")
+    file = tmp_path / "m" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.enable_truncation(12)
+    tokenizer.enable_padding(length=40)
+    tokenizer.save(str(file))
+    text = "Hello there, how are you today? I am fine, thank you very much indeed."
+    made, wanted = Protocol.load(tmp_path / "m"), Protocol.load(folder)
+    assert made.text_ids(text) == wanted.text_ids(text)
+    assert made.prompt(text) == wanted.prompt(text)
+    assert made.prompt("a") == wanted.prompt("a")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if tools is not none %}tools {% endif %}{% if documents is defined %}said {% endif %}"
+        "{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{% set seen = namespace(first=true) %}{% for m in messages %}{% if seen.first %}once {% endif %}"
+        "{% set seen.first = false %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{% if loop.index == 2 %}{% break %}{% endif %}{% endfor %}",
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+        "{{ {'a': '<é>'} | tojson }}{% for m in messages %}\n  {%- if true %}\n{{ m['content'] }}\n{% endif %}\n{% endfor %}",
+        "{% for m in messages %}{{ pad_token }}{{ m.role }}: {{ m.content | trim }} after{% endfor %}",
+    ],
+)
+def test_templates_render_as_in_transformers(template: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(tokenizer_folder, tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    made = Protocol.load(tmp_path / "m").prompt("hello there.")
+    assert list(made.ids) == rendered_by_transformers(tmp_path / "m", "hello there.")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0].content }}",
+        "{{ messages[1].content }}{{ messages[0].content }}",
+        "{{ messages[0].content }}{{ messages[0].content }}{{ messages[1].content }}",
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "{{ nothing.at.all }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[7].content + 1 }}",
+        "{% bad",
+        "{{ raise_exception('no') }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{% set n = namespace(__class__=1) %}",
+        "{% set n = namespace() %}{% set n.__html__ = 1 %}",
+    ],
+)
+def test_a_template_that_can_not_be_used_is_refused(template: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(tokenizer_folder, tmp_path / "m")
+    (tmp_path / "m" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(ModelError, match="template"):
+        Protocol.load(tmp_path / "m").prompt("hello there.")
 
 
 def test_an_unknown_speaker_is_refused_with_the_known_ones(random_checkpoint: Path) -> None:
