@@ -4,13 +4,15 @@
 
 Out: FOLDER with `tokenizer.json`, `tokenizer_config.json`, `chat_template.jinja`. Ids in this order: `<|pad|>`, `<|unk|>`,
 the characters, the instruction as one token, the eight markers, one `Speaker {name}` a speaker, `<|s_0|>` onwards.
-Text is lower-cased and stripped of accents; what is not in `CHARACTERS` becomes `<|unk|>`.
+Text is lower-cased and stripped of accents; what is then not in `CHARACTERS` is removed, for `<|unk|>` would be a sound
+that was never learnt.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +26,9 @@ MARKERS = [
 # Only the contents: the roles of a two-turn prompt say nothing to a model that knows one task.
 CHAT_TEMPLATE = "{%- for message in messages -%}{{ message['content'] | trim }}{%- endfor -%}"
 # Typographic characters that are everyday spelling, not decoration.
-_ALIKE = {"’": "'", "‘": "'", "“": "", "”": "", "–": "-", "—": "-", "…": ".", "\n": " ", "\t": " "}
+_ALIKE = {"’": "'", "‘": "'", "“": "", "”": "", "–": "-", "—": "-", "…": ".", "\n": " ", "\r": " ", "\t": " "}
+# Letters that don't come apart into a plain one and an accent; after lower-casing.
+_LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "th", "þ": "th", "ı": "i"}
 
 
 def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str], first_code_id: int = 0) -> None:
@@ -39,9 +43,11 @@ def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str], firs
     tokenizer.normalizer = normalizers.Sequence(
         [
             *(normalizers.Replace(old, new) for old, new in _ALIKE.items()),
-            normalizers.NFD(),
+            normalizers.NFKD(),  # compatible forms too: ligatures, full width, the no-break space
             normalizers.StripAccents(),
             normalizers.Lowercase(),
+            *(normalizers.Replace(old, new) for old, new in _LETTERS.items()),
+            normalizers.Replace(Regex("[^" + re.escape(CHARACTERS) + "]"), ""),
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
