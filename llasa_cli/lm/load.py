@@ -7,6 +7,7 @@ read without transformers. Pickled weights are refused: they run code.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from llasa_cli.settings import SamplingOptions
 
 SMALL_WEIGHTS = 20_000_000
 """Below this many weights in the layers, one CPU thread decodes faster than several."""
+
+COLUMNS_UP_TO = 4_000_000
+"""Larger matrices (16 MB) don't stay in a CPU's cache, and how they are stored no longer matters."""
+
 
 class LanguageModel:
     """A loaded model. Build it with `load_language_model`."""
@@ -49,7 +54,7 @@ def load_language_model(folder: Path, protocol: Protocol, device: str = "auto", 
     shape = Shape.of(config)
     read = _Weights(folder, where, kind)
     width = shape.hidden
-    embedding = read("model.embed_tokens.weight")
+    embedding = read.stored("model.embed_tokens.weight")
     if embedding.dim() != 2 or len(embedding) < protocol.vocabulary_size or embedding.shape[1] != width:
         raise ModelError(
             f"The weights have {' x '.join(map(str, embedding.shape))} numbers for tokens, "
@@ -58,7 +63,7 @@ def load_language_model(folder: Path, protocol: Protocol, device: str = "auto", 
         )
     # Where a head is stored it counts, whatever `tie_word_embeddings` says (Llasa-3B has both).
     if "lm_head.weight" in read.files:
-        head = read("lm_head.weight", len(embedding), width)
+        head = read.stored("lm_head.weight", len(embedding), width)
     elif config.get("tie_word_embeddings", False):
         head = embedding
     else:
@@ -67,9 +72,14 @@ def load_language_model(folder: Path, protocol: Protocol, device: str = "auto", 
         )
     first = protocol.first_code_id
     rows = torch.cat([head[first : first + protocol.code_count], head[protocol.stop_id : protocol.stop_id + 1]])
-    del head
-    layers = [_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)]
-    return LanguageModel(Network(shape, embedding, layers, read("model.norm.weight", width), _lay_out(rows)), protocol)
+    network = Network(
+        shape,
+        embedding=embedding.to(where, kind),
+        layers=[_layer(read, f"model.layers.{index}.", shape) for index in range(shape.layers)],
+        norm=read("model.norm.weight", width),
+        head=_lay_out(rows.to(where, kind)),
+    )
+    return LanguageModel(network, protocol)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -100,7 +110,20 @@ class _Weights:
         self.files = _files(folder)
 
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
-        """One tensor, checked against `shape` where that is given.
+        """One tensor, where and as it is wanted."""
+        return self.stored(name, *shape).to(self.device, self.dtype)
+
+    def stack(self, parts: Sequence[tuple[str, int]], width: int) -> torch.Tensor:
+        """Matrices of (name, rows) below each other; each is written where it belongs, not copied once more."""
+        whole = torch.empty(sum(rows for _, rows in parts), width, dtype=self.dtype, device=self.device)
+        begin = 0
+        for name, rows in parts:
+            whole[begin : begin + rows] = self.stored(name, rows, width)
+            begin += rows
+        return whole
+
+    def stored(self, name: str, *shape: int) -> torch.Tensor:
+        """One tensor as it is in its file, checked against `shape` where that is given.
 
         Checked here because not every wrong shape fails later: one row is broadcast, and a short head speaks nonsense.
         """
@@ -121,7 +144,7 @@ class _Weights:
             )
         if not tensor.is_floating_point() or tensor.element_size() < 2:
             raise ModelError(f"{name} is stored as {tensor.dtype}.", "Use the checkpoint in 16 or 32 bit.")
-        return tensor.to(self.device, self.dtype)
+        return tensor
 
 
 def _layer(read: _Weights, prefix: str, shape: Shape) -> Layer:
@@ -133,10 +156,10 @@ def _layer(read: _Weights, prefix: str, shape: Shape) -> Layer:
     parts = (("q", queries), ("k", keys), ("v", keys))
     return Layer(
         input_norm=read(prefix + "input_layernorm.weight", width),
-        query_key_value=_lay_out(torch.cat([read(f"{attention}{p}_proj.weight", rows, width) for p, rows in parts])),
+        query_key_value=_lay_out(read.stack([(f"{attention}{part}_proj.weight", rows) for part, rows in parts], width)),
         output=_lay_out(read(attention + "o_proj.weight", width, queries)),
         middle_norm=read(prefix + "post_attention_layernorm.weight", width),
-        gate_up=_lay_out(torch.cat([read(f"{mlp}{part}_proj.weight", inner, width) for part in ("gate", "up")])),
+        gate_up=_lay_out(read.stack([(f"{mlp}{part}_proj.weight", inner) for part in ("gate", "up")], width)),
         down=_lay_out(read(mlp + "down_proj.weight", width, inner)),
     )
 
@@ -144,11 +167,10 @@ def _layer(read: _Weights, prefix: str, shape: Shape) -> Layer:
 def _lay_out(weight: torch.Tensor) -> torch.Tensor:
     """The same matrix, stored by columns where one vector at a time is multiplied faster so.
 
-    float32 on a CPU only: two matrices of 16,384 x 2,048 (Llasa-1B's gate and up) took 10 ms instead of 16 on one
-    thread, a whole step of the built-in voice three quarters of its time; in bfloat16 it was 19 ms instead of 8.
-    A long prompt pays for it (632 ms instead of 528 for 300 tokens), which some twenty codes bring back.
+    The built-in voice took three quarters of its time so. At Llasa-1B's size, where memory is the limit, it was one
+    twentieth faster and seconds longer to load; in bfloat16 it is slower (one thread of an AMD EPYC).
     """
-    if weight.device.type == "cpu" and weight.dtype == torch.float32:
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() <= COLUMNS_UP_TO:
         return weight.t().contiguous().t()
     return weight
 

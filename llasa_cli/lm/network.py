@@ -52,7 +52,10 @@ class Shape:
         rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
         rope.setdefault("rope_type", rope.get("type") or "default")
         heads, hidden = _whole(config, "num_attention_heads"), _whole(config, "hidden_size")
-        key_value_heads, head = _whole(config, "num_key_value_heads", heads), _whole(config, "head_dim", hidden // heads)
+        key_value_heads, head = (
+            _whole(config, "num_key_value_heads", heads),
+            _whole(config, "head_dim", hidden // heads),
+        )
         if heads % key_value_heads or head % 2:
             raise ModelError(
                 f"The checkpoint's config.json has {heads} heads of width {head} on {key_value_heads} key-value heads, "

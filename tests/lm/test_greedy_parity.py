@@ -165,7 +165,7 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
-    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 7 GB."""
+    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 10 GB."""
     from recipes.tiny.tokenizer import write_tokenizer
 
     # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
