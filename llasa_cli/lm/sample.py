@@ -6,6 +6,9 @@ import torch
 
 from llasa_cli.settings import SamplingOptions
 
+LIKELIEST = 256
+"""Codes that top-p looks at before it looks at all."""
+
 
 def draw(scores: torch.Tensor, options: SamplingOptions, generator: torch.Generator) -> int:
     """float32 [n] scores (overwritten) -> an index.
@@ -23,14 +26,26 @@ def keep(scores: torch.Tensor, options: SamplingOptions) -> torch.Tensor:
     if 0 < options.top_k < len(scores):
         scores = scores.masked_fill(scores < scores.topk(options.top_k).values[-1], -torch.inf)
     if options.top_p < 1:
-        ascending, order = scores.sort()
-        below = torch.softmax(ascending, dim=-1).cumsum(dim=-1) <= 1 - options.top_p
-        below[-1] = False  # the likeliest always stays
-        scores = scores.masked_fill(below.scatter(0, order, below), -torch.inf)
+        scores = nucleus(scores, options.top_p)
     if options.min_p > 0:
         shares = torch.softmax(scores, dim=-1)
         scores = scores.masked_fill(shares < options.min_p * shares.max(), -torch.inf)
     return scores
+
+
+def nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The fewest likeliest whose probabilities reach `top_p` stay, at least one.
+
+    Looks at the likeliest few first: they nearly always reach it, and sorting all 65,537 took 4.5 ms a code.
+    """
+    shares = torch.softmax(scores, dim=-1)
+    for count in (min(LIKELIEST, len(scores)), len(scores)):
+        likeliest, order = shares.topk(count)
+        reached = likeliest.cumsum(dim=-1)
+        if reached[-1] >= top_p:
+            break
+    stays = order[: max(1, int((reached - likeliest < top_p).sum()))]
+    return torch.full_like(scores, -torch.inf).scatter_(0, stays, scores[stays])
 
 
 def penalise(scores: torch.Tensor, spoken: torch.Tensor, penalty: float) -> torch.Tensor:

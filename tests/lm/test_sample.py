@@ -25,6 +25,9 @@ FREE: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0
         {"top_k": 5000},
         {"top_p": 0.9},
         {"top_p": 0.01},
+        {"top_p": 0.999},
+        {"top_p": 0.9, "temperature": 20.0},  # so flat that far more than the likeliest few are needed
+        {"top_p": 0.95, "top_k": 3},
         {"min_p": 0.1},
         {"temperature": 0.7, "top_k": 30, "top_p": 0.8, "min_p": 0.05},
     ],
@@ -34,7 +37,7 @@ def test_filters_are_those_of_transformers(options: dict[str, Any]) -> None:
     from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     chosen = FREE | options
-    scores = torch.randn(4, 200, generator=torch.Generator().manual_seed(0)) * 3
+    scores = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0)) * 3
     for row in scores:
         wanted = TemperatureLogitsWarper(chosen["temperature"])(None, row[None])
         if chosen["top_k"]:
