@@ -281,7 +281,8 @@ def train(arguments: argparse.Namespace) -> None:
         "base": None,
     }
     budget = arguments.minutes * 60
-    began = mark = saved_at = time.monotonic()
+    began = time.process_time()  # so that a busy machine delays training, not shortens it
+    mark = saved_at = time.monotonic()
     random = np.random.default_rng(step)
     feed, feed_limit = None, 0
     sums, since, since_tokens = np.zeros(3), 0, 0
@@ -291,7 +292,7 @@ def train(arguments: argparse.Namespace) -> None:
             "model": model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in chain],
             "step": step,
-            "spent": spent + time.monotonic() - began,
+            "spent": spent + time.process_time() - began,
             "tokens": tokens_seen,
         }
         torch.save(state, last.with_suffix(".part"))
@@ -299,7 +300,7 @@ def train(arguments: argparse.Namespace) -> None:
         save_model(model, arguments.tokenizer, out / "model", about | {"steps": step, "tokens": tokens_seen})
 
     while True:
-        share = (spent + time.monotonic() - began) / budget
+        share = (spent + time.process_time() - began) / budget
         if share >= 1:
             break
         decay = arguments.decay
@@ -357,7 +358,7 @@ def main() -> None:
     parser.add_argument("--voices", nargs="+", default=["rms"])
     parser.add_argument("--codec", default="codec", help="what llasa.json names as the codec")
     parser.add_argument("--levels", type=int, nargs="+", default=[4, 4, 4, 4, 4, 4])
-    parser.add_argument("--minutes", type=float, default=60, help="in all, over every resumption")
+    parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.6, help="share of the time over which the rate falls")
     parser.add_argument("--tokens", type=int, default=1800, help="tokens a step, padding included")

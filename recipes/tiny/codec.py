@@ -32,6 +32,7 @@ from torch import nn
 
 SAMPLING_RATE_HZ = 16_000
 HOP = 320
+VOICES = ("rms", "slt", "awb", "kal16")
 PHONES = (
     "pau aa ae ah ao aw ax axr ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
 ).split()
@@ -289,23 +290,43 @@ class Streams:
             self.audio.append(np.concatenate(pieces))
             self.phones.append(np.concatenate(labels))
 
-    def batch(self, random: np.random.Generator, rows: int, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """float32 (2 rows, T) audio, the second half being the first moved and noisy; int64 (2 rows, frames) phones."""
+    def batch(
+        self, random: np.random.Generator, rows: int, seconds: float, others: float = 0.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 (2 rows, T) audio, the second half being the first moved and noisy; int64 (2 rows, frames) phones.
+
+        `others`: the share of rows played faster or slower, pitch and all, which makes voices that nobody has.
+        """
         length = int(seconds * 50) * HOP
         plain, moved, phones, phones_moved = [], [], [], []
         for voice in random.choice(len(self.audio), size=rows, p=self.shares):
-            start = int(random.integers(0, (len(self.audio[voice]) - length - HOP) // 16)) * 16
+            speed = random.uniform(0.8, 1.25) if random.random() < others else 1.0
+            source = math.ceil((length + HOP) * speed / 16) * 16
+            start = int(random.integers(0, (len(self.audio[voice]) - source) // 16)) * 16
             shift = int(random.integers(0, HOP // 32)) * 16  # under half a frame: the same sounds are spoken
             gain = 10 ** random.uniform(-0.15, 0.15) / 32768
-            take = self.audio[voice][start : start + length + HOP].astype(np.float32) * gain
+            take = stretch(self.audio[voice][start : start + source].astype(np.float32) * gain, length + HOP)
             plain.append(take[:length])
             moved.append(take[shift : shift + length])
-            for at, out in ((start, phones), (start + shift, phones_moved)):
-                middles = at // 16 + np.arange(length // HOP) * 20 + 10
-                out.append(self.phones[voice][middles].astype(np.int64))
+            for at, out in ((0, phones), (shift, phones_moved)):
+                middles = at / 16 + np.arange(length // HOP) * 20 + 10
+                out.append(
+                    self.phones[voice][start // 16 + (middles * source / (length + HOP)).astype(int)].astype(np.int64)
+                )
         noise = random.standard_normal((rows, length), dtype=np.float32) * 10 ** random.uniform(-4, -2.7)
         audio = np.concatenate([np.stack(plain), np.stack(moved) + noise])
         return torch.from_numpy(audio), torch.from_numpy(np.stack(phones + phones_moved))
+
+
+def stretch(samples: np.ndarray, length: int) -> np.ndarray:
+    """[n] -> [length]: the same sound in another time, and so at another pitch (by Fourier coefficients)."""
+    if len(samples) == length:
+        return samples
+    bins = np.fft.rfft(samples)
+    wanted = np.zeros(length // 2 + 1, bins.dtype)
+    kept = min(len(bins), len(wanted)) - 1
+    wanted[:kept] = bins[:kept]
+    return (np.fft.irfft(wanted, length) * (length / len(samples))).astype(np.float32)
 
 
 # --- training ---
@@ -316,8 +337,7 @@ def train(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    shares = {"rms": 0.49, "slt": 0.17, "awb": 0.17, "kal16": 0.17}
-    streams = Streams(arguments.corpus, arguments.shards, shares)
+    streams = Streams(arguments.corpus, arguments.shards, dict(zip(VOICES, arguments.shares, strict=True)))
     print("hours:", [round(len(a) / 16000 / 3600, 2) for a in streams.audio], flush=True)
     trainee, spectra, critic = Trainee(), Spectra(), Discriminator()
     print("parameters:", sum(p.numel() for p in trainee.codec.parameters()), flush=True)
@@ -336,7 +356,8 @@ def train(arguments: argparse.Namespace) -> None:
         step, spent = state["step"], state["spent"]
         random = np.random.default_rng(step)
     budget = arguments.minutes * 60
-    began = mark = time.monotonic()
+    # Processor time: what else the machine does then changes when training ends, not how much of it there is.
+    began, mark = time.process_time(), time.monotonic()
     sums: dict[str, float] = {}
     seen, seen_audio, since = set(), 0.0, 0
 
@@ -347,13 +368,13 @@ def train(arguments: argparse.Namespace) -> None:
             "critic": critic.state_dict(),
             "critic_optimiser": critic_optimiser.state_dict(),
             "step": step,
-            "spent": spent + time.monotonic() - began,
+            "spent": spent + time.process_time() - began,
         }
         torch.save(state, last.with_suffix(".part"))
         last.with_suffix(".part").replace(last)
 
     while True:
-        total = spent + time.monotonic() - began
+        total = spent + time.process_time() - began
         share = min(1.0, total / budget)
         if share >= 1:
             break
@@ -362,7 +383,7 @@ def train(arguments: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         seconds = 2.0 if share < 0.3 else 3.0
-        audio, phones = streams.batch(random, arguments.rows, seconds)
+        audio, phones = streams.batch(random, arguments.rows, seconds, arguments.others)
         adversarial = share > arguments.critic_from
         trainee.teach_acoustic = step % 2 == 0  # its backward pass costs as much as all the rest
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
@@ -436,8 +457,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60, help="in all, over every resumption")
+    parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
     parser.add_argument("--shards", type=int, default=4, help="shards of 1,000 lines a voice to learn from")
+    parser.add_argument("--shares", type=float, nargs=4, default=[1, 1, 1, 1], help=f"of {', '.join(VOICES)}")
+    parser.add_argument("--others", type=float, default=0.25, help="share of crops at another pitch")
     parser.add_argument("--rows", type=int, default=4, help="crops a step; each is used twice, as it is and moved")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--consistency", type=float, default=0.5)
