@@ -1,0 +1,201 @@
+"""What decoding in windows costs: the table that the values in `llasa_cli/codec/stream.py` were chosen from.
+
+    OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [first=32 left=400 ahead=16 ...]
+
+Codes of the 120 sentences in `recipes/tiny/held_out.txt`, spoken twice (two seeds) by the built-in voice, are decoded
+whole and in windows. They are made once and kept in `--codes`. Each further argument is a row of the table: changes to
+the standard windows, as `first=16,ahead=8`.
+
+    SI-SDR     dB, of the streamed decode to the whole one: median and the worst tenth
+    STFT       mean absolute difference of log magnitudes, dB, over transforms of 256, 512 and 1,024 samples
+    mel        the same in 80 mel bands (dB)
+    joint      the largest step from sample to sample where two windows meet over the largest anywhere else in the
+               sentence, worst sentence: a click would be above 1
+    curve      the same of second differences, against the 99.9th percentile elsewhere: 95th percentile of all joints,
+               in the stream / in the whole decode at the same places
+    WER        by pocketsphinx (`--listen`), and its difference from that of the whole decode
+    cost       codes decoded for each code given
+    first      ms of processor time for the first piece, making its codes included (`--listen` or not)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from llasa_cli.codec.model import Codec, load_codec
+from llasa_cli.codec.stream import Windows, decode_stream
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILT_IN = ROOT / "llasa_cli" / "voices_data" / "tiny"
+RATE = 16_000
+QUIET_DB = -70.0
+
+
+def make_codes(path: Path, seeds: int = 2) -> None:
+    """[{text, codes}] of every held-out sentence by the built-in voice with its defaults."""
+    from llasa_cli.settings import SpeechOptions
+    from llasa_cli.speech import Speech, Take
+
+    speech = Speech.load()
+    lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    rows = []
+    for seed in range(seeds):
+        for number, line in enumerate(line for line in lines if line.strip()):
+            takes: list[Take] = []
+            speech.speak(line, SpeechOptions(seed=number * 1000 + 500 * seed), on_take=takes.append)
+            rows.append({"text": line, "codes": [code for take in takes for code in take.codes]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def si_sdr(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Scale-invariant signal to distortion, dB."""
+    part = float(found @ wanted) / float(wanted @ wanted) * wanted
+    return float(10 * np.log10((part @ part) / max(float((found - part) @ (found - part)), 1e-12)))
+
+
+def magnitudes(samples: np.ndarray, size: int) -> np.ndarray:
+    spectrum = torch.stft(
+        torch.from_numpy(samples), size, size // 4, window=torch.hann_window(size), return_complex=True
+    )
+    return (spectrum.abs() / size).numpy().T
+
+
+def decibels(magnitude: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.maximum(20 * np.log10(np.maximum(magnitude, 1e-9)), QUIET_DB - 20)
+    return found
+
+
+def mel_bands(size: int = 1024, bands: int = 80) -> np.ndarray:
+    """(bins, bands) triangles, HTK's mel."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), bands + 2) / 2595) - 1)
+    bins = np.linspace(0, RATE / 2, size // 2 + 1)[:, None]
+    rise, fall = (bins - edges[:-2]) / np.diff(edges)[:-1], (edges[2:] - bins) / np.diff(edges)[1:]
+    triangles: np.ndarray = np.maximum(0, np.minimum(rise, fall))
+    return triangles
+
+
+MEL = mel_bands()
+
+
+def stft_distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    sizes = (256, 512, 1024)
+    return float(
+        np.mean([np.abs(decibels(magnitudes(found, n)) - decibels(magnitudes(wanted, n))).mean() for n in sizes])
+    )
+
+
+def mel_distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    a, b = (np.sqrt(np.square(magnitudes(samples, 1024)) @ MEL) for samples in (found, wanted))
+    return float(np.abs(decibels(a) - decibels(b)).mean())
+
+
+def joints(lengths: list[int], fade: int) -> np.ndarray:
+    """Sample indices (of steps) that lie where two windows meet, with the fade behind each."""
+    places: list[int] = []
+    for end in np.cumsum(lengths)[:-1].tolist():
+        places.extend(range(end - 2, end + fade + 1))
+    return np.array(places, dtype=int)
+
+
+def decode(codec: Codec, codes: list[int], windows: Windows | None) -> tuple[np.ndarray, list[int]]:
+    """Samples, and the lengths of the pieces they came in."""
+    pieces = [codec.decode(codes)] if windows is None else list(decode_stream(codec, codes, windows=windows))
+    return np.concatenate(pieces), [len(piece) for piece in pieces]
+
+
+def measure(codec: Codec, rows: list[list[int]], whole: list[np.ndarray], windows: Windows) -> dict[str, float]:
+    """The figures of one row of the table, but for the words."""
+    sdr, stft, mel, steps, curves, whole_curves = [], [], [], [], [], []
+    for codes, wanted in zip(rows, whole, strict=True):
+        found, lengths = decode(codec, codes, windows)
+        assert len(found) == len(wanted)
+        sdr.append(si_sdr(found, wanted))
+        stft.append(stft_distance(found, wanted))
+        mel.append(mel_distance(found, wanted))
+        places = joints(lengths, windows.fade * codec.samples_per_code)
+        places = places[places < len(found) - 2]
+        if not len(places):
+            continue
+        for samples, out in ((found, curves), (wanted, whole_curves)):
+            bend = np.abs(np.diff(samples, 2))
+            out.append(bend[places].max() / np.quantile(np.delete(bend, places), 0.999))
+        step = np.abs(np.diff(found))
+        steps.append(step[places].max() / np.delete(step, places).max())
+    return {
+        "sdr": float(np.median(sdr)),
+        "sdr10": float(np.quantile(sdr, 0.1)),
+        "stft": float(np.mean(stft)),
+        "mel": float(np.mean(mel)),
+        "joint": float(max(steps, default=0)),
+        "curve": float(np.quantile(curves, 0.95)) if curves else 0.0,
+        "curve_whole": float(np.quantile(whole_curves, 0.95)) if curves else 0.0,
+    }
+
+
+def cost(windows: Windows, count: int = 2000) -> float:
+    """Codes decoded for each given, over a stream of `count`."""
+    decoded, given = 0, 0
+    for end in windows.ends():
+        if end + windows.ahead > count:
+            break
+        decoded += end + windows.ahead - max(0, given - windows.left)
+        given = end
+    return (decoded + count - max(0, given - windows.left)) / count
+
+
+def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
+    """Word error rate, by the judge of the recipe."""
+    sys.path.insert(0, str(ROOT / "recipes" / "tiny"))
+    from judge import Listener, score, words
+
+    listener = Listener()
+    pairs = [(words(text), listener.hear(found)) for text, found in zip(texts, samples, strict=True)]
+    return float(str(score(pairs, 10)["wer"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--codec", type=Path, default=BUILT_IN / "codec")
+    parser.add_argument("--codes", type=Path, required=True, help="made when it is not there")
+    parser.add_argument("--sentences", type=int, default=240)
+    parser.add_argument("--listen", action="store_true", help="word error rates too")
+    parser.add_argument("rows", nargs="*", default=[""], metavar="name=value,...")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.codes.is_file():
+        make_codes(arguments.codes)
+    table = json.loads(arguments.codes.read_text(encoding="utf-8"))[: arguments.sentences]
+    texts, rows = [row["text"] for row in table], [row["codes"] for row in table]
+    codec = load_codec(arguments.codec, "cpu")
+    whole = [codec.decode(codes) for codes in rows]
+    floor = heard_rate(whole, texts) if arguments.listen else float("nan")
+    print(f"{len(rows)} sentences, {sum(map(len, rows)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
+    print("| first growth longest left ahead fade | SI-SDR (worst 10 %) | STFT | mel | joint | curve (whole) | WER | cost |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in arguments.rows:
+        changes = {name: float(value) for name, value in (part.split("=") for part in row.split(",") if part)}
+        windows = replace(Windows(), **{k: v if k == "growth" else int(v) for k, v in changes.items()})  # type: ignore[arg-type]
+        found = measure(codec, rows, whole, windows)
+        rate = float("nan")
+        if arguments.listen:
+            rate = heard_rate([decode(codec, codes, windows)[0] for codes in rows], texts)
+        w = windows
+        print(
+            f"| {w.first} {w.growth:g} {w.longest} {w.left} {w.ahead} {w.fade}"
+            f" | {found['sdr']:.1f} ({found['sdr10']:.1f}) | {found['stft']:.2f} | {found['mel']:.2f} | {found['joint']:.2f}"
+            f" | {found['curve']:.2f} ({found['curve_whole']:.2f}) | {rate:.3f} ({rate - floor:+.3f}) | {cost(windows):.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
