@@ -10,7 +10,6 @@ the whole. transformers is imported and the encoder loaded when something is fir
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -24,6 +23,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
+from llasa_cli.hub.cache import codec_identity
 
 if TYPE_CHECKING:
     import torch
@@ -194,21 +194,3 @@ def _read_model(folder: Path, kind: torch.dtype) -> Any:
             "Fetch it again.",
         )
     return model
-
-
-def codec_identity(folder: Path) -> str:
-    """12 hexadecimal digits of the configuration's shape and of the weights.
-
-    Of a big file only the first and last mebibyte are read, with its size: 2.5 GB would take seconds each time.
-    """
-    digest = hashlib.sha256()
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    digest.update(json.dumps([settings.get("quantization_levels"), settings.get("quantization_dim")]).encode())
-    weights = folder / "model.safetensors"
-    size = weights.stat().st_size
-    digest.update(str(size).encode())
-    with weights.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
-    return digest.hexdigest()[:12]

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.codec.model import codec_identity, keep_few_primitives
+from llasa_cli.codec.model import keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.hub.cache import find_model
+from llasa_cli.hub.cache import codec_identity, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import FinetuneOptions

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from llasa_cli.codec.features import HOP, filter_bank, pad_audio
-from llasa_cli.codec.model import Codec, codec_identity, load_codec
+from llasa_cli.codec.model import Codec, load_codec
 from llasa_cli.errors import AudioError, ModelError
+from llasa_cli.hub.cache import codec_identity
 
 
 def tone(samples: int, seed: int = 0) -> np.ndarray:
