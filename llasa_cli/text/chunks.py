@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 MOST_CHARACTERS = 200
 """About 13 s of English: well inside what the models were trained on, long enough for a sentence's melody."""
@@ -71,9 +71,15 @@ def _ends(before: str, after: str, growing: bool) -> bool:
 
 def split_sentences(text: str) -> list[str]:
     """Sentences, by their marks; a blank line ends one too."""
-    edges = [0, *sentence_ends(text), len(text)]
-    sentences = (text[begin:end] for begin, end in pairwise(edges))
-    return [" ".join(sentence.split()) for sentence in sentences if sentence.strip()]
+    return list(sentences_in(text))
+
+
+def sentences_in(text: str) -> Iterator[str]:
+    """As `split_sentences`, one after the other."""
+    for begin, end in pairwise(chain([0], sentence_ends(text), [len(text)])):
+        sentence = " ".join(text[begin:end].split())
+        if sentence:
+            yield sentence
 
 
 def split_text(text: str, most_characters: int = MOST_CHARACTERS) -> list[str]:
@@ -85,8 +91,8 @@ def join_sentences(sentences: Iterable[str], most_characters: int) -> Iterator[s
     """As `split_text`, with each chunk given as soon as it is known."""
     waiting = ""
     for sentence in sentences:
-        for piece in _cut(sentence, most_characters):
-            joined = _join(waiting, piece)
+        for piece in cut(sentence, most_characters):
+            joined = join(waiting, piece)
             # A sentence of a word or two is spoken badly alone.
             short = min(width(piece), width(waiting)) < most_characters // 5
             if not waiting or (short and width(joined) <= most_characters):
@@ -103,14 +109,14 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else sum(DENSE_WIDTH if ord(c) >= DENSE else 1 for c in text)
 
 
-def _join(first: str, second: str) -> str:
+def join(first: str, second: str) -> str:
     """With a blank between, except where the script has none (Hangul has)."""
     if not first or (ord(first[-1]) >= DENSE and not "가" <= first[-1] <= "힣"):
         return first + second
     return f"{first} {second}"
 
 
-def _cut(sentence: str, most: int) -> list[str]:
+def cut(sentence: str, most: int) -> list[str]:
     """One sentence in pieces that fit: at semicolons, else commas, else blanks, else anywhere."""
     if width(sentence) <= most:
         return [sentence]
@@ -120,9 +126,9 @@ def _cut(sentence: str, most: int) -> list[str]:
             pieces: list[str] = []
             for part in parts:
                 if pieces and width(pieces[-1]) + 1 + width(part) <= most:
-                    pieces[-1] = _join(pieces[-1], part)
+                    pieces[-1] = join(pieces[-1], part)
                 else:
                     pieces.append(part)
-            return [small for piece in pieces for small in _cut(piece, most)]
+            return [small for piece in pieces for small in cut(piece, most)]
     step = max(1, most if sentence.isascii() else most // DENSE_WIDTH)
     return [sentence[at : at + step] for at in range(0, len(sentence), step)]

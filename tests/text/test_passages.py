@@ -1,0 +1,110 @@
+"""What is spoken in one breath, and the silence before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from llasa_cli.text.normalise import spell_out
+from llasa_cli.text.passages import LONGEST_PAUSE_S, PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S, Passage, passages
+
+
+def of(*parts: str, most: int = 200) -> list[tuple[str, float]]:
+    return [(passage.text, passage.pause_s) for passage in passages(parts, most)]
+
+
+@pytest.mark.parametrize(
+    ("markup", "seconds"),
+    [
+        ("[pause:1.5]", 1.5),
+        ("[pause: 500ms]", 0.5),
+        ("[Pause = 2 s]", 2.0),
+        ("[pause:1,5]", 1.5),
+        ("[pause:0]", 0.0),
+        ("[pause:1][pause:500ms]", 1.5),
+        ("[pause:500]", LONGEST_PAUSE_S),
+        ("[pause:40] [pause:40]", LONGEST_PAUSE_S),
+        ('<break time="500ms"/>', 0.5),
+        ("<break time='1.5s'>", 1.5),
+        ("<BREAK  time = “250ms” />", 0.25),
+        ('<break time="1s"></break>', 1.0),
+        ("<break/>", 0.75),
+        ('<break strength="x-strong"/>', 1.25),
+        ('<break strength="none"/>', 0.0),
+    ],
+)
+def test_a_pause_is_silence_of_its_length_before_what_follows(markup: str, seconds: float) -> None:
+    assert of(f"One {markup} two.") == [("One", 0.0), ("two.", seconds)]
+    assert of(f"One.{markup}Two.") == [("One.", 0.0), ("Two.", seconds)]
+    assert of(f"{markup} One.") == [("One.", seconds)]
+    assert of(f"One.\n\n{markup}\n\nTwo.") == [("One.", 0.0), ("Two.", seconds)]
+    assert of(f"One. {markup}") == [("One.", 0.0)] + ([("", seconds)] if seconds else [])
+
+
+@pytest.mark.parametrize(
+    "markup",
+    ["[pause]", "[pause:]", "[pause:soon]", "[pause:-1]", "[pause:1e9]", "[pause 1]", "<break time='x'/>", "<breaks/>"],
+)
+def test_what_is_no_pause_stays_text(markup: str) -> None:
+    assert of(f"One {markup} two.") == [(f"One {markup} two.", 0.0)]
+
+
+def test_a_pause_that_cannot_be_read_or_is_too_long_is_told_about() -> None:
+    notes: list[str] = []
+    assert list(passages(["A [pause:soon] b [pause:1h] c [pause:99] d. [pause:1]"], on_note=notes.append))
+    assert len(notes) == 3
+    assert "[pause:soon]" in notes[0]
+    assert "60 s" in notes[2]
+
+
+def test_a_blank_line_is_a_longer_silence_than_a_full_stop_wherever_the_parts_are_cut() -> None:
+    long = "This is a sentence that is long enough to stand in a passage of its own."
+    expected = [(long, 0.0), (long, SENTENCE_PAUSE_S), (long, PARAGRAPH_PAUSE_S)]
+    for parts in (
+        [f"{long} {long}\n\n{long}"],
+        [long, f" {long}\n", f"\n{long}"],
+        [f"\n\n{long}", f" {long}", " \n", "  ", "\n ", f"{long}\n\n"],
+    ):
+        assert of(*parts, most=100) == expected
+
+
+def test_the_first_passage_is_given_before_the_last_part_is_looked_at() -> None:
+    taken: list[int] = []
+
+    def parts():
+        for number in range(3):
+            taken.append(number)
+            yield f"Sentence {number}."
+
+    given = passages(parts())
+    assert next(given).text == "Sentence 0."
+    assert taken == [0]
+    assert [passage.text for passage in given] == ["Sentence 1.", "Sentence 2."]
+
+
+def test_the_model_is_given_words_and_the_subtitles_what_was_written() -> None:
+    assert list(passages(["Dr. Lee paid $5. ♥ Then he left at 9:05!"], 200, spell_out)) == [
+        Passage(
+            "doctor Lee paid five dollars. Then he left at nine oh five!",
+            ("Dr. Lee paid $5.", "♥ Then he left at 9:05!"),
+            0.0,
+        )
+    ]
+
+
+def test_a_sentence_too_long_for_a_breath_is_shared_out_with_what_was_written() -> None:
+    sentence = ", ".join(f"{number} apples" for number in range(1000, 1100)) + "."
+    given = list(passages([sentence], 100, spell_out))
+    assert " ".join(passage.text for passage in given) == spell_out(sentence)
+    assert " ".join(piece for passage in given for piece in passage.sentences) == sentence
+    for passage in given:
+        (written,) = passage.sentences
+        assert abs(len(spell_out(written).split()) - len(passage.text.split())) <= 4
+
+
+@pytest.mark.parametrize("text", ["", " \n\n ", "♥", "...", "😀 😀!\n\n—", "<>", "“”"])
+def test_text_that_says_nothing_gives_nothing(text: str) -> None:
+    assert of(text) == []
+
+
+def test_control_tokens_are_plain_text() -> None:
+    assert of("Say <|s_123|> and <|eot_id|>.") == [("Say <|s_123|> and <|eot_id|>.", 0.0)]
