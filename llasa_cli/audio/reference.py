@@ -1,8 +1,18 @@
-"""Is a clip a voice to clone? Answered before any big model is loaded."""
+"""Is a clip a voice to clone? Answered before any big model is loaded.
+
+    sound = check_sound(samples, 16_000)                trimmed, level mended; refused if it would not give a voice
+    clip = check_transcript(sound, "what is said")      the same sound, or sound and words cut at one sentence end
+    clip = check_transcript(cut_at_pause(sound), heard) where the words come from a recogniser
+
+Sound and words are cut together or not at all: a transcript with words the clip lacks makes the model skip as many.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llasa_cli.errors import AudioError, UsageError
@@ -12,62 +22,299 @@ if TYPE_CHECKING:
 
 SHORTEST_S, LONGEST_S = 1.0, 15.0
 """Of speech. The published demos cut at 15 s; the context has room for 40 s of reference and speech together."""
+LONGEST_FILE_S = 120.0
+"""What is read of a file at all: in a longer one the place of a sentence is a guess."""
+LOWEST_RATE_HZ = 8_000
+"""A telephone's. Half of it is the highest frequency there is, and consonants are told apart above 2 kHz."""
+_FRAME_S = 0.02
 _EDGE_S = 0.1
-_QUIET_DB = -45.0
-"""Below the loudest 20 ms: silence around the speech."""
+_QUIET_DB, _NOISE_DB, _NOISE_CEILING_DB = -45.0, 6.0, -30.0
+"""Below the loudest 20 ms is silence; so is what is hardly louder than the noise, up to -30 dB."""
+_LEAST_SOUND_S = 0.5
+"""Within the span of the speech: clicks a second apart are not speech."""
+_SILENT = 1e-3
+_FAINT, _SANE, _PEAK = 0.01, 0.05, 0.95
+"""Levels (root mean square) of the speech: -40 dB is raised to -26 dB, no peak beyond 0.95. Speech at arm's length of a
+microphone is recorded at -20 to -30 dB; models are trained on that."""
+_CLIPPED_SHARE = 1e-3
+_LONG_PAUSE_S = 1.5
 _FASTEST_A_S, _SLOWEST_A_S = 35.0, 3.0
-"""Letters and digits a second; people speak 9 to 20."""
+"""Letters a second; people speak 9 to 20. A digit is four, an East Asian character three."""
+
+_BREATH_S = 0.2
+"""The shortest stillness at which a clip is cut where its words are heard afterwards."""
+_SENTENCE_PAUSE_S = 0.15
+_PAUSE_RATIO = 1.5
+_MISFIT_S, _MISFIT_SHARE = 0.8, 0.06
+"""How far a sentence's end may lie from where its letters put it: see `_certain_cut`."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A usable clip: float32 [n] samples without the silence around them, and what the user should know."""
+    """A usable clip.
+
+    Attributes:
+        samples: float32 [n], mono, without the silence around the speech.
+        warnings: What the user should know.
+        transcript: What is said in it; empty while nobody knows. Shorter than what was given where both were cut.
+        sampling_rate: Hz.
+    """
 
     samples: np.ndarray
     warnings: tuple[str, ...]
+    transcript: str = ""
+    sampling_rate: int = 16_000
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sampling_rate
+
+    @cached_property
+    def _speech(self) -> _Speech:
+        return _Speech.of(self.samples, self.sampling_rate)
+
+    @property
+    def speech_s(self) -> float:
+        """From the first sound to the last."""
+        return self._speech.seconds
+
+    def pauses(self, shortest_s: float) -> list[tuple[float, float]]:
+        """Begin and end, in seconds, of each stillness within the speech."""
+        return [(begin, end) for begin, end in self._speech.pauses if end - begin >= shortest_s]
+
+    def cut(self, end_s: float, transcript: str, warning: str) -> Clip:
+        """Everything up to `end_s`, with the words that are said until then."""
+        kept = self.samples[: round(end_s * self.sampling_rate)]
+        return replace(self, samples=kept, transcript=transcript, warnings=(*self.warnings, warning))
 
 
-def check_reference(samples: np.ndarray, sampling_rate: int, transcript: str) -> Clip:
-    """Trim the silence around the speech; refuse what would not give the voice.
+@dataclass(frozen=True)
+class _Speech:
+    """Where sound is, in frames of 20 ms: bool [frames]."""
 
-    Nothing is cut out of the speech itself: its transcript would no longer fit.
+    sounding: np.ndarray
+    loudest: float
+
+    @classmethod
+    def of(cls, samples: np.ndarray, sampling_rate: int) -> _Speech:
+        import numpy as np
+
+        step = round(sampling_rate * _FRAME_S)
+        # A recorder's constant offset would pass for sound.
+        centred = samples.astype(np.float64) - (samples.mean(dtype=np.float64) if len(samples) else 0.0)
+        frames = centred[: len(centred) // step * step].reshape(-1, step)
+        loudness = np.sqrt(np.mean(np.square(frames), axis=1)) if len(frames) else np.zeros(1)
+        loudest = float(loudness.max())
+        noise = float(np.quantile(loudness, 0.05)) * 10 ** (_NOISE_DB / 20)
+        quiet = max(loudest * 10 ** (_QUIET_DB / 20), min(noise, loudest * 10 ** (_NOISE_CEILING_DB / 20)))
+        return cls(loudness > quiet, loudest)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first frame with sound, and the one after the last."""
+        import numpy as np
+
+        found = np.flatnonzero(self.sounding)
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+
+    @property
+    def seconds(self) -> float:
+        begin, end = self.span
+        return (end - begin) * _FRAME_S
+
+    @property
+    def sound_s(self) -> float:
+        return float(self.sounding.sum()) * _FRAME_S
+
+    @cached_property
+    def pauses(self) -> list[tuple[float, float]]:
+        import numpy as np
+
+        begin, end = self.span
+        edges = np.flatnonzero(np.diff(self.sounding[begin:end].astype(np.int8)))
+        return [
+            (float(begin + first + 1) * _FRAME_S, float(begin + second + 1) * _FRAME_S)
+            for first, second in zip(edges[::2], edges[1::2], strict=True)
+        ]
+
+
+def check_reference(
+    samples: np.ndarray, sampling_rate: int, transcript: str, split: Callable[[str], Sequence[str]] | None = None
+) -> Clip:
+    """`check_sound` and `check_transcript` in one."""
+    return check_transcript(check_sound(samples, sampling_rate), transcript, split)
+
+
+def check_rate(file_rate: int) -> tuple[str, ...]:
+    """Whether a file's own rate leaves a voice in it; -> warnings.
 
     Raises:
-        AudioError: Silent, shorter than 1 s or longer than 15 s.
-        UsageError: No transcript, or one that can't be of this clip.
+        AudioError: Below 8 kHz.
+    """
+    if file_rate < LOWEST_RATE_HZ:
+        raise AudioError(
+            f"The reference clip is sampled at {file_rate} Hz: its consonants are gone.",
+            f"Record it at 16000 Hz or more; {LOWEST_RATE_HZ} is the least.",
+        )
+    if file_rate < 16_000:
+        return (f"the reference clip is sampled at {file_rate} Hz: the voice will sound as if through a telephone",)
+    return ()
+
+
+def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
+    """Trim the silence around the speech and mend its level; nothing is cut out of the speech itself.
+
+    Raises:
+        AudioError: Silent, or less than a second of speech.
     """
     import numpy as np
 
-    if not transcript.strip():
-        raise UsageError("What is said in the reference clip is not known.", "Give it with --ref-text.")
-    step = sampling_rate // 50
-    frames = samples[: len(samples) // step * step].reshape(-1, step)
-    loudness = np.sqrt(np.mean(np.square(frames, dtype=np.float64), axis=1)) if len(frames) else np.zeros(1)
-    loudest = float(loudness.max())
-    if loudest < 1e-3:
+    speech = _Speech.of(samples, sampling_rate)
+    if speech.loudest < _SILENT:
         raise AudioError("The reference clip is silent.", "Record it again, nearer to the microphone.")
-    spoken = np.flatnonzero(loudness > loudest * 10 ** (_QUIET_DB / 20))
-    edge = round(_EDGE_S * sampling_rate)
-    begin = max(0, int(spoken[0]) * step - edge)
-    end = min(len(samples), (int(spoken[-1]) + 1) * step + edge)
-    trimmed = samples[begin:end]
-    seconds = (int(spoken[-1]) + 1 - int(spoken[0])) * step / sampling_rate
-    if seconds < SHORTEST_S:
-        raise AudioError(f"The reference clip has {seconds:.1f} s of speech.", "Give 3 to 10 s, at least 1 s.")
-    if seconds > LONGEST_S:
-        raise AudioError(
-            f"The reference clip has {seconds:.1f} s of speech; {LONGEST_S:.0f} s is the most.",
-            "Cut the clip and its transcript at the same word.",
+    if speech.seconds < SHORTEST_S or speech.sound_s < _LEAST_SOUND_S:
+        found = min(speech.seconds, speech.sound_s) if speech.seconds >= SHORTEST_S else speech.seconds
+        raise AudioError(f"The reference clip has {found:.1f} s of speech.", "Give 3 to 10 s, at least 1 s.")
+    step, edge = round(sampling_rate * _FRAME_S), round(_EDGE_S * sampling_rate)
+    begin, end = speech.span
+    trimmed = samples[max(0, begin * step - edge) : min(len(samples), end * step + edge)]
+    warnings = []
+    if float((np.abs(samples) >= 0.999).mean()) > _CLIPPED_SHARE and np.abs(samples).max() <= 1.001:
+        warnings.append("the reference clip is clipped: its distortion will be cloned too")
+    longest = max((end - begin for begin, end in speech.pauses), default=0.0)
+    if longest > _LONG_PAUSE_S:
+        warnings.append(f"the reference clip has a pause of {longest:.1f} s: pauses will be cloned too")
+    gain, warning = _gain(trimmed, speech.sounding[begin:end], step)
+    if warning:
+        warnings.append(warning)
+    mended: np.ndarray = (trimmed * np.float32(gain)).astype(np.float32) if gain != 1.0 else trimmed
+    return Clip(mended, tuple(warnings), sampling_rate=sampling_rate)
+
+
+def _gain(samples: np.ndarray, sounding: np.ndarray, step: int) -> tuple[float, str]:
+    """What to multiply by, and why; 1 leaves a clip of a usable level untouched."""
+    import numpy as np
+
+    peak = float(np.abs(samples).max())
+    if peak > 1.0:
+        # Floating-point files may go beyond full scale without being clipped.
+        return (
+            _PEAK / peak,
+            f"the reference clip goes {20 * np.log10(peak):.0f} dB beyond full scale: it was turned down",
         )
-    letters = sum(3 if ord(character) >= 0x2E80 else 1 for character in transcript if character.isalnum())
-    if not _SLOWEST_A_S <= letters / seconds <= _FASTEST_A_S:
+    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)) * len(samples) / (sounding.sum() * step)))
+    if level >= _FAINT:
+        return 1.0, ""
+    gain = min(_SANE / level, _PEAK / peak)
+    said = f"the reference clip is very quiet: it was raised by {20 * np.log10(gain):.0f} dB, and its noise with it"
+    return gain, said
+
+
+def check_transcript(clip: Clip, transcript: str, split: Callable[[str], Sequence[str]] | None = None) -> Clip:
+    """Give a clip its words; one that is too long is cut together with them where that is certain.
+
+    Args:
+        split: A text -> its sentences; by their final marks if left out.
+
+    Raises:
+        UsageError: No transcript, or one that can't be of this clip.
+        AudioError: More than 15 s of speech, and no certain place to cut.
+    """
+    transcript = " ".join(transcript.split())
+    if not transcript:
         raise UsageError(
-            f"The transcript has {letters} letters, the clip {seconds:.1f} s of speech: they are not of each other.",
+            "What is said in the reference clip is not known.", "Give it with --ref-text, or have it heard with --asr."
+        )
+    _check_plausible(transcript, clip.speech_s)
+    if clip.speech_s <= LONGEST_S:
+        return replace(clip, transcript=transcript)
+    found = _certain_cut(clip, list((split or _by_marks)(transcript)))
+    if found is None:
+        raise AudioError(
+            f"The reference clip has {clip.speech_s:.1f} s of speech; {LONGEST_S:.0f} s is the most.",
+            "Cut the clip and its transcript at the same word; or leave --ref-text out: the clip is then cut at a pause "
+            "and heard with --asr.",
+        )
+    end_s, words = found
+    _check_plausible(words, end_s)
+    return clip.cut(end_s, words, f"clip and transcript were cut together after {end_s:.1f} s: {_tail(words)}")
+
+
+def cut_at_pause(clip: Clip) -> Clip:
+    """A clip of more than 15 s of speech, cut in its longest pause between 5 and 15 s; its words are not known yet.
+
+    Raises:
+        AudioError: There is no pause.
+    """
+    if clip.speech_s <= LONGEST_S:
+        return clip
+    pauses = [pause for pause in clip.pauses(_BREATH_S) if 5.0 <= pause[0] <= LONGEST_S]
+    if not pauses:
+        raise AudioError(
+            f"The reference clip has {clip.speech_s:.1f} s of speech without a pause; {LONGEST_S:.0f} s is the most.",
+            "Cut it at the end of a word.",
+        )
+    begin, end = max(pauses, key=lambda pause: pause[1] - pause[0])
+    end_s = begin + min(_EDGE_S, (end - begin) / 2)
+    return clip.cut(end_s, "", f"the reference clip was cut in a pause after {end_s:.1f} s")
+
+
+def _check_plausible(transcript: str, seconds: float) -> None:
+    weight = letters_of(transcript)
+    if not _SLOWEST_A_S <= weight / seconds <= _FASTEST_A_S:
+        raise UsageError(
+            f"The transcript has {weight} letters, the clip {seconds:.1f} s of speech: they are not of each other.",
             "--ref-text must say what is said in the clip, all of it and nothing else.",
         )
-    warnings = []
-    if float((np.abs(samples) >= 0.999).mean()) > 1e-3:
-        warnings.append("the reference clip is clipped: its distortion will be cloned too")
-    if loudest < 0.01:
-        warnings.append("the reference clip is very quiet: its noise will be cloned too")
-    return Clip(trimmed, tuple(warnings))
+
+
+def letters_of(text: str) -> int:
+    """How long a text is in speech, counted in letters: a digit is a word of four, an East Asian character a syllable."""
+    return sum(
+        4 if character.isdigit() else 3 if ord(character) >= 0x2E80 else 1 for character in text if character.isalnum()
+    )
+
+
+def _by_marks(text: str) -> list[str]:
+    """Sentences by their final marks, those of East Asian scripts included."""
+    return [part for part in re.split(r"(?<=[.!?…][\"'”’)\]])\s+|(?<=[.!?…])\s+|(?<=[。！？])", text) if part.strip()]
+
+
+def _certain_cut(clip: Clip, sentences: list[str]) -> tuple[float, str] | None:
+    """Where sound and words can be cut together: seconds and the words up to there; None if that is a guess.
+
+    It is no guess where the sound has exactly as many long pauses as there are sentence ends, each clearly longer than
+    every other stillness, and every one of them lies where the letters before it put it.
+    """
+    ends = len(sentences) - 1
+    pauses = sorted(clip.pauses(_SENTENCE_PAUSE_S), key=lambda pause: pause[0] - pause[1])
+    if ends < 1 or len(pauses) < ends:
+        return None
+    others = pauses[ends:]
+    least = pauses[ends - 1][1] - pauses[ends - 1][0]
+    if others and least < _PAUSE_RATIO * (others[0][1] - others[0][0]):
+        return None
+    chosen = sorted(pauses[:ends])
+    silence = [sum(end - begin for begin, end in pauses if end <= until) for until, _ in chosen]
+    spoken = clip.speech_s - sum(end - begin for begin, end in pauses)
+    begin_s = clip._speech.span[0] * _FRAME_S
+    weights = [letters_of(sentence) for sentence in sentences]
+    whole = sum(weights)
+    best = None
+    for count, ((begin, end), still) in enumerate(zip(chosen, silence, strict=True), 1):
+        expected = spoken * sum(weights[:count]) / whole
+        if abs(begin - begin_s - still - expected) > min(_MISFIT_S, _MISFIT_SHARE * spoken):
+            return None
+        if SHORTEST_S <= begin <= LONGEST_S:
+            best = begin + min(_EDGE_S, (end - begin) / 2), count
+    if best is None:
+        return None
+    end_s, count = best
+    words = ""
+    for sentence in sentences[:count]:
+        words += sentence if not words or ord(words[-1]) >= 0x2E80 else " " + sentence
+    return end_s, words
+
+
+def _tail(words: str) -> str:
+    return repr(words if len(words) <= 40 else "..." + words[-37:])
