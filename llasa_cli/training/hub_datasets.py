@@ -1,0 +1,152 @@
+"""Datasets of the `datasets` library, on the hub or in a folder -> rows. The library is asked for when it is missing.
+
+Nothing is decoded by it (that would need another audio library): the bytes of a clip are taken as they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.training.sources import Columns, Entry, Held, Problem, Row, checked
+
+HUB = "hf:"
+_SAVED = ("dataset_dict.json", "state.json")
+"""What `save_to_disk` writes, of a dataset with splits and of one without."""
+_PARQUET = ".parquet"
+
+
+def is_dataset(source: Path | str) -> bool:
+    """Named `hf:...`, saved by `save_to_disk`, or parquet."""
+    if str(source).startswith(HUB):
+        return True
+    path = Path(source)
+    if path.is_dir():
+        return any((path / name).is_file() for name in _SAVED) or _has_parquet(path)
+    return path.suffix == _PARQUET and path.is_file()
+
+
+def _has_parquet(folder: Path) -> bool:
+    return any(folder.glob("*" + _PARQUET)) or any(folder.glob("data/*" + _PARQUET))
+
+
+def read_dataset(source: Path | str, columns: Columns, splits: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Every split (or those named), one after the other.
+
+    Raises:
+        UsageError: No such split, or no column of text and one of audio or codes.
+    """
+    loaded = open_dataset(str(source))
+    unknown = set(splits) - set(loaded)
+    if unknown:
+        raise UsageError(
+            f"{source} has no split {sorted(unknown)[0]!r}.", "It has: " + ", ".join(map(str, loaded)) + "."
+        )
+    for split, rows in loaded.items():
+        if not splits or split in splits:
+            yield from _read_split(str(source), str(split), rows, columns)
+
+
+def _read_split(source: str, split: str, rows: Any, columns: Columns) -> Iterator[Entry]:
+    found = columns.find(rows.column_names)
+    if "text" not in found or not {"audio", "codes"} & set(found):
+        raise UsageError(
+            f"{source} has no columns of text and audio.",
+            "It has: " + ", ".join(rows.column_names) + "; name them with --text-column and --audio-column.",
+        )
+    # The audio is left where it is until it is encoded: a listing of the set reads the text alone.
+    light = rows.select_columns([name for kind, name in found.items() if kind != "audio"])
+    own = split_of(split)
+    for index in range(len(rows)):
+        where = f"{source} {split}[{index}]"
+        yield Entry(
+            where,
+            (),
+            lambda index=index, where=where: _row(light, index, where, found, Held(source, split, index), own),  # type: ignore[misc]
+            own,
+        )
+
+
+def _row(light: Any, index: int, where: str, found: Mapping[str, str], held: Held, split: str) -> Row | Problem:
+    fields = light[index]
+    text, speaker = (fields.get(found.get(kind, "")) for kind in ("text", "speaker"))
+    codes = fields.get(found.get("codes", ""))
+    if text is not None and not isinstance(text, str):
+        return Problem(where, "no text")
+    ready = None if codes is None else tuple(int(code) for code in _flat(codes))
+    tag = None if speaker is None else str(speaker)
+    return checked(Row(where, None if ready is not None else held, text or "", tag, ready, split))
+
+
+def _flat(codes: Any) -> list[int]:
+    while len(codes) == 1 and isinstance(codes[0], list):
+        codes = codes[0]
+    return list(codes)
+
+
+def split_of(name: str) -> str:
+    """What rows of a dataset's split are written to. Train is left open: validation rows may be drawn from it."""
+    name = name.lower()
+    if name.startswith(("val", "dev", "eval")):
+        return "val"
+    return "test" if name.startswith("test") else ""
+
+
+def stored_audio(held: Held, columns: Columns) -> Any:
+    """A clip's audio as the dataset stores it: {"bytes", "path"}, {"array", "sampling_rate"}, or a path."""
+    rows = open_dataset(held.source)[held.split]
+    name = columns.find(rows.column_names)["audio"]
+    return rows.select_columns([name])[held.index][name]
+
+
+@lru_cache(maxsize=8)
+def open_dataset(source: str) -> dict[str, Any]:
+    """Splits by name, audio undecoded. Arrow files are mapped, not read: memory stays flat.
+
+    Raises:
+        LlasaError: The library is not there, or can't read it.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise LlasaError(
+            f"{source} is a dataset of the `datasets` library, which is not installed.",
+            "Install it with: pip install 'llasa-cli[datasets]'",
+        ) from error
+    try:
+        loaded = _load(datasets, source)
+    except (FileNotFoundError, ConnectionError) as error:
+        raise ModelError(
+            f"{source} can't be found: {_first_line(error)}", "Is its name right, and a network here?"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:  # the library's own errors derive from these
+        raise UsageError(f"{source} can't be read as a dataset: {_first_line(error)}") from error
+    splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    return {str(name): _undecoded(datasets, rows) for name, rows in splits.items()}
+
+
+def _load(datasets: Any, source: str) -> Any:
+    if source.startswith(HUB):
+        name, _, revision = source.removeprefix(HUB).partition("@")
+        repository, _, configuration = name.partition(":")
+        return datasets.load_dataset(repository, configuration or None, revision=revision or None)
+    path = Path(source)
+    if path.is_file():
+        return datasets.load_dataset("parquet", data_files=str(path))
+    if any((path / name).is_file() for name in _SAVED):
+        return datasets.load_from_disk(str(path))
+    return datasets.load_dataset(str(path))
+
+
+def _undecoded(datasets: Any, rows: Any) -> Any:
+    for name, kind in rows.features.items():
+        if isinstance(kind, datasets.Audio):
+            rows = rows.cast_column(name, datasets.Audio(decode=False))
+    return rows
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
