@@ -14,6 +14,7 @@ from llasa_cli.commands.finetune import finetune
 from llasa_cli.commands.prepare import prepare
 from llasa_cli.commands.report import boundary
 from llasa_cli.commands.say import say
+from llasa_cli.commands.voices import app as voices
 
 app = typer.Typer(
     name="llasa",
@@ -41,3 +42,5 @@ def main(
 
 for _command in (say, clone, batch, download, prepare, finetune):
     app.command()(boundary(_command))
+
+app.add_typer(voices, name="voices")

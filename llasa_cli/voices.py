@@ -174,10 +174,9 @@ def save(voice: SavedVoice, force: bool = False) -> Path:
         LlasaError: It can't be written.
     """
     path = check_free(voice.name, force)
-    values = {"format": FORMAT, **asdict(voice)}
-    text = json.dumps(values, ensure_ascii=False, indent=1)
-    # One line for the codes: a column of 750 numbers hides what a person may want to read or mend.
-    text = re.sub(r"\[[\s\d,]*\]", lambda found: "[" + ", ".join(re.findall(r"\d+", found[0])) + "]", text)
+    # A line for each fact: a column of 750 numbers would hide what a person may want to read or mend.
+    facts = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(voice).items()]
+    text = "{\n" + ",\n".join([f' "format": {FORMAT}', *facts]) + "\n}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_whole(path, text + "\n", replace=force)
@@ -317,9 +316,14 @@ def tag_of(name: str, speakers: Sequence[str]) -> str | None:
 
     A spelling that fits exactly counts before one in other case, in which two speakers may differ.
     """
-    bare = re.sub(r"(?i)^\s*speaker\s+", "", name).strip()
+    bare = bare_tag(name)
     for wanted in (name, bare):
         if wanted in speakers:
             return wanted
     found = [speaker for speaker in speakers if speaker.casefold() == bare.casefold()]
     return found[0] if len(found) == 1 else None
+
+
+def bare_tag(name: str) -> str:
+    """`Speaker kore` -> `kore`."""
+    return re.sub(r"(?i)^\s*speaker\s+", "", name).strip()

@@ -23,6 +23,7 @@ class Entry:
         license: Of the weights.
         codec: The repository of its codec; None for a codec.
         gated: The hub asks for an account and for its terms to be accepted.
+        speakers: The tags it was trained with, which its own files do not name.
     """
 
     repo: str
@@ -31,6 +32,7 @@ class Entry:
     license: str = NON_COMMERCIAL
     codec: str | None = PUBLISHED_CODEC
     gated: bool = True
+    speakers: tuple[str, ...] = ()
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -38,7 +40,9 @@ CATALOGUE: dict[str, Entry] = {
     "3b": Entry("HKUSTAudio/Llasa-3B", 8_020_000_000, "Chinese, English; 3 billion parameters"),
     "8b": Entry("HKUSTAudio/Llasa-8B", 17_100_000_000, "Chinese, English; 8 billion parameters"),
     "1b-multilingual": Entry("HKUSTAudio/Llasa-1B-Multilingual", 3_530_000_000, "zh en de fr ja ko nl es it pt pl"),
-    "1b-kore-puck": Entry("HKUSTAudio/Llasa-1B-two-speakers-kore-puck", 3_530_000_000, "speakers kore and puck"),
+    "1b-kore-puck": Entry(
+        "HKUSTAudio/Llasa-1B-two-speakers-kore-puck", 3_530_000_000, "speakers kore and puck", speakers=("kore", "puck")
+    ),
     "1b-genshin": Entry(
         "HKUSTAudio/Llasa-1B-multi-speakers-genshin-zh-en-ja-ko", 3_530_000_000, "about 70 game characters; zh en ja ko"
     ),
