@@ -22,6 +22,9 @@ BUILT_IN_MODEL = "tiny"
 TEMPLATE_DATE = "26 Jul 2024"
 """The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
 
+DEFAULT_LISTENER = "openai/whisper-base"
+"""Hears reference clips that come without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -87,6 +90,8 @@ class SpeechOptions:
     """A speaker tag that the checkpoint was trained with; None takes the checkpoint's default."""
     retries: int = 2
     """How often a take that fails its checks is made again with the next seed."""
+    markdown: bool = False
+    """The text is Markdown: its marks are not spoken."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,23 @@ class PrepareOptions:
 
 
 @dataclass(frozen=True)
+class LoraOptions:
+    """A low-rank adapter instead of all weights; defaults of the published LoRA recipes."""
+
+    rank: int = 8
+    alpha: float = 32.0
+    """The adapter's product is scaled by alpha / rank."""
+    dropout: float = 0.1
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    """Names of the matrices that get one."""
+
+
+@dataclass(frozen=True)
 class FinetuneOptions:
     """Training files to a checkpoint."""
 
     data: Path
-    """Of `llasa prepare`, or of the published form."""
+    """Of `llasa prepare`, or of the published form; with `online`, a source of recordings as `llasa prepare` takes."""
     output: Path
     """Becomes a checkpoint folder; a run that was stopped goes on in it."""
     model: str | None = None
@@ -120,25 +137,48 @@ class FinetuneOptions:
     """Tokenizer folder of a fresh model."""
     codec: str | None = None
     """Codec named in the checkpoint; None takes that of the model started from."""
+    lora: LoraOptions | None = None
+    """Train an adapter; None trains every weight."""
     steps: int | None = None
     epochs: float | None = None
     minutes: float | None = None
     """How long: one of the three. Minutes count over all resumptions."""
     learning_rate: float = 1e-5
-    """5e-5 from a text model, 1e-5 for a whole Llasa (published recipes), 2e-3 for a fresh small one."""
+    """5e-5 from a text model, 1e-5 for a whole Llasa, 5e-4 for an adapter (published recipes), 2e-3 for a fresh small one."""
     betas: tuple[float, float] = (0.9, 0.95)
+    epsilon: float = 1e-8
     weight_decay: float = 0.01
+    optimizer: str = "auto"
+    """auto: torch's AdamW, fused where it can be. Else one of transformers' names, such as adamw_bnb_8bit."""
+    schedule: str = "trapezoid"
+    """trapezoid, cosine, linear, constant: see `training.schedule.Rate`."""
     warm_up_steps: int = 60
+    warm_up_share: float | None = None
+    """The warm-up as a share of the run; None takes the steps."""
     decay_share: float = 0.6
-    """The last share of the run, over which the rate falls to zero in a line."""
+    """The last share of the run, over which the trapezoid's rate falls to zero in a line."""
     gradient_norm: float = 1.0
     """Longer gradients are shortened to this."""
     tokens_per_batch: int = 2048
     """Tokens a batch at most, padding included."""
+    rows_per_batch: int | None = None
+    """Rows a batch at most; None: as many as the tokens allow."""
     accumulate: int = 1
     """Batches a step."""
+    context: int = CONTEXT_TOKENS
+    """Tokens of the longest row, template included; longer ones are left out, never cut."""
     bf16: bool | None = None
     """bfloat16 autocast; None: on a GPU."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, a quarter slower."""
+    flash_attention: bool = False
+    """FlashAttention-2 (package flash-attn, a CUDA GPU)."""
+    liger: bool = False
+    """Liger kernels (package liger-kernel, a CUDA GPU)."""
+    deepspeed: Path | None = None
+    """A DeepSpeed configuration (JSON)."""
+    workers: int = 0
+    """Processes that read rows ahead."""
     device: str = "auto"
     seed: int = 0
     speakers: tuple[str, ...] = ()
@@ -147,12 +187,33 @@ class FinetuneOptions:
     """Share of rows read without their speaker tag."""
     short_first: float = 0.0
     """The first share of the run, in which rows grow from one second of speech to all lengths."""
+    chat: tuple[Path, ...] = ()
+    """JSONL files of text conversations, mixed in so that a model keeps its chat."""
+    online: bool = False
+    """`data` is recordings; the codec runs inside training and nothing is written."""
+    validation: float = 0.005
+    """Rows kept for judging when online: a share below 1, or their number (published: 0.005)."""
     save_every_minutes: float = 10.0
     """What is lost at most when the process is killed."""
+    save_every_steps: int | None = None
+    """Saves at these steps as well; None at none."""
+    keep: int = 2
+    """How many `checkpoint-N` are kept."""
     evaluate_every: int = 500
     """Steps."""
+    evaluate_at_start: bool = False
     evaluate_rows: int = 200
+    speak_every: int = 0
+    """Steps between spoken samples; 0 speaks none."""
+    speak: tuple[str, ...] = ()
+    """What is spoken then; empty: the first held-out sentences."""
     log_every: int = 50
     """Steps."""
+    report_to: tuple[str, ...] = ()
+    """tensorboard, wandb or any other of the Trainer's."""
+    run_name: str | None = None
+    """What the run is called there."""
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else of transformers' TrainingArguments, by name."""
     resume: bool = True
     """False refuses an output folder with a run in it."""

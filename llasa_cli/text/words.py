@@ -1,0 +1,166 @@
+"""Were these the words? What a recogniser heard against what should have been said: the check behind `--verify`.
+
+    word_problems("The cat sat on the mat.", "the cat mat")  ->  ("4 words in a row are wrong: ...",)
+
+No share of wrong words is looked at, but their longest run. A recogniser errs here and there, so a long text always has
+some wrong words; what a broken take has is a stretch of them: skipped, repeated, mumbled or invented.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from llasa_cli.text.normalise import spell_out
+
+LONGEST_RUN = 3
+"""Wrong words in a row that are still put down to the recogniser."""
+LONGEST_CHARACTERS = 6
+"""The same where words are not told apart: a Chinese word has two characters."""
+_ALIKE = 0.34
+"""Of a word's letters: so many may differ (colour, color; Meyer, Meier)."""
+_NO_BLANKS = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Thai, Lao, Burmese, Khmer and East Asian scripts: compared by characters. Korean has blanks, but recognisers set them
+as they like."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One place of the alignment: what was said there and what was heard; either may be empty."""
+
+    said: str
+    heard: str
+    wrong: bool
+
+
+def word_problems(said: str, heard: str, longest_run: int = LONGEST_RUN) -> tuple[str, ...]:
+    """What is wrong with the words of a take; empty when nothing is.
+
+    Args:
+        said: The text that should have been spoken.
+        heard: What a recogniser made of the take.
+        longest_run: More wrong words in a row than this are a problem; twice as many characters in scripts without
+            blanks.
+    """
+    wanted, found = units_of(said), units_of(heard)
+    if not wanted:
+        return ()
+    if not found:
+        return ("no word was understood",)
+    by_character = sum(bool(_NO_BLANKS.match(unit)) for unit in wanted) * 2 > len(wanted)
+    most = longest_run * LONGEST_CHARACTERS // LONGEST_RUN if by_character else longest_run
+    run = longest_wrong_run(wanted, found)
+    # Of a text that is itself so short, nothing right is wrong enough.
+    if len(run) <= min(most, max(len(wanted) - 1, 0)):
+        return ()
+    return (_in_words(run, "characters" if by_character else "words", "" if by_character else " "),)
+
+
+def units_of(text: str) -> list[str]:
+    """Words without case, marks and punctuation, numbers in words; characters of scripts without blanks."""
+    text = unicodedata.normalize("NFKC", text)
+    if re.search(r"\d", text) and not _NO_BLANKS.search(text):
+        text = spell_out(text)
+    text = "".join(map(_plain, text.casefold()))
+    text = re.sub(r"['’ʼ`]", "", text)
+    text = _NO_BLANKS.sub(lambda match: f" {match[0]} ", text)
+    return "".join(c if _is_of_word(c) else " " for c in text).split()
+
+
+def _plain(character: str) -> str:
+    """A Latin letter without its accent: recognisers leave them out or not."""
+    if not "\u00c0" <= character < "\u0250":
+        return character
+    return "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc")
+
+
+def longest_wrong_run(wanted: list[str], found: list[str]) -> list[_Step]:
+    """The longest stretch of an alignment in which nothing is right."""
+    best: list[_Step] = []
+    run: list[_Step] = []
+    for step in _aligned(wanted, found):
+        run = [*run, step] if step.wrong else []
+        if len(run) > len(best):
+            best = run
+    return best
+
+
+def _aligned(wanted: list[str], found: list[str]) -> list[_Step]:
+    """The cheapest way from one to the other: each substituted, missing or invented word costs 1.
+
+    Two words written as one (ice cream, icecream) are right.
+    """
+    moves: list[list[tuple[int, int]]] = [[(0, 1)] * (len(found) + 1) for _ in range(len(wanted) + 1)]
+    previous: list[list[int]] = []
+    for i in range(len(wanted) + 1):
+        row: list[int] = []
+        for j in range(len(found) + 1):
+            ways = [(0, (0, 0))] if i == j == 0 else []
+            if i and j:
+                ways.append((previous[-1][j - 1] + (not _alike(wanted[i - 1], found[j - 1])), (1, 1)))
+            if i > 1 and j and wanted[i - 2] + wanted[i - 1] == found[j - 1]:
+                ways.append((previous[-2][j - 1], (2, 1)))
+            if j > 1 and i and found[j - 2] + found[j - 1] == wanted[i - 1]:
+                ways.append((previous[-1][j - 2], (1, 2)))
+            if i:
+                ways.append((previous[-1][j] + 1, (1, 0)))
+            if j:
+                ways.append((row[j - 1] + 1, (0, 1)))
+            cost, moves[i][j] = min(ways, key=lambda way: way[0])
+            row.append(cost)
+        previous = [*previous[-1:], row]
+    return _traced(wanted, found, moves)
+
+
+def _traced(wanted: list[str], found: list[str], moves: list[list[tuple[int, int]]]) -> list[_Step]:
+    steps = []
+    i, j = len(wanted), len(found)
+    while i or j:
+        back_i, back_j = moves[i][j]
+        said, heard = "".join(wanted[i - back_i : i]), "".join(found[j - back_j : j])
+        wrong = not (said and heard) or not _alike(said, heard)
+        steps.append(_Step(" ".join(wanted[i - back_i : i]), " ".join(found[j - back_j : j]), wrong))
+        i, j = i - back_i, j - back_j
+    return steps[::-1]
+
+
+def _alike(said: str, heard: str) -> bool:
+    """Equal, or of four letters or more with hardly a difference."""
+    if said == heard:
+        return True
+    longest = max(len(said), len(heard))
+    if min(len(said), len(heard)) < 4 or abs(len(said) - len(heard)) > _ALIKE * longest:
+        return False
+    return _distance(said, heard) <= _ALIKE * longest
+
+
+def _distance(one: str, other: str) -> int:
+    """Letters to change, add or leave out."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, against in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (letter != against))
+    return row[-1]
+
+
+def _in_words(run: list[_Step], name: str, blank: str) -> str:
+    said = blank.join(step.said for step in run if step.said)
+    heard = blank.join(step.heard for step in run if step.heard)
+    count = f"{len(run)} {name if len(run) > 1 else name.removesuffix('s')}" + (" in a row" if len(run) > 1 else "")
+    if not heard:
+        return f"{count} missing: {_shorten(said)}"
+    if not said:
+        return f"{count} invented: {_shorten(heard)}"
+    return f"{count} wrong: {_shorten(said)} was heard as {_shorten(heard)}"
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 50 else text[:47] + "...")
