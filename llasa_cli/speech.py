@@ -4,16 +4,18 @@
     samples = speech.speak("Hello.")                   float32 [n], mono, at speech.sampling_rate
     for chunk in speech.say(long_text): ...            the same in pieces, each as soon as it is made
 
+A text is a series of passages (a breath each, with the pause before it); a passage gets one or more takes, and the best of
+them is given on.
+
 `say` is a pull: closing the iterator stops the model.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,16 +26,15 @@ from llasa_cli.checks import problems_of
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.protocol import Protocol, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.text.chunks import MOST_CHARACTERS, join_sentences, split_sentences
+from llasa_cli.text.chunks import MOST_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.codec.model import Codec
     from llasa_cli.lm.load import LanguageModel
+    from llasa_cli.text.passages import Passage
 
-PAUSE_S = 0.25
-"""Between two chunks: what a reader takes between sentences."""
 LARGEST_SEED = 2**31
 
 
@@ -42,13 +43,16 @@ class Take:
     """What became of one chunk of text.
 
     Attributes:
-        text: As the model was given it.
-        seconds: Of sound.
+        text: As the model was given it; empty where there was only a pause.
+        seconds: Of sound, without the pause.
         seed: That made it: with the same options it can be made again.
         tries: How many takes it needed.
         problems: What is still wrong with it; empty for a good one.
         retried: What was wrong with the other takes.
         wall_s: Over all tries.
+        pause_s: The silence before it.
+        sentences: What it says, as written.
+        is_voice: The passages after it are spoken in its voice.
     """
 
     text: str
@@ -56,9 +60,12 @@ class Take:
     codes: tuple[int, ...]
     seed: int
     tries: int
-    problems: tuple[str, ...]
-    retried: tuple[str, ...]
-    wall_s: float
+    problems: tuple[str, ...] = ()
+    retried: tuple[str, ...] = ()
+    wall_s: float = 0.0
+    pause_s: float = 0.0
+    sentences: tuple[str, ...] = ()
+    is_voice: bool = False
 
 
 class Speech:
@@ -126,18 +133,25 @@ class Speech:
 
     def chunks(self, text: str) -> list[str]:
         """The pieces that `say` will speak, as the model is given them."""
-        return list(self._pieces(text))
+        return [passage.text for passage in self._passages([text], SpeechOptions()) if passage.text]
 
-    def _pieces(self, text: str) -> Iterator[str]:
+    def _passages(
+        self, parts: Iterable[str], options: SpeechOptions, on_note: Callable[[str], None] | None = None
+    ) -> Iterator[Passage]:
         """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
-        parts: Iterable[str] = re.split(r"\n\s*\n", text)
-        if self._about.get("spell_out"):
-            from llasa_cli.text.normalise import spell_out
+        from llasa_cli.text.passages import passages
 
-            parts = map(spell_out, parts)
-        sentences = (sentence for part in parts for sentence in split_sentences(part))
         most = int(self._about.get("most_characters", MOST_CHARACTERS))
-        return (piece for piece in join_sentences(sentences, most) if _speakable(piece))
+        return passages(parts, most, self._spell_out, options.markdown, on_note)
+
+    @property
+    def _spell_out(self) -> Callable[[str], str] | None:
+        """How this voice wants numbers and signs written; None: it reads them itself."""
+        if not self._about.get("spell_out"):
+            return None
+        from llasa_cli.text.normalise import spell_out
+
+        return spell_out
 
     def say(
         self,
@@ -145,14 +159,27 @@ class Speech:
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
         on_take: Callable[[Take], None] | None = None,
+        *,
+        on_note: Callable[[str], None] | None = None,
+        check: Callable[[str, np.ndarray], tuple[str, ...]] | None = None,
+        live: Callable[[str], bool] | None = None,
+        after: Continued | None = None,
     ) -> Iterator[AudioChunk]:
-        """Speak a text of any length, piece by piece.
+        """Speak a text of any length, passage by passage.
+
+        Where neither a reference nor a speaker says whose voice it is, a Llasa draws a new one for each passage: there the
+        first good passage is the reference of all that follow.
 
         Args:
             text: Sentences; it is cut at their ends. Of an iterable each part is spoken as soon as it comes.
             options: How to draw, the seed, whose voice, how many retries.
             reference: A voice to clone; see `encode_reference`.
-            on_take: Told about each piece once it is decided on.
+            on_take: Told about each passage once it is decided on, before its last sound is given.
+            on_note: Told what in the text could not be followed, such as a pause without a time.
+            check: (text, samples) -> what else is wrong with a take, such as words that a recogniser does not find.
+            live: Asked before each passage whether its sound is wanted while it is being made. Such a passage is decoded in
+                windows and has one try, for what was heard can't be taken back; without it, each is made and checked whole.
+            after: Where an earlier run of the same text stopped.
 
         Raises:
             UsageError: Nothing to say, an unknown speaker, or no room for the prompt.
@@ -160,13 +187,17 @@ class Speech:
         options = options or SpeechOptions()
         if options.seed is None:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        if not isinstance(text, str):
-            return self._say((piece for part in text for piece in self._pieces(part)), options, reference, on_take)
-        pieces = self._pieces(text)
-        first = next(pieces, None)
-        if first is None:
-            raise self._nothing()
-        return self._say(chain([first], pieces), options, reference, on_take)
+        passages = self._passages([text] if isinstance(text, str) else text, options, on_note)
+        if isinstance(text, str):
+            first = []
+            for passage in passages:
+                first.append(passage)
+                if passage.text:
+                    break
+            else:
+                raise self._nothing()
+            passages = chain(first, passages)
+        return self._say(passages, _Request(self, options, reference, check, live), on_take, after or Continued())
 
     def _nothing(self) -> UsageError:
         hint = "This voice reads Latin letters and digits." if self._about.get("spell_out") else "Give it words."
@@ -174,53 +205,20 @@ class Speech:
 
     def _say(
         self,
-        chunks: Iterable[str],
-        options: SpeechOptions,
-        reference: Reference | None,
+        passages: Iterable[Passage],
+        request: _Request,
         on_take: Callable[[Take], None] | None,
+        after: Continued,
     ) -> Iterator[AudioChunk]:
-        import numpy as np
-
-        pause = np.zeros(0, np.float32)
-        for chunk in chunks:
-            take, samples = self._best_take(chunk, options, reference)
-            if on_take is not None:
-                on_take(take)
-            yield AudioChunk(np.concatenate([pause, samples]), self.sampling_rate)
-            pause = np.zeros(round(PAUSE_S * self.sampling_rate), np.float32)
-        if not len(pause):
+        tell = on_take or (lambda take: None)
+        request.voice = request.voice or after.voice
+        spoken = False
+        for number, passage in enumerate(passages):
+            spoken = spoken or bool(passage.text)
+            if number >= after.passages:
+                yield from request.speak(passage, tell)
+        if not spoken:
             raise self._nothing()
-
-    def _best_take(self, text: str, options: SpeechOptions, reference: Reference | None) -> tuple[Take, np.ndarray]:
-        """Speak a chunk; with problems, again by the next seed. The take with the fewest problems stays."""
-        began = time.monotonic()
-        prompt = self.protocol.prompt(text, reference, options.speaker)
-        sampling = self.sampling(options.sampling)
-        best: tuple[Take, np.ndarray] | None = None
-        failures: list[tuple[int, tuple[str, ...]]] = []
-        tries = 1 if sampling.temperature == 0 else 1 + options.retries
-        for attempt in range(tries):
-            seed = ((options.seed or 0) + attempt) % LARGEST_SEED
-            with self.model.generate(prompt, sampling, seed) as generation:
-                codes = tuple(generation)
-            samples = self._decode(codes, reference)
-            problems = problems_of(text, codes, samples, self.sampling_rate, generation.ended)
-            if best is None or len(problems) < len(best[0].problems):
-                take = Take(text, len(samples) / self.sampling_rate, codes, seed, attempt + 1, problems, (), 0.0)
-                best = take, samples
-            if not problems:
-                break
-            failures.append((seed, problems))
-        assert best is not None
-        take, samples = best
-        others = tuple(problem for seed, problems in failures if seed != take.seed for problem in problems)
-        return replace(take, retried=others, tries=attempt + 1, wall_s=time.monotonic() - began), samples
-
-    def _decode(self, codes: tuple[int, ...], reference: Reference | None) -> np.ndarray:
-        """Reference and speech are decoded together, so that the joint is a continuation; then exactly its samples go."""
-        before = reference.codes if reference is not None else ()
-        samples = self.codec.decode([*before, *codes])
-        return samples[len(before) * self.codec.samples_per_code :]
 
     def speak(
         self,
@@ -236,11 +234,137 @@ class Speech:
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """A clip (float32 [n], mono, 16 kHz) and what is said in it -> a voice to speak with."""
-        if self._about.get("spell_out"):
-            from llasa_cli.text.normalise import spell_out
-
-            text = spell_out(text)
+        if self._spell_out is not None:
+            text = self._spell_out(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What an earlier run has already said.
+
+    Attributes:
+        passages: So many, from the beginning.
+        voice: The take of them that the rest is to sound like (`Take.is_voice`), if there was one.
+    """
+
+    passages: int = 0
+    voice: Reference | None = None
+
+
+class _Request:
+    """One text being spoken: what stays the same from passage to passage."""
+
+    def __init__(
+        self,
+        speech: Speech,
+        options: SpeechOptions,
+        reference: Reference | None,
+        check: Callable[[str, np.ndarray], tuple[str, ...]] | None,
+        live: Callable[[str], bool] | None,
+    ) -> None:
+        self._speech, self._options = speech, options
+        self._check, self._live = check, live
+        self._sampling = speech.sampling(options.sampling)
+        self._rate = speech.sampling_rate
+        self._needs_voice = reference is None and options.speaker is None and speech.protocol.default_speaker is None
+        self.voice = reference
+
+    def speak(self, passage: Passage, tell: Callable[[Take], None]) -> Iterator[AudioChunk]:
+        """The pause before a passage, then its sound."""
+        import numpy as np
+
+        pause = np.zeros(round(passage.pause_s * self._rate), np.float32)
+        if not passage.text:
+            tell(Take("", 0.0, (), 0, 0, pause_s=passage.pause_s))
+            yield AudioChunk(pause, self._rate)
+        elif self._live is not None and self._live(passage.text):
+            if len(pause):
+                yield AudioChunk(pause, self._rate)
+            take = yield from self._as_it_is_made(passage)
+            tell(self._keep(take))
+        else:
+            take, samples = self._best(passage)
+            tell(self._keep(take))
+            yield AudioChunk(np.concatenate([pause, samples]), self._rate)
+
+    def _keep(self, take: Take) -> Take:
+        """The first good take becomes the voice of a text that has none."""
+        if self._needs_voice and self.voice is None and not take.problems:
+            self.voice = Reference(take.text, take.codes)
+            return replace(take, is_voice=True)
+        return take
+
+    def _as_it_is_made(self, passage: Passage) -> Generator[AudioChunk, None, Take]:
+        """The only take, in pieces."""
+        import numpy as np
+
+        from llasa_cli.codec.stream import decode_stream
+
+        began = time.monotonic()
+        codes: list[int] = []
+        pieces: list[np.ndarray] = []
+        prompt = self._speech.protocol.prompt(passage.text, self.voice, self._options.speaker)
+        seed = self._options.seed or 0
+        before = self.voice.codes if self.voice is not None else ()
+        with self._speech.model.generate(prompt, self._sampling, seed) as generation:
+            for piece in decode_stream(self._speech.codec, _noted(generation, codes), before):
+                pieces.append(piece)
+                yield AudioChunk(piece, self._rate)
+        samples = np.concatenate(pieces)
+        problems = self._problems(passage, tuple(codes), samples, generation.ended)
+        return Take(
+            passage.text,
+            len(samples) / self._rate,
+            tuple(codes),
+            seed,
+            1,
+            problems,
+            wall_s=time.monotonic() - began,
+            pause_s=passage.pause_s,
+            sentences=passage.sentences,
+        )
+
+    def _best(self, passage: Passage) -> tuple[Take, np.ndarray]:
+        """Speak a passage; with problems, again by the next seed. The take with the fewest problems stays."""
+        began = time.monotonic()
+        prompt = self._speech.protocol.prompt(passage.text, self.voice, self._options.speaker)
+        best: tuple[Take, np.ndarray] | None = None
+        failures: list[tuple[int, tuple[str, ...]]] = []
+        tries = 1 if self._sampling.temperature == 0 else 1 + self._options.retries
+        for attempt in range(tries):
+            seed = ((self._options.seed or 0) + attempt) % LARGEST_SEED
+            with self._speech.model.generate(prompt, self._sampling, seed) as generation:
+                codes = tuple(generation)
+            samples = self._decode(codes)
+            problems = self._problems(passage, codes, samples, generation.ended)
+            if best is None or len(problems) < len(best[0].problems):
+                best = Take(passage.text, len(samples) / self._rate, codes, seed, attempt + 1, problems), samples
+            if not problems:
+                break
+            failures.append((seed, problems))
+        assert best is not None
+        take, samples = best
+        others = tuple(problem for seed, problems in failures if seed != take.seed for problem in problems)
+        take = replace(take, retried=others, tries=attempt + 1, wall_s=time.monotonic() - began)
+        return replace(take, pause_s=passage.pause_s, sentences=passage.sentences), samples
+
+    def _problems(self, passage: Passage, codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
+        found = problems_of(passage.text, codes, samples, self._rate, ended)
+        # What is broken already needs no listener.
+        return found or (self._check(passage.text, samples) if self._check is not None else ())
+
+    def _decode(self, codes: tuple[int, ...]) -> np.ndarray:
+        """Reference and speech are decoded together, so that the joint is a continuation; then exactly its samples go."""
+        before = self.voice.codes if self.voice is not None else ()
+        samples = self._speech.codec.decode([*before, *codes])
+        return samples[len(before) * self._speech.codec.samples_per_code :]
+
+
+def _noted(codes: Iterable[int], into: list[int]) -> Iterator[int]:
+    for code in codes:
+        into.append(code)
+        yield code
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -255,7 +379,3 @@ def read_about(folder: Path) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise ModelError(f"{path} does not hold a JSON object.")
     return about
-
-
-def _speakable(text: str) -> bool:
-    return any(character.isalnum() for character in text)

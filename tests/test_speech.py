@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 from llasa_cli.checks import longest_loop, longest_silence, problems_of
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.protocol import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-from llasa_cli.speech import Speech, Take
+from llasa_cli.speech import Continued, Speech, Take
 
 SHORT = SpeechOptions(sampling=SamplingRequest(max_seconds=0.6), seed=1, retries=0)
 
@@ -85,17 +87,98 @@ def test_a_take_that_passes_says_what_was_wrong_with_the_others(
     assert (takes[0].seed, takes[0].problems, takes[0].retried) == (2, ("c",), ("a", "b", "d", "e"))
 
 
-def test_a_book_begins_before_all_of_it_is_looked_at(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    from llasa_cli.text import chunks
+def test_a_book_begins_before_all_of_it_is_looked_at(speech: Speech) -> None:
+    seen: list[int] = []
 
-    plain = chunks.split_sentences
-    monkeypatch.setattr("llasa_cli.speech.split_sentences", lambda part: seen.append(part) or plain(part))
-    book = speech.say(
-        "\n\n".join(f"Paragraph {n} is long enough to stand alone, as one does." for n in range(50)), SHORT
+    def paragraphs() -> Iterator[str]:
+        for number in range(50):
+            seen.append(number)
+            yield f"Paragraph {number} is long enough to stand alone, as one does.\n\n"
+
+    next(speech.say(paragraphs(), SHORT))
+    assert 0 < len(seen) < 3
+
+
+def test_a_pause_is_as_long_as_asked_for(speech: Speech) -> None:
+    takes: list[Take] = []
+    samples = speech.speak("[pause:0.5] hello <break time='300ms'/> there [pause:1]", SHORT, None, takes.append)
+    spoken = [take for take in takes if take.text]
+    assert [take.pause_s for take in takes] == [0.5, 0.3, 1.0]
+    assert [take.sentences for take in spoken] == [("hello",), ("there",)]
+    assert len(samples) == round((1.8 + sum(take.seconds for take in takes)) * 16_000)
+    assert not samples[:8000].any()
+    assert not samples[-16_000:].any()
+
+
+def test_live_sound_is_that_of_the_same_codes_and_comes_in_pieces(speech: Speech) -> None:
+    options = replace(SHORT, sampling=SamplingRequest(max_seconds=4.0))
+    takes: list[Take] = []
+    chunks = list(speech.say("hello there", options, None, takes.append, live=lambda text: True))
+    whole: list[Take] = []
+    samples = speech.speak("hello there", options, None, whole.append)
+    assert len(chunks) > 2
+    assert takes[0].codes == whole[0].codes
+    assert sum(len(chunk.samples) for chunk in chunks) == len(samples)
+    assert takes[0].tries == 1
+
+
+def test_a_listener_that_is_not_content_has_it_said_again(speech: Speech) -> None:
+    options = replace(SHORT, retries=3, sampling=SamplingRequest(max_seconds=0.6))
+    heard: list[str] = []
+
+    def content(text: str, samples: np.ndarray) -> tuple[str, ...]:
+        assert samples.dtype == np.float32
+        heard.append(text)
+        return () if len(heard) == 3 else ("3 words in a row are wrong",)
+
+    takes: list[Take] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llasa_cli.speech.problems_of", lambda *_: ())
+        list(speech.say("hello", options, None, takes.append, check=content))
+    assert heard == ["hello"] * 3
+    assert (takes[0].tries, takes[0].seed, takes[0].problems) == (3, options.seed + 2, ())
+    assert takes[0].retried == ("3 words in a row are wrong",) * 2
+
+
+BOOK = "This is the first sentence of a book that has three of them. This one is the second of its sentences, and long. The third and last of the sentences stands here at the end."
+
+
+@pytest.fixture
+def voiceless(speech: Speech) -> Iterator[Speech]:
+    """As a published Llasa: nobody in particular speaks unless a reference says so."""
+    default, speech.protocol.default_speaker = speech.protocol.default_speaker, None
+    yield speech
+    speech.protocol.default_speaker = default
+
+
+def test_a_text_without_a_voice_keeps_the_one_it_began_with(voiceless: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llasa_cli.speech.problems_of", lambda *_: ())
+    asked: list[Reference | None] = []
+    plain = voiceless.protocol.prompt
+    monkeypatch.setattr(
+        voiceless.protocol, "prompt", lambda text, voice=None, *rest: asked.append(voice) or plain(text, voice, *rest)
     )
-    next(book)
-    assert 0 < len(seen) < 5
+    takes: list[Take] = []
+    voiceless.speak(BOOK, SHORT, None, takes.append)
+    voice = Reference(takes[0].text, takes[0].codes)
+    assert asked == [None, voice, voice]
+    assert [take.is_voice for take in takes] == [True, False, False]
+    asked.clear()
+    voiceless.speak(BOOK, replace(SHORT, speaker="slt"))
+    assert asked == [None] * 3
+
+
+def test_what_goes_on_after_a_stop_is_what_a_straight_run_says(
+    voiceless: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.speech.problems_of", lambda *_: ())
+    takes: list[Take] = []
+    straight = [chunk.samples for chunk in voiceless.say(BOOK, SHORT, None, takes.append)]
+    for count in (1, 2):
+        after = Continued(count, Reference(takes[0].text, takes[0].codes))
+        rest = [chunk.samples for chunk in voiceless.say(BOOK, SHORT, after=after)]
+        assert len(rest) == 3 - count
+        assert all(np.array_equal(a, b) for a, b in zip(straight[count:], rest, strict=True))
 
 
 def test_an_unknown_speaker_is_refused_at_loading(random_checkpoint: Path) -> None:

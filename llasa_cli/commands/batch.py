@@ -14,8 +14,8 @@ import typer
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.clone import read_reference
+from llasa_cli.commands.delivery import load_speech, shorten
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result, speed
-from llasa_cli.commands.say import load_speech, shorten
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.settings import ModelOptions, SpeechOptions
 

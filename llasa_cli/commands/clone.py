@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llasa_cli.commands import options as flags
+from llasa_cli.commands.delivery import Wishes, deliver, load_speech, open_outlet, text_source
 from llasa_cli.commands.report import Report
-from llasa_cli.commands.say import deliver, load_speech, open_output, text_parts
 
 if TYPE_CHECKING:
     from llasa_cli.audio.reference import Clip
@@ -18,9 +19,13 @@ def clone(
     text: flags.Text = None,
     ref_text: flags.ReferenceText = None,
     file: flags.File = None,
+    markdown: flags.Markdown = None,
     output: flags.Output = None,
     play: flags.Play = None,
+    stream: flags.Stream = None,
     file_format: flags.Format = None,
+    subtitles: flags.Subtitles = None,
+    resume: flags.Resume = None,
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,
     device: flags.Device = "auto",
@@ -41,15 +46,18 @@ def clone(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    parts = text_parts(text, file, "clone")
+    models = flags.model_options(model, codec, device, dtype)
+    source = text_source(text, file, "clone", markdown)
+    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json)
     clip = read_reference(ref, ref_text)
-    with Report(quiet, verbose) as report, open_output(output, file_format, play, json) as sink:
+    voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + (ref_text or "")
+    with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, voice) as outlet:
         for warning in clip.warnings:
             report.line(f"warning: {warning}")
-        speech = load_speech(flags.model_options(model, codec, device, dtype), report)
+        speech = load_speech(models, report)
         report.stage("encoding the reference clip")
         reference = speech.encode_reference(clip.samples, ref_text or "")
-        deliver(speech, parts, wanted, reference, sink, report, output, json)
+        deliver(speech, source, wanted, reference, outlet, report)
 
 
 def read_reference(path: Path, transcript: str | None) -> Clip:

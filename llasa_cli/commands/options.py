@@ -49,6 +49,36 @@ Play = Annotated[
         rich_help_panel=_LOOK,
     ),
 ]
+Markdown = Annotated[
+    bool | None,
+    typer.Option(
+        "--markdown/--no-markdown",
+        help="Read Markdown as words; by default, files that end in .md.",
+        show_default=False,
+    ),
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Let sound out before its sentence is finished (no second try then); by default, when it is played.",
+        show_default=False,
+        rich_help_panel=_LOOK,
+    ),
+]
+Subtitles = Annotated[
+    Path | None,
+    typer.Option("--subtitles", help="Write what was said when: .srt or .vtt.", rich_help_panel=_LOOK),
+]
+Resume = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Keep what is made beside the file, so that the same command can go on; by default, for long texts.",
+        show_default=False,
+        rich_help_panel=_LOOK,
+    ),
+]
 Voice = Annotated[
     str | None,
     typer.Option("-v", "--voice", "--speaker", help="One of the model's speakers.", show_default=False),

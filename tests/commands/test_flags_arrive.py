@@ -50,7 +50,8 @@ class FakeSpeech:
         self.history.append(("reference", (len(samples), text)))
         return Reference(text, (1, 2, 3))
 
-    def say(self, text: Any, options: SpeechOptions, reference: Any, on_take: Any) -> Iterator[AudioChunk]:
+    def say(self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, **more: Any) -> Iterator[AudioChunk]:
+        self.history.append(("more", more))
         parts = [text] if isinstance(text, str) else list(text)
         self.history.append(("say", (parts, options, reference)))
         from llasa_cli.speech import Take
@@ -78,11 +79,13 @@ def seen(engine: type[FakeSpeech]) -> dict[str, Any]:
     return dict(engine.history)
 
 
-def check(engine: type[FakeSpeech], speaker: str | None) -> None:
+def check(engine: type[FakeSpeech], speaker: str | None, markdown: bool = True) -> None:
     assert seen(engine)["load"] == ModelOptions(**MODEL_FLAGS)
     assert seen(engine)["load for"] == speaker
     parts, options, _ = seen(engine)["say"]
-    assert options == SpeechOptions(sampling=SamplingRequest(**FLAGS), seed=0, speaker=speaker, retries=5)
+    assert options == SpeechOptions(
+        sampling=SamplingRequest(**FLAGS), seed=0, speaker=speaker, retries=5, markdown=markdown
+    )
     assert " ".join(parts).strip() == "good evening"
     default = SamplingOptions()
     assert all(getattr(default, name) != value for name, value in FLAGS.items()), "a default proves nothing"
@@ -91,7 +94,9 @@ def check(engine: type[FakeSpeech], speaker: str | None) -> None:
 
 def test_say(engine: type[FakeSpeech], tmp_path: Path) -> None:
     out = tmp_path / "out.flac"
-    made = CliRunner().invoke(app, ["say", *arguments(), "--voice", "kore", "-o", str(out), "good", "evening"])
+    made = CliRunner().invoke(
+        app, ["say", *arguments(), "--markdown", "--voice", "kore", "-o", str(out), "good", "evening"]
+    )
     assert made.exit_code == 0, made.output
     check(engine, "kore")
     assert len(soundfile.read(out)[0]) == 16_000
@@ -100,7 +105,7 @@ def test_say(engine: type[FakeSpeech], tmp_path: Path) -> None:
 def test_clone(engine: type[FakeSpeech], tmp_path: Path) -> None:
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    command = ["clone", "--ref_audio", str(clip), "--ref_text", "some twenty letters", *arguments()]
+    command = ["clone", "--markdown", "--ref_audio", str(clip), "--ref_text", "some twenty letters", *arguments()]
     made = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out.wav"), "good", "evening"])
     assert made.exit_code == 0, made.output
     check(engine, None)
@@ -113,7 +118,7 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path) -> None:
     lines.write_text("good evening\n")
     made = CliRunner().invoke(app, ["batch", str(lines), "-o", str(tmp_path / "out"), "--voice", "kore", *arguments()])
     assert made.exit_code == 0, made.output
-    check(engine, "kore")
+    check(engine, "kore", markdown=False)
 
 
 def test_the_environment_names_the_model_and_a_flag_counts_more(

@@ -106,7 +106,7 @@ def test_results_that_find_no_room_are_one_line(environment: dict[str, str]) -> 
 def test_a_stopped_run_leaves_no_file(environment: dict[str, str], tmp_path: Path, number: int, code: int) -> None:
     text = "This is one of very many sentences that it will not be able to finish in time. " * 400
     (tmp_path / "text.txt").write_text(text)
-    command = [*LLASA, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0"]
+    command = [*LLASA, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0", "--no-resume"]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     # Only once sound is being written is there something to leave behind.
