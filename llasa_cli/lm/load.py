@@ -15,6 +15,8 @@ import torch
 
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import ModelError
+from llasa_cli.hub.cache import find_model
+from llasa_cli.lm.adapter import Adapter, base_of, is_adapter, read_adapter
 from llasa_cli.lm.decode import Generation
 from llasa_cli.lm.network import Layer, Network, Shape
 from llasa_cli.protocol import Prompt, Protocol
@@ -41,8 +43,14 @@ class LanguageModel:
         return Generation(self.network, self.protocol, prompt, sampling, seed)
 
 
-def load_language_model(folder: Path, protocol: Protocol, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+def load_language_model(
+    folder: Path, protocol: Protocol, device: str = "auto", dtype: str = "auto", adapter: Path | None = None
+) -> LanguageModel:
     """Load the checkpoint in `folder`, whose tokenizer `protocol` was read from.
+
+    Args:
+        adapter: A LoRA adapter of that checkpoint, added to the weights as they are read. A `folder` that is itself an
+            adapter is read with the base that it names.
 
     Raises:
         ModelError: Files missing or broken, another architecture, or weights that don't fit the tokenizer.
@@ -50,9 +58,11 @@ def load_language_model(folder: Path, protocol: Protocol, device: str = "auto", 
     """
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
+    if adapter is None and is_adapter(folder):
+        folder, adapter = find_model(base_of(folder)), folder
     config = _read_config(folder)
     shape = Shape.of(config)
-    read = _Weights(folder, where, kind)
+    read = _Weights(folder, where, kind, None if adapter is None else read_adapter(adapter))
     width = shape.hidden
     embedding = read.stored("model.embed_tokens.weight")
     if embedding.dim() != 2 or len(embedding) < protocol.vocabulary_size or embedding.shape[1] != width:
@@ -105,9 +115,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 class _Weights:
     """Reads tensors by name; `files` tells which there are, and where."""
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Adapter | None = None) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
-        self.files = _files(folder)
+        self.files = weight_files(folder)
+        self._adapter = adapter
+        if adapter is not None:
+            adapter.check(set(self.files))
 
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
         """One tensor, where and as it is wanted."""
@@ -137,6 +150,8 @@ class _Weights:
                 tensor: torch.Tensor = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
+        if self._adapter is not None:
+            tensor = self._adapter.applied(name, tensor)
         if shape and tuple(tensor.shape) != shape:
             raise ModelError(
                 f"{name} has the shape {tuple(tensor.shape)}, config.json and tokenizer say {shape}.",
@@ -175,7 +190,7 @@ def _lay_out(weight: torch.Tensor) -> torch.Tensor:
     return weight
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def weight_files(folder: Path) -> dict[str, Path]:
     """Tensor name -> the file that holds it."""
     from safetensors import SafetensorError, safe_open
 
@@ -197,7 +212,7 @@ def _files(folder: Path) -> dict[str, Path]:
             raise ModelError(f"{single} can't be read: {error}", "Fetch the checkpoint again.") from error
     hint = "It is incomplete: fetch it again."
     if (folder / "adapter_config.json").is_file():
-        hint = "It is an adapter (LoRA): merge it into its base model and save that."
+        hint = "It is an adapter (LoRA): name its base with -m and the adapter with --adapter."
     elif list(folder.glob("*.bin")) or list(folder.glob("*.pt*")):
         hint = "It has pickled weights only, which can run any code when loaded; convert it to safetensors."
     raise ModelError(f"There are no safetensors weights in {folder}.", hint)

@@ -1,12 +1,17 @@
-"""transformers' Trainer over batches of like length, with a clock, a log and checkpoints that describe themselves."""
+"""transformers' Trainer over batches of like length, with a clock, a log and checkpoints that describe themselves.
+
+Several processes (torchrun, Slurm) share a step: each takes its batches of it, the loss is divided by the labels of all of
+them, and what depends on the clock is told by the first.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -16,46 +21,78 @@ from transformers.trainer_callback import PrinterCallback
 
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
-from llasa_cli.training.data import Batches, Rows, collate
-from llasa_cli.training.schedule import Clock, longest_row, rate_factor
+from llasa_cli.training.checkpoint import PROGRESS_FILE, write_json
+from llasa_cli.training.curve import draw_curve
+from llasa_cli.training.data import Batches, collate
+from llasa_cli.training.schedule import Clock, Rate, longest_row
 
-PROGRESS_FILE = "progress.json"
-"""Written last into each `checkpoint-N`: one without it was cut off by a kill."""
-_ENDLESS = 1_000_000_000
-"""Steps, for a run whose end is told in minutes."""
+LOG_FILE, CURVE_FILE = "log.jsonl", "loss.svg"
+
+
+class Data(Interface):
+    """What can be trained on: `data.Rows`, `online.AudioRows`, `chat.Mixed`."""
+
+    lengths: np.ndarray
+    codes: np.ndarray
+    speakers: list[str | None]
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
+    def parts(self, index: int) -> tuple[list[int], list[int]]: ...
+    def wrap(self, text: Any, codes: Any, speaker: str | None) -> dict[str, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What happens outside while a run goes on.
+
+    Attributes:
+        export: Called by the first process at each save with the model, its gathered tensors (None: the model's own),
+            the step and the tokens seen; it writes the checkpoint that others read.
+        log: Called with each line of the log.
+        speak: Called with the model and the step when samples are due.
+        progress: Called after each step with the step and the share of the run.
+    """
+
+    export: Callable[[Any, Any, int, int], None]
+    log: Callable[[dict[str, Any]], None] | None = None
+    speak: Callable[[Any, int], None] | None = None
+    progress: Callable[[int, float], None] | None = None
 
 
 class SpeechTrainer(Trainer):
-    """Train a Llama on `Rows`.
+    """Train a Llama on rows of speech.
 
     Args:
-        export: Called with the model and its step at each save; it writes the checkpoint that others read.
-        on_log: Called with each line of the log.
+        arguments: From `arguments.training_arguments`.
+        rows, held_out: To train and to judge on.
     """
 
     def __init__(
         self,
         model: Any,
         options: FinetuneOptions,
+        arguments: TrainingArguments,
         protocol: Protocol,
-        rows: Rows,
-        held_out: Rows | None,
+        rows: Data,
+        held_out: Data | None,
         clock: Clock,
-        device: torch.device,
-        export: Callable[[Any, int, int], None],
-        on_log: Callable[[dict[str, Any]], None] | None = None,
+        hooks: Hooks,
     ) -> None:
         self.model: Any
         self.optimizer: Any
-        self._options, self._protocol, self._clock = options, protocol, clock
+        self._options, self._protocol, self._clock, self._hooks = options, protocol, clock, hooks
         self._rows, self._held_out = rows, held_out
-        self._export, self._on_log = export, on_log
+        self._rate = Rate(
+            options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, clock.steps
+        )
+        self._agreed: float | None = None
         self.tokens_seen = 0
         self._mark, self._marked_tokens = time.monotonic(), 0
         super().__init__(
             model=model,
-            args=_arguments(options, clock, device),
-            train_dataset=rows,
+            args=arguments,
+            train_dataset=rows,  # type: ignore[arg-type]
             data_collator=collate,
             callbacks=[_Timekeeper(self, options, clock)],
         )
@@ -63,29 +100,56 @@ class SpeechTrainer(Trainer):
 
     # --- data and schedule ---
 
+    def share(self, step: int) -> float:
+        """How much of the run is done: by one clock, where several processes would read different ones."""
+        if self.args.world_size == 1 or self._clock.seconds is None:
+            return self._clock.share(step)
+        return self._clock.share(step) if self._agreed is None else self._agreed
+
+    def agree(self, *numbers: float) -> list[float]:
+        """The first process's numbers, in all of them."""
+        if self.args.world_size == 1:
+            return list(numbers)
+        told = torch.tensor(numbers, dtype=torch.float64, device=self.args.device)
+        torch.distributed.broadcast(told, 0)
+        values: list[float] = told.tolist()
+        return values
+
     def get_train_dataloader(self) -> DataLoader:
+        """Not accelerate's: each process leaves out by itself what is another's, and the order is told by the seed."""
+        options = self._options
         batches = Batches(
             self._rows.lengths,
-            self._options.tokens_per_batch,
-            self._options.seed,
+            options.tokens_per_batch,
+            options.seed,
             # Read when the first batch is asked for, by when a resumed run knows its step.
-            lambda: self.state.global_step * self._options.accumulate,
+            lambda: self.state.global_step * options.accumulate,
             self._rows.codes,
-            self._most_codes if self._options.short_first > 0 else None,
+            self._most_codes if options.short_first > 0 else None,
+            options.rows_per_batch,
+            self.args.process_index,
+            self.args.world_size,
         )
-        loader: DataLoader = DataLoader(self._rows, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
-        prepared: DataLoader = self.accelerator.prepare(loader)
-        return prepared
+        loader: DataLoader = DataLoader(
+            self._rows,  # type: ignore[arg-type]
+            batch_sampler=batches,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor if self.args.dataloader_num_workers else None,
+            pin_memory=self.args.dataloader_pin_memory,
+            # Otherwise the loader draws its seed from torch's own stream, and a run resumed in the middle draws other
+            # dropout than a straight one.
+            generator=torch.Generator().manual_seed(options.seed),
+        )
+        return loader
 
     def _most_codes(self, batch: int) -> float:
-        share = self._clock.share(batch // self._options.accumulate)
+        share = self.share(batch // (self._options.accumulate * self.args.world_size))
         return longest_row(share, self._options.short_first, CODES_PER_SECOND, float(self._rows.codes.max()))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        options = self._options
-
         def factor(step: int) -> float:
-            return rate_factor(step, self._clock.share(step), options.warm_up_steps, options.decay_share)
+            return self._rate.factor(step, self.share(step))
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer if optimizer is not None else self.optimizer, factor
@@ -93,9 +157,15 @@ class SpeechTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        self.tokens_seen += int(inputs.pop("lengths").sum())
-        return super().training_step(model, inputs, num_items_in_batch)
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The batches of a step, and the labels of all processes' batches, which its loss is divided by."""
+        batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
+        # All processes' tokens: `lengths` never gets to the model.
+        own = sum(int(batch.pop("lengths").sum()) for batch in batches)
+        if self.args.world_size > 1:
+            own = int(self.accelerator.reduce(torch.tensor(own, device=self.args.device)).item())
+        self.tokens_seen += own
+        return batches, labels
 
     # --- judging ---
 
@@ -113,7 +183,8 @@ class SpeechTrainer(Trainer):
         chosen = np.random.default_rng(0).permutation(len(rows))[: self._options.evaluate_rows]
         chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
         sums, codes = np.zeros(2), 0
-        self.model.eval()
+        model = self.model_wrapped if self.is_deepspeed_enabled or self.is_fsdp_enabled else self.model
+        model.eval()
         for group in np.array_split(chosen, max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)):
             own = [rows.parts(int(row)) for row in group]
             tags = [rows.speakers[int(row)] for row in group]
@@ -124,9 +195,9 @@ class SpeechTrainer(Trainer):
             false = [
                 rows.wrap(other[0], spoken, tag) for other, (_, spoken), tag in zip(others, own, tags, strict=True)
             ]
-            sums += [self._code_loss(true), self._code_loss(false)]
+            sums += [self._code_loss(model, true), self._code_loss(model, false)]
             codes += sum(len(spoken) for _, spoken in own)
-        self.model.train()
+        model.train()
         metrics = {
             "held_out": round(float(sums[0] / codes), 4),
             "text_gain": round(float((sums[1] - sums[0]) / codes), 4),
@@ -136,14 +207,25 @@ class SpeechTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _code_loss(self, items: list[dict[str, np.ndarray]]) -> float:
+    def speak(self) -> None:
+        """Samples for the ear. Not where the weights lie in pieces: every process would have to speak along."""
+        if self._hooks.speak is None or not self.is_world_process_zero():
+            return
+        began = time.monotonic()
+        self.model.eval()
+        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
+            self._hooks.speak(self.accelerator.unwrap_model(self.model), self.state.global_step)
+        self.model.train()
+        self._mark += time.monotonic() - began
+
+    def _code_loss(self, model: Any, items: list[dict[str, np.ndarray]]) -> float:
         """Summed cross-entropy over the codes alone: START says nothing, and END little."""
         batch = collate(items)
         labels = batch["labels"]
         first = self._protocol.first_code_id
         labels[(labels < first) | (labels >= first + self._protocol.code_count)] = NO_LABEL
         with self.compute_loss_context_manager(), self.accelerator.autocast():
-            out = self.model(
+            out = model(
                 input_ids=batch["input_ids"].to(self.args.device),
                 labels=labels.to(self.args.device),
                 num_items_in_batch=1,
@@ -156,19 +238,27 @@ class SpeechTrainer(Trainer):
         """One line into log.jsonl instead of transformers' own record, which grows inside each checkpoint."""
         if "train_runtime" in logs:
             return
+        share = self.share(self.state.global_step)
         line: dict[str, Any] = {"step": self.state.global_step, "minutes": round(self._clock.spent() / 60, 2)}
-        line |= {"share": round(self._clock.share(self.state.global_step), 4), "tokens": self.tokens_seen}
+        line |= {"share": round(share, 4), "tokens": self.tokens_seen}
         if "loss" in logs:
             now = time.monotonic()
             line["tokens_per_s"] = round((self.tokens_seen - self._marked_tokens) / max(now - self._mark, 1e-6))
             self._mark, self._marked_tokens = now, self.tokens_seen
+            line["left_s"] = round(self._clock.left(share, self._first_share))
         line |= {name: round(float(value), 7) for name, value in logs.items() if name != "epoch"}
-        if self.is_world_process_zero():
-            with (self._options.output / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
-        if self._on_log is not None:
-            self._on_log(line)
+        if not self.is_world_process_zero():
+            return
+        with (self._options.output / LOG_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._hooks.log is not None:
+            self._hooks.log(line)
+
+    def draw(self) -> None:
+        """The losses so far, as a picture."""
+        if self.is_world_process_zero():
+            draw_curve(self._options.output / LOG_FILE, self._options.output / CURVE_FILE)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: nothing here reads it."""
@@ -177,11 +267,22 @@ class SpeechTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         began = time.monotonic()
         super()._save_checkpoint(model, trial)
+        # Weights that lie in pieces are gathered by all processes together.
+        sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
+        self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            self._export(self.accelerator.unwrap_model(model), self.state.global_step, self.tokens_seen)
+            self._hooks.export(self.accelerator.unwrap_model(model), state, self.state.global_step, self.tokens_seen)
             folder = self._options.output / f"checkpoint-{self.state.global_step}"
             write_json(folder / PROGRESS_FILE, {"seconds": self._clock.spent(), "tokens": self.tokens_seen})
+        self.draw()
         self._mark += time.monotonic() - began
+
+    def begin(self) -> None:
+        """Training starts: time and tokens are counted from here."""
+        self._mark, self._marked_tokens = time.monotonic(), self.tokens_seen
+        (self._agreed,) = self.agree(self._clock.share(self.state.global_step))
+        self._first_share = self._agreed
 
 
 class _Timekeeper(TrainerCallback):
@@ -194,49 +295,23 @@ class _Timekeeper(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._clock.start()
         self._saved = self._clock.spent()
-        self._trainer._mark, self._trainer._marked_tokens = time.monotonic(), self._trainer.tokens_seen
+        self._trainer.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        over = self._clock.share(state.global_step) >= 1
+        options, trainer, step = self._options, self._trainer, state.global_step
+        due = self._clock.spent() - self._saved >= options.save_every_minutes * 60
+        share, save = trainer.agree(self._clock.share(step), float(due))
+        trainer._agreed = share
+        over = share >= 1
         control.should_training_stop |= over
-        control.should_evaluate |= over or state.global_step % self._options.evaluate_every == 0
-        control.should_save |= over or self._clock.spent() - self._saved >= self._options.save_every_minutes * 60
+        control.should_evaluate |= over or step % options.evaluate_every == 0
+        control.should_save |= (
+            over or bool(save) or bool(options.save_every_steps and step % options.save_every_steps == 0)
+        )
         if control.should_save:
             self._saved = self._clock.spent()
+        if options.speak_every > 0 and (over or step % options.speak_every == 0):
+            trainer.speak()
+        if trainer._hooks.progress is not None:
+            trainer._hooks.progress(step, share)
         return control
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Written beside and renamed: whole or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def _arguments(options: FinetuneOptions, clock: Clock, device: torch.device) -> TrainingArguments:
-    bf16 = options.bf16 if options.bf16 is not None else device.type == "cuda"
-    return TrainingArguments(
-        output_dir=str(options.output),
-        max_steps=clock.steps if clock.steps is not None else _ENDLESS,
-        gradient_accumulation_steps=options.accumulate,
-        learning_rate=options.learning_rate,
-        adam_beta1=options.betas[0],
-        adam_beta2=options.betas[1],
-        weight_decay=options.weight_decay,
-        max_grad_norm=options.gradient_norm,
-        optim="adamw_torch_fused" if device.type in ("cpu", "cuda") else "adamw_torch",
-        bf16=bf16,
-        use_cpu=device.type == "cpu",
-        seed=options.seed,
-        logging_strategy="steps",
-        logging_steps=options.log_every,
-        save_strategy="no",  # `_Timekeeper` says when
-        eval_strategy="no",
-        save_total_limit=2,
-        ignore_data_skip=True,  # `Batches` leaves out what was done without reading it
-        remove_unused_columns=False,
-        dataloader_pin_memory=device.type == "cuda",
-        disable_tqdm=True,
-        report_to=[],
-        accelerator_config={"even_batches": False},  # batches have no fixed size to be evened to
-    )

@@ -119,6 +119,58 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOpti
         torch.testing.assert_close(weights_of(halves.output)[name], value, rtol=0, atol=0)
 
 
+def losses_of(folder: Path) -> dict[float, float]:
+    return {line["step"]: line["loss"] for line in log_of(folder) if "loss" in line}
+
+
+def test_twenty_steps_are_ten_and_ten_more_after_a_stop(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    """The order of the data, the rate and the optimiser's state all come back; two batches a step, cosine."""
+    whole = replace(
+        fresh, output=tmp_path / "whole", accumulate=2, log_every=1, save_every_steps=10, schedule="cosine", seed=0
+    )
+    finetune(whole)
+
+    def stop(line: dict[str, float]) -> None:
+        if line["step"] == 11:
+            raise Killed
+
+    halves = replace(whole, output=tmp_path / "halves")
+    with pytest.raises(Killed):
+        finetune(halves, stop)
+    finetune(halves)
+    straight, resumed = losses_of(whole.output), losses_of(halves.output)
+    assert list(straight) == list(range(1, 21))
+    assert resumed.keys() == straight.keys()
+    for step, loss in straight.items():
+        assert resumed[step] == pytest.approx(loss, abs=1e-5), step
+
+
+def test_every_seed_is_honoured_and_zero_is_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    def losses(name: str, seed: int) -> list[float]:
+        torch.manual_seed(77)  # what stands there before must not matter
+        options = replace(fresh, output=tmp_path / name, steps=3, log_every=1, seed=seed, evaluate_every=99)
+        finetune(options)
+        return list(losses_of(options.output).values())
+
+    assert losses("a", 0) == losses("b", 0)
+    assert losses("c", 1) != losses("d", 0)
+
+
+def test_a_checkpoint_describes_itself(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=2, schedule="cosine", warm_up_share=0.03)
+    finetune(options)
+    about = json.loads((options.output / "llasa.json").read_text())
+    assert about["recipe"]["schedule"] == "cosine"
+    assert about["recipe"]["warm_up_share"] == 0.03
+    assert "output" not in about["recipe"]
+    assert about["protocol"]["instruction"] == "Convert the text to speech:"
+    protocol = Protocol.load(options.output)
+    assert about["protocol"]["first_code_id"] == protocol.first_code_id
+    assert about["data"]["rows"] == 120
+    assert len(about["data"]["fingerprint"]) == 12
+    assert (options.output / "loss.svg").read_text().startswith("<svg")
+
+
 def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
     options = replace(fresh, steps=2)
     finetune(options)

@@ -1,0 +1,85 @@
+"""log.jsonl -> loss.svg: the losses of a run as a picture that any browser shows, drawn without a library."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 800, 400, 60, 20, 20, 40
+_COLOURS = {"loss": "#1f77b4", "held_out": "#d62728", "text_gain": "#2ca02c"}
+_MOST_POINTS = 1000
+
+Point = tuple[float, float]
+
+
+def draw_curve(log: Path, picture: Path) -> None:
+    """Read the log, write the picture as a whole. Nothing is written while there is nothing to draw."""
+    lines = {name: points for name, points in read_losses(log).items() if points}
+    if not lines:
+        return
+    part = picture.with_name(picture.name + ".part")
+    part.write_text(svg(lines), encoding="utf-8")
+    part.replace(picture)
+
+
+def read_losses(log: Path) -> dict[str, list[Point]]:
+    """Name -> (step, value). Steps that were done again after a kill count as they came out last."""
+    found: dict[str, dict[float, float]] = {name: {} for name in _COLOURS}
+    if log.is_file():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # cut off by a kill
+                continue
+            for name, points in found.items():
+                if isinstance(entry.get(name), (int, float)) and math.isfinite(entry[name]):
+                    points[float(entry["step"])] = float(entry[name])
+    return {name: sorted(points.items()) for name, points in found.items()}
+
+
+def svg(lines: dict[str, list[Point]]) -> str:
+    """Lines over steps, axes with round numbers, names in their colours."""
+    every = [point for points in lines.values() for point in points]
+    most_x = max(x for x, _ in every) or 1.0
+    low, high = min(0.0, *(y for _, y in every)), max(y for _, y in every)
+    high = high if high > low else low + 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / most_x
+        down = _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - y) / (high - low)
+        return round(across, 1), round(down, 1)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
+        f'font-size="12"><rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>'
+    ]
+    for value in _round_numbers(low, high):
+        x, y = place(0, value)
+        parts.append(f'<path d="M{x} {y}H{_WIDTH - _RIGHT}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
+    for value in _round_numbers(0, most_x):
+        x, y = place(value, low)
+        parts.append(f'<text x="{x}" y="{y + 18}" text-anchor="middle">{value:g}</text>')
+    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">step</text>')
+    for index, (name, points) in enumerate(lines.items()):
+        shown = points[:: max(1, len(points) // _MOST_POINTS)]
+        path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in shown))
+        colour = _COLOURS.get(name, "black")
+        if len(shown) == 1:
+            x, y = place(*shown[0])
+            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
+        else:
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        label = f"{name.replace('_', ' ')} {points[-1][1]:.4g}"
+        parts.append(f'<text x="{_WIDTH - 150}" y="{_TOP + 14 + 16 * index}" fill="{colour}">{label}</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """About five, a 1, 2 or 5 apart."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    apart = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first = math.ceil(low / apart)
+    return [round(apart * number, 10) for number in range(first, int(high / apart + 1e-9) + 1)]

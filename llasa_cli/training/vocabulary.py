@@ -1,0 +1,88 @@
+"""A text Llama -> a Llama that can be taught to speak: its tokenizer and embeddings grow by 8 markers and the codes.
+
+The order is the published one (zhenye234/LLaSA_training, train_tts.py): markers, then `<|s_0|>` onwards, so that on
+Llama 3's 128,256 tokens the first code is 128,264, and the public tokenised data fits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.protocol import SPEECH_START
+
+CODE_COUNT = 65_536
+MARKERS = tuple(
+    f"<|{task}_{end}|>"
+    for task in ("TEXT_GENERATION", "TEXT_UNDERSTANDING", "SPEECH_GENERATION", "SPEECH_UNDERSTANDING")
+    for end in ("START", "END")
+)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def knows_speech(folder: Path) -> bool:
+    """Whether the tokenizer in a folder has Llasa's tokens already.
+
+    Raises:
+        ModelError: There is none, or it can't be read.
+    """
+    return SPEECH_START in _read(folder).get_vocab(with_added_tokens=True)
+
+
+def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -> None:
+    """Write the text model's tokenizer with the new tokens at its end; its other files come along unchanged.
+
+    The tokens are plain added ones, as `tokenizer.add_tokens` of the published script makes them.
+
+    Raises:
+        ModelError: No tokenizer, or no chat template, which the prompt is written in.
+        UsageError: It has the tokens already.
+    """
+    tokenizer = _read(source)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    if SPEECH_START in vocabulary:
+        raise UsageError(f"The model in {source} has Llasa's tokens already.", "It can be trained as it is.")
+    settings = source / "tokenizer_config.json"
+    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    if not (source / "chat_template.jinja").is_file() and "chat_template" not in said:
+        raise ModelError(f"There is no chat template in {source}.", "Start from the model's Instruct form.")
+    first = max(vocabulary.values()) + 1
+    tokenizer.add_tokens([*MARKERS, *(f"<|s_{code}|>" for code in range(code_count))])
+    if tokenizer.token_to_id(MARKERS[0]) != first or tokenizer.token_to_id(f"<|s_{code_count - 1}|>") != (
+        first + len(MARKERS) + code_count - 1
+    ):
+        raise ModelError(f"The tokenizer in {source} has gaps: its new tokens are not numbered in one piece.")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES[1:]:
+        if (source / name).is_file() and source.resolve() != target.resolve():
+            shutil.copyfile(source / name, target / name)
+    part = target / "tokenizer.json.part"
+    tokenizer.save(str(part), pretty=False)
+    part.replace(target / "tokenizer.json")
+
+
+def resize(model: Any, size: int) -> bool:
+    """Embeddings (and the head, which stays tied if it was) for `size` tokens; whether they grew.
+
+    New rows are drawn around the mean of the old ones, as transformers does since 4.46: rows at random would be far from
+    everything the model knows. The caller seeds torch.
+    """
+    if model.get_input_embeddings().weight.shape[0] >= size:
+        return False
+    model.resize_token_embeddings(size)
+    return True
+
+
+def _read(folder: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(f"There is no tokenizer.json in {folder}.", "Is this the folder of a model?")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"{path} can't be read: {error}", "Fetch it again.") from error
