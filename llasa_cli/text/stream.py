@@ -1,12 +1,27 @@
-"""Text that is still being written -> pieces to speak, as soon as each can be spoken."""
+"""Text that is still being written, or too long to be held -> pieces to speak, as soon as each can be spoken.
+
+All pieces together are the text; a piece ends where a sentence does.
+"""
 
 from __future__ import annotations
 
 import codecs
+import re
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
 from llasa_cli.text.chunks import sentence_ends
+
+PIECE_BYTES = 65536
+LONGEST_WAIT = 4 * PIECE_BYTES
+"""Characters without the end of a sentence that are held; then they are cut at a blank. No reader has such a sentence."""
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_OPEN_MARKUP = re.compile(r"(?:\[[^\[\]\n]{0,60}|<[^<>\n]{0,120})\Z")
+"""`[pause: 500` or `<break time="1` at the end of what has come."""
 
 
 def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
@@ -24,13 +39,13 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
     waiting = ""
     while True:
-        data = read(65536)
+        data = read(PIECE_BYTES)
         if b"\0" in data:
             raise UsageError("What comes in is not text: it has zero bytes.", "Text is expected, in UTF-8.")
         waiting += decoder.decode(data, final=not data)
         if not data:
             break
-        end = max(sentence_ends(waiting, growing=True), default=0)
+        end = _last_end(waiting)
         if waiting[end:].strip() and waiting.endswith("\n") and not (is_more_waiting and is_more_waiting()):
             end = len(waiting)
         if waiting[:end].strip():
@@ -38,3 +53,92 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
             waiting = waiting[end:]
     if waiting.strip():
         yield waiting
+
+
+def _last_end(waiting: str) -> int:
+    """Where the last sentence ends that nothing to come can change; 0 for none."""
+    end = max(sentence_ends(waiting, growing=True), default=0)
+    if end or len(waiting) < LONGEST_WAIT:
+        return end
+    blank = max(waiting.rfind(" "), waiting.rfind("\n"))
+    return blank if blank > 0 else len(waiting)
+
+
+def parts_of_file(path: Path) -> Iterator[str]:
+    """A text file in parts of about 64 KB that end with a paragraph, else with a sentence; never held whole.
+
+    Line ends of all systems become "\\n"; a byte order mark goes. A regular file is checked to its end before the
+    first part is given: a book must not fail at its last page. What can't be read twice (a named pipe) is not.
+
+    Raises:
+        UsageError: Not there, empty, or not UTF-8 text; the sentence says at which byte.
+    """
+    try:
+        file = path.open("rb")
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    if not regular:
+        return _parts(file, path, _last_end)
+    with closing(file):
+        # A sum, not any(): all of it is looked at.
+        if not sum(not piece.isspace() for piece in _decoded(file, path) if piece):
+            raise UsageError(f"{path} is empty.", "Give it words.")
+    return _parts(path.open("rb"), path, lambda waiting: _last_paragraph(waiting) or _last_end(waiting))
+
+
+def _parts(file: BinaryIO, path: Path, last_end: Callable[[str], int]) -> Iterator[str]:
+    with closing(file):
+        waiting = ""
+        for piece in _decoded(file, path):
+            waiting += piece
+            end = last_end(waiting)
+            if waiting[:end].strip():
+                yield waiting[:end]
+                waiting = waiting[end:]
+        if waiting.strip():
+            yield waiting
+
+
+def _last_paragraph(waiting: str) -> int:
+    """Where the last blank line begins; it stays with what follows, for it may go on."""
+    at = waiting.rstrip().rfind("\n")
+    while at > 0:
+        before = waiting.rfind("\n", 0, at)
+        if before >= 0 and not waiting[before:at].strip():
+            return before
+        at = before
+    return 0
+
+
+def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
+    """The text of a file as it is read; strict, with the place of what is wrong."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    at = 0  # bytes before `data`
+    held = ""  # "\r" whose "\n" may come
+    while True:
+        try:
+            data = file.read1(PIECE_BYTES)  # type: ignore[attr-defined]
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+        if at == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UsageError(f"{path} is UTF-16, not UTF-8 text.", "Convert it first: iconv -f utf-16 -t utf-8.")
+        if b"\0" in data:
+            place = at + data.index(b"\0")
+            raise UsageError(f"{path} is not text: byte {place} is zero.", "Text is expected, in UTF-8.")
+        unfinished = len(decoder.getstate()[0])
+        try:
+            text = held + decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            place = at - unfinished + error.start
+            raise UsageError(
+                f"{path} is not UTF-8 text: see byte {place}.", "Convert it first: iconv -t utf-8."
+            ) from error
+        if at == 0:
+            text = text.removeprefix("\ufeff")
+        at += len(data)
+        held = "\r" if text.endswith("\r") and data else ""
+        text = text.removesuffix("\r") if held else text
+        yield text.replace("\r\n", "\n").replace("\r", "\n")
+        if not data:
+            return

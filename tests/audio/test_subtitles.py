@@ -1,0 +1,163 @@
+"""Subtitles say when each sentence is said, in a form that players read; the file is finished or absent."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from llasa_cli.audio.subtitles import SubtitleFile, clock
+from llasa_cli.errors import LlasaError, UsageError
+
+ENTRY = re.compile(r"(\d\d+):(\d\d):(\d\d)[,.](\d{3}) --> (\d\d+):(\d\d):(\d\d)[,.](\d{3})\n((?:.+\n)+)")
+
+
+def entries(text: str) -> list[tuple[int, int, str]]:
+    """(begin, end in ms, text) as a player reads them: by blank lines."""
+    found = []
+    for block in text.split("\n\n"):
+        block = block.removeprefix("WEBVTT").strip("\n")
+        if not block:
+            continue
+        match = ENTRY.fullmatch(re.sub(r"\A\d+\n", "", block) + "\n")
+        assert match, block
+        h, m, s, ms, h2, m2, s2, ms2 = map(int, match.groups()[:8])
+        found.append((((h * 60 + m) * 60 + s) * 1000 + ms, ((h2 * 60 + m2) * 60 + s2) * 1000 + ms2, match[9].strip()))
+    return found
+
+
+def test_srt_is_exactly_what_players_expect(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        subtitles.add(["One two.", "Thr fou."], 0.5, 2.5)
+        subtitles.add(["五。"], 3700, 3701.2345)
+    assert (tmp_path / "a.srt").read_bytes() == (
+        "1\n00:00:00,500 --> 00:00:01,500\nOne two.\n\n"
+        "2\n00:00:01,500 --> 00:00:02,500\nThr fou.\n\n"
+        "3\n01:01:40,000 --> 01:01:41,234\n五。\n\n"
+    ).encode()
+    assert os.listdir(tmp_path) == ["a.srt"]
+
+
+def test_vtt_is_exactly_what_browsers_expect(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.VTT") as subtitles:
+        subtitles.add(["Say <|s_1|> & --> go."], 0, 1)
+    assert (tmp_path / "a.VTT").read_text(encoding="utf-8") == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\nSay &lt;|s_1|&gt; &amp; --&gt; go.\n\n"
+    )
+
+
+def test_sentences_share_the_time_by_how_long_they_are_to_speak(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        subtitles.add(["abcdefghij" * 3, "一二三四五六七八九十"], 10, 12)
+    assert [entry[:2] for entry in entries((tmp_path / "a.srt").read_text())] == [(10000, 11000), (11000, 12000)]
+
+
+@pytest.mark.parametrize("ending", ["srt", "vtt"])
+def test_entries_never_overlap_and_all_last(tmp_path: Path, ending: str) -> None:
+    generator = random.Random(1)
+    with SubtitleFile(tmp_path / f"a.{ending}") as subtitles:
+        at = 0.0
+        for _ in range(300):
+            end = at + generator.choice([0, 0.0001, 0.0004, 0.5, 3])
+            subtitles.add(["x" * generator.randint(1, 9) for _ in range(generator.randint(0, 4))], at, end)
+            at = generator.choice([at, end, end - 0.2])
+    found = entries((tmp_path / f"a.{ending}").read_text())
+    assert len(found) > 300
+    assert all(end - begin >= 1 for begin, end, _ in found)
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
+
+
+@pytest.mark.parametrize("ending", ["srt", "vtt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\n\nb",
+        "a\r\rb",
+        "a\0\x1bb",
+        "a \u2028\u2029\x85 b",
+        "1\n00:00:00,000 --> 00:00:01,000\nno",
+        "\ud800 x",
+        "WEBVTT",
+    ],
+)
+def test_no_text_can_be_taken_for_an_entry(tmp_path: Path, ending: str, text: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    with SubtitleFile(path) as subtitles:
+        subtitles.add([text, " \n ", "After."], 0, 1)
+    found = entries(path.read_text(encoding="utf-8").replace("&gt;", ">"))
+    assert len(found) == 2
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", found[0][2])
+    assert len(re.findall("-->", path.read_text(encoding="utf-8"))) == 2
+
+
+def test_long_sentences_are_two_lines_and_lose_nothing(tmp_path: Path) -> None:
+    sentences = ["word " * 30 + "end.", "short one.", "漢字" * 40, "x" * 100, "a " + "x" * 100]
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        subtitles.add(sentences, 0, 60)
+    found = [text for _, _, text in entries((tmp_path / "a.srt").read_text(encoding="utf-8"))]
+    assert [text.count("\n") for text in found] == [1, 0, 1, 0, 1]
+    assert [text.replace("\n", " ") for text in found[:2]] == sentences[:2]
+    assert found[2].replace("\n", "") == sentences[2]
+    first, second = found[0].split("\n")
+    assert abs(len(first) - len(second)) <= 6
+
+
+@pytest.mark.parametrize("name", ["a.txt", "srt", "no/a.srt", "folder.srt"])
+def test_what_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.srt").mkdir()
+    with pytest.raises(UsageError):
+        SubtitleFile(tmp_path / name)
+    assert os.listdir(tmp_path) == ["folder.srt"]
+
+
+def test_after_a_failure_nothing_is_left_and_the_old_file_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("old")
+    with pytest.raises(RuntimeError), SubtitleFile(tmp_path / "a.srt") as subtitles:
+        subtitles.add(["Half."], 0, 1)
+        raise RuntimeError
+    assert os.listdir(tmp_path) == ["a.srt"]
+    assert (tmp_path / "a.srt").read_text() == "old"
+
+
+def test_without_a_sentence_there_is_no_file(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.vtt") as subtitles:
+        subtitles.add([], 0, 1)
+        subtitles.add(["  "], 1, 2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.srt").write_text("old")
+    (tmp_path / "link.srt").symlink_to("real.srt")
+    with SubtitleFile(tmp_path / "link.srt") as subtitles:
+        subtitles.add(["New."], 0, 1)
+    assert (tmp_path / "link.srt").is_symlink()
+    assert "New." in (tmp_path / "real.srt").read_text()
+
+
+@pytest.mark.parametrize("sentences", [10, 5000])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, sentences: int) -> None:
+    """The limit on file size fails a write just as a full disk does, be it in the middle or at the end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(LlasaError, match=r"a\.srt can't be written"), SubtitleFile(tmp_path / "a.srt") as subtitles:
+            for number in range(sentences):
+                subtitles.add([f"Sentence {number}."], number, number + 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert os.listdir(tmp_path) == []
+
+
+def test_clock() -> None:
+    assert clock(0, ",") == "00:00:00,000"
+    assert clock(3_723_004, ".") == "01:02:03.004"
+    assert clock(360_000_000, ",") == "100:00:00,000"
