@@ -98,15 +98,36 @@ class SpeechOptions:
 class PrepareOptions:
     """Recordings to training files."""
 
-    sources: tuple[Path, ...]
-    """Folders of audio and .txt, or tables with audio and text."""
+    sources: tuple[Path | str, ...]
+    """Folders of audio and .txt, tables with audio and text, datasets (`hf:organisation/name` on the hub)."""
     output: Path
     speaker: str | None = None
     """The tag of rows that name no speaker; None leaves them without one."""
     validation: float = 0.01
-    """Rows kept for validation: a share below 1, or their number; 0 keeps none."""
+    """Rows kept for validation: a share below 1, or their number; 0 keeps none. Not drawn where a source has its own."""
     seed: int = 0
     """Draws the validation rows."""
+    text_column: str | None = None
+    audio_column: str | None = None
+    speaker_column: str | None = None
+    """What a table or dataset calls them; None takes the first known name that is there."""
+    codes: Path | None = None
+    """A folder with a .npy of codes for each clip, made elsewhere; nothing is encoded then."""
+    splits: tuple[str, ...] = ()
+    """Of a dataset, those to take; all if empty."""
+    subset: float = 1.0
+    """Share of the rows that is taken, evenly spread."""
+    sample: int = 0
+    """Of each source and split, only so many rows; 0 takes all."""
+    max_tokens: int = CONTEXT_TOKENS
+    """The width of the written rows; longer ones are left out."""
+    batch_seconds: float = 24.0
+    """Audio encoded together at most: on a CPU larger batches are no faster."""
+    rank: int = 0
+    ranks: int = 1
+    """Which share of the rows this process does, of how many."""
+    dry_run: bool = False
+    """Look at everything and write nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,101 +1,130 @@
 """Recordings and their texts -> the files that Llasa is trained from.
 
-Out, in one folder (the published form: zhenye234/LLaSA_training reads it as it is):
+Out, in one folder (the published form, see `memmaps.py`):
 
-    {split}_input_ids.memmap       int32 (N, 2048), C order; split: train, val
-    {split}_input_ids_shape.npy    the two numbers
-    {split}_speakers.txt           a line a row, where rows have speakers (an addition: the published rows have none)
-    index.json                     what went in, what was left out and why; written last
+    {split}_input_ids.memmap, {split}_input_ids_shape.npy, {split}_speakers.txt     split: train, val
+    index.json         what went in, what was left out and why; written last
+    skipped.jsonl      every row that was left out, where there are any
 
 A row is text and codes with their markers, END always there, then padding; the chat template is added when it is read.
-Encoding is the long part. Codes are kept as they are made (`codes.py`): the same command again goes on from there.
-Clips are never all in memory; paths and texts are.
+Rows are checked first, all of them; then what has no codes yet is encoded, the long part; then everything is written.
+Codes are kept as they are made (`codes.py`) and rows as they are written (`memmaps.py`): the same command again goes on
+from there. Neither clips nor rows are ever all in memory (`ledger.py`).
+
+Several processes share the work as ranks: each has the rows that fall to it, and writes files of its own. The last one to
+finish joins their indexes.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
-from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ
-from llasa_cli.codec.model import SHORTEST_CLIP, Codec
-from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.codec.features import HOP
+from llasa_cli.codec.model import SHORTEST_CLIP
+from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.training import clips
+from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
-from llasa_cli.training.sources import Problem, Row, read_rows
+from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
+from llasa_cli.training.memmaps import Writer, rank_name, write_json
+from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 
-BATCH_CODES = 24 * CODES_PER_SECOND
-"""Encoded together at most: on a CPU larger batches are no faster."""
-_QUIETEST = 1e-4
-"""A clip whose loudest sample is below this (-80 dB) holds no speech."""
+MARKERS = 4
+"""Of a row: TEXT_UNDERSTANDING_START and END, SPEECH_GENERATION_START and END."""
+_LISTED = 10_000
+"""Problems in index.json; `skipped.jsonl` has all."""
+_EVERY_ROWS = 500
+"""Between two words of progress."""
+
+
+class Encoder(Interface):
+    """What is needed of a codec (`codec.model.Codec`)."""
+
+    identity: str
+    code_count: int
+
+    def encode_batch(self, clips: list[np.ndarray]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the encoding is; `seconds` is audio, of clips done in this run."""
+    """How far one stage is.
 
-    clips: int
-    all_clips: int
-    seconds: float
+    Attributes:
+        stage: checking, encoding or writing.
+        rows, all_rows: Done and to be done in this run; 0 where nobody knows how many there are.
+        seconds, all_seconds: Of audio, while encoding.
+        rank: Whose progress.
+    """
+
+    stage: str
+    rows: int
+    all_rows: int = 0
+    seconds: float = 0.0
+    all_seconds: float = 0.0
+    rank: int = 0
 
 
-@dataclass(frozen=True)
-class _Clip:
-    row: Row
-    key: str
-    codes: int
-    """As the file's header tells; a resampled clip may have one more or less."""
+Listener = Callable[[Progress], None]
 
 
 def prepare(
     options: PrepareOptions,
     protocol: Protocol,
-    codec: Codec,
+    codec: Encoder | None,
     fingerprint: str,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Listener | None = None,
 ) -> dict[str, Any]:
-    """Check, encode and write everything.
+    """Check, encode and write everything; or, of several ranks, this one's share.
 
     Args:
         options: Where from, where to.
         protocol: Of the checkpoint (or tokenizer folder) that will be trained.
-        codec: Its codec.
+        codec: Its codec; None where every row brings its codes, or for `options.dry_run`.
         fingerprint: Of the tokenizer, see `tokenizer_fingerprint`; rows of one tokenizer are noise to another.
 
     Returns:
-        What `index.json` holds.
+        What `index.json` holds (of one rank while others are not done: what its own index holds).
 
     Raises:
         UsageError: A source that is not there, or nothing usable in all of them.
+        LlasaError: The disk is full.
     """
-    if protocol.code_count != codec.code_count:
+    _check_options(options)
+    if codec is not None and protocol.code_count != codec.code_count:
         raise UsageError(
             f"The model has {protocol.code_count} speech codes, the codec {codec.code_count}.",
             "Name the codec that belongs to the model with --codec.",
         )
     protocol.speakers = ()  # training may bring new ones
+    told = on_progress or (lambda progress: None)
+
+    def listen(progress: Progress) -> None:
+        told(replace(progress, rank=options.rank))
+
+    if options.dry_run:
+        with closing(open_scratch(None)) as scratch:
+            ledger = _checked_rows(options, protocol, scratch, listen)
+            return _report(options, protocol, codec, fingerprint, ledger, _expected_splits(ledger, options))
     options.output.mkdir(parents=True, exist_ok=True)
-    problems: list[Problem] = []
-    clips = list(_usable(_all_rows(options.sources, problems), protocol, options.speaker, problems))
-    with CodeStore(options.output, codec.identity) as store:
-        failed = _encode(clips, codec, store, on_progress)
-        rows = [clip for clip in clips if clip.key in store]
-        problems += [Problem(clip.row.where, failed[clip.key]) for clip in clips if clip.key in failed]
-        if not rows:
-            _write_json(options.output / "skipped.json", _left_out(problems))
-            raise UsageError(
-                "No row could be used: " + (problems[0].reason if problems else "there are none") + ".",
-                f"The reason for each is in {options.output / 'skipped.json'}.",
-            )
-        return _write(options, rows, store, protocol, codec, fingerprint, problems)
+    with _full_disk_in_a_sentence(options.output), _alone(options.output, options.rank):
+        return _Run(options, protocol, codec, fingerprint, listen).all()
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -109,218 +138,480 @@ def named_codec(folder: Path) -> str | None:
     return json.loads(about.read_text(encoding="utf-8")).get("codec") if about.is_file() else None
 
 
+def _check_options(options: PrepareOptions) -> None:
+    if not 0 < options.subset <= 1:
+        raise UsageError(f"--subset {options.subset} is no share.", "Give a number above 0, at most 1.")
+    if not 0 <= options.rank < options.ranks:
+        raise UsageError(f"There is no rank {options.rank} of {options.ranks}.", "Ranks are counted from 0.")
+    if not MARKERS + 2 <= options.max_tokens <= CONTEXT_TOKENS:
+        raise UsageError(
+            f"Rows of {options.max_tokens} tokens make no sense.", f"Llasa is trained at {CONTEXT_TOKENS}."
+        )
+
+
 # --- checking ---
 
 
-def _all_rows(sources: Sequence[Path], problems: list[Problem]) -> Iterator[Row]:
-    for source in sources:
-        for row in read_rows(source):
-            if isinstance(row, Problem):
-                problems.append(row)
-            else:
-                yield row
-
-
-def _usable(rows: Iterable[Row], protocol: Protocol, speaker: str | None, problems: list[Problem]) -> Iterator[_Clip]:
-    """Rows whose audio opens and which fit into the context; judged by the file's header, before anything is encoded."""
-    import soundfile
-
-    frames: dict[str | None, int] = {}
-    for row in rows:
-        if row.speaker is None and speaker is not None:
-            row = Row(row.where, row.audio, row.text, speaker)
+def _checked_rows(options: PrepareOptions, protocol: Protocol, scratch: sqlite3.Connection, listen: Listener) -> Ledger:
+    """Every row of this rank looked at: into the ledger, as a row or as a problem."""
+    ledger = Ledger(scratch, options.seed)
+    checker = _Checker(options, protocol)
+    for number, entry in enumerate(_chosen(options)):
+        if number % _EVERY_ROWS == 0:
+            listen(Progress("checking", number))
+        if not _is_mine(entry, options):
+            continue
+        row = entry.make()
         try:
-            if row.speaker not in frames:
-                frames[row.speaker] = len(protocol.wrap_row([], [], row.speaker)[0])
-            about = soundfile.info(str(row.audio))
-            key = clip_key(row.audio)
-        except UsageError as error:
-            problems.append(Problem(row.where, error.message))
-            continue
-        except FileNotFoundError:
-            problems.append(Problem(row.where, "no such audio file"))
-            continue
-        except (OSError, RuntimeError):  # soundfile's errors are RuntimeErrors
-            missing = not row.audio.is_file()
-            problems.append(Problem(row.where, "no such audio file" if missing else "audio can't be read"))
-            continue
-        samples = about.frames * SAMPLING_RATE_HZ // about.samplerate
-        codes = samples // HOP
-        text = len(protocol.text_ids(row.text))
-        if samples < SHORTEST_CLIP:
-            problems.append(Problem(row.where, "shorter than 40 ms"))
-        elif text == 0:
-            problems.append(Problem(row.where, "no text"))
-        elif frames[row.speaker] + text + codes > CONTEXT_TOKENS:
-            problems.append(Problem(row.where, f"too long: over {CONTEXT_TOKENS} tokens"))
-        elif text > codes:
-            problems.append(Problem(row.where, "more text than can be said in its time"))
-        else:
-            yield _Clip(row, key, codes)
+            if isinstance(row, Problem):
+                ledger.problem(row.where, row.reason)
+            elif not ledger.is_first(entry.names):
+                ledger.problem(row.where, "its id or its audio was there before")
+            else:
+                ledger.add(checker.planned(number, row))
+                ledger.claim(entry.names)
+        except Unusable as why:
+            ledger.problem(row.where, str(why))
+    ledger.index_lengths()
+    return ledger
 
 
-# --- encoding ---
+def _chosen(options: PrepareOptions) -> Iterator[Entry]:
+    """Of every source and split: all rows, a share of them evenly spread, or the first few."""
+    columns = columns_of(options)
+    for source in options.sources:
+        counts: dict[str, int] = {}
+        for entry in read_entries(source, columns, options.codes, options.splits):
+            count = counts[entry.split] = counts.get(entry.split, 0) + 1
+            if options.sample and count > options.sample:
+                continue
+            if int(count * options.subset) > int((count - 1) * options.subset):
+                yield entry
 
 
-def _encode(
-    clips: Sequence[_Clip],
-    codec: Codec,
-    store: CodeStore,
-    on_progress: Callable[[Progress], None] | None,
-) -> dict[str, str]:
-    """Codes of all clips into the store; of those that can't be, key and reason come back."""
-    failed: dict[str, str] = {}
-    missing = {clip.key: clip for clip in clips if clip.key not in store}
-    done, seconds = 0, 0.0
-    for batch in _batches(sorted(missing.values(), key=lambda clip: clip.codes)):
-        readable = []
-        for clip in batch:
+def columns_of(options: PrepareOptions) -> Columns:
+    return Columns(options.text_column, options.audio_column, options.speaker_column)
+
+
+def _is_mine(entry: Entry, options: PrepareOptions) -> bool:
+    """Rows of one name fall to one rank, which so sees that they are two."""
+    return options.ranks == 1 or short_hash((entry.names or (entry.where,))[0]) % options.ranks == options.rank
+
+
+class _Checker:
+    """Rows whose audio opens and which fit into the context; judged by the header, before anything is encoded."""
+
+    def __init__(self, options: PrepareOptions, protocol: Protocol) -> None:
+        self._options, self._protocol = options, protocol
+        self._columns = columns_of(options)
+        self._frames: dict[str | None, int] = {}
+
+    def planned(self, number: int, row: Row) -> Planned:
+        """
+        Raises:
+            Unusable: It can't be used.
+        """
+        speaker = self._options.speaker if row.speaker is None else row.speaker
+        ready, key, count = self._codes(row)
+        text = len(self._protocol.text_ids(row.text))
+        if text == 0:
+            raise Unusable("no text")
+        self.check_length(speaker, text, count)
+        if text > count:
+            raise Unusable("more text than can be said in its time")
+        codes_file = row.codes if isinstance(row.codes, Path) else None
+        return Planned(number, row.where, row.audio, codes_file, ready, row.text, speaker, row.split, key, count, text)
+
+    def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
+        """Codes where the table itself holds them, a key, and how many codes there are or will be."""
+        if row.codes is not None:
+            codes = clips.read_codes(row.codes, self._protocol.code_count)
+            if isinstance(row.codes, Path):
+                return None, clip_key(row.codes), len(codes)
+            return codes.tobytes(), hashlib.sha256(codes.tobytes()).hexdigest()[:16], len(codes)
+        if row.audio is None:
+            raise Unusable("no audio named")
+        look = clips.look(row.audio, self._columns)
+        if look.samples < SHORTEST_CLIP:
+            raise Unusable(clips.SHORT)
+        return None, look.key, look.samples // HOP
+
+    def check_length(self, speaker: str | None, text: int, count: int) -> None:
+        """
+        Raises:
+            Unusable: With its template it is longer than the context, or without it longer than the file is wide.
+        """
+        if speaker not in self._frames:
             try:
-                readable.append((clip.key, _read(clip.row.audio)))
-            except AudioError as error:
-                failed[clip.key] = error.message
-        if readable:
-            made = codec.encode_batch([samples for _, samples in readable])
-            store.add([(key, codes) for (key, _), codes in zip(readable, made, strict=True)])
-        done += len(batch)
-        seconds += sum(len(samples) for _, samples in readable) / SAMPLING_RATE_HZ
-        if on_progress is not None:
-            on_progress(Progress(done, len(missing), seconds))
-    return failed
+                self._frames[speaker] = len(self._protocol.wrap_row([], [], speaker)[0])
+            except UsageError as error:
+                raise Unusable(error.message) from error
+        if self._frames[speaker] + text + count > CONTEXT_TOKENS or MARKERS + text + count > self._options.max_tokens:
+            raise Unusable(f"too long: over {self._options.max_tokens} tokens")
 
 
-def _batches(clips: Iterable[_Clip]) -> Iterator[list[_Clip]]:
+# --- encoding and writing ---
+
+
+class _Run:
+    """One rank's work on its share of the rows."""
+
+    def __init__(
+        self, options: PrepareOptions, protocol: Protocol, codec: Encoder | None, fingerprint: str, listen: Listener
+    ) -> None:
+        self._options, self._protocol, self._codec = options, protocol, codec
+        self._fingerprint, self._listen = fingerprint, listen
+        self._name = rank_name(options.rank, options.ranks).partition("_")[0]
+        self._own_index = options.output / f"index_{self._name}.json" if self._name else options.output / "index.json"
+
+    def all(self) -> dict[str, Any]:
+        database = self._options.output / f"rows{'-' + self._name if self._name else ''}.sqlite"
+        try:
+            with closing(open_scratch(database)) as scratch:
+                return self._with(scratch)
+        finally:
+            database.unlink(missing_ok=True)
+
+    def _with(self, scratch: sqlite3.Connection) -> dict[str, Any]:
+        ledger = _checked_rows(self._options, self._protocol, scratch, self._listen)
+        identity = "none" if self._codec is None else self._codec.identity
+        with CodeStore(self._options.output, identity, scratch, self._options.rank) as store:
+            self._check_room(ledger)
+            self._encode(ledger, store)
+            count = ledger.sum_of("1")
+            if count == 0 and self._options.ranks == 1:
+                self._refuse(ledger)
+            ledger.hold_out(_wanted(self._options, ledger))
+            splits = self._write(ledger, store)
+        return self._finish(ledger, splits)
+
+    def _check_room(self, ledger: Ledger) -> None:
+        """Better now than after hours."""
+        to_encode = 2 * ledger.sum_of("count", f"good AND {_TO_ENCODE}")
+        need = ledger.sum_of("1") * self._options.max_tokens * 4 + to_encode
+        parts = self._options.output.glob(f"*_{rank_name(self._options.rank, self._options.ranks)}*.memmap*")
+        free = shutil.disk_usage(self._options.output).free + sum(path.stat().st_size for path in parts)
+        if need > free:
+            raise LlasaError(
+                f"{self._options.output} needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+                "Make room, name another disk with -o, or make rows shorter with --max-tokens.",
+            )
+
+    def _encode(self, ledger: Ledger, store: CodeStore) -> None:
+        """Codes of all clips into the store."""
+        todo = f"good AND {_TO_ENCODE}"
+        rows, all_seconds = ledger.sum_of("1", todo), ledger.sum_of("count", todo) / CODES_PER_SECOND
+        if rows and self._codec is None:
+            raise UsageError("There is audio to encode, and no codec.", "Name one with --codec.")
+        done, seconds = 0, 0.0
+        batches = _batches(ledger.rows("count", todo), self._options.batch_seconds * CODES_PER_SECOND)
+        for batch in _read_ahead(batches, columns_of(self._options)):
+            readable = []
+            for row, samples in batch:
+                if isinstance(samples, Unusable):
+                    ledger.spoil(row, str(samples))
+                elif row.key not in store:
+                    readable.append((row.key, samples))
+            if readable:
+                assert self._codec is not None
+                made = self._codec.encode_batch([samples for _, samples in readable])
+                store.add([(key, codes) for (key, _), codes in zip(readable, made, strict=True)])
+            done += len(batch)
+            seconds += sum(row.count for row, _ in batch) / CODES_PER_SECOND
+            self._listen(Progress("encoding", done, rows, seconds, all_seconds))
+        self._recount(ledger, store)
+
+    def _recount(self, ledger: Ledger, store: CodeStore) -> None:
+        """Resampled clips may have a code more than their header promised."""
+        checker = _Checker(self._options, self._protocol)
+        for row in ledger.rows(condition="good AND codes_file IS NULL AND ready IS NULL"):
+            count = store.count(row.key)
+            if count is None or count == row.count:
+                continue
+            ledger.recount(row.number, count)
+            try:
+                checker.check_length(row.speaker, row.tokens, count)
+            except Unusable as why:
+                ledger.spoil(row, str(why))
+
+    def _refuse(self, ledger: Ledger) -> None:
+        listing = self._options.output / "skipped.jsonl"
+        _write_listing(listing, ledger)
+        reasons = ledger.reasons()
+        why = next(iter(reasons), "there are none")
+        more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+        raise UsageError(f"No row could be used: {why}{more}.", f"The reason for each is in {listing}.")
+
+    def _write(self, ledger: Ledger, store: CodeStore) -> dict[str, Any]:
+        options, protocol = self._options, self._protocol
+        for name in ("index.json", self._own_index.name):
+            (options.output / name).unlink(missing_ok=True)
+        names = sorted({"train", "val", *ledger.splits()})
+        with Writer(
+            options.output,
+            names,
+            options.max_tokens,
+            protocol.pad_id,
+            self._digest(ledger),
+            options.rank,
+            options.ranks,
+        ) as writer:
+            already, all_rows = writer.done, ledger.sum_of("1")
+            for number, row in enumerate(ledger.rows()):
+                if number % _EVERY_ROWS == 0:
+                    self._listen(Progress("writing", number, all_rows))
+                if number < already:
+                    continue
+                codes = self._codes(row, store)
+                ids = protocol.row(row.text, codes)
+                if len(ids) > options.max_tokens:
+                    raise LlasaError(f"{row.where} was changed while it was read.", "Run the same command again.")
+                writer.add(row.split, ids, len(codes), row.speaker)
+            self._listen(Progress("writing", all_rows, all_rows))
+            return writer.finish()
+
+    def _codes(self, row: Planned, store: CodeStore) -> list[int]:
+        if row.ready is not None:
+            return list(np.frombuffer(row.ready, np.uint16).tolist())
+        if row.codes_file is None:
+            return list(store[row.key].tolist())
+        try:
+            return list(clips.read_codes(row.codes_file, self._protocol.code_count).tolist())
+        except Unusable as why:
+            raise LlasaError(
+                f"{row.where} was changed while it was read: {why}.", "Run the same command again."
+            ) from why
+
+    def _digest(self, ledger: Ledger) -> str:
+        """Of all that decides what is written, in its order: only then may a killed run's rows be kept."""
+        digest = hashlib.sha256(_identity(self._options, self._protocol, self._codec, self._fingerprint).encode())
+        for row in ledger.rows():
+            parts = (row.where, row.text, row.speaker, row.split, row.key, row.count)
+            digest.update(repr(parts).encode(errors="replace"))
+        return digest.hexdigest()
+
+    def _finish(self, ledger: Ledger, splits: dict[str, Any]) -> dict[str, Any]:
+        options = self._options
+        listing = options.output / f"skipped{'_' + self._name if self._name else ''}.jsonl"
+        _write_listing(listing, ledger)
+        index = _report(options, self._protocol, self._codec, self._fingerprint, ledger, splits)
+        if options.ranks == 1:
+            write_json(self._own_index, index)
+            return index
+        run = _identity(options, self._protocol, self._codec, self._fingerprint)
+        index |= {"rank": options.rank, "run": hashlib.sha256(run.encode()).hexdigest()[:16]}
+        write_json(self._own_index, index)
+        return join_indexes(options.output, options.ranks) or index
+
+
+_TO_ENCODE = "codes_file IS NULL AND ready IS NULL AND key NOT IN (SELECT key FROM codes)"
+
+
+def _batches(rows: Iterable[Planned], most_codes: float) -> Iterator[list[Planned]]:
     """Clips of one length together: only those may share a batch, because the encoder normalises over time."""
-    batch: list[_Clip] = []
-    for clip in clips:
-        if batch and (clip.codes != batch[0].codes or clip.codes * (len(batch) + 1) > BATCH_CODES):
+    batch: list[Planned] = []
+    for row in rows:
+        if batch and (row.count != batch[0].count or row.count * (len(batch) + 1) > most_codes):
             yield batch
             batch = []
-        batch.append(clip)
+        batch.append(row)
     if batch:
         yield batch
 
 
-def _read(path: Path) -> np.ndarray:
-    """float32 [n], mono, 16 kHz.
+def _read_ahead(
+    batches: Iterable[list[Planned]], columns: Columns
+) -> Iterator[list[tuple[Planned, np.ndarray | Unusable]]]:
+    """Batches with their samples; while one is encoded the next is read and resampled."""
 
-    Raises:
-        AudioError: In a few words, the same for the same cause.
-    """
-    from llasa_cli.audio.read import read_clip
+    def samples(row: Planned) -> np.ndarray | Unusable:
+        assert row.audio is not None
+        try:
+            return clips.read(row.audio, columns)
+        except Unusable as why:
+            return why
 
-    try:
-        samples = read_clip(path, SAMPLING_RATE_HZ)
-    except AudioError as error:
-        raise AudioError("audio can't be read") from error
-    if len(samples) < SHORTEST_CLIP:
-        raise AudioError("shorter than 40 ms")
-    if np.abs(samples).max() < _QUIETEST:
-        raise AudioError("silent")
-    return samples
+    def read(batch: list[Planned]) -> list[tuple[Planned, np.ndarray | Unusable]]:
+        return [(row, samples(row)) for row in batch]
 
-
-# --- writing ---
-
-
-class _Split:
-    """One split being written: rows go to part files, which get their names in `finish`."""
-
-    def __init__(self, folder: Path, name: str, pad_id: int) -> None:
-        self._folder, self._name = folder, name
-        self._blank = np.full(CONTEXT_TOKENS, pad_id, np.int32)
-        self._part = folder / f"{name}_input_ids.memmap.part"
-        self._file = self._part.open("wb")
-        self.speakers: list[str] = []
-        self.codes = self.tokens = 0
-
-    def add(self, ids: Sequence[int], codes: int, speaker: str | None) -> None:
-        row = self._blank.copy()
-        row[: len(ids)] = ids
-        self._file.write(row.tobytes())
-        self.speakers.append(speaker or "")
-        self.codes += codes
-        self.tokens += len(ids)
-
-    def finish(self) -> dict[str, Any]:
-        """Name the files; of a split without rows, none is left."""
-        self._file.close()
-        data = self._folder / f"{self._name}_input_ids.memmap"
-        shape = self._folder / f"{self._name}_input_ids_shape.npy"
-        names = self._folder / f"{self._name}_speakers.txt"
-        for stale in (data, shape, names):
-            stale.unlink(missing_ok=True)
-        count = len(self.speakers)
-        if count == 0:
-            self._part.unlink()
-        else:
-            np.save(shape, np.array([count, CONTEXT_TOKENS]))
-            if any(self.speakers):
-                names.write_text("".join(name + "\n" for name in self.speakers), encoding="utf-8")
-            self._part.replace(data)
-        hours = round(self.codes / CODES_PER_SECOND / 3600, 3)
-        return {"rows": count, "hours": hours, "codes": self.codes, "tokens": self.tokens}
+    with ThreadPoolExecutor(1) as reader:
+        waiting = None
+        for batch in batches:
+            reading = reader.submit(read, batch)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = reading
+        if waiting is not None:
+            yield waiting.result()
 
 
-def _write(
+def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
+    """How many of this rank's rows are kept for validation: a share (below 1) or a number; none where a source has some."""
+    if options.validation <= 0 or "val" in ledger.splits():
+        return 0
+    if options.validation < 1:
+        return max(1, round(options.validation * ledger.sum_of("1", "good AND split = ''")))
+    wanted = round(options.validation)
+    return wanted // options.ranks + (options.rank < wanted % options.ranks)
+
+
+# --- reporting ---
+
+
+def _expected_splits(ledger: Ledger, options: PrepareOptions) -> dict[str, Any]:
+    """What would be written, were no clip to turn out bad."""
+    ledger.hold_out(_wanted(options, ledger))
+    splits = {}
+    for name in sorted({"train", "val", *ledger.splits()}):
+        condition = f"good AND split = '{name}'"
+        codes, rows = ledger.sum_of("count", condition), ledger.sum_of("1", condition)
+        tokens = ledger.sum_of("tokens", condition) + codes + MARKERS * rows
+        splits[name] = {"rows": rows, "hours": _hours(codes), "codes": codes, "tokens": tokens}
+    return splits
+
+
+def _hours(codes: int) -> float:
+    return round(codes / CODES_PER_SECOND / 3600, 3)
+
+
+def _report(
     options: PrepareOptions,
-    clips: Sequence[_Clip],
-    store: CodeStore,
     protocol: Protocol,
-    codec: Codec,
+    codec: Encoder | None,
     fingerprint: str,
-    problems: list[Problem],
+    ledger: Ledger,
+    splits: dict[str, Any],
 ) -> dict[str, Any]:
-    index_file = options.output / "index.json"
-    index_file.unlink(missing_ok=True)
-    held_out = _held_out(len(clips), options.validation, options.seed)
-    splits = {name: _Split(options.output, name, protocol.pad_id) for name in ("train", "val")}
-    speakers: Counter[str] = Counter()
-    for number, clip in enumerate(clips):
-        codes = store[clip.key].tolist()
-        text = protocol.text_ids(clip.row.text)
-        if len(protocol.wrap_row(text, codes, clip.row.speaker)[0]) > CONTEXT_TOKENS:
-            problems.append(Problem(clip.row.where, f"too long: over {CONTEXT_TOKENS} tokens"))
-            continue
-        split = splits["val" if number in held_out else "train"]
-        split.add(protocol.row(clip.row.text, codes), len(codes), clip.row.speaker)
-        if clip.row.speaker:
-            speakers[clip.row.speaker] += 1
-    index = {
+    """The index: what went in, what came out, with what, and what was left out."""
+    shares = ledger.shares((0, 0.1, 0.5, 0.9, 1))
+    names = ("shortest", "tenth", "half", "nine_tenths", "longest")
+    listed = [{"row": problem.where, "reason": problem.reason} for problem in ledger.problems(_LISTED)]
+    return {
         "format": 1,
-        "splits": {name: split.finish() for name, split in splits.items()},
-        "speakers": dict(sorted(speakers.items())),
-        "codec": codec.identity,
+        "splits": splits,
+        "seconds": {name: count / CODES_PER_SECOND for name, count in zip(names, shares, strict=False)},
+        "speakers": ledger.speakers(),
+        "codec": None if codec is None else codec.identity,
         "tokenizer": fingerprint,
         "first_code_id": protocol.first_code_id,
         "code_count": protocol.code_count,
         "pad_id": protocol.pad_id,
+        "width": options.max_tokens,
         "seed": options.seed,
         "sources": [str(source) for source in options.sources],
-        "skipped": _left_out(problems),
-    }
-    _write_json(index_file, index)
-    return index
-
-
-def _held_out(count: int, validation: float, seed: int) -> set[int]:
-    """Which rows are kept for validation: a share (below 1) or a number of them, never all."""
-    wanted = round(validation) if validation >= 1 else round(validation * count)
-    if validation > 0:
-        wanted = max(1, wanted)
-    order = np.random.default_rng(seed).permutation(count)
-    return set(order[: min(wanted, count - 1)].tolist())
-
-
-def _left_out(problems: Sequence[Problem]) -> dict[str, Any]:
-    counts = Counter(problem.reason for problem in problems)
-    return {
-        "reasons": dict(counts.most_common()),
-        "rows": [{"row": problem.where, "reason": problem.reason} for problem in problems],
+        "ranks": options.ranks,
+        "skipped": {"reasons": ledger.reasons(), "rows": listed},
     }
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_listing(path: Path, ledger: Ledger) -> None:
+    """All rows that are left out, a JSON line each; no file if there are none."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    count = 0
+    with part.open("w", encoding="utf-8") as file:
+        for problem in ledger.problems():
+            file.write(json.dumps({"row": problem.where, "reason": problem.reason}, ensure_ascii=False) + "\n")
+            count += 1
+    if count:
+        part.replace(path)
+    else:
+        part.unlink()
+        path.unlink(missing_ok=True)
+
+
+def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
+    """One `index.json` of all ranks' own; None while one is missing or of another run."""
+    indexes = []
+    for rank in range(ranks):
+        try:
+            indexes.append(json.loads((folder / f"index_rank{rank:05d}.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+    if len({index["run"] for index in indexes}) != 1:
+        return None
+    joined: dict[str, Any] = {key: value for key, value in indexes[0].items() if key not in ("rank", "run")}
+    joined["speakers"] = dict(sorted(_added([index["speakers"] for index in indexes]).items()))
+    joined["splits"] = {
+        name: _added([index["splits"][name] for index in indexes if name in index["splits"]])
+        for name in sorted({name for index in indexes for name in index["splits"]})
+    }
+    for split in joined["splits"].values():
+        split["hours"] = _hours(split["codes"])
+    lengths = [index["seconds"] for index in indexes if index["seconds"]]
+    # What lies between can't be told from the parts' own shares.
+    joined["seconds"] = {
+        name: choose(length[name] for length in lengths)
+        for name, choose in (("shortest", min), ("longest", max))
+        if lengths
+    }
+    reasons = _added([index["skipped"]["reasons"] for index in indexes])
+    rows = [row for index in indexes for row in index["skipped"]["rows"]]
+    joined["skipped"] = {
+        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
+        "rows": rows[:_LISTED],
+    }
+    write_json(folder / "index.json", joined)
+    return joined
+
+
+def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for part in counts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _identity(options: PrepareOptions, protocol: Protocol, codec: Encoder | None, fingerprint: str) -> str:
+    """What all ranks of one run have in common."""
+    settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
+    settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(protocol.pad_id)}
+    return json.dumps(settings, sort_keys=True)
+
+
+# --- the disk ---
+
+
+@contextmanager
+def _full_disk_in_a_sentence(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise _full(folder, error.strerror) from error
+    except sqlite3.Error as error:
+        if "full" not in str(error) and "disk I/O" not in str(error):
+            raise
+        raise _full(folder, str(error)) from error
+
+
+def _full(folder: Path, why: str | None) -> LlasaError:
+    return LlasaError(
+        f"{folder} can't be written: {why}.", "Make room and run the same command again: it goes on where it stopped."
+    )
+
+
+@contextmanager
+def _alone(folder: Path, rank: int) -> Iterator[None]:
+    """Two processes that write the same files would spoil them.
+
+    Raises:
+        UsageError: Another one is at it. The lock goes with its process, however that ends.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / f".lock-rank{rank:05d}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"Another `llasa prepare` is writing to {folder}.", "Wait for it, or end it.") from error
+        except OSError:  # a network file system without locks
+            pass
+        try:
+            yield
+        finally:
+            os.unlink(file.name)
