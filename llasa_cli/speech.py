@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from typing import Protocol as Shape
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checks import problems_of
@@ -162,7 +163,7 @@ class Speech:
         *,
         on_note: Callable[[str], None] | None = None,
         check: Callable[[str, np.ndarray], tuple[str, ...]] | None = None,
-        live: Callable[[str], bool] | None = None,
+        live: Live | None = None,
         after: Continued | None = None,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length, passage by passage.
@@ -177,8 +178,8 @@ class Speech:
             on_take: Told about each passage once it is decided on, before its last sound is given.
             on_note: Told what in the text could not be followed, such as a pause without a time.
             check: (text, samples) -> what else is wrong with a take, such as words that a recogniser does not find.
-            live: Asked before each passage whether its sound is wanted while it is being made. Such a passage is decoded in
-                windows and has one try, for what was heard can't be taken back; without it, each is made and checked whole.
+            live: Says which passages are wanted while they are being made. Such a one is decoded in windows and has one try,
+                for what was heard can't be taken back; the others are made and checked whole.
             after: Where an earlier run of the same text stopped.
 
         Raises:
@@ -239,6 +240,19 @@ class Speech:
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
 
 
+class Live(Shape):
+    """Who listens while speech is being made; `audio.pacing.Pacing` does all but the first."""
+
+    def wants(self, text: str) -> bool:
+        """Whether this passage is to be heard before it is finished."""
+
+    def watch(self, codes: Iterable[int]) -> Iterator[int]:
+        """The codes of a passage, as they are made."""
+
+    def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
+        """Its sound, each piece when it may be heard."""
+
+
 @dataclass(frozen=True)
 class Continued:
     """What an earlier run has already said.
@@ -261,7 +275,7 @@ class _Request:
         options: SpeechOptions,
         reference: Reference | None,
         check: Callable[[str, np.ndarray], tuple[str, ...]] | None,
-        live: Callable[[str], bool] | None,
+        live: Live | None,
     ) -> None:
         self._speech, self._options = speech, options
         self._check, self._live = check, live
@@ -278,10 +292,10 @@ class _Request:
         if not passage.text:
             tell(Take("", 0.0, (), 0, 0, pause_s=passage.pause_s))
             yield AudioChunk(pause, self._rate)
-        elif self._live is not None and self._live(passage.text):
+        elif self._live is not None and self._live.wants(passage.text):
             if len(pause):
                 yield AudioChunk(pause, self._rate)
-            take = yield from self._as_it_is_made(passage)
+            take = yield from self._as_it_is_made(passage, self._live)
             tell(self._keep(take))
         else:
             take, samples = self._best(passage)
@@ -295,7 +309,7 @@ class _Request:
             return replace(take, is_voice=True)
         return take
 
-    def _as_it_is_made(self, passage: Passage) -> Generator[AudioChunk, None, Take]:
+    def _as_it_is_made(self, passage: Passage, live: Live) -> Generator[AudioChunk, None, Take]:
         """The only take, in pieces."""
         import numpy as np
 
@@ -308,7 +322,8 @@ class _Request:
         seed = self._options.seed or 0
         before = self.voice.codes if self.voice is not None else ()
         with self._speech.model.generate(prompt, self._sampling, seed) as generation:
-            for piece in decode_stream(self._speech.codec, _noted(generation, codes), before):
+            made = decode_stream(self._speech.codec, live.watch(_noted(generation, codes)), before)
+            for piece in live.hold(made, self._rate):
                 pieces.append(piece)
                 yield AudioChunk(piece, self._rate)
         samples = np.concatenate(pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,10 +110,23 @@ def test_a_pause_is_as_long_as_asked_for(speech: Speech) -> None:
     assert not samples[-16_000:].any()
 
 
+class Always:
+    """Somebody who wants every piece at once."""
+
+    def wants(self, text: str) -> bool:
+        return True
+
+    def watch(self, codes: Iterable[int]) -> Iterator[int]:
+        return iter(codes)
+
+    def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
+        return iter(pieces)
+
+
 def test_live_sound_is_that_of_the_same_codes_and_comes_in_pieces(speech: Speech) -> None:
     options = replace(SHORT, sampling=SamplingRequest(max_seconds=4.0))
     takes: list[Take] = []
-    chunks = list(speech.say("hello there", options, None, takes.append, live=lambda text: True))
+    chunks = list(speech.say("hello there", options, None, takes.append, live=Always()))
     whole: list[Take] = []
     samples = speech.speak("hello there", options, None, whole.append)
     assert len(chunks) > 2

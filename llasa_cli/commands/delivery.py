@@ -37,6 +37,8 @@ WRITER_PAUSE_S = 0.1
 """A line that stands alone for so long was meant to be spoken, even if no mark ends it."""
 LONG_CHARACTERS = 20_000
 """About twenty minutes of speech: a file of it is made so that it can go on after an interruption."""
+SECONDS_A_CHARACTER = 0.08
+"""English is read at 0.055 to 0.09."""
 MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
 
 
@@ -85,11 +87,7 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
 
 
 def _file_source(path: Path, markdown: bool) -> Source:
-    def parts_of_file(path: Path) -> Iterator[str]:
-        try:
-            yield path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is not UTF-8 text.", "Convert it first: iconv -t utf-8.") from error
+    from llasa_cli.text.stream import parts_of_file
 
     try:
         size = path.stat().st_size
@@ -171,6 +169,8 @@ class Wishes:
     stream: bool | None = None
     """Sound while its sentence is still being made; None: when it is played."""
     json: bool = False
+    listener: str | None = None
+    """A recogniser that has to find the words of each take."""
 
 
 @dataclass
@@ -240,6 +240,10 @@ def open_outlet(
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
     if wishes.output is None and wishes.play is False:
         raise UsageError("--no-play without -o makes nothing.", "Name a file with -o.")
+    if wishes.listener is not None:
+        from llasa_cli.asr import check_listener
+
+        check_listener(wishes.listener)
     from llasa_cli.speech import LARGEST_SEED
 
     seed = wanted.seed if wanted.seed is not None else secrets.randbelow(LARGEST_SEED)
@@ -319,9 +323,13 @@ def deliver(
     reference: Reference | None,
     outlet: Outlet,
     report: Report,
-    check: Callable[[str, np.ndarray], tuple[str, ...]] | None = None,
+    language: str | None = None,
 ) -> None:
-    """Speak the source into the outlet, telling how it goes; the outlet is closed by its owner."""
+    """Speak the source into the outlet, telling how it goes; the outlet is closed by its owner.
+
+    Args:
+        language: Of the text, for the recogniser; None leaves it to it.
+    """
     wanted = replace(wanted, seed=outlet.seed, markdown=source.markdown)
     decided: list[Take] = []
     began = time.monotonic()
@@ -335,14 +343,19 @@ def deliver(
             if outlet.resumable is not None:
                 outlet.resumable.commit(_remembered(take))
             tell_take(take, len(outlet.takes), report)
+            outlet.sink.flush()
 
     def note(text: str) -> None:
         report.line(f"warning: {text}")
 
+    check = None
+    if outlet.wishes.listener is not None:
+        report.stage("loading the recogniser")
+        check = _word_check(outlet.wishes.listener, speech, language)
     report.stage("speaking")
     after = _taken_up(outlet, report)
     already_s = outlet.clock_s
-    live = None
+    live = _Listening(outlet.sink) if _is_live(outlet.wishes) else None
     chunks = speech.say(
         source.parts, wanted, reference, decided.append, on_note=note, check=check, live=live, after=after
     )
@@ -357,6 +370,44 @@ def deliver(
     report.line(f"{speed(seconds, wall_s)}, seed {outlet.seed}" + (f": {output}" if output not in (None, "-") else ""))
     if outlet.wishes.json:
         result(as_json(summary(outlet, wall_s, wanted, speech)))
+
+
+def _word_check(listener: str, speech: Speech, language: str | None) -> Callable[[str, np.ndarray], tuple[str, ...]]:
+    from llasa_cli.asr import load_listener
+    from llasa_cli.text.words import word_problems
+
+    loaded = load_listener(listener)
+    return lambda text, samples: word_problems(text, loaded.hear(samples, speech.sampling_rate, language))
+
+
+def _is_live(wishes: Wishes) -> bool:
+    """What is only written gains nothing from being cut into windows."""
+    if wishes.stream and wishes.listener is not None:
+        raise UsageError("What is let out at once can't be verified first.", "Leave out --stream or --verify.")
+    if wishes.listener is not None:
+        return False
+    plays = wishes.play if wishes.play is not None else wishes.output is None
+    return plays if wishes.stream is None else wishes.stream
+
+
+class _Listening:
+    """When whoever plays the sound needs it at once, and when there is time to make a passage whole and check it."""
+
+    def __init__(self, sink: Sink) -> None:
+        from llasa_cli.audio.pacing import Pacing
+
+        self._sink = sink
+        self._pacing = Pacing()
+        self.watch, self.hold = self._pacing.watch, self._pacing.hold
+
+    def wants(self, text: str) -> bool:
+        from llasa_cli.text.chunks import width
+
+        speed = self._pacing.speed
+        if speed is None or not self._pacing.is_fast():
+            return speed is None
+        # A second try must fit in as well.
+        return self._sink.waiting_s * speed < 2 * SECONDS_A_CHARACTER * width(text)
 
 
 def _remembered(take: Take) -> dict[str, Any]:

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import (
+    BUILT_IN_MODEL,
+    DEFAULT_LISTENER,
+    ModelOptions,
+    SamplingOptions,
+    SamplingRequest,
+    SpeechOptions,
+)
 
 _GENERAL = SamplingOptions()
 _LOOK, _DRAW, _RUN = "Sound", "Sampling", "Model"
@@ -81,7 +88,9 @@ Resume = Annotated[
 ]
 Voice = Annotated[
     str | None,
-    typer.Option("-v", "--voice", "--speaker", help="One of the model's speakers.", show_default=False),
+    typer.Option(
+        "-v", "--voice", help="A saved voice (or its file), or one of the model's speakers.", show_default=False
+    ),
 ]
 Model = Annotated[
     str,
@@ -124,19 +133,83 @@ MaxSeconds = Annotated[float | None, _sampling("--max-seconds", "The most speech
 Retries = Annotated[
     int, typer.Option("--retries", min=0, help="More takes for a chunk that fails its checks.", rich_help_panel=_DRAW)
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Have --asr listen to each take; one whose words it does not find is made again.",
+        rich_help_panel=_DRAW,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="A line for each chunk.")]
 Json = Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")]
+_CLIP = "Reference clip"
 Reference = Annotated[
     Path,
-    typer.Option("--ref", "--ref-audio", "--ref_audio", help="A clip of the voice, 1 to 15 s.", show_default=False),
+    typer.Option(
+        "--ref",
+        "--ref-audio",
+        "--ref_audio",
+        help="A clip of the voice, 1 to 15 s.",
+        show_default=False,
+        rich_help_panel=_CLIP,
+    ),
 ]
 ReferenceText = Annotated[
     str | None,
-    typer.Option("--ref-text", "--ref_text", help="What is said in the clip, word for word.", show_default=False),
+    typer.Option(
+        "--ref-text",
+        "--ref_text",
+        help="What is said in the clip, word for word; without it --asr listens.",
+        show_default=False,
+        rich_help_panel=_CLIP,
+    ),
+]
+Recogniser = Annotated[
+    str,
+    typer.Option(
+        "--asr",
+        help="Who listens: a Whisper model (folder or org/repo), or pocketsphinx (English).",
+        rich_help_panel=_CLIP,
+    ),
+]
+Language = Annotated[
+    str | None,
+    typer.Option("--language", help="Of the clip, such as en.", show_default=False, rich_help_panel=_CLIP),
+]
+Save = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="NAME",
+        help="Keep the voice, for --voice NAME; text is not needed then.",
+        show_default=False,
+        rich_help_panel=_CLIP,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a saved voice of that name.", rich_help_panel=_CLIP)]
+License = Annotated[
+    str | None,
+    typer.Option(
+        "--license",
+        metavar="TEXT",
+        help="Who may use the voice, and how; kept with it.",
+        show_default=False,
+        rich_help_panel=_CLIP,
+    ),
+]
+VoiceName = Annotated[
+    str | None,
+    typer.Option("-v", "--voice", help="A saved voice, its file, or one of the model's speakers.", show_default=False),
+]
+Speaker = Annotated[
+    str | None,
+    typer.Option("--speaker", help="One of the model's speakers, such as kore.", show_default=False),
 ]
 
 DEFAULT_MODEL = BUILT_IN_MODEL
+DEFAULT_RECOGNISER = DEFAULT_LISTENER
 COLDEST = 0.01
 """Scores are divided by the temperature; below this they leave float32's range, and no chance is left to draw by."""
 DEFAULT_RETRIES = SpeechOptions().retries

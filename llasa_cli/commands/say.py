@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import Wishes, deliver, load_speech, open_outlet, text_source
 from llasa_cli.commands.report import Report
+from llasa_cli.commands.voices import chosen_voice
 
 
 def say(
@@ -12,7 +15,8 @@ def say(
     file: flags.File = None,
     markdown: flags.Markdown = None,
     output: flags.Output = None,
-    voice: flags.Voice = None,
+    voice: flags.VoiceName = None,
+    speaker: flags.Speaker = None,
     play: flags.Play = None,
     stream: flags.Stream = None,
     file_format: flags.Format = None,
@@ -30,17 +34,22 @@ def say(
     repetition_penalty: flags.RepetitionPenalty = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
+    verify: flags.Verify = False,
+    recogniser: flags.Recogniser = flags.DEFAULT_RECOGNISER,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
     json: flags.Json = False,
 ) -> None:
     """Speak text: from the arguments, a file, or a pipe (as it is written)."""
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, voice, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype)
     source = text_source(text, file, "say", markdown)
-    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json)
-    with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report) as outlet:
-        speech = load_speech(models, report, voice)
-        deliver(speech, source, wanted, None, outlet, report)
+    chosen = chosen_voice(voice, speaker, models)
+    wanted = replace(wanted, speaker=chosen.speaker)
+    listener = recogniser if verify else None
+    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, listener)
+    with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, repr(chosen)) as outlet:
+        speech = load_speech(models, report, chosen.speaker)
+        deliver(speech, source, wanted, chosen.reference, outlet, report, chosen.language)
