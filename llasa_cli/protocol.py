@@ -143,6 +143,10 @@ class Protocol:
         """Encode text as plain text: no control token, whatever it spells."""
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What `text_ids` encoded, as far as the tokenizer keeps it."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
+
     # --- prompts ---
 
     def prompt(self, text: str, reference: Reference | None = None, speaker: str | None = None) -> Prompt:
@@ -243,6 +247,29 @@ class Protocol:
         except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             # A template is a program of the checkpoint's, with mistakes of its own.
             raise ModelError(f"The checkpoint's chat template fails: {type(error).__name__}: {error}") from error
+
+    def chat_pieces(self, messages: Sequence[dict[str, str]]) -> list[tuple[bool, list[int]]]:
+        """A text conversation in the checkpoint's template, in pieces: whether the assistant says it, and its ids.
+
+        Contents are plain text: what spells a control token stays text. What follows an answer begins with the token
+        that ends its turn, where the template has one.
+
+        Raises:
+            ModelError: The template drops a message or turns them round.
+        """
+        slots = [_SLOT.format(number) for number in range(len(messages))]
+        rest = self._render(
+            [{"role": message["role"], "content": slot} for message, slot in zip(messages, slots, strict=True)]
+        )
+        pieces: list[tuple[bool, list[int]]] = []
+        for message, slot in zip(messages, slots, strict=True):
+            before, found, rest = rest.partition(slot)
+            if not found or slot in rest or any(other in before for other in slots):
+                raise ModelError("The checkpoint's chat template changes the messages: chat can't be trained with it.")
+            pieces.append((False, list(self._tokenizer.encode(before, add_special_tokens=False).ids)))
+            pieces.append((message["role"] == "assistant", self.text_ids(message["content"].strip())))
+        pieces.append((False, list(self._tokenizer.encode(rest, add_special_tokens=False).ids)))
+        return pieces
 
     # --- training rows ---
 

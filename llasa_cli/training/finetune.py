@@ -15,7 +15,6 @@ Under torchrun every process runs this; the first one writes, the others wait fo
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections import Counter
@@ -33,6 +32,7 @@ from llasa_cli.lm.adapter import base_of, is_adapter
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.arguments import check_packages, ranks, training_arguments
+from llasa_cli.training.chat import ChatRows, Mixed
 from llasa_cli.training.checkpoint import (
     PROGRESS_FILE,
     data_fingerprint,
@@ -45,7 +45,7 @@ from llasa_cli.training.checkpoint import (
 from llasa_cli.training.data import Batches, Rows, held_out_split, read_index
 from llasa_cli.training.prepare import tokenizer_fingerprint
 from llasa_cli.training.schedule import SCHEDULES, Clock
-from llasa_cli.training.vocabulary import CODE_COUNT, TOKENIZER_FILES, extend_tokenizer, knows_speech
+from llasa_cli.training.vocabulary import CODE_COUNT, TOKENIZER_FILES, codec_size, extend_tokenizer, knows_speech
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def finetune(
     if options.schedule not in SCHEDULES:
         raise UsageError(f"There is no schedule {options.schedule!r}.", "Use " + ", ".join(SCHEDULES) + ".")
     check_packages(options, device)
-    _quiet_libraries()
+    quiet_libraries()
     keep_few_primitives()
     options.output.mkdir(parents=True, exist_ok=True)
     last = _last_checkpoint(options)
@@ -162,7 +162,7 @@ def _train(
     trainer.draw()
 
 
-def _speaker(run: _Run) -> Callable[[Any, int], None] | None:
+def _speaker(run: _Run) -> Callable[[Any, int], object] | None:
     if run.options.speak_every <= 0:
         return None
     from llasa_cli.training.samples import Samples
@@ -174,7 +174,7 @@ def _speaker(run: _Run) -> Callable[[Any, int], None] | None:
 # --- before training ---
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -241,11 +241,8 @@ def _drop_new_tokenizer(options: FinetuneOptions) -> None:
 
 def _code_count(options: FinetuneOptions) -> int:
     """How many codes a text model is given: those of the codec, or of the data."""
-    if options.codec is not None and Path(options.codec).is_dir():
-        levels = json.loads((Path(options.codec) / "config.json").read_text(encoding="utf-8")).get(
-            "quantization_levels"
-        )
-        return math.prod(levels) if levels else CODE_COUNT
+    if options.codec is not None:
+        return codec_size(options.codec)
     return int(read_index(options.data).get("code_count", CODE_COUNT))
 
 
@@ -263,19 +260,42 @@ def _steps(options: FinetuneOptions, rows: Data) -> int | None:
 def _read_data(
     options: FinetuneOptions, protocol: Protocol, tokens: Path, start: Path | None, device: torch.device
 ) -> tuple[Data, Data | None]:
+    rows: Data
+    held_out: Data | None
     made_with = read_index(options.data).get("tokenizer")
     if made_with is not None and made_with != tokenizer_fingerprint(tokens):
         raise UsageError(
             f"{options.data} was made for another tokenizer than that of {tokens}.", "Run `llasa prepare` for this one."
         )
-    rows: Data
-    held_out: Data | None = None
-    chosen = (options.speakers, options.untagged, options.seed, options.context)
-    rows = Rows(options.data, "train", protocol, *chosen)
-    split = held_out_split(options.data)
-    if split is not None:
-        held_out = Rows(options.data, split, protocol, options.speakers, context=options.context)
+    if options.online:
+        home = next((place for place in (tokens, start) if place is not None and read_about(place)), options.output)
+        rows, held_out = _read_recordings(options, protocol, home, device)
+    else:
+        rows = Rows(options.data, "train", protocol, options.speakers, options.untagged, options.seed, options.context)
+        split = held_out_split(options.data)
+        held_out = Rows(options.data, split, protocol, options.speakers, context=options.context) if split else None
+    if options.chat:
+        rows = Mixed(rows, ChatRows(options.chat, protocol, options.context))
     return rows, held_out if held_out is not None and len(held_out) else None
+
+
+def _read_recordings(
+    options: FinetuneOptions, protocol: Protocol, home: Path, device: torch.device
+) -> tuple[Data, Data | None]:
+    """Rows that are encoded as they are read, by the codec that belongs to the model."""
+    from llasa_cli.codec.model import load_codec
+    from llasa_cli.training.online import AudioRows
+
+    if options.workers > 0:
+        raise UsageError("The codec runs in the training process itself when online.", "Leave --workers out.")
+    codec = load_codec(find_codec(home, options.codec or read_about(home).get("codec")), str(device))
+    if codec.code_count != protocol.code_count:
+        raise UsageError(
+            f"The model has {protocol.code_count} speech codes, the codec {codec.code_count}.",
+            "Name the codec that belongs to the model with --codec.",
+        )
+    recordings = AudioRows.read((options.data,), protocol, codec, options.context, options.speakers)
+    return recordings.split(options.validation, options.seed)
 
 
 def _about(
@@ -289,7 +309,7 @@ def _about(
     about["base"] = options.model
     about["protocol"] = describe_protocol(protocol)
     about["recipe"] = describe_recipe(options)
-    about["data"] = {"fingerprint": data_fingerprint(options.data), "rows": len(rows)}
+    about["data"] = {"fingerprint": None if options.online else data_fingerprint(options.data), "rows": len(rows)}
     return about | {"steps": 0, "tokens": 0}
 
 

@@ -56,7 +56,7 @@ class Hooks:
 
     export: Callable[[Any, Any, int, int], None]
     log: Callable[[dict[str, Any]], None] | None = None
-    speak: Callable[[Any, int], None] | None = None
+    speak: Callable[[Any, int], object] | None = None
     progress: Callable[[int, float], None] | None = None
 
 

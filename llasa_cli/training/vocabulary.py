@@ -7,6 +7,7 @@ Llama 3's 128,256 tokens the first code is 128,264, and the public tokenised dat
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,15 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
     part = target / "tokenizer.json.part"
     tokenizer.save(str(part), pretty=False)
     part.replace(target / "tokenizer.json")
+
+
+def codec_size(codec: str | None) -> int:
+    """How many codes a codec has: a folder's own number, of a repository the published one's."""
+    settings = Path(codec) / "config.json" if codec is not None else None
+    if settings is None or not settings.is_file():
+        return CODE_COUNT
+    levels = json.loads(settings.read_text(encoding="utf-8")).get("quantization_levels")
+    return math.prod(levels) if levels else CODE_COUNT
 
 
 def resize(model: Any, size: int) -> bool:

@@ -1,0 +1,137 @@
+"""Recordings as rows to learn from, encoded while the model trains: nothing is prepared, nothing is written.
+
+    rows = AudioRows.read(sources, protocol, codec)
+    train, held_out = rows.split(0.005, seed=0)
+
+For sets that are read once, or that change: each pass encodes each clip again, where `llasa prepare` does it once. The codec
+is frozen; it takes part in no gradient.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ
+from llasa_cli.codec.model import SHORTEST_CLIP, Codec
+from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording. `codes` is reckoned from its header: after resampling it may be one more or less."""
+
+    audio: Any
+    text: str
+    speaker: str | None
+    codes: int
+
+
+class AudioRows:
+    """Attributes:
+    cut: Reason -> how many recordings are left out for it.
+    codes, lengths: int64 [N], as `data.Rows` has them, from the files' headers.
+    """
+
+    def __init__(
+        self, clips: Sequence[Clip], protocol: Protocol, codec: Codec, context: int, cut: Counter[str] | None = None
+    ) -> None:
+        self._clips, self._protocol, self._codec, self._context = list(clips), protocol, codec, context
+        self.cut: Counter[str] = cut if cut is not None else Counter()
+        self.codes = np.array([clip.codes for clip in clips], np.int64)
+        self.speakers = [clip.speaker for clip in clips]
+        frames = {name: len(protocol.wrap_row([], [], name)[0]) for name in set(self.speakers)}
+        text = [len(protocol.text_ids(clip.text)) + frames[clip.speaker] for clip in clips]
+        self.lengths = np.array(text, np.int64) + self.codes
+
+    @classmethod
+    def read(
+        cls, sources: Sequence[Path], protocol: Protocol, codec: Codec, context: int, only: Sequence[str] = ()
+    ) -> AudioRows:
+        """Every usable recording of some folders or tables, as `llasa prepare` reads them; judged by its header.
+
+        Raises:
+            UsageError: A source that is not there, or nothing usable, with the reasons.
+        """
+        from llasa_cli.training.sources import Problem, read_rows
+
+        cut: Counter[str] = Counter()
+        clips = []
+        for source in sources:
+            for row in read_rows(source):
+                if isinstance(row, Problem):
+                    cut[row.reason] += 1
+                    continue
+                clip = _clip(row, cut)
+                if clip is not None and (not only or clip.speaker in only):
+                    clips.append(clip)
+        rows = cls(clips, protocol, codec, context)
+        fits = rows.lengths < context  # one code of room for what resampling adds
+        cut["too long"] += int((~fits).sum())
+        kept = [clip for clip, fit in zip(clips, fits, strict=True) if fit]
+        if not kept:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in cut.most_common(3) if count)
+            raise UsageError(f"No recording could be used: {reasons or 'there are none'}.")
+        return cls(kept, protocol, codec, context, +cut)
+
+    def split(self, validation: float, seed: int) -> tuple[AudioRows, AudioRows | None]:
+        """To train and to judge on: a share (below 1) or a number kept back, never all."""
+        count = len(self._clips)
+        wanted = int(validation) if validation >= 1 else round(validation * count)
+        wanted = min(max(1, wanted) if validation > 0 else 0, count - 1)
+        if wanted == 0:
+            return self, None
+        kept = set(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
+
+        def part(wants: Callable[[int], bool]) -> AudioRows:
+            clips = [clip for number, clip in enumerate(self._clips) if wants(number)]
+            return AudioRows(clips, self._protocol, self._codec, self._context, self.cut)
+
+        return part(lambda number: number not in kept), part(lambda number: number in kept)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def parts(self, index: int) -> tuple[list[int], list[int]]:
+        """Text ids and codes of a row: here it is encoded.
+
+        Raises:
+            AudioError: The clip can no longer be read.
+        """
+        from llasa_cli.audio.read import read_clip
+
+        clip = self._clips[index]
+        samples = read_clip(clip.audio, SAMPLING_RATE_HZ)
+        if len(samples) < SHORTEST_CLIP:
+            raise AudioError(f"{clip.audio} is shorter than its header says.")
+        return self._protocol.text_ids(clip.text), self._codec.encode(samples)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        text, codes = self.parts(index)
+        return self.wrap(text, codes, self.speakers[index])
+
+    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
+        """The model's input and labels for any text and codes."""
+        ids, labels = self._protocol.wrap_row(text, codes, speaker)
+        return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
+
+
+def _clip(row: Any, cut: Counter[str]) -> Clip | None:
+    import soundfile
+
+    try:
+        about = soundfile.info(str(row.audio))
+    except (OSError, RuntimeError):  # soundfile's errors are RuntimeErrors
+        cut["audio can't be read"] += 1
+        return None
+    samples = about.frames * SAMPLING_RATE_HZ // about.samplerate
+    if samples < SHORTEST_CLIP or not row.text.strip():
+        cut["shorter than 40 ms" if samples < SHORTEST_CLIP else "no text"] += 1
+        return None
+    return Clip(row.audio, row.text, row.speaker, samples // HOP)

@@ -1,0 +1,123 @@
+"""What the model says in the middle of its training: a few sentences, always the same, kept as WAV files.
+
+    spoken/0-0000500.wav    sentence 0 at step 500; spoken/sentences.txt tells what they are
+
+The model speaks as it is in memory, by transformers' own `generate`, which runs an adapter and a 16-bit model as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.errors import LlasaError
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from llasa_cli.training.trainer import Data
+
+SENTENCES = 3
+SECONDS = 12
+FOLDER = "spoken"
+
+
+class Samples:
+    """Speaks the same sentences with the same seeds each time.
+
+    Args:
+        held_out: Whose first sentences are spoken where the options name none.
+        codec: Its folder.
+        speaker: The tag for texts of the options; held-out rows bring their own.
+
+    Raises:
+        UsageError: There is nothing to speak.
+        ModelError: No codec in the folder.
+    """
+
+    def __init__(
+        self, options: FinetuneOptions, protocol: Protocol, held_out: Data | None, codec: Path, speaker: str | None
+    ) -> None:
+        from llasa_cli.codec.model import load_codec
+        from llasa_cli.errors import UsageError
+
+        self._protocol, self._seed = protocol, options.seed
+        self._folder = options.output / FOLDER
+        texts = [(protocol.text_ids(text), speaker) for text in options.speak]
+        if not texts and held_out is not None:
+            rows = range(min(SENTENCES, len(held_out)))
+            texts = [(held_out.parts(row)[0], held_out.speakers[row]) for row in rows]
+        if not texts:
+            raise UsageError("There is nothing to speak: the data has no held-out rows.", "Give sentences by --speak.")
+        # Everything before the first code: a row without codes, less END.
+        self._prompts = [protocol.wrap_row(ids, [], tag)[0][:-1] for ids, tag in texts]
+        self._codec = load_codec(codec, options.device)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        words = [protocol.text_of(ids) for ids, _ in texts]
+        (self._folder / "sentences.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+
+    def speak(self, model: Any, step: int) -> list[Path]:
+        """One WAV a sentence. torch's random numbers go on as if nothing had been spoken."""
+        import soundfile
+        import torch
+
+        written = []
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            for number, prompt in enumerate(self._prompts):
+                torch.manual_seed(self._seed + number)
+                codes = self._codes(model, prompt)
+                path = self._folder / f"{number}-{step:07}.wav"
+                part = path.with_name(path.name + ".part")
+                try:
+                    soundfile.write(part, self._codec.decode(codes), self._codec.sampling_rate, format="WAV")
+                except OSError as error:
+                    raise LlasaError(f"{path} can't be written: {error}") from error
+                part.replace(path)
+                written.append(path)
+        return written
+
+    def _codes(self, model: Any, prompt: Sequence[int]) -> list[int]:
+        import torch
+        from transformers import LogitsProcessorList
+
+        ids = torch.tensor([list(prompt)], device=model.device)
+        sampling = SamplingOptions()
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            max_new_tokens=SECONDS * CODES_PER_SECOND,
+            eos_token_id=self._protocol.stop_id,
+            pad_token_id=self._protocol.stop_id,
+            use_cache=True,
+            logits_processor=LogitsProcessorList([_OnlySpeech(self._protocol)]),
+        )[0, len(prompt) :].tolist()
+        first = self._protocol.first_code_id
+        return [token - first for token in made if token != self._protocol.stop_id]
+
+
+class _OnlySpeech:
+    """Nothing but codes and END can be drawn; END not first."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol, self._begin = protocol, None  # type: tuple[Protocol, int | None]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        protocol = self._protocol
+        allowed = torch.full_like(scores, float("-inf"))
+        codes = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
+        allowed[:, codes] = scores[:, codes]
+        if self._begin is None:
+            self._begin = input_ids.shape[1]
+        if input_ids.shape[1] > self._begin:
+            allowed[:, protocol.stop_id] = scores[:, protocol.stop_id]
+        return allowed

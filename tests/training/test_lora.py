@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.lm.load import LanguageModel, load_language_model
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import FinetuneOptions, LoraOptions
+from llasa_cli.training.finetune import finetune
+from llasa_cli.training.merge import merge_adapter
+
+pytest.importorskip("peft")
+LORA = LoraOptions(rank=4, alpha=16, dropout=0.1, targets=("q_proj", "v_proj", "down_proj"))
+
+
+@pytest.fixture(scope="module")
+def trained(data_folder: Path, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> FinetuneOptions:
+    options = FinetuneOptions(
+        data_folder,
+        tmp_path_factory.mktemp("lora") / "out",
+        model=str(random_checkpoint),
+        lora=LORA,
+        steps=6,
+        learning_rate=2e-2,
+        warm_up_steps=0,
+        tokens_per_batch=400,
+        device="cpu",
+        log_every=1,
+        save_every_steps=3,
+        evaluate_every=6,
+    )
+    finetune(options)
+    return options
+
+
+def scores(model: LanguageModel, ids: torch.Tensor) -> torch.Tensor:
+    return model.network.stream(len(ids)).feed(ids)
+
+
+@pytest.fixture
+def ids(random_checkpoint: Path) -> torch.Tensor:
+    protocol = Protocol.load(random_checkpoint)
+    return torch.tensor(protocol.wrap_row(protocol.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
+
+
+def test_only_the_adapter_is_written_and_the_folder_says_what_it_belongs_to(
+    trained: FinetuneOptions, random_checkpoint: Path
+) -> None:
+    out = trained.output
+    assert {path.name for path in out.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors", "llasa.json"}
+    assert not (out / "model.safetensors").exists()
+    assert not (out / "README.md").exists()
+    about = json.loads((out / "llasa.json").read_text())
+    assert about["base"] == str(random_checkpoint)
+    assert about["recipe"]["lora"]["rank"] == 4
+    assert about["default_speaker"] in ("rms", "slt")
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(random_checkpoint)
+
+
+def test_merged_is_unmerged_and_both_are_what_peft_computes(
+    trained: FinetuneOptions, random_checkpoint: Path, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import LlamaForCausalLM
+
+    protocol = Protocol.load(random_checkpoint)
+    base = scores(load_language_model(random_checkpoint, protocol, "cpu"), ids)
+    unmerged = scores(load_language_model(random_checkpoint, protocol, "cpu", adapter=trained.output), ids)
+    alone = scores(load_language_model(trained.output, protocol, "cpu"), ids)
+    about = merge_adapter(trained.output, tmp_path / "merged")
+    merged = scores(load_language_model(tmp_path / "merged", Protocol.load(tmp_path / "merged"), "cpu"), ids)
+    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(random_checkpoint), trained.output).eval()
+    with torch.no_grad():
+        every = model(input_ids=ids[None]).logits[0, -1]
+    codes = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
+    by_peft = torch.cat([every[codes], every[protocol.stop_id : protocol.stop_id + 1]])
+    assert (unmerged - base).abs().max() > 0.1, "the adapter does something"
+    for other in (alone, merged, by_peft):
+        torch.testing.assert_close(other, unmerged, rtol=0, atol=1e-4)
+    assert about["default_speaker"] in ("rms", "slt")
+    assert (tmp_path / "merged" / "codec" / "model.safetensors").is_file()
+    with pytest.raises(UsageError, match="a model in"):
+        merge_adapter(trained.output, tmp_path / "merged")
+
+
+def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: FinetuneOptions, tmp_path: Path) -> None:
+    """Dropout is drawn from torch's random numbers: their state comes back too."""
+    half = replace(trained, output=tmp_path / "out")
+    shutil.copytree(trained.output, half.output)
+    for name in ("checkpoint-6", "log.jsonl"):
+        path = half.output / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    about = finetune(replace(half, model=None))
+    assert about["steps"] == 6
+    straight, resumed = (load_file(folder / "adapter_model.safetensors") for folder in (trained.output, half.output))
+    for name, value in straight.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=1e-6)
+    with pytest.raises(UsageError, match="trains an adapter"):
+        finetune(replace(half, lora=None))
+
+
+def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
+    trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    protocol = Protocol.load(random_checkpoint)
+
+    def load(change: dict, tensors: dict | None = None) -> None:
+        folder = tmp_path / "adapter"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        settings = json.loads((trained.output / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps(settings | change))
+        save_file(
+            tensors or load_file(trained.output / "adapter_model.safetensors"), folder / "adapter_model.safetensors"
+        )
+        load_language_model(random_checkpoint, protocol, "cpu", adapter=folder)
+
+    load({})
+    whole = load_file(trained.output / "adapter_model.safetensors")
+    for change, tensors, message in (
+        ({"use_dora": True}, None, "DoRA"),
+        ({"peft_type": "IA3"}, None, "not a LoRA"),
+        ({}, {name.replace("layers.0", "layers.9"): value for name, value in whole.items()}, "does not have"),
+        ({}, {name: value[..., :8].clone() for name, value in whole.items()}, "the model has"),
+        ({}, {name: value for name, value in whole.items() if "lora_A" in name}, "one half"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            load(change, tensors)
+
+
+def test_a_target_that_is_not_there_is_named(trained: FinetuneOptions, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no query"):
+        finetune(replace(trained, output=tmp_path / "out", lora=LoraOptions(targets=("query",))))
