@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json as json_module
 import os
 import time
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from llasa_cli.commands import options as flags
-from llasa_cli.commands.clone import read_reference
+from llasa_cli.commands.clone import Hearing, hear_reference
 from llasa_cli.commands.delivery import load_speech, shorten
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result, speed
+from llasa_cli.commands.voices import ChosenVoice, chosen_voice
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
@@ -33,11 +35,14 @@ def batch(
         str, typer.Argument(metavar="LIST", help="Lines, id|text, .csv, .tsv or .jsonl; - is standard input.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files and results.jsonl.")],
-    voice: flags.Voice = None,
+    voice: flags.VoiceName = None,
+    speaker: flags.Speaker = None,
     ref: Annotated[
         Path | None, typer.Option("--ref", "--ref-audio", "--ref_audio", help="A clip of the voice for all items.")
     ] = None,
     ref_text: flags.ReferenceText = None,
+    asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
+    language: flags.Language = None,
     file_format: Annotated[str, typer.Option("--format", help="wav, flac, ogg, opus or mp3.")] = "wav",
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,
@@ -60,7 +65,7 @@ def batch(
 
     claim_stdout()
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, voice, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
     ending = pick_format(None, file_format)
     items = [_with_reference(item, ref, ref_text) for item in _read_list(list_file)]
@@ -69,8 +74,10 @@ def batch(
     except OSError as error:
         raise LlasaError(f"The folder {output} can't be made: {error.strerror}.") from error
     models = flags.model_options(model, codec, device, dtype)
+    voices = _Voices(models, chosen_voice(voice, speaker, models))
     with Report(quiet, verbose) as report:
-        failed = _Run(models, wanted, output, ending, report, json).all(items)
+        hearing = Hearing(asr, language, device, report)
+        failed = _Run(models, wanted, output, ending, voices, hearing, report, json).all(items)
     if failed:
         raise BatchError(f"{failed} of {len(items)} items failed.", f"{output / RESULTS} says why.")
 
@@ -91,18 +98,53 @@ def _read_list(name: str) -> list[Item]:
 
 
 def _with_reference(item: Item, ref: Path | None, ref_text: str | None) -> Item:
-    """The list's own reference counts before the flag's; clip and transcript come from the same place."""
-    if item.ref is not None or ref is None:
+    """The list's own voice counts before the flag's; clip and transcript come from the same place."""
+    if item.ref is not None or item.voice is not None or ref is None:
         return item
     return replace(item, ref=ref, ref_text=ref_text)
+
+
+class _Voices:
+    """Whose voice each item has: its own by name, else that of the flags."""
+
+    def __init__(self, models: ModelOptions, default: ChosenVoice) -> None:
+        self._models = models
+        self._chosen: dict[str | None, ChosenVoice] = {None: default}
+
+    @property
+    def default(self) -> ChosenVoice:
+        return self._chosen[None]
+
+    def of(self, item: Item) -> ChosenVoice:
+        """Raises UsageError for a name that nobody has."""
+        if item.voice not in self._chosen:
+            self._chosen[item.voice] = chosen_voice(item.voice, None, self._models)
+        return self._chosen[item.voice]
+
+    def trace(self, item: Item) -> str:
+        """What decides how the item's voice sounds; a voice that can't be had has none."""
+        try:
+            chosen = self.of(item)
+        except LlasaError:
+            return ""
+        return hashlib.sha256(repr(chosen).encode()).hexdigest()
 
 
 class _Run:
     """One batch: its model is loaded when the first item needs it, and only then."""
 
     def __init__(
-        self, models: ModelOptions, wanted: SpeechOptions, folder: Path, ending: str, report: Report, json: bool
+        self,
+        models: ModelOptions,
+        wanted: SpeechOptions,
+        folder: Path,
+        ending: str,
+        voices: _Voices,
+        hearing: Hearing,
+        report: Report,
+        json: bool,
     ) -> None:
+        self._voices, self._hearing = voices, hearing
         self._models, self._wanted = models, wanted
         self._folder, self._ending = folder, ending
         self._report, self._json = report, json
@@ -122,7 +164,7 @@ class _Run:
         began = time.monotonic()
         with _open_log(self._folder / RESULTS) as log:
             for count, item in enumerate(items, 1):
-                key = content_key(item, self._models.model, settings)
+                key = content_key(item, self._models.model, [*settings, self._voices.trace(item)])
                 path = self._folder / f"{item.name}.{self._ending}"
                 if (key, path.name) in done and path.is_file():
                     left += 1
@@ -151,8 +193,10 @@ class _Run:
         try:
             if not item.text.strip():
                 raise UsageError("The text is empty.")
-            if item.ref is not None:
-                clip = read_reference(item.ref, item.ref_text)
+            if item.ref is None:
+                self._voices.of(item)
+            elif (item.ref, item.ref_text) not in self._references:  # a clip that several items have is read once
+                clip = self._clip(item.ref, item.ref_text)
         except LlasaError as error:
             return row | self._failure(item, error)
         # Not one item's failure but that of all of them.
@@ -180,8 +224,14 @@ class _Run:
 
     def _load(self) -> Speech:
         if self._speech is None:
-            self._speech = load_speech(self._models, self._report, self._wanted.speaker)
+            self._speech = load_speech(self._models, self._report, self._voices.default.speaker)
         return self._speech
+
+    def _clip(self, path: Path, transcript: str | None) -> Clip:
+        clip = hear_reference(path, transcript, self._hearing).clip
+        for warning in clip.warnings:
+            self._report.line(f"warning: {path}: {warning}")
+        return clip
 
     def _speak(self, speech: Speech, item: Item, clip: Clip | None, path: Path) -> list[Take]:
         import secrets
@@ -189,17 +239,18 @@ class _Run:
         from llasa_cli.audio.sinks import FileSink
         from llasa_cli.speech import LARGEST_SEED
 
-        reference = None
-        if item.ref is not None and clip is not None:
+        chosen = self._voices.of(item) if item.ref is None else ChosenVoice()
+        reference = chosen.reference
+        if item.ref is not None:
             key = (item.ref, item.ref_text)
-            if key not in self._references:
-                self._references[key] = speech.encode_reference(clip.samples, item.ref_text or "")
+            if clip is not None:
+                self._references[key] = speech.encode_reference(clip.samples, clip.transcript)
             reference = self._references[key]
         seed = item.seed if item.seed is not None else self._wanted.seed
         wanted = replace(
             self._wanted,
             seed=seed if seed is not None else secrets.randbelow(LARGEST_SEED),
-            speaker=item.voice or self._wanted.speaker,
+            speaker=chosen.speaker,
         )
         takes: list[Take] = []
         with FileSink(path, self._ending) as sink:

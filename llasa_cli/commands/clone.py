@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llasa_cli.commands import options as flags
-from llasa_cli.commands.delivery import Wishes, deliver, load_speech, open_outlet, text_source
-from llasa_cli.commands.report import Report
+from llasa_cli.commands.delivery import Source, Wishes, deliver, load_speech, open_outlet, text_source
+from llasa_cli.commands.report import Report, as_json, claim_stdout, result
+from llasa_cli.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
+    from llasa_cli.asr import Listener
+    from llasa_cli.audio.read import Recording
     from llasa_cli.audio.reference import Clip
+    from llasa_cli.protocol import Reference
+    from llasa_cli.speech import Speech
+    from llasa_cli.voices import SavedVoice
 
 
 def clone(
@@ -38,31 +46,189 @@ def clone(
     repetition_penalty: flags.RepetitionPenalty = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
+    asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
+    language: flags.Language = None,
+    save: flags.Save = None,
+    force: flags.Force = False,
+    license_note: flags.License = None,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
     json: flags.Json = False,
 ) -> None:
-    """Speak text in the voice of a reference clip whose words are known."""
+    """Speak text in the voice of a reference clip; save the voice."""
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype)
-    source = text_source(text, file, "clone", markdown)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json)
-    clip = read_reference(ref, ref_text)
-    voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + (ref_text or "")
-    with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, voice) as outlet:
-        for warning in clip.warnings:
+    claim_stdout()
+    if save is not None:
+        from llasa_cli.voices import check_free
+
+        check_free(save, force)
+    source = _source(text, file, markdown, save, wishes)
+    with Report(quiet, verbose) as report:
+        heard = hear_reference(ref, ref_text, Hearing(asr, language, device, report))
+        for warning in heard.clip.warnings:
             report.line(f"warning: {warning}")
-        speech = load_speech(models, report)
-        report.stage("encoding the reference clip")
-        reference = speech.encode_reference(clip.samples, ref_text or "")
-        deliver(speech, source, wanted, reference, outlet, report)
+        voice = hashlib.sha256(heard.clip.samples.tobytes()).hexdigest() + heard.clip.transcript
+        outlet = open_outlet(wishes, source, wanted, models, report, voice) if source is not None else nullcontext()
+        with outlet as open_one:
+            speech = load_speech(models, report)
+            report.stage("encoding the reference clip")
+            reference = speech.encode_reference(heard.clip.samples, heard.clip.transcript)
+            if not reference.text:
+                raise UsageError("This model reads no letter of the clip's transcript.", "Name another with -m.")
+            if save is not None:
+                saved = _saved_voice(save, speech, reference, heard, language, license_note)
+                _keep(saved, force, report, json, alone=source is None)
+            if source is not None and open_one is not None:
+                deliver(speech, source, wanted, reference, open_one, report)
 
 
-def read_reference(path: Path, transcript: str | None) -> Clip:
-    """Read and check a clip, before any model is loaded."""
-    from llasa_cli.audio.read import read_clip
-    from llasa_cli.audio.reference import check_reference
+def _source(
+    text: list[str] | None, file: str | None, markdown: bool | None, save: str | None, wishes: Wishes
+) -> Source | None:
+    """The text; None where a voice is only to be saved. Standard input is read then only if it is named."""
+    if save is None or text or file is not None:
+        return text_source(text, file, "clone", markdown)
+    if wishes.output is not None or wishes.play or wishes.subtitles is not None:
+        raise UsageError("There is no text to speak.", "Give it, - for standard input, or only --save NAME.")
+    return None
 
-    return check_reference(read_clip(path), 16_000, transcript or "")
+
+# --- the reference clip ---
+
+
+@dataclass(frozen=True)
+class HeardReference:
+    """A clip that can be used, and what is known of it.
+
+    Attributes:
+        clip: With its transcript.
+        recording: The file it came from.
+        heard_by: The recogniser that wrote the transcript; None if it was given.
+    """
+
+    clip: Clip
+    recording: Recording
+    heard_by: str | None
+
+
+class Hearing:
+    """Hears clips whose words nobody gave. Its recogniser is loaded when the first of them needs it.
+
+    Args:
+        name: See `asr.load_listener`.
+        language: Such as "en"; None leaves it to the recogniser.
+    """
+
+    def __init__(self, name: str, language: str | None, device: str, report: Report) -> None:
+        self.name, self._language, self._device = name, language, device
+        self._report = report
+        self._listener: Listener | None = None
+
+    def check(self) -> None:
+        """Refuse a recogniser that is not here."""
+        from llasa_cli.asr import check_listener
+
+        check_listener(self.name)
+
+    def hear(self, clip: Clip) -> str:
+        """What is said in a clip.
+
+        Raises:
+            AudioError: Nothing that could be understood.
+            ModelError: The recogniser is not here.
+        """
+        from llasa_cli.asr import load_listener
+
+        if self._listener is None:
+            self._report.stage(f"loading {self.name}")
+            self._listener = load_listener(self.name, self._device)
+        self._report.stage("listening to the reference clip")
+        text = self._listener.hear(clip.samples, clip.sampling_rate, self._language)
+        if not any(character.isalnum() for character in text):
+            raise AudioError(f"{self.name} understood no word in the reference clip.", "Give them with --ref-text.")
+        self._report.line(f"heard by {self.name}: {text}")
+        return text
+
+
+def hear_reference(path: Path, transcript: str | None, hearing: Hearing) -> HeardReference:
+    """Read a clip and check it, before any big model is loaded; without a transcript it is heard.
+
+    Raises:
+        AudioError: The clip can't be used.
+        UsageError: The transcript can't be of this clip.
+        ModelError: There is no transcript, and the recogniser is not here.
+    """
+    from llasa_cli.audio.read import read_recording
+    from llasa_cli.audio.reference import LONGEST_FILE_S, check_rate, check_sound, check_transcript, cut_at_pause
+    from llasa_cli.text.chunks import split_sentences
+
+    if transcript is not None and not transcript.strip():
+        raise UsageError("--ref-text is empty.", "Leave it out to have the clip heard with --asr.")
+    recording = read_recording(path, longest_s=LONGEST_FILE_S)
+    warnings = check_rate(recording.file_rate)
+    sound = check_sound(recording.samples, 16_000)
+    sound = replace(sound, warnings=(*warnings, *sound.warnings))
+    if transcript is not None:
+        return HeardReference(check_transcript(sound, transcript, split_sentences), recording, None)
+    sound = cut_at_pause(sound)
+    hearing.check()
+    return HeardReference(check_transcript(sound, hearing.hear(sound)), recording, hearing.name)
+
+
+# --- the saved voice ---
+
+
+def _saved_voice(
+    name: str,
+    speech: Speech,
+    reference: Reference,
+    heard: HeardReference,
+    language: str | None,
+    license_note: str | None,
+) -> SavedVoice:
+    from datetime import datetime, timezone
+
+    from llasa_cli.hub.cache import find_model
+    from llasa_cli.hub.catalogue import entry_of, repo_of
+    from llasa_cli.speech import read_about
+    from llasa_cli.voices import SavedVoice
+
+    about = read_about(find_model(speech.name))
+    known = repo_of(speech.name)
+    entry = entry_of(known[0]) if known is not None else None
+    model_license = about.get("license") or (entry.license if entry is not None else "not stated")
+    spoken = about.get("language", [])
+    return SavedVoice(
+        name=name,
+        text=heard.clip.transcript,
+        codes=reference.codes,
+        codec=speech.codec.identity,
+        language=language or (spoken[0] if isinstance(spoken, list) and len(spoken) == 1 else None),
+        model=speech.name,
+        revision=speech.revision,
+        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {model_license}",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        sound={
+            "seconds": round(heard.clip.seconds, 2),
+            "sampling_rate": heard.recording.file_rate,
+            "channels": heard.recording.channels,
+        },
+        transcribed_by=heard.heard_by,
+    )
+
+
+def _keep(voice: SavedVoice, force: bool, report: Report, json: bool, alone: bool) -> None:
+    """Write the file and say so; its path is the result where nothing is spoken."""
+    from llasa_cli.voices import save
+
+    path = save(voice, force)
+    report.line(f"saved as {voice.name}: {len(voice.codes)} codes, {path}")
+    if json:
+        facts = {name: value for name, value in asdict(voice).items() if name not in ("codes", "name")}
+        result(as_json({"voice": voice.name, "path": str(path), **facts}))
+    elif alone:
+        result(str(path))

@@ -265,4 +265,8 @@ class _Model:
             from llasa_cli.text.normalise import spell_out
 
             text = spell_out(text)
+        if not any(character.isalnum() for character in text):
+            raise UsageError(
+                f"This model reads no letter of what the voice {voice.name} says.", "Name another with -m."
+            )
         return ChosenVoice(reference=Reference(" ".join(text.split()), voice.codes), language=voice.language)

@@ -65,6 +65,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
     FakeSpeech.history = []
     monkeypatch.setattr(Speech, "load", FakeSpeech.load)
     monkeypatch.setattr("llasa_cli.hub.cache.find_model", Path)
+    monkeypatch.setattr("llasa_cli.commands.voices._Model.speakers", ("kore",))
     return FakeSpeech
 
 
