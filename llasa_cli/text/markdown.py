@@ -1,10 +1,343 @@
-"""Markdown -> its words, in paragraphs."""
+"""Markdown -> its words, in paragraphs that a reader would make.
+
+Parsed by markdown-it (CommonMark, with tables and struck text), which comes with rich. What becomes of
+
+    headings            a paragraph of their own, with a full stop where they have no mark
+    lists               an item a line, with a full stop (with a blank line between them: a paragraph); ordered ones with
+                        their number; boxes of tasks dropped
+    tables              a row a line, cells with commas between
+    quotes              their paragraphs
+    emphasis, struck    the words
+    links, images       their text, their description; a bare address as its host ("example.org")
+    `inline code`       its words
+    code blocks         left out: nobody wants braces read to them
+    footnotes           left out, mark and note
+    HTML                tags and comments dropped, with what is in script and style; words between tags are read;
+                        <br> ends a line, <break> is a pause (see `text.passages`)
+    front matter        left out (between two lines of --- or +++ at the very beginning)
+    link definitions    left out; a link whose definition is far away still gives its text
+
+In parts: a block is given when a line after it shows that it is over, and of a plain paragraph the sentences that have
+no sign open. So a pipe is spoken as it grows and a long file is not held. Held are at most HELD characters; a block
+longer than that is cut.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from llasa_cli.text.chunks import DENSE, sentence_ends
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+HELD = 262144
+_FENCE = re.compile(r" {0,3}(?P<marks>`{3,}|~{3,})(?P<info>.*)")
+_LONG_HTML = (
+    # Where a blank line is no end: how such a block begins, how it ends (CommonMark 4.6, kinds 1 to 5).
+    (re.compile(r" {0,3}<!--"), re.compile(r"-->")),
+    (
+        re.compile(r" {0,3}<(?:script|pre|style|textarea)(?:[\s>]|$)", re.IGNORECASE),
+        re.compile(r"</(?:script|pre|style|textarea)>", re.IGNORECASE),
+    ),
+    (re.compile(r" {0,3}<\?"), re.compile(r"\?>")),
+    (re.compile(r" {0,3}<!\[CDATA\["), re.compile(r"\]\]>")),
+)
+_FRONT = re.compile(r"\A\ufeff?(?P<line>---|\+\+\+)[ \t]*\n(?=[^\n]*[:=])")
+_PLAIN_START = re.compile(r"[^\W\d_]|[\"'“‘«¿¡]")
+_SIGNS = re.compile(r"\*+|_+|`+|~+|[\[\]()<>|\\\n]")
+_BREAK = re.compile(r"<break\b[^<>]*>", re.IGNORECASE)
+_LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6]|/?summary|/?details)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[!?][^<>]*>")
+_UNSPOKEN_HTML = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(
+    r"(?:https?|ftp)://(?:[!-.0-~]*@)?(?:www\.)?(?P<host>[^\s/:?#<>()\[\]\"'“”]+?)"
+    r"(?::\d+)?(?:[/?#][!-~]*?)?(?=[.,;:!?)\]}'\"]*(?:[^!-~]|$))"
+)
+_FOOTNOTE = re.compile(r"\[\^[^\[\]\s]{1,60}\](?P<note>:)?")
+_FAR_LINK = re.compile(r"\[([^\[\]]{1,300})\]\[[^\[\]]{0,100}\]")
+_WIKI_LINK = re.compile(r"\[\[(?:[^\[\]|]{1,300}\|)?([^\[\]|]{1,300})\]\]")
+_TASK = re.compile(r"\[[ xX]\]\s+")
+_ALERT = re.compile(r"\[!(\w+)\]\s*")
+_HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
+_MARKS = frozenset(".!?…:;,。！？；：、，।॥؟۔։")
+_CLOSERS = "\"'“”’»«)]」』”’）】》"
 
 
 def words_of(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a Markdown text -> parts of plain text."""
-    yield from parts
+    """Parts of a Markdown text (together the text, line ends included) -> parts of plain text.
+
+    Paragraphs have a blank line between them; within one, each line of a list or table is a line.
+    """
+    blocks = _Blocks()
+    for part in parts:
+        blocks.held += part
+        yield from _spoken(blocks.complete())
+    yield from _spoken(blocks.rest())
+
+
+def _spoken(pieces: Iterable[str]) -> Iterator[str]:
+    for piece in pieces:
+        words = _words(piece)
+        if words.strip():
+            # The end of a piece in the middle of a paragraph is a sentence's; else a paragraph's.
+            yield words if piece.endswith("\n") else words.rstrip() + ("" if ord(words.rstrip()[-1]) >= DENSE else " ")
+
+
+class _Blocks:
+    """Finds places where Markdown can be cut without changing what it means."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        self._seen = 0  # where the first line begins that has not been looked at
+        self._safe = 0  # the last safe place before it
+        self._first = True
+        self._blank = False  # the line before was
+        self._fence = ""
+        self._html: re.Pattern[str] | None = None
+
+    def complete(self) -> Iterator[str]:
+        if self._first and not self._drop_front_matter(final=False):
+            return
+        self._look()
+        if self._safe:
+            yield self._take(self._safe)
+        elif not self._fence and self._html is None and (end := _plain_end(self.held)):
+            yield self._take(end)
+        if len(self.held) > HELD:
+            yield from self._too_long()
+
+    def rest(self) -> Iterator[str]:
+        if self._first:
+            self._drop_front_matter(final=True)
+        if self.held:
+            yield self.held.rstrip("\n") + "\n"
+
+    def _take(self, end: int) -> str:
+        piece, self.held = self.held[:end], self.held[end:]
+        self._seen, self._safe = max(0, self._seen - end), 0
+        return piece
+
+    def _look(self) -> None:
+        """At each whole line that is new. A place is safe before a line that begins at the margin after a blank one."""
+        while (end := self.held.find("\n", self._seen)) >= 0:
+            line = self.held[self._seen : end]
+            self._mark(line)
+            self._follow(line)
+            self._blank = not line.strip()
+            self._seen = end + 1
+        self._mark(self.held[self._seen : self._seen + 1])
+
+    def _mark(self, line: str) -> None:
+        if self._blank and line[:1].strip() and not self._fence and self._html is None:
+            self._safe = self._seen
+
+    def _follow(self, line: str) -> None:
+        """Keep up with what a blank line does not end."""
+        if self._html is not None:
+            if self._html.search(line):
+                self._html = None
+            return
+        fence = _FENCE.fullmatch(line)
+        if self._fence:
+            if fence and fence["marks"].startswith(self._fence) and not fence["info"].strip():
+                self._fence = ""
+            return
+        if fence and not (fence["marks"][0] == "`" and "`" in fence["info"]):
+            self._fence = fence["marks"]
+            return
+        for begin, end in _LONG_HTML:
+            found = begin.match(line)
+            if found and not end.search(line, found.end()):
+                self._html = end
+
+    def _too_long(self) -> Iterator[str]:
+        end = self.held.rfind("\n", 0, HELD) + 1
+        if not end:
+            end = max((place for place in sentence_ends(self.held, growing=True)), default=0)
+        piece = self._take(end or self.held.rfind(" ", 0, HELD) + 1 or HELD)
+        yield piece
+        if self._fence:  # what follows is still code
+            self.held = self._fence + "\n" + self.held
+            self._seen += len(self._fence) + 1
+
+    def _drop_front_matter(self, final: bool) -> bool:
+        """False: more is needed to see whether there is some."""
+        if not final and self.held.count("\n") < 2 and re.match(r"(?:\ufeff|-|\+|\Z)", self.held):
+            return False
+        found = _FRONT.match(self.held)
+        if found:
+            end = re.compile(rf"^(?:{re.escape(found['line'])}|\.\.\.)[ \t]*$", re.MULTILINE).search(
+                self.held, found.end()
+            )
+            if end is None and not final and len(self.held) < HELD:
+                return False
+            if end is not None:
+                self.held = self.held[end.end() :]
+        self._first = False
+        return True
+
+
+def _plain_end(held: str) -> int:
+    """Where, in a paragraph that has no sign of Markdown open, the last whole sentence ends; 0 for none."""
+    text = held.lstrip("\n").removeprefix(" ")  # after a sentence that was given
+    if not _PLAIN_START.match(text) or len(text) > 65536:
+        return 0
+    offset, good, at = len(held) - len(text), 0, 0
+    depths = dict.fromkeys("*_~`[", 0)
+    for end in sentence_ends(text, growing=True):
+        for found in _SIGNS.finditer(text, at, end):
+            if found[0] in ("|", "\n", "\\"):
+                return good and offset + good
+            _weigh(found, depths)
+        at = end
+        if not any(depths.values()):
+            good = end
+    return good and offset + good
+
+
+def _weigh(found: re.Match[str], depths: dict[str, int]) -> None:
+    """Count a sign as one that opens or one that closes, roughly as CommonMark does; in doubt nothing is closed."""
+    sign, length = found[0][0], len(found[0])
+    before = found.string[max(0, found.start() - 1) : found.start()]
+    after = found.string[found.end() : found.end() + 1]
+    if sign in "[]()<>":
+        depths["["] += length if sign in "[(<" else -length
+    elif sign == "`":
+        depths[sign] ^= length
+    elif sign == "_" and before.isalnum() and after.isalnum():
+        return
+    elif after.strip() and not (before.isalnum() or before in tuple(".,;:!?")):
+        depths[sign] += length
+    elif before.strip():
+        depths[sign] -= length
+
+
+@lru_cache(maxsize=1)
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def _words(piece: str) -> str:
+    """One or more whole blocks -> paragraphs, each with a blank line after it."""
+    return _Reader().read(_parser().parse(piece))
+
+
+class _Reader:
+    """Walks over the tokens of a parsed piece."""
+
+    def __init__(self) -> None:
+        self._paragraphs: list[str] = []
+        self._lines: list[str] = []  # of the list or table that is open
+        self._cells: list[str] = []
+        self._number = ""
+        self._depth = 0  # of lists and tables
+        self._line_number = 0  # in the source, of the end of what was read last
+
+    def read(self, tokens: list[Token]) -> str:
+        for position, token in enumerate(tokens):
+            kind = token.type
+            if kind in ("bullet_list_open", "ordered_list_open", "table_open"):
+                self._depth += 1
+            elif kind in ("bullet_list_close", "ordered_list_close", "table_close"):
+                self._depth -= 1
+                if not self._depth:
+                    self._end_lines()
+            elif kind == "list_item_open":
+                self._number = f"{token.info}. " if token.info else ""
+            elif kind == "inline":
+                around = tokens[position - 1].type
+                begin, end = token.map or (0, 0)
+                if begin > self._line_number and around == "paragraph_open":
+                    self._end_lines()  # a blank line between two items: they are paragraphs
+                self._line_number = end
+                self._text(_inline(token.children or []), around)
+            elif kind == "tr_close":
+                self._line(", ".join(cell for cell in self._cells if cell))
+                self._cells = []
+            elif kind == "html_block":
+                self._text(_without_tags(token.content), kind)
+        return "".join(f"{paragraph}\n\n" for paragraph in self._paragraphs)
+
+    def _text(self, text: str, kind: str) -> None:
+        text = text.strip()
+        if kind in ("th_open", "td_open"):
+            self._cells.append(text.rstrip(".,;"))
+        elif kind == "heading_open":
+            self._paragraph(_ended(_HEADING_NAME.sub("", text)))
+        elif self._depth:
+            self._line(self._number + _TASK.sub("", text, count=1) if _TASK.match(text) else self._number + text)
+            self._number = ""
+        else:
+            self._paragraph(_ALERT.sub(lambda found: found[1].capitalize() + ". ", text, count=1))
+
+    def _line(self, text: str) -> None:
+        if text.strip():
+            self._lines.append(_ended(text))
+
+    def _paragraph(self, text: str) -> None:
+        if text:
+            self._paragraphs.append(text)
+
+    def _end_lines(self) -> None:
+        self._paragraph("\n".join(self._lines))
+        self._lines = []
+
+
+def _ended(text: str) -> str:
+    """With a full stop, if it has no mark: that makes a reader's voice fall, and the next line its own sentence."""
+    text = text.rstrip()
+    bare = text.rstrip(_CLOSERS)
+    if not bare or bare[-1] in _MARKS or text.endswith("]"):
+        return text
+    return text + ("。" if ord(bare[-1]) >= DENSE and not "가" <= bare[-1] <= "힣" else ".")
+
+
+def _inline(tokens: list[Token]) -> str:
+    words: list[str] = []
+    for token in tokens:
+        if token.type == "text":
+            found = _FOOTNOTE.match(token.content)
+            if found and found["note"] and not "".join(words).rsplit("\n", 1)[-1].strip():
+                break  # a note, to the end of its paragraph
+            words.append(_of_text(token.content))
+        elif token.type == "code_inline":
+            words.append(token.content)
+        elif token.type == "image":
+            words.append(_inline(token.children or []))
+        elif token.type in ("softbreak", "hardbreak"):
+            words.append("\n")
+        elif token.type == "html_inline":
+            words.append(_without_tags(token.content))
+    return "".join(words)
+
+
+def _of_text(text: str) -> str:
+    if text.startswith("^") and " " not in text:
+        return ""  # of a footnote's mark that was taken for a link
+    text = _FOOTNOTE.sub("", text)
+    text = _WIKI_LINK.sub(r"\1", text)
+    text = _FAR_LINK.sub(r"\1", text)
+    return _ADDRESS.sub(lambda found: found["host"], text)
+
+
+def _without_tags(source: str) -> str:
+    source = _UNSPOKEN_HTML.sub("", source)
+    if "<" not in source:
+        return html.unescape(source)
+    pieces, at = [], 0
+    for found in _BREAK.finditer(source):
+        pieces += [_plain_html(source[at : found.start()]), found[0]]
+        at = found.end()
+    return "".join([*pieces, _plain_html(source[at:])])
+
+
+def _plain_html(source: str) -> str:
+    return html.unescape(_TAG.sub("", _LINE_TAG.sub("\n", source)))
