@@ -143,7 +143,7 @@ class Speech:
         from llasa_cli.text.passages import passages
 
         most = int(self._about.get("most_characters", MOST_CHARACTERS))
-        return passages(parts, most, self._spell_out, options.markdown, on_note)
+        return passages(map(_sound_text, parts), most, self._spell_out, options.markdown, on_note)
 
     @property
     def _spell_out(self) -> Callable[[str], str] | None:
@@ -374,6 +374,11 @@ class _Request:
         before = self.voice.codes if self.voice is not None else ()
         samples = self._speech.codec.decode([*before, *codes])
         return samples[len(before) * self._speech.codec.samples_per_code :]
+
+
+def _sound_text(text: str) -> str:
+    """Halves of characters (arguments that are not UTF-8, JSON's lone surrogates) become U+FFFD: no tokenizer takes them."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _noted(codes: Iterable[int], into: list[int]) -> Iterator[int]:

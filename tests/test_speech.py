@@ -205,6 +205,13 @@ def test_nothing_to_say_is_refused(speech: Speech, text: str) -> None:
         speech.speak(text, SHORT)
 
 
+def test_half_a_character_is_no_obstacle(speech: Speech) -> None:
+    assert speech.chunks("good \ud800 morning \ud83d\ude00") == speech.chunks(
+        "good \N{REPLACEMENT CHARACTER} morning \N{GRINNING FACE}"
+    )
+    assert len(speech.speak("good \udcff morning", SHORT))
+
+
 def test_flag_counts_over_checkpoint_over_default(random_checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(random_checkpoint, tmp_path / "m")
     about = json.loads((tmp_path / "m" / "llasa.json").read_text())
