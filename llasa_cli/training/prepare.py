@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -56,10 +56,13 @@ _EVERY_ROWS = 500
 class Encoder(Interface):
     """What is needed of a codec (`codec.model.Codec`)."""
 
-    identity: str
-    code_count: int
+    @property
+    def identity(self) -> str | None: ...
 
-    def encode_batch(self, clips: list[np.ndarray]) -> list[list[int]]: ...
+    @property
+    def code_count(self) -> int: ...
+
+    def encode_batch(self, clips: Sequence[np.ndarray]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -274,13 +277,15 @@ class _Run:
 
     def _with(self, scratch: sqlite3.Connection) -> dict[str, Any]:
         ledger = _checked_rows(self._options, self._protocol, scratch, self._listen)
-        identity = "none" if self._codec is None else self._codec.identity
-        with CodeStore(self._options.output, identity, scratch, self._options.rank) as store:
+        identity = None if self._codec is None else self._codec.identity
+        with CodeStore(self._options.output, identity or "none", scratch, self._options.rank) as store:
             self._check_room(ledger)
             self._encode(ledger, store)
             count = ledger.sum_of("1")
             if count == 0 and self._options.ranks == 1:
-                self._refuse(ledger)
+                listing = self._options.output / "skipped.jsonl"
+                _write_listing(listing, ledger)
+                _refuse(ledger.reasons(), listing)
             ledger.hold_out(_wanted(self._options, ledger))
             splits = self._write(ledger, store)
         return self._finish(ledger, splits)
@@ -333,14 +338,6 @@ class _Run:
                 checker.check_length(row.speaker, row.tokens, count)
             except Unusable as why:
                 ledger.spoil(row, str(why))
-
-    def _refuse(self, ledger: Ledger) -> None:
-        listing = self._options.output / "skipped.jsonl"
-        _write_listing(listing, ledger)
-        reasons = ledger.reasons()
-        why = next(iter(reasons), "there are none")
-        more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
-        raise UsageError(f"No row could be used: {why}{more}.", f"The reason for each is in {listing}.")
 
     def _write(self, ledger: Ledger, store: CodeStore) -> dict[str, Any]:
         options, protocol = self._options, self._protocol
@@ -402,6 +399,12 @@ class _Run:
         index |= {"rank": options.rank, "run": hashlib.sha256(run.encode()).hexdigest()[:16]}
         write_json(self._own_index, index)
         return join_indexes(options.output, options.ranks) or index
+
+
+def _refuse(reasons: dict[str, int], listing: Path) -> None:
+    why = next(iter(reasons), "there are none")
+    more = f" (and {len(reasons) - 1} other reasons)" if len(reasons) > 1 else ""
+    raise UsageError(f"No row could be used: {why}{more}.", f"The reason for each is in {listing}.")
 
 
 _TO_ENCODE = "codes_file IS NULL AND ready IS NULL AND key NOT IN (SELECT key FROM codes)"
@@ -520,7 +523,11 @@ def _write_listing(path: Path, ledger: Ledger) -> None:
 
 
 def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
-    """One `index.json` of all ranks' own; None while one is missing or of another run."""
+    """One `index.json` of all ranks' own; None while one is missing or of another run.
+
+    Raises:
+        UsageError: All are there, and none has a usable row.
+    """
     indexes = []
     for rank in range(ranks):
         try:
@@ -529,29 +536,31 @@ def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
             return None
     if len({index["run"] for index in indexes}) != 1:
         return None
-    joined: dict[str, Any] = {key: value for key, value in indexes[0].items() if key not in ("rank", "run")}
-    joined["speakers"] = dict(sorted(_added([index["speakers"] for index in indexes]).items()))
-    joined["splits"] = {
-        name: _added([index["splits"][name] for index in indexes if name in index["splits"]])
-        for name in sorted({name for index in indexes for name in index["splits"]})
+    index = joined(indexes)
+    if not any(split["rows"] for split in index["splits"].values()):
+        _refuse(index["skipped"]["reasons"], folder / "skipped_rank00000.jsonl")
+    write_json(folder / "index.json", index)
+    return index
+
+
+def joined(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums and lists of several ranks' indexes."""
+    index: dict[str, Any] = {key: value for key, value in indexes[0].items() if key not in ("rank", "run")}
+    index["speakers"] = dict(sorted(_added([one["speakers"] for one in indexes]).items()))
+    names = sorted({name for one in indexes for name in one["splits"]})
+    index["splits"] = {
+        name: _added([one["splits"][name] for one in indexes if name in one["splits"]]) for name in names
     }
-    for split in joined["splits"].values():
+    for split in index["splits"].values():
         split["hours"] = _hours(split["codes"])
-    lengths = [index["seconds"] for index in indexes if index["seconds"]]
+    lengths = [one["seconds"] for one in indexes if one["seconds"]]
     # What lies between can't be told from the parts' own shares.
-    joined["seconds"] = {
-        name: choose(length[name] for length in lengths)
-        for name, choose in (("shortest", min), ("longest", max))
-        if lengths
-    }
-    reasons = _added([index["skipped"]["reasons"] for index in indexes])
-    rows = [row for index in indexes for row in index["skipped"]["rows"]]
-    joined["skipped"] = {
-        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
-        "rows": rows[:_LISTED],
-    }
-    write_json(folder / "index.json", joined)
-    return joined
+    ends = (("shortest", min), ("longest", max)) if lengths else ()
+    index["seconds"] = {name: choose(length[name] for length in lengths) for name, choose in ends}
+    reasons = _added([one["skipped"]["reasons"] for one in indexes])
+    rows = [row for one in indexes for row in one["skipped"]["rows"]]
+    index["skipped"] = {"reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])), "rows": rows[:_LISTED]}
+    return index
 
 
 def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
