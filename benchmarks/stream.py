@@ -9,10 +9,10 @@ the standard windows, as `first=16,ahead=8`.
     SI-SDR     dB, of the streamed decode to the whole one: median and the worst tenth
     STFT       mean absolute difference of log magnitudes, dB, over transforms of 256, 512 and 1,024 samples
     mel        the same in 80 mel bands (dB)
-    joint      the largest step from sample to sample where two windows meet over the largest anywhere else in the
-               sentence, worst sentence: a click would be above 1
-    curve      the same of second differences, against the 99.9th percentile elsewhere: 95th percentile of all joints,
-               in the stream / in the whole decode at the same places
+    joint      the largest step from sample to sample where two windows meet (and in the fade behind) over the largest in
+               the whole decode of that sentence, worst sentence: a click would be above 1
+    bend       the same of second differences, in which a click stands out more; in brackets that of the whole decode at
+               the same places
     WER        by pocketsphinx (`--listen`), and its difference from that of the whole decode
     cost       codes decoded for each code given
     first      ms of processor time for the first piece, making its codes included (`--listen` or not)
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def decode(codec: Codec, codes: list[int], windows: Windows | None) -> tuple[np.
 
 def measure(codec: Codec, rows: list[list[int]], whole: list[np.ndarray], windows: Windows) -> dict[str, float]:
     """The figures of one row of the table, but for the words."""
-    sdr, stft, mel, steps, curves, whole_curves = [], [], [], [], [], []
+    sdr, stft, mel, steps, bends, whole_bends = [], [], [], [], [], []
     for codes, wanted in zip(rows, whole, strict=True):
         found, lengths = decode(codec, codes, windows)
         assert len(found) == len(wanted)
@@ -123,21 +122,19 @@ def measure(codec: Codec, rows: list[list[int]], whole: list[np.ndarray], window
         mel.append(mel_distance(found, wanted))
         places = joints(lengths, windows.fade * codec.samples_per_code)
         places = places[places < len(found) - 2]
-        if not len(places):
-            continue
-        for samples, out in ((found, curves), (wanted, whole_curves)):
-            bend = np.abs(np.diff(samples, 2))
-            out.append(bend[places].max() / np.quantile(np.delete(bend, places), 0.999))
-        step = np.abs(np.diff(found))
-        steps.append(step[places].max() / np.delete(step, places).max())
+        if len(places):
+            steps.append(np.abs(np.diff(found))[places].max() / np.abs(np.diff(wanted)).max())
+            most = np.abs(np.diff(wanted, 2)).max()
+            bends.append(np.abs(np.diff(found, 2))[places].max() / most)
+            whole_bends.append(np.abs(np.diff(wanted, 2))[places].max() / most)
     return {
         "sdr": float(np.median(sdr)),
         "sdr10": float(np.quantile(sdr, 0.1)),
         "stft": float(np.mean(stft)),
         "mel": float(np.mean(mel)),
         "joint": float(max(steps, default=0)),
-        "curve": float(np.quantile(curves, 0.95)) if curves else 0.0,
-        "curve_whole": float(np.quantile(whole_curves, 0.95)) if curves else 0.0,
+        "bend": float(max(bends, default=0)),
+        "bend_whole": float(max(whole_bends, default=0)),
     }
 
 
@@ -179,7 +176,9 @@ def main() -> None:
     whole = [codec.decode(codes) for codes in rows]
     floor = heard_rate(whole, texts) if arguments.listen else float("nan")
     print(f"{len(rows)} sentences, {sum(map(len, rows)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
-    print("| first growth longest left ahead fade | SI-SDR (worst 10 %) | STFT | mel | joint | curve (whole) | WER | cost |")
+    print(
+        "| first growth longest left ahead fade | SI-SDR (worst 10 %) | STFT | mel | joint | bend (whole) | WER | cost |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for row in arguments.rows:
         changes = {name: float(value) for name, value in (part.split("=") for part in row.split(",") if part)}
@@ -192,7 +191,7 @@ def main() -> None:
         print(
             f"| {w.first} {w.growth:g} {w.longest} {w.left} {w.ahead} {w.fade}"
             f" | {found['sdr']:.1f} ({found['sdr10']:.1f}) | {found['stft']:.2f} | {found['mel']:.2f} | {found['joint']:.2f}"
-            f" | {found['curve']:.2f} ({found['curve_whole']:.2f}) | {rate:.3f} ({rate - floor:+.3f}) | {cost(windows):.1f} |",
+            f" | {found['bend']:.2f} ({found['bend_whole']:.2f}) | {rate:.3f} ({rate - floor:+.3f}) | {cost(windows):.1f} |",
             flush=True,
         )
 

@@ -55,6 +55,14 @@ class Sink:
     def abort(self) -> None:
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """A sentence ends here: what is held back for smooth playing may sound."""
+
+    @property
+    def waiting_s(self) -> float:
+        """Sound that was written and not heard yet, in seconds; 0 where nobody listens."""
+        return 0.0
+
     def __enter__(self) -> Sink:
         return self
 
@@ -271,44 +279,6 @@ def wav_header(sampling_rate: int) -> bytes:
     )
 
 
-class SpeakerSink(Sink):
-    """The default sound device, by PortAudio; opened with the first chunk."""
-
-    def __init__(self) -> None:
-        try:
-            import sounddevice
-        except (ImportError, OSError) as error:
-            raise LlasaError(f"Sound can't be played here: {error}.", _INSTEAD) from error
-        self._library = sounddevice
-        self._stream: Any = None
-        try:
-            sounddevice.check_output_settings()
-        except (sounddevice.PortAudioError, ValueError) as error:
-            raise LlasaError(f"There is no sound device to play on: {error}.", _INSTEAD) from error
-
-    def write(self, chunk: AudioChunk) -> None:
-        try:
-            if self._stream is None:
-                self._stream = self._library.OutputStream(chunk.sampling_rate, channels=1, dtype="float32")
-                self._stream.start()
-            self._stream.write(chunk.samples.reshape(-1, 1))
-        except self._library.PortAudioError as error:
-            raise LlasaError(f"The sound device failed: {error}.", _INSTEAD) from error
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.stop()  # plays what is buffered
-            self._stream.close()
-
-    def abort(self) -> None:
-        if self._stream is not None:
-            self._stream.abort()
-            self._stream.close()
-
-
-_INSTEAD = "Write a file with -o out.wav, or to a pipe with -o -."
-
-
 class TeeSink(Sink):
     """Several sinks at once."""
 
@@ -332,10 +302,23 @@ class TeeSink(Sink):
         for sink in self._sinks:
             sink.abort()
 
+    def flush(self) -> None:
+        for sink in self._sinks:
+            sink.flush()
+
+    @property
+    def waiting_s(self) -> float:
+        return max((sink.waiting_s for sink in self._sinks), default=0.0)
+
 
 def is_standard_output(output: str | None) -> bool:
     """`-`, or a path by which shells reach it: opened by its path, it would lead where the guard has led it."""
     return output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
+def is_plain_file(output: str | None) -> bool:
+    """A path that gets a finished file, not a stream."""
+    return output is not None and not is_standard_output(output) and not _is_special(output)
 
 
 def pick_format(output: str | None, file_format: str | None) -> str:
@@ -371,7 +354,11 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
         UsageError, LlasaError: See the sinks.
     """
     kind = pick_format(output, file_format)
-    speaker = SpeakerSink() if play else None
+    speaker = None
+    if play:
+        from llasa_cli.audio.player import SpeakerSink
+
+        speaker = SpeakerSink()
     if output is None:
         return speaker or TeeSink([])
     written: Sink

@@ -1,6 +1,6 @@
 """Codes -> sound while the codes are still being made.
 
-    for samples in decode_stream(codec, codes): ...        float32 [n], joined exactly 320 * len(codes) samples
+for samples in decode_stream(codec, codes): ...        float32 [n], joined exactly 320 * len(codes) samples
 """
 
 from __future__ import annotations

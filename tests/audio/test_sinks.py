@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import wave
 from pathlib import Path
 
@@ -239,65 +238,3 @@ def test_a_name_is_too_long_only_if_the_file_system_says_so(tmp_path: Path, name
     with open_sink(str(tmp_path / name), None, play=False) as sink:
         sink.write(tone())
     assert os.listdir(tmp_path) == [name]
-
-
-class Device:
-    """Stands in for sounddevice."""
-
-    class PortAudioError(Exception):
-        pass
-
-    def __init__(self, present: bool = True) -> None:
-        self.present, self.played, self.ends = present, 0, []
-
-    def check_output_settings(self) -> None:
-        if not self.present:
-            raise self.PortAudioError("Error querying device -1")
-
-    def OutputStream(self, rate: int, channels: int, dtype: str) -> Device:
-        assert (rate, channels, dtype) == (RATE, 1, "float32")
-        return self
-
-    def start(self) -> None:
-        pass
-
-    def write(self, samples: np.ndarray) -> None:
-        assert samples.shape[1] == 1
-        self.played += len(samples)
-
-    def stop(self) -> None:
-        self.ends.append("stop")
-
-    def abort(self) -> None:
-        self.ends.append("abort")
-
-    def close(self) -> None:
-        self.ends.append("close")
-
-
-def test_speakers_and_file_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Device()
-    monkeypatch.setitem(sys.modules, "sounddevice", device)
-    with open_sink(str(tmp_path / "a.wav"), None, play=True) as sink:
-        sink.write(tone())
-    assert device.played == soundfile.info(tmp_path / "a.wav").frames == 8000
-    assert device.ends == ["stop", "close"]
-
-
-def test_a_stop_silences_the_speakers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Device()
-    monkeypatch.setitem(sys.modules, "sounddevice", device)
-    with pytest.raises(KeyboardInterrupt), open_sink(None, None, play=True) as sink:
-        sink.write(tone())
-        raise KeyboardInterrupt
-    assert device.ends == ["abort", "close"]
-
-
-@pytest.mark.parametrize("device", [None, Device(present=False)], ids=["no PortAudio", "no device"])
-def test_without_a_sound_device_the_way_to_a_file_is_named(
-    device: Device | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "sounddevice", device)  # None makes the import fail
-    with pytest.raises(LlasaError) as caught:
-        open_sink(None, None, play=True)
-    assert (caught.value.exit_code, "-o" in caught.value.hint) == (1, True)

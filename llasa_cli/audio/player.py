@@ -1,0 +1,301 @@
+"""The speakers: one output stream for a whole command, fed by PortAudio's own thread from a queue.
+
+    write() -> PlayQueue -> callback -> device
+
+`write` returns as soon as the queue has room, so that the next sound is made while this one plays. Sound begins when
+`PREBUFFER_S` of it are waiting (or `flush` said that no more comes for now); a queue that runs dry within a sentence is
+filled further before it is played again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.audio.sinks import Sink
+from llasa_cli.errors import LlasaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PREBUFFER_S = 0.2
+"""Waiting before sound begins: less than the first piece of a streamed sentence, so that it begins with it."""
+LONGEST_PREBUFFER_S = 4.0
+"""It doubles with each underrun, up to this."""
+MOST_WAITING_S = 30.0
+"""`write` waits while more than this is unplayed: a book is not made into memory."""
+LATENCY_S = 0.1
+"""In the device's own buffer: the callback needs Python's lock, and a busy machine may keep it for some time."""
+_POLL_S = 0.1
+_SILENT_POLLS = 50
+"""So often in a row nothing moved: the device is gone and PortAudio did not notice. (Polls, not seconds: a stopped
+process does not poll.)"""
+_INSTEAD = "Write a file with -o out.wav, or to a pipe with -o -."
+
+
+class PlayQueue:
+    """Sound on its way to the device. Lengths are in samples; every method may be called from any thread.
+
+    Attributes:
+        underruns: How often it ran dry within a sentence.
+        is_over: Everything was taken after `finish`.
+    """
+
+    def __init__(self, prebuffer: int, longest_prebuffer: int) -> None:
+        self.underruns = 0
+        self.is_over = False
+        self._prebuffer, self._longest = prebuffer, longest_prebuffer
+        self._pieces: deque[np.ndarray] = deque()
+        self._waiting = 0
+        self._playing = self._resting = self._finished = False
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @property
+    def is_ready(self) -> bool:
+        """Sound may begin, or go on."""
+        return self._playing
+
+    def put(self, samples: np.ndarray) -> None:
+        """Append float32 [n]."""
+        if len(samples) == 0:
+            return
+        with self._lock:
+            self._pieces.append(samples)
+            self._waiting += len(samples)
+            self._resting = False
+            self._playing = self._playing or self._waiting >= self._prebuffer
+
+    def flush(self) -> None:
+        """A sentence ends here: play what is there; running dry now is no underrun."""
+        with self._lock:
+            self._resting = True
+            self._playing = self._waiting > 0
+
+    def finish(self) -> None:
+        """Nothing follows."""
+        with self._lock:
+            self._finished = self._playing = True
+
+    def clear(self) -> None:
+        """Silence, now and for ever."""
+        with self._lock:
+            self._pieces.clear()
+            self._waiting = 0
+            self._finished = True
+
+    def take(self, out: np.ndarray) -> None:
+        """Fill float32 [n] with what is next, and with silence where nothing is (yet)."""
+        with self._lock:
+            filled = self._fill(out) if self._playing else 0
+            out[filled:] = 0
+            if filled == len(out) or not (self._playing or self._finished):
+                return
+            self._playing = False
+            if self._finished:
+                self.is_over = True
+            elif not self._resting:
+                self.underruns += 1
+                self._prebuffer = min(2 * self._prebuffer, self._longest)
+
+    def _fill(self, out: np.ndarray) -> int:
+        filled = 0
+        while self._pieces and filled < len(out):
+            piece = self._pieces.popleft()
+            part = piece[: len(out) - filled]
+            out[filled : filled + len(part)] = part
+            filled += len(part)
+            if len(part) < len(piece):
+                self._pieces.appendleft(piece[len(part) :])
+        self._waiting -= filled
+        return filled
+
+
+class Converter:
+    """Chunks of any rate -> one rate, without a seam between chunks of one rate."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._from = rate
+        self._stream: Any = None
+
+    def convert(self, chunk: AudioChunk) -> np.ndarray:
+        """float32 [n] -> float32 [about n * rate / chunk.sampling_rate]; some ms are kept for the next call."""
+        import numpy as np
+
+        samples: np.ndarray = np.ascontiguousarray(chunk.samples, dtype=np.float32)
+        rest = self.finish() if chunk.sampling_rate != self._from else None
+        self._from = chunk.sampling_rate
+        if self._from != self._rate:
+            import soxr
+
+            self._stream = self._stream or soxr.ResampleStream(self._from, self._rate, 1, dtype="float32", quality="HQ")
+            samples = self._stream.resample_chunk(samples)
+        return samples if rest is None else np.concatenate([rest, samples])
+
+    def finish(self) -> np.ndarray:
+        """What was kept."""
+        import numpy as np
+
+        stream, self._stream = self._stream, None
+        rest: np.ndarray = np.zeros(0, np.float32)
+        if stream is not None:
+            rest = stream.resample_chunk(rest, last=True)
+        return rest
+
+
+class SpeakerSink(Sink):
+    """The default sound device, by PortAudio; opened with the first chunk.
+
+    Raises:
+        LlasaError: No PortAudio, no device; from `write` and `close`: the device failed or went away.
+    """
+
+    def __init__(self) -> None:
+        _hush_alsa()
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:
+            raise LlasaError(f"Sound can't be played here: {error}.", _INSTEAD) from error
+        self._library = sounddevice
+        self._stream: Any = None
+        self._queue: PlayQueue | None = None
+        self._started = False
+        self._own_rate = 0
+        self._rate = 0
+        self._calls = 0  # of the callback
+        self._ended = threading.Event()
+        try:
+            sounddevice.check_output_settings()
+            self._own_rate = round(sounddevice.query_devices(kind="output")["default_samplerate"])
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise LlasaError(f"There is no sound device to play on: {error}.", _INSTEAD) from error
+
+    @property
+    def waiting_s(self) -> float:
+        """Sound that the device has not taken yet."""
+        return self._queue.waiting / self._rate if self._queue is not None else 0.0
+
+    @property
+    def underruns(self) -> int:
+        """How often sound was missing within a sentence."""
+        return self._queue.underruns if self._queue is not None else 0
+
+    def write(self, chunk: AudioChunk) -> None:
+        if self._queue is None:
+            self._open(chunk.sampling_rate)
+        assert self._queue is not None
+        self._check()
+        self._queue.put(self._converter.convert(chunk))
+        self._start_when_ready()
+        self._wait_while(lambda: self.waiting_s > MOST_WAITING_S)
+
+    def flush(self) -> None:
+        if self._queue is not None:
+            self._queue.flush()
+            self._start_when_ready()
+
+    def close(self) -> None:
+        if self._queue is None:
+            return
+        try:
+            self._queue.put(self._converter.finish())
+            self._queue.finish()
+            self._start_when_ready()
+            self._wait_while(lambda: not self._ended.is_set())
+            self._check()
+        except BaseException:
+            self.abort()
+            raise
+        stream, self._stream = self._stream, None
+        stream.close()
+
+    def abort(self) -> None:
+        stream, self._stream = self._stream, None
+        if self._queue is not None and stream is not None:
+            self._queue.clear()
+            stream.abort()
+            stream.close()
+
+    def _open(self, rate: int) -> None:
+        """At the sound's own rate if the device has it, else at the device's; mono, else on two channels."""
+        failure: Exception | None = None
+        for channels in (1, 2):
+            for device_rate in (rate, self._own_rate):
+                try:
+                    self._open_at(device_rate, channels)
+                    return
+                except (self._library.PortAudioError, ValueError) as error:
+                    failure = failure or error
+        raise LlasaError(f"The sound device failed: {failure}.", _INSTEAD) from failure
+
+    def _open_at(self, rate: int, channels: int) -> None:
+        queue = PlayQueue(round(PREBUFFER_S * rate), round(LONGEST_PREBUFFER_S * rate))
+
+        def fill(out: np.ndarray, frames: int, moment: Any, status: Any) -> None:
+            self._calls += 1
+            queue.take(out[:, 0])
+            out[:, 1:] = out[:, :1]
+            if queue.is_over:
+                raise self._library.CallbackStop  # what was given is played to its end
+
+        self._stream = self._library.OutputStream(
+            samplerate=rate,
+            channels=channels,
+            dtype="float32",
+            latency=LATENCY_S,
+            callback=fill,
+            finished_callback=self._ended.set,
+        )
+        self._queue, self._rate, self._converter = queue, rate, Converter(rate)
+
+    def _start_when_ready(self) -> None:
+        """With sound in hand: started earlier, the device's buffer would be full of silence that has to be heard first."""
+        assert self._queue is not None
+        if self._started or not self._queue.is_ready:
+            return
+        try:
+            self._stream.start()
+        except self._library.PortAudioError as error:
+            raise LlasaError(f"The sound device failed: {error}.", _INSTEAD) from error
+        self._started = True
+
+    def _check(self) -> None:
+        """Raise if the stream ended before all was played."""
+        assert self._queue is not None
+        if self._ended.is_set() and not self._queue.is_over:
+            raise LlasaError("The sound device went away while it was playing.", _INSTEAD)
+
+    def _wait_while(self, busy: Callable[[], bool]) -> None:
+        calls, silent = self._calls, 0
+        while busy():
+            self._check()
+            self._ended.wait(_POLL_S)
+            silent = silent + 1 if self._calls == calls else 0
+            calls = self._calls
+            if silent > _SILENT_POLLS:
+                raise LlasaError("The sound device has stopped taking sound.", _INSTEAD)
+
+
+def _hush_alsa() -> None:
+    """Keep ALSA from writing to stderr itself, a dozen lines where there is no sound card: its errors come back as such."""
+    if sys.platform != "linux":
+        return
+    try:
+        ctypes.CDLL("libasound.so.2").snd_lib_error_set_handler(_ALSA_LOG)
+    except (OSError, AttributeError):
+        return
+
+
+_ALSA_LOG = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)(
+    lambda *call: None
+)
+"""ALSA keeps the pointer, so it lives as long as the program."""
