@@ -46,6 +46,7 @@ def clone(
     repetition_penalty: flags.RepetitionPenalty = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
+    verify: flags.Verify = False,
     asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
     language: flags.Language = None,
     save: flags.Save = None,
@@ -60,7 +61,7 @@ def clone(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype)
-    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json)
+    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     claim_stdout()
     if save is not None:
         from llasa_cli.voices import check_free
@@ -83,7 +84,7 @@ def clone(
                 saved = _saved_voice(save, speech, reference, heard, language, license_note)
                 _keep(saved, force, report, json, alone=source is None)
             if source is not None and open_one is not None:
-                deliver(speech, source, wanted, reference, open_one, report)
+                deliver(speech, source, wanted, reference, open_one, report, language)
 
 
 def _source(

@@ -241,6 +241,8 @@ def open_outlet(
     if wishes.output is None and wishes.play is False:
         raise UsageError("--no-play without -o makes nothing.", "Name a file with -o.")
     if wishes.listener is not None:
+        if wishes.stream:
+            raise UsageError("What is let out at once can't be verified first.", "Leave out --stream or --verify.")
         from llasa_cli.asr import check_listener
 
         check_listener(wishes.listener)
@@ -382,8 +384,6 @@ def _word_check(listener: str, speech: Speech, language: str | None) -> Callable
 
 def _is_live(wishes: Wishes) -> bool:
     """What is only written gains nothing from being cut into windows."""
-    if wishes.stream and wishes.listener is not None:
-        raise UsageError("What is let out at once can't be verified first.", "Leave out --stream or --verify.")
     if wishes.listener is not None:
         return False
     plays = wishes.play if wishes.play is not None else wishes.output is None

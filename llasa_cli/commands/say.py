@@ -35,7 +35,7 @@ def say(
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
     verify: flags.Verify = False,
-    recogniser: flags.Recogniser = flags.DEFAULT_RECOGNISER,
+    asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = False,
     json: flags.Json = False,
@@ -48,8 +48,7 @@ def say(
     source = text_source(text, file, "say", markdown)
     chosen = chosen_voice(voice, speaker, models)
     wanted = replace(wanted, speaker=chosen.speaker)
-    listener = recogniser if verify else None
-    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, listener)
+    wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, repr(chosen)) as outlet:
         speech = load_speech(models, report, chosen.speaker)
         deliver(speech, source, wanted, chosen.reference, outlet, report, chosen.language)

@@ -122,6 +122,28 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path) -> None:
     check(engine, "kore", markdown=False)
 
 
+@pytest.mark.parametrize("command", ["say", "clone"])
+def test_verify_has_a_recogniser_listen(engine: type[FakeSpeech], tmp_path: Path, command: str) -> None:
+    pytest.importorskip("pocketsphinx")
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    more = ["--ref", str(clip), "--ref-text", "some twenty letters"] if command == "clone" else []
+    wanted = [command, "good evening", *more, "--verify", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")]
+    made = CliRunner().invoke(app, wanted)
+    assert made.exit_code == 0, made.output
+    check = seen(engine)["more"]["check"]
+    assert check("good evening", np.zeros(16_000, np.float32)) == ("no word was understood",)
+    absent = CliRunner().invoke(app, [*wanted, "--asr", "no/recogniser"])
+    assert absent.exit_code == 3, absent.output
+    assert CliRunner().invoke(app, [*wanted, "--stream"]).exit_code == 2
+
+
+def test_sound_is_let_out_early_only_where_somebody_listens(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    for flags, live in ((["-o", str(tmp_path / "a.wav")], False), (["-o", str(tmp_path / "a.wav"), "--stream"], True)):
+        assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 0
+        assert (seen(engine)["more"]["live"] is not None) == live
+
+
 def test_the_environment_names_the_model_and_a_flag_counts_more(
     engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
