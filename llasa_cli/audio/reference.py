@@ -169,6 +169,9 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     """
     import numpy as np
 
+    length_s = len(samples) / sampling_rate
+    if length_s < SHORTEST_S:
+        raise AudioError(f"The reference clip is {length_s:.1f} s long.", "Give 3 to 10 s of speech, at least 1 s.")
     speech = _Speech.of(samples, sampling_rate)
     if speech.loudest < _SILENT:
         raise AudioError("The reference clip is silent.", "Record it again, nearer to the microphone.")
