@@ -113,6 +113,8 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         "accelerator_config": {"even_batches": False},  # batches have no fixed size to be evened to
     }
     given |= check_names(options.trainer)
+    if options.workers == 0:
+        given.pop("dataloader_prefetch_factor", None)  # nobody reads ahead
     if given["deepspeed"] is not None:
         given["per_device_train_batch_size"] = options.rows_per_batch or 1  # DeepSpeed wants a number; ours varies
     try:

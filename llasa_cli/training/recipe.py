@@ -105,18 +105,24 @@ def read_recipe(path: Path, device: str = "cpu", processes: int = 1) -> Recipe:
         UsageError: It can't be read, or has keys that nobody knows.
     """
     said = _read(path)
-    ours = {part.name for part in fields(FinetuneOptions)}
     published = {_RENAMED.get(key, key): value for key, value in said.items()}
-    is_script = any(key in published and key not in ours for key in (*_DIRECT, "data_path", "output_dir"))
-    _check_keys(path, published, ours)
-    values: dict[str, Any] = {key: _own(key, value) for key, value in published.items() if key in ours - set(_DIRECT)}
+    own, theirs = _names()
+    _check_keys(path, published, own | theirs)
+    is_script = any(key in published for key in ("llm_model_name_or_path", "data_path", "output_dir"))
+    values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | published, path.parent, own)
+    values |= {key: _own(key, value) for key, value in published.items() if key in own}
     notes = [f"{key}: {_SPENT[key]}" for key in published if _SPENT.get(key)]
-    if is_script:
-        values = _translate(_SCRIPT_DEFAULTS | published, path.parent) | values
-    else:
-        values |= {_DIRECT[key]: value for key, value in published.items() if key in _DIRECT}
     _leave_out_what_is_not_here(values, notes, device, processes)
     return Recipe(values, tuple(notes))
+
+
+def _names() -> tuple[set[str], set[str]]:
+    """Keys that only our options have, and those of training scripts."""
+    from transformers import TrainingArguments
+
+    theirs = {part.name for part in fields(TrainingArguments)} | set(_DIRECT) | set(_SPENT)
+    theirs |= {"data_path", "output_dir", "warmup_ratio"}
+    return {part.name for part in fields(FinetuneOptions)} - theirs, theirs
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -129,11 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
     return said
 
 
-def _check_keys(path: Path, keys: Mapping[str, Any], ours: set[str]) -> None:
-    from transformers import TrainingArguments
-
-    theirs = {part.name for part in fields(TrainingArguments)} | set(_DIRECT) | set(_SPENT)
-    known = ours | theirs | {"data_path", "output_dir", "warmup_ratio"}
+def _check_keys(path: Path, keys: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(keys) - known)
     if unknown:
         near = {key: get_close_matches(key, known, 1) for key in unknown}
@@ -144,7 +146,7 @@ def _check_keys(path: Path, keys: Mapping[str, Any], ours: set[str]) -> None:
         raise UsageError(f"{path}: there is no lr_scheduler_type {kind!r} here.", "There are " + ", ".join(_SCHEDULES))
 
 
-def _translate(said: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _translate(said: Mapping[str, Any], folder: Path, own: set[str]) -> dict[str, Any]:
     """A training script's keys, all of them known, as our options."""
     values: dict[str, Any] = {_DIRECT[key]: value for key, value in said.items() if key in _DIRECT}
     for key, name in (("data_path", "data"), ("output_dir", "output")):
@@ -152,33 +154,50 @@ def _translate(said: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             values[name] = Path(said[key])
     if int(said.get("max_steps", -1)) > 0:
         values["steps"] = int(said["max_steps"])
-    else:
+    elif "num_train_epochs" in said:
         values["epochs"] = float(said["num_train_epochs"])
-    rows = int(said["per_device_train_batch_size"])
-    values |= {"rows_per_batch": rows, "tokens_per_batch": rows * int(values["context"])}
-    values["betas"] = (float(said["adam_beta1"]), float(said["adam_beta2"]))
-    values["schedule"] = _SCHEDULES[said["lr_scheduler_type"]]
-    warm_up = said.get("warmup_ratio", said["warmup_steps"])
-    if 0 < warm_up < 1:  # transformers 5 takes a share in warmup_steps
-        values["warm_up_share"] = float(warm_up)
-    else:
-        values["warm_up_steps"] = int(warm_up)
-    every = {"steps": int(said.get("eval_steps") or said["logging_steps"])}
-    values["evaluate_every"] = every.get(said["eval_strategy"], NEVER)
-    saves = said.get("save_strategy", "steps") == "steps"
-    values |= {"save_every_steps": int(said["save_steps"]) if saves else None, "save_every_minutes": float(NEVER)}
-    values["report_to"] = _reports(said.get("report_to"))
+    if "per_device_train_batch_size" in said:
+        rows = int(said["per_device_train_batch_size"])
+        values |= {"rows_per_batch": rows, "tokens_per_batch": rows * int(values.get("context", CONTEXT_TOKENS))}
+    if "adam_beta1" in said or "adam_beta2" in said:
+        values["betas"] = (float(said.get("adam_beta1", 0.9)), float(said.get("adam_beta2", 0.999)))
+    if "lr_scheduler_type" in said:
+        values["schedule"] = _SCHEDULES[said["lr_scheduler_type"]]
+    values |= _warm_up(said) | _occasions(said)
+    if "report_to" in said:
+        values["report_to"] = _reports(said["report_to"])
     if said.get("deepspeed"):
         beside = folder / str(said["deepspeed"])
         values["deepspeed"] = beside if beside.is_file() else Path(said["deepspeed"])
     if said.get("optim", "adamw_torch_fused") != "adamw_torch_fused":
         values["optimizer"] = said["optim"]
-    done = {*_DIRECT, *_SPENT, *OURS, "data_path", "warmup_ratio"}
-    ours = {part.name for part in fields(FinetuneOptions)}
-    values["trainer"] = {key: value for key, value in said.items() if key not in done | ours}
-    if not values.get("workers"):
-        values["trainer"].pop("dataloader_prefetch_factor", None)
-    return values
+    done = {*_DIRECT, *_SPENT, *OURS, *own, "data_path", "warmup_ratio"}
+    rest = {key: value for key, value in said.items() if key not in done}
+    return values | ({"trainer": rest} if rest else {})
+
+
+def _warm_up(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps come before a share, as in transformers; of version 5, steps below 1 are a share."""
+    steps, share = said.get("warmup_steps"), said.get("warmup_ratio")
+    if steps is None and share is None:
+        return {}
+    if not steps and share:
+        return {"warm_up_share": float(share)}
+    return {"warm_up_share": float(steps)} if 0 < (steps or 0) < 1 else {"warm_up_steps": int(steps or 0)}
+
+
+def _occasions(said: Mapping[str, Any]) -> dict[str, Any]:
+    """When it is judged and saved."""
+    found: dict[str, Any] = {}
+    if "eval_strategy" in said:
+        judged = said["eval_strategy"] == "steps"
+        found["evaluate_every"] = int(said.get("eval_steps") or said.get("logging_steps", 100)) if judged else NEVER
+    elif "eval_steps" in said:
+        found["evaluate_every"] = int(said["eval_steps"])
+    if "save_steps" in said:
+        saved = said.get("save_strategy", "steps") == "steps"
+        found |= {"save_every_steps": int(said["save_steps"]) if saved else None, "save_every_minutes": float(NEVER)}
+    return found
 
 
 def _own(key: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,4 +36,89 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path
     protocol = Protocol.load(tokenizer_folder)
     published_rows(folder, "train", protocol, 120, protocol.pad_id, 0)
     published_rows(folder, "val", protocol, 12, protocol.pad_id, 1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_rows() -> Callable[..., None]:
+    """`published_rows`, for tests that make data of their own."""
+    return published_rows
+
+
+# The instruction, date and header lines of Llama 3.2's chat template, with its tools part left out.
+LLAMA_TEMPLATE = """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+{{- "Cutting Knowledge Date: December 2023\\n" }}
+{{- "Today Date: " + date_string + "\\n\\n" }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+
+
+def write_text_tokenizer(folder: Path) -> None:
+    """A byte-level BPE tokenizer like Llama 3's, small, with its special tokens and template and no token of Llasa's."""
+    import json
+
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    pattern = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(["Convert the text to speech: sea sand shell salt wave gull tide boat"] * 3, trainer)
+    special = ["begin_of_text", "end_of_text", "start_header_id", "end_header_id", "eot_id"]
+    tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in special])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": "<|eot_id|>",
+        "chat_template": LLAMA_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+@pytest.fixture(scope="session", params=["tied", "untied"])
+def text_llama(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama that knows no speech; its head tied to the embeddings (as in 1B and 3B) or not (8B)."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("text") / request.param
+    write_text_tokenizer(folder)
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        tie_word_embeddings=request.param == "tied",
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
     return folder
