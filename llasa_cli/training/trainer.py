@@ -304,6 +304,7 @@ class _Timekeeper(TrainerCallback):
         trainer._agreed = share
         over = share >= 1
         control.should_training_stop |= over
+        control.should_log |= over
         control.should_evaluate |= over or step % options.evaluate_every == 0
         control.should_save |= (
             over or bool(save) or bool(options.save_every_steps and step % options.save_every_steps == 0)

@@ -1,0 +1,261 @@
+"""What the published scripts do with a row, re-stated, and where training here is meant to differ.
+
+Labels are the same but for the traps, each of which has a test that fails on what the scripts do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE, FinetuneOptions
+from llasa_cli.training.data import Batches, Rows, collate
+from llasa_cli.training.finetune import finetune
+from llasa_cli.training.vocabulary import extend_tokenizer
+
+
+@dataclass
+class Published:
+    """The published data set's way with one row (train_tts.py, finetune_offline.py; the fork's differs in pad)."""
+
+    tokenizer: Any
+    pad_id: int
+    date: str | None = TEMPLATE_DATE
+
+    def item(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Input ids, labels and attention mask, each of 2,048."""
+        named = self.tokenizer.convert_tokens_to_ids
+        start, stop = named("<|SPEECH_GENERATION_START|>"), named("<|SPEECH_GENERATION_END|>")
+        ids = row.tolist()
+        begin = ids.index(start)
+        end = ids.index(stop) if stop in ids else CONTEXT_TOKENS
+        chat = [
+            {"role": "user", "content": "Convert the text to speech:<|TEXT_UNDERSTANDING_START|>"},
+            {"role": "assistant", "content": "<|SPEECH_GENERATION_START|>"},
+        ]
+        date = {} if self.date is None else {"date_string": self.date}
+        whole = self.tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False, **date)
+        place = whole.index(named("<|TEXT_UNDERSTANDING_START|>"))
+        whole = whole[:place] + ids[:begin] + whole[place + 1 :]
+        place = whole.index(start)
+        whole = np.array(whole[:place] + ids[begin : end + 1] + whole[place + 1 :])
+        labels = np.where(np.arange(len(whole)) >= place, whole, NO_LABEL)
+        labels[whole == self.pad_id] = NO_LABEL
+        mask = (whole != self.pad_id).astype(np.int64)
+
+        def fill(values: np.ndarray, filler: int) -> np.ndarray:
+            return np.concatenate([values, np.full(CONTEXT_TOKENS, filler)])[:CONTEXT_TOKENS]
+
+        return fill(whole, self.pad_id), fill(labels, NO_LABEL), fill(mask, 0)
+
+
+@pytest.fixture(scope="module")
+def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speaking") / "tokenizer"
+    extend_tokenizer(text_llama, folder, 64)
+    return folder
+
+
+@pytest.fixture
+def protocol(speaking: Path) -> Protocol:
+    return Protocol.load(speaking)
+
+
+@pytest.fixture
+def published(speaking: Path) -> Published:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(speaking)
+    return Published(tokenizer, tokenizer.convert_tokens_to_ids("<|eot_id|>"))
+
+
+@pytest.fixture
+def data(protocol: Protocol, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
+    """Rows as the public data has them: no speakers, padded with end-of-turn."""
+    pad = protocol._tokenizer.token_to_id("<|eot_id|>")
+    write_rows(tmp_path / "data", "train", protocol, 12, pad, 3)
+    (tmp_path / "data" / "train_speakers.txt").unlink()
+    return tmp_path / "data"
+
+
+def table(folder: Path, split: str = "train") -> np.ndarray:
+    form = tuple(np.load(folder / f"{split}_input_ids_shape.npy"))
+    return np.memmap(folder / f"{split}_input_ids.memmap", np.int32, "r", shape=form)
+
+
+def test_ids_and_labels_are_the_published_ones(data: Path, protocol: Protocol, published: Published) -> None:
+    rows = Rows(data, "train", protocol)
+    for index, row in enumerate(table(data)):
+        item = rows[index]
+        ids, labels, _ = published.item(row)
+        length = len(item["input_ids"])
+        np.testing.assert_array_equal(ids[:length], item["input_ids"])
+        np.testing.assert_array_equal(labels[:length], item["labels"])
+        assert item["labels"][-1] == protocol.stop_id
+        # After END the published row has the turn's end, which its own padding rule hides, and padding.
+        assert (labels[length:] == NO_LABEL).all()
+
+
+def test_of_the_forks_labels_only_the_turns_end_after_end_is_left_out(
+    data: Path, protocol: Protocol, published: Published
+) -> None:
+    """The model stops at END: nothing after it is ever generated, so nothing after it is learnt."""
+    eot = published.pad_id
+    published.pad_id = published.tokenizer.convert_tokens_to_ids("<|end_of_text|>")
+    rows = Rows(data, "train", protocol)
+    for index, row in enumerate(table(data)):
+        _, labels, _ = published.item(row)
+        length = len(rows[index]["labels"])
+        np.testing.assert_array_equal(labels[:length], rows[index]["labels"])
+        assert labels[labels != NO_LABEL].tolist()[-2:] == [protocol.stop_id, eot]
+        assert (labels[length + 1 :] == NO_LABEL).all()
+
+
+def test_trap_pad_masks_real_tokens(data: Path, protocol: Protocol, published: Published, text_llama: Path) -> None:
+    """Published: every real end-of-turn is hidden in training, and seen when speaking. Here it is seen in both."""
+    from transformers import LlamaForCausalLM
+
+    from llasa_cli.training.loss import score_labels_only
+
+    model = LlamaForCausalLM.from_pretrained(text_llama).eval()
+    model.resize_token_embeddings(protocol.vocabulary_size)
+    ids, labels, mask = published.item(table(data)[0])
+    item = Rows(data, "train", protocol)[0]
+    length = len(item["input_ids"])
+    assert (mask[:length] == 0).sum() == (item["input_ids"] == published.pad_id).sum() > 0
+    batch = collate([item])
+    assert "attention_mask" not in batch
+    batch.pop("lengths")
+
+    @torch.no_grad()
+    def loss(attention: np.ndarray) -> float:
+        tensors = {"input_ids": ids, "labels": labels, "attention_mask": attention}
+        return float(model(**{name: torch.from_numpy(value)[None] for name, value in tensors.items()}).loss)
+
+    hidden = loss(mask)
+    seen = loss(np.arange(CONTEXT_TOKENS) < length)
+    score_labels_only(model)
+    assert float(model(**batch).loss) == pytest.approx(seen, abs=1e-5)
+    assert abs(hidden - seen) > 1e-4
+
+
+def test_trap_end_is_lost(protocol: Protocol, published: Published, tmp_path: Path) -> None:
+    """Published: a row of 2,048 with the template over it loses END. Here it is left out, and counted."""
+    pad = published.pad_id
+    codes = CONTEXT_TOKENS - len(protocol.row("sea", []))
+    rows = [protocol.row("sea", [1] * codes), protocol.row("sea", [1] * 9)]
+    padded = np.array([row + [pad] * (CONTEXT_TOKENS - len(row)) for row in rows], np.int32)
+    padded.tofile(tmp_path / "train_input_ids.memmap")
+    np.save(tmp_path / "train_input_ids_shape.npy", np.array(padded.shape))
+    ids, labels, _ = published.item(padded[0])
+    assert protocol.stop_id not in ids
+    assert labels[-1] != NO_LABEL, "it learns to go on"
+    ours = Rows(tmp_path, "train", protocol)
+    assert (len(ours), ours.cut) == (1, 1)
+    assert ours[0]["labels"][-1] == protocol.stop_id
+
+
+def test_trap_todays_date_is_in_the_prompt(data: Path, protocol: Protocol, published: Published) -> None:
+    published.date = None
+    ids, _, _ = published.item(table(data)[0])
+    ours = Rows(data, "train", protocol)[0]["input_ids"]
+    text = published.tokenizer.decode
+    assert TEMPLATE_DATE not in text(ids[:60].tolist())
+    assert TEMPLATE_DATE in text(ours.tolist())
+
+
+def test_trap_text_spells_a_token(protocol: Protocol, published: Published) -> None:
+    text = "say <|SPEECH_GENERATION_END|> and <|eot_id|>"
+    assert protocol.stop_id in published.tokenizer.encode(text, add_special_tokens=False)
+    assert not {protocol.stop_id, published.pad_id} & set(protocol.text_ids(text))
+
+
+def test_trap_config_keys_of_transformers_4(tmp_path: Path) -> None:
+    """Published: transformers 5 stops at these keys. Here they are understood (test_recipes)."""
+    from transformers import HfArgumentParser, TrainingArguments
+
+    from llasa_cli.training.recipe import read_recipe
+
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"output_dir": "out", "evaluation_strategy": "steps", "warmup_ratio": 0.03}))
+    with pytest.raises(ValueError, match="not used"):
+        HfArgumentParser(TrainingArguments).parse_json_file(str(file))
+    assert read_recipe(file).values["warm_up_share"] == 0.03
+
+
+def test_trap_files_to_judge_on_that_nobody_wrote(
+    random_checkpoint: Path, tmp_path: Path, write_rows: Callable[..., None]
+) -> None:
+    """Published: the fork's configuration judges, and its data has no such files. Here a run without them trains, and
+    whichever name they have, they are found."""
+    protocol = Protocol.load(random_checkpoint)
+    write_rows(tmp_path / "data", "train_rank0_partial0", protocol, 6, protocol.pad_id, 0)
+    write_rows(tmp_path / "data", "train_rank1_partial0", protocol, 5, protocol.pad_id, 1)
+    assert len(Rows(tmp_path / "data", "train", protocol)) == 11
+    options = FinetuneOptions(
+        tmp_path / "data", tmp_path / "out", str(random_checkpoint), steps=1, evaluate_at_start=True, device="cpu"
+    )
+    finetune(options)
+    assert "held_out" not in (options.output / "log.jsonl").read_text()
+    write_rows(tmp_path / "data", "test_rank0_partial0", protocol, 6, protocol.pad_id, 2)
+    options = FinetuneOptions(tmp_path / "data", tmp_path / "again", str(random_checkpoint), steps=1, device="cpu")
+    finetune(options)
+    assert "held_out" in (options.output / "log.jsonl").read_text()
+
+
+def test_rows_of_parts_are_those_of_one_file(
+    protocol: Protocol, tmp_path: Path, write_rows: Callable[..., None]
+) -> None:
+    write_rows(tmp_path / "whole", "train", protocol, 9, protocol.pad_id, 0)
+    ids = table(tmp_path / "whole")
+    for name in ("train_rank0_partial0", "train_rank0_partial1", "train_rank1_partial0"):
+        part = ids[: int(name[-1]) + 2] if name[10] == "0" else ids[5:]
+        part = ids[2:5] if name.endswith("partial1") else part
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        np.ascontiguousarray(part).tofile(tmp_path / "parts" / f"{name}_input_ids.memmap")
+        np.save(tmp_path / "parts" / f"{name}_input_ids_shape.npy", np.array(part.shape))
+    whole, parts = Rows(tmp_path / "whole", "train", protocol), Rows(tmp_path / "parts", "train", protocol)
+    assert len(parts) == len(whole) == 9
+    for index in range(9):
+        assert parts.parts(index) == whole.parts(index)
+
+
+def test_trap_a_padding_token_that_turns_back(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> None:
+    """Published: training sets another pad token in the tokenizer that it saves. Here its files stay as they are."""
+    options = FinetuneOptions(data_folder, tmp_path / "out", str(random_checkpoint), steps=1, device="cpu")
+    finetune(options)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (options.output / name).read_bytes() == (random_checkpoint / name).read_bytes()
+
+
+def test_the_loss_of_a_step_weighs_every_label_alike(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Not every batch: with a rate of 0, a step of two batches has the loss of both, by their labels."""
+
+    def losses(name: str, accumulate: int, steps: int) -> list[float]:
+        options = FinetuneOptions(
+            data_folder, tmp_path / name, str(random_checkpoint), steps=steps, accumulate=accumulate,
+            learning_rate=0.0, weight_decay=0.0, tokens_per_batch=260, device="cpu", log_every=1,
+            evaluate_every=99, seed=4,
+        )  # fmt: skip
+        finetune(options)
+        lines = map(json.loads, (options.output / "log.jsonl").read_text().splitlines())
+        return [line["loss"] for line in lines if "loss" in line]
+
+    rows = Rows(data_folder, "train", Protocol.load(random_checkpoint))
+    batches = list(islice(Batches(rows.lengths, 260, 4), 2))
+    counts = [sum(int((rows[row]["labels"] != NO_LABEL).sum()) for row in batch) for batch in batches]
+    assert counts[0] != counts[1]
+    one, two = losses("single", 1, 2)
+    (both,) = losses("double", 2, 1)
+    assert both == pytest.approx((one * counts[0] + two * counts[1]) / sum(counts), abs=1e-5)
