@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-_FILE_WIDTH = 120
-"""Columns where standard output is no terminal."""
+_FILE_WIDTH = 10_000
+"""Columns where standard output is no terminal: a line is then a row, whatever reads it."""
 
 
 def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
