@@ -116,7 +116,9 @@ def batches(
             if random.random() < joined:
                 same = by_voice[clips.voices[index]]
                 parts += [int(same[random.integers(len(same))]) for _ in range(random.integers(1, 3))]
-            pool.append(rows.row(parts, tag=random.random() >= rows.untagged))
+            # Joined rows are what cloning looks like, and a cloned voice has no tag.
+            untagged = rows.untagged if len(parts) == 1 else 0.6
+            pool.append(rows.row(parts, tag=random.random() >= untagged))
         pool.sort(key=lambda row: len(row[0]) + random.random())
         groups, group = [], []
         for row in pool:
