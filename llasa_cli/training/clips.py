@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -125,22 +127,39 @@ def read_codes(codes: Path | tuple[int, ...], code_count: int) -> np.ndarray:
         Unusable: No such file, no whole numbers, or codes that the model does not have.
     """
     try:
-        found = np.asarray(codes) if isinstance(codes, tuple) else np.load(codes, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise Unusable("no such codes file") from error
+        found = np.asarray(codes) if isinstance(codes, tuple) else _load(codes)
     except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
         missing = isinstance(codes, Path) and not _is_file(codes)
         raise Unusable("no such codes file" if missing else "codes can't be read") from error
-    if not isinstance(found, np.ndarray) or max(found.shape, default=0) != found.size:
-        raise Unusable("codes are not in one row")
     if found.size == 0:
         raise Unusable("no codes in it")
+    if max(found.shape, default=0) != found.size:
+        raise Unusable("codes are not in one row")
     if found.dtype.kind not in "iu":
         raise Unusable("codes are not whole numbers")
     if found.min() < 0 or found.max() >= code_count:
         raise Unusable(f"codes that the model does not have: it has 0 to {code_count - 1}")
     flat: np.ndarray = found.reshape(-1).astype(np.uint16)
     return flat
+
+
+def _load(path: Path) -> np.ndarray:
+    """As `np.load` does it, an eighth of the time: the headers of small files are most of it, and mostly the same."""
+    data = path.read_bytes()
+    start = 10 + int.from_bytes(data[8:10], "little")
+    if data[:8] != b"\x93NUMPY\x01\x00":
+        # Rarer kinds; of what is none of numpy's it says so.
+        return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
+    shape, kind = _header(data[8:start])
+    if kind.hasobject:
+        raise ValueError("Python objects, which could run code")
+    return np.frombuffer(data, kind, count=math.prod(shape), offset=start).reshape(shape)
+
+
+@lru_cache(maxsize=4096)
+def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    shape, _, kind = np.lib.format.read_array_header_1_0(io.BytesIO(data))
+    return shape, kind
 
 
 def _is_file(path: Path) -> bool:

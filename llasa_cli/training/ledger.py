@@ -15,11 +15,11 @@ from llasa_cli.training.sources import Held, Problem
 
 _PAGES_KIB = 16_384
 """Of the database held in memory."""
-_COLUMNS = "number, place, audio, codes_file, ready, text, speaker, split, key, count, tokens"
+_COLUMNS = "number, place, audio, codes_file, ready, text, text_ids, speaker, split, key, count"
 _SCHEMA = """
 CREATE TABLE rows (
-    number INTEGER PRIMARY KEY, place TEXT, audio TEXT, codes_file TEXT, ready BLOB, text TEXT, speaker TEXT,
-    split TEXT, key TEXT, count INTEGER, tokens INTEGER, draw INTEGER, good INTEGER DEFAULT 1
+    number INTEGER PRIMARY KEY, place TEXT, audio TEXT, codes_file TEXT, ready BLOB, text TEXT, text_ids BLOB,
+    speaker TEXT, split TEXT, key TEXT, count INTEGER, tokens INTEGER, draw INTEGER, good INTEGER DEFAULT 1
 );
 CREATE TABLE problems (number INTEGER PRIMARY KEY, place TEXT, reason TEXT);
 CREATE TABLE seen (name INTEGER PRIMARY KEY);
@@ -36,8 +36,8 @@ class Planned:
         audio: To be encoded, if `codes_file` and `ready` are None.
         codes_file: Of codes made elsewhere; `ready`: those codes, uint16, where a table holds them.
         key: Changes when its audio or codes do.
+        text_ids: The text's tokens, int32.
         count: Its codes, 50 a second; of audio, as the header tells: a resampled clip may have one more or less.
-        tokens: Of its text.
     """
 
     number: int
@@ -46,11 +46,16 @@ class Planned:
     codes_file: Path | None
     ready: bytes | None
     text: str
+    text_ids: bytes
     speaker: str | None
     split: str
     key: str
     count: int
-    tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """Of the text."""
+        return len(self.text_ids) // 4
 
 
 def open_scratch(path: Path | None) -> sqlite3.Connection:
@@ -100,11 +105,11 @@ class Ledger:
         audio = row.audio
         place = f"\0{audio.index}\0{audio.split}\0{audio.source}" if isinstance(audio, Held) else _text(audio)
         values = (
-            *(row.number, _printable(row.where), place, _text(row.codes_file), row.ready, row.text, row.speaker),
-            *(row.split, row.key, row.count, row.tokens, short_hash(f"{self._seed} {row.number}")),
+            *(row.number, _printable(row.where), place, _text(row.codes_file), row.ready, row.text, row.text_ids),
+            *(row.speaker, row.split, row.key, row.count, row.tokens, short_hash(f"{self._seed} {row.number}")),
         )
         marks = ", ".join("?" * len(values))
-        self._base.execute(f"INSERT INTO rows ({_COLUMNS}, draw) VALUES ({marks})", values)
+        self._base.execute(f"INSERT INTO rows ({_COLUMNS}, tokens, draw) VALUES ({marks})", values)
 
     def spoil(self, row: Planned, reason: str) -> None:
         """A row that was planned turned out to be unusable."""

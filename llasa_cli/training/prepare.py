@@ -42,7 +42,7 @@ from llasa_cli.training import clips
 from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
-from llasa_cli.training.memmaps import Writer, rank_name, write_json
+from llasa_cli.training.memmaps import RowMaker, Writer, rank_name, write_json
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 
 MARKERS = 4
@@ -216,14 +216,17 @@ class _Checker:
         """
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
-        text = len(self._protocol.text_ids(row.text))
+        text_ids = np.array(self._protocol.text_ids(row.text), np.int32).tobytes()
+        text = len(text_ids) // 4
         if text == 0:
             raise Unusable("no text")
         self.check_length(speaker, text, count)
         if text > count:
             raise Unusable("more text than can be said in its time")
         codes_file = row.codes if isinstance(row.codes, Path) else None
-        return Planned(number, row.where, row.audio, codes_file, ready, row.text, speaker, row.split, key, count, text)
+        return Planned(
+            number, row.where, row.audio, codes_file, ready, row.text, text_ids, speaker, row.split, key, count
+        )
 
     def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
         """Codes where the table itself holds them, a key, and how many codes there are or will be."""
@@ -340,7 +343,7 @@ class _Run:
                 ledger.spoil(row, str(why))
 
     def _write(self, ledger: Ledger, store: CodeStore) -> dict[str, Any]:
-        options, protocol = self._options, self._protocol
+        options, make_row = self._options, RowMaker(self._protocol)
         for name in ("index.json", self._own_index.name):
             (options.output / name).unlink(missing_ok=True)
         names = sorted({"train", "val", *ledger.splits()})
@@ -348,7 +351,7 @@ class _Run:
             options.output,
             names,
             options.max_tokens,
-            protocol.pad_id,
+            self._protocol.pad_id,
             self._digest(ledger),
             options.rank,
             options.ranks,
@@ -360,20 +363,21 @@ class _Run:
                 if number < already:
                     continue
                 codes = self._codes(row, store)
-                ids = protocol.row(row.text, codes)
+                ids = make_row(np.frombuffer(row.text_ids, np.int32), codes)
                 if len(ids) > options.max_tokens:
                     raise LlasaError(f"{row.where} was changed while it was read.", "Run the same command again.")
                 writer.add(row.split, ids, len(codes), row.speaker)
             self._listen(Progress("writing", all_rows, all_rows))
             return writer.finish()
 
-    def _codes(self, row: Planned, store: CodeStore) -> list[int]:
+    def _codes(self, row: Planned, store: CodeStore) -> np.ndarray:
+        """uint16 [n]"""
         if row.ready is not None:
-            return list(np.frombuffer(row.ready, np.uint16).tolist())
+            return np.frombuffer(row.ready, np.uint16)
         if row.codes_file is None:
-            return list(store[row.key].tolist())
+            return store[row.key]
         try:
-            return list(clips.read_codes(row.codes_file, self._protocol.code_count).tolist())
+            return clips.read_codes(row.codes_file, self._protocol.code_count)
         except Unusable as why:
             raise LlasaError(
                 f"{row.where} was changed while it was read: {why}.", "Run the same command again."

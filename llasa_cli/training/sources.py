@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -328,7 +329,7 @@ def _table_entry(table: Path, where: str, fields: Mapping[str, Any], codes: Path
     row_id, audio = _cell(fields.get("id")), _cell(fields.get("audio"))
     names = [f"{table}\nid\n{row_id}"] if row_id else []
     if audio:
-        names.append(str(table.parent / audio))
+        names.append(os.path.join(os.path.dirname(table), audio))
     return Entry(where, tuple(names), lambda: _table_row(table, where, fields, codes))
 
 
@@ -366,13 +367,16 @@ def _whole(text: str) -> bool:
 
 def find_file(folder: Path, name: str, endings: tuple[str, ...]) -> Path:
     """The file a table names: as given, beside the table, one folder up, or in `wavs/`; with an ending if need be."""
-    places = (folder, folder / "wavs", folder.parent)
-    for candidate in [place / (name + ending) for ending in ("", *endings) for place in places]:
-        try:
-            if candidate.is_file():
-                return candidate
-        except (OSError, ValueError):  # a name too long, or with a NUL in it
-            break
+    base = str(folder)  # joined as text: of a million rows, Path objects would take most of the time
+    places = (base, os.path.join(base, "wavs"), os.path.dirname(base) or ".")
+    for ending in ("", *endings):
+        for place in places:
+            candidate = os.path.join(place, name + ending)
+            try:
+                if stat.S_ISREG(os.stat(candidate).st_mode):
+                    return Path(candidate)
+            except (OSError, ValueError):  # not there; a name too long, or with a NUL in it
+                continue
     return folder / name
 
 
