@@ -30,7 +30,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from llasa_cli.text.chunks import DENSE, sentence_ends
+from llasa_cli.text.chunks import DENSE
+from llasa_cli.text.sentences import sentence_ends
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

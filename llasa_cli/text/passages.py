@@ -23,7 +23,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from llasa_cli.text.chunks import MOST_CHARACTERS, cut, join, sentences_in, width
+from llasa_cli.text.chunks import MOST_CHARACTERS, cut, join, width
+from llasa_cli.text.sentences import sentences_in
 
 SENTENCE_PAUSE_S = 0.25
 """What a reader takes between two sentences."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.chunks import sentence_ends
+from llasa_cli.text.sentences import sentence_ends
 
 PIECE_BYTES = 65536
 LONGEST_WAIT = 4 * PIECE_BYTES

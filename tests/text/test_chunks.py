@@ -15,8 +15,7 @@ from llasa_cli.text.stream import sentences_of
 def test_sentences_end_at_their_marks_and_not_at_abbreviations() -> None:
     assert split_sentences('Mr. Smith paid 3.5 dollars. "Really?" he asked. Yes!') == [
         "Mr. Smith paid 3.5 dollars.",
-        '"Really?"',
-        "he asked.",
+        '"Really?" he asked.',
         "Yes!",
     ]
 

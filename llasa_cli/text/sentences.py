@@ -1,0 +1,322 @@
+"""Where sentences end, in the scripts that the models speak, without being told the language.
+
+A rule set of our own. Cases of tests/text/golden_sentences.txt cut exactly right, of COUNT:
+
+COMPARISON
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain, pairwise
+
+DENSE = "\u2e80"
+"""From here on scripts have no blanks between words (Korean has)."""
+_HARD = "。！？｡।॥۔؟։።፧။༎។៕᙮"
+"""Nothing else than the end of a sentence, with a blank after it or not."""
+_CLOSERS = "\"'”’“‘»«›‹)\\]}」』）】》〉〕"
+_HARD_CLOSERS = "\"'”’»›)\\]}」』）】》〉〕"
+_END = re.compile(
+    rf"""(?:
+      (?P<hard>[{_HARD}][{_HARD}.!?…]*)
+    | (?P<dots>\.{{2,}}(?![!?])|…+(?![!?])|\.(?:[ \u00a0]\.){{2,}})
+    | (?P<call>[.!?…]*[!?‽⁇⁈⁉][.!?…]*)
+    | (?P<stop>\.)
+    | (?P<greek>(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e])
+    )
+    (?P<closers>(?(hard)[{_HARD_CLOSERS}]*|[{_CLOSERS}]*(?:\[\d{{1,3}}\])*))
+    | (?P<paragraph>\n\s*\n|\u2029)
+    | (?P<item>\n(?=[ \t]*(?:[-*•‣▪]|\d{{1,3}}[.)]|[a-zA-Z]\))[ \t]+\S))""",
+    re.VERBOSE,
+)
+_BACK = 300
+"""How far into the sentence is looked back."""
+_AHEAD = 40
+_OPENERS = "\"'“‘„‚«»‹›¿¡([{—–-*_ \t\r\n\u00a0\u202f"
+_WORD = re.compile(r"[^\W\d_]+")
+_SPACED_CLOSER = re.compile(r"[\s\u00a0\u202f]?[»›](?=\s|\Z|[.,;:!?…])")
+_DASH = re.compile(r"\s*[—–-]\s*")
+_SAID = re.compile(r"[^\s。！？，、：「“”」]{1,6}?(?:说|說|问|問|道|喊|叫|答|笑)(?:道|着|著)?[。！？，：,]")
+_SAID_AHEAD = 10
+_SAID_IN_KOREAN = re.compile(r"\s[^.!?\"“”]{0,24}(?:물었|말했|외쳤|대답했|소리쳤|속삭였|했)(?:다|습니다|어요)")
+_QUOTING = "とっ、，,"
+_ROMAN = re.compile(r"[IVXLC]+")
+_INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
+_SHORT_FORMS = frozenset("t s d m ll re ve".split())
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TITLES = _words(
+    """mr mrs ms messrs dr dres prof profs mme mlle mgr sr sra srta sres dra sig sigg sig.ra sig.na dott dott.ssa prof.ssa
+    avv geom rag dhr mevr mej drs exmo exma ilmo profa д-р проф акад гр г-н г-жа тов доц πρ डॉ श्री κ κα δρ"""
+)
+"""A name follows, in whatever case."""
+_CAPITAL_TITLES = _words(
+    """st ste mt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
+    ud uds vd vds d dña dn ир m mm av sok cad"""
+)
+"""The same, but only with a capital: "5 ms", "the col." are other words."""
+_NEVER_LAST = _words(
+    """vs e.g i.e cf viz al
+    z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
+    p.ex p.ej p.es env c.-à-d av apr bd boul fg
+    aprox avda ej
+    d.w.z bijv o.a m.b.t t.a.v i.p.v n.a.v m.n t.o.v z.o.z
+    t.ex bl.a d.v.s s.k dvs f.eks fx mht kl inkl
+    np m.in tzn tzw ul św
+    např tzv tj
+    т.е т.к т.н напр ул им пл пер стр рис гл св тыс млн млрд
+    esim ts ns ee mio mrd
+    örn bkz"""
+)
+"""An explanation, a name or a number follows."""
+_BEFORE_NUMBERS = _words(
+    """no nos nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
+    jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
+    lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
+)
+"""Shortened only before a number: "No. 5", but "No. I won't."."""
+_SOMETIMES_LAST = _words(
+    """etc inc ltd co corp jr sr dept est approx min hr a.m p.m usw usf u.s.w ecc enz osv jne itd itp atd apod vb vd jl
+    std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
+)
+"""The sentence goes on if the next word begins small."""
+_WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
+_UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs km cm mm m kg g l")
+"""After a number the sentence goes on with a small letter or another number: "5 ft. 3 in. tall"."""
+_STARTERS = _words(
+    """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
+    When What Who How Why Where So No Yes Now For Not Or
+    Der Die Das Er Sie Es Wir Ich Ein Eine Aber Und Dann Dies Diese Doch Danach
+    Il Elle Ils Elles Nous Vous Je Un Une Mais Et Puis Ce Cette C On
+    Él Ella Ellos Ellas Pero Y Luego Una Lei Lui Ma Poi Ele Ela Mas Depois
+    Hij Zij Wij Het Maar En Han Hun Men Och Det Så Hän On Он Она Оно Они Это Мы Но И Затем Потом"""
+)
+"""No name begins so: after initials or "U.S." they begin a sentence."""
+_BEFORE_ORDINALS = _words(
+    """am im der die das den dem des vom zum zur beim ab bis seit ein eine einen einem einer eines jeder jede jedes jeden
+    dieser diese dieses diesen diesem unser unsere mein meine sein seine seinen ihr ihre ihren und de het den det"""
+)
+"""German and its neighbours write "am 3. Mai", "der 2. Weltkrieg"."""
+_MONTHS = _words(
+    """januar februar märz april mai juni juli august september oktober november dezember jänner january february march
+    may june july october december"""
+)
+
+
+def sentence_ends(text: str, growing: bool = False) -> Iterator[int]:
+    """Positions after which a new sentence begins.
+
+    Args:
+        text: Of any length.
+        growing: More may come: an end that what comes could still undo is not given, nor one after it. So a text that
+            comes in pieces is cut as the whole would be.
+    """
+    begin = 0
+    for found in _END.finditer(text):
+        if found["paragraph"] or found["item"]:
+            end: int | None = found.end()
+        else:
+            end = _end_of(found, begin, growing)
+        if end is None:
+            return
+        if end > begin:
+            yield end
+            begin = end
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences, by their marks; a blank line ends one too, and so does a line before an item of a list."""
+    return list(sentences_in(text))
+
+
+def sentences_in(text: str) -> Iterator[str]:
+    """As `split_sentences`, one after the other."""
+    for begin, end in pairwise(chain([0], sentence_ends(text), [len(text)])):
+        sentence = " ".join(text[begin:end].split())
+        if sentence:
+            yield sentence
+
+
+def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
+    """The end at a mark; 0: there is none; None: it takes more of the text to know."""
+    text, end = found.string, found.end()
+    if growing and end == len(text):
+        return None
+    if found["hard"]:
+        return _hard_end(found, begin, growing)
+    if not _may_end(found):
+        return 0
+    before = text[max(begin, found.start() - _BACK) : found.start()]
+    if "«" in before or "‹" in before:
+        closer = _SPACED_CLOSER.match(text, end)
+        if closer:
+            end = closer.end()
+            if growing and end == len(text):
+                return None
+    ahead = text[end : end + _AHEAD]
+    quoted = bool(found["closers"]) or end > found.end()
+    stop = found["stop"] and not quoted
+    if stop and _is_plain(before):
+        return end
+    if not ahead.strip(_OPENERS) and growing and len(ahead) < _AHEAD and _needs_more(found, before, quoted):
+        return None
+    following = ahead.lstrip(_OPENERS)
+    if stop:
+        return _stop_end(end, before, following, growing and len(ahead) < _AHEAD)
+    small = following[:1].islower()
+    dash = _DASH.match(ahead)
+    if small and (found["dots"] or quoted or (dash and _speaks(before))):
+        return 0
+    if quoted and "가" <= following[:1] <= "힣":
+        if _SAID_IN_KOREAN.match(ahead):
+            return 0
+        if growing and len(ahead) < _AHEAD and not re.search(r"[.!?\n]", ahead):
+            return None
+    if found["stop"] and quoted:
+        return _stop_end(end, before, following, growing and len(ahead) < _AHEAD)
+    return end
+
+
+def _may_end(found: re.Match[str]) -> bool:
+    """Whether a blank follows a European mark, or nothing, or a script that has no blanks."""
+    text, begin, end = found.string, found.start(), found.end()
+    after = text[end : end + 1]
+    if not after or after.isspace():
+        return True
+    if found["call"] and after in "¿¡":
+        return True
+    if found["closers"] and "가" <= after <= "힣":
+        return False  # a particle: “...?”라고
+    return bool(found["call"] or found["stop"]) and begin > 0 and after >= DENSE <= text[begin - 1]
+
+
+def _needs_more(found: re.Match[str], before: str, quoted: bool) -> bool:
+    """Whether the next letter has a say."""
+    return bool(found["stop"] or found["dots"] or quoted or _speaks(before) or "«" in before or "‹" in before)
+
+
+def _speaks(before: str) -> bool:
+    """Whether a sentence has a dash or an inverted mark: after direct speech a small letter goes on with it."""
+    return any(sign in before for sign in "—–¿¡") or before.lstrip().startswith("-")
+
+
+def _hard_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
+    text, end = found.string, found.end()
+    closers = found["closers"]
+    if closers[:1] in ('"', "'") and not text.count(closers[0], max(begin, found.start() - _BACK), found.start()) % 2:
+        return found.start("closers")  # it opens the next sentence
+    if not closers:
+        return end
+    if text[end : end + 1] in tuple(_QUOTING) or text[end : end + 1] == "の":
+        return 0
+    ahead = text[end : end + _SAID_AHEAD]
+    if _SAID.match(ahead):
+        return 0
+    if growing and len(ahead) < _SAID_AHEAD and not re.search(rf"[{_HARD}，：,\s]", ahead):
+        return None
+    return end
+
+
+def _last_word(before: str) -> tuple[str, str]:
+    """The word that a full stop follows, and all before it."""
+    rest, _, token = before.rpartition(" ")
+    if "\n" in token or "\t" in token or "\u00a0" in token or "\u202f" in token:
+        split = max(token.rfind(blank) for blank in "\n\t\u00a0\u202f")
+        rest, token = f"{rest} {token[:split]}", token[split + 1 :]
+    token = token.lstrip("\"'“‘„‚«»‹›¿¡([{—–-*_")
+    for sign in "'’-/(":
+        head, _, tail = token.rpartition(sign)
+        if head and tail and not (sign in "'’" and tail in _SHORT_FORMS) and token.lower() not in _TITLES | _NEVER_LAST:
+            token = tail
+    return token, rest
+
+
+def _is_plain(before: str) -> bool:
+    """Whether the word before a full stop is just a word: then nothing after it matters."""
+    token, _ = _last_word(before)
+    small = token.lower()
+    return not (
+        small in _TITLES
+        or small in _CAPITAL_TITLES
+        or small in _NEVER_LAST
+        or small in _BEFORE_NUMBERS
+        or small in _SOMETIMES_LAST
+        or small in _UNITS
+        or small == "ir"
+        or token in _WEEKDAYS
+        or token.isdigit()
+        or _INITIALS.fullmatch(token)
+        or _ROMAN.fullmatch(token)
+        or "." in token
+    )
+
+
+def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None:
+    """Whether a full stop is the end of a sentence, after a word that may be shortened.
+
+    Args:
+        before, following: The sentence up to the full stop; what comes after it, from its first letter or digit.
+        unsure: There may be more of `following`.
+    """
+    token, rest = _last_word(before)
+    small, first = token.lower(), following[:1]
+    word = _WORD.match(following)
+    if unsure and (not first or (word and word.end() == len(following))):
+        return None
+    starts = word is not None and word[0] in _STARTERS and following[word.end() : word.end() + 1] != "."
+    at_start = not rest.strip(_OPENERS + "#")
+    if small in _TITLES or (small in _CAPITAL_TITLES and token[:1].isupper() and len(token) > 1):
+        return end if starts and small in ("st", "dr", "mt", "av") and not at_start else 0
+    if small in _NEVER_LAST:
+        return end if starts and small in ("mio", "mrd", "млн", "млрд", "тыс") else 0
+    if token.isdigit():
+        return _number_end(end, token, rest, at_start, following, word)
+    if small in _BEFORE_NUMBERS and (first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))):
+        return 0
+    if small in _UNITS and rest.rstrip()[-1:].isdigit() and (first.isdigit() or first.islower()):
+        return 0
+    if small == "ir" and rest.endswith("."):  # after another title; else it is Spanish for "go"
+        return 0
+    if at_start and (_ROMAN.fullmatch(token) or len(token) == 1):
+        return 0
+    if first.islower():
+        if len(token) < 4 and re.search(r"(?:^|\W)\w\.\s?$", rest):
+            return 0  # "p. ex."
+        shortened = small in _SOMETIMES_LAST or token in _WEEKDAYS or "." in token or len(token) == 1
+        return 0 if (shortened or _ROMAN.fullmatch(token)) and token != "I" else end
+    if small in _SOMETIMES_LAST:
+        return end
+    if _INITIALS.fullmatch(token):
+        return _initial_end(end, token, rest, following, word, starts)
+    return end
+
+
+def _number_end(end: int, number: str, rest: str, at_start: bool, following: str, word: re.Match[str] | None) -> int:
+    """ "3." is the third, the number of an item, or the end."""
+    if at_start and len(number) < 4:
+        return 0
+    if len(number) > 2:
+        return end
+    if following[:1].islower() or (word and word[0].lower() in _MONTHS):
+        return 0
+    *_, earlier, last = ["", "", *rest.lower().split()[-2:]]
+    return 0 if last in _BEFORE_ORDINALS and earlier != "i" and word else end
+
+
+def _initial_end(end: int, token: str, rest: str, following: str, word: re.Match[str] | None, starts: bool) -> int:
+    """After "J.", "U.S." or "b."; the next word does not begin small."""
+    if starts:
+        return end
+    next_is_initial = word is not None and len(word[0]) <= 2 and following[word.end() : word.end() + 1] == "."
+    if token[:1].isupper() or next_is_initial:
+        return 0
+    earlier = rest.rstrip()
+    if token == "m" and earlier.endswith((" a.", " p.")):
+        return end
+    in_a_row = earlier.endswith(".") and len(earlier.split()[-1]) <= 3
+    return 0 if in_a_row else end
