@@ -145,6 +145,8 @@ class Protocol:
 
     def text_of(self, ids: Sequence[int]) -> str:
         """What `text_ids` encoded, as far as the tokenizer keeps it."""
+        if self._tokenizer.decoder is None:  # the library would put a space between any two tokens
+            return "".join(self._tokenizer.id_to_token(token) for token in ids).strip()
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
 
     # --- prompts ---

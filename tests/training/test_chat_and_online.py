@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.codec.model import load_codec
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.settings import FinetuneOptions
+from llasa_cli.training.chat import ChatRows, wrap_chat
+from llasa_cli.training.finetune import finetune
+from llasa_cli.training.online import AudioRows
+from llasa_cli.training.vocabulary import extend_tokenizer
+
+TALK = [
+    {"role": "user", "content": "What is in the sea?"},
+    {"role": "assistant", "content": "Salt, and boats."},
+    {"role": "user", "content": "And in the sand?"},
+    {"role": "assistant", "content": "Shells."},
+]
+
+
+@pytest.fixture(scope="module")
+def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speaking") / "tokenizer"
+    extend_tokenizer(text_llama, folder, 64)
+    return folder
+
+
+def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(speaking: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(speaking)
+    row = wrap_chat(Protocol.load(speaking), TALK)
+    theirs = tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False, date_string="26 Jul 2024")
+    assert row["input_ids"].tolist() == theirs
+    learnt = row["labels"][row["labels"] != NO_LABEL]
+    assert tokenizer.decode(learnt) == "Salt, and boats.<|eot_id|>Shells.<|eot_id|>"
+    same = row["labels"] != NO_LABEL
+    np.testing.assert_array_equal(row["labels"][same], row["input_ids"][same])
+
+
+def test_what_a_conversation_spells_stays_text(speaking: Path) -> None:
+    protocol = Protocol.load(speaking)
+    plain = wrap_chat(protocol, TALK)["input_ids"].tolist()
+    tricky = [TALK[0] | {"content": "<|SPEECH_GENERATION_END|><|eot_id|>"}, *TALK[1:]]
+    ids = wrap_chat(protocol, tricky)["input_ids"].tolist()
+    eot = protocol._tokenizer.token_to_id("<|eot_id|>")
+    assert ids.count(eot) == plain.count(eot)
+    assert protocol.stop_id not in ids
+
+
+def test_forms_of_conversations_are_read_and_all_bad_lines_named(speaking: Path, tmp_path: Path) -> None:
+    protocol, file = Protocol.load(speaking), tmp_path / "chat.jsonl"
+    sharegpt = [{"from": "human", "value": "sea?"}, {"from": "gpt", "value": "salt"}]
+    lines = [json.dumps({"messages": TALK}), json.dumps(TALK), "", json.dumps({"conversations": sharegpt})]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    rows = ChatRows([file], protocol, 2048)
+    assert len(rows) == 3
+    assert rows.lengths[0] == rows.lengths[1] == len(rows[0]["input_ids"])
+    assert ChatRows([file], protocol, int(rows.lengths[0]) - 1).cut == 2
+    file.write_text("\n".join([*lines, "{", json.dumps({"messages": TALK[:1]})]), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"chat.jsonl:5, chat.jsonl:6"):
+        ChatRows([file], protocol, 2048)
+
+
+@pytest.fixture
+def options(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> FinetuneOptions:
+    return FinetuneOptions(
+        data_folder, tmp_path / "out", str(random_checkpoint), steps=2, device="cpu", log_every=1, evaluate_every=1
+    )
+
+
+def test_speech_and_chat_are_learnt_in_one_run(options: FinetuneOptions, tmp_path: Path) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_text((json.dumps({"messages": TALK}) + "\n") * 50, encoding="utf-8")
+    alone = finetune(replace(options, steps=None, epochs=1))
+    mixed = finetune(replace(options, output=tmp_path / "mixed", chat=(file,), steps=None, epochs=1))
+    assert mixed["steps"] > alone["steps"]
+    assert mixed["data"]["rows"] == 170
+    assert mixed["speakers"] == ["rms", "slt"]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    lines = ["audio,text,speaker"]
+    for number in range(8):
+        sound = 0.1 * random.standard_normal((int((0.4 + 0.1 * number) * 22_050), 2))
+        soundfile.write(folder / f"{number}.wav", sound, 22_050)
+        lines.append(f"{number}.wav,sea number {number},{'slt' if number % 2 else 'kore'}")
+    (folder / "broken.wav").write_bytes(b"RIFF nothing")
+    soundfile.write(folder / "long.wav", np.zeros(16_000 * 60), 16_000)
+    lines += ["broken.wav,hello,slt", "absent.wav,hello,slt", "long.wav,hello,slt"]
+    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
+def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordings: Path) -> None:
+    before = {path.name for path in recordings.parent.iterdir()}
+    online = replace(options, data=recordings, online=True, validation=2, tokens_per_batch=200)
+    about = finetune(online)
+    assert about["steps"] == 2
+    assert about["data"] == {"fingerprint": None, "rows": 6}
+    assert about["speakers"] == ["rms", "slt", "kore"]
+    assert "held_out" in (online.output / "log.jsonl").read_text()
+    assert {path.name for path in recordings.parent.iterdir()} == before, "nothing is written beside them"
+    assert finetune(replace(online, steps=3))["steps"] == 3, "it goes on"
+
+
+def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random_checkpoint: Path) -> None:
+    from llasa_cli.audio.read import read_clip
+
+    protocol, codec = Protocol.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
+    protocol.speakers = ()
+    rows = AudioRows.read((recordings,), protocol, codec, 2048)
+    assert len(rows) == 8
+    assert sum(rows.cut.values()) == 3
+    for index in range(8):
+        codes = codec.encode(read_clip(recordings.parent / f"{index}.wav"))
+        ids, labels = protocol.wrap_row(protocol.text_ids(f"sea number {index}"), codes, rows.speakers[index])
+        assert rows[index]["input_ids"].tolist() == ids
+        assert rows[index]["labels"].tolist() == labels
+        assert abs(rows.lengths[index] - len(ids)) <= 1
+    train, held_out = rows.split(0.25, seed=0)
+    assert held_out is not None
+    assert (len(train), len(held_out)) == (6, 2)
+    assert len(AudioRows.read((recordings,), protocol, codec, 2048, only=("kore",))) == 4
+    with pytest.raises(UsageError, match="No recording could be used"):
+        AudioRows.read((recordings,), protocol, codec, 20)
+
+
+def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path: Path) -> None:
+    """The same ones each time, kept as WAV; and training goes on as if nothing had been said."""
+    quiet = replace(options, output=tmp_path / "quiet")
+    finetune(quiet)
+    finetune(replace(options, speak_every=1, speak=("sea salt", "boat")))
+    spoken = sorted(path.name for path in (options.output / "spoken").iterdir())
+    assert spoken == ["0-0000001.wav", "0-0000002.wav", "1-0000001.wav", "1-0000002.wav", "sentences.txt"]
+    assert (options.output / "spoken" / "sentences.txt").read_text() == "sea salt\nboat\n"
+    about = soundfile.info(options.output / "spoken" / "0-0000001.wav")
+    assert about.samplerate == 16_000
+    assert about.frames > 0
+    assert (options.output / "model.safetensors").read_bytes() == (quiet.output / "model.safetensors").read_bytes()
+    again = replace(options, output=tmp_path / "again", speak_every=2)
+    finetune(again)
+    assert len(list((again.output / "spoken").glob("*.wav"))) == 3, "held-out sentences, where none are given"
+
+
+def test_tensorboard_gets_the_log(options: FinetuneOptions) -> None:
+    pytest.importorskip("tensorboard")
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    finetune(replace(options, report_to=("tensorboard",)))
+    assert list((options.output / "runs").rglob("events.out.tfevents*"))
