@@ -11,7 +11,7 @@ LIKELIEST = 256
 
 
 def draw(scores: torch.Tensor, options: SamplingOptions, generator: torch.Generator) -> int:
-    """float32 [n] scores (overwritten) -> an index.
+    """float32 [n] scores -> an index.
 
     Temperature 0 takes the likeliest.
     """
