@@ -1,0 +1,107 @@
+"""Two processes on this machine, as torchrun starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from llasa_cli.training.data import Batches
+
+
+def test_the_batches_of_a_step_are_the_same_however_many_share_it() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 300)
+    whole, halves = (
+        iter(Batches(lengths, 2000, seed=3)),
+        [iter(Batches(lengths, 2000, seed=3, rank=rank, ranks=2, start=lambda: 2)) for rank in (0, 1)],
+    )
+    for _ in range(4):
+        next(whole)
+    for _ in range(40):
+        assert [next(whole), next(whole)] == [next(half) for half in halves]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def torchrun(arguments: list[str], processes: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), "-m", "llasa_cli", "finetune"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *arguments], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def flags(data: Path, model: Path, output: Path, steps: int) -> list[str]:
+    given = [str(data), "-o", str(output), "-m", str(model), "--steps", str(steps), "--device", "cpu", "--seed", "3"]
+    given += ["--learning-rate", "1e-3", "--warm-up-steps", "0", "--tokens-per-batch", "400", "--log-every", "1"]
+    return [*given, "--save-steps", "2", "--eval-every", "4"]
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matter(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    steps = 8
+    alone = tmp_path / "alone"
+    made = torchrun([*flags(data_folder, random_checkpoint, alone, steps), "--accumulate", "2"], 1)
+    output, errors = made.communicate(timeout=300)
+    assert made.returncode == 0, errors
+    both = tmp_path / "both"
+    made = torchrun(flags(data_folder, random_checkpoint, both, steps), 2)
+    output, errors = made.communicate(timeout=300)
+    assert made.returncode == 0, errors
+    assert output == ""
+    assert errors.count("step 8 (100%)") == 2, "one process speaks: the loss, and the judgement"
+    one, two = losses(alone), losses(both)
+    assert list(one) == list(range(1, steps + 1))
+    for step, loss in one.items():
+        assert two[step] == pytest.approx(loss, abs=1e-5), step
+    first, second = (load_file(folder / "checkpoint-8" / "model.safetensors") for folder in (alone, both))
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name], value, atol=1e-5)
+    assert (
+        json.loads((alone / "llasa.json").read_text())["tokens"]
+        == json.loads((both / "llasa.json").read_text())["tokens"]
+    )
+
+    killed = tmp_path / "killed"
+    # Slow enough to be killed in the middle: a sample is spoken each step.
+    slow = [*flags(data_folder, random_checkpoint, killed, steps), "--speak-every", "1"]
+    made = torchrun(slow, 2)
+    until = time.monotonic() + 200
+    while not list(killed.glob("checkpoint-*/progress.json")):
+        assert made.poll() is None, made.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(made.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    made.communicate(timeout=200)
+    assert made.returncode != 0
+    assert json.loads((killed / "llasa.json").read_text())["steps"] < steps
+    made = torchrun(slow, 2)
+    _, errors = made.communicate(timeout=300)
+    assert made.returncode == 0, errors
+    for step, loss in losses(killed).items():
+        assert one[step] == pytest.approx(loss, abs=1e-5), step
+    after = load_file(killed / "checkpoint-8" / "model.safetensors")
+    for name, value in second.items():
+        np.testing.assert_allclose(after[name], value, atol=1e-5)
