@@ -164,6 +164,7 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, default=BUILT_IN / "codec")
     parser.add_argument("--codes", type=Path, required=True, help="made when it is not there")
     parser.add_argument("--sentences", type=int, default=240)
+    parser.add_argument("--joined", type=int, default=1, help="so many sentences in one stream")
     parser.add_argument("--listen", action="store_true", help="word error rates too")
     parser.add_argument("rows", nargs="*", default=[""], metavar="name=value,...")
     arguments = parser.parse_args()
@@ -171,11 +172,13 @@ def main() -> None:
     if not arguments.codes.is_file():
         make_codes(arguments.codes)
     table = json.loads(arguments.codes.read_text(encoding="utf-8"))[: arguments.sentences]
-    texts, rows = [row["text"] for row in table], [row["codes"] for row in table]
+    groups = [table[place : place + arguments.joined] for place in range(0, len(table), arguments.joined)]
+    texts = [" ".join(row["text"] for row in group) for group in groups]
+    rows = [[code for row in group for code in row["codes"]] for group in groups]
     codec = load_codec(arguments.codec, "cpu")
     whole = [codec.decode(codes) for codes in rows]
     floor = heard_rate(whole, texts) if arguments.listen else float("nan")
-    print(f"{len(rows)} sentences, {sum(map(len, rows)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
+    print(f"{len(rows)} streams, {sum(map(len, rows)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
     print(
         "| first growth longest left ahead fade | SI-SDR (worst 10 %) | STFT | mel | joint | bend (whole) | WER | cost |"
     )

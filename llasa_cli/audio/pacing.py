@@ -23,6 +23,8 @@ MARGIN = 1.25
 """So many times as fast as speech it must go: a machine has other work now and then."""
 REMEMBERED_S = 20.0
 """Of speech. The speed is that of about so much of it, so that a machine that gets busy is noticed."""
+LONGEST_GROWTH = 2.0
+"""The next piece of `decode_stream` takes at most so many times the codes of the last (1.5, and the search for a joint)."""
 TELLING_CODES = 8
 """From so few codes no speed is told: the first ones of a model are slow."""
 
@@ -66,8 +68,8 @@ class Pacing:
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Give the pieces of a sentence on, beginning when the rest can be relied on to come in time.
 
-        What is held must last until the next piece is there, which may be `growth` times as long as the last one. Only the
-        time spent on making pieces counts, not what their taker does.
+        What is held must last until the next piece is there, which may be longer than the last one. Only the time spent on
+        making pieces counts, not what their taker does.
         """
         held: list[np.ndarray] = []
         held_s = 0.0
@@ -101,15 +103,14 @@ class Pacing:
                 return
             yield piece
 
+    def add(self, speech_s: float, work_s: float) -> None:
+        """A sentence that was made without `watch` and `hold`; what is older fades."""
+        left = 0.5 ** (speech_s / REMEMBERED_S)
+        self._speech_s = self._speech_s * left + speech_s
+        self._work_s = self._work_s * left + work_s
+
     def _end_sentence(self) -> None:
-        """The sentence before joins the past, which fades as new speech comes."""
-        speech_s = max(0, self._codes - 1) / CODES_PER_SECOND
+        """The sentence before joins the past."""
         if self._codes >= TELLING_CODES:
-            left = 0.5 ** (speech_s / REMEMBERED_S)
-            self._speech_s = self._speech_s * left + speech_s
-            self._work_s = self._work_s * left + self._spent - self._before_first
+            self.add((self._codes - 1) / CODES_PER_SECOND, self._spent - self._before_first)
         self._codes, self._spent, self._before_first = 0, 0.0, 0.0
-
-
-LONGEST_GROWTH = 1.5
-"""A piece of `decode_stream` is at most so many times as long as the one before it."""
