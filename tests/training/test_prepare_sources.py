@@ -1,0 +1,400 @@
+"""What people come with: tables of many kinds, folders, datasets, codes made elsewhere. And what is wrong in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import PrepareOptions
+from llasa_cli.training.clips import Unusable, look, read, read_codes
+from llasa_cli.training.prepare import prepare
+from llasa_cli.training.sources import Columns, Held, Problem, Row, read_rows
+
+CODES = 64
+
+
+def rows_of(source: Path, **options: Any) -> list[Row | Problem]:
+    return list(read_rows(source, **options))
+
+
+def texts_of(source: Path, **options: Any) -> list[str]:
+    return [row.text if isinstance(row, Row) else f"! {row.reason}" for row in rows_of(source, **options)]
+
+
+def write_sound(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = 0.1 * np.random.default_rng(len(path.name)).standard_normal((round(seconds * rate), channels))
+    soundfile.write(path, noise, rate)
+    return path
+
+
+# --- tables ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("comma.csv", 'audio,text\na.wav,"one, two"\nb.wav,three\n'),
+        ("quoted_names.csv", '"audio","text"\n"a.wav","one, two"\n"b.wav","three"\n'),
+        ("other_order.csv", 'text,note,audio\n"one, two",x,a.wav\nthree,,b.wav\n'),
+        ("capitals.csv", 'Audio,Text\na.wav,"one, two"\nb.wav,three\n'),
+        ("semicolon.csv", "audio;text\na.wav;one, two\nb.wav;three\n"),
+        ("old_windows.csv", 'audio,text\r\na.wav,"one, two"\r\nb.wav,three\r\n'),
+        ("lines_within.csv", 'audio,text\na.wav,"one,\n two"\nb.wav,three\n'),
+        ("blank_lines.csv", '\ufeffaudio,text\n\na.wav,"one, two"\n,\nb.wav,three\n\n'),
+        ("tabs.tsv", "audio\ttext\na.wav\tone, two\nb.wav\tthree\n"),
+        ("common_voice.tsv", "client_id\tpath\tsentence\nx\ta.wav\tone, two\ny\tb.wav\tthree\n"),
+        ("bars.txt", "audio|text\na.wav|one, two\nb.wav|three\n"),
+        ("ids.csv", 'id,text\na,"one, two"\nb,three\n'),
+        ("ljspeech.csv", "a|one, two\nb|three\n"),
+        ("ljspeech_normalised.csv", "a|1, 2|one, two\nb|3|three\n"),
+        ("lines.jsonl", '{"audio": "a.wav", "text": "one, two"}\n\n{"text": "three", "audio": "b.wav"}\n'),
+        ("ids.jsonl", '{"id": "a", "text": "one, two"}\n{"id": "b", "text": "three"}\n'),
+        ("nemo.json", '{"audio_filepath": "a.wav", "duration": 1, "text": "one, two"}\n{"audio_filepath": "b.wav", "text": "three"}\n'),
+    ],
+    ids=lambda value: value if "\n" not in value else "",
+)  # fmt: skip
+def test_tables_of_every_kind_say_the_same(tmp_path: Path, name: str, content: str) -> None:
+    for clip in "ab":
+        write_sound(tmp_path / f"{clip}.wav")
+    (tmp_path / name).write_text(content, encoding="utf-8", newline="")
+    assert texts_of(tmp_path / name) == ["one, two", "three"]
+    rows = rows_of(tmp_path / name)
+    assert [row.audio for row in rows if isinstance(row, Row)] == [tmp_path / "a.wav", tmp_path / "b.wav"]
+
+
+def test_utf_16_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    (tmp_path / "table.txt").write_text("audio\ttext\na.wav\täöü\n", encoding="utf-16")
+    assert texts_of(tmp_path / "table.txt") == ["äöü"]
+
+
+def test_a_line_in_another_encoding_spoils_itself_alone(tmp_path: Path) -> None:
+    for name, line in (("t.csv", b"%s.wav,%s\n"), ("t.jsonl", b'{"audio": "%s.wav", "text": "%s"}\n')):
+        head = b"audio,text\n" if name.endswith("csv") else b""
+        texts = ("café".encode(), "café".encode("latin-1"), b"tea")
+        (tmp_path / name).write_bytes(head + b"".join(line % (b"abc"[i : i + 1], text) for i, text in enumerate(texts)))
+        assert texts_of(tmp_path / name) == ["café", "! not UTF-8", "tea"], name
+    (tmp_path / "lj.csv").write_bytes(b"a|caf\xe9\nb|tea\n")
+    assert texts_of(tmp_path / "lj.csv") == ["! not UTF-8", "tea"]
+
+
+def test_what_is_wrong_in_a_line_is_said_of_that_line(tmp_path: Path) -> None:
+    lines = ['{"text": "one", "audio": "a.wav"}', "{broken", '["a list"]', '{"text": "no audio"}', '{"audio": "a.wav"}',
+             '{"text": null, "audio": "a.wav"}', '{"text": 7, "audio": "a.wav"}', '{"text": "x", "codes": [1, "b"]}']  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert texts_of(tmp_path / "t.jsonl") == [
+        "one", "! not JSON", "! not a JSON object", "! no audio named", "! no text", "! no text", "7",
+        "! codes are not whole numbers",
+    ]  # fmt: skip
+
+
+def test_a_quotation_mark_that_nobody_closes_is_found(tmp_path: Path) -> None:
+    lines = ["audio,text", "a.wav,fine", 'b.wav,"open', *(f"{number}.wav,text" for number in range(100))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert texts_of(tmp_path / "t.csv") == ["fine", "! a quotation mark before this line is not closed"]
+    # In tab-separated text a quotation mark is one, unless the whole cell is in them.
+    (tmp_path / "t.tsv").write_text(
+        'audio\ttext\na.wav\t"open\nb.wav\t"a ""b"" c"\nc.wav\t"a" and "b"\n', encoding="utf-8"
+    )
+    assert texts_of(tmp_path / "t.tsv") == ['"open', 'a "b" c', '"a" and "b"']
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,raw,clip,who\nx,spoken,a.wav,kore\n", encoding="utf-8")
+    columns = Columns(text="raw", audio="clip", speaker="who")
+    (row,) = rows_of(tmp_path / "t.csv", columns=columns)
+    assert isinstance(row, Row)
+    assert (row.text, row.speaker, row.audio) == ("spoken", "kore", tmp_path / "a.wav")
+    with pytest.raises(UsageError, match="does not name the columns"):
+        rows_of(tmp_path / "t.csv", columns=Columns(text="absent"))
+
+
+def test_a_mistyped_path_is_not_looked_for_on_a_network(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no organisation/name.") as caught:
+        rows_of(Path("organisation/name"))
+    assert "hf:organisation/name" in caught.value.hint
+
+
+# --- folders ---
+
+
+def test_a_folder_is_read_in_order_with_what_else_lies_in_it(tmp_path: Path) -> None:
+    write_sound(tmp_path / "b.wav")
+    write_sound(tmp_path / "deep" / "c.flac")
+    write_sound(tmp_path / "a.wav")
+    write_sound(tmp_path / "alone.wav")
+    for name, text in (("a.txt", "one"), ("b.normalized.txt", "two"), ("deep/c.lab", "three"), ("bad.txt", "x")):
+        (tmp_path / name).write_text(text)
+    write_sound(tmp_path / "bad.wav")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
+    (tmp_path / "._a.wav").write_bytes(b"what a Macintosh leaves")
+    (tmp_path / "deep" / "round").symlink_to(tmp_path)
+    (tmp_path / "a.npy").write_bytes(b"features of another program")
+    assert texts_of(tmp_path) == ["one", "! no text file of the same name", "two", "! not UTF-8", "three"]
+
+
+def test_a_folder_of_codes_needs_no_audio(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(30))
+    np.save(tmp_path / "b.wav.npy", np.arange(40))
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(name)
+    rows = rows_of(tmp_path)
+    assert [(row.text, row.codes, row.audio) for row in rows if isinstance(row, Row)] == [
+        ("a", tmp_path / "a.npy", None),
+        ("b", tmp_path / "b.wav.npy", None),
+    ]
+
+
+# --- codes made elsewhere ---
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint16", ">i4"])
+def test_codes_of_any_whole_kind_are_read(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
+    np.save(tmp_path / "c.npy", np.array([3, 0, 63, 7, 7]).astype(kind).reshape(shape))
+    assert read_codes(tmp_path / "c.npy", CODES).tolist() == [3, 0, 63, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.array([0, 64]), "codes that the model does not have: it has 0 to 63"),
+        (np.array([-1, 3]), "codes that the model does not have: it has 0 to 63"),
+        (np.array([0.0, 1.0]), "codes are not whole numbers"),
+        (np.zeros((2, 3), int), "codes are not in one row"),
+        (np.zeros(0, int), "no codes in it"),
+        (np.array([[1], None], object), "codes can't be read"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', 'fortran_order': False, 'shape': (99,), }", "codes can't be read"),
+        (b"PK\x03\x04 an archive", "codes can't be read"),
+        (b"", "codes can't be read"),
+        (None, "no such codes file"),
+    ],
+    ids=["too high", "negative", "float", "table", "empty", "objects", "cut", "archive", "nothing", "missing"],
+)
+def test_codes_that_can_not_be_used_say_why(tmp_path: Path, array: Any, reason: str) -> None:
+    path = tmp_path / "c.npy"
+    if isinstance(array, bytes):
+        path.write_bytes(array)
+    elif array is not None:
+        np.save(path, array, allow_pickle=True)
+    with pytest.raises(Unusable, match=reason):
+        read_codes(path, CODES)
+
+
+def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """`id.wav.npy` of LLaSA_training's get_memmap_from_token.py, `folder/id.npy` of X-Codec-2.0's inference_save_code.py."""
+    protocol = Protocol.load(tokenizer_folder)
+    codes = tmp_path / "vq_codes"
+    for name in ("LJ1.wav.npy", "LJ2.npy", "book/LJ3.npy"):
+        (codes / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(codes / name, np.arange(int(name.strip("bok/LJ")[0]), 30, dtype=np.int32))
+    (tmp_path / "metadata.csv").write_text("LJ1|one|one\nLJ2|two|two\nbook/LJ3|three|three\nLJ4|four|four\n")
+    out = tmp_path / "out"
+    options = PrepareOptions((tmp_path / "metadata.csv",), out, codes=codes, validation=0)
+    index = prepare(options, protocol, None, "t")
+    shape = tuple(np.load(out / "train_input_ids_shape.npy"))
+    table = np.memmap(out / "train_input_ids.memmap", np.int32, "r", shape=shape)
+    assert [protocol.split_row(row.tolist()) for row in table] == [
+        (protocol.text_ids(text), list(range(first, 30))) for first, text in ((1, "one"), (2, "two"), (3, "three"))
+    ]
+    assert index["skipped"]["reasons"] == {"no such codes file": 1}
+    assert index["codec"] is None
+
+
+def test_codes_stand_in_json_lines(tmp_path: Path, tokenizer_folder: Path) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    rows = [{"text": "one", "codes": list(range(20))}, {"text": "two", "codes": [64] * 20}, {"text": "hi", "codes": []}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
+    assert index["splits"]["train"] == {"rows": 1, "hours": 0.0, "codes": 20, "tokens": 27}
+    assert set(index["skipped"]["reasons"]) == {"codes that the model does not have: it has 0 to 63", "no codes in it"}
+
+
+# --- datasets ---
+
+
+def sound_bytes(seconds: float, rate: int, channels: int = 1) -> bytes:
+    file = io.BytesIO()
+    noise = 0.1 * np.random.default_rng(rate).standard_normal((round(seconds * rate), channels))
+    soundfile.write(file, noise, rate, format="WAV")
+    return file.getvalue()
+
+
+@pytest.fixture
+def saved_dataset(tmp_path: Path) -> Path:
+    """Train and validation, audio inside, of other rates and channel counts, with a row that can't be used."""
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    sounds = [sound_bytes(0.5, 48_000, 2), sound_bytes(0.6, 16_000), b"no audio", sound_bytes(0.7, 22_050)]
+
+    def part(numbers: list[int]) -> Any:
+        rows = {
+            "audio": [{"bytes": sounds[number], "path": None} for number in numbers],
+            "text": [("zero", "one", "two", "three")[number] for number in numbers],
+            "id": numbers,
+        }
+        # Cast, not given as features: the library would want another one to encode what is encoded already.
+        return datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(decode=False))
+
+    folder = tmp_path / "saved"
+    datasets.DatasetDict({"train": part([0, 1, 2]), "validation": part([3])}).save_to_disk(str(folder))
+    return folder
+
+
+def test_a_saved_dataset_is_prepared_with_its_own_validation_rows(
+    saved_dataset: Path, tmp_path: Path, tokenizer_folder: Path, random_codec: Path
+) -> None:
+    from llasa_cli.codec.model import load_codec
+
+    protocol, codec = Protocol.load(tokenizer_folder), load_codec(random_codec, "cpu")
+    out = tmp_path / "out"
+    index = prepare(PrepareOptions((saved_dataset,), out, validation=0.5), protocol, codec, "t")
+    assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 2, "val": 1}
+    assert index["skipped"] == {
+        "reasons": {"audio can't be read": 1},
+        "rows": [{"row": f"{saved_dataset} train[2]", "reason": "audio can't be read"}],
+    }
+    table = np.fromfile(out / "val_input_ids.memmap", np.int32).reshape(1, 2048)
+    text, codes = protocol.split_row(table[0].tolist())
+    samples = read(Held(str(saved_dataset), "validation", 0), Columns())
+    assert (text, codes) == (protocol.text_ids("three"), codec.encode(samples))
+    assert len(samples) == 11_200
+    only_train = PrepareOptions((saved_dataset,), tmp_path / "two", splits=("train",), validation=0)
+    assert prepare(only_train, protocol, codec, "t")["splits"]["val"]["rows"] == 0
+    with pytest.raises(UsageError, match="has no split 'en'"):
+        prepare(PrepareOptions((saved_dataset,), tmp_path / "three", splits=("en",)), protocol, codec, "t")
+
+
+def test_parquet_with_arrays_or_paths_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    clip = write_sound(tmp_path / "clip.wav", 0.5, 44_100, 2)
+    arrays = [{"array": [0.5, -0.5] * 800, "sampling_rate": 8_000}, {"array": [0.1] * 100, "sampling_rate": 8_000}]
+    datasets.Dataset.from_dict({"sentence": ["one", "two"], "audio": arrays}).to_parquet(tmp_path / "arrays.parquet")
+    datasets.Dataset.from_dict({"text": ["one"], "path": [str(clip)]}).to_parquet(tmp_path / "paths.parquet")
+    rows = rows_of(tmp_path / "arrays.parquet")
+    assert [row.text for row in rows if isinstance(row, Row)] == ["one", "two"]
+    looks = [look(row.audio, Columns()) for row in rows if isinstance(row, Row) and row.audio is not None]
+    assert [one.samples for one in looks] == [3200, 200]
+    (row,) = rows_of(tmp_path / "paths.parquet")
+    assert isinstance(row, Row)
+    assert row.audio is not None
+    assert look(row.audio, Columns()).samples == 8_000
+
+
+def test_a_dataset_without_the_columns_says_which_it_has(saved_dataset: Path) -> None:
+    with pytest.raises(UsageError, match="no columns of text and audio") as caught:
+        rows_of(saved_dataset, columns=Columns(text="sentence"))
+    assert "It has: audio, text, id" in caught.value.hint
+
+
+def test_the_library_is_asked_for_by_name(saved_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from llasa_cli.errors import LlasaError
+    from llasa_cli.training.hub_datasets import open_dataset
+
+    open_dataset.cache_clear()
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(LlasaError, match="the `datasets` library, which is not installed") as caught:
+        rows_of(saved_dataset)
+    assert caught.value.hint == "Install it with: pip install 'llasa-cli[datasets]'"
+
+
+# --- everything that goes wrong, in one report ---
+
+
+def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path, tokenizer_folder: Path) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    data = tmp_path / "data"
+    write_sound(data / "long.wav", 90, 8_000)
+    write_sound(data / "nothing.wav", 0)
+    (data / "broken.flac").write_bytes(b"fLaC and no more")
+    np.save(data / "good.npy", np.arange(40))
+    np.save(data / "other.npy", np.arange(30, 70))
+    (data / "corrupt.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00{'descr'")
+    lines: list[Any] = [
+        {"id": 1, "codes": "good.npy", "text": "good"},
+        {"id": 2, "audio": "absent.wav", "text": "hello"},
+        {"id": 3, "audio": "long.wav", "text": "hello"},
+        {"id": 4, "audio": "nothing.wav", "text": "hello"},
+        {"id": 5, "audio": "broken.flac", "text": "hello"},
+        {"id": 6, "codes": "corrupt.npy", "text": "hello"},
+        {"id": 7, "codes": "other.npy", "text": "vocabulary"},
+        {"id": 8, "codes": list(range(40)), "text": " \n"},
+        {"id": 1, "codes": list(range(40)), "text": "again"},
+        {"id": 9, "codes": [1] * 2040, "text": "hello"},
+        {"id": 10, "codes": [1] * 40, "text": "hello", "speaker": "<|SPEECH_GENERATION_END|>"},
+        {"id": 11, "codes": [2] * 40, "text": "last"},
+    ]
+    (data / "t.jsonl").write_bytes(
+        b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b'{"text": "caf\xe9", "codes": [1]}\nnot json\n'
+    )
+    out = tmp_path / "out"
+    index = prepare(PrepareOptions((data / "t.jsonl",), out, validation=0), protocol, None, "t")
+    listed = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert index["skipped"]["rows"] == listed
+    assert index["splits"]["train"]["rows"] == 2
+    assert {row["row"].rpartition(":")[2]: row["reason"] for row in listed} == {
+        "2": "no such audio file",
+        "3": "too long: over 2048 tokens",
+        "4": "no sound in it",
+        "5": "audio can't be read",
+        "6": "codes can't be read",
+        "7": "codes that the model does not have: it has 0 to 63",
+        "8": "no text",
+        "9": "its id or its audio was there before",
+        "10": "too long: over 2048 tokens",
+        "11": "'<|SPEECH_GENERATION_END|>' is no speaker's name.",
+        "13": "not UTF-8",
+        "14": "not JSON",
+    }
+    assert sum(index["skipped"]["reasons"].values()) == 12
+
+
+def test_a_dry_run_tells_the_same_without_codec_or_output(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    data = tmp_path / "data"
+    for number, rate in enumerate((8_000, 16_000, 44_100, 48_000)):
+        write_sound(data / f"{number}.wav", 1 + number, rate, 1 + number % 2)
+        (data / f"{number}.txt").write_text(f"clip {number}")
+    write_sound(data / "5.wav", 0.01)
+    (data / "5.txt").write_text("hi")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    index = prepare(PrepareOptions((data,), Path(), validation=1, dry_run=True), protocol, None, "t")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 3, "val": 1}
+    assert sum(split["codes"] for split in index["splits"].values()) == 50 * (1 + 2 + 3 + 4)
+    assert index["seconds"] == {"shortest": 1.0, "tenth": 1.0, "half": 3.0, "nine_tenths": 4.0, "longest": 4.0}
+    assert index["skipped"]["reasons"] == {"shorter than 40 ms": 1}
+
+
+def test_a_share_or_the_first_rows_can_be_taken(tmp_path: Path, tokenizer_folder: Path) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    lines = [json.dumps({"text": f"row {number}", "codes": [number % 60] * 20}) for number in range(50)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+
+    def taken(**options: Any) -> list[int]:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0, **options), protocol, None, "t")
+        table = np.fromfile(tmp_path / "out" / "train_input_ids.memmap", np.int32).reshape(
+            -1, options.get("max_tokens", 2048)
+        )
+        return [protocol.split_row(row.tolist())[1][0] for row in table]
+
+    assert taken(sample=10) == list(range(10))
+    assert taken(subset=0.1) == [9, 19, 29, 39, 49]
+    assert taken(subset=0.5, sample=6, max_tokens=64) == [1, 3, 5]
