@@ -82,7 +82,7 @@ def decode_stream(
         del kept[:surplus]
         begin += surplus
         end = next(ends)
-    if number:
+    if number * hop > given:
         yield fresh()
 
 
