@@ -1,0 +1,205 @@
+"""Files written here are what the published scripts read, and theirs are read here: byte for byte.
+
+The scripts are said again here, from the format page and line by line as they are: `get_memmap_from_token.py` and the
+readers of zhenye234/LLaSA_training, and the reader of Deep-unlearning's fork.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.training.data import Rows
+from llasa_cli.training.memmaps import RowMaker
+from llasa_cli.training.prepare import prepare
+
+TEXTS = ("the sea", "seven lanterns along the quiet river", "salt", "a gull, at evening", "the boat is here")
+
+
+class PublishedTokenizer:
+    """What those scripts ask of transformers' tokenizer."""
+
+    def __init__(self, folder: Path, pad_token_id: int) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.pad_token_id = pad_token_id
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        found = self._tokenizer.token_to_id(token)
+        assert found is not None
+        return int(found)
+
+
+def published_row(tokenizer: PublishedTokenizer, transcript: str, code_file: Path, base_num: int) -> np.ndarray:
+    """`process_audio_id`."""
+    codes = base_num + np.load(code_file, allow_pickle=True).astype(np.int64)
+    text = np.array(tokenizer.encode(f"<|TEXT_UNDERSTANDING_START|>{transcript}<|TEXT_UNDERSTANDING_END|>"))
+    start = tokenizer.convert_tokens_to_ids("<|SPEECH_GENERATION_START|>")
+    end = tokenizer.convert_tokens_to_ids("<|SPEECH_GENERATION_END|>")
+    total = np.concatenate([text, np.array([start, *codes.tolist(), end], np.int32)])
+    if len(total) > 2048:
+        total = total[:2048]
+    else:
+        total = np.pad(total, (0, 2048 - len(total)), "constant", constant_values=tokenizer.pad_token_id)
+    return total.astype(np.int32)
+
+
+def write_published(folder: Path, split: str, rows: list[np.ndarray]) -> None:
+    """`process_data`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    array = np.array(rows)
+    table: Any = np.memmap(folder / f"{split}_input_ids.memmap", dtype="int32", mode="w+", shape=array.shape)
+    table[:] = array[:]
+    table.flush()
+    np.save(folder / f"{split}_input_ids_shape.npy", array.shape)
+
+
+class PublishedDataset:
+    """`TTSDataset.__init__` and `__len__` of both, as far as files are concerned."""
+
+    def __init__(self, data_path: Path, split: str, fork: bool) -> None:
+        memmap_files = (
+            sorted(glob.glob(os.path.join(data_path, f"{split}_rank*_partial*_input_ids.memmap"))) if fork else []
+        )
+        memmap_files = memmap_files or [os.path.join(data_path, f"{split}_input_ids.memmap")]
+        self.chunks = []
+        for memmap_file in memmap_files:
+            shape_file = memmap_file.replace("input_ids.memmap", "input_ids_shape.npy")
+            shape = tuple(np.load(shape_file))
+            self.chunks.append(np.memmap(memmap_file, dtype="int32", mode="r", shape=shape))
+
+    def rows(self) -> list[list[int]]:
+        return [row.tolist() for chunk in self.chunks for row in chunk]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Five clips' codes and their LJSpeech metadata."""
+    folder = tmp_path / "lj"
+    (folder / "codes").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(len(TEXTS)):
+        np.save(folder / "codes" / f"LJ{number}.wav.npy", random.integers(0, 64, 40 + 7 * number, dtype=np.int32))
+    lines = [f"LJ{number}|{text}|{text}" for number, text in enumerate(TEXTS)]
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def run(clips: Path, out: Path, protocol: Protocol, **options: Any) -> dict[str, Any]:
+    return prepare(PrepareOptions((clips,), out, codes=clips / "codes", **options), protocol, None, "t")
+
+
+@pytest.fixture
+def protocol(tokenizer_folder: Path) -> Protocol:
+    return Protocol.load(tokenizer_folder)
+
+
+def test_the_same_bytes_as_the_published_script_writes(
+    clips: Path, tmp_path: Path, protocol: Protocol, tokenizer_folder: Path
+) -> None:
+    tokenizer = PublishedTokenizer(tokenizer_folder, protocol.pad_id)
+    rows = [
+        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", protocol.first_code_id)
+        for number, text in enumerate(TEXTS)
+    ]
+    write_published(tmp_path / "theirs", "train", rows)
+    run(clips, tmp_path / "ours", protocol, validation=0)
+    name = "train_input_ids.memmap"
+    assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    shapes = [np.load(tmp_path / who / "train_input_ids_shape.npy") for who in ("ours", "theirs")]
+    assert tuple(shapes[0]) == tuple(shapes[1]) == (5, 2048)
+    assert shapes[0].dtype == shapes[1].dtype
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_the_published_readers_read_what_is_written_here(
+    clips: Path, tmp_path: Path, protocol: Protocol, fork: bool
+) -> None:
+    run(clips, tmp_path / "out", protocol, validation=2)
+    found = [PublishedDataset(tmp_path / "out", split, fork).rows() for split in ("train", "val")]
+    assert [len(rows) for rows in found] == [3, 2]
+    read = {bytes(np.array(row)): protocol.split_row(row) for rows in found for row in rows}
+    expected = [
+        (protocol.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
+        for number, text in enumerate(TEXTS)
+    ]
+    assert sorted(read.values()) == sorted(expected)
+
+
+def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Path, protocol: Protocol) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(clips, whole, protocol, validation=0)
+    for rank in range(3):
+        run(clips, parts, protocol, validation=0, rank=rank, ranks=3)
+    together = PublishedDataset(parts, "train", fork=True)
+    assert sorted(together.rows()) == sorted(PublishedDataset(whole, "train", fork=True).rows())
+    ours = Rows(parts, "train", protocol)
+    assert len(ours) == len(TEXTS)
+    assert sorted(ours.parts(number) for number in range(5)) == sorted(
+        protocol.split_row(row) for row in together.rows()
+    )
+
+
+@pytest.mark.parametrize("pad", ["<|end_of_text|>", "<|pad|>"])
+def test_what_the_published_script_writes_is_read_here(
+    clips: Path, tmp_path: Path, protocol: Protocol, tokenizer_folder: Path, pad: str
+) -> None:
+    """Whatever they pad with."""
+    pad_id = PublishedTokenizer(tokenizer_folder, 0)._tokenizer.token_to_id(pad)
+    tokenizer = PublishedTokenizer(tokenizer_folder, protocol.pad_id if pad_id is None else pad_id)
+    rows = [
+        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", protocol.first_code_id)
+        for number, text in enumerate(TEXTS)
+    ]
+    write_published(tmp_path / "theirs", "train", rows)
+    ours = Rows(tmp_path / "theirs", "train", protocol)
+    assert [ours.parts(number) for number in range(5)] == [
+        (protocol.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
+        for number, text in enumerate(TEXTS)
+    ]
+
+
+def test_end_is_never_lost_where_the_published_script_cuts_it(
+    tmp_path: Path, protocol: Protocol, tokenizer_folder: Path
+) -> None:
+    """Every length around the limit: a row is whole, or it is listed as too long. Theirs lose END from 2,049 on."""
+    text = "salt"
+    frame = len(protocol.wrap_row(protocol.text_ids(text), [])[0])
+    longest = CONTEXT_TOKENS - frame
+    counts = range(longest - 2, longest + 80)
+    lines = [json.dumps({"text": text, "codes": [count % 64] * count}) for count in counts]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
+    rows = PublishedDataset(tmp_path / "out", "train", fork=False).rows()
+    assert [len(protocol.split_row(row)[1]) for row in rows] == [longest - 2, longest - 1, longest]
+    assert all(row.count(protocol.stop_id) == 1 for row in rows)
+    assert index["skipped"]["reasons"] == {"too long: over 2048 tokens": len(counts) - 3}
+    read = Rows(tmp_path / "out", "train", protocol)
+    assert read.cut == 0
+    for number in range(3):
+        item = read[number]
+        assert item["labels"][-1] == item["input_ids"][-1] == protocol.stop_id
+    assert len(read[2]["input_ids"]) == CONTEXT_TOKENS
+    # And theirs:
+    np.save(tmp_path / "c.npy", np.zeros(2046, np.int32))
+    theirs = published_row(PublishedTokenizer(tokenizer_folder, 0), text, tmp_path / "c.npy", protocol.first_code_id)
+    assert protocol.stop_id not in theirs
+
+
+def test_rows_are_made_as_the_protocol_makes_them(protocol: Protocol) -> None:
+    codes = np.array([5, 0, 63], np.uint16)
+    made = RowMaker(protocol)(np.array(protocol.text_ids("salt"), np.int32), codes)
+    assert made.dtype == np.int32
+    assert made.tolist() == protocol.row("salt", codes.tolist())
