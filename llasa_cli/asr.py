@@ -9,6 +9,7 @@ Nothing is downloaded here. Whisper runs in transformers' pipeline; `pocketsphin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,7 +81,7 @@ def _find(name: str) -> Path:
     """The folder of a recogniser: as it is, or in the hub's cache."""
     other = "Or give --ref-text; or hear English with --asr pocketsphinx (pip install pocketsphinx)."
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name.strip() and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} is no recogniser: there is no config.json in it.", other)
         return folder
@@ -107,7 +108,8 @@ class _Pipeline:
     def __init__(self, name: str, folder: Path, device: str) -> None:
         self.name = name
         where = pick_device(device)
-        self._run = _read_pipeline(folder, where, pick_dtype("auto", where))
+        with _quiet():
+            self._run = _read_pipeline(folder, where, pick_dtype("auto", where))
         settings = getattr(self._run.model, "generation_config", None)
         self._is_whisper = self._run.model.config.model_type == "whisper"
         self._is_multilingual = bool(getattr(settings, "is_multilingual", False))
@@ -128,7 +130,8 @@ class _Pipeline:
         # The pipeline writes into what it is given.
         given = {"raw": samples.copy(), "sampling_rate": self._run.feature_extractor.sampling_rate}
         try:
-            found = self._run(given, **({"generate_kwargs": options} if options else {}))
+            with _quiet():
+                found = self._run(given, **({"generate_kwargs": options} if options else {}))
         except ValueError as error:
             if language is None or "language" not in str(error):
                 raise
@@ -136,13 +139,26 @@ class _Pipeline:
         return str(found["text"])
 
 
-def _read_pipeline(folder: Path, device: Any, kind: Any) -> Any:
-    """The pipeline over the folder's model, without a word on stdout or stderr."""
-    from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor, logging, pipeline
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' warnings and progress bars."""
+    from transformers import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _read_pipeline(folder: Path, device: Any, kind: Any) -> Any:
+    """The pipeline over the folder's model."""
+    from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
+
     try:
         processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True)
         model = None
@@ -166,10 +182,6 @@ def _read_pipeline(folder: Path, device: Any, kind: Any) -> Any:
     except Exception as error:  # the libraries' errors for a broken folder have no common type
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"The recogniser in {folder} can't be loaded: {reason}", "Fetch it again.") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 class _Sphinx:

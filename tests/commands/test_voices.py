@@ -20,7 +20,8 @@ from llasa_cli.app import app
 from llasa_cli.commands.voices import chosen_voice
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.hub.cache import codec_identity
-from llasa_cli.settings import ModelOptions
+from llasa_cli.settings import ModelOptions, SpeechOptions
+from llasa_cli.speech import Speech
 from llasa_cli.voices import SavedVoice, find, save
 
 WORDS = "Nine words are said in it, or so."
@@ -250,3 +251,30 @@ def test_in_a_list_each_item_has_its_own_voice(
     run(*command)
     again = [json.loads(line)["id"] for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()[6:]]
     assert again == ["a", "c"], "what a saved voice says now is another take; the rest is there"
+
+
+def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> None:
+    """The built-in voice is the speaker, pocketsphinx the listener: nothing is put in their place."""
+    pytest.importorskip("pocketsphinx")
+    said = "The morning train was crowded with people going to work."
+    samples = Speech.load().speak(said, SpeechOptions(seed=0))
+    silence = np.zeros(16_000, np.float32)
+    soundfile.write(tmp_path / "clip.flac", np.concatenate([silence, samples, silence]), 16_000)
+    command = ["clone", "--ref", str(tmp_path / "clip.flac"), "--asr", "pocketsphinx", "--save", "kim"]
+    code, _, told = run(*command)
+    assert code == 0, told
+    voice = find("kim")
+    assert "heard by pocketsphinx: " + voice.text in told
+    assert len(set(said.lower().replace(".", "").split()) & set(voice.text.split())) >= 6
+    assert voice.transcribed_by == "pocketsphinx"
+    assert len(voice.codes) / 50 < len(samples) / 16_000 + 0.3, "the silence around it is gone"
+
+
+def test_a_clip_that_can_not_be_heard_says_what_to_do(run: Command, clip: Path, folder: Path) -> None:
+    code, out, told = run("clone", "--ref", str(clip), "--save", "kim")
+    assert (code, out) == (3, "")
+    assert "llasa download openai/whisper-base" in told
+    assert "--ref-text" in told
+    code, _, told = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
+    assert (code, told.count("error: ")) == (1, 1)
+    assert not folder.exists()
