@@ -71,7 +71,7 @@ class PlayQueue:
         with self._lock:
             self._pieces.append(samples)
             self._waiting += len(samples)
-            self._resting = False
+            self._resting = not samples.any()  # who runs dry after a pause makes it longer, and no gap in speech
             self._playing = self._playing or self._waiting >= self._prebuffer
 
     def flush(self) -> None:

@@ -95,6 +95,14 @@ def test_running_dry_between_sentences_is_no_underrun() -> None:
     assert taken(queue, 10).all()
 
 
+def test_a_pause_that_gets_longer_is_no_underrun() -> None:
+    queue = PlayQueue(100, 300)
+    queue.put(ramp(150))
+    queue.put(np.zeros(50, np.float32))
+    assert taken(queue, 300)[:150].all()
+    assert queue.underruns == 0
+
+
 def test_a_flush_is_over_with_the_next_sound() -> None:
     queue = PlayQueue(100, 300)
     queue.put(ramp(150))
