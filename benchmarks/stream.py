@@ -1,10 +1,10 @@
 """What decoding in windows costs: the table that the values in `llasa_cli/codec/stream.py` were chosen from.
 
-    OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [first=32 left=400 ahead=16 ...]
+    OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [--joined 10] [--first 40] [ROW ...]
 
 Codes of the 120 sentences in `recipes/tiny/held_out.txt`, spoken twice (two seeds) by the built-in voice, are decoded
-whole and in windows. They are made once and kept in `--codes`. Each further argument is a row of the table: changes to
-the standard windows, as `first=16,ahead=8`.
+whole and in windows. They are made once and kept in `--codes`. Each ROW is a row of the table: changes to the standard
+windows, as `first=16,ahead=8`; none is the standard.
 
     SI-SDR     dB, of the streamed decode to the whole one: median and the worst tenth
     STFT       mean absolute difference of log magnitudes, dB, over transforms of 256, 512 and 1,024 samples
@@ -14,8 +14,10 @@ the standard windows, as `first=16,ahead=8`.
     bend       the same of second differences, in which a click stands out more; in brackets that of the whole decode at
                the same places
     WER        by pocketsphinx (`--listen`), and its difference from that of the whole decode
-    cost       codes decoded for each code given
-    first      ms of processor time for the first piece, making its codes included (`--listen` or not)
+    cost       codes decoded for each code given, in a long stream
+
+`--joined 10` makes streams of ten sentences (half a minute). `--first 40` measures, for 40 sentences and a loaded model,
+the time from the prompt to the first piece: reading the prompt, making its codes, decoding.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +36,7 @@ from llasa_cli.codec.model import Codec, load_codec
 from llasa_cli.codec.stream import Windows, decode_stream
 
 ROOT = Path(__file__).resolve().parents[1]
+HELD_OUT = ROOT / "recipes" / "tiny" / "held_out.txt"
 BUILT_IN = ROOT / "llasa_cli" / "voices_data" / "tiny"
 RATE = 16_000
 QUIET_DB = -70.0
@@ -44,7 +48,7 @@ def make_codes(path: Path, seeds: int = 2) -> None:
     from llasa_cli.speech import Speech, Take
 
     speech = Speech.load()
-    lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
     rows = []
     for seed in range(seeds):
         for number, line in enumerate(line for line in lines if line.strip()):
@@ -159,16 +163,42 @@ def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
     return float(str(score(pairs, 10)["wer"]))
 
 
+def first_sound(sentences: int) -> str:
+    """From the prompt to the first piece, as processor time and as the clock saw it."""
+    from llasa_cli.settings import SamplingRequest
+    from llasa_cli.speech import Speech
+
+    speech = Speech.load()
+    lines = [line for line in HELD_OUT.read_text(encoding="utf-8").splitlines() if line.strip()]
+    spent: list[tuple[float, float]] = []
+    for seed, line in enumerate(lines[: sentences + 1]):
+        cpu, wall = time.process_time(), time.perf_counter()
+        prompt = speech.protocol.prompt(speech.chunks(line)[0])
+        with speech.model.generate(prompt, speech.sampling(SamplingRequest()), seed) as generation:
+            next(decode_stream(speech.codec, generation))
+        spent.append((time.process_time() - cpu, time.perf_counter() - wall))
+    once, rest = spent[0], np.array(spent[1:]) * 1000
+    (cpu_ms, wall_ms), (cpu_worst, wall_worst) = np.median(rest, axis=0), rest.max(axis=0)
+    return (
+        f"first piece after {cpu_ms:.0f} ms of processor time (worst {cpu_worst:.0f}; the very first {once[0] * 1000:.0f}), "
+        f"{wall_ms:.0f} ms by the clock (worst {wall_worst:.0f}; the very first {once[1] * 1000:.0f})"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codec", type=Path, default=BUILT_IN / "codec")
-    parser.add_argument("--codes", type=Path, required=True, help="made when it is not there")
+    parser.add_argument("--codes", type=Path, default=Path("codes.json"), help="made when it is not there")
     parser.add_argument("--sentences", type=int, default=240)
     parser.add_argument("--joined", type=int, default=1, help="so many sentences in one stream")
+    parser.add_argument("--first", type=int, metavar="SENTENCES", help="only the time to the first piece")
     parser.add_argument("--listen", action="store_true", help="word error rates too")
     parser.add_argument("rows", nargs="*", default=[""], metavar="name=value,...")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.first:
+        print(first_sound(arguments.first))
+        return
     if not arguments.codes.is_file():
         make_codes(arguments.codes)
     table = json.loads(arguments.codes.read_text(encoding="utf-8"))[: arguments.sentences]
