@@ -1,0 +1,306 @@
+"""However a run ends - killed, its disk full, beside another - nothing half-written is taken for whole, and it goes on."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import PrepareOptions
+from llasa_cli.training import memmaps
+from llasa_cli.training import prepare as room
+from llasa_cli.training.prepare import Progress, prepare
+
+ROWS = 60
+WIDTH = 96
+
+
+@pytest.fixture
+def protocol(tokenizer_folder: Path) -> Protocol:
+    return Protocol.load(tokenizer_folder)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Rows with their codes, some of them bad."""
+    path = tmp_path / "t.jsonl"
+    lines = [
+        {
+            "text": f"row {number}" if number % 11 else "",
+            "codes": [number % 64] * 30,
+            "speaker": ("rms", "slt")[number % 2],
+        }
+        for number in range(ROWS)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def options_of(table: Path, out: Path, **options: Any) -> PrepareOptions:
+    return PrepareOptions((table,), out, validation=0.1, max_tokens=WIDTH, **options)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def in_a_child(work: Callable[[], Any]) -> int:
+    """Run in a forked process; how it ended: an exit code, or minus a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told, and safe on the disk, every few rows."""
+    monkeypatch.setattr(room, "_EVERY_ROWS", 10)
+    monkeypatch.setattr(memmaps, "SAVE_EVERY_ROWS", 8)
+
+
+@pytest.mark.usefixtures("often")
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+    steps: list[Progress] = []
+    prepare(options_of(table, tmp_path / "once"), protocol, None, "t", steps.append)
+    expected = contents(tmp_path / "once")
+    assert {"index.json", "train_input_ids.memmap", "train_speakers.txt", "skipped.jsonl"} < set(expected)
+    assert not any(name.endswith((".part", ".sqlite")) or name.startswith((".", "writing")) for name in expected)
+    resumed = 0
+    for moment in range(len(steps)):
+        out = tmp_path / f"killed-{moment}"
+        seen: list[Progress] = []
+
+        def kill(progress: Progress, seen: list[Progress] = seen, moment: int = moment) -> None:
+            seen.append(progress)
+            if len(seen) > moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        ended = in_a_child(lambda out=out, kill=kill: prepare(options_of(table, out), protocol, None, "t", kill))  # type: ignore[misc]
+        assert ended == -signal.SIGKILL
+        assert not any(path.suffix in (".memmap", ".json") and "writing" not in path.name for path in out.iterdir())
+        resumed += (out / "writing.json").is_file()
+        prepare(options_of(table, out), protocol, None, "t")
+        assert contents(out) == expected
+    assert resumed >= 4
+
+
+@pytest.mark.usefixtures("often")
+def test_only_what_was_not_safe_is_written_again(
+    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "writing" and progress.rows >= 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(lambda: prepare(options_of(table, out), protocol, None, "t", stop))
+    # What was not on the disk yet may be anything after a power cut; it is cut off.
+    with (out / "train_input_ids.memmap.part").open("ab") as file:
+        file.write(b"half a row")
+    written: list[str] = []
+    add = memmaps.Writer.add
+
+    def count(self: memmaps.Writer, split: str, *rest: Any) -> None:
+        written.append(split)
+        add(self, split, *rest)
+
+    monkeypatch.setattr(memmaps.Writer, "add", count)
+    index = prepare(options_of(table, out), protocol, None, "t")
+    rows = sum(split["rows"] for split in index["splits"].values())
+    assert len(written) == rows - 24  # 30 rows were on their way, 24 of them safe: three times eight
+    size = (out / "train_input_ids.memmap").stat().st_size
+    assert size == index["splits"]["train"]["rows"] * WIDTH * 4
+
+
+@pytest.mark.usefixtures("often")
+def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+    out = tmp_path / "out"
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "writing" and progress.rows >= 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    in_a_child(lambda: prepare(options_of(table, out), protocol, None, "t", stop))
+    assert (out / "writing.json").is_file()
+    table.write_text(table.read_text().replace("row 2", "other 2"), encoding="utf-8")
+    prepare(options_of(table, out), protocol, None, "t")
+    prepare(options_of(table, tmp_path / "fresh"), protocol, None, "t")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+# --- a full disk ---
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("size", [2_000, 15_000, 18_000])
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
+    table: Path, tmp_path: Path, protocol: Protocol, size: int
+) -> None:
+    """2,000 bytes: in the middle of the checks; the others: in the middle of the rows (48 of 384 bytes)."""
+    out = tmp_path / "out"
+    with (
+        disk_of(size),
+        pytest.raises(LlasaError, match="out can't be written: ") as caught,
+    ):
+        prepare(options_of(table, out), protocol, None, "t")
+    assert caught.value.exit_code == 1
+    assert caught.value.hint == "Make room and run the same command again: it goes on where it stopped."
+    assert not any(path.suffix in (".memmap", ".npy") or path.name == "index.json" for path in out.iterdir())
+    prepare(options_of(table, out), protocol, None, "t")
+    prepare(options_of(table, tmp_path / "fresh"), protocol, None, "t")
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protocol: Protocol) -> None:
+    """A device that is always full: what is in the buffers is lost, and the file is as before."""
+
+    class Codec:
+        identity, code_count = "abc", protocol.code_count
+
+        def encode_batch(self, clips: Any) -> list[list[int]]:
+            return [[1] * (len(clip) // 320) for clip in clips]
+
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 16_000), 16_000)
+        (tmp_path / f"{number}.txt").write_text("hello")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "codes-abc.bin").symlink_to("/dev/full")
+    with pytest.raises(LlasaError, match="No space left on device"):
+        prepare(options_of(tmp_path, out), protocol, Codec(), "t")
+    (out / "codes-abc.bin").unlink()
+    assert prepare(options_of(tmp_path, out), protocol, Codec(), "t")["splits"]["train"]["rows"] == 2
+
+
+def test_too_little_room_is_told_before_the_work(
+    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("usage", (), {"free": 10_000})
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)  # type: ignore[attr-defined]
+    with pytest.raises(LlasaError, match=r"needs 0.0 GB, and 0.0 GB are free."):
+        prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
+    assert not list((tmp_path / "out").glob("*.memmap*"))
+
+
+def test_other_errors_of_the_disk_keep_their_traceback(
+    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(memmaps.Writer, "finish", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
+
+
+def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+    out = tmp_path / "out"
+    refused: list[Progress] = []
+
+    def other(progress: Progress) -> None:
+        if not refused:
+            with pytest.raises(UsageError, match="Another `llasa prepare` is writing to"):
+                prepare(options_of(table, out), protocol, None, "t")
+            refused.append(progress)
+
+    prepare(options_of(table, out), protocol, None, "t", other)
+    assert refused
+    assert not list(out.glob(".lock*"))
+
+
+# --- the true command ---
+
+
+@pytest.mark.slow
+def test_the_command_killed_again_and_again_encodes_nothing_twice(tmp_path: Path, random_checkpoint: Path) -> None:
+    """kill -9 at moments of a clock, with two workers and the real codec; no worker is left behind."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(60):
+        seconds = 0.5 + 0.05 * (number % 20)
+        soundfile.write(
+            data / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, int(16_000 * seconds)), 16_000
+        )
+        (data / f"{number}.txt").write_text(f"clip {number}")
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "llasa_cli",
+        "prepare",
+        str(data),
+        "-m",
+        str(random_checkpoint),
+        "--workers",
+        "2",
+        "-q",
+    ]
+    for _ in range(30):
+        process = subprocess.Popen([*command, "-o", str(out)])
+        before = sum(path.stat().st_size for path in out.glob("codes-*.bin"))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if sum(path.stat().st_size for path in out.glob("codes-*.bin")) > before + 800:
+                process.kill()
+            time.sleep(0.002)
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        for _ in range(500):  # the workers see that their parent is gone
+            if not any(str(out).encode() in path.read_bytes() for path in commands_running()):
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("a worker goes on without its parent")
+    assert process.returncode == 0
+    keys = [json.loads(line)[0] for path in out.glob("codes-*.jsonl") for line in path.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 60
+    straight = tmp_path / "straight"
+    subprocess.run([*command, "-o", str(straight)], check=True)
+    for path in straight.glob("*.memmap"):
+        assert path.read_bytes() == (out / path.name).read_bytes(), path.name
+
+
+def commands_running() -> Iterator[Path]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            path.read_bytes()
+            yield path
+        except OSError:
+            continue
