@@ -52,6 +52,7 @@ class PlayQueue:
         self._prebuffer, self._longest = prebuffer, longest_prebuffer
         self._pieces: deque[np.ndarray] = deque()
         self._waiting = 0
+        self._silent = 0  # given out since the last sound came in, while some was held back
         self._playing = self._resting = self._finished = False
         self._lock = threading.Lock()
 
@@ -71,6 +72,7 @@ class PlayQueue:
         with self._lock:
             self._pieces.append(samples)
             self._waiting += len(samples)
+            self._silent = 0
             self._resting = not samples.any()  # who runs dry after a pause makes it longer, and no gap in speech
             self._playing = self._playing or self._waiting >= self._prebuffer
 
@@ -93,8 +95,14 @@ class PlayQueue:
             self._finished = True
 
     def take(self, out: np.ndarray) -> None:
-        """Fill float32 [n] with what is next, and with silence where nothing is (yet)."""
+        """Fill float32 [n] with what is next, and with silence where nothing is (yet).
+
+        What is held back is not held for longer than it would take to play as much as is wanted: nothing more may come.
+        """
         with self._lock:
+            if self._waiting and not self._playing:
+                self._playing = self._silent >= self._prebuffer
+                self._silent += len(out)
             filled = self._fill(out) if self._playing else 0
             out[filled:] = 0
             if filled == len(out) or not (self._playing or self._finished):

@@ -74,6 +74,15 @@ def test_a_short_sentence_does_not_wait_for_more(end: Callable[[PlayQueue], None
     assert np.array_equal(taken(queue, 30), np.pad(ramp(20), (0, 10)))
 
 
+def test_what_nothing_follows_is_not_held_for_ever() -> None:
+    queue = PlayQueue(100, 100)
+    queue.put(ramp(20))
+    assert not taken(queue, 60).any()
+    queue.put(ramp(20))  # it goes on: wait as long again
+    assert not taken(queue, 100).any()
+    assert taken(queue, 60)[:40].all()
+
+
 def test_after_running_dry_within_a_sentence_more_is_gathered_up_to_a_limit() -> None:
     queue = PlayQueue(100, 300)
     for underruns, enough in enumerate([100, 200, 300, 300]):
