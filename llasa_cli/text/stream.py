@@ -20,8 +20,8 @@ PIECE_BYTES = 65536
 LONGEST_WAIT = 4 * PIECE_BYTES
 """Characters without the end of a sentence that are held; then they are cut at a blank. No reader has such a sentence."""
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_OPEN_MARKUP = re.compile(r"(?:\[[^\[\]\n]{0,60}|<[^<>\n]{0,120})\Z")
-"""`[pause: 500` or `<break time="1` at the end of what has come."""
+_OPEN_MARKUP = re.compile(r"(?:\[\s*pause\s*[:=][^\[\]\n]{0,40}|<break\b[^<>]{0,80})\Z", re.IGNORECASE)
+"""`[pause: 500` or `<break time="1` at the end of what has come: no place to cut."""
 
 
 def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
@@ -46,7 +46,7 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
         if not data:
             break
         end = _last_end(waiting)
-        if waiting[end:].strip() and waiting.endswith("\n") and not (is_more_waiting and is_more_waiting()):
+        if _is_line(waiting[end:]) and not (is_more_waiting and is_more_waiting()):
             end = len(waiting)
         if waiting[:end].strip():
             yield waiting[:end]
@@ -55,12 +55,22 @@ def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], boo
         yield waiting
 
 
+def _is_line(text: str) -> bool:
+    return text.endswith("\n") and bool(text.strip()) and not _OPEN_MARKUP.search(text[-100:])
+
+
 def _last_end(waiting: str) -> int:
     """Where the last sentence ends that nothing to come can change; 0 for none."""
-    end = max(sentence_ends(waiting, growing=True), default=0)
-    if end or len(waiting) < LONGEST_WAIT:
-        return end
+    last = 0
+    for end in sentence_ends(waiting, growing=True):
+        if not _OPEN_MARKUP.search(waiting[max(last, end - 100) : end]):
+            last = end
+    if last or len(waiting) < LONGEST_WAIT:
+        return last
     blank = max(waiting.rfind(" "), waiting.rfind("\n"))
+    markup = _OPEN_MARKUP.search(waiting[:blank][-100:]) if blank > 0 else None
+    if markup:
+        blank -= len(markup[0])
     return blank if blank > 0 else len(waiting)
 
 
