@@ -90,6 +90,9 @@ class CodeStore:
             # What could not be written is not there for the next run; a full disk has been told of already.
             with suppress(OSError):
                 file.close()
+        if self._length == 0:  # every row brought its codes
+            for name in (self._codes.name, self._lines.name):
+                Path(name).unlink(missing_ok=True)
 
     def __contains__(self, key: str) -> bool:
         return self._place(key) is not None

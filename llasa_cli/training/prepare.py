@@ -36,6 +36,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP
 from llasa_cli.codec.model import SHORTEST_CLIP
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.hub.catalogue import size_text
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training import clips
@@ -301,7 +302,7 @@ class _Run:
         free = shutil.disk_usage(self._options.output).free + sum(path.stat().st_size for path in parts)
         if need > free:
             raise LlasaError(
-                f"{self._options.output} needs {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.",
+                f"{self._options.output} needs {size_text(need)}, and {size_text(free)} are free.",
                 "Make room, name another disk with -o, or make rows shorter with --max-tokens.",
             )
 

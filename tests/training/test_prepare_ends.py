@@ -209,12 +209,14 @@ def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protoco
 
 
 def test_too_little_room_is_told_before_the_work(
-    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = type("usage", (), {"free": 10_000})
+    usage = type("usage", (), {"free": 1_000_000})
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps({"text": "hello", "codes": [1] * 20}) + "\n" for _ in range(300)))
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)  # type: ignore[attr-defined]
-    with pytest.raises(LlasaError, match=r"needs 0.0 GB, and 0.0 GB are free."):
-        prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
+    with pytest.raises(LlasaError, match=r"needs 2 MB, and 1 MB are free."):
+        prepare(PrepareOptions((table,), tmp_path / "out"), protocol, None, "t")
     assert not list((tmp_path / "out").glob("*.memmap*"))
 
 
