@@ -105,3 +105,27 @@ def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matt
     after = load_file(killed / "checkpoint-8" / "model.safetensors")
     for name, value in second.items():
         np.testing.assert_allclose(after[name], value, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_batch_file_for_slurm_starts_as_many_processes_as_a_node_has_gpus(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    """With Slurm's own commands put in their place by the smallest ones that behave alike on one node."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("srun", 'exec "$@"'), ("scontrol", "echo localhost")):
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+    script = Path(__file__).parents[2] / "recipes" / "slurm" / "finetune.sbatch"
+    slurm = {"NNODES": "1", "GPUS_ON_NODE": "2", "CPUS_PER_TASK": "2", "JOB_NODELIST": "here", "JOB_ID": "7"}
+    path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | {"PATH": path}
+    given = flags(data_folder, random_checkpoint, tmp_path / "out", 2)
+    made = subprocess.run(
+        ["bash", str(script), given[0], given[2], *given[3:]],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert json.loads((tmp_path / "out" / "llasa.json").read_text())["steps"] == 2
+    assert len(list((tmp_path / "out" / "checkpoint-2").glob("rng_state_*.pth"))) == 2, "two processes"
