@@ -26,7 +26,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,17 +109,27 @@ def joints(lengths: list[int], fade: int) -> np.ndarray:
     return np.array(places, dtype=int)
 
 
-def decode(codec: Codec, codes: list[int], windows: Windows | None) -> tuple[np.ndarray, list[int]]:
-    """Samples, and the lengths of the pieces they came in."""
-    pieces = [codec.decode(codes)] if windows is None else list(decode_stream(codec, codes, windows=windows))
-    return np.concatenate(pieces), [len(piece) for piece in pieces]
+@dataclass(frozen=True)
+class Row:
+    """Codes to decode, and those of the reference before them."""
+
+    text: str
+    codes: list[int]
+    before: list[int]
+
+    def whole(self, codec: Codec) -> np.ndarray:
+        return codec.decode([*self.before, *self.codes])[len(self.before) * codec.samples_per_code :]
+
+    def streamed(self, codec: Codec, windows: Windows) -> list[np.ndarray]:
+        return list(decode_stream(codec, self.codes, self.before, windows))
 
 
-def measure(codec: Codec, rows: list[list[int]], whole: list[np.ndarray], windows: Windows) -> dict[str, float]:
+def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: Windows) -> dict[str, float]:
     """The figures of one row of the table, but for the words."""
     sdr, stft, mel, steps, bends, whole_bends = [], [], [], [], [], []
-    for codes, wanted in zip(rows, whole, strict=True):
-        found, lengths = decode(codec, codes, windows)
+    for row, wanted in zip(rows, whole, strict=True):
+        pieces = row.streamed(codec, windows)
+        found, lengths = np.concatenate(pieces), [len(piece) for piece in pieces]
         assert len(found) == len(wanted)
         sdr.append(si_sdr(found, wanted))
         stft.append(stft_distance(found, wanted))
@@ -191,6 +201,7 @@ def main() -> None:
     parser.add_argument("--codes", type=Path, default=Path("codes.json"), help="made when it is not there")
     parser.add_argument("--sentences", type=int, default=240)
     parser.add_argument("--joined", type=int, default=1, help="so many sentences in one stream")
+    parser.add_argument("--reference", action="store_true", help="each stream has the one before as its reference")
     parser.add_argument("--first", type=int, metavar="SENTENCES", help="only the time to the first piece")
     parser.add_argument("--listen", action="store_true", help="word error rates too")
     parser.add_argument("rows", nargs="*", default=[""], metavar="name=value,...")
@@ -204,22 +215,24 @@ def main() -> None:
     table = json.loads(arguments.codes.read_text(encoding="utf-8"))[: arguments.sentences]
     groups = [table[place : place + arguments.joined] for place in range(0, len(table), arguments.joined)]
     texts = [" ".join(row["text"] for row in group) for group in groups]
-    rows = [[code for row in group for code in row["codes"]] for group in groups]
+    streams = [[code for row in group for code in row["codes"]] for group in groups]
+    references = [[], *streams] if arguments.reference else [[]] * len(streams)
+    rows = [Row(*parts) for parts in zip(texts, streams, references, strict=False)]
     codec = load_codec(arguments.codec, "cpu")
-    whole = [codec.decode(codes) for codes in rows]
+    whole = [row.whole(codec) for row in rows]
     floor = heard_rate(whole, texts) if arguments.listen else float("nan")
-    print(f"{len(rows)} streams, {sum(map(len, rows)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
+    print(f"{len(rows)} streams, {sum(map(len, streams)) / 50:.0f} s of sound; whole decode: WER {floor:.3f}")
     print(
         "| first growth longest left ahead fade | SI-SDR (worst 10 %) | STFT | mel | joint | bend (whole) | WER | cost |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for row in arguments.rows:
-        changes = {name: float(value) for name, value in (part.split("=") for part in row.split(",") if part)}
+    for wanted in arguments.rows:
+        changes = {name: float(value) for name, value in (part.split("=") for part in wanted.split(",") if part)}
         windows = replace(Windows(), **{k: v if k == "growth" else int(v) for k, v in changes.items()})  # type: ignore[arg-type]
         found = measure(codec, rows, whole, windows)
         rate = float("nan")
         if arguments.listen:
-            rate = heard_rate([decode(codec, codes, windows)[0] for codes in rows], texts)
+            rate = heard_rate([np.concatenate(row.streamed(codec, windows)) for row in rows], texts)
         w = windows
         print(
             f"| {w.first} {w.growth:g} {w.longest} {w.left} {w.ahead} {w.fade}"
