@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from llasa_cli.text.sentences import split_sentences as split_sentences
@@ -16,10 +18,17 @@ DENSE_WIDTH = 3
 """Such a character takes as long as three letters: 200 Chinese characters are 45 s, more than the context holds."""
 
 _PAUSES = (
-    re.compile(r"(?<=[;:])\s+|(?<=[；：—])\s*"),
-    re.compile(r"(?<=,)\s+|(?<=[、，])\s*"),
+    re.compile(r"(?<=[;:؛])\s+|(?<=[；：—])\s*|\s+(?=[–—])"),
+    re.compile(r"(?<=[,،])\s+|(?<=[、，])\s*|\s+(?=[(（])"),
+    # "5 km" and "Dr. Lee" stay together where they can.
+    re.compile(r"(?<!\d)(?<!\bDr\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bProf\.)(?<!\bSt\.)\s+"),
     re.compile(r"\s+"),
 )
+_EVEN = (1.0, 1.1, 1.2, 1.4)
+"""Pieces of a long sentence are at most so much longer than if all were equal, where that does not make more of them:
+filled one after the other, the last would be a word, and spoken badly."""
+_LEADING_VOWELS = "เแโใไ"
+"""Thai: written before the consonant after which they are spoken."""
 
 
 def split_text(text: str, most_characters: int = MOST_CHARACTERS) -> list[str]:
@@ -58,17 +67,53 @@ def join(first: str, second: str) -> str:
 
 def cut(sentence: str, most: int) -> list[str]:
     """One sentence in pieces that fit: at semicolons, else commas, else blanks, else anywhere."""
-    if width(sentence) <= most:
+    whole = width(sentence)
+    if whole <= most:
         return [sentence]
+    even = math.ceil(whole / math.ceil(whole / most))
     for pause in _PAUSES:
         parts = [part for part in pause.split(sentence) if part]
         if len(parts) > 1:
-            pieces: list[str] = []
-            for part in parts:
-                if pieces and width(pieces[-1]) + 1 + width(part) <= most:
-                    pieces[-1] = join(pieces[-1], part)
-                else:
-                    pieces.append(part)
-            return [small for piece in pieces for small in cut(piece, most)]
-    step = max(1, most if sentence.isascii() else most // DENSE_WIDTH)
-    return [sentence[at : at + step] for at in range(0, len(sentence), step)]
+            return [small for piece in _evenly(parts, even, most) for small in cut(piece, most)]
+    return list(_anywhere(sentence, even))
+
+
+def _evenly(parts: list[str], even: int, most: int) -> list[str]:
+    """Neighbours joined to as few pieces as can be, and of those the most equal ones."""
+    fewest = list(_fill(parts, most))
+    for limit in (math.ceil(even * factor) for factor in _EVEN):
+        if limit < most:
+            pieces = list(_fill(parts, limit))
+            if len(pieces) <= len(fewest):
+                return pieces
+    return fewest
+
+
+def _fill(parts: list[str], limit: int) -> Iterator[str]:
+    piece = parts[0]
+    for part in parts[1:]:
+        if width(piece) + 1 + width(part) <= limit:
+            piece = join(piece, part)
+        else:
+            yield piece
+            piece = part
+    yield piece
+
+
+def _anywhere(word: str, limit: int) -> Iterator[str]:
+    """A script without blanks, or no word at all; a letter and its signs stay together."""
+    begin, used = 0, 0
+    for at, character in enumerate(word):
+        size = width(character)
+        if used + size > limit and at > begin and not _clings(word, at):
+            yield word[begin:at]
+            begin, used = at, 0
+        used += size
+    yield word[begin:]
+
+
+def _clings(word: str, at: int) -> bool:
+    """Whether no cut may be before a character; a heap of signs is cut all the same."""
+    before, after = word[at - 1], word[at]
+    sign = unicodedata.category(after).startswith("M") or "\u200d" in (before, after) or before in _LEADING_VOWELS
+    return sign and any(not unicodedata.category(other).startswith("M") for other in word[max(0, at - 8) : at])

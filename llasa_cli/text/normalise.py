@@ -304,7 +304,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"#(?=[A-Za-z])"), ""),
     (re.compile(r"°\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),
     (re.compile(r"--+"), ", "),
-    (re.compile(r"\d+(?:\.\d+){2,}"), lambda m: " point ".join(_number(part) for part in m[0].split("."))),
+    (re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"), lambda m: " point ".join(_number(part) for part in m[0].split("."))),
     (re.compile(r"(?<![\w.])-(?=\d)"), "minus "),
     (re.compile(r"(\d)\s?[-–](?=\d)"), r"\1 to "),
     (re.compile(_AMOUNT), lambda m: f" {_number(m[0])} "),

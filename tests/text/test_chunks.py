@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+import unicodedata
+from itertools import pairwise
 
 import pytest
 
@@ -64,6 +66,33 @@ def test_a_line_of_any_kind_is_cut_in_about_linear_time(text: str) -> None:
     began = time.process_time()
     split_text(text)
     assert time.process_time() - began < 5
+
+
+def test_a_long_sentence_is_cut_in_even_pieces_where_a_reader_pauses() -> None:
+    clause = "we walked along the river for an hour or two, "
+    chunks = split_text("That day " + clause * 5 + "and home.", 200)
+    assert all(chunk.endswith((",", ".")) for chunk in chunks)
+    assert max(map(len, chunks)) < 1.5 * min(map(len, chunks))
+
+
+def test_a_number_stays_with_its_unit_and_a_title_with_its_name() -> None:
+    text = " ".join(["so we drove 5 km with Dr. Lee"] * 30)
+    assert not any(chunk.endswith(("5", "Dr.")) for most in range(60, 90) for chunk in split_text(text, most))
+
+
+@pytest.mark.parametrize("word", ["เก้าอี้ใหญ่ไม่" * 40, "क्षत्रिय" * 60, "👩‍👩‍👧‍👦" * 40, "e\u0301" * 300])
+def test_letters_and_their_signs_stay_together(word: str) -> None:
+    chunks = split_text(word, 100)
+    assert "".join(chunks) == word
+    assert len(chunks) > 2
+    for before, after in pairwise(chunks):
+        assert not unicodedata.category(after[0]).startswith("M")
+        assert before[-1] not in "เแโใไ\u200d"
+        assert after[0] != "\u200d"
+
+
+def test_a_heap_of_signs_is_cut_all_the_same() -> None:
+    assert max(map(width, split_text("a" + "\u0301" * 5000, 100))) < 200
 
 
 def test_short_sentences_share_a_chunk() -> None:

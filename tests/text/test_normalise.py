@@ -58,7 +58,7 @@ def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["FBI said no " * 10_000, "Mr. " * 30_000, "1,2. " * 20_000, "a." * 50_000, "5 " * 50_000]
+    "text", ["FBI said no " * 10_000, "Mr. " * 30_000, "1,2. " * 20_000, "a." * 50_000, "5 " * 50_000, "9" * 100_000]
 )
 def test_a_long_line_is_spelled_out_in_about_linear_time(text: str) -> None:
     began = time.process_time()
