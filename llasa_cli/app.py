@@ -9,6 +9,7 @@ import typer
 from llasa_cli import __version__
 from llasa_cli.commands.batch import batch
 from llasa_cli.commands.clone import clone
+from llasa_cli.commands.doctor import doctor
 from llasa_cli.commands.download import download
 from llasa_cli.commands.finetune import finetune
 from llasa_cli.commands.prepare import prepare
@@ -40,7 +41,7 @@ def main(
     pass
 
 
-for _command in (say, clone, batch, download, prepare, finetune):
+for _command in (say, clone, batch, download, prepare, finetune, doctor):
     app.command()(boundary(_command))
 
 app.add_typer(voices, name="voices")

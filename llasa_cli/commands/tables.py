@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _FILE_WIDTH = 10_000
 """Columns where standard output is no terminal: a line is then a row, whatever reads it."""
 
 
-def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
-    """Rows under their columns, for the terminal's width; colour only on a terminal, and not with NO_COLOR."""
+def table_text(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", styles: Mapping[str, str] | None = None
+) -> str:
+    """Rows under their columns, for the terminal's width; colour only on a terminal, and not with NO_COLOR.
+
+    Args:
+        styles: How a row's first cell is shown, by what it says.
+    """
     from io import StringIO
 
     from rich.console import Console
@@ -22,8 +28,9 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     for number, column in enumerate(columns):
         # What a row is called is never broken; the last column takes what is left.
         table.add_column(column, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    for first, *others in rows:
+        style = (styles or {}).get(first, "")
+        table.add_row(Text(printable(first), style=style), *(Text(printable(cell)) for cell in others))
     out = StringIO()
     Console(file=out, width=_width(), force_terminal=_is_terminal(), no_color=_no_colour(), highlight=False).print(
         table
@@ -32,8 +39,8 @@ def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
 
 def printable(text: str) -> str:
-    """Without control characters: what a file says must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """Without control characters but the end of a line: what a file says must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _no_colour() -> bool:

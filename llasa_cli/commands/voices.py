@@ -79,7 +79,7 @@ def show(name: Name, json: flags.Json = False) -> None:
     }
     for title, fact in facts.items():
         if fact:
-            result(f"{title:<10} {printable(fact)}")
+            result(f"{title:<10} {printable(' '.join(fact.split()))}")
 
 
 @app.command("remove")
@@ -109,9 +109,9 @@ def seconds_of(voice: SavedVoice) -> float:
 def _row(entry: Entry, codec: str | None) -> tuple[str, ...]:
     voice = entry.voice
     if voice is None:
-        return entry.name, "", "", "broken", entry.error
+        return entry.name, "", "", "broken", " ".join(entry.error.split())
     made_with = voice.model + ("" if codec in (None, voice.codec) else " (another codec)")
-    return entry.name, f"{seconds_of(voice):.1f}", voice.language or "", made_with, voice.text
+    return entry.name, f"{seconds_of(voice):.1f}", voice.language or "", made_with, " ".join(voice.text.split())
 
 
 def _facts(entry: Entry, codec: str | None) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""How strict the word check of `--verify` should be: good takes it refuses, broken takes it catches.
+
+    python benchmarks/word_check.py [--sentences 120] [--asr pocketsphinx] [--keep heard.json]
+
+In: held-out sentences. Each is spoken by flite's own voice (surely good) and by the built-in voice (good as far as the
+always-on checks see). The built-in voice's takes are then broken in ways that models break them: a stretch left out,
+said twice, taken from another sentence or mumbled (random codes), the end cut off, another sentence altogether. Out: a
+table over how long a run of wrong words is allowed, beside one over the share of wrong words (word error rate).
+With `--keep`, what was heard is written as it comes, and read instead of made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+
+from judge import teacher, words  # noqa: E402
+from llasa_cli.asr import load_listener  # noqa: E402
+from llasa_cli.settings import SpeechOptions  # noqa: E402
+from llasa_cli.speech import Speech, Take  # noqa: E402
+from llasa_cli.text.words import word_problems  # noqa: E402
+
+SHARE = 0.35
+"""Of a take that is broken: about three words."""
+
+
+def breakings(random: np.random.Generator, code_count: int) -> dict[str, Callable[[list[int], list[int]], list[int]]]:
+    """Each: the codes of a take and of another sentence's -> codes of a broken take."""
+
+    def middle(codes: list[int]) -> tuple[int, int]:
+        length = round(SHARE * len(codes))
+        begin = int(random.integers(len(codes) // 8, len(codes) - length - len(codes) // 8))
+        return begin, begin + length
+
+    def left_out(codes: list[int], other: list[int]) -> list[int]:
+        begin, end = middle(codes)
+        return codes[:begin] + codes[end:]
+
+    def said_twice(codes: list[int], other: list[int]) -> list[int]:
+        begin, end = middle(codes)
+        return codes[:end] + codes[begin:]
+
+    def from_another(codes: list[int], other: list[int]) -> list[int]:
+        (begin, end), (first, last) = middle(codes), middle(other)
+        return codes[:begin] + other[first:last] + codes[end:]
+
+    def mumbled(codes: list[int], other: list[int]) -> list[int]:
+        begin, end = middle(codes)
+        return codes[:begin] + random.integers(0, code_count, end - begin).tolist() + codes[end:]
+
+    return {
+        "left out": left_out,
+        "said twice": said_twice,
+        "from another": from_another,
+        "mumbled": mumbled,
+        "end cut off": lambda codes, other: codes[: -round(SHARE * len(codes))],
+        "another text": lambda codes, other: other,
+    }
+
+
+def error_rate(said: str, heard: str) -> float:
+    import jiwer
+
+    found = words(heard)
+    return float(jiwer.wer(" ".join(words(said)), " ".join(found))) if found else 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sentences", type=int, default=120)
+    parser.add_argument("--asr", default="pocketsphinx")
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    if options.keep is not None and options.keep.exists():
+        heard = json.loads(options.keep.read_text())
+    else:
+        heard = hear_all(options.sentences, options.asr, options.keep)
+    show(heard)
+
+
+Heard = dict[str, list[tuple[str, str]]]
+"""Kind of take -> what should have been said, and what was heard."""
+
+
+def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
+    lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if line.strip()][:sentences]
+    listener, speech = load_listener(asr, "cpu"), Speech.load()
+    random = np.random.default_rng(0)
+    heard: Heard = defaultdict(list)
+    flite = teacher("rms")
+    takes: list[tuple[str, list[int]]] = []
+    for number, line in enumerate(lines):
+        heard["flite"].append((line, listener.hear(flite(line), 16_000)))
+        made: list[Take] = []
+        samples = speech.speak(line, SpeechOptions(seed=number), on_take=made.append)
+        if any(take.problems for take in made):
+            continue
+        heard["built in"].append((line, listener.hear(samples, 16_000)))
+        codes = [code for take in made for code in take.codes]
+        for name, how in breakings(random, speech.codec.code_count).items():
+            if takes:  # the first take is only the other one of the second
+                broken = speech.codec.decode(how(codes, takes[-1][1]))
+                heard[name].append((line, listener.hear(broken, 16_000)))
+        takes.append((line, codes))
+        if keep is not None:
+            keep.write_text(json.dumps(heard))
+        print(f"{number + 1} of {len(lines)} sentences", end="\r", file=sys.stderr)
+    return heard
+
+
+def show(heard: Heard) -> None:
+    print("share that is refused, in per cent")
+    print("takes            " + "".join(f"{len(pairs):>14}" for pairs in heard.values()))
+    print("allowed          " + "".join(f"{name:>14}" for name in heard))
+    for longest in range(1, 7):
+        row = [np.mean([bool(word_problems(*pair, longest)) for pair in pairs]) for pairs in heard.values()]
+        print(f"run of {longest}         " + "".join(f"{100 * share:>14.0f}" for share in row))
+    for most in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+        row = [np.mean([error_rate(*pair) > most for pair in pairs]) for pairs in heard.values()]
+        print(f"error rate {most:<6}" + "".join(f"{100 * share:>14.0f}" for share in row))
+
+
+if __name__ == "__main__":
+    main()
