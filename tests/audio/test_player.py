@@ -285,17 +285,17 @@ def test_sound_that_comes_too_slowly_has_pauses_and_loses_nothing(recorder: Call
     device = recorder(speed=1.0)
     code, errors = device.play("""
 with open_sink(None, None, play=True) as sink:
-    for place in range(0, 16000, 4000):
+    for place in range(0, 12000, 4000):
         sink.write(chunk(place, place + 4000))
-        time.sleep(0.5)
+        time.sleep(0.4)
     print(sink.underruns, file=sys.stderr)
 """)
     device.close()
     assert code == 0
     assert int(errors) >= 1
     heard = device.heard
-    assert np.array_equal(heard[heard != 0], ramp(16_000))
-    assert len(without_silence(heard)) > 16_000
+    assert np.array_equal(heard[heard != 0], ramp(12_000))
+    assert len(without_silence(heard)) > 12_000
 
 
 @needs_portaudio
