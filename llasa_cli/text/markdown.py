@@ -31,7 +31,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from llasa_cli.text.chunks import DENSE
-from llasa_cli.text.sentences import sentence_ends
+from llasa_cli.text.sentences import ended, sentence_ends
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -66,8 +66,6 @@ _WIKI_LINK = re.compile(r"\[\[(?:[^\[\]|]{1,300}\|)?([^\[\]|]{1,300})\]\]")
 _TASK = re.compile(r"\[[ xX]\]\s+")
 _ALERT = re.compile(r"\[!(\w+)\]\s*")
 _HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
-_MARKS = frozenset(".!?…:;,。！？；：、，।॥؟۔։")
-_CLOSERS = "\"'“”’»«)]」』”’）】》"
 
 
 def words_of(parts: Iterable[str]) -> Iterator[str]:
@@ -272,7 +270,7 @@ class _Reader:
         if kind in ("th_open", "td_open"):
             self._cells.append(text.rstrip(".,;"))
         elif kind == "heading_open":
-            self._paragraph(_ended(_HEADING_NAME.sub("", text)))
+            self._paragraph(ended(_HEADING_NAME.sub("", text)))
         elif self._depth:
             self._line(self._number + _TASK.sub("", text, count=1) if _TASK.match(text) else self._number + text)
             self._number = ""
@@ -281,7 +279,7 @@ class _Reader:
 
     def _line(self, text: str) -> None:
         if text.strip():
-            self._lines.append(_ended(text))
+            self._lines.append(ended(text))
 
     def _paragraph(self, text: str) -> None:
         if text:
@@ -290,15 +288,6 @@ class _Reader:
     def _end_lines(self) -> None:
         self._paragraph("\n".join(self._lines))
         self._lines = []
-
-
-def _ended(text: str) -> str:
-    """With a full stop, if it has no mark: that makes a reader's voice fall, and the next line its own sentence."""
-    text = text.rstrip()
-    bare = text.rstrip(_CLOSERS)
-    if not bare or bare[-1] in _MARKS or text.endswith("]"):
-        return text
-    return text + ("。" if ord(bare[-1]) >= DENSE and not "가" <= bare[-1] <= "힣" else ".")
 
 
 def _inline(tokens: list[Token]) -> str:

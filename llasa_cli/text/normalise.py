@@ -258,6 +258,7 @@ def _unit(match: re.Match[str]) -> str:
 
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
+    (re.compile(r"(?<=[.!?,;:\"”)])\[\d{1,3}\]"), ""),  # a reference
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     (re.compile(r"(?<=\w)\.(?=[A-Za-z]{2,}\b)"), " dot "),
@@ -273,7 +274,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (
         re.compile(
-            rf"(?<![\w.,$€£¥])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z])))?",
+            rf"(?<![\w.,$€£¥])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z0-9])))?",
             re.IGNORECASE,
         ),
         _unit,
@@ -327,7 +328,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     word, after = match[0][:-1].lower(), _after(match)
     if match[0][0].isupper() and word in _TITLES and after.isupper():
-        named = re.search(r"[A-Z]\w*\s+$", match.string[max(0, match.start() - 30) : match.start()])
+        named = re.search(
+            r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near)\b)[A-Z]\w*\s+$",
+            match.string[max(0, match.start() - 30) : match.start()],
+        )
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return _PLACES[word] + "." if named and word in _PLACES else _TITLES[word]
     if match[0][0].isupper() and word in _PLACES:

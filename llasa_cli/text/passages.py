@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llasa_cli.text.chunks import MOST_CHARACTERS, cut, join, width
-from llasa_cli.text.sentences import sentences_in
+from llasa_cli.text.sentences import ended, sentences_in
 
 SENTENCE_PAUSE_S = 0.25
 """What a reader takes between two sentences."""
@@ -35,6 +35,9 @@ LONGEST_PAUSE_S = 60.0
 """A slip of the keyboard ("500" for "500ms") must not make an hour of silence."""
 SHORT = 5
 """A sentence of less than a fifth of a passage is spoken badly alone: it shares one."""
+
+LONGEST_SENTENCE = 4000
+"""As `chunks.width` counts. A line without a mark may be a megabyte: it is spoken before it is looked through."""
 
 _STRENGTHS_S = {"none": 0.0, "x-weak": 0.25, "weak": 0.5, "medium": 0.75, "strong": 1.0, "x-strong": 1.25}
 """SSML leaves the lengths open; these are the ones of the largest service that documents them (Azure)."""
@@ -184,8 +187,12 @@ class _Breaths:
                 self._note(step)
                 continue
             for number, (spoken, written) in enumerate(self._pieces(step.written)):
+                # A line without a mark must not run into the next.
+                before = self._text if number else ended(self._text)
                 short = min(width(spoken), width(self._text)) < self._most // SHORT
-                if self._text and not (short and width(join(self._text, spoken)) <= self._most):
+                if self._text and short and width(join(before, spoken)) <= self._most:
+                    self._text = before
+                else:
                     yield from self._end()
                     if number:
                         self._natural_s = CLAUSE_PAUSE_S
@@ -194,16 +201,19 @@ class _Breaths:
         if self._asked_s:
             yield Passage("", (), self._asked_s)
 
-    def _pieces(self, sentence: str) -> list[tuple[str, str]]:
+    def _pieces(self, sentence: str) -> Iterator[tuple[str, str]]:
         """What the model gets and what was written, in pieces that fit; none for a sentence that says nothing."""
-        spoken = self._spell_out(sentence)
-        if not any(character.isalnum() for character in spoken):
-            return []
-        pieces = cut(spoken, self._most)
-        if len(pieces) == 1:
-            return [(spoken, sentence)]
-        written = pieces if spoken == sentence else _shared_out(sentence, pieces, self._spell_out)
-        return [pair for pair in zip(pieces, written, strict=True) if any(c.isalnum() for c in pair[0])]
+        for part in cut(sentence, LONGEST_SENTENCE):
+            spoken = self._spell_out(part)
+            if spoken != part:
+                spoken = _with_mark(spoken, part)
+            pieces = cut(spoken, self._most)
+            written = [part] if len(pieces) == 1 else pieces
+            if len(pieces) > 1 and spoken != part:
+                written = _shared_out(part, pieces, self._spell_out)
+            for pair in zip(pieces, written, strict=True):
+                if any(character.isalnum() for character in pair[0]):
+                    yield pair
 
     def _add(self, spoken: str, written: str) -> None:
         if not self._text:
@@ -225,6 +235,12 @@ class _Breaths:
             self._asked_s = min((self._asked_s or 0.0) + gap.asked_s, LONGEST_PAUSE_S)
         elif gap.paragraph and self._begun:
             self._natural_s = PARAGRAPH_PAUSE_S
+
+
+def _with_mark(spoken: str, sentence: str) -> str:
+    """The mark at a sentence's end may have been taken for one of a shortened word: "in the U.S."."""
+    mark = re.search(r"([.!?:;])\W*\Z", sentence)
+    return spoken + mark[1] if mark and spoken[-1:].isalnum() else spoken
 
 
 def _shared_out(sentence: str, pieces: list[str], spell_out: Callable[[str], str]) -> list[str]:

@@ -111,7 +111,7 @@ _SOMETIMES_LAST = _words(
 )
 """The sentence goes on if the next word begins small."""
 _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
-_UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs km cm mm m kg g l")
+_UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l")
 """After a number the sentence goes on with a small letter or another number: "5 ft. 3 in. tall"."""
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
@@ -166,6 +166,17 @@ def sentences_in(text: str) -> Iterator[str]:
         sentence = " ".join(text[begin:end].split())
         if sentence:
             yield sentence
+
+
+_MARKS = frozenset(".!?…:;,‽؛،" + _HARD + "！？；：、，—–-")
+
+
+def ended(text: str) -> str:
+    """With a full stop, if it has no mark: a reader's voice falls there, and what follows is a sentence of its own."""
+    bare = text.rstrip().rstrip(_CLOSERS.replace("\\", ""))
+    if not bare or bare[-1] in _MARKS:
+        return text
+    return text.rstrip() + ("。" if bare[-1] >= DENSE and not "가" <= bare[-1] <= "힣" else ".")
 
 
 def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
@@ -295,6 +306,8 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return None
     starts = word is not None and word[0] in _STARTERS and following[word.end() : word.end() + 1] != "."
     at_start = not rest.strip(_OPENERS + "#")
+    if small in _UNITS and rest.rstrip()[-1:].isdigit():
+        return 0 if first.isdigit() or first.islower() else end
     if small in _TITLES or (small in _CAPITAL_TITLES and token[:1].isupper() and len(token) > 1):
         return end if starts and small in ("st", "dr", "mt", "av") and not at_start else 0
     if small in _NEVER_LAST:
@@ -302,8 +315,6 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if token.isdigit():
         return _number_end(end, token, rest, at_start, following, word)
     if small in _BEFORE_NUMBERS and (first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))):
-        return 0
-    if small in _UNITS and rest.rstrip()[-1:].isdigit() and (first.isdigit() or first.islower()):
         return 0
     if small in _AFTER_TITLES and rest.endswith("."):
         return 0

@@ -37,6 +37,7 @@ from llasa_cli.text.normalise import cardinal, ordinal, spell_out, year
         ("This is NOT one for the US", "This is NOT one for the you ess"),
         ("On 2024-05-01 at 60 km/h", "On May first, twenty twenty four at sixty kilometers an hour"),
         ("A 5G Ph.D. #fun for the 1,000th", "A five G pee aitch dee fun for the one thousandth"),
+        ("In St. Paul. He is 5 ft. 3 inches tall.[12] So", "In saint Paul. He is five feet three inches tall. So"),
         ("$5 million, €1.00", "five million dollars, one euro"),
     ],
 )

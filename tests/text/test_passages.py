@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
 import pytest
 
+from llasa_cli.text.chunks import width
 from llasa_cli.text.normalise import spell_out
 from llasa_cli.text.passages import LONGEST_PAUSE_S, PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S, Passage, passages
 
@@ -104,6 +108,43 @@ def test_a_sentence_too_long_for_a_breath_is_shared_out_with_what_was_written() 
 @pytest.mark.parametrize("text", ["", " \n\n ", "♥", "...", "😀 😀!\n\n—", "<>", "“”"])
 def test_text_that_says_nothing_gives_nothing(text: str) -> None:
     assert of(text) == []
+
+
+@pytest.mark.parametrize("most", [30, 120, 200])
+@pytest.mark.parametrize("spell", [None, spell_out])
+def test_every_passage_fits_and_no_word_is_lost(most: int, spell: Callable[[str], str] | None) -> None:
+    generator = random.Random(most)
+    words = "word a longer, sentence. Mr. why? 3.50 $5 and; (so) 日本。 été “Well!” he... U.S. supercalifragilistic \n\n".split(
+        " "
+    )
+    for _ in range(40):
+        text = " ".join(generator.choices(words, k=80)) + " " + "x, y " * generator.randint(0, 200)
+        given = list(passages([text], most, spell))
+        assert all(0 < width(passage.text) <= most and passage.pause_s >= 0 for passage in given)
+        if spell is None:
+            assert "".join(passage.text for passage in given).replace(" ", "") == "".join(text.split())
+        # What says nothing in this voice is in no subtitle.
+        shown = [word for passage in given for sentence in passage.sentences for word in sentence.split()]
+        expected = [word for word in text.split() if spell is None or "日" not in word]
+        assert [word for word in shown if "日" not in word] == [word for word in expected if "日" not in word]
+
+
+def test_a_line_of_a_megabyte_begins_at_once() -> None:
+    asked: list[int] = []
+
+    def spell(text: str) -> str:
+        asked.append(len(text))
+        return text
+
+    given = passages(["no mark at all " * 70_000], 200, spell)
+    assert next(given).text.startswith("no mark")
+    assert sum(asked) < 10_000
+
+
+def test_a_sentence_keeps_its_mark_and_a_line_without_one_gets_it_before_the_next() -> None:
+    given = list(passages(["She lives in the U.S. The food is good:\n- milk\n- “eggs”\n- bread"], 200, spell_out))
+    assert [passage.text for passage in given] == ["She lives in the you ess. The food is good: milk. eggs. bread"]
+    assert given[0].sentences == ("She lives in the U.S.", "The food is good:", "- milk", "- “eggs”", "- bread")
 
 
 def test_control_tokens_are_plain_text() -> None:
