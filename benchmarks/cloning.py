@@ -1,0 +1,210 @@
+"""Does a clone sound like its own speaker, and is it still understood?
+
+    python benchmarks/cloning.py CLIPS [--model tiny] [--clips 10] [--sentences 1] [--keep FOLDER] [--list]
+
+In: CLIPS, a folder for each speaker, of NAME.wav (or .flac) with NAME.txt beside it, none of them trained on. Such as
+four of flite's voices:
+
+    for voice in rms slt awb kal16; do mkdir -p clips/$voice; head -12 recipes/tiny/held_out.txt | cat -n |
+      while read n line; do echo "$line" > clips/$voice/$n.txt; flite -voice $voice -t "$line" -o clips/$voice/$n.wav; done; done
+
+Each clip is a reference once, checked as `llasa clone` checks it; the sentences said in its voice are from the other
+end of held_out.txt. Whose it is: the speaker whose clips, the reference itself left out, are nearest by resemblyzer (mean
+cosine). The clips themselves and the clips through the codec are judged too: what they lose, no clone can have. Words:
+word error rate by pocketsphinx, beside that of plain `say` with the same sentences and seeds. Out: one JSON line, with
+95 % bootstrap intervals over the sentences.
+
+resemblyzer carries its weights; it is a tool of this benchmark alone:
+pip install resemblyzer --no-deps webrtcvad-wheels librosa
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+
+import judge  # noqa: E402
+from llasa_cli.audio.read import read_clip  # noqa: E402
+from llasa_cli.audio.reference import check_reference  # noqa: E402
+from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
+from llasa_cli.speech import Speech  # noqa: E402
+
+RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A reference clip: float32 [n] at 16 kHz, as the model is given it, and what is said in it."""
+
+    speaker: str
+    name: str
+    samples: np.ndarray
+    text: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """One sentence in a clip's voice."""
+
+    voice: Voice
+    sentence: str
+    samples: np.ndarray
+    problems: int
+
+
+def read_voices(folder: Path, most: int) -> list[Voice]:
+    """At most `most` clips of each speaker that has a text for them."""
+    voices = []
+    for speaker in sorted(path for path in folder.iterdir() if path.is_dir()):
+        clips = sorted(path for path in speaker.iterdir() if path.suffix in (".wav", ".flac"))
+        with_text = [path for path in clips if path.with_suffix(".txt").is_file()][:most]
+        for path in with_text:
+            text = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+            clip = check_reference(read_clip(path), RATE_HZ, text)
+            voices.append(Voice(speaker.name, path.stem, clip.samples, clip.transcript))
+    if len({voice.speaker for voice in voices}) < 2:
+        raise SystemExit(f"{folder} needs two speakers' folders or more, of NAME.wav and NAME.txt.")
+    return voices
+
+
+class Ears:
+    """Who is it? resemblyzer's embeddings against every speaker's clips."""
+
+    def __init__(self, voices: list[Voice]) -> None:
+        from resemblyzer import VoiceEncoder
+
+        self._encoder = VoiceEncoder("cpu", verbose=False)
+        self._known = [(voice, self.embed(voice.samples)) for voice in voices]
+
+    def embed(self, samples: np.ndarray) -> np.ndarray:
+        """float32 [n] -> unit vector [256]."""
+        from resemblyzer import preprocess_wav
+
+        heard = preprocess_wav(samples, source_sr=RATE_HZ)
+        found: np.ndarray = self._encoder.embed_utterance(heard if len(heard) > RATE_HZ // 4 else samples)
+        return found
+
+    def similarities(self, samples: np.ndarray, without: Voice) -> dict[str, float]:
+        """Speaker -> mean cosine to their clips; `without` is left out of its own speaker's."""
+        embedding = self.embed(samples)
+        found: dict[str, list[float]] = {}
+        for voice, known in self._known:
+            if voice is not without:
+                found.setdefault(voice.speaker, []).append(float(embedding @ known))
+        return {speaker: float(np.mean(values)) for speaker, values in found.items()}
+
+
+def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int = 2000) -> list[float]:
+    """95 % of the bootstrap over rows of sum(values) / sum(weights)."""
+    weights = np.ones(len(values)) if weights is None else weights
+    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    rates = values[picks].sum(1) / weights[picks].sum(1)
+    return [round(float(edge), 3) for edge in np.quantile(rates, [0.025, 0.975])]
+
+
+def nearest(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
+    """The share of sounds whose nearest speaker is their own."""
+    own, margins, mistaken = [], [], Counter[str]()
+    for voice, samples in sounds:
+        found = ears.similarities(samples, voice)
+        best = max(found, key=lambda speaker: found[speaker])
+        own.append(best == voice.speaker)
+        margins.append(found[voice.speaker] - max(value for name, value in found.items() if name != voice.speaker))
+        if best != voice.speaker:
+            mistaken[f"{voice.speaker} for {best}"] += 1
+    return {
+        "share": round(float(np.mean(own)), 3),
+        "interval": interval(np.array(own, float)),
+        "margin": round(float(np.mean(margins)), 3),
+        "mistaken": dict(mistaken),
+    }
+
+
+def errors(listener: judge.Listener, said: str, samples: np.ndarray) -> tuple[int, int]:
+    """Wrong words, and words."""
+    import jiwer
+
+    wanted, heard = judge.words(said), listener.hear(samples)
+    if not heard:
+        return len(wanted), len(wanted)
+    out = jiwer.process_words(" ".join(wanted), " ".join(heard))
+    return out.substitutions + out.deletions + out.insertions, len(wanted)
+
+
+def word_error_rates(cloned: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
+    """int [n, 2] of wrong words and words, of the same sentences."""
+    rates = [float(counts[:, 0].sum() / counts[:, 1].sum()) for counts in (cloned, plain)]
+    return {
+        "clone": round(rates[0], 3),
+        "clone_interval": interval(cloned[:, 0], cloned[:, 1]),
+        "say": round(rates[1], 3),
+        "say_interval": interval(plain[:, 0], plain[:, 1]),
+        "difference": round(rates[0] - rates[1], 3),
+        "difference_interval": interval(cloned[:, 0] - plain[:, 0], cloned[:, 1]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--clips", dest="most", type=int, default=10, help="of each speaker")
+    parser.add_argument("--sentences", type=int, default=1, help="said in the voice of each clip")
+    parser.add_argument("--texts", type=Path, default=ROOT / "recipes" / "tiny" / "held_out.txt")
+    parser.add_argument("--keep", type=Path, help="folder for the sound")
+    parser.add_argument("--list", action="store_true", help="show each sentence's similarities")
+    options = parser.parse_args()
+    voices = read_voices(options.clips, options.most)
+    ears, listener = Ears(voices), judge.Listener()
+    speech = Speech.load(ModelOptions(model=options.model))
+    spoken_by_clips = {voice.text for voice in voices}
+    lines = options.texts.read_text(encoding="utf-8").splitlines()
+    sentences = [line for line in reversed(lines) if line.strip() and line not in spoken_by_clips]
+    made: list[Made] = []
+    decoded: list[tuple[Voice, np.ndarray]] = []
+    cloned, plain = [], []
+    for number, voice in enumerate(voices):
+        reference = speech.encode_reference(voice.samples, voice.text)
+        decoded.append((voice, speech.codec.decode(reference.codes)))
+        for turn in range(options.sentences):
+            seed = number * options.sentences + turn
+            sentence = sentences[seed % len(sentences)]
+            takes: list[Any] = []
+            samples = speech.speak(sentence, SpeechOptions(seed=seed), reference, takes.append)
+            made.append(Made(voice, sentence, samples, sum(len(take.problems) for take in takes)))
+            cloned.append(errors(listener, sentence, samples))
+            plain.append(errors(listener, sentence, speech.speak(sentence, SpeechOptions(seed=seed))))
+            if options.list:
+                found = {name: round(value, 2) for name, value in ears.similarities(samples, voice).items()}
+                print(voice.speaker, voice.name, repr(sentence), found, cloned[-1], plain[-1], file=sys.stderr)
+            if options.keep is not None:
+                import soundfile
+
+                options.keep.mkdir(parents=True, exist_ok=True)
+                soundfile.write(options.keep / f"{voice.speaker}-{voice.name}-{turn}.wav", samples, RATE_HZ)
+    result = {
+        "model": options.model,
+        "speakers": len({voice.speaker for voice in voices}),
+        "clips": len(voices),
+        "sentences": len(made),
+        "nearest_own": nearest(ears, [(one.voice, one.samples) for one in made]),
+        "nearest_own_of_clips": nearest(ears, [(voice, voice.samples) for voice in voices]),
+        "nearest_own_through_codec": nearest(ears, decoded),
+        "word_error_rate": word_error_rates(np.array(cloned), np.array(plain)),
+        "takes_with_problems": sum(one.problems > 0 for one in made),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
