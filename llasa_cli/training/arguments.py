@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ ENDLESS = 1_000_000_000
 OURS = (
     "output_dir max_steps num_train_epochs gradient_accumulation_steps learning_rate lr_scheduler_type warmup_steps "
     "adam_beta1 adam_beta2 adam_epsilon weight_decay max_grad_norm optim bf16 seed report_to run_name deepspeed "
-    "gradient_checkpointing use_liger_kernel dataloader_num_workers eval_strategy eval_steps eval_on_start save_strategy "
+    "gradient_checkpointing activation_checkpointing use_liger_kernel dataloader_num_workers eval_strategy eval_steps eval_on_start save_strategy "
     "save_steps save_total_limit logging_strategy logging_steps use_cpu per_device_train_batch_size ignore_data_skip "
     "remove_unused_columns disable_tqdm accelerator_config load_best_model_at_end train_sampling_strategy"
 ).split()
@@ -87,9 +88,6 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         "max_grad_norm": options.gradient_norm,
         "optim": _optimizer(options, device),
         "bf16": options.bf16 if options.bf16 is not None else device.type == "cuda",
-        "gradient_checkpointing": options.gradient_checkpointing,
-        # The other form loses the gradient where the first layer's input needs none: an adapter's case.
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
         "use_liger_kernel": options.liger,
         "deepspeed": str(options.deepspeed) if options.deepspeed is not None else None,
         "use_cpu": device.type == "cpu",
@@ -112,6 +110,12 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         "run_name": options.run_name,
         "accelerator_config": {"even_batches": False},  # batches have no fixed size to be evened to
     }
+    if options.gradient_checkpointing:
+        # transformers 5.23 has a new name for it and warns of the old one.
+        known = {part.name for part in fields(TrainingArguments)}
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        # The other form loses the gradient where the first layer's input needs none: an adapter's case.
+        given |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     given |= check_names(options.trainer)
     if options.workers == 0:
         given.pop("dataloader_prefetch_factor", None)  # nobody reads ahead
@@ -132,8 +136,6 @@ def check_names(extra: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: All that are not, in one sentence.
     """
-    from dataclasses import fields
-
     from transformers import TrainingArguments
 
     known = {part.name for part in fields(TrainingArguments)}

@@ -303,6 +303,7 @@ def _about(
 ) -> dict[str, Any]:
     """What goes into llasa.json. The voice spoken with by default is the one most rows are of."""
     about: dict[str, Any] = {"format": 1} | (read_about(start) if start is not None else {})
+    about.pop("merged", None)  # of the base's own making
     counts = Counter(name for name in rows.speakers if name is not None)
     about["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
     about["default_speaker"] = counts.most_common(1)[0][0] if counts else None

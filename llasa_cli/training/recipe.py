@@ -183,7 +183,8 @@ def _warm_up(said: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not steps and share:
         return {"warm_up_share": float(share)}
-    return {"warm_up_share": float(steps)} if 0 < (steps or 0) < 1 else {"warm_up_steps": int(steps or 0)}
+    steps = steps or 0
+    return {"warm_up_share": float(steps)} if 0 < steps < 1 else {"warm_up_steps": int(steps)}
 
 
 def _occasions(said: Mapping[str, Any]) -> dict[str, Any]:

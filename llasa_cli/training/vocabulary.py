@@ -80,7 +80,8 @@ def resize(model: Any, size: int) -> bool:
     New rows are drawn around the mean of the old ones, as transformers does since 4.46: rows at random would be far from
     everything the model knows. The caller seeds torch.
     """
-    if model.get_input_embeddings().weight.shape[0] >= size:
+    rows = model.get_input_embeddings().weight
+    if getattr(rows, "ds_shape", rows.shape)[0] >= size:  # ZeRO-3 keeps the true shape beside
         return False
     model.resize_token_embeddings(size)
     return True

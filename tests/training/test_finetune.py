@@ -301,3 +301,11 @@ def test_data_of_another_codec_or_tokenizer_is_refused(
 def test_training_writes_nothing_to_stdout(fresh: FinetuneOptions, capfd: pytest.CaptureFixture[str]) -> None:
     finetune(replace(fresh, steps=6))
     assert capfd.readouterr().out == ""
+
+
+def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    plain, twice = (replace(fresh, output=tmp_path / name, steps=2, evaluate_every=99) for name in ("plain", "twice"))
+    finetune(plain)
+    finetune(replace(twice, gradient_checkpointing=True))
+    for name, value in weights_of(plain.output).items():
+        torch.testing.assert_close(weights_of(twice.output)[name], value, rtol=0, atol=1e-6)

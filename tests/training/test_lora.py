@@ -90,6 +90,20 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
         merge_adapter(trained.output, tmp_path / "merged")
 
 
+def test_the_adapters_folder_speaks_as_the_merged_model_does(trained: FinetuneOptions, tmp_path: Path) -> None:
+    from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
+    from llasa_cli.speech import Speech
+
+    merge_adapter(trained.output, tmp_path / "merged")
+    options = SpeechOptions(SamplingRequest(temperature=0, max_seconds=0.6), seed=1, retries=0)
+    alone, merged = (
+        Speech.load(ModelOptions(model=str(folder), device="cpu")).speak("sea salt", options)
+        for folder in (trained.output, tmp_path / "merged")
+    )
+    assert len(alone) > 0
+    torch.testing.assert_close(torch.from_numpy(alone), torch.from_numpy(merged), rtol=0, atol=1e-4)
+
+
 def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: FinetuneOptions, tmp_path: Path) -> None:
     """Dropout is drawn from torch's random numbers: their state comes back too."""
     half = replace(trained, output=tmp_path / "out")
