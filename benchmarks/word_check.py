@@ -123,8 +123,11 @@ def show(heard: Heard) -> None:
     print("takes            " + "".join(f"{len(pairs):>14}" for pairs in heard.values()))
     print("allowed          " + "".join(f"{name:>14}" for name in heard))
     for longest in range(1, 7):
-        row = [np.mean([bool(word_problems(*pair, longest)) for pair in pairs]) for pairs in heard.values()]
+        row = [np.mean([bool(word_problems(*pair, longest, 99)) for pair in pairs]) for pairs in heard.values()]
         print(f"run of {longest}         " + "".join(f"{100 * share:>14.0f}" for share in row))
+    for longest in range(2, 6):
+        row = [np.mean([bool(word_problems(*pair, longest, 1)) for pair in pairs]) for pairs in heard.values()]
+        print(f"run of {longest}, gap 1  " + "".join(f"{100 * share:>14.0f}" for share in row))
     for most in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
         row = [np.mean([error_rate(*pair) > most for pair in pairs]) for pairs in heard.values()]
         print(f"error rate {most:<6}" + "".join(f"{100 * share:>14.0f}" for share in row))
