@@ -177,7 +177,13 @@ def hear_reference(path: Path, transcript: str | None, hearing: Hearing) -> Hear
         return HeardReference(check_transcript(sound, transcript, split_sentences), recording, None)
     sound = cut_at_pause(sound)
     hearing.check()
-    return HeardReference(check_transcript(sound, hearing.hear(sound)), recording, hearing.name)
+    text = hearing.hear(sound)
+    try:
+        return HeardReference(check_transcript(sound, text), recording, hearing.name)
+    except UsageError as error:
+        raise AudioError(
+            f"What {hearing.name} heard can't be all that is said in {sound.speech_s:.1f} s.", "Give it with --ref-text."
+        ) from error
 
 
 # --- the saved voice ---
