@@ -12,7 +12,7 @@ import typer
 
 from llasa_cli.commands import report
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import BUILT_IN_MODEL, CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.settings import BUILT_IN_MODEL, CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 
 if TYPE_CHECKING:
     from llasa_cli.training.prepare import Progress
@@ -183,7 +183,7 @@ class _ProgressLine:
 
 
 def _summarise(index: dict[str, Any], options: PrepareOptions) -> None:
-    parts = [f"{name}: {split['rows']} rows, {split['hours']:.2f} h" for name, split in index["splits"].items()]
+    parts = [f"{name}: {split['rows']} rows, {_duration(split['codes'])}" for name, split in index["splits"].items()]
     where = "would be written" if options.dry_run else f"{options.output}{os.sep}"
     mine = f" (rank {index['rank']} of {index['ranks']}; others are not done yet)" if "run" in index else ""
     report.note(f"{where}: " + "; ".join(parts) + mine)
@@ -201,3 +201,8 @@ def _summarise(index: dict[str, Any], options: PrepareOptions) -> None:
         report.note(f"  left out: {count} ({reason})" + (f", the first {first}" if first else ""))
     if skipped["reasons"] and not options.dry_run:
         report.note(f"  each one is listed in {options.output / 'skipped*.jsonl'}")
+
+
+def _duration(codes: int) -> str:
+    hours = codes / CODES_PER_SECOND / 3600
+    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"

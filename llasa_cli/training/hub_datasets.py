@@ -64,6 +64,7 @@ def _read_split(source: str, split: str, rows: Any, columns: Columns) -> Iterato
         where = f"{source} {split}[{index}]"
         yield Entry(
             where,
+            f"{split} {index}",
             (),
             lambda index=index, where=where: _row(light, index, where, found, Held(source, split, index), own),  # type: ignore[misc]
             own,

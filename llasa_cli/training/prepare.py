@@ -145,6 +145,8 @@ def named_codec(folder: Path) -> str | None:
 def _check_options(options: PrepareOptions) -> None:
     if not 0 < options.subset <= 1:
         raise UsageError(f"--subset {options.subset} is no share.", "Give a number above 0, at most 1.")
+    if options.output.is_file():
+        raise UsageError(f"{options.output} is a file, not a folder.", "Name another with -o.")
     if not 0 <= options.rank < options.ranks:
         raise UsageError(f"There is no rank {options.rank} of {options.ranks}.", "Ranks are counted from 0.")
     if not MARKERS + 2 <= options.max_tokens <= CONTEXT_TOKENS:
@@ -198,8 +200,8 @@ def columns_of(options: PrepareOptions) -> Columns:
 
 
 def _is_mine(entry: Entry, options: PrepareOptions) -> bool:
-    """Rows of one name fall to one rank, which so sees that they are two."""
-    return options.ranks == 1 or short_hash((entry.names or (entry.where,))[0]) % options.ranks == options.rank
+    """Rows of one id fall to one rank, which so sees that they are two."""
+    return options.ranks == 1 or short_hash(entry.label) % options.ranks == options.rank
 
 
 class _Checker:

@@ -109,11 +109,13 @@ class Entry:
     """A row before it is looked at: cheap, so that each of many processes can go through all of them.
 
     Attributes:
+        label: Decides which of several processes does it: the same wherever the source lies, and of rows of one id.
         names: What no two rows may share: an id, the audio's name.
         make: Looks at it: finds the files and reads the text.
     """
 
     where: str
+    label: str
     names: tuple[str, ...]
     make: Callable[[], Row | Problem]
     split: str = ""
@@ -166,7 +168,7 @@ def _read_folder(folder: Path, codes: Path | None) -> Iterator[Entry]:
     for clip in _clips(folder):
         anything = True
         name = str(clip.with_suffix("")) if clip.suffix == CODES_ENDING else str(clip)
-        yield Entry(str(clip), (name,), lambda clip=clip: _pair(folder, clip, codes))  # type: ignore[misc]
+        yield Entry(str(clip), str(clip.relative_to(folder)), (name,), lambda clip=clip: _pair(folder, clip, codes))  # type: ignore[misc]
     if not anything:
         endings = " ".join((*AUDIO_ENDINGS, CODES_ENDING))
         raise UsageError(f"There is no audio in {folder}.", f"It is looked for by ending: {endings}")
@@ -322,7 +324,7 @@ def _read_ljspeech(table: Path, lines: Iterable[str], codes: Path | None) -> Ite
 
 
 def _bad(where: str, reason: str) -> Entry:
-    return Entry(where, (), lambda: Problem(where, reason))
+    return Entry(where, where.rpartition(":")[2], (), lambda: Problem(where, reason))
 
 
 def _table_entry(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Entry:
@@ -330,7 +332,12 @@ def _table_entry(table: Path, where: str, fields: Mapping[str, Any], codes: Path
     names = [f"{table}\nid\n{row_id}"] if row_id else []
     if audio:
         names.append(os.path.join(os.path.dirname(table), audio))
-    return Entry(where, tuple(names), lambda: _table_row(table, where, fields, codes))
+    return Entry(
+        where,
+        row_id or audio or where.rpartition(":")[2],
+        tuple(names),
+        lambda: _table_row(table, where, fields, codes),
+    )
 
 
 def _table_row(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Row | Problem:

@@ -166,20 +166,20 @@ def test_progress_of_several_is_that_of_the_slowest_stage() -> None:
     assert merge(Progress("writing", 7, 7, rank=1)) == Progress("writing", 8, 12)
 
 
-def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Path, random_checkpoint: Path) -> None:
+def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
     told: list[Progress] = []
     options = PrepareOptions((str(table),), tmp_path / "out", validation=4)
-    index = prepare_in_workers(options, Names(str(random_checkpoint), device="cpu"), 2, told.append)
+    index = prepare_in_workers(options, Names(str(tokenizer_folder), device="cpu"), 2, told.append)
     assert index == json.loads((tmp_path / "out" / "index.json").read_text())
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 36, "val": 4}
     assert len(rows_in(tmp_path / "out")) == ROWS
     assert told[-1] == Progress("writing", ROWS, ROWS)
 
 
-def test_a_worker_that_fails_fails_the_command_in_its_words(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_a_worker_that_fails_fails_the_command_in_its_words(tmp_path: Path, tokenizer_folder: Path) -> None:
     options = PrepareOptions((str(tmp_path / "absent.csv"),), tmp_path / "out")
     with pytest.raises(UsageError, match=r"There is no .*absent.csv"):
-        prepare_in_workers(options, Names(str(random_checkpoint)), 2)
+        prepare_in_workers(options, Names(str(tokenizer_folder)), 2)
 
 
 @pytest.mark.slow

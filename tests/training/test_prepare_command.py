@@ -1,0 +1,124 @@
+"""`llasa prepare` as it is typed: every flag arrives, what is seen, and what is refused before any work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from llasa_cli.app import app
+from llasa_cli.settings import PrepareOptions
+from llasa_cli.training import ranks
+from llasa_cli.training.ranks import Names
+
+INDEX = {
+    "splits": {"train": {"rows": 1, "hours": 0.0, "codes": 1, "tokens": 1}},
+    "seconds": {},
+    "speakers": {},
+    "skipped": {"reasons": {}, "rows": []},
+    "ranks": 1,
+}
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the engine was asked."""
+    calls: list[tuple[Any, ...]] = []
+
+    def listen(*arguments: Any) -> dict[str, Any]:
+        calls.append(arguments)
+        return INDEX
+
+    monkeypatch.setattr(ranks, "prepare_with", listen)
+    monkeypatch.setattr(ranks, "prepare_in_workers", listen)
+    return calls
+
+
+def test_every_flag_arrives(heard: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    flags: dict[str, Any] = {
+        "output": tmp_path,
+        "speaker": "kore",
+        "validation": 7.0,
+        "seed": 3,
+        "text_column": "sentence",
+        "audio_column": "clip",
+        "speaker_column": "who",
+        "codes": tmp_path / "codes",
+        "subset": 0.25,
+        "sample": 11,
+        "max_tokens": 512,
+        "batch_seconds": 99.0,
+        "rank": 2,
+        "ranks": 5,
+    }
+    typed = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    typed += ["--split", "train", "--split", "dev", "--model", "somewhere", "--codec", "else", "--device", "cpu"]
+    made = CliRunner().invoke(app, ["prepare", "one.csv", "hf:org/name", *typed])
+    assert made.exit_code == 0, made.output
+    options, names = heard[0][:2]
+    assert options == PrepareOptions(sources=("one.csv", "hf:org/name"), splits=("train", "dev"), **flags)
+    assert names == Names("somewhere", "else", "cpu")
+    default = PrepareOptions(sources=(), output=Path())
+    assert all(getattr(default, name) != value for name, value in flags.items()), "a default proves nothing"
+    assert {part.name for part in fields(PrepareOptions)} == {*flags, "sources", "splits", "dry_run"}, (
+        "a new option needs a flag"
+    )
+
+
+def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["prepare", "x", "-o", str(tmp_path), "--workers", "3"]).exit_code == 0
+    assert heard[0][2] == 3
+    assert CliRunner().invoke(app, ["prepare", "x", "--dry-run"]).exit_code == 0
+    assert heard[1][0].dry_run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x"], "error: Where to?"),
+        (["absent", "-o", "out"], "error: There is no absent."),
+        (["absent.csv", "--dry-run"], "error: There is no absent.csv."),
+        (["t.jsonl", "-o", "out", "--rank", "1"], "error: --rank and --ranks go together."),
+        (["t.jsonl", "-o", "out", "--rank", "2", "--ranks", "2"], "error: There is no rank 2 of 2."),
+        (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is no share."),
+        (["t.jsonl", "-o", "out", "--subset", "nan"], "error: --subset nan is no share."),
+        (["t.jsonl", "-o", "out", "--max-tokens", "3"], "error: Rows of 3 tokens make no sense."),
+        (["t.jsonl", "-o", "t.jsonl"], "error: t.jsonl is a file, not a folder."),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.jsonl").write_text('{"text": "hello", "codes": [1, 2, 3, 4, 5, 6, 7]}\n')
+    made = CliRunner().invoke(app, ["prepare", *arguments])
+    assert made.exit_code == 2
+    assert made.stderr.startswith(said), made.stderr
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+def test_the_summary_tells_hours_lengths_and_problems(tmp_path: Path, tokenizer_folder: Path) -> None:
+    lines = [{"text": f"row {number}", "codes": [number] * (50 + 10 * number)} for number in range(10)]
+    lines += [{"text": "", "codes": [1]}, {"text": "hi", "codes": [9999]}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["prepare", str(tmp_path / "t.jsonl"), "-m", str(tokenizer_folder)]
+    dry = CliRunner().invoke(app, [*command, "--dry-run"])
+    real = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out")])
+    assert (dry.exit_code, real.exit_code) == (0, 0)
+    for made in (dry, real):
+        assert "train: 9 rows, 0.3 min; val: 1 rows, 0.0 min" in made.stderr
+        assert "clips of 1.0 to 2.8 s, half of them under 1.8 s" in made.stderr
+        assert f"left out: 1 (no text), the first {tmp_path / 't.jsonl'}:11" in made.stderr
+        assert "left out: 1 (codes that the model does not have: it has 0 to 63)" in made.stderr
+    assert dry.stdout == ""
+    as_json = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out"), "--json"])
+    index = json.loads(as_json.stdout)
+    assert index["splits"]["train"]["rows"] == 9
+    assert index["skipped"] == {"no text": 1, "codes that the model does not have: it has 0 to 63": 1}
+    table = np.fromfile(tmp_path / "out" / "train_input_ids.memmap", np.int32)
+    assert table.shape == (9 * 2048,)
