@@ -1,11 +1,11 @@
-"""Text -> pieces of about one breath, cut where a reader would pause."""
+"""How long a text is to speak, and where it can be cut: sentences into pieces of a breath, pieces joined again."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from llasa_cli.text.sentences import split_sentences as split_sentences
 
@@ -29,28 +29,6 @@ _EVEN = (1.0, 1.1, 1.2, 1.4)
 filled one after the other, the last would be a word, and spoken badly."""
 _LEADING_VOWELS = "เแโใไ"
 """Thai: written before the consonant after which they are spoken."""
-
-
-def split_text(text: str, most_characters: int = MOST_CHARACTERS) -> list[str]:
-    """Text -> chunks of at most `most_characters` (see `width`); whole sentences, short ones together."""
-    return list(join_sentences(split_sentences(text), most_characters))
-
-
-def join_sentences(sentences: Iterable[str], most_characters: int) -> Iterator[str]:
-    """As `split_text`, with each chunk given as soon as it is known."""
-    waiting = ""
-    for sentence in sentences:
-        for piece in cut(sentence, most_characters):
-            joined = join(waiting, piece)
-            # A sentence of a word or two is spoken badly alone.
-            short = min(width(piece), width(waiting)) < most_characters // 5
-            if not waiting or (short and width(joined) <= most_characters):
-                waiting = joined
-            else:
-                yield waiting
-                waiting = piece
-    if waiting:
-        yield waiting
 
 
 def width(text: str) -> int:

@@ -37,7 +37,7 @@ SHORT = 5
 """A sentence of less than a fifth of a passage is spoken badly alone: it shares one."""
 
 LONGEST_SENTENCE = 4000
-"""As `chunks.width` counts. A line without a mark may be a megabyte: it is spoken before it is looked through."""
+"""Characters. A line without a mark may be a megabyte: it is spoken before it is looked through."""
 
 _STRENGTHS_S = {"none": 0.0, "x-weak": 0.25, "weak": 0.5, "medium": 0.75, "strong": 1.0, "x-strong": 1.25}
 """SSML leaves the lengths open; these are the ones of the largest service that documents them (Azure)."""
@@ -203,7 +203,7 @@ class _Breaths:
 
     def _pieces(self, sentence: str) -> Iterator[tuple[str, str]]:
         """What the model gets and what was written, in pieces that fit; none for a sentence that says nothing."""
-        for part in cut(sentence, LONGEST_SENTENCE):
+        for part in _windows(sentence):
             spoken = self._spell_out(part)
             if spoken != part:
                 spoken = _with_mark(spoken, part)
@@ -235,6 +235,19 @@ class _Breaths:
             self._asked_s = min((self._asked_s or 0.0) + gap.asked_s, LONGEST_PAUSE_S)
         elif gap.paragraph and self._begun:
             self._natural_s = PARAGRAPH_PAUSE_S
+
+
+def _windows(sentence: str) -> Iterator[str]:
+    """A sentence that no reader would read in stretches of at most LONGEST_SENTENCE; nearly always it is one."""
+    at = 0
+    while len(sentence) - at > LONGEST_SENTENCE:
+        end = at + LONGEST_SENTENCE
+        pause = max(sentence.rfind(mark, at + 1, end) for mark in (", ", "; ", "，", "、"))
+        blank = pause + 1 if pause > 0 else sentence.rfind(" ", at + 1, end)
+        end = blank if blank > at else end
+        yield sentence[at:end].strip()
+        at = end
+    yield sentence[at:].strip()
 
 
 def _with_mark(spoken: str, sentence: str) -> str:

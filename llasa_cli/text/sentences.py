@@ -1,6 +1,6 @@
 """Where sentences end, in the scripts that the models speak, without being told the language.
 
-A rule set of our own, after a look at the libraries. Cases cut exactly right, of
+A rule set of our own, after a look at the libraries (benchmarks/sentences.py). Cases cut exactly right, of
 
     A  171 in 29 languages, written for this project before the rules (tests/text/golden_sentences.txt)
     B  324 in 23 languages, the tests of pysbd; sentencex was made with them too
@@ -11,13 +11,13 @@ and CPU seconds for a line of 1 MB, megabytes on disk with what it needs:
                                         A      B      C    1 MB      MB
     these rules, as first written     163    227    167
     these rules, mended on A, B, C    168    267    201    0.3 s      0
-    sentencex 1.0.32, for English      96    217    227    0.05 s     4
-      told the right language         126    295    263
-    pysbd 0.3.4, for English           74    207    122    > 300 s  0.5    quadratic; of 2021
-      told the right language         105    316    125
+    sentencex 1.0.32, for English     101    217    227    0.05 s     4
+      told the right language         131    295    263
+    pysbd 0.3.4, for English           79    207    122    > 300 s  0.5    quadratic; of 2021
+      told the right language         110    316    125
     blingfire 0.1.8                   111    228    198    0.04 s    99    of 2021
     sentence-stream 1.3.0             102    211    175    > 60 s   3.6    quadratic
-    sentence-splitter 1.4, told       101    205    182    4.7 s    3.7    of 2019
+    sentence-splitter 1.4, told       102    205    182    4.7 s    3.7    of 2019
     syntok 1.4.4                       88    203    184             3.7
 
 Nobody tells us the language, a text may have several, and a pipe must be cut as its whole would be: only rules of our

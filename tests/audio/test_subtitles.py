@@ -7,6 +7,7 @@ import random
 import re
 import resource
 import signal
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,6 +156,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, sentence
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_book_of_subtitles_is_written_as_it_goes(tmp_path: Path) -> None:
+    tracemalloc.start()
+    with SubtitleFile(tmp_path / "book.vtt") as subtitles:
+        for number in range(3_000):
+            subtitles.add(["A sentence of the book.", "And another one."], number * 2, number * 2 + 1.9)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    assert (tmp_path / "book.vtt").stat().st_size > 300_000
+    assert (tmp_path / "book.vtt").read_text().endswith("01:39:59.121 --> 01:39:59.900\nAnd another one.\n\n")
 
 
 def test_clock() -> None:

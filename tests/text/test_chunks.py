@@ -10,8 +10,14 @@ from itertools import pairwise
 import pytest
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.chunks import split_sentences, split_text, width
+from llasa_cli.text.chunks import cut, width
+from llasa_cli.text.passages import passages
+from llasa_cli.text.sentences import split_sentences
 from llasa_cli.text.stream import sentences_of
+
+
+def split_text(text: str, most: int = 200) -> list[str]:
+    return [passage.text for passage in passages([text], most)]
 
 
 def test_sentences_end_at_their_marks_and_not_at_abbreviations() -> None:
@@ -82,7 +88,7 @@ def test_a_number_stays_with_its_unit_and_a_title_with_its_name() -> None:
 
 @pytest.mark.parametrize("word", ["เก้าอี้ใหญ่ไม่" * 40, "क्षत्रिय" * 60, "👩‍👩‍👧‍👦" * 40, "e\u0301" * 300])
 def test_letters_and_their_signs_stay_together(word: str) -> None:
-    chunks = split_text(word, 100)
+    chunks = cut(word, 100)
     assert "".join(chunks) == word
     assert len(chunks) > 2
     for before, after in pairwise(chunks):

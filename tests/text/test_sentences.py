@@ -66,7 +66,7 @@ GARBAGE = (
 @pytest.mark.parametrize("seed", range(4))
 def test_a_pipe_is_cut_into_the_same_sentences_wherever_it_is_torn(seed: int) -> None:
     generator = random.Random(seed)
-    for _ in range(150):
+    for _ in range(100):
         if generator.random() < 0.25:
             text = "".join(generator.choices(GARBAGE, k=25))
         else:
@@ -114,6 +114,6 @@ def test_a_pipe_does_not_tear_a_pause_apart(text: str) -> None:
 )
 def test_a_hostile_line_is_read_through(piece: str) -> None:
     """A quadratic rule would take hours here."""
-    text = piece * (100_000 // len(piece)) + "end"
+    text = piece * (40_000 // len(piece)) + "end"
     sentences = split_sentences(text)
     assert "".join("".join(sentences).split()) == "".join(text.split())
