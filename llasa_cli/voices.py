@@ -111,7 +111,8 @@ def is_saved(name: str) -> bool:
     """Whether there is a file for it; any text may be asked for."""
     try:
         return path_of(name).is_file()
-    except UsageError:
+    except (LlasaError, OSError):
+        # Not a name, or a folder that can't be read: that is said to who asks for a saved voice, not for a speaker.
         return False
 
 

@@ -112,6 +112,7 @@ def test_a_folder_that_is_a_file_is_one_sentence(folder: Path) -> None:
     for attempt in (listed, lambda: find("kim"), lambda: save(KIM)):
         with pytest.raises(LlasaError, match="can't be"):
             attempt()
+    assert not is_saved("kim"), "a model's speaker can be asked for all the same"
 
 
 def test_a_removed_voice_is_gone_and_a_broken_one_can_be_removed(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,6 +126,8 @@ def test_the_cache_is_listed_with_sizes_and_what_was_cut_off(
 @pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colour_is_for_terminals_that_want_it(tmp_path: Path, variable: dict[str, str], coloured: bool) -> None:
     """On `llasa voices`, which shows its table in the same way and loads nothing."""
+    import pty
+
     (tmp_path / "voices").mkdir()
     (tmp_path / "voices" / "odd.json").write_text("{")
     ours, theirs = pty.openpty()

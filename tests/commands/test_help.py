@@ -27,7 +27,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert made.stdout
 
 
-@pytest.mark.parametrize("command", ["say", "clone", "batch", "download", "prepare", "finetune"])
+@pytest.mark.parametrize("command", ["say", "clone", "batch", "download", "prepare", "finetune", "voices", "doctor"])
 def test_every_command_has_help(command: str) -> None:
     made = CliRunner().invoke(app, [command, "--help"])
     assert made.exit_code == 0
