@@ -51,6 +51,8 @@ _LONG_HTML = (
 )
 _FRONT = re.compile(r"\A\ufeff?(?P<line>---|\+\+\+)[ \t]*\n(?=[^\n]*[:=])")
 _PLAIN_START = re.compile(r"[^\W\d_]|[\"'“‘«¿¡]")
+_PLAIN_BLOCK = re.compile(r"\n*(?:#{1,6}\s|[^\W\d_]|[\"'“‘«¿¡])")
+_ITEM = re.compile(r"^\s*(?:[-*+]|\d{1,9}[.)]|>|\|)", re.MULTILINE)
 _SIGNS = re.compile(r"\*+|_+|`+|~+|[\[\]()<>|\\\n]")
 _BREAK = re.compile(r"<break\b[^<>]*>", re.IGNORECASE)
 _LINE_TAG = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6]|/?summary|/?details)\b[^<>]*>", re.IGNORECASE)
@@ -69,8 +71,9 @@ _HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
 
 
 def words_of(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a Markdown text (together the text, line ends included) -> parts of plain text.
+    """Parts of a Markdown text -> parts of plain text.
 
+    Together the parts are the text, line ends included; each ends where a sentence or a line does (`text.stream`).
     Paragraphs have a blank line between them; within one, each line of a list or table is a line.
     """
     blocks = _Blocks()
@@ -106,8 +109,11 @@ class _Blocks:
         self._look()
         if self._safe:
             yield self._take(self._safe)
-        elif not self._fence and self._html is None and (end := _plain_end(self.held)):
-            yield self._take(end)
+        if not self._fence and self._html is None:
+            over = self._blank and self._seen == len(self.held) and _is_over(self.held)
+            end = len(self.held) if over else _plain_end(self.held)
+            if end:
+                yield self._take(end)
         if len(self.held) > HELD:
             yield from self._too_long()
 
@@ -182,6 +188,11 @@ class _Blocks:
         return True
 
 
+def _is_over(block: str) -> bool:
+    """Whether a block is ended by the blank line after it: a list goes on if what follows is indented."""
+    return bool(_PLAIN_BLOCK.match(block)) and not _ITEM.search(block)
+
+
 def _plain_end(held: str) -> int:
     """Where, in a paragraph that has no sign of Markdown open, the last whole sentence ends; 0 for none."""
     text = held.lstrip("\n").removeprefix(" ")  # after a sentence that was given
@@ -189,7 +200,7 @@ def _plain_end(held: str) -> int:
         return 0
     offset, good, at = len(held) - len(text), 0, 0
     depths = dict.fromkeys("*_~`[", 0)
-    for end in sentence_ends(text, growing=True):
+    for end in sentence_ends(text + " ", growing=True):  # a part ends a sentence: a blank would follow
         for found in _SIGNS.finditer(text, at, end):
             if found[0] in ("|", "\n", "\\"):
                 return good and offset + good

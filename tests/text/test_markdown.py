@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import pytest
 
 from llasa_cli.text.markdown import words_of
 from llasa_cli.text.passages import PARAGRAPH_PAUSE_S, passages
+from llasa_cli.text.stream import sentences_of
 
 
 def read(*parts: str) -> str:
@@ -64,6 +66,12 @@ def test_signs_become_words_and_paragraphs(written: str, said: str) -> None:
     assert "\n".join(lines) == said
 
 
+def arriving(pieces: Iterable[str]) -> Iterator[str]:
+    """What a pipe gives that gets these pieces."""
+    data = (piece.encode() for piece in pieces)
+    return sentences_of(lambda _: next(data, b""), lambda: True)
+
+
 WHOLE = """---
 title: A
 list: [1, 2]
@@ -114,21 +122,22 @@ def test_a_text_that_comes_in_pieces_has_the_same_words() -> None:
     assert "code" not in whole
     for _ in range(200):
         cuts = sorted(generator.sample(range(1, len(WHOLE)), generator.randint(1, 30)))
-        parts = [WHOLE[begin:end] for begin, end in pairwise([0, *cuts, len(WHOLE)])]
+        parts = arriving([WHOLE[begin:end] for begin, end in pairwise([0, *cuts, len(WHOLE)])])
         # A mark between "Setext." and its underline is the price of not waiting for the end of a paragraph.
         assert [word for word in read(*parts).split() if word != "."] == whole
-    assert [word.strip(".") for word in read(*WHOLE).split()] == [word.strip(".") for word in whole]
+    every = arriving(list(WHOLE))
+    assert [word.strip(".") for word in read(*every).split()] == [word.strip(".") for word in whole]
 
 
 def test_a_growing_pipe_is_spoken_before_the_paragraph_ends() -> None:
     taken: list[str] = []
 
-    def parts():
+    def pieces():
         for part in ("# Title\n\nFirst", " sentence. Next sentence. Se", "cond *one. An", "d* third.\n"):
             taken.append(part)
             yield part
 
-    given = passages(parts(), markdown=True)
+    given = passages(arriving(pieces()), markdown=True)
     assert next(given).text == "Title."
     assert len(taken) == 1
     assert next(given).text == "First sentence. Next sentence."
