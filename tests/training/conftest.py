@@ -99,7 +99,7 @@ def write_text_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
-@pytest.fixture(scope="session", params=["tied", "untied"])
+@pytest.fixture(scope="session", params=["tied", pytest.param("untied", marks=pytest.mark.slow)])
 def text_llama(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama that knows no speech; its head tied to the embeddings (as in 1B and 3B) or not (8B)."""
     import torch

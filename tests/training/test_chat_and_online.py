@@ -150,11 +150,15 @@ def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path
     assert about.samplerate == 16_000
     assert about.frames > 0
     assert (options.output / "model.safetensors").read_bytes() == (quiet.output / "model.safetensors").read_bytes()
-    again = replace(options, output=tmp_path / "again", speak_every=2)
-    finetune(again)
-    assert len(list((again.output / "spoken").glob("*.wav"))) == 3, "held-out sentences, where none are given"
 
 
+@pytest.mark.slow
+def test_held_out_sentences_are_spoken_where_none_are_given(options: FinetuneOptions) -> None:
+    finetune(replace(options, speak_every=2))
+    assert len(list((options.output / "spoken").glob("*.wav"))) == 3
+
+
+@pytest.mark.slow
 def test_tensorboard_gets_the_log(options: FinetuneOptions) -> None:
     pytest.importorskip("tensorboard")
     logging.getLogger("tensorboard").setLevel(logging.ERROR)

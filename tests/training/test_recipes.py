@@ -112,7 +112,12 @@ def test_what_a_published_file_says_is_understood(name: str, tmp_path: Path) -> 
     assert options.bf16
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+QUICK = ("train_tts", "online_lora", "fork")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PUBLISHED]
+)
 def test_each_published_file_starts(name: str, data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> None:
     """Unedited: model, data and output are this machine's, by flags, and one step is taken."""
     flags = ["finetune", str(data_folder), "-o", str(tmp_path / "out"), "-m", str(random_checkpoint)]
