@@ -140,4 +140,5 @@ def _cut(path: Path, length: int) -> None:
 def clip_key(audio: Path) -> str:
     """16 hexadecimal digits that change when the file does: of its path, size and time of change."""
     stat = audio.stat()
-    return hashlib.sha256(f"{os.path.abspath(audio)}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    name = os.fsencode(os.path.abspath(audio))  # need not be text
+    return hashlib.sha256(name + f"\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ Nothing is decoded by it (that would need another audio library): the bytes of a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -98,9 +99,15 @@ def split_of(name: str) -> str:
 
 def stored_audio(held: Held, columns: Columns) -> Any:
     """A clip's audio as the dataset stores it: {"bytes", "path"}, {"array", "sampling_rate"}, or a path."""
-    rows = open_dataset(held.source)[held.split]
+    name, rows = _audio_of(held.source, held.split, columns)
+    return rows[held.index][name]
+
+
+@lru_cache(maxsize=64)
+def _audio_of(source: str, split: str, columns: Columns) -> tuple[str, Any]:
+    rows = open_dataset(source)[split]
     name = columns.find(rows.column_names)["audio"]
-    return rows.select_columns([name])[held.index][name]
+    return name, rows.select_columns([name])
 
 
 @lru_cache(maxsize=8)
@@ -117,6 +124,8 @@ def open_dataset(source: str) -> dict[str, Any]:
             f"{source} is a dataset of the `datasets` library, which is not installed.",
             "Install it with: pip install 'llasa-cli[datasets]'",
         ) from error
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         loaded = _load(datasets, source)
     except (FileNotFoundError, ConnectionError) as error:

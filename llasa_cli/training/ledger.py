@@ -6,11 +6,13 @@ It is made anew by every run and left by none: what must outlast a killed run is
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llasa_cli.settings import CODES_PER_SECOND
 from llasa_cli.training.sources import Held, Problem
 
 _PAGES_KIB = 16_384
@@ -18,7 +20,7 @@ _PAGES_KIB = 16_384
 _COLUMNS = "number, place, audio, codes_file, ready, text, text_ids, speaker, split, key, count"
 _SCHEMA = """
 CREATE TABLE rows (
-    number INTEGER PRIMARY KEY, place TEXT, audio TEXT, codes_file TEXT, ready BLOB, text TEXT, text_ids BLOB,
+    number INTEGER PRIMARY KEY, place TEXT, audio, codes_file BLOB, ready BLOB, text TEXT, text_ids BLOB,
     speaker TEXT, split TEXT, key TEXT, count INTEGER, tokens INTEGER, draw INTEGER, good INTEGER DEFAULT 1
 );
 CREATE TABLE problems (number INTEGER PRIMARY KEY, place TEXT, reason TEXT);
@@ -103,9 +105,9 @@ class Ledger:
 
     def add(self, row: Planned) -> None:
         audio = row.audio
-        place = f"\0{audio.index}\0{audio.split}\0{audio.source}" if isinstance(audio, Held) else _text(audio)
+        place = f"{audio.index}\0{audio.split}\0{audio.source}" if isinstance(audio, Held) else _bytes(audio)
         values = (
-            *(row.number, _printable(row.where), place, _text(row.codes_file), row.ready, row.text, row.text_ids),
+            *(row.number, _printable(row.where), place, _bytes(row.codes_file), row.ready, row.text, row.text_ids),
             *(row.speaker, row.split, row.key, row.count, row.tokens, short_hash(f"{self._seed} {row.number}")),
         )
         marks = ", ".join("?" * len(values))
@@ -125,7 +127,7 @@ class Ledger:
         """Usable rows, in the sources' order or by another column."""
         for values in self._base.execute(f"SELECT {_COLUMNS} FROM rows WHERE {condition} ORDER BY {order}"):
             number, where, audio, codes_file, *rest = values
-            yield Planned(number, where, _place(audio), None if codes_file is None else Path(codes_file), *rest)
+            yield Planned(number, where, _place(audio), _path(codes_file), *rest)
 
     def sum_of(self, what: str, condition: str = "good") -> int:
         """SQL's sum; 0 of nothing."""
@@ -143,6 +145,11 @@ class Ledger:
         return (
             [self._base.execute(query, (round(share * last),)).fetchone()[0] for share in shares] if last >= 0 else []
         )
+
+    def by_seconds(self) -> dict[str, int]:
+        """How many rows have how many whole seconds."""
+        query = f"SELECT count / {CODES_PER_SECOND}, count(*) FROM rows WHERE good GROUP BY 1 ORDER BY 1"
+        return {str(seconds): count for seconds, count in self._base.execute(query)}
 
     def speakers(self) -> dict[str, int]:
         query = (
@@ -174,16 +181,19 @@ class Ledger:
         return [name for (name,) in self._base.execute("SELECT DISTINCT split FROM rows WHERE good ORDER BY split")]
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _bytes(path: Path | None) -> bytes | None:
+    """File names need not be text."""
+    return None if path is None else os.fsencode(path)
 
 
-def _place(audio: str | None) -> Path | Held | None:
-    if audio is None:
-        return None
-    if not audio.startswith("\0"):
-        return Path(audio)
-    index, split, source = audio[1:].split("\0", 2)
+def _path(name: bytes | None) -> Path | None:
+    return None if name is None else Path(os.fsdecode(name))
+
+
+def _place(audio: bytes | str | None) -> Path | Held | None:
+    if not isinstance(audio, str):
+        return _path(audio)
+    index, split, source = audio.split("\0", 2)
     return Held(source, split, int(index))
 
 

@@ -21,6 +21,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +43,7 @@ from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training import clips
 from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
+from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
 from llasa_cli.training.memmaps import RowMaker, Writer, rank_name, write_json
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
@@ -190,7 +192,9 @@ def _chosen(options: PrepareOptions) -> Iterator[Entry]:
         for entry in read_entries(source, columns, options.codes, options.splits):
             count = counts[entry.split] = counts.get(entry.split, 0) + 1
             if options.sample and count > options.sample:
-                continue
+                if entry.split or is_dataset(source):
+                    continue  # another split may follow
+                break
             if int(count * options.subset) > int((count - 1) * options.subset):
                 yield entry
 
@@ -347,8 +351,7 @@ class _Run:
 
     def _write(self, ledger: Ledger, store: CodeStore) -> dict[str, Any]:
         options, make_row = self._options, RowMaker(self._protocol)
-        for name in ("index.json", self._own_index.name):
-            (options.output / name).unlink(missing_ok=True)
+        self._remove_indexes()
         names = sorted({"train", "val", *ledger.splits()})
         with Writer(
             options.output,
@@ -372,6 +375,16 @@ class _Run:
                 writer.add(row.split, ids, len(codes), row.speaker)
             self._listen(Progress("writing", all_rows, all_rows))
             return writer.finish()
+
+    def _remove_indexes(self) -> None:
+        """Those of earlier runs that would be taken for this one's: the joined one, its own, those of ranks no more."""
+        options = self._options
+        one, own = ("index.json", "skipped.jsonl"), (self._own_index.name, f"skipped_{self._name}.jsonl")
+        for path in options.output.iterdir():
+            rank = re.fullmatch(r"(?:index_rank|skipped_rank)(\d+)\.jsonl?", path.name)
+            gone = rank is not None and (options.ranks == 1 or int(rank[1]) >= options.ranks)
+            if gone or path.name in (*one, *own):
+                path.unlink(missing_ok=True)
 
     def _codes(self, row: Planned, store: CodeStore) -> np.ndarray:
         """uint16 [n]"""
@@ -500,6 +513,7 @@ def _report(
         "format": 1,
         "splits": splits,
         "seconds": {name: count / CODES_PER_SECOND for name, count in zip(names, shares, strict=False)},
+        "clips_by_seconds": ledger.by_seconds(),
         "speakers": ledger.speakers(),
         "codec": None if codec is None else codec.identity,
         "tokenizer": fingerprint,
@@ -553,6 +567,8 @@ def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
 def joined(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Sums and lists of several ranks' indexes."""
     index: dict[str, Any] = {key: value for key, value in indexes[0].items() if key not in ("rank", "run")}
+    by_seconds = _added([one["clips_by_seconds"] for one in indexes])
+    index["clips_by_seconds"] = dict(sorted(by_seconds.items(), key=lambda item: int(item[0])))
     index["speakers"] = dict(sorted(_added([one["speakers"] for one in indexes]).items()))
     names = sorted({name for one in indexes for name in one["splits"]})
     index["splits"] = {

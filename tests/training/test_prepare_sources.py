@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,23 @@ def test_a_folder_of_codes_needs_no_audio(tmp_path: Path) -> None:
         ("a", tmp_path / "a.npy", None),
         ("b", tmp_path / "b.wav.npy", None),
     ]
+
+
+def test_names_that_are_no_text_are_prepared_or_told(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """Linux lets a file have any bytes for its name."""
+    data = tmp_path / "data"
+    data.mkdir()
+    odd = data / os.fsdecode(b"caf\xe9")
+    try:
+        np.save(odd.with_suffix(".npy"), np.arange(30))
+    except OSError:
+        pytest.skip("this file system wants text")
+    odd.with_suffix(".txt").write_text("one")
+    write_sound(data / "b.wav").rename(odd.with_name(odd.name + "2.wav"))
+    odd.with_name(odd.name + "2.txt").write_text("two")
+    index = prepare(PrepareOptions((data,), tmp_path / "out", validation=0), Protocol.load(tokenizer_folder), None, "t")
+    assert index["splits"]["train"]["rows"] == 1
+    assert index["skipped"]["rows"] == [{"row": f"{data}/caf\ufffd2.wav", "reason": "audio can't be read"}]
 
 
 # --- codes made elsewhere ---
