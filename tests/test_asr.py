@@ -74,6 +74,13 @@ def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "begin_suppress_tokens": [end],
     }
     (folder / "generation_config.json").write_text(json.dumps(about))
+    # What the published repositories hold beside it, less merges.txt, which is not fetched.
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "added_tokens.json").write_text(json.dumps(ids))
+    (folder / "normalizer.json").write_text('{"colour": "color"}')
+    special = {"bos_token": marks[0], "eos_token": marks[0], "unk_token": marks[0], "additional_special_tokens": marks}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
     for path in folder.iterdir():
         assert path.suffix in (".json", ".safetensors"), path
     return folder

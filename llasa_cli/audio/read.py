@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +92,7 @@ def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as file:
+        with _without_chatter(path), soundfile.SoundFile(path) as file:
             rate = int(file.samplerate)
             if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
                 raise AudioError(f"{path} says of itself that its sampling rate is {rate} Hz.", "Convert it to WAV.")
@@ -102,6 +105,28 @@ def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
             return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path} can't be read as audio: {_reason(error)}", "Convert it to WAV or FLAC.") from error
+
+
+@contextmanager
+def _without_chatter(path: Path) -> Iterator[None]:
+    """libmpg123, which reads MP3 for libsndfile, writes to standard error itself whatever it stumbles over."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    try:
+        kept = os.dup(2) if head == b"ID" or head[:1] == b"\xff" else None
+    except OSError:  # closed: nobody to spare
+        kept = None
+    if kept is None:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def _check_length(path: Path, seconds: float, longest_s: float | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from llasa_cli.audio.read import read_clip
+from llasa_cli.audio.read import read_clip, read_recording
 from llasa_cli.audio.reference import check_reference
 from llasa_cli.errors import AudioError, UsageError
 
@@ -74,3 +75,33 @@ def test_clipping_and_faintness_are_warned_of() -> None:
     loud = np.clip(tone(2.0, 16_000) * 10, -1, 1)
     assert "clipped" in check_reference(loud, 16_000, "some twenty letters here").warnings[0]
     assert "quiet" in check_reference(tone(2.0, 16_000) * 0.02, 16_000, "some twenty letters here").warnings[0]
+
+
+def test_a_damaged_mp3_is_one_error_and_no_chatter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, tone(3.0, 16_000), 16_000)
+    whole = path.read_bytes()
+    for cut in (900, 2000, 5000):
+        damaged = bytearray(whole)
+        damaged[cut : cut + 400] = bytes(range(200, 0, -1)) * 2
+        for content in (damaged, whole[:cut]):
+            path.write_bytes(content)
+            with suppress(AudioError):
+                read_clip(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_voice_is_not_lost_where_channels_are_mixed(tmp_path: Path) -> None:
+    voice, nothing = tone(1.0, 16_000), np.zeros(16_000, np.float32)
+    for number, channels in enumerate(([voice, -voice], [nothing] * 7 + [voice], [voice, nothing])):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+        assert np.abs(read_clip(path)).max() > 0.14
+
+
+def test_a_longer_file_than_is_wanted_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, tone(5.0, 8000), 8000)
+    assert read_recording(path, longest_s=5.1).file_rate == 8000
+    with pytest.raises(AudioError, match="5 s long"):
+        read_recording(path, longest_s=4.9)
