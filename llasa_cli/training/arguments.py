@@ -97,6 +97,7 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         "seed": options.seed,
         "logging_strategy": "steps",
         "logging_steps": options.log_every,
+        "logging_nan_inf_filter": False,  # it would hide a run that is lost; ours ends
         "save_strategy": "no",  # `trainer._Timekeeper` says when
         "eval_strategy": "no",
         "eval_on_start": options.evaluate_at_start,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
-from llasa_cli.errors import UsageError
+from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
@@ -99,6 +99,7 @@ def finetune(
     arguments = training_arguments(options, clock.steps, device)
     with arguments.main_process_first():  # the others wait until the folder is there
         if ranks()[0] == 0:
+            _drop_unfinished(options)
             about = read_about(options.output) if last is not None else {}
             if not about:
                 about = _about(options, rows, protocol, known_speakers, start)
@@ -139,6 +140,7 @@ def _train(
     on_log: Callable[[dict[str, Any]], None] | None,
     on_progress: Callable[[int, float], None] | None,
 ) -> None:
+    import torch
     from transformers import set_seed
 
     from llasa_cli.training.loss import score_labels_only
@@ -158,7 +160,13 @@ def _train(
     hooks = Hooks(export, on_log, _speaker(run), on_progress)
     trainer = SpeechTrainer(model, options, run.arguments, run.protocol, run.rows, run.held_out, run.clock, hooks)
     trainer.tokens_seen = int(_progress(run.last).get("tokens", 0))
-    trainer.train(resume_from_checkpoint=str(run.last) if run.last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(run.last) if run.last else None)
+    except torch.OutOfMemoryError as error:
+        raise LlasaError(
+            f"The GPU's memory is not enough for batches of {options.tokens_per_batch} tokens.",
+            "Fewer --tokens-per-batch and more --accumulate, --gradient-checkpointing, or --lora.",
+        ) from error
     trainer.draw()
 
 
@@ -187,6 +195,13 @@ def _last_checkpoint(options: FinetuneOptions) -> Path | None:
     if found and not options.resume:
         raise UsageError(f"There is a run in {options.output} already.", "Go on with it, or name another folder.")
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def _drop_unfinished(options: FinetuneOptions) -> None:
+    """Checkpoints whose writing was cut off: nobody goes on from them, and they take room."""
+    for path in options.output.glob("checkpoint-*"):
+        if not (path / PROGRESS_FILE).is_file():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _progress(last: Path | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ them, and what depends on the clock is told by the first.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from typing import Protocol as Interface
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from llasa_cli.errors import LlasaError
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
 from llasa_cli.training.checkpoint import PROGRESS_FILE, write_json
@@ -238,6 +241,11 @@ class SpeechTrainer(Trainer):
         """One line into log.jsonl instead of transformers' own record, which grows inside each checkpoint."""
         if "train_runtime" in logs:
             return
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise LlasaError(
+                f"The loss is no longer a number, by step {self.state.global_step}.",
+                "Take a lower --learning-rate; the same command goes on from the last save, another folder begins anew.",
+            )
         share = self.share(self.state.global_step)
         line: dict[str, Any] = {"step": self.state.global_step, "minutes": round(self._clock.spent() / 60, 2)}
         line |= {"share": round(share, 4), "tokens": self.tokens_seen}
@@ -265,6 +273,16 @@ class SpeechTrainer(Trainer):
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Raises LlasaError: The disk is full, or gone. What was saved before is whole."""
+        try:
+            self._write_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer raises RuntimeError
+            raise LlasaError(
+                f"Step {self.state.global_step} can't be saved in {self._options.output}: {str(error).splitlines()[0]}",
+                "Make room: the same command goes on from the save before.",
+            ) from error
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
         began = time.monotonic()
         super()._save_checkpoint(model, trial)
         # Weights that lie in pieces are gathered by all processes together.

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from llasa_cli.errors import UsageError
+from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.data import Rows, collate
@@ -311,3 +314,39 @@ def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions
     finetune(replace(twice, gradient_checkpointing=True))
     for name, value in weights_of(plain.output).items():
         torch.testing.assert_close(weights_of(twice.output)[name], value, rtol=0, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
+    with pytest.raises(LlasaError, match="no longer a number"):
+        finetune(replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=1, evaluate_every=99))
+
+
+@pytest.fixture
+def limit_files() -> Iterator[Callable[[int], None]]:
+    """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("size", [20_000, 100_000])
+def test_a_full_disk_is_one_sentence_and_the_save_before_is_gone_on_from(
+    fresh: FinetuneOptions, limit_files: Callable[[int], None], size: int
+) -> None:
+    """20 kB: the weights don't fit; 100 kB: they do, the optimiser's state does not."""
+    options = replace(fresh, steps=4, save_every_steps=2, evaluate_every=99, log_every=1)
+
+    def fill(line: dict[str, float]) -> None:
+        if line["step"] == 3:
+            limit_files(size)
+
+    with pytest.raises(LlasaError, match="Step 4 can't be saved"):
+        finetune(options, fill)
+    assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 2
+    limit_files(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    Protocol.load(fresh.output)
+    assert len(weights_of(fresh.output)) > 0
+    assert finetune(options)["steps"] == 4
+    assert sorted(path.name for path in fresh.output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
