@@ -20,11 +20,13 @@ from types import TracebackType
 from typing import BinaryIO
 
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.text.chunks import DENSE, width
 
 ENDINGS = (".srt", ".vtt")
 TWO_LINES = 84
 """Columns from which a sentence is broken in two: two lines of 42 are what broadcasters allow."""
+DENSE = 0x2E80
+"""From here on (East Asian scripts) a character is two columns wide, and takes as long to say as three letters, as
+text/chunks.py counts too."""
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 """Line ends would end the entry, control characters upset players."""
 
@@ -67,11 +69,11 @@ class SubtitleFile:
             LlasaError: The disk is full, or the like. `abort` is then what is left to do.
         """
         said = [text for text in map(_one_line, sentences) if text]
-        whole = sum(map(width, said))
+        whole = sum(map(_length, said))
         done = 0
         for text in said:
             begin = begin_s + (end_s - begin_s) * done / whole
-            done += width(text)
+            done += _length(text)
             self._entry(text, begin, begin_s + (end_s - begin_s) * done / whole)
 
     def _entry(self, text: str, begin_s: float, end_s: float) -> None:
@@ -151,13 +153,14 @@ def _one_line(text: str) -> str:
     return _UNSAFE.sub(" ", text).strip()
 
 
-def _columns(text: str) -> int:
-    return len(text) if text.isascii() else sum(2 if ord(c) >= DENSE else 1 for c in text)
+def _length(text: str, dense: int = 3) -> int:
+    """To say, in letters."""
+    return len(text) if text.isascii() else sum(dense if ord(c) >= DENSE else 1 for c in text)
 
 
 def _lines(text: str) -> list[str]:
     """One line, or two of about the same length: cut at a blank, in a script without blanks in the middle."""
-    if _columns(text) <= TWO_LINES:
+    if _length(text, dense=2) <= TWO_LINES:
         return [text]
     middle = len(text) // 2
     blanks = [found.start() for found in re.finditer(" ", text)]
