@@ -23,6 +23,8 @@ MISSING, BROKEN = "no such audio file", "audio can't be read"
 EMPTY, SHORT, SILENT = "no sound in it", "shorter than 40 ms", "silent"
 _QUIETEST = 1e-4
 """A clip whose loudest sample is below this (-80 dB) holds no speech."""
+_UNKNOWN = 1 << 62
+"""Frames that libsndfile tells of a FLAC which was written to a pipe; it can't read it either."""
 
 
 class Unusable(Exception):
@@ -55,6 +57,8 @@ def look(audio: Path | Held, columns: Columns) -> Look:
         raise Unusable(MISSING if missing else BROKEN) from error
     if about.frames <= 0:
         raise Unusable(EMPTY)
+    if about.frames >= _UNKNOWN:
+        raise Unusable("the file does not tell its length")
     return Look(about.frames * SAMPLING_RATE_HZ // about.samplerate, key)
 
 

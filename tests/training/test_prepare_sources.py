@@ -172,6 +172,17 @@ def test_names_that_are_no_text_are_prepared_or_told(tmp_path: Path, tokenizer_f
     assert index["skipped"]["rows"] == [{"row": f"{data}/caf\ufffd2.wav", "reason": "audio can't be read"}]
 
 
+def test_a_flac_from_a_pipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    """Its header says that the number of samples is not known, and libsndfile then tells 9,223,372,036,854,775,807."""
+    path = write_sound(tmp_path / "a.flac", 1)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the number's 36 bits
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(Unusable, match="the file does not tell its length"):
+        look(path, Columns())
+
+
 # --- codes made elsewhere ---
 
 
