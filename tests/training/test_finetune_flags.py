@@ -1,0 +1,86 @@
+"""Every flag of `llasa finetune` arrives at the engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.testing
+
+from llasa_cli.app import app
+from llasa_cli.settings import FinetuneOptions, LoraOptions
+
+FLAGS = (
+    "DATA -o OUT -m 1b --fresh f.json --tokenizer tok --codec cod --lora --lora-rank 3 --lora-alpha 5 --lora-dropout 0.2 "
+    "--lora-target k_proj --lora-target o_proj --steps 7 --epochs 2 --minutes 3 --learning-rate 0.5 --schedule cosine "
+    "--warm-up-steps 4 --warm-up-share 0.1 --decay-share 0.2 --betas 0.8 0.7 --epsilon 1e-3 --weight-decay 0.3 "
+    "--optimizer adafactor --gradient-norm 2 --tokens-per-batch 99 --rows-per-batch 6 --accumulate 5 --context 1000 --seed 9 "
+    "--speaker a --speaker b --untagged 0.4 --short-first 0.6 --chat x.jsonl --online --validation 8 --save-every 1 "
+    "--save-steps 11 --keep 4 --eval-every 12 --eval-at-start --eval-rows 13 --speak-every 14 --speak hello --log-every 15 "
+    "--report-to tensorboard --run-name name --no-resume --bf16 --gradient-checkpointing --flash-attention --liger "
+    "--deepspeed d.json --trainer neftune_noise_alpha=5 --trainer fsdp=full_shard --workers 2 --device cpu"
+)
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> list[FinetuneOptions]:
+    found: list[FinetuneOptions] = []
+
+    def record(options: FinetuneOptions, *_: Any) -> dict[str, Any]:
+        found.append(options)
+        return {"steps": 1, "minutes": 0.1}
+
+    monkeypatch.setattr("llasa_cli.training.finetune.finetune", record)
+    return found
+
+
+def test_every_flag_arrives(arrived: list[FinetuneOptions]) -> None:
+    result = typer.testing.CliRunner().invoke(app, ["finetune", *FLAGS.split()])
+    assert result.exit_code == 0, result.stderr
+    options, default = arrived[0], FinetuneOptions(Path(), Path())
+    same = [part.name for part in fields(options) if getattr(options, part.name) == getattr(default, part.name)]
+    assert same == [], "each is set to something else than its default"
+    assert options.lora == LoraOptions(3, 5, 0.2, ("k_proj", "o_proj"))
+    assert options.trainer == {"neftune_noise_alpha": 5, "fsdp": "full_shard"}
+    assert options.speakers == ("a", "b")
+    assert (options.betas, options.context, options.resume) == ((0.8, 0.7), 1000, False)
+
+
+def test_without_flags_the_defaults_arrive(arrived: list[FinetuneOptions]) -> None:
+    assert typer.testing.CliRunner().invoke(app, ["finetune", "DATA", "-o", "OUT"]).exit_code == 0
+    assert arrived == [FinetuneOptions(Path("DATA"), Path("OUT"))]
+
+
+def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
+    config = tmp_path / "recipe.json"
+    said = {"lora": {"rank": 2}, "steps": 9, "speakers": ["a"], "learning_rate": 0.1, "bf16": True, "report_to": "none"}
+    config.write_text(json.dumps(said))
+    flags = ["finetune", "DATA", "-o", "OUT", "--config", str(config), "--epochs", "2", "--no-bf16", "--device", "cpu"]
+    result = typer.testing.CliRunner().invoke(app, flags)
+    assert result.exit_code == 0, result.stderr
+    (options,) = arrived
+    assert options.lora == LoraOptions(rank=2)
+    assert (options.steps, options.epochs, options.bf16) == (None, 2, False)
+    assert (options.speakers, options.learning_rate) == (("a",), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["-o", "OUT"], "What to train on"),
+        (["DATA"], "Where should the checkpoint go"),
+        (["DATA", "-o", "OUT", "--lora-rank", "3"], "without --lora"),
+        (["DATA", "-o", "OUT", "--trainer", "x"], "is not NAME=VALUE"),
+        (["--merge", "a"], "Where should the checkpoint go"),
+        (["--merge", "a", "--extend", "b", "-o", "OUT"], "two things"),
+        (["DATA", "-o", "OUT", "--config", "/nowhere.json"], "can't be read"),
+    ],
+)
+def test_what_makes_no_sense_is_said(flags: list[str], message: str, arrived: list[FinetuneOptions]) -> None:
+    result = typer.testing.CliRunner().invoke(app, ["finetune", *flags])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert arrived == []
