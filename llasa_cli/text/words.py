@@ -6,20 +6,21 @@ No share of wrong words is looked at, but their longest run, and by how many wor
 were said. A recogniser errs here and there, and puts words for words; what a broken take has is a stretch of them:
 skipped, repeated, mumbled or invented.
 
-How strict, measured (benchmarks/word_check.py: held-out sentences of 7 to 14 words, heard by pocketsphinx, which has 5 % of
-flite's words wrong and 16 % of the built-in voice's; takes broken over 35 % of their length). Refused, in per cent:
+How strict, measured (benchmarks/word_check.py: 48 held-out sentences of 7 to 14 words, heard by pocketsphinx, the weakest
+recogniser there is a reason to use; takes of the built-in voice, whole and broken over 35 % of their length). Refused, in
+per cent:
 
                        good takes        broken takes
                        flite  built-in   left out  said twice  another's  mumbled  end cut  other text
-    run of 2             3      21         100       100         100        92       84       100
-    run of 3             0       3          84        84          86        89       54       100
-    run of 3, gap of 1   0       5          97       100          89        92      100       100    <- this
-    run of 4, gap of 1   0       5          97       100          70        70      100        97
-    error rate 0.3       0      18         100        97         100        97       89       100
-    error rate 0.4       0      11          86        70          86        84       59       100
+    run of 2             4      23         100       100          98        94       85       100
+    run of 3             0       6          83        81          87        91       53       100
+    run of 3, gap of 1   0      10          96       100          89        94      100       100    <- this
+    run of 4, gap of 1   0       6          96       100          72        70      100        98
+    error rate > 0.3     0      19         100        96         100        98       85       100
+    error rate > 0.4     0       8          85        72          87        87       55       100
 
-A share of wrong words that catches as much refuses four times as many good takes of the built-in voice, and tells less the
-longer a text is.
+flite's takes are surely good; of the built-in voice's some are not ("any one I know" that became "damn onion"). A share of
+wrong words that catches as much refuses twice as many of them, and sees a hole of a given length less the longer the text is.
 """
 
 from __future__ import annotations

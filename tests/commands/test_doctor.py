@@ -123,7 +123,7 @@ def test_the_cache_is_listed_with_sizes_and_what_was_cut_off(
     assert found["in the cache"]["mend"] == "llasa download 1b"
 
 
-@pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+@pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colour_is_for_terminals_that_want_it(tmp_path: Path, variable: dict[str, str], coloured: bool) -> None:
     """On `llasa voices`, which shows its table in the same way and loads nothing."""
     import pty
