@@ -79,7 +79,7 @@ def load_listener(name: str = DEFAULT_LISTENER, device: str = "auto") -> Listene
 
 def _find(name: str) -> Path:
     """The folder of a recogniser: as it is, or in the hub's cache."""
-    other = "Or give --ref-text; or hear English with --asr pocketsphinx (pip install pocketsphinx)."
+    other = "Or hear English with --asr pocketsphinx (pip install pocketsphinx)."
     folder = Path(name).expanduser()
     if name.strip() and folder.is_dir():
         if not (folder / "config.json").is_file():

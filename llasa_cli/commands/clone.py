@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import Source, Wishes, deliver, load_speech, open_outlet, text_source
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result
-from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.errors import AudioError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from llasa_cli.asr import Listener
@@ -133,7 +133,10 @@ class Hearing:
         """Refuse a recogniser that is not here."""
         from llasa_cli.asr import check_listener
 
-        check_listener(self.name)
+        try:
+            check_listener(self.name)
+        except ModelError as error:
+            raise ModelError(error.message, f"{error.hint}\n       Or say what the clip says: --ref-text.") from error
 
     def hear(self, clip: Clip) -> str:
         """What is said in a clip.
@@ -182,7 +185,8 @@ def hear_reference(path: Path, transcript: str | None, hearing: Hearing) -> Hear
         return HeardReference(check_transcript(sound, text), recording, hearing.name)
     except UsageError as error:
         raise AudioError(
-            f"What {hearing.name} heard can't be all that is said in {sound.speech_s:.1f} s.", "Give it with --ref-text."
+            f"What {hearing.name} heard can't be all that is said in {sound.speech_s:.1f} s.",
+            "Give it with --ref-text.",
         ) from error
 
 
