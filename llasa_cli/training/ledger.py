@@ -15,7 +15,7 @@ from pathlib import Path
 from llasa_cli.settings import CODES_PER_SECOND
 from llasa_cli.training.sources import Held, Problem
 
-_PAGES_KIB = 16_384
+_PAGES_KIB = 8_192
 """Of the database held in memory."""
 _COLUMNS = "number, place, audio, codes_file, ready, text, text_ids, speaker, split, key, count"
 _SCHEMA = """

@@ -19,17 +19,19 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from typing import Protocol as Interface
 
 import numpy as np
@@ -48,6 +50,8 @@ from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
 from llasa_cli.training.memmaps import RowMaker, Writer, rank_name, write_json
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 MARKERS = 4
 """Of a row: TEXT_UNDERSTANDING_START and END, SPEECH_GENERATION_START and END."""
 _LISTED = 10_000
@@ -161,25 +165,22 @@ def _check_options(options: PrepareOptions) -> None:
 
 
 def _checked_rows(options: PrepareOptions, protocol: Protocol, scratch: sqlite3.Connection, listen: Listener) -> Ledger:
-    """Every row of this rank looked at: into the ledger, as a row or as a problem."""
+    """Every row of this rank, looked at: into the ledger, as a row or as a problem."""
     ledger = Ledger(scratch, options.seed)
-    checker = _Checker(options, protocol)
-    for number, entry in enumerate(_chosen(options)):
-        if number % _EVERY_ROWS == 0:
+    checker, told = _Checker(options, protocol), 0
+    listen(Progress("checking", 0))
+    entries = ((number, entry) for number, entry in enumerate(_chosen(options)) if _is_mine(entry, options))
+    for number, entry, found in in_order(checker.look_at, entries):
+        if number - told >= _EVERY_ROWS:
             listen(Progress("checking", number))
-        if not _is_mine(entry, options):
-            continue
-        row = entry.make()
-        try:
-            if isinstance(row, Problem):
-                ledger.problem(row.where, row.reason)
-            elif not ledger.is_first(entry.names):
-                ledger.problem(row.where, "its id or its audio was there before")
-            else:
-                ledger.add(checker.planned(number, row))
-                ledger.claim(entry.names)
-        except Unusable as why:
-            ledger.problem(row.where, str(why))
+            told = number
+        if isinstance(found, Problem):
+            ledger.problem(found.where, found.reason)
+        elif not ledger.is_first(entry.names):
+            ledger.problem(found.where, "its id or its audio was there before")
+        else:
+            ledger.add(found)
+            ledger.claim(entry.names)
     ledger.index_lengths()
     return ledger
 
@@ -216,11 +217,18 @@ class _Checker:
         self._columns = columns_of(options)
         self._frames: dict[str | None, int] = {}
 
-    def planned(self, number: int, row: Row) -> Planned:
-        """
-        Raises:
-            Unusable: It can't be used.
-        """
+    def look_at(self, numbered: tuple[int, Entry]) -> tuple[int, Entry, Planned | Problem]:
+        """Called by several threads: most of it is waiting for a disk."""
+        number, entry = numbered
+        row = entry.make()
+        if isinstance(row, Problem):
+            return number, entry, row
+        try:
+            return number, entry, self._planned(number, row)
+        except Unusable as why:
+            return number, entry, Problem(row.where, str(why))
+
+    def _planned(self, number: int, row: Row) -> Planned:
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
         text_ids = np.array(self._protocol.text_ids(row.text), np.int32).tobytes()
@@ -363,12 +371,11 @@ class _Run:
             options.ranks,
         ) as writer:
             already, all_rows = writer.done, ledger.sum_of("1")
-            for number, row in enumerate(ledger.rows()):
+            rows = itertools.islice(ledger.rows(), already, None)
+            for number, (row, ready) in enumerate(in_order(self._ready_codes, rows), start=already):
                 if number % _EVERY_ROWS == 0:
                     self._listen(Progress("writing", number, all_rows))
-                if number < already:
-                    continue
-                codes = self._codes(row, store)
+                codes = store[row.key] if ready is None else ready
                 ids = make_row(np.frombuffer(row.text_ids, np.int32), codes)
                 if len(ids) > options.max_tokens:
                     raise LlasaError(f"{row.where} was changed while it was read.", "Run the same command again.")
@@ -386,14 +393,14 @@ class _Run:
             if gone or path.name in (*one, *own):
                 path.unlink(missing_ok=True)
 
-    def _codes(self, row: Planned, store: CodeStore) -> np.ndarray:
-        """uint16 [n]"""
+    def _ready_codes(self, row: Planned) -> tuple[Planned, np.ndarray | None]:
+        """uint16 [n] of codes made elsewhere; None where they were made here. Called by several threads."""
         if row.ready is not None:
-            return np.frombuffer(row.ready, np.uint16)
+            return row, np.frombuffer(row.ready, np.uint16)
         if row.codes_file is None:
-            return store[row.key]
+            return row, None
         try:
-            return clips.read_codes(row.codes_file, self._protocol.code_count)
+            return row, clips.read_codes(row.codes_file, self._protocol.code_count)
         except Unusable as why:
             raise LlasaError(
                 f"{row.where} was changed while it was read: {why}.", "Run the same command again."
@@ -445,7 +452,7 @@ def _batches(rows: Iterable[Planned], most_codes: float) -> Iterator[list[Planne
 def _read_ahead(
     batches: Iterable[list[Planned]], columns: Columns
 ) -> Iterator[list[tuple[Planned, np.ndarray | Unusable]]]:
-    """Batches with their samples; while one is encoded the next is read and resampled."""
+    """Batches with their samples; while one is encoded the next are read and resampled."""
 
     def samples(row: Planned) -> np.ndarray | Unusable:
         assert row.audio is not None
@@ -457,15 +464,34 @@ def _read_ahead(
     def read(batch: list[Planned]) -> list[tuple[Planned, np.ndarray | Unusable]]:
         return [(row, samples(row)) for row in batch]
 
-    with ThreadPoolExecutor(1) as reader:
-        waiting = None
-        for batch in batches:
-            reading = reader.submit(read, batch)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = reading
-        if waiting is not None:
-            yield waiting.result()
+    return in_order(read, batches, threads=2, together=1)
+
+
+def in_order(
+    work: Callable[[Given], Made], items: Iterable[Given], threads: int = 8, together: int = 32
+) -> Iterator[Made]:
+    """What `work` makes of the items, in their order, made ahead by some threads: a disk far away is waited for less.
+
+    Args:
+        together: Items a thread takes at once; about twice as many lots as threads are in memory.
+    """
+
+    def lot_of(lot: list[Given]) -> list[Made]:
+        return [work(item) for item in lot]
+
+    waiting: deque[Future[list[Made]]] = deque()
+    rest = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while lot := list(itertools.islice(rest, together)):
+                waiting.append(pool.submit(lot_of, lot))
+                if len(waiting) > 2 * threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
