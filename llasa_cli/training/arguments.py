@@ -5,10 +5,12 @@ torchrun and Slurm tell a process who it is by RANK, WORLD_SIZE and LOCAL_RANK; 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, UsageError
@@ -89,7 +91,7 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         "optim": _optimizer(options, device),
         "bf16": options.bf16 if options.bf16 is not None else device.type == "cuda",
         "use_liger_kernel": options.liger,
-        "deepspeed": str(options.deepspeed) if options.deepspeed is not None else None,
+        "deepspeed": _deepspeed(options.deepspeed) if options.deepspeed is not None else None,
         "use_cpu": device.type == "cpu",
         "ddp_backend": "gloo" if device.type == "cpu" and world > 1 else None,
         # Known to be so for a Llama; looking for unused parameters takes a pass over the graph each step.
@@ -147,6 +149,22 @@ def check_names(extra: Mapping[str, Any]) -> dict[str, Any]:
     if taken:
         raise UsageError(f"{', '.join(taken)}: the command has its own options for that.", "See llasa finetune --help.")
     return dict(extra)
+
+
+def _deepspeed(path: Path) -> dict[str, Any]:
+    """A DeepSpeed configuration without its scheduler: the rate follows ours, however many processes there are.
+
+    The published files name WarmupCosineLR there, which ends at a tenth of the rate, whatever lr_scheduler_type says.
+
+    Raises:
+        UsageError: It can't be read.
+    """
+    try:
+        said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read: {error}", "A DeepSpeed configuration is a JSON file.") from error
+    said.pop("scheduler", None)
+    return said
 
 
 def _optimizer(options: FinetuneOptions, device: torch.device) -> str:
