@@ -37,6 +37,8 @@ _FAINT, _SANE, _PEAK = 0.01, 0.05, 0.95
 """Levels (root mean square) of the speech: -40 dB is raised to -26 dB, no peak beyond 0.95. Speech at arm's length of a
 microphone is recorded at -20 to -30 dB; models are trained on that."""
 _CLIPPED_SHARE = 1e-3
+_OFFSET = 0.005
+"""A recorder's constant offset of more than -46 dB is taken out: it would be cloned, and clicks where speech begins."""
 _LONG_PAUSE_S = 1.5
 _FASTEST_A_S, _SLOWEST_A_S = 35.0, 3.0
 """Letters a second; people speak 9 to 20. A digit is four, an East Asian character three."""
@@ -172,6 +174,10 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     length_s = len(samples) / sampling_rate
     if length_s < SHORTEST_S:
         raise AudioError(f"The reference clip is {length_s:.1f} s long.", "Give 3 to 10 s of speech, at least 1 s.")
+    clipped = float((np.abs(samples) >= 0.999).mean()) > _CLIPPED_SHARE and np.abs(samples).max() <= 1.001
+    offset = float(samples.mean(dtype=np.float64))
+    if abs(offset) > _OFFSET:
+        samples = samples - np.float32(offset)
     speech = _Speech.of(samples, sampling_rate)
     if speech.loudest < _SILENT:
         raise AudioError("The reference clip is silent.", "Record it again, nearer to the microphone.")
@@ -182,7 +188,7 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     begin, end = speech.span
     trimmed = samples[max(0, begin * step - edge) : min(len(samples), end * step + edge)]
     warnings = []
-    if float((np.abs(samples) >= 0.999).mean()) > _CLIPPED_SHARE and np.abs(samples).max() <= 1.001:
+    if clipped:
         warnings.append("the reference clip is clipped: its distortion will be cloned too")
     longest = max((end - begin for begin, end in speech.pauses), default=0.0)
     if longest > _LONG_PAUSE_S:

@@ -121,3 +121,10 @@ def test_digits_weigh_as_much_as_they_take_to_say() -> None:
     assert check_transcript(check_sound(spoken("x" * 90), RATE), "Call 0151 2345678 now.").transcript
     with pytest.raises(UsageError, match="not of each other"):
         check_transcript(check_sound(spoken("x" * 90), RATE), "Call now")
+
+
+def test_a_constant_offset_is_taken_out() -> None:
+    clean, offset = check_sound(LONG[: 10 * RATE], RATE), check_sound(LONG[: 10 * RATE] + np.float32(0.2), RATE)
+    assert len(clean.samples) == len(offset.samples)
+    assert abs(float(offset.samples.mean())) < 0.01
+    assert np.abs(clean.samples - offset.samples).max() < 0.01
