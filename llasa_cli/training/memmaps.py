@@ -199,6 +199,9 @@ def _remove_other_files(folder: Path, name: str, ranks: int, keep_parts: bool) -
     ending = re.compile(r"_(input_ids\.memmap|input_ids_shape\.npy|speakers\.txt)(\.part)?$")
     own = re.compile(r"_" + name if name else r"_(?=input_ids|speakers)")
     for path in folder.iterdir():
+        state = re.fullmatch(r"writing-rank(\d+)_partial\d+\.json", path.name)
+        if state is not None and (ranks == 1 or int(state[1]) >= ranks):
+            path.unlink(missing_ok=True)
         if not ending.search(path.name):
             continue
         part = re.search(r"_rank(\d+)_partial\d+_", path.name)

@@ -107,6 +107,29 @@ def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, protocol: P
     assert not (out / "train_input_ids.memmap").exists()
 
 
+def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
+    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llasa_cli.training import memmaps
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self: memmaps.Writer) -> None:
+        self._save()
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(memmaps.Writer, "finish", kill)
+        with pytest.raises(Killed):
+            prepare(PrepareOptions((table,), out, rank=1, ranks=3), protocol, None, "t")
+    assert {path.suffix for path in out.iterdir()} == {".part", ".json"}
+    prepare(PrepareOptions((table,), out), protocol, None, "t")
+    left = {path.name for path in out.iterdir()}
+    assert not any("rank" in name or "writing" in name or name.endswith(".part") for name in left), left
+
+
 def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, protocol: Protocol) -> None:
     out = tmp_path / "out"
     prepare(PrepareOptions((table,), out, rank=0, ranks=2), protocol, None, "t")
