@@ -11,7 +11,8 @@ four of flite's voices:
 Each clip is a reference once, checked as `llasa clone` checks it; the sentences said in its voice are from the other
 end of held_out.txt. Whose it is: the speaker whose clips, the reference itself left out, are nearest by resemblyzer (mean
 cosine). The clips themselves and the clips through the codec are judged too: what they lose, no clone can have. Words:
-word error rate by pocketsphinx, beside that of plain `say` with the same sentences and seeds. Out: one JSON line, with
+word error rate by pocketsphinx, beside that of plain `say` with the same sentences and seeds, by the speaker of that name
+where the model has one. Out: one JSON line, with
 95 % bootstrap intervals over the sentences.
 
 resemblyzer carries its weights; it is a tool of this benchmark alone:
@@ -180,10 +181,11 @@ def main() -> None:
             seed = number * options.sentences + turn
             sentence = sentences[seed % len(sentences)]
             takes: list[Any] = []
+            tag = voice.speaker if voice.speaker in speech.speakers else None
             samples = speech.speak(sentence, SpeechOptions(seed=seed), reference, takes.append)
             made.append(Made(voice, sentence, samples, sum(len(take.problems) for take in takes)))
             cloned.append(errors(listener, sentence, samples))
-            plain.append(errors(listener, sentence, speech.speak(sentence, SpeechOptions(seed=seed))))
+            plain.append(errors(listener, sentence, speech.speak(sentence, SpeechOptions(seed=seed, speaker=tag))))
             if options.list:
                 found = {name: round(value, 2) for name, value in ears.similarities(samples, voice).items()}
                 print(voice.speaker, voice.name, repr(sentence), found, cloned[-1], plain[-1], file=sys.stderr)
