@@ -126,6 +126,11 @@ def training_arguments(options: FinetuneOptions, steps: int | None, device: torc
         given["per_device_train_batch_size"] = options.rows_per_batch or 1  # DeepSpeed wants a number; ours varies
     try:
         made = TrainingArguments(**given)
+        if options.deepspeed is not None and device.type == "cpu":
+            # accelerate does it on a GPU only, and ZeRO-3 asks for the number of processes when the model is read.
+            from deepspeed import init_distributed
+
+            init_distributed("gloo", auto_mpi_discovery=False)
         if device.type == "cuda" and device.index is None and world == 1:
             made._n_gpu = 1  # several visible GPUs and one process would mean DataParallel, which splits our batches
     except (TypeError, ValueError, ImportError) as error:
