@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.files import read_about, read_object_if_there
 from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
 
 INSTRUCTION = "Convert the text to speech:"
@@ -113,7 +114,7 @@ class Protocol:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
-        settings = _read_json(folder / "tokenizer_config.json")
+        settings = read_object_if_there(folder / "tokenizer_config.json")
         template_file = folder / "chat_template.jinja"
         template = (
             template_file.read_text(encoding="utf-8") if template_file.is_file() else settings.get("chat_template")
@@ -122,7 +123,7 @@ class Protocol:
             raise ModelError(
                 f"There is no chat template in {folder}.", "It stands in chat_template.jinja or tokenizer_config.json."
             )
-        return cls(tokenizer, template, settings, _read_json(folder / "llasa.json"))
+        return cls(tokenizer, template, settings, read_about(folder))
 
     # --- text ---
 
@@ -381,15 +382,3 @@ def _pad_id(vocabulary: dict[str, int], settings: dict[str, Any]) -> int:
 def _token_text(token: Any) -> str | None:
     """tokenizer_config.json holds a token as a string or as {"content": ...}."""
     return token.get("content") if isinstance(token, dict) else token
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} can't be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} does not hold a JSON object.")
-    return found

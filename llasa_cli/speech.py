@@ -12,19 +12,18 @@ them is given on.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Shape
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checks import problems_of
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.files import read_about
 from llasa_cli.protocol import Protocol, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.chunks import MOST_CHARACTERS
@@ -385,17 +384,3 @@ def _noted(codes: Iterable[int], into: list[int]) -> Iterator[int]:
     for code in codes:
         into.append(code)
         yield code
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """What the checkpoint's `llasa.json` says of itself; empty for one without."""
-    path = folder / "llasa.json"
-    if not path.is_file():
-        return {}
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} can't be read: {error}") from error
-    if not isinstance(about, dict):
-        raise ModelError(f"{path} does not hold a JSON object.")
-    return about

@@ -203,9 +203,9 @@ def _saved_voice(
 ) -> SavedVoice:
     from datetime import datetime, timezone
 
+    from llasa_cli.files import read_about
     from llasa_cli.hub.cache import find_model
     from llasa_cli.hub.catalogue import entry_of, repo_of
-    from llasa_cli.speech import read_about
     from llasa_cli.voices import SavedVoice
 
     about = read_about(find_model(speech.name))

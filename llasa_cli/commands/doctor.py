@@ -325,9 +325,9 @@ def _cached_models(cache: Path) -> Iterator[Finding]:
 
 def _model(name: str) -> Iterator[Finding]:
     """The model that is spoken with where none is named."""
+    from llasa_cli.files import read_about
     from llasa_cli.hub.cache import codec_identity, find_codec, find_model, revision_of
     from llasa_cli.protocol import Protocol
-    from llasa_cli.speech import read_about
 
     folder = find_model(name)
     about = read_about(folder)

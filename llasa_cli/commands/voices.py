@@ -191,8 +191,8 @@ class _Model:
     """What a model's folder says of voices, without its weights."""
 
     def __init__(self, options: ModelOptions) -> None:
+        from llasa_cli.files import read_about
         from llasa_cli.hub.cache import find_model
-        from llasa_cli.speech import read_about
 
         self._options = options
         self._folder = find_model(options.model)

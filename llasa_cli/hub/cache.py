@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from llasa_cli.errors import ModelError
+from llasa_cli.files import add_ends, read_object
 from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, repo_of, size_text
 from llasa_cli.settings import BUILT_IN_MODEL
 
@@ -57,7 +58,7 @@ def find_codec(model: Path, named: str | None) -> Path:
 def revision_of(folder: Path) -> str:
     """Which weights these are: the commit of a cached model, else 12 hexadecimal digits of the weights' files.
 
-    Of a big file only the ends are read, with its size: gigabytes would take seconds each time.
+    Of a big file only the ends are read, with its size.
     """
     if folder.parent.name == "snapshots":
         return folder.name
@@ -65,38 +66,24 @@ def revision_of(folder: Path) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
+        add_ends(digest, path)
     return digest.hexdigest()[:12]
 
 
 def codec_identity(folder: Path) -> str:
     """12 hexadecimal digits of the configuration's shape and of the weights: codes of one codec are noise to another.
 
-    Of a big file only the first and last mebibyte are read, with its size: 2.5 GB would take seconds each time.
-
     Raises:
         ModelError: The folder is no codec's.
     """
+    hint = "A codec folder holds config.json and model.safetensors."
+    settings = read_object(folder / "config.json", hint)
     digest = hashlib.sha256()
+    digest.update(json.dumps([settings.get("quantization_levels"), settings.get("quantization_dim")]).encode())
+    weights = folder / "model.safetensors"
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        weights = folder / "model.safetensors"
-        size = weights.stat().st_size
-        file = weights.open("rb")
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"The codec in {folder} can't be read: {error}", "A codec folder holds config.json and model.safetensors."
-        ) from error
-    if not isinstance(settings, dict):
-        file.close()
-        raise ModelError(f"{folder / 'config.json'} does not hold a JSON object.")
-    with file:
-        digest.update(json.dumps([settings.get("quantization_levels"), settings.get("quantization_dim")]).encode())
-        digest.update(str(size).encode())
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
+        digest.update(str(weights.stat().st_size).encode())
+        add_ends(digest, weights)
+    except OSError as error:
+        raise ModelError(f"The codec in {folder} can't be read: {error}", hint) from error
     return digest.hexdigest()[:12]

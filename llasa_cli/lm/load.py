@@ -6,7 +6,6 @@ read without transformers. Pickled weights are refused: they run code.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import ModelError
+from llasa_cli.files import read_object
 from llasa_cli.hub.cache import find_model
 from llasa_cli.lm.adapter import Adapter, base_of, is_adapter, read_adapter
 from llasa_cli.lm.decode import Generation
@@ -22,6 +22,7 @@ from llasa_cli.lm.network import Layer, Network, Shape
 from llasa_cli.protocol import Prompt, Protocol
 from llasa_cli.settings import SamplingOptions
 
+_AGAIN = "Fetch the checkpoint again."
 SMALL_WEIGHTS = 20_000_000
 """Below this many weights in the layers, one CPU thread decodes faster than several."""
 
@@ -96,20 +97,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"There is no config.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
-    config = _read_json(path)
+    config = read_object(path, _AGAIN)
     if config.get("quantization_config"):
         raise ModelError(f"The weights in {folder} are quantised.", "Use the checkpoint in 16 or 32 bit.")
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} does not hold a JSON object.", "Fetch the checkpoint again.")
-    return found
 
 
 class _Weights:
@@ -149,7 +140,7 @@ class _Weights:
             with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
+            raise ModelError(f"{path} can't be read: {error}", _AGAIN) from error
         if self._adapter is not None:
             tensor = self._adapter.applied(name, tensor)
         if shape and tuple(tensor.shape) != shape:
@@ -197,9 +188,9 @@ def weight_files(folder: Path) -> dict[str, Path]:
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         try:
-            found = {name: folder / file for name, file in _read_json(index)["weight_map"].items()}
+            found = {name: folder / file for name, file in read_object(index, _AGAIN)["weight_map"].items()}
         except (KeyError, AttributeError, TypeError) as error:
-            raise ModelError(f"{index} names no weight files.", "Fetch the checkpoint again.") from error
+            raise ModelError(f"{index} names no weight files.", _AGAIN) from error
         absent = sorted({path.name for path in found.values() if not path.is_file()})
         if absent:
             raise ModelError(f"{folder} lacks {', '.join(absent)}.", "The download is incomplete: run it again.")
@@ -209,7 +200,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
             with safe_open(single, framework="pt") as file:
                 return dict.fromkeys(file.keys(), single)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{single} can't be read: {error}", "Fetch the checkpoint again.") from error
+            raise ModelError(f"{single} can't be read: {error}", _AGAIN) from error
     hint = "It is incomplete: fetch it again."
     if (folder / "adapter_config.json").is_file():
         hint = "It is an adapter (LoRA): name its base with -m and the adapter with --adapter."

@@ -1,0 +1,47 @@
+"""Files that checkpoints are made of: JSON objects, and which weights a big file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import ModelError
+
+ABOUT_FILE = "llasa.json"
+"""In a checkpoint's folder: what it says of itself."""
+_END_BYTES = 1 << 20
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        ModelError: It can't be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} can't be read: {error}", hint) from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} does not hold a JSON object.", hint)
+    return found
+
+
+def read_object_if_there(path: Path, hint: str = "") -> dict[str, Any]:
+    """As `read_object`; empty where there is no file."""
+    return read_object(path, hint) if path.is_file() else {}
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's `llasa.json` says of it; empty for one without."""
+    return read_object_if_there(folder / ABOUT_FILE)
+
+
+def add_ends(digest: hashlib._Hash, path: Path) -> None:
+    """Take a file's first and last mebibyte into a digest: all of 2.5 GB would take seconds each time."""
+    with path.open("rb") as file:
+        digest.update(file.read(_END_BYTES))
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        digest.update(file.read())
