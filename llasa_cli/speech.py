@@ -53,6 +53,7 @@ class Take:
         pause_s: The silence before it.
         sentences: What it says, as written.
         is_voice: The passages after it are spoken in its voice.
+        streamed: It was given while it was made; `wall_s` has the time in which its pieces were taken.
     """
 
     text: str
@@ -66,6 +67,7 @@ class Take:
     pause_s: float = 0.0
     sentences: tuple[str, ...] = ()
     is_voice: bool = False
+    streamed: bool = False
 
 
 class Speech:
@@ -112,8 +114,7 @@ class Speech:
         about = read_about(folder)
         codec_folder = find_codec(folder, options.codec or about.get("codec"))
         protocol = Protocol.load(folder)
-        if speaker is not None:
-            protocol.prompt("", speaker=speaker)
+        protocol.prompt("", speaker=speaker)  # refuses who is not known; and the template's library is loaded by then
         from llasa_cli.codec.model import load_codec
         from llasa_cli.lm.load import load_language_model
 
@@ -174,7 +175,7 @@ class Speech:
             text: Sentences; it is cut at their ends. Of an iterable each part is spoken as soon as it comes.
             options: How to draw, the seed, whose voice, how many retries.
             reference: A voice to clone; see `encode_reference`.
-            on_take: Told about each passage once it is decided on, before its last sound is given.
+                on_take: Told about each passage: before its sound is given, of a streamed one when all of it has been taken.
             on_note: Told what in the text could not be followed, such as a pause without a time.
             check: (text, samples) -> what else is wrong with a take, such as words that a recogniser does not find.
             live: Says which passages are wanted while they are being made. Such a one is decoded in windows and has one try,
@@ -337,6 +338,7 @@ class _Request:
             wall_s=time.monotonic() - began,
             pause_s=passage.pause_s,
             sentences=passage.sentences,
+            streamed=True,
         )
 
     def _best(self, passage: Passage) -> tuple[Take, np.ndarray]:

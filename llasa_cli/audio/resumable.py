@@ -1,7 +1,7 @@
 """A long file that can go on after a kill: sound and takes are kept beside it until it is finished.
 
     with ResumableSink(Path("book.flac"), "flac", key, {"seed": 7}) as sink:
-        skip everything that sink.takes already holds
+        skip everything that sink.earlier already holds
         for chunk, take in ...:
             sink.write(chunk); sink.commit(take)
 
@@ -39,7 +39,8 @@ class ResumableSink(Sink):
         facts: Kept with it and given back as `facts` when it goes on (the seed that was drawn).
 
     Attributes:
-        takes: What `commit` was given, in this run and in those before; in order.
+        earlier: What `commit` was given in the runs before this one, in order.
+        count: How often it was called, in those and in this one.
         seconds: Of sound in the folder.
 
     Raises:
@@ -57,7 +58,8 @@ class ResumableSink(Sink):
         self._uncommitted = 0
         self._sound: BinaryIO | None = None
         self._log: BinaryIO | None = None
-        self.takes: list[dict[str, Any]] = []
+        self.earlier: list[dict[str, Any]] = []
+        self.count = 0
         try:
             self._open(key, dict(facts))
         except BaseException as error:
@@ -82,7 +84,7 @@ class ResumableSink(Sink):
         self._do(self._log, (json.dumps(row, ensure_ascii=False) + "\n").encode())
         self._samples += self._uncommitted
         self._uncommitted = 0
-        self.takes.append(dict(take))
+        self.count += 1
 
     def close(self) -> None:
         if not self._rate:
@@ -98,7 +100,7 @@ class ResumableSink(Sink):
 
     def abort(self) -> None:
         self._release()
-        if not self.takes:
+        if not self.count:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open(self, key: str, facts: dict[str, Any]) -> None:
@@ -139,7 +141,8 @@ class ResumableSink(Sink):
             whole += len(line)
             self._samples += row["samples"]
             self._rate = row["sampling_rate"]
-            self.takes.append(row["take"])
+            self.earlier.append(row["take"])
+            self.count += 1
         self._log.truncate(whole)
         self._sound.truncate(self._samples * _BYTES)
         # Appending: both go on at their ends.

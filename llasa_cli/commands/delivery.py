@@ -186,19 +186,22 @@ class Outlet:
     resumable: ResumableSink | None = None
     report: Report | None = None
     seed: int = 0
-    takes: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Of `--json`; a book without it is told in flat memory."""
+    count: int = 0
     clock_s: float = 0.0
 
-    def write_down(self, take: Take) -> dict[str, Any]:
-        """Note a take that is decided on; -> its row of `--json`."""
+    def write_down(self, take: Take) -> None:
+        """Note a take that is decided on."""
         begin = self.clock_s + take.pause_s
         self.clock_s = begin + take.seconds
         if self.subtitles is not None and take.sentences:
             self.subtitles.add(take.sentences, begin, self.clock_s)
-        row = {name: value for name, value in asdict(take).items() if name not in ("codes", "sentences", "is_voice")}
-        row["begin_s"] = round(begin, 3)
-        self.takes.append(row)
-        return row
+        self.count += 1
+        if self.wishes.json:
+            hidden = ("codes", "sentences", "is_voice")
+            row = {name: value for name, value in asdict(take).items() if name not in hidden}
+            self.rows.append(row | {"begin_s": round(begin, 3)})
 
     def __enter__(self) -> Outlet:
         return self
@@ -207,7 +210,7 @@ class Outlet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         subtitles, kept = self.subtitles, self.resumable
-        if kind is not None and kept is not None and kept.takes and self.report is not None:
+        if kind is not None and kept is not None and kept.count and self.report is not None:
             self.report.line(
                 f"{kept.seconds / 60:.1f} min of speech stay in {kept.folder}: the same command goes on from there"
             )
@@ -337,14 +340,23 @@ def deliver(
     began = time.monotonic()
     seconds = 0.0
 
+    live = _Listening(outlet.sink) if _is_live(outlet.wishes) else None
+
+    def on_take(take: Take) -> None:
+        decided.append(take)
+        if take.streamed:
+            settle()  # its sound has been written
+
     def settle() -> None:
         """The takes whose sound has all been written."""
         while decided:
             take = decided.pop(0)
             outlet.write_down(take)
+            if live is not None and take.text and not take.streamed:
+                live.made(take)
             if outlet.resumable is not None:
                 outlet.resumable.commit(_remembered(take))
-            tell_take(take, len(outlet.takes), report)
+            tell_take(take, outlet.count, report)
             outlet.sink.flush()
 
     def note(text: str) -> None:
@@ -357,10 +369,7 @@ def deliver(
     report.stage("speaking")
     after = _taken_up(outlet, report)
     already_s = outlet.clock_s
-    live = _Listening(outlet.sink) if _is_live(outlet.wishes) else None
-    chunks = speech.say(
-        source.parts, wanted, reference, decided.append, on_note=note, check=check, live=live, after=after
-    )
+    chunks = speech.say(source.parts, wanted, reference, on_take, on_note=note, check=check, live=live, after=after)
     for chunk in chunks:
         outlet.sink.write(chunk)
         settle()
@@ -400,6 +409,10 @@ class _Listening:
         self._pacing = Pacing()
         self.watch, self.hold = self._pacing.watch, self._pacing.hold
 
+    def made(self, take: Take) -> None:
+        """A passage that was made whole tells a speed too."""
+        self._pacing.add(take.seconds, take.wall_s / take.tries)
+
     def wants(self, text: str) -> bool:
         from llasa_cli.text.chunks import width
 
@@ -423,16 +436,17 @@ def _taken_up(outlet: Outlet, report: Report) -> Any:
     from llasa_cli.protocol import Reference
     from llasa_cli.speech import Continued, Take
 
-    if outlet.resumable is None or not outlet.resumable.takes:
+    if outlet.resumable is None or not outlet.resumable.earlier:
         return Continued()
     voice = None
-    for row in outlet.resumable.takes:
+    for row in outlet.resumable.earlier:
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
         take = Take(**fields)
         outlet.write_down(take)
         if take.is_voice:
             voice = Reference(take.text, take.codes)
-    count = len(outlet.resumable.takes)
+    count = outlet.resumable.count
+    outlet.resumable.earlier.clear()
     report.line(f"going on after {outlet.clock_s / 60:.1f} min of speech ({count} passages)")
     return Continued(count, voice)
 
@@ -462,5 +476,5 @@ def summary(outlet: Outlet, wall_s: float, wanted: SpeechOptions, speech: Speech
         "sampling_rate": speech.sampling_rate,
         "seed": outlet.seed,
         "sampling": asdict(speech.sampling(wanted.sampling)),
-        "chunks": [row | made_by for row in outlet.takes],
+        "chunks": [row | made_by for row in outlet.rows],
     }

@@ -40,7 +40,7 @@ def test_an_interrupted_file_equals_a_straight_one(tmp_path: Path, name: str) ->
         raise KeyboardInterrupt
     assert not path.exists()
     with ResumableSink(path, name[2:], "k", {"seed": 9}) as sink:
-        assert [take["number"] for take in sink.takes] == [0, 1, 2]
+        assert [take["number"] for take in sink.earlier] == [0, 1, 2]
         assert sink.facts == {"seed": 7}
         assert sink.seconds == pytest.approx(sum(map(len, PIECES[:3])) / RATE)
         write(sink, range(3, 8))
@@ -59,7 +59,7 @@ def test_what_a_crash_cut_is_made_again(tmp_path: Path, cut: int) -> None:
         with (path.with_name("a.wav.partial") / victim).open("r+b") as file:
             file.truncate(file.seek(0, 2) - cut)
         with ResumableSink(path, "wav", "k", {}) as sink:
-            assert len(sink.takes) == 3
+            assert len(sink.earlier) == 3
             write(sink, range(3, 8))
         assert path.read_bytes() == whole
         assert soundfile.info(str(path)).frames == sum(map(len, PIECES))
@@ -109,7 +109,7 @@ def test_a_full_disk_loses_only_what_was_being_said(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, old)
     with ResumableSink(path, "wav", "k", {}) as sink:
-        assert len(sink.takes) == 2
+        assert len(sink.earlier) == 2
         write(sink, range(2, 8))
     assert path.read_bytes() == straight(tmp_path / "b.wav")
 
