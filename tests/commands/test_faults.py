@@ -200,7 +200,7 @@ def test_a_run_stopped_at_any_moment_leaves_a_whole_file_or_none(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "moment"), moments(150))
+@pytest.mark.parametrize(("kind", "moment"), moments(50))
 def test_a_run_stopped_at_fifty_moments_leaves_a_whole_file_or_none(
     environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
 ) -> None:

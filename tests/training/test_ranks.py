@@ -129,3 +129,35 @@ def test_the_batch_file_for_slurm_starts_as_many_processes_as_a_node_has_gpus(
     assert made.returncode == 0, made.stderr
     assert json.loads((tmp_path / "out" / "llasa.json").read_text())["steps"] == 2
     assert len(list((tmp_path / "out" / "checkpoint-2").glob("rng_state_*.pth"))) == 2, "two processes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_gives_the_losses_of_a_run_without_it(
+    stage: int, data_folder: Path, random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two processes, with the settings of the published files; building its optimiser takes minutes once."""
+    pytest.importorskip("deepspeed")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    auto = {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}
+    settings = {
+        "bf16": {"enabled": "auto"},
+        "optimizer": {"type": "AdamW", "params": auto},
+        "scheduler": {"type": "WarmupCosineLR", "params": {"total_num_steps": "auto", "warmup_num_steps": "auto"}},
+        "zero_optimization": {"stage": stage, "stage3_gather_16bit_weights_on_model_save": stage == 3},
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": 1.0,
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+    }
+    (tmp_path / "ds.json").write_text(json.dumps(settings))
+    for name, more in (("plain", []), ("zero", ["--deepspeed", str(tmp_path / "ds.json")])):
+        made = torchrun([*flags(data_folder, random_checkpoint, tmp_path / name, 4), *more], 2)
+        _, errors = made.communicate(timeout=900)
+        assert made.returncode == 0, errors
+    plain, zero = losses(tmp_path / "plain"), losses(tmp_path / "zero")
+    for step, loss in plain.items():
+        assert zero[step] == pytest.approx(loss, abs=2e-3), step
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "zero"))
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name].float(), value.float(), atol=0.01)
