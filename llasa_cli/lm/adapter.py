@@ -94,7 +94,10 @@ def base_of(folder: Path) -> str:
     named = _read_json(about).get("base") if about.is_file() else None
     named = named or _read_json(folder / CONFIG_FILE).get("base_model_name_or_path")
     if not isinstance(named, str):
-        raise ModelError(f"The adapter in {folder} does not say which model it belongs to.", "Name it with -m.")
+        raise ModelError(
+            f"The adapter in {folder} does not say which model it belongs to.",
+            "Name it: llasa finetune --merge ADAPTER -m BASE -o FOLDER makes one model of the two.",
+        )
     return named
 
 

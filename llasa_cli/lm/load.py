@@ -203,7 +203,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
             raise ModelError(f"{single} can't be read: {error}", _AGAIN) from error
     hint = "It is incomplete: fetch it again."
     if (folder / "adapter_config.json").is_file():
-        hint = "It is an adapter (LoRA): name its base with -m and the adapter with --adapter."
+        hint = "It is an adapter (LoRA), not a whole model: name its base, or merge the two."
     elif list(folder.glob("*.bin")) or list(folder.glob("*.pt*")):
         hint = "It has pickled weights only, which can run any code when loaded; convert it to safetensors."
     raise ModelError(f"There are no safetensors weights in {folder}.", hint)
