@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llasa_cli.commands import options as flags
-from llasa_cli.commands.delivery import Source, Wishes, deliver, load_speech, open_outlet, text_source
+from llasa_cli.commands.delivery import deliver, load_speech
+from llasa_cli.commands.outlet import Wishes, open_outlet
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result
+from llasa_cli.commands.source import Source, text_source
 from llasa_cli.errors import AudioError, ModelError, UsageError
 
 if TYPE_CHECKING:

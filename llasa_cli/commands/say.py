@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llasa_cli.commands import options as flags
-from llasa_cli.commands.delivery import Wishes, deliver, load_speech, open_outlet, text_source
+from llasa_cli.commands.delivery import deliver, load_speech
+from llasa_cli.commands.outlet import Wishes, open_outlet
 from llasa_cli.commands.report import Report
+from llasa_cli.commands.source import text_source
 from llasa_cli.commands.voices import chosen_voice
 
 

@@ -1,0 +1,123 @@
+"""Where a text comes from: arguments, a file, or standard input as it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llasa_cli.errors import UsageError
+
+WRITER_PAUSE_S = 0.1
+"""A line that stands alone for so long was meant to be spoken, even if no mark ends it."""
+MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the text comes from.
+
+    Attributes:
+        parts: Of the text, as they become known.
+        size: Bytes, or None for a pipe, which nobody knows the end of.
+        markdown: Whether it is Markdown.
+        digest: Of the whole text; for a pipe there is none.
+    """
+
+    parts: Iterable[str]
+    size: int | None
+    markdown: bool
+    digest: Callable[[], str] | None = None
+
+
+def text_source(text: list[str] | None, file: str | None, command: str, markdown: bool | None = None) -> Source:
+    """The text of the arguments, of a file, or of standard input as it arrives.
+
+    Raises:
+        UsageError: No text, two texts, an empty one, or a file that can't be read.
+    """
+    if text and file:
+        raise UsageError("There is text in the arguments and a file as well.", "Give one of them.")
+    if text and text != ["-"]:
+        whole = _not_empty(" ".join(text), "The text")
+        return Source([whole], len(whole.encode(errors="replace")), bool(markdown), lambda: _digest([whole]))
+    if file is not None and file != "-":
+        path = Path(file)
+        if markdown is None:
+            markdown = path.suffix.lower() in MARKDOWN_ENDINGS
+        return _file_source(path, markdown)
+    if sys.stdin is None or (sys.stdin.isatty() and file is None and text is None):
+        raise UsageError(
+            "There is no text.",
+            f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
+        )
+    return Source(_piped(), None, bool(markdown))
+
+
+def _file_source(path: Path, markdown: bool) -> Source:
+    from llasa_cli.text.stream import parts_of_file
+
+    try:
+        size = path.stat().st_size
+        if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
+            parts = parts_of_file(path)
+            return Source(_with_words(parts, str(path)), None, markdown)
+        _has_words(parts_of_file(path), str(path))
+        return Source(parts_of_file(path), size, markdown, lambda: _digest(parts_of_file(path)))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def _piped() -> Iterator[str]:
+    """Standard input, sentence by sentence; refused before anything is loaded when it is empty."""
+    from llasa_cli.text.stream import sentences_of
+
+    pipe = sys.stdin.buffer
+    read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
+    return _with_words(sentences_of(read, _is_more_waiting), "The text")
+
+
+def _with_words(parts: Iterator[str], name: str) -> Iterator[str]:
+    """The same parts, the first of which is there."""
+    first = next(parts, None)
+    if first is None:
+        raise UsageError(f"{name} is empty.", "Give it words.")
+
+    def all_parts() -> Iterator[str]:
+        yield first
+        yield from parts
+
+    return all_parts()
+
+
+def _is_more_waiting() -> bool:
+    """Whether standard input goes on at once; a moment is allowed for a writer that writes in pieces."""
+    import select
+
+    try:
+        return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
+    except (OSError, ValueError):
+        return False  # Windows can't ask a pipe; a test's stream has no descriptor
+
+
+def _not_empty(text: str, name: str) -> str:
+    _has_words([text], name)
+    return text
+
+
+def _has_words(parts: Iterable[str], name: str) -> None:
+    empty = True
+    for part in parts:
+        if any(character.isalnum() for character in part):
+            return
+        empty = empty and not part.strip()
+    raise UsageError(f"{name} is empty." if empty else f"{name} has nothing to say in it.", "Give it words.")
