@@ -35,7 +35,7 @@ def batch(
         str, typer.Argument(metavar="LIST", help="Lines, id|text, .csv, .tsv or .jsonl; - is standard input.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files and results.jsonl.")],
-    voice: flags.VoiceName = None,
+    voice: flags.Voice = None,
     speaker: flags.Speaker = None,
     ref: Annotated[
         Path | None, typer.Option("--ref", "--ref-audio", "--ref_audio", help="A clip of the voice for all items.")

@@ -86,12 +86,6 @@ Resume = Annotated[
         rich_help_panel=_LOOK,
     ),
 ]
-Voice = Annotated[
-    str | None,
-    typer.Option(
-        "-v", "--voice", help="A saved voice (or its file), or one of the model's speakers.", show_default=False
-    ),
-]
 Model = Annotated[
     str,
     typer.Option(
@@ -199,7 +193,7 @@ License = Annotated[
         rich_help_panel=_CLIP,
     ),
 ]
-VoiceName = Annotated[
+Voice = Annotated[
     str | None,
     typer.Option("-v", "--voice", help="A saved voice, its file, or one of the model's speakers.", show_default=False),
 ]

@@ -17,7 +17,7 @@ def say(
     file: flags.File = None,
     markdown: flags.Markdown = None,
     output: flags.Output = None,
-    voice: flags.VoiceName = None,
+    voice: flags.Voice = None,
     speaker: flags.Speaker = None,
     play: flags.Play = None,
     stream: flags.Stream = None,
