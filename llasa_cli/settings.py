@@ -77,6 +77,8 @@ class ModelOptions:
     """auto, cpu, cuda, cuda:N, mps."""
     dtype: str = "auto"
     """auto, float32, bfloat16, float16."""
+    adapter: str | None = None
+    """The folder of a LoRA adapter that was trained on this model."""
 
 
 @dataclass(frozen=True)

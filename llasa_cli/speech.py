@@ -76,7 +76,7 @@ class Speech:
     Attributes:
         sampling_rate: Of its sound, Hz.
         speakers: Whose voices it knows by a tag; may be empty.
-        name, revision: What it was asked for by, and which weights those were; see `hub.cache.revision_of`.
+        name, revision: What it was asked for by, and which weights those were; see `hub.cache.weights_of`.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Speech:
         Raises:
             ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported.
         """
-        from llasa_cli.hub.cache import find_codec, find_model, revision_of
+        from llasa_cli.hub.cache import find_adapter, find_codec, find_model, weights_of
 
         options = options or ModelOptions()
         tell = on_stage or (lambda stage: None)
@@ -114,11 +114,16 @@ class Speech:
         about = read_about(folder)
         codec_folder = find_codec(folder, options.codec or about.get("codec"))
         protocol = Protocol.load(folder)
+        adapter = find_adapter(options.adapter)
+        if adapter is not None:
+            about = about | read_about(adapter)
+            protocol.speakers = tuple(about.get("speakers", ()))
+            protocol.default_speaker = about.get("default_speaker")
         protocol.prompt("", speaker=speaker)  # refuses who is not known; and the template's library is loaded by then
         from llasa_cli.codec.model import load_codec
         from llasa_cli.lm.load import load_language_model
 
-        model = load_language_model(folder, protocol, options.device, options.dtype)
+        model = load_language_model(folder, protocol, options.device, options.dtype, adapter=adapter)
         tell("loading its codec")
         codec = load_codec(codec_folder, options.device)
         if codec.code_count != protocol.code_count:
@@ -126,7 +131,7 @@ class Speech:
                 f"The model speaks {protocol.code_count} codes, the codec in {codec_folder} knows {codec.code_count}.",
                 "Name the codec that belongs to the model with --codec.",
             )
-        return cls(protocol, model, codec, about, options.model, revision_of(folder))
+        return cls(protocol, model, codec, about, options.model, weights_of(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Fill what was left open: by the checkpoint's `llasa.json`, else by the general defaults."""

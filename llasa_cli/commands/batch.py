@@ -46,6 +46,7 @@ def batch(
     file_format: Annotated[str, typer.Option("--format", help="wav, flac, ogg, opus or mp3.")] = "wav",
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,
+    adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     seed: flags.Seed = None,
@@ -73,7 +74,7 @@ def batch(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LlasaError(f"The folder {output} can't be made: {error.strerror}.") from error
-    models = flags.model_options(model, codec, device, dtype)
+    models = flags.model_options(model, codec, device, dtype, adapter)
     voices = _Voices(models, chosen_voice(voice, speaker, models))
     with Report(quiet, verbose) as report:
         hearing = Hearing(asr, language, device, report)
@@ -154,10 +155,10 @@ class _Run:
 
     def all(self, items: list[Item]) -> int:
         """Speak what is not done yet; -> how many failed."""
-        from llasa_cli.hub.cache import find_model, revision_of
+        from llasa_cli.hub.cache import weights_of
         from llasa_cli.items import content_key
 
-        self._revision = revision_of(find_model(self._models.model))
+        self._revision = weights_of(self._models)
         done = {(row["key"], row.get("path")) for row in _rows(self._folder / RESULTS) if row.get("status") == "ok"}
         settings = [asdict(self._wanted), self._ending, self._models.codec, self._models.dtype, self._revision]
         failed, seconds, left = 0, 0.0, 0

@@ -38,6 +38,7 @@ def clone(
     resume: flags.Resume = None,
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,
+    adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     seed: flags.Seed = None,
@@ -62,7 +63,7 @@ def clone(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    models = flags.model_options(model, codec, device, dtype)
+    models = flags.model_options(model, codec, device, dtype, adapter)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     claim_stdout()
     if save is not None:

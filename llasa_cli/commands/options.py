@@ -102,6 +102,15 @@ Codec = Annotated[
         "--codec", help="Codec folder or repo; by default the model's own.", show_default=False, rich_help_panel=_RUN
     ),
 ]
+AdapterFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        help="Folder of a LoRA adapter trained on the model; -m FOLDER finds the model by itself.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
 Seed = Annotated[
@@ -209,8 +218,8 @@ COLDEST = 0.01
 DEFAULT_RETRIES = SpeechOptions().retries
 
 
-def model_options(model: str, codec: str | None, device: str, dtype: str) -> ModelOptions:
-    return ModelOptions(model=model, codec=codec, device=device, dtype=dtype)
+def model_options(model: str, codec: str | None, device: str, dtype: str, adapter: str | None = None) -> ModelOptions:
+    return ModelOptions(model=model, codec=codec, device=device, dtype=dtype, adapter=adapter)
 
 
 def speech_options(

@@ -127,7 +127,9 @@ def open_outlet(
         subtitles = SubtitleFile(wishes.subtitles)
     try:
         if _resumes(wishes, source):
-            return _resumable_outlet(wishes, source, seed, subtitles, report, [asdict(wanted), asdict(models), voice])
+            return _resumable_outlet(
+                wishes, source, seed, subtitles, report, models, [asdict(wanted), asdict(models), voice]
+            )
         from llasa_cli.audio.sinks import open_sink
 
         play = wishes.play if wishes.play is not None else wishes.output is None
@@ -155,17 +157,23 @@ def _resumes(wishes: Wishes, source: Source) -> bool:
 
 
 def _resumable_outlet(
-    wishes: Wishes, source: Source, seed: int, subtitles: SubtitleFile | None, report: Report, settings: list[Any]
+    wishes: Wishes,
+    source: Source,
+    seed: int,
+    subtitles: SubtitleFile | None,
+    report: Report,
+    models: ModelOptions,
+    settings: list[Any],
 ) -> Outlet:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sinks import pick_format
-    from llasa_cli.hub.cache import find_model, revision_of
+    from llasa_cli.hub.cache import weights_of
 
     claim_stdout()
     assert wishes.output is not None
     assert source.digest is not None
     kind = pick_format(wishes.output, wishes.file_format)
-    revision = revision_of(find_model(settings[1]["model"]))
+    revision = weights_of(models)
     key = as_json([*settings, revision, source.markdown, source.digest()])
     sink = ResumableSink(Path(wishes.output), kind, hashlib.sha256(key.encode()).hexdigest(), {"seed": seed})
     return Outlet(sink, wishes, subtitles, sink, report, int(sink.facts["seed"]))

@@ -141,7 +141,7 @@ def _run(
     rank, ranks, workers = share
     own = rank_of(os.environ, rank, ranks)
     if options.dry_run:
-        return prepare_with(options, Names(*names), on_progress=told)  # one look at all rows, whoever asks
+        return prepare_with(options, Names(*names), own.local, told)  # one look at all rows, whoever asks
     options = replace(options, rank=own.rank, ranks=own.ranks)
     if workers > 1:
         return prepare_in_workers(options, Names(*names), workers, told)

@@ -26,6 +26,7 @@ def say(
     resume: flags.Resume = None,
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,
+    adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
     seed: flags.Seed = None,
@@ -46,7 +47,7 @@ def say(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    models = flags.model_options(model, codec, device, dtype)
+    models = flags.model_options(model, codec, device, dtype, adapter)
     source = text_source(text, file, "say", markdown)
     chosen = chosen_voice(voice, speaker, models)
     wanted = replace(wanted, speaker=chosen.speaker)

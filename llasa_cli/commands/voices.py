@@ -192,11 +192,12 @@ class _Model:
 
     def __init__(self, options: ModelOptions) -> None:
         from llasa_cli.files import read_about
-        from llasa_cli.hub.cache import find_model
+        from llasa_cli.hub.cache import find_adapter, find_model
 
         self._options = options
         self._folder = find_model(options.model)
-        self._about = read_about(self._folder)
+        adapter = find_adapter(options.adapter)
+        self._about = read_about(self._folder) | (read_about(adapter) if adapter is not None else {})
 
     @property
     def speakers(self) -> tuple[str, ...]:

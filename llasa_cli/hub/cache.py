@@ -9,7 +9,7 @@ from pathlib import Path
 from llasa_cli.errors import ModelError
 from llasa_cli.files import add_ends, read_object
 from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, repo_of, size_text
-from llasa_cli.settings import BUILT_IN_MODEL
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
 
@@ -68,6 +68,27 @@ def revision_of(folder: Path) -> str:
         digest.update(f"{path.name} {size}".encode())
         add_ends(digest, path)
     return digest.hexdigest()[:12]
+
+
+def find_adapter(name: str | None) -> Path | None:
+    """The folder of a LoRA adapter.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name is None:
+        return None
+    folder = Path(name).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"There is no adapter in {name}.", "Name the folder that `llasa finetune --lora` wrote.")
+    return folder
+
+
+def weights_of(options: ModelOptions) -> str:
+    """Which weights speak: the model's revision, and the adapter's where there is one."""
+    adapter = find_adapter(options.adapter)
+    own = revision_of(find_model(options.model))
+    return own if adapter is None else f"{own}+{revision_of(adapter)}"
 
 
 def codec_identity(folder: Path) -> str:

@@ -9,7 +9,6 @@ Source of names and scales: peft, `tuners/lora/layer.py`, `utils/save_and_load.p
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from llasa_cli.errors import ModelError
+from llasa_cli.files import read_about, read_object
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -90,9 +90,8 @@ def base_of(folder: Path) -> str:
     Raises:
         ModelError: Neither of its files tells.
     """
-    about = folder / "llasa.json"
-    named = _read_json(about).get("base") if about.is_file() else None
-    named = named or _read_json(folder / CONFIG_FILE).get("base_model_name_or_path")
+    named = read_about(folder).get("base")
+    named = named or read_object(folder / CONFIG_FILE, "Copy it again.").get("base_model_name_or_path")
     if not isinstance(named, str):
         raise ModelError(
             f"The adapter in {folder} does not say which model it belongs to.",
@@ -113,7 +112,7 @@ def read_adapter(folder: Path) -> Adapter:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"There is no {name} in {folder}.", "An adapter's folder holds both of peft's files.")
-    config = _read_json(folder / CONFIG_FILE)
+    config = read_object(folder / CONFIG_FILE, "Copy it again.")
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelError(f"The adapter in {folder} is a {config['peft_type']}, not a LoRA.")
     for flag, what in _NOT_DONE.items():
@@ -151,13 +150,3 @@ def _scale(config: dict[str, Any], module: str, rank: int) -> float:
             alpha = value
             break
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} can't be read: {error}", "Copy it again.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path} does not hold a JSON object.", "Copy it again.")
-    return found

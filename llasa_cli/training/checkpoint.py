@@ -10,10 +10,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.files import ABOUT_FILE
 from llasa_cli.protocol import INSTRUCTION, Protocol
 from llasa_cli.settings import TEMPLATE_DATE, FinetuneOptions
 
-ABOUT_FILE = "llasa.json"
 PROGRESS_FILE = "progress.json"
 """Written last into each `checkpoint-N`: one without it was cut off by a kill."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -24,12 +24,6 @@ def write_json(path: Path, content: Any) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """`llasa.json`; empty where there is none."""
-    path = folder / ABOUT_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Mapping[str, Any] | None = None) -> None:

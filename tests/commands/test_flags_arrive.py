@@ -27,7 +27,7 @@ FLAGS = {
     "repetition_penalty": 1.17,
     "max_seconds": 7.5,
 }
-MODEL_FLAGS = {"model": "somewhere", "codec": "else", "device": "cpu", "dtype": "float16"}
+MODEL_FLAGS = {"model": "somewhere", "codec": "else", "device": "cpu", "dtype": "float16", "adapter": "there"}
 
 
 class FakeSpeech:
@@ -65,6 +65,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
     FakeSpeech.history = []
     monkeypatch.setattr(Speech, "load", FakeSpeech.load)
     monkeypatch.setattr("llasa_cli.hub.cache.find_model", Path)
+    monkeypatch.setattr("llasa_cli.hub.cache.find_adapter", lambda name: name and Path(name))
     monkeypatch.setattr("llasa_cli.commands.voices._Model.speakers", ("kore",))
     return FakeSpeech
 

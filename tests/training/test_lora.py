@@ -90,18 +90,27 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
         merge_adapter(trained.output, tmp_path / "merged")
 
 
-def test_the_adapters_folder_speaks_as_the_merged_model_does(trained: FinetuneOptions, tmp_path: Path) -> None:
+def test_the_adapters_folder_speaks_as_the_merged_model_does(
+    trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
+) -> None:
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
     from llasa_cli.speech import Speech
 
     merge_adapter(trained.output, tmp_path / "merged")
     options = SpeechOptions(SamplingRequest(temperature=0, max_seconds=0.6), seed=1, retries=0)
-    alone, merged = (
-        Speech.load(ModelOptions(model=str(folder), device="cpu")).speak("sea salt", options)
-        for folder in (trained.output, tmp_path / "merged")
+    alone, beside, merged = (
+        Speech.load(ModelOptions(model=str(folder), adapter=adapter, device="cpu")).speak("sea salt", options)
+        for folder, adapter in (
+            (trained.output, None),
+            (random_checkpoint, str(trained.output)),
+            (tmp_path / "merged", None),
+        )
     )
     assert len(alone) > 0
     torch.testing.assert_close(torch.from_numpy(alone), torch.from_numpy(merged), rtol=0, atol=1e-4)
+    assert (alone == beside).all()
+    with pytest.raises(ModelError, match="no adapter in"):
+        Speech.load(ModelOptions(model=str(random_checkpoint), adapter=str(tmp_path)))
 
 
 def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: FinetuneOptions, tmp_path: Path) -> None:
