@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
 def read_object_if_there(path: Path, hint: str = "") -> dict[str, Any]:
     """As `read_object`; empty where there is no file."""
     return read_object(path, hint) if path.is_file() else {}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Written beside, flushed to disk and renamed: whole or not there. Several processes may do so at once."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def read_about(folder: Path) -> dict[str, Any]:

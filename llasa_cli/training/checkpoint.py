@@ -10,20 +10,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.files import ABOUT_FILE
+from llasa_cli.files import ABOUT_FILE, write_json
 from llasa_cli.protocol import INSTRUCTION, Protocol
 from llasa_cli.settings import TEMPLATE_DATE, FinetuneOptions
 
 PROGRESS_FILE = "progress.json"
 """Written last into each `checkpoint-N`: one without it was cut off by a kill."""
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Written beside and renamed: whole or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Mapping[str, Any] | None = None) -> None:

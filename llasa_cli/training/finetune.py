@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import read_about
+from llasa_cli.files import read_about, write_json
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
@@ -40,7 +40,6 @@ from llasa_cli.training.checkpoint import (
     describe_protocol,
     describe_recipe,
     export_checkpoint,
-    write_json,
 )
 from llasa_cli.training.data import Batches, Rows, held_out_split, read_index
 from llasa_cli.training.prepare import tokenizer_fingerprint

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from llasa_cli.files import write_json
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND
 
@@ -179,16 +180,6 @@ class Writer:
 def summary(counts: dict[str, int]) -> dict[str, Any]:
     hours = round(counts["codes"] / CODES_PER_SECOND / 3600, 3)
     return {"rows": counts["rows"], "hours": hours, "codes": counts["codes"], "tokens": counts["tokens"]}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    part = _part(path)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _remove_other_files(folder: Path, name: str, ranks: int, keep_parts: bool) -> None:

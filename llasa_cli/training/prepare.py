@@ -39,6 +39,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP
 from llasa_cli.codec.model import SHORTEST_CLIP
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import write_json
 from llasa_cli.hub.catalogue import size_text
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
@@ -47,7 +48,7 @@ from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
 from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
-from llasa_cli.training.memmaps import RowMaker, Writer, rank_name, write_json
+from llasa_cli.training.memmaps import RowMaker, Writer, rank_name
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 
 Given = TypeVar("Given")

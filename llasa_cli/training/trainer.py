@@ -22,9 +22,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from llasa_cli.errors import LlasaError
+from llasa_cli.files import write_json
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
-from llasa_cli.training.checkpoint import PROGRESS_FILE, write_json
+from llasa_cli.training.checkpoint import PROGRESS_FILE
 from llasa_cli.training.curve import draw_curve
 from llasa_cli.training.data import Batches, collate
 from llasa_cli.training.schedule import Clock, Rate, longest_row

@@ -192,7 +192,7 @@ def stop_at(moment: float, kind: signal.Signals, environment: dict[str, str], fo
         assert found == {"a.wav", "a.srt"}
 
 
-@pytest.mark.parametrize(("kind", "moment"), moments(3))
+@pytest.mark.parametrize(("kind", "moment"), moments(2))
 def test_a_run_stopped_at_any_moment_leaves_a_whole_file_or_none(
     environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
 ) -> None:
