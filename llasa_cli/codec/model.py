@@ -10,7 +10,6 @@ the whole. transformers is imported and the encoder loaded when something is fir
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
+from llasa_cli.files import read_object
 from llasa_cli.hub.cache import codec_identity
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
             raise ModelError(
                 f"There is no {path.name} in {folder}.", "A codec folder holds config.json and model.safetensors."
             )
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{config} can't be read: {error}", "Fetch the codec again.") from error
+    settings = read_object(config, "Fetch the codec again.")
     if settings.get("model_type") != "xcodec2":
         raise ModelError(
             f"{folder} holds a {settings.get('model_type')!r} model, not an X-Codec2.",

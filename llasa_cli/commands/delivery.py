@@ -103,9 +103,14 @@ def deliver(
     settle()
     wall_s = time.monotonic() - began
     output = outlet.wishes.output
-    report.line(f"{speed(seconds, wall_s)}, seed {outlet.seed}" + (f": {output}" if output not in (None, "-") else ""))
-    if outlet.wishes.json:
-        result(as_json(summary(outlet, wall_s, wanted, speech)))
+
+    def tell() -> None:
+        place = f": {output}" if output not in (None, "-") else ""
+        report.line(f"{speed(seconds, wall_s)}, seed {outlet.seed}{place}")
+        if outlet.wishes.json:
+            result(as_json(summary(outlet, wall_s, wanted, speech)))
+
+    outlet.when_finished = tell
 
 
 def _word_check(listener: str, speech: Speech, language: str | None) -> Callable[[str, np.ndarray], tuple[str, ...]]:
@@ -142,8 +147,10 @@ class _Listening:
         from llasa_cli.text.chunks import width
 
         speed = self._pacing.speed
-        if speed is None or not self._pacing.is_fast():
-            return speed is None
+        if speed is None:
+            return True
+        if not self._pacing.is_fast():
+            return False
         # A second try must fit in as well.
         return self._sink.waiting_s * speed < 2 * SECONDS_A_CHARACTER * width(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +59,8 @@ class Outlet:
     """Of `--json`; a book without it is told in flat memory."""
     count: int = 0
     clock_s: float = 0.0
+    when_finished: Callable[[], None] | None = None
+    """Tells of the result, which there is only once the file is in its place."""
 
     def write_down(self, take: Take) -> None:
         """Note a take that is decided on."""
@@ -91,6 +94,8 @@ class Outlet:
             raise
         if subtitles is not None:
             subtitles.__exit__(kind, error, trace)
+        if kind is None and self.when_finished is not None:
+            self.when_finished()
 
 
 def open_outlet(
@@ -128,7 +133,13 @@ def open_outlet(
     try:
         if _resumes(wishes, source):
             return _resumable_outlet(
-                wishes, source, seed, subtitles, report, models, [asdict(wanted), asdict(models), voice]
+                wishes,
+                source,
+                seed,
+                subtitles,
+                report,
+                models,
+                [asdict(wanted), asdict(models), voice, wishes.listener],
             )
         from llasa_cli.audio.sinks import open_sink
 

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from llasa_cli.errors import UsageError
@@ -41,8 +42,13 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
     if text and file:
         raise UsageError("There is text in the arguments and a file as well.", "Give one of them.")
     if text and text != ["-"]:
-        whole = _not_empty(" ".join(text), "The text")
-        return Source([whole], len(whole.encode(errors="replace")), bool(markdown), lambda: _digest([whole]))
+        whole = " ".join(text)
+        return Source(
+            _with_words([whole], "The text"),
+            len(whole.encode(errors="replace")),
+            bool(markdown),
+            lambda: _digest([whole]),
+        )
     if file is not None and file != "-":
         path = Path(file)
         if markdown is None:
@@ -60,12 +66,10 @@ def _file_source(path: Path, markdown: bool) -> Source:
     from llasa_cli.text.stream import parts_of_file
 
     try:
-        size = path.stat().st_size
+        parts = _with_words(parts_of_file(path), str(path))
         if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
-            parts = parts_of_file(path)
-            return Source(_with_words(parts, str(path)), None, markdown)
-        _has_words(parts_of_file(path), str(path))
-        return Source(parts_of_file(path), size, markdown, lambda: _digest(parts_of_file(path)))
+            return Source(parts, None, markdown)
+        return Source(parts, path.stat().st_size, markdown, lambda: _digest(parts_of_file(path)))
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
 
@@ -86,17 +90,17 @@ def _piped() -> Iterator[str]:
     return _with_words(sentences_of(read, _is_more_waiting), "The text")
 
 
-def _with_words(parts: Iterator[str], name: str) -> Iterator[str]:
-    """The same parts, the first of which is there."""
-    first = next(parts, None)
-    if first is None:
-        raise UsageError(f"{name} is empty.", "Give it words.")
-
-    def all_parts() -> Iterator[str]:
-        yield first
-        yield from parts
-
-    return all_parts()
+def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
+    """The same parts; refused here, before anything is loaded, if there is nothing to say in any of them."""
+    rest = iter(parts)
+    seen: list[str] = []
+    for part in rest:
+        seen.append(part)
+        if any(character.isalnum() for character in part):
+            return chain(seen, rest)
+    raise UsageError(
+        f"{name} has nothing to say in it." if "".join(seen).strip() else f"{name} is empty.", "Give it words."
+    )
 
 
 def _is_more_waiting() -> bool:
@@ -107,17 +111,3 @@ def _is_more_waiting() -> bool:
         return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
     except (OSError, ValueError):
         return False  # Windows can't ask a pipe; a test's stream has no descriptor
-
-
-def _not_empty(text: str, name: str) -> str:
-    _has_words([text], name)
-    return text
-
-
-def _has_words(parts: Iterable[str], name: str) -> None:
-    empty = True
-    for part in parts:
-        if any(character.isalnum() for character in part):
-            return
-        empty = empty and not part.strip()
-    raise UsageError(f"{name} is empty." if empty else f"{name} has nothing to say in it.", "Give it words.")

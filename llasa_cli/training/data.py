@@ -11,7 +11,6 @@ Padding stands last and attention is causal, so no real token ever sees it: no m
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llasa_cli.errors import UsageError
+from llasa_cli.files import read_object_if_there
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CONTEXT_TOKENS
 
@@ -278,5 +278,4 @@ def collate(items: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
 
 def read_index(folder: Path) -> dict[str, Any]:
     """`index.json` of `llasa prepare`; empty for data in the published form alone."""
-    path = folder / "index.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_object_if_there(folder / "index.json", "Run `llasa prepare` again.")

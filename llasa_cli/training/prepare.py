@@ -39,7 +39,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP
 from llasa_cli.codec.model import SHORTEST_CLIP
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import write_json
+from llasa_cli.files import read_about, write_json
 from llasa_cli.hub.catalogue import size_text
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
@@ -145,8 +145,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 def named_codec(folder: Path) -> str | None:
     """The codec that a checkpoint's `llasa.json` names."""
-    about = folder / "llasa.json"
-    return json.loads(about.read_text(encoding="utf-8")).get("codec") if about.is_file() else None
+    return read_about(folder).get("codec")
 
 
 def _check_options(options: PrepareOptions) -> None:

@@ -145,6 +145,22 @@ def test_sound_is_let_out_early_only_where_somebody_listens(engine: type[FakeSpe
         assert (seen(engine)["more"]["live"] is not None) == live
 
 
+def test_json_tells_only_of_a_file_that_is_in_its_place(
+    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "a.wav"
+    assert CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)]).stdout.startswith("{")
+    out.unlink()
+    monkeypatch.setattr("llasa_cli.audio.sinks.os.replace", full)
+    made = CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)])
+    assert made.exit_code == 1
+    assert made.stdout == ""
+    assert "times real time" not in made.stderr
+
+
 def test_the_environment_names_the_model_and_a_flag_counts_more(
     engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from llasa_cli.app import app
@@ -37,3 +40,14 @@ def test_every_command_has_help(command: str) -> None:
 @pytest.mark.parametrize("arguments", [["say", "--tempo", "2", "hi"], ["speak"], ["say", "--top-p", "2", "hi"]])
 def test_what_is_unknown_is_an_error_and_not_spoken(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md"])
+def test_every_flag_that_a_page_names_is_one(page: str) -> None:
+    def options(command: object) -> set[str]:
+        own = {name for part in getattr(command, "params", ()) for name in (*part.opts, *part.secondary_opts)}
+        return own.union(*(options(below) for below in getattr(command, "commands", {}).values()))
+
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named - options(get_command(app)) - {"--help"} == set()
