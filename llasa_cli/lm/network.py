@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import ModelError
+from llasa_cli.lm.matrix import Matrix
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ class Layer:
     """One layer's weights; queries, keys and values in one matrix, gate and up in one."""
 
     input_norm: torch.Tensor  # (hidden,)
-    query_key_value: torch.Tensor  # ((H + 2 K) D, hidden)
-    output: torch.Tensor  # (hidden, H D)
+    query_key_value: Matrix  # ((H + 2 K) D, hidden)
+    output: Matrix  # (hidden, H D)
     middle_norm: torch.Tensor  # (hidden,)
-    gate_up: torch.Tensor  # (2 inner, hidden)
-    down: torch.Tensor  # (hidden, inner)
+    gate_up: Matrix  # (2 inner, hidden)
+    down: Matrix  # (hidden, inner)
 
 
 class Network:
@@ -130,7 +131,7 @@ class Network:
     """
 
     def __init__(
-        self, shape: Shape, embedding: torch.Tensor, layers: list[Layer], norm: torch.Tensor, head: torch.Tensor
+        self, shape: Shape, embedding: torch.Tensor, layers: list[Layer], norm: torch.Tensor, head: Matrix
     ) -> None:
         self.shape = shape
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
@@ -166,10 +167,10 @@ class Stream:
         rotation = self._cosine[begin:end], self._sine[begin:end]
         for index, layer in enumerate(network.layers):
             hidden = hidden + self._attend(index, layer, self._norm(hidden, layer.input_norm), rotation)
-            gate, up = F.linear(self._norm(hidden, layer.middle_norm), layer.gate_up).chunk(2, dim=-1)
-            hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
+            gate, up = layer.gate_up(self._norm(hidden, layer.middle_norm)).chunk(2, dim=-1)
+            hidden = hidden + layer.down(F.silu(gate) * up)
         self.position = end
-        return F.linear(self._norm(hidden[-1], network.norm), network.head).float()
+        return network.head(self._norm(hidden[-1], network.norm)).float()
 
     def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, weight.shape, weight, self.network.shape.epsilon)
@@ -179,7 +180,7 @@ class Stream:
     ) -> torch.Tensor:
         shape, count = self.network.shape, len(hidden)
         begin, end = self.position, self.position + count
-        both = F.linear(hidden, layer.query_key_value).view(count, -1, shape.head).transpose(0, 1)  # (H + 2 K, T, D)
+        both = layer.query_key_value(hidden).view(count, -1, shape.head).transpose(0, 1)  # (H + 2 K, T, D)
         turned = _rotate(both[: shape.heads + shape.key_value_heads], *rotation)
         self._keys[index, :, begin:end] = turned[shape.heads :]
         self._values[index, :, begin:end] = both[shape.heads + shape.key_value_heads :]
@@ -195,7 +196,7 @@ class Stream:
             is_causal=count > 1 and begin == 0,
             enable_gqa=shape.heads != shape.key_value_heads,
         )
-        return F.linear(mixed[0].transpose(0, 1).reshape(count, -1), layer.output)
+        return layer.output(mixed[0].transpose(0, 1).reshape(count, -1))
 
 
 def _rotate(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.files import read_about, write_json
 from llasa_cli.hub.cache import find_model
 from llasa_cli.lm.adapter import base_of, read_adapter
-from llasa_cli.lm.load import weight_files
+from llasa_cli.lm.weights import weight_files
 from llasa_cli.training.finetune import bring_folder
 from llasa_cli.training.vocabulary import TOKENIZER_FILES, codec_size, extend_tokenizer
 
