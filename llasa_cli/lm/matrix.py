@@ -14,10 +14,12 @@ class Matrix:
 
     Attributes:
         shape: (rows, width).
+        dtype: Of the states that it takes and gives.
     """
 
     def __init__(self, weight: torch.Tensor) -> None:
         self.shape = tuple(weight.shape)
+        self.dtype = weight.dtype
         self._weight = _lay_out(weight)
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
