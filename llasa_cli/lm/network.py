@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import ModelError
-from llasa_cli.lm.matrix import Matrix
+from llasa_cli.lm.matrix import Embedding, Matrix
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shape:
             ModelError: Not a Llama, or one with parts that no Llasa has.
         """
         kind = config.get("model_type")
-        if kind != "llama":
+        if kind not in ("llama", "llasa"):  # the second is what the transformers draft calls it
             raise ModelError(f"This is a {kind!r} checkpoint; Llasa models are of type 'llama'.")
         for flag in ("attention_bias", "mlp_bias"):
             if config.get(flag):
@@ -131,7 +131,7 @@ class Network:
     """
 
     def __init__(
-        self, shape: Shape, embedding: torch.Tensor, layers: list[Layer], norm: torch.Tensor, head: Matrix
+        self, shape: Shape, embedding: Embedding, layers: list[Layer], norm: torch.Tensor, head: Matrix
     ) -> None:
         self.shape = shape
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
@@ -163,7 +163,7 @@ class Stream:
         end = begin + len(ids)
         if end > self.capacity:
             raise ValueError(f"{end} tokens in a cache for {self.capacity}")
-        hidden = F.embedding(ids, network.embedding)
+        hidden = network.embedding(ids)
         rotation = self._cosine[begin:end], self._sine[begin:end]
         for index, layer in enumerate(network.layers):
             hidden = hidden + self._attend(index, layer, self._norm(hidden, layer.input_norm), rotation)
