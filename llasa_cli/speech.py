@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checks import problems_of
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_about
-from llasa_cli.protocol import Protocol, Reference
+from llasa_cli.protocol import Prompt, Protocol, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.chunks import MOST_CHARACTERS
 
@@ -139,9 +139,9 @@ class Speech:
 
     def chunks(self, text: str) -> list[str]:
         """The pieces that `say` will speak, as the model is given them."""
-        return [passage.text for passage in self._passages([text], SpeechOptions()) if passage.text]
+        return [passage.text for passage in self.passages([text], SpeechOptions()) if passage.text]
 
-    def _passages(
+    def passages(
         self, parts: Iterable[str], options: SpeechOptions, on_note: Callable[[str], None] | None = None
     ) -> Iterator[Passage]:
         """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
@@ -193,7 +193,7 @@ class Speech:
         options = options or SpeechOptions()
         if options.seed is None:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        passages = self._passages([text] if isinstance(text, str) else text, options, on_note)
+        passages = self.passages([text] if isinstance(text, str) else text, options, on_note)
         if isinstance(text, str):
             first = []
             for passage in passages:
@@ -201,18 +201,18 @@ class Speech:
                 if passage.text:
                     break
             else:
-                raise self._nothing()
+                raise self.nothing()
             passages = chain(first, passages)
-        return self._say(passages, _Request(self, options, reference, check, live), on_take, after or Continued())
+        return self._say(passages, Request(self, options, reference, check, live), on_take, after or Continued())
 
-    def _nothing(self) -> UsageError:
+    def nothing(self) -> UsageError:
         hint = "This voice reads Latin letters and digits." if self._about.get("spell_out") else "Give it words."
         return UsageError("There is nothing to say in this text.", hint)
 
     def _say(
         self,
         passages: Iterable[Passage],
-        request: _Request,
+        request: Request,
         on_take: Callable[[Take], None] | None,
         after: Continued,
     ) -> Iterator[AudioChunk]:
@@ -224,7 +224,7 @@ class Speech:
             if number >= after.passages:
                 yield from request.speak(passage, tell)
         if not spoken:
-            raise self._nothing()
+            raise self.nothing()
 
     def speak(
         self,
@@ -271,8 +271,13 @@ class Continued:
     voice: Reference | None = None
 
 
-class _Request:
-    """One text being spoken: what stays the same from passage to passage."""
+class Request:
+    """One text being spoken: what stays the same from passage to passage.
+
+    Attributes:
+        voice: What it is spoken in; of a text that has none, its first good take.
+        needs_voice: It began without one, and no speaker was named.
+    """
 
     def __init__(
         self,
@@ -282,11 +287,11 @@ class _Request:
         check: Callable[[str, np.ndarray], tuple[str, ...]] | None,
         live: Live | None,
     ) -> None:
-        self._speech, self._options = speech, options
+        self.speech, self.options = speech, options
         self._check, self._live = check, live
-        self._sampling = speech.sampling(options.sampling)
+        self.sampling = speech.sampling(options.sampling)
         self._rate = speech.sampling_rate
-        self._needs_voice = reference is None and options.speaker is None and speech.protocol.default_speaker is None
+        self.needs_voice = reference is None and options.speaker is None and speech.protocol.default_speaker is None
         self.voice = reference
 
     def speak(self, passage: Passage, tell: Callable[[Take], None]) -> Iterator[AudioChunk]:
@@ -301,15 +306,15 @@ class _Request:
             if len(pause):
                 yield AudioChunk(pause, self._rate)
             take = yield from self._as_it_is_made(passage, self._live)
-            tell(self._keep(take))
+            tell(self.keep(take))
         else:
             take, samples = self._best(passage)
-            tell(self._keep(take))
+            tell(self.keep(take))
             yield AudioChunk(np.concatenate([pause, samples]), self._rate)
 
-    def _keep(self, take: Take) -> Take:
+    def keep(self, take: Take) -> Take:
         """The first good take becomes the voice of a text that has none."""
-        if self._needs_voice and self.voice is None and not take.problems:
+        if self.needs_voice and self.voice is None and not take.problems:
             self.voice = Reference(take.text, take.codes)
             return replace(take, is_voice=True)
         return take
@@ -323,16 +328,16 @@ class _Request:
         began = time.monotonic()
         codes: list[int] = []
         pieces: list[np.ndarray] = []
-        prompt = self._speech.protocol.prompt(passage.text, self.voice, self._options.speaker)
-        seed = self._options.seed or 0
+        prompt = self.prompt(passage)
+        seed = self.options.seed or 0
         before = self.voice.codes if self.voice is not None else ()
-        with self._speech.model.generate(prompt, self._sampling, seed) as generation:
-            made = decode_stream(self._speech.codec, live.watch(_noted(generation, codes)), before)
+        with self.speech.model.generate(prompt, self.sampling, seed) as generation:
+            made = decode_stream(self.speech.codec, live.watch(_noted(generation, codes)), before)
             for piece in live.hold(made, self._rate):
                 pieces.append(piece)
                 yield AudioChunk(piece, self._rate)
         samples = np.concatenate(pieces)
-        problems = self._problems(passage, tuple(codes), samples, generation.ended)
+        problems = self.problems(passage, tuple(codes), samples, generation.ended)
         return Take(
             passage.text,
             len(samples) / self._rate,
@@ -347,39 +352,88 @@ class _Request:
         )
 
     def _best(self, passage: Passage) -> tuple[Take, np.ndarray]:
-        """Speak a passage; with problems, again by the next seed. The take with the fewest problems stays."""
-        began = time.monotonic()
-        prompt = self._speech.protocol.prompt(passage.text, self.voice, self._options.speaker)
-        best: tuple[Take, np.ndarray] | None = None
-        failures: list[tuple[int, tuple[str, ...]]] = []
-        tries = 1 if self._sampling.temperature == 0 else 1 + self._options.retries
-        for attempt in range(tries):
-            seed = ((self._options.seed or 0) + attempt) % LARGEST_SEED
-            with self._speech.model.generate(prompt, self._sampling, seed) as generation:
+        """Speak a passage as often as it needs."""
+        attempts = self.attempts(passage)
+        while not attempts.finished:
+            with self.speech.model.generate(attempts.prompt, self.sampling, attempts.seed) as generation:
                 codes = tuple(generation)
-            samples = self._decode(codes)
-            problems = self._problems(passage, codes, samples, generation.ended)
-            if best is None or len(problems) < len(best[0].problems):
-                best = Take(passage.text, len(samples) / self._rate, codes, seed, attempt + 1, problems), samples
-            if not problems:
-                break
-            failures.append((seed, problems))
-        assert best is not None
-        take, samples = best
-        others = tuple(problem for seed, problems in failures if seed != take.seed for problem in problems)
-        take = replace(take, retried=others, tries=attempt + 1, wall_s=time.monotonic() - began)
-        return replace(take, pause_s=passage.pause_s, sentences=passage.sentences), samples
+            attempts.judge(codes, self.speech.codec.decode(attempts.whole(codes)), generation.ended)
+        return attempts.best()
 
-    def _problems(self, passage: Passage, codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
+    def prompt(self, passage: Passage) -> Prompt:
+        return self.speech.protocol.prompt(passage.text, self.voice, self.options.speaker)
+
+    def attempts(self, passage: Passage) -> Attempts:
+        """The takes that a passage gets, in the voice that there is by now."""
+        return Attempts(self, passage)
+
+    def problems(self, passage: Passage, codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
         found = problems_of(passage.text, codes, samples, self._rate, ended)
         # What is broken already needs no listener.
         return found or (self._check(passage.text, samples) if self._check is not None else ())
 
-    def _decode(self, codes: tuple[int, ...]) -> np.ndarray:
-        """Reference and speech are decoded together, so that the joint is a continuation; then exactly its samples go."""
-        before = self.voice.codes if self.voice is not None else ()
-        samples = self._speech.codec.decode([*before, *codes])
-        return samples[len(before) * self._speech.codec.samples_per_code :]
+
+class Attempts:
+    """The takes of one passage: with problems, again by the next seed. The take with the fewest problems stays.
+
+        while not attempts.finished:
+            codes, ended = <what the model makes of attempts.prompt with attempts.seed>
+            attempts.judge(codes, codec.decode(attempts.whole(codes)), ended)
+        take, samples = attempts.best()
+
+    Attributes:
+        prompt: For every one of them.
+        seed: Of the next.
+        finished: There is nothing to try any more.
+    """
+
+    def __init__(self, request: Request, passage: Passage) -> None:
+        self._request, self._passage = request, passage
+        self._voice = request.voice
+        self._began = time.monotonic()
+        self.prompt = request.prompt(passage)
+        self.finished = False
+        self._tries = 0
+        self._most = 1 if request.sampling.temperature == 0 else 1 + request.options.retries
+        self._best: tuple[Take, np.ndarray] | None = None
+        self._failures: list[tuple[int, tuple[str, ...]]] = []
+
+    @property
+    def seed(self) -> int:
+        return ((self._request.options.seed or 0) + self._tries) % LARGEST_SEED
+
+    def whole(self, codes: Sequence[int]) -> list[int]:
+        """What is decoded: reference and speech together, so that the joint is a continuation."""
+        before = self._voice.codes if self._voice is not None else ()
+        return [*before, *codes]
+
+    def judge(self, codes: tuple[int, ...], decoded: np.ndarray, ended: bool) -> None:
+        """Take up what `seed` gave.
+
+        Args:
+            codes: Of the speech alone.
+            decoded: float32 [n], of `whole(codes)`: exactly the reference's samples are cut off.
+            ended: Whether the model said END.
+        """
+        request, passage = self._request, self._passage
+        per_code = request.speech.codec.samples_per_code
+        samples = decoded[(len(self.whole(())) * per_code) :]
+        problems = request.problems(passage, codes, samples, ended)
+        if self._best is None or len(problems) < len(self._best[0].problems):
+            seconds = len(samples) / request.speech.sampling_rate
+            self._best = Take(passage.text, seconds, codes, self.seed, self._tries + 1, problems), samples
+        if problems:
+            self._failures.append((self.seed, problems))
+        self._tries += 1
+        self.finished = not problems or self._tries >= self._most
+
+    def best(self) -> tuple[Take, np.ndarray]:
+        """The take that stays, and its sound."""
+        assert self._best is not None
+        take, samples = self._best
+        others = tuple(problem for seed, problems in self._failures if seed != take.seed for problem in problems)
+        take = replace(take, retried=others, tries=self._tries, wall_s=time.monotonic() - self._began)
+        return replace(take, pause_s=self._passage.pause_s, sentences=self._passage.sentences), samples
 
 
 def _sound_text(text: str) -> str:
