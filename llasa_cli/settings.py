@@ -66,6 +66,23 @@ class SamplingRequest:
 
 
 @dataclass(frozen=True)
+class Patience:
+    """How long a download puts up with a network that fails."""
+
+    tries: int = 6
+    """Requests in a row that bring no new byte, before it is given up."""
+    first_pause_s: float = 1.0
+    """Before the second try; each further one is twice as long."""
+    longest_pause_s: float = 30.0
+    longest_wait_s: float = 320.0
+    """The longest a hub may ask to be left alone (Retry-After); its limits are counted over 300 s."""
+    timeout_s: float | None = None
+    """Silence after which a connection is given up; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
+    copies: int = 3
+    """How often a file is fetched whole whose sum is wrong."""
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """Which model runs, and where."""
 
