@@ -19,6 +19,7 @@ import torch
 
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_about, read_object
+from llasa_cli.tensors import read_header, read_tensor
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -52,17 +53,21 @@ class Adapter:
             ModelError: The shapes are not of one model.
         """
         if name in self.replaced:
+            self._check_shape(name, tuple(self.replaced[name].shape), weight)
             return self.replaced[name]
         if name not in self.pairs:
             return weight
         first, second, scale = self.pairs[name]
-        if (second.shape[0], first.shape[1]) != tuple(weight.shape) or first.shape[0] != second.shape[1]:
+        self._check_shape(name, (second.shape[0], first.shape[1]), weight)
+        return weight.float() + scale * (second.float() @ first.float())
+
+    def _check_shape(self, name: str, own: tuple[int, ...], weight: torch.Tensor) -> None:
+        if own != tuple(weight.shape):
             raise ModelError(
-                f"The adapter in {self.folder} is for {name} of {second.shape[0]} x {first.shape[1]}, "
+                f"The adapter in {self.folder} is for {name} of {' x '.join(map(str, own))}, "
                 f"the model has {' x '.join(map(str, weight.shape))}.",
                 f"It belongs to {self.base or 'another model'}.",
             )
-        return weight.float() + scale * (second.float() @ first.float())
 
     def check(self, names: set[str]) -> None:
         """Every part of the adapter has a place among the base's weights.
@@ -106,9 +111,6 @@ def read_adapter(folder: Path) -> Adapter:
     Raises:
         ModelError: They are missing or broken, or of a form that is not a plain LoRA.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"There is no {name} in {folder}.", "An adapter's folder holds both of peft's files.")
@@ -118,10 +120,8 @@ def read_adapter(folder: Path) -> Adapter:
     for flag, what in _NOT_DONE.items():
         if config.get(flag):
             raise ModelError(f"The adapter in {folder} uses {what}, which is not done here.", "Merge it with peft.")
-    try:
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{folder / WEIGHTS_FILE} can't be read: {error}", "Copy it again.") from error
+    places = read_header(folder / WEIGHTS_FILE)
+    tensors = {name: read_tensor(place, name) for name, place in places.items()}
     halves: dict[str, dict[str, torch.Tensor]] = {}
     replaced: dict[str, torch.Tensor] = {}
     for key, tensor in tensors.items():
@@ -137,6 +137,8 @@ def read_adapter(folder: Path) -> Adapter:
     for module, both in halves.items():
         if len(both) != 2:
             raise ModelError(f"The adapter in {folder} has one half of {module} only.", "Copy it again.")
+        if both["A"].dim() != 2 or both["B"].dim() != 2 or both["A"].shape[0] != both["B"].shape[1]:
+            raise ModelError(f"The two halves of {module} in {folder} do not fit each other.", "Copy it again.")
         rank = both["A"].shape[0]
         pairs[f"{module}.weight"] = (both["A"], both["B"], _scale(config, module, rank))
     named = config.get("base_model_name_or_path")
