@@ -5,52 +5,95 @@ torch's, and who only speaks needs neither it nor the encoder, two thirds of the
 
     codes (N,) -> quantiser's vectors -> embed -> 2 convolution blocks -> attention layers -> 2 blocks -> ISTFT -> (320 N,)
 
+Finetunes of the decoder for another rate (44.1 kHz: 882 samples a code) have other frames in the last step, or an upsampler
+before it (98 samples a frame, 3 x 3 frames a code).
+
 transformers rotates queries and keys by angles that depend on the head and not on time (sic). One rotation of both
 changes no product of a query with a key, so it is left out.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import ModelError
+from llasa_cli.settings import CODES_PER_SECOND
+
+if TYPE_CHECKING:
+    from llasa_cli.codec.stored import CodecTensors
 
 _GROUPS = 32
+_UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What config.json tells and the weights do not; defaults are `Xcodec2Config`'s."""
+    """What config.json and the tensors' shapes tell; defaults are `Xcodec2Config`'s."""
 
     levels: tuple[int, ...]
     heads: int
     layers: int
     rms_norm_eps: float
     hop: int
-    """Samples a code."""
-    sampling_rate: int
+    """Samples from one frame of the ISTFT to the next; a frame is four of them long."""
+    upsampling: tuple[int, ...] = ()
+    """Frames a code, stage by stage."""
+
+    @property
+    def samples_per_code(self) -> int:
+        return self.hop * math.prod(self.upsampling)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Hz. There are 50 codes a second, whatever the rate."""
+        return CODES_PER_SECOND * self.samples_per_code
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
-        if config.get("hidden_act", "silu") != "silu":
-            raise ModelError(f"The codec's activation {config['hidden_act']!r} is not one this program runs.")
-        hop = 1
-        for ratio in config.get("downsampling_ratios", (2, 2, 4, 4, 5)):
-            hop *= int(ratio)
-        return cls(
-            tuple(config.get("quantization_levels", (4,) * 8)),
-            int(config.get("num_attention_heads", 16)),
-            int(config.get("num_hidden_layers", 12)),
-            float(config.get("rms_norm_eps", 1e-6)),
-            hop,
-            int(config.get("sampling_rate", 16_000)),
-        )
+    def of(cls, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Shape:
+        """Read a config.json of transformers' form, and the shapes of the tensors.
+
+        Raises:
+            ModelError: Not a decoder that this program runs.
+        """
+        if settings.get("hidden_act", "silu") != "silu":
+            raise ModelError(f"The codec's activation {settings['hidden_act']!r} is not one this program runs.")
+        try:
+            shape = cls(
+                tuple(int(level) for level in settings.get("quantization_levels", (4,) * 8)),
+                int(settings.get("num_attention_heads", 16)),
+                int(settings.get("num_hidden_layers", 12)),
+                float(settings.get("rms_norm_eps", 1e-6)),
+                (shapes["acoustic_decoder.head.linear.weight"][0] - 2) // 4,
+                tuple(int(factor) for factor in settings.get("upsample_factors") or ()),
+            )
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"The codec's config.json does not describe an X-Codec2: {error}") from error
+        shape._check(settings, shapes)
+        return shape
+
+    def _check(self, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        stages = sum(name.startswith(_UPSAMPLE) and name.endswith(".weight") for name in shapes)
+        if stages != len(self.upsampling):
+            raise ModelError(
+                f"The codec has {stages} upsampling layers, its config.json tells of {len(self.upsampling)}."
+            )
+        for stage, factor in enumerate(self.upsampling):
+            taps = shapes[f"{_UPSAMPLE}{stage}.weight"][-1] if f"{_UPSAMPLE}{stage}.weight" in shapes else 0
+            # Otherwise a code would not become a whole number of frames.
+            if factor < 1 or taps < factor or (taps - factor) % 2:
+                raise ModelError(f"The codec's upsampling by {factor} with {taps} taps is not one this program runs.")
+        told = settings.get("sample_rate")
+        if self.hop < 2 or self.hop % 2 or told not in (None, self.sampling_rate):
+            raise ModelError(
+                f"The codec's weights make {self.sampling_rate} Hz ({self.samples_per_code} samples a code), "
+                f"its config.json says {told}."
+            )
 
 
 class Decoder:
@@ -63,7 +106,7 @@ class Decoder:
         self._window = torch.hann_window(width, device=weights["head.linear.weight"].device)
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
-        """int64 (N,) on the decoder's device -> float32 (hop * N,)."""
+        """int64 (N,) on the decoder's device -> float32 (samples_per_code * N,)."""
         hidden = self._linear("project_out", self._levels(codes))
         hidden = self._linear("fc", hidden)[None].transpose(1, 2)  # (1, width, N)
         hidden = self._convolution("embed", hidden)
@@ -79,7 +122,23 @@ class Decoder:
         hidden = F.layer_norm(
             hidden.transpose(1, 2), hidden.shape[1:2], weights["norm.weight"], weights["norm.bias"], eps=1e-6
         )
+        if self.shape.upsampling:
+            hidden = self._upsample(hidden)
         return self._sound(self._linear("head.linear", hidden)[0])
+
+    def _upsample(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(1, N, width) -> (1, N * factors, width): each stage halves the width, the last step brings it back.
+
+        Source: the decoder of the published 44.1 kHz finetune, as its exporters describe it; not seen on its weights.
+        """
+        hidden = hidden.transpose(1, 2)
+        for stage, factor in enumerate(self.shape.upsampling):
+            name = f"upsampler.upsample_layers.{stage}"
+            weight = self._weights[name + ".weight"]
+            padding = (weight.shape[-1] - factor) // 2
+            hidden = F.conv_transpose1d(hidden, weight, self._weights[name + ".bias"], stride=factor, padding=padding)
+            hidden = self._block(f"upsampler.resnet_blocks.{stage}", hidden)
+        return F.silu(self._linear("upsampler.out_proj", hidden.transpose(1, 2)))
 
     def _levels(self, codes: torch.Tensor) -> torch.Tensor:
         """A code's place on each axis of the finite scalar quantiser, -1..1: (N, axes)."""
@@ -142,29 +201,66 @@ class Decoder:
         return total.flatten()
 
 
-def read_decoder(file: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Decoder:
-    """The decoder's tensors out of a codec's safetensors file.
+def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """The decoder's tensors out of a codec's files.
 
     Raises:
-        ModelError: The file is broken, or tensors are missing.
+        ModelError: The file is broken, or tensors are missing or of other shapes.
     """
-    from safetensors import SafetensorError, safe_open
-
-    shape = Shape.of(config)
-    weights: dict[str, torch.Tensor] = {}
+    stored.need(["acoustic_decoder.head.linear.weight"])
+    shape = Shape.of(stored.settings, stored.shapes)
     prefixes = ("acoustic_decoder.", "quantizer.")
-    try:
-        with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dict
-                prefix = next((p for p in prefixes if name.startswith(p)), None)
-                if prefix is not None:
-                    weights[name.removeprefix(prefix)] = tensors.get_tensor(name).to(device, dtype)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} can't be read: {error}", "Fetch the codec again.") from error
-    missing = sorted(set(_names(shape)) - set(weights))
-    if missing:
-        raise ModelError(f"The codec in {file.parent} lacks {missing[0]} ({len(missing)} in all).", "Fetch it again.")
-    return Decoder(shape, weights)
+    held = {name: name.split(".", 1)[1] for name in stored.shapes if name.startswith(prefixes)}
+    own = {short: name for name, short in held.items()}
+    stored.need(own.get(name, "acoustic_decoder." + name) for name in _names(shape))
+    _check_shapes({short: stored.shapes[name] for short, name in own.items()}, shape)
+    return Decoder(shape, {short: stored(name).to(device, dtype) for short, name in own.items()})
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], shape: Shape) -> None:
+    """Not every wrong shape fails later: a bias of one number is broadcast.
+
+    Raises:
+        ModelError: One does not fit the others.
+    """
+    width = shapes["fc.weight"][0]
+    inner = shapes["layers.0.mlp.fc1.weight"][0] if shape.layers else 0
+    vector, square = shapes["fc.weight"][-1], (width, width)
+    expected: dict[str, tuple[int, ...]] = {
+        "project_out.weight": (vector, len(shape.levels)),
+        "fc.weight": (width, vector),
+        "norm.weight": (width,),
+        "head.linear.weight": (4 * shape.hop + 2, width),
+    }
+    for layer in range(shape.layers):
+        name = f"layers.{layer}."
+        expected |= {f"{name}self_attn.{part}_proj.weight": square for part in "qkvo"}
+        expected |= {name + "mlp.fc1.weight": (inner, width), name + "mlp.fc2.weight": (width, inner)}
+        expected |= {f"{name}{norm}.weight": (width,) for norm in ("input_layernorm", "post_attention_layernorm")}
+    for block in ("prior_net.0", "prior_net.1", "post_net.0", "post_net.1"):
+        expected |= _block_shapes(block, width)
+    for stage in range(len(shape.upsampling)):
+        name, narrow = f"upsampler.upsample_layers.{stage}.weight", width >> (stage + 1)
+        expected |= {name: (2 * narrow, narrow, shapes[name][-1])} | _block_shapes(
+            f"upsampler.resnet_blocks.{stage}", narrow
+        )
+    if shape.upsampling:
+        expected["upsampler.out_proj.weight"] = (width, width >> len(shape.upsampling))
+    expected |= {
+        name.removesuffix("weight") + "bias": (size[1] if "upsample_layers" in name else size[0],)
+        for name, size in expected.items()
+        if name.removesuffix("weight") + "bias" in shapes
+    }
+    for name, size in expected.items():
+        if shapes[name] != size:
+            raise ModelError(f"The codec's {name} has the shape {shapes[name]}, the others and config.json say {size}.")
+    if width % shape.heads or width % _GROUPS:
+        raise ModelError(f"The codec's width {width} can't be shared out among {shape.heads} heads.")
+
+
+def _block_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    norms = {f"{name}.norm{half}.weight": (width,) for half in "12"}
+    return norms | {f"{name}.conv{half}.weight": (width, width, 3) for half in "12"}
 
 
 def _names(shape: Shape) -> list[str]:
@@ -185,7 +281,16 @@ def _names(shape: Shape) -> list[str]:
             *("mlp.fc1", "mlp.fc2", "input_layernorm", "post_attention_layernorm"),
         )
     ]
-    return plain + blocks + layers
+    stages = range(len(shape.upsampling))
+    upsampler = [f"upsampler.upsample_layers.{stage}.{part}" for stage in stages for part in _BOTH]
+    upsampler += [
+        f"upsampler.resnet_blocks.{stage}.{name}.{part}"
+        for stage in stages
+        for name in ("norm1", "conv1", "norm2", "conv2")
+        for part in _BOTH
+    ]
+    upsampler += [f"upsampler.out_proj.{part}" for part in _BOTH if stages]
+    return plain + blocks + layers + upsampler
 
 
 _BOTH = ("weight", "bias")

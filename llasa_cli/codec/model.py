@@ -22,13 +22,13 @@ import numpy as np
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
-from llasa_cli.files import read_object
 from llasa_cli.hub.cache import codec_identity
 
 if TYPE_CHECKING:
     import torch
 
     from llasa_cli.codec.decoder import Decoder
+    from llasa_cli.codec.stored import CodecTensors
 
 SHORTEST_CLIP = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
@@ -38,18 +38,20 @@ class Codec:
     """A loaded codec. Build it with `load_codec`.
 
     Attributes:
-        sampling_rate: Of decoded sound, Hz.
-        samples_per_code: Of decoded sound.
+        sampling_rate: Of decoded sound, Hz: 16,000, or what a finetune of the decoder makes. Clips come in at 16,000.
+        samples_per_code: Of decoded sound: a fiftieth of a second.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights: codes of one codec are noise to another.
     """
 
-    def __init__(self, folder: Path, decoder: Decoder, identity: str, device: torch.device, dtype: torch.dtype) -> None:
-        self._folder, self._decoder = folder, decoder
+    def __init__(
+        self, stored: CodecTensors, decoder: Decoder, identity: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._stored, self._decoder = stored, decoder
         self._device, self._dtype = device, dtype
         self.identity = identity
-        self.sampling_rate = SAMPLING_RATE_HZ
-        self.samples_per_code = HOP
+        self.sampling_rate = decoder.shape.sampling_rate
+        self.samples_per_code = decoder.shape.samples_per_code
         self.code_count = math.prod(decoder.shape.levels)
 
     @cached_property
@@ -59,8 +61,7 @@ class Codec:
         Raises:
             ModelError: Its tensors are not all in the file.
         """
-        model = _read_model(self._folder, self._dtype)
-        model.acoustic_decoder = None
+        model = _read_encoder(self._stored, self._dtype)
         model = model.eval().to(self._device)
         if self._device.type == "cpu":
             from llasa_cli.codec.resample import quicken
@@ -133,7 +134,7 @@ def keep_few_primitives() -> None:
 
 
 def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec:
-    """Load an Xcodec2Model folder (config.json and safetensors).
+    """Load an X-Codec2's folder: config.json and safetensors, in transformers' format or in its authors'.
 
     Raises:
         ModelError: Files missing, broken, or of another architecture.
@@ -142,52 +143,69 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
     keep_few_primitives()
     where = pick_device(device)
     kind = pick_dtype(dtype, where, codec=True)
-    config, weights = folder / "config.json", folder / "model.safetensors"
-    for path in (config, weights):
-        if not path.is_file():
-            raise ModelError(
-                f"There is no {path.name} in {folder}.", "A codec folder holds config.json and model.safetensors."
-            )
-    settings = read_object(config, "Fetch the codec again.")
-    if settings.get("model_type") != "xcodec2":
-        raise ModelError(
-            f"{folder} holds a {settings.get('model_type')!r} model, not an X-Codec2.",
-            "The original format is not read; HKUSTAudio/xcodec2-hf is the same codec in the form that is.",
-        )
     from llasa_cli.codec.decoder import read_decoder
+    from llasa_cli.codec.stored import CodecTensors
 
-    decoder = read_decoder(weights, settings, where, kind)
-    if decoder.shape.hop != HOP or decoder.shape.sampling_rate != SAMPLING_RATE_HZ:
+    stored = CodecTensors(folder)
+    ratios = stored.settings.get("downsampling_ratios", (2, 2, 4, 4, 5))
+    if math.prod(ratios) != HOP:
         raise ModelError(
-            f"The codec in {folder} makes {decoder.shape.sampling_rate} Hz, {decoder.shape.hop} samples a code.",
+            f"The codec in {folder} hears {math.prod(ratios)} samples a code.",
             f"Llasa's codes are {HOP} samples at {SAMPLING_RATE_HZ} Hz.",
         )
-    return Codec(folder, decoder, codec_identity(folder), where, kind)
+    return Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
 
 
-def _read_model(folder: Path, kind: torch.dtype) -> Any:
-    """transformers' model from the folder, without a word on stdout or stderr."""
+def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
+    """transformers' model without its decoder, without a word on stdout or stderr.
+
+    Raises:
+        ModelError: Tensors are missing, or of another shape than config.json says.
+    """
+    from transformers import Xcodec2Config
     from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
     from transformers.utils import logging
 
+    from llasa_cli.codec.original import semantic_configuration
+
+    stored.find_semantic()
+    wanted = [name for name in stored.shapes if not name.startswith("acoustic_decoder.")]
+    settings = dict(stored.settings)
+    if stored.is_original:
+        stored.need(["semantic_encoder.feature_projection.projection.weight", "acoustic_encoder.conv1.weight"])
+        settings["semantic_model_config"] = semantic_configuration(stored.shapes)
+    # The decoder is ours: of transformers' only what can't be left out is built, and thrown away.
+    settings |= {"num_hidden_layers": 0}
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         loaded: Any = Xcodec2Model.from_pretrained(
-            str(folder), dtype=kind, use_safetensors=True, local_files_only=True, output_loading_info=True
+            None,
+            config=Xcodec2Config(**settings),
+            state_dict={name: stored(name) for name in wanted},
+            dtype=kind,
+            output_loading_info=True,
         )
-    except Exception as error:  # the libraries' errors for a broken file have no common type
-        raise ModelError(f"The codec in {folder} can't be loaded: {error}", "Fetch it again.") from error
+    except ModelError:
+        raise
+    except Exception as error:  # the library's errors for a wrong configuration have no common type
+        raise ModelError(f"The codec in {stored.folder} can't be loaded: {error}", "Fetch it again.") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
     model, found = loaded
-    if found["missing_keys"]:
-        # transformers fills these with random numbers and goes on: noise instead of speech.
+    model.acoustic_decoder = None
+    # transformers fills what is missing or misshapen with random numbers and goes on: noise instead of speech.
+    wrong = [str(name) for name in found["mismatched_keys"]]
+    wrong += [
+        name
+        for name in found["missing_keys"]
+        if not name.startswith("acoustic_decoder.") and not name.endswith(".masked_spec_embed")
+    ]
+    if wrong:
         raise ModelError(
-            f"The codec in {folder} lacks {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} among them.",
-            "Fetch it again.",
+            f"The codec in {stored.folder} lacks {len(wrong)} tensors, {min(wrong)} among them.", "Fetch it again."
         )
     return model
