@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.hub.catalogue import repo_of
+from llasa_cli.hub.places import find_snapshot
 from llasa_cli.settings import DEFAULT_LISTENER
 
 if TYPE_CHECKING:
@@ -88,18 +89,14 @@ def _find(name: str) -> Path:
     found = repo_of(name)
     if found is None or name.startswith(("/", "./", "../", "~")):
         raise ModelError(f"There is no recogniser {name!r}.", "Name a folder, org/repository, or pocketsphinx.")
-    from huggingface_hub import try_to_load_from_cache
-
-    repo, revision = found
-    for part in ("config.json", "preprocessor_config.json"):
-        path = try_to_load_from_cache(repo, part, revision=revision)
-        if not isinstance(path, str):
-            raise ModelError(
-                f"The recogniser {name} is not on this machine.",
-                f"Fetch it with: llasa download {name}\n       {other}",
-            )
-    assert isinstance(path, str)
-    return Path(path).parent
+    snapshot = find_snapshot(*found)
+    parts = ("config.json", "preprocessor_config.json")
+    if snapshot is None or not all((snapshot / part).is_file() for part in parts):
+        raise ModelError(
+            f"The recogniser {name} is not on this machine.",
+            f"Fetch it with: llasa download {name}\n       {other}",
+        )
+    return snapshot
 
 
 class _Pipeline:

@@ -157,6 +157,11 @@ class Report:
         self._shown = 0.0
         self.began = time.monotonic()
 
+    @property
+    def is_live(self) -> bool:
+        """Somebody watches a terminal."""
+        return self._live
+
     def stage(self, text: str) -> None:
         """What is being done, replaced by the next; only on a terminal."""
         if self._live:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from llasa_cli.errors import ModelError
 from llasa_cli.files import add_ends, read_object
-from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, repo_of, size_text
+from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of, size_text
+from llasa_cli.hub.places import find_snapshot, missing_from, repo_of_folder
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
 
 
 def find_model(name: str) -> Path:
-    """A folder as it is, the built-in voice, or what the hub's own cache holds (HF_HOME, HF_HUB_CACHE are honoured).
+    """A folder as it is, the built-in voice, or what is in a cache (LLASA_CACHE, else the hub's: HF_HOME, HF_HUB_CACHE).
 
     Raises:
-        ModelError: It is not here, or there is no such name.
+        ModelError: It is not here, or not all of it, or there is no such name.
     """
     if name == BUILT_IN_MODEL:
         return BUILT_IN_FOLDER
@@ -31,20 +32,31 @@ def find_model(name: str) -> Path:
         raise ModelError(
             f"There is no folder {name}, and no model of that name.", f"Names: {names}; or org/repository."
         )
-    repo, revision = found
-    short = name.partition("@")[0].lower()
-    from huggingface_hub import try_to_load_from_cache
+    snapshot = find_snapshot(*found)
+    if snapshot is None:
+        raise ModelError(
+            f"The model {name} is not on this machine{_what_is_known(name)}.", f"Fetch it with: llasa download {name}"
+        )
+    missing = missing_from(snapshot)
+    if missing:
+        raise ModelError(
+            f"The model {name} is only partly on this machine: {missing[0]} is missing or cut off.",
+            f"Fetch the rest with: llasa download {name}",
+        )
+    return snapshot
 
-    path = try_to_load_from_cache(repo, "config.json", revision=revision)
-    if isinstance(path, str):
-        return Path(path).parent
-    entry = CATALOGUE.get(short)
-    size = f" ({size_text(entry.size)}, {entry.license})" if entry else ""
-    raise ModelError(f"The model {name} is not on this machine{size}.", f"Fetch it with: llasa download {name}")
+
+def _what_is_known(name: str) -> str:
+    """ " (2.74 GB, CC BY-NC 4.0)", for a model of the catalogue."""
+    named = entry_named(name)
+    if named is None:
+        return ""
+    size = f"{size_text(named[1].size)}, " if named[1].size else ""
+    return f" ({size}licence: {named[1].license})"
 
 
 def find_codec(model: Path, named: str | None) -> Path:
-    """The codec's folder: inside the checkpoint, elsewhere, or the published one from the cache.
+    """The codec's folder: inside the checkpoint, elsewhere, or the one that belongs to a published model.
 
     Args:
         model: The checkpoint's folder.
@@ -52,7 +64,14 @@ def find_codec(model: Path, named: str | None) -> Path:
     """
     if named is not None and (model / named / "config.json").is_file():
         return model / named
-    return find_model(named or PUBLISHED_CODEC)
+    return find_model(named or codec_of(model))
+
+
+def codec_of(model: Path) -> str:
+    """The codec of a checkpoint that names none: its own, where the catalogue knows one, else the published."""
+    repo = repo_of_folder(model)
+    entry = entry_of(repo) if repo is not None else None
+    return (entry.codec if entry is not None else None) or PUBLISHED_CODEC
 
 
 def revision_of(folder: Path) -> str:
@@ -71,7 +90,7 @@ def revision_of(folder: Path) -> str:
 
 
 def find_adapter(name: str | None) -> Path | None:
-    """The folder of a LoRA adapter.
+    """The folder of a LoRA adapter: as it is, or of a repository in the cache.
 
     Raises:
         ModelError: There is none.
@@ -79,6 +98,9 @@ def find_adapter(name: str | None) -> Path | None:
     if name is None:
         return None
     folder = Path(name).expanduser()
+    found = None if folder.is_dir() else repo_of(name)
+    if found is not None:
+        folder = find_snapshot(*found) or folder
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"There is no adapter in {name}.", "Name the folder that `llasa finetune --lora` wrote.")
     return folder

@@ -1,21 +1,36 @@
-"""Fetch a published model into the hub's shared cache, by huggingface_hub.
-
-Only configuration, tokenizer and safetensors: a pickled checkpoint runs code when it is loaded.
-"""
+"""Models from the hub into the cache: asked for, weighed, refused or fetched, checked, and removed again."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.catalogue import CATALOGUE, entry_of, repo_of, size_text
-
-WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md")
+from llasa_cli.hub.catalogue import CATALOGUE, entry_of, repo_of, short_name_of, size_text
+from llasa_cli.hub.choose import Choice, check_tokenizer, choose, refuse_known
+from llasa_cli.hub.places import (
+    RemoteFile,
+    Stored,
+    caches,
+    find_snapshot,
+    is_commit,
+    is_etag,
+    is_safe_name,
+    missing_from,
+    read_manifest,
+    size_of,
+    stored,
+    write_cache,
+    write_manifest,
+)
+from llasa_cli.hub.sums import OnBytes, is_intact
+from llasa_cli.hub.transfer import fetch_blob, part_of
+from llasa_cli.hub.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -23,45 +38,56 @@ class Plan:
     """What a download will fetch.
 
     Attributes:
-        repo, revision: From where.
-        size: Bytes, of all its files.
+        repo, revision: From where, as it was asked for.
+        commit: What the revision is at the hub now.
+        choice: Which files, and what else the model needs.
         missing: Bytes that are not in the cache yet.
         license: As the catalogue or the model's own page says.
     """
 
     repo: str
     revision: str | None
-    size: int
+    commit: str
+    choice: Choice
     missing: int
     license: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.choice.files)
 
-def plan(name: str) -> Plan:
-    """Ask the hub what a model is made of.
+
+def cached_whole(name: str) -> Path | None:
+    """The folder of a model that is in the cache with all its files; no network is asked.
 
     Raises:
-        ModelError: No such name, not reachable, or its terms are not accepted.
+        ModelError: There can be no such model.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    repo, revision = _named(name)
+    folder = find_snapshot(repo, revision)
+    return folder if folder is not None and not missing_from(folder) else None
 
-    found = repo_of(name)
-    if found is None:
-        raise ModelError(f"There is no model {name!r}.", "Names: " + ", ".join(CATALOGUE) + "; or org/repository.")
-    repo, revision = found
-    info = _hub(repo, lambda: HfApi().model_info(repo, revision=revision, files_metadata=True))
-    files = [file for file in info.siblings or [] if _is_wanted(file.rfilename)]
-    size = sum(file.size or 0 for file in files)
-    if not any(file.rfilename.endswith(".safetensors") for file in files):
-        raise ModelError(f"{repo} has no safetensors weights.", "Pickled weights can run any code and are not fetched.")
-    entry = entry_of(repo)
-    card = (info.card_data or {}).get("license") if info.card_data else None
-    missing = sum(
-        file.size or 0
-        for file in files
-        if not isinstance(try_to_load_from_cache(repo, file.rfilename, revision=info.sha), str)
-    )
-    # Not the commit: the cache remembers what `main` is only when `main` was asked for.
-    return Plan(repo, revision, size, missing, entry.license if entry else str(card or "unknown"))
+
+def plan(wire: Wire, name: str) -> Plan:
+    """Ask the hub what a model is made of, and whether it is one.
+
+    Raises:
+        ModelError: No such name, not reachable, not let in, or no model that this program runs.
+    """
+    repo, revision = _named(name)
+    refuse_known(repo)
+    about = wire.about(repo, revision)
+    commit = str(about.get("sha"))
+    if not is_commit(commit):
+        raise ModelError(f"{wire.endpoint} names no commit for {repo}.", "Is HF_ENDPOINT right?")
+    entry, place = entry_of(repo), Stored(write_cache(), repo)
+    choice = choose(repo, _files(about, repo), entry, lambda file: _read_small(wire, place, commit, file))
+    card = about.get("cardData")
+    said = card.get("license") if isinstance(card, dict) else None
+    known = CATALOGUE[short_name_of(repo)].license if entry is not None and said is None else None
+    missing = sum(file.size - _present(place, commit, file) for file in choice.files)
+    return Plan(repo, revision, commit, choice, missing, known or _license_text(said))
 
 
 def check_room(plans: Sequence[Plan]) -> None:
@@ -70,83 +96,254 @@ def check_room(plans: Sequence[Plan]) -> None:
     Raises:
         LlasaError: The disk is too full, or the cache can't be written.
     """
-    from huggingface_hub import constants
-
-    cache = Path(constants.HF_HUB_CACHE)
+    cache = write_cache()
     try:
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
     except OSError as error:
-        raise LlasaError(f"{cache} can't be used: {error.strerror}.", "Set HF_HUB_CACHE to a folder.") from error
+        raise LlasaError(
+            f"{cache} can't be used: {error.strerror}.", "Set LLASA_CACHE or HF_HUB_CACHE to a folder."
+        ) from error
+    if not os.access(cache, os.W_OK | os.X_OK):
+        raise LlasaError(f"{cache} can't be written.", "Set LLASA_CACHE or HF_HUB_CACHE to a folder of yours.")
     missing = sum(wanted.missing for wanted in plans)
     if free < missing * 1.05:
         raise LlasaError(
             f"{size_text(missing)} are to be fetched; {cache} has {size_text(free)} free.",
-            "Make room, or set HF_HUB_CACHE.",
+            "Make room, or set LLASA_CACHE or HF_HUB_CACHE to a folder on another disk.",
         )
 
 
-def fetch(wanted: Plan, quiet: bool = False) -> Path:
-    """Fetch it; what is there already is not fetched again. -> its folder in the cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
+def fetch(wire: Wire, wanted: Plan, on_bytes: OnBytes, on_file: Callable[[RemoteFile], None], text_model: bool) -> Path:
+    """Fetch what is not there yet. -> its folder in the cache, which is known by its revision from now on.
 
-    if quiet:
-        disable_progress_bars()
-    folder = _hub(
-        wanted.repo,
-        lambda: snapshot_download(wanted.repo, revision=wanted.revision, allow_patterns=list(WANTED)),
-    )
-    return Path(folder)
+    Args:
+        on_file: Told each file that is in its place.
+        text_model: It need not speak: it is to be trained from.
+
+    Raises:
+        ModelError: It can't be fetched, or turns out not to be a Llasa before its weights are.
+        LlasaError: It can't be written.
+    """
+    place = Stored(write_cache(), wanted.repo)
+    folder = place.snapshot(wanted.commit)
+    for file in wanted.choice.files:
+        have = _present(place, wanted.commit, file)
+        if have == file.size:
+            on_bytes(file.size, False)
+        elif not _take_from_another_cache(place, file):
+            fetch_blob(wire, place, wanted.commit, file, on_bytes)
+        if file.name == "tokenizer.json" and wanted.choice.kind == "language model":
+            check_tokenizer(_lies_at(place, folder, file), wanted.repo, text_model)
+        on_file(file)
+    for file in wanted.choice.files:
+        _link(place, folder, file)
+    write_manifest(place, wanted.commit, wanted.choice.files)
+    _remember(place, wanted)
+    return folder
 
 
-def _is_wanted(name: str) -> bool:
-    from fnmatch import fnmatch
+def damaged_files(folder: Path, on_bytes: OnBytes) -> tuple[list[RemoteFile], int]:
+    """Read all files of a snapshot and compare their sums. -> those that are wrong, and how many were checked."""
+    files = read_manifest(folder) or _files_by_their_links(folder)
+    return [file for file in files if not is_intact(folder / file.name, file, on_bytes)], len(files)
 
-    return any(fnmatch(name, pattern) for pattern in WANTED)
+
+def drop(folder: Path, files: Sequence[RemoteFile]) -> None:
+    """Forget damaged files, so that they are fetched again."""
+    for file in files:
+        for path in (folder / file.name, folder.parents[1] / "blobs" / file.etag):
+            path.unlink(missing_ok=True)
 
 
-def _hub(repo: str, call: Callable[[], Any]) -> Any:
-    """Run a call to the hub; say in a sentence what stands in the way."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def remove(name: str) -> int:
+    """Delete a model from every cache that has it: all of it, or with `@revision` only that one. -> bytes freed.
 
-    page = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repo}"
+    Raises:
+        ModelError: It is not here.
+        LlasaError: It is being fetched, or can't be deleted.
+    """
+    repo, revision = _named(name)
+    freed = 0
+    for place in stored(repo):
+        commit = place.commit_of(revision) if revision else None
+        if revision and commit is None:
+            continue
+        with ExitStack() as held:
+            _hold_all(place, held)
+            before = _bytes_under(place.root)
+            try:
+                _delete_commit(place, commit) if commit else _delete_all(place)
+            except OSError as error:
+                raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error
+            freed += before - _bytes_under(place.root)
+    if not freed:
+        raise ModelError(f"{name} is not on this machine.", "`llasa download --list` shows what is.")
+    return freed
+
+
+# --- planning ---
+
+
+def _named(name: str) -> tuple[str, str | None]:
+    found = repo_of(name)
+    if found is None:
+        raise ModelError(f"There is no model {name!r}.", "Names: " + ", ".join(CATALOGUE) + "; or org/repository.")
+    return found
+
+
+def _files(about: dict[str, Any], repo: str) -> list[RemoteFile]:
+    """The hub's list. Names are judged later; a sum becomes a file name here, so it has to be one."""
+    files = []
+    for item in about["siblings"]:
+        try:
+            lfs = item.get("lfs") or {}
+            size = int(lfs.get("size") or item.get("size") or 0)
+            file = RemoteFile(str(item["rfilename"]), size, str(lfs.get("sha256") or item.get("blobId")))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"The hub's list of files of {repo} can't be read.", "Is HF_ENDPOINT right?") from error
+        if not is_etag(file.etag) or size < 0:
+            raise ModelError(
+                f"The hub names no sum for {file.name[:80]!r} of {repo}, so it can't be checked.",
+                "Is HF_ENDPOINT a mirror that leaves them out?",
+            )
+        files.append(file)
+    return files
+
+
+def _read_small(wire: Wire, place: Stored, commit: str, file: RemoteFile) -> bytes:
+    """From the cache if it is there as the hub has it, else from the hub."""
+    blob = place.blobs / file.etag
+    return blob.read_bytes() if is_intact(blob, file) else wire.read(place.repo, commit, file)
+
+
+def _license_text(said: Any) -> str:
+    text = ", ".join(map(str, said)) if isinstance(said, list) else str(said or "unknown")
+    return "".join(c if c.isprintable() else " " for c in text)[:80]
+
+
+# --- in the cache ---
+
+
+def _present(place: Stored, commit: str, file: RemoteFile) -> int:
+    """Bytes of a file that need not be fetched."""
+    for path in (place.blobs / file.etag, place.snapshot(commit) / file.name):
+        if size_of(path) == file.size:
+            return file.size
+    for cache in caches()[1:]:
+        if size_of(Stored(cache, place.repo).blobs / file.etag) == file.size:
+            return file.size
+    return min(file.size, max(0, size_of(part_of(place, file))))
+
+
+def _lies_at(place: Stored, folder: Path, file: RemoteFile) -> Path:
+    blob = place.blobs / file.etag
+    return blob if blob.is_file() else folder / file.name
+
+
+def _take_from_another_cache(place: Stored, file: RemoteFile) -> bool:
+    """What the hub's shared cache holds is not fetched once more into LLASA_CACHE, if its sum is right."""
+    blob = place.blobs / file.etag
+    for cache in caches()[1:]:
+        other = Stored(cache, place.repo).blobs / file.etag
+        if is_intact(other, file):
+            place.blobs.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(other.resolve(), blob)
+            except FileExistsError:
+                return True
+            except OSError:  # another disk
+                part = part_of(place, file)
+                shutil.copyfile(other, part)
+                part.replace(blob)
+            return True
+    return False
+
+
+def _link(place: Stored, folder: Path, file: RemoteFile) -> None:
+    """Give a blob its name in the snapshot: by a symbolic link as the hub library does, else by what the disk can do."""
+    from huggingface_hub import constants
+
+    blob, path = place.blobs / file.etag, folder / file.name
+    if not blob.is_file():
+        return  # the disk has no links, and the file was moved here before
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}.link")
+    beside.unlink(missing_ok=True)
     try:
-        return call()
-    except GatedRepoError as error:
-        raise ModelError(
-            f"{repo} is gated: its authors want their terms accepted first.",
-            f"Accept them at {page}, make a token there, and set HF_TOKEN to it.",
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise ModelError(
-            f"The hub has no {repo} that you may see.", f"Check {page}; a private one needs HF_TOKEN."
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise ModelError(f"{repo} can't be fetched: HF_HUB_OFFLINE is set.", "Unset it for the download.") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"The hub can't be reached: {reason[0] if reason else error}", "Run it again: it goes on."
-        ) from error
-    except Exception as error:
-        # The hub library lets its HTTP client's errors through; their common root is not part of its interface.
-        if type(error).__module__.split(".")[0] not in (
-            "httpx",
-            "httpx2",
-            "httpcore",
-            "httpcore2",
-            "requests",
-            "urllib3",
-        ):
-            raise
-        raise ModelError(
-            f"The hub can't be reached: {error}", "Check the connection; run it again: it goes on."
-        ) from error
+        if constants.HF_HUB_DISABLE_SYMLINKS:
+            raise OSError
+        beside.symlink_to(os.path.relpath(blob, path.parent))
+    except OSError:
+        try:
+            os.link(blob, beside)
+        except OSError:
+            beside = blob
+    beside.replace(path)
+
+
+def _remember(place: Stored, wanted: Plan) -> None:
+    """`refs/main` and the like; last, so that a revision that is known is whole."""
+    revision = wanted.revision or "main"
+    if revision == wanted.commit or not is_safe_name(revision):
+        return
+    path = place.ref(revision)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(wanted.commit, encoding="utf-8")
+    part.replace(path)
+
+
+def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:
+    """For a snapshot of another program: a link leads to a blob, and a blob's name is its sum."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        etag = Path(os.readlink(path)).name if path.is_symlink() else ""
+        if is_etag(etag):
+            found.append(RemoteFile(path.relative_to(folder).as_posix(), max(0, size_of(path)), etag))
+    return tuple(found)
+
+
+# --- deleting ---
+
+
+def _hold_all(place: Stored, held: ExitStack) -> None:
+    """Take the locks of all its files: nobody is fetching it then."""
+    from filelock import FileLock, Timeout
+
+    for path in sorted(place.locks.glob("*.lock")):
+        try:
+            held.enter_context(FileLock(path, timeout=0))
+        except Timeout as error:
+            raise LlasaError(f"{place.repo} is being fetched by another program.", "Stop that one first.") from error
+        except (OSError, NotImplementedError):
+            continue
+
+
+def _delete_all(place: Stored) -> None:
+    """First out of sight, so that what is cut off leaves no model that is half there."""
+    place.root.rename(place.root.with_name(f".removed-{os.getpid()}-{place.root.name}"))
+    for aside in place.cache.glob(".removed-*"):
+        shutil.rmtree(aside)
+
+
+def _delete_commit(place: Stored, commit: str) -> None:
+    """One snapshot, what leads to it, and the blobs that no other snapshot uses."""
+    refs = [path for path in place.root.glob("refs/**/*") if path.is_file()]
+    for path in refs:
+        if path.read_text(encoding="utf-8").strip() == commit:
+            path.unlink()
+    shutil.rmtree(place.snapshot(commit))
+    place.manifest(commit).unlink(missing_ok=True)
+    left = [path for path in place.root.glob("snapshots/*/**/*") if path.is_file()]
+    if not left:
+        _delete_all(place)
+        return
+    used = {os.path.realpath(path) for path in left}
+    for blob in place.blobs.glob("*"):
+        if os.path.realpath(blob) not in used:
+            blob.unlink()
+
+
+def _bytes_under(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,0 +1,95 @@
+"""`llasa download --list`: the known models, and what is in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.commands.report import as_json, result
+from llasa_cli.commands.tables import table_text
+
+if TYPE_CHECKING:
+    from llasa_cli.hub.shelf import Book
+
+
+def show(names: Sequence[str], json: bool) -> None:
+    """One line for each model, or all that is known of those that are named."""
+    from llasa_cli.hub.shelf import books
+
+    wanted = {_repo(name) for name in names}
+    found = [book for book in books() if not names or book.repo in wanted]
+    if json:
+        result(as_json([_as_object(book) for book in found]))
+        return
+    if names:
+        for book in found:
+            result(_all_of(book))
+        return
+    rows = [(book.name, _size(book), _here(book), _about(book)) for book in found]
+    result(table_text(("name", "size", "here", "what"), rows))
+    result("All weights are for non-commercial use where nothing else is said; * asks for an account on the hub.")
+
+
+def _repo(name: str) -> str:
+    from llasa_cli.errors import ModelError
+    from llasa_cli.hub.catalogue import repo_of
+
+    found = repo_of(name)
+    if found is None:
+        raise ModelError(f"There is no model {name!r}.", "llasa download --list shows the known ones.")
+    return found[0]
+
+
+def _size(book: Book) -> str:
+    from llasa_cli.hub.catalogue import size_text
+
+    if book.is_whole:
+        return size_text(book.here)
+    return size_text(book.entry.size) if book.entry is not None and book.entry.size else "?"
+
+
+def _here(book: Book) -> str:
+    from llasa_cli.hub.shelf import is_cut_off
+
+    if book.is_whole:
+        return "yes"
+    return "partly" if book.folder is not None or is_cut_off(book.repo) else "-"
+
+
+def _about(book: Book) -> str:
+    from llasa_cli.hub.catalogue import NON_COMMERCIAL
+
+    entry = book.entry
+    if entry is None:
+        return f"{book.repo}; not in the catalogue"
+    languages = f" ({' '.join(entry.languages)})" if entry.languages else ""
+    license_text = "" if entry.license == NON_COMMERCIAL else f"; licence {entry.license}"
+    doubt = f"; not verified: {', '.join(entry.unverified)}" if entry.unverified else ""
+    return f"{entry.what}{languages}; {entry.repo}{'*' if entry.gated else ''}{license_text}{doubt}"
+
+
+def _all_of(book: Book) -> str:
+    """Every field, a line each."""
+    fields: dict[str, Any] = _as_object(book)
+    width = max(map(len, fields))
+    return "\n".join(
+        f"{name:<{width}}  {_text(value)}" for name, value in fields.items() if value not in (None, (), [])
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _as_object(book: Book) -> dict[str, Any]:
+    known = asdict(book.entry) if book.entry is not None else {"repo": book.repo}
+    return {
+        "name": book.name,
+        **known,
+        "here": book.is_whole,
+        "folder": str(book.folder) if book.folder is not None else None,
+        "bytes_here": book.here,
+    }
