@@ -5,8 +5,10 @@
     python judge.py model MODEL [--voice rms]       `llasa say` with its defaults and fixed seeds: the whole chain
 
 In: `held_out.txt`, whose sentences are in no training set. Out: one JSON line: word error rate (errors over words of
-all sentences), its 95 % bootstrap interval over sentences, and the share of sentences without an error.
-`--keep FOLDER` keeps the audio; `--list` prints what was understood.
+all sentences), its 95 % bootstrap interval over sentences, the share of sentences without an error, and how many were made
+with a problem that no retry mended (`problems`). `--seeds 3` says each sentence three times; an interval is then over sentences
+still. `--sentences short.txt` has inputs of one to three words. `--dnsmos` adds the mean DNSMOS (pip install speechmos
+onnxruntime librosa). `--keep FOLDER` keeps the audio; `--list` prints what was understood.
 """
 
 from __future__ import annotations
@@ -48,8 +50,11 @@ class Listener:
         return words(found.hypstr) if found else []
 
 
-def score(pairs: list[tuple[list[str], list[str]]], draws: int = 2000) -> dict[str, object]:
-    """(said, heard) pairs -> word error rate with a bootstrap interval."""
+def score(pairs: list[tuple[list[str], list[str]]], draws: int = 2000, takes: int = 1) -> dict[str, object]:
+    """(said, heard) pairs, `takes` of each sentence one after the other -> word error rate with a bootstrap interval.
+
+    The interval is over sentences: takes of one sentence are no independent witnesses.
+    """
     import jiwer
 
     errors, lengths = [], []
@@ -61,13 +66,14 @@ def score(pairs: list[tuple[list[str], list[str]]], draws: int = 2000) -> dict[s
             errors.append(out.substitutions + out.deletions + out.insertions)
         lengths.append(len(said))
     error, length = np.array(errors), np.array(lengths)
-    picks = np.random.default_rng(0).integers(0, len(error), (draws, len(error)))
-    rates = error[picks].sum(1) / length[picks].sum(1)
+    by_sentence, spoken = error.reshape(-1, takes).sum(1), length.reshape(-1, takes).sum(1)
+    picks = np.random.default_rng(0).integers(0, len(by_sentence), (draws, len(by_sentence)))
+    rates = by_sentence[picks].sum(1) / spoken[picks].sum(1)
     low, high = np.quantile(rates, [0.025, 0.975])
     return {
         "wer": round(float(error.sum() / length.sum()), 3),
         "interval": [round(float(low), 3), round(float(high), 3)],
-        "sentences": len(pairs),
+        "sentences": len(by_sentence),
         "perfect": round(float((error == 0).mean()), 3),
     }
 
@@ -92,18 +98,30 @@ def through_codec(folder: Path, voice: str) -> Callable[[str], np.ndarray]:
     return lambda text: codec.decode(codec.encode(real(text)))
 
 
-def model(folder: str, voice: str | None, sampling: dict[str, float]) -> Callable[[str], np.ndarray]:
+def model(
+    folder: str, voice: str | None, sampling: dict[str, float], problems: list[str]
+) -> Callable[[str], np.ndarray]:
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-    from llasa_cli.speech import Speech
+    from llasa_cli.speech import Speech, Take
+
+    def note(take: Take) -> None:
+        problems.extend(take.problems)
 
     speech = Speech.load(ModelOptions(model=folder))
     count = iter(range(1_000_000))
 
     def speak(text: str) -> np.ndarray:
         options = SpeechOptions(sampling=SamplingRequest(**sampling), seed=next(count) * 1000, speaker=voice)
-        return speech.speak(text, options)
+        return speech.speak(text, options, on_take=note)
 
     return speak
+
+
+def dnsmos(samples: np.ndarray) -> float:
+    """Overall quality, 1 to 5, by DNSMOS P.835, which hears 16 kHz."""
+    from speechmos import dnsmos as judge
+
+    return float(judge.run(np.clip(samples, -1, 1), sr=SAMPLING_RATE_HZ)["ovrl_mos"])
 
 
 def main() -> None:
@@ -114,6 +132,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1000, help="so many of the sentences")
     parser.add_argument("--sentences", type=Path, default=SENTENCES)
     parser.add_argument("--sampling", default="{}", help='JSON, for example {"temperature": 0.5}')
+    parser.add_argument("--seeds", type=int, default=1, help="takes of each sentence")
+    parser.add_argument("--dnsmos", action="store_true")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
@@ -122,21 +142,24 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = arguments.sentences.read_text(encoding="utf-8").split("\n")
     lines = [line for line in lines if line.strip()][: arguments.first]
+    problems: list[str] = []
     if arguments.what == "teacher":
         speak = teacher(arguments.voice or "rms")
     elif arguments.what == "codec":
         speak = through_codec(Path(arguments.folder), arguments.voice or "rms")
     else:
-        speak = model(arguments.folder, arguments.voice, json.loads(arguments.sampling))
-    pairs, seconds, wall = [], 0.0, 0.0
+        speak = model(arguments.folder, arguments.voice, json.loads(arguments.sampling), problems)
+    pairs, seconds, wall, quality = [], 0.0, 0.0, []
     listener = Listener()
-    for number, line in enumerate(lines):
+    for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):
         began = time.monotonic()
         samples = speak(line)
         wall += time.monotonic() - began
         seconds += len(samples) / SAMPLING_RATE_HZ
         heard = listener.hear(samples)
         pairs.append((words(line), heard))
+        if arguments.dnsmos:
+            quality.append(dnsmos(samples))
         if arguments.list:
             print(f"{line}\n    {' '.join(heard)}", flush=True)
         if arguments.keep:
@@ -144,7 +167,10 @@ def main() -> None:
 
             arguments.keep.mkdir(parents=True, exist_ok=True)
             soundfile.write(arguments.keep / f"{number:03d}.wav", samples, SAMPLING_RATE_HZ)
-    result = score(pairs) | {"seconds": round(seconds, 1), "times_real_time": round(seconds / wall, 2)}
+    result = score(pairs, takes=arguments.seeds) | {"seeds": arguments.seeds, "problems": len(problems)}
+    if quality:
+        result["dnsmos"] = round(float(np.mean(quality)), 2)
+    result |= {"seconds": round(seconds, 1), "times_real_time": round(seconds / wall, 2)}
     print(json.dumps({"what": arguments.what, "voice": arguments.voice, **result}))
 
 

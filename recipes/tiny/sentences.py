@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
-HELD_OUT = Path(__file__).with_name("held_out.txt")
+HELD_OUT = tuple(Path(__file__).with_name(name) for name in ("held_out.txt", "short.txt"))
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ALLOWED = re.compile(r"[A-Za-z' ,;?!-]+\.?")
 
@@ -237,7 +237,7 @@ def sentences(count: int, seed: int) -> list[str]:
     """`count` different lines, shuffled; a third each of WordNet lines, templates, and fragments and words."""
     random_ = random.Random(seed)
     lines, words = _wordnet()
-    held_out = {normal_form(line) for line in HELD_OUT.read_text(encoding="utf-8").splitlines()}
+    held_out = {normal_form(line) for file in HELD_OUT for line in file.read_text(encoding="utf-8").splitlines()}
     chosen: dict[str, str] = {}
     random_.shuffle(lines)
     lines_iterator = iter(lines)
