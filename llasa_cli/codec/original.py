@@ -115,9 +115,9 @@ def sources(names: Collection[str]) -> tuple[dict[str, Source], list[str]]:
         if native is None:
             strange.append(name)
             continue
-        if match := re.match(r"semantic_encoder\.encoder\.layers\.(\d+)\.", native):
-            if int(match[1]) >= SEMANTIC_LAYERS:
-                continue
+        match = re.match(r"semantic_encoder\.encoder\.layers\.(\d+)\.", native)
+        if match and int(match[1]) >= SEMANTIC_LAYERS:
+            continue
         for length, direction in zip(_LENGTH, _DIRECTION, strict=True):
             if native.endswith(length):
                 stem = name.removesuffix(length)

@@ -1,0 +1,82 @@
+"""The codec against its authors' own code, on random weights: one file, two readers.
+
+    .venv/bin/python tests/parity/codec.py small|full --reference PYTHON [--work FOLDER]
+
+PYTHON is that of the environment which `reference_codec.py` tells how to make. It writes a checkpoint in the original format
+and what the package makes of a clip and of codes; here the same file is read by this program and its output compared. `full`
+needs 12 GB of memory in the reference, one at a time, and 3.3 GB of disk.
+
+    --record FOLDER     of `small`: write what the default tests compare with (tests/codec/original.npz, original.json)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+LIMIT = 1e-4
+
+
+def compare(folder: Path) -> dict[str, float]:
+    """Read the checkpoint, and tell how far we are from what the reference made of it.
+
+    Returns:
+        Largest differences: of the samples, of the numbers before the quantiser (relative to their spread), and the share of
+        codes that are others.
+    """
+    from llasa_cli.codec.model import load_codec
+
+    with np.load(folder / "expected.npz") as file:
+        expected = dict(file)
+    codec = load_codec(folder, "cpu")
+    samples = codec.decode(expected["spoken"].tolist())
+    seen = {}
+    codec._encoder.fc_encoder.register_forward_hook(lambda module, inputs, output: seen.update(latents=output))
+    codes = np.array(codec.encode(expected["clip"]))
+    latents = seen["latents"][0].numpy()[: len(expected["latents"])]
+    return {
+        "samples": float(np.abs(samples - expected["samples"]).max()),
+        "samples_scale": float(np.abs(expected["samples"]).max()),
+        "latents": float(np.abs(latents - expected["latents"]).max()),
+        "latents_scale": float(expected["latents"].std()),
+        "other_codes": float((codes != expected["codes"]).mean()),
+        "codes": len(codes),
+        "kinds_of_codes": len(set(codes.tolist())),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("small", "full"))
+    parser.add_argument("--reference", required=True, help="the reference environment's python")
+    parser.add_argument("--work", type=Path, help="keep the checkpoint here")
+    parser.add_argument("--record", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = options.work or Path(temporary)
+        began = time.monotonic()
+        script = Path(__file__).with_name("reference_codec.py")
+        subprocess.run([options.reference, str(script), options.kind, str(work)], check=True)
+        print(f"reference: {time.monotonic() - began:.0f} s")
+        began = time.monotonic()
+        found = compare(work)
+        print(json.dumps(found, indent=1), f"{time.monotonic() - began:.0f} s")
+        if options.record:
+            (options.record / "original.npz").write_bytes((work / "expected.npz").read_bytes())
+            shapes = json.loads((work / "shapes.json").read_text())
+            text = ",\n".join(f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in sorted(shapes.items()))
+            (options.record / "original.json").write_text("{\n" + text + "\n}\n")
+    if found["samples"] > LIMIT or found["latents"] > LIMIT * max(1.0, found["latents_scale"]) or found["other_codes"]:
+        sys.exit("not the same")
+
+
+if __name__ == "__main__":
+    main()
