@@ -22,6 +22,9 @@ BUILT_IN_MODEL = "tiny"
 TEMPLATE_DATE = "26 Jul 2024"
 """The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
 
+ATTENTIONS = ("auto", "sdpa", "flash", "eager")
+"""What `--attention` takes; see `lm.attention`."""
+
 DEFAULT_LISTENER = "openai/whisper-base"
 """Hears reference clips that come without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
 
@@ -111,6 +114,53 @@ class SpeechOptions:
     """How often a take that fails its checks is made again with the next seed."""
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """How a model that still chats writes its answers; the defaults are Llama 3's own."""
+
+    temperature: float = 0.6
+    """0 takes the likeliest token."""
+    top_p: float = 0.9
+    most_tokens: int = 512
+    """Of one answer; the conversation before it has what is left of the context."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """A list to a folder of files, or to one file."""
+
+    source: str
+    """The list's file; - is standard input."""
+    output: Path
+    """A folder; or, with a sound file's ending, one file of all items."""
+    file_format: str | None = None
+    """Of the files; None: WAV, or by the ending of the one file."""
+    pause_s: float = 0.6
+    """Between two items in one file: what a reader takes between two paragraphs."""
+    subtitles: Path | None = None
+    """Of the one file, .srt or .vtt."""
+    ref: Path | None = None
+    ref_text: str | None = None
+    """A clip for the items that name no voice."""
+    language: str | None = None
+    """Of clips and texts, for the recogniser."""
+    listener: str | None = None
+    """A recogniser that has to find the words of each take."""
+    slots: int | None = None
+    """Texts that are spoken at once by each worker; None goes by the free memory."""
+    workers: int = 1
+    """Processes on one device; 1 works in this one."""
+    devices: str | None = None
+    """`0,1`, `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs: a process each."""
+    ray: str | None = None
+    """The address of a Ray cluster, `auto` for the one of this machine, `local` for a new one."""
+    engine: str = "llasa"
+    """llasa or vllm."""
+    dry_run: bool = False
+    """Look at the list, say what would be made, and make nothing."""
+    json: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""A Llama for one stream: token ids in, scores of the speech codes and of END out.
+"""A Llama: token ids in, scores of the speech codes and of END out.
 
-Its own few lines instead of transformers' class: no import of seconds, a key-value cache of fixed size, fused
-projections, and a head that has only the rows that may be drawn (65,537 of 193,801 for the published models).
-The numbers are transformers': tests compare greedy output token for token.
+Its own few lines instead of transformers' class: no import of seconds, keys and values in a cache that does not move
+(`lm.cache`), fused projections, and a head that has only the rows that may be drawn (65,537 of 193,801 for the published
+models). The numbers are transformers': tests compare greedy output token for token.
 
-Shapes: B = 1 and left out. T tokens, H heads, K key-value heads, D head width.
+Shapes: N tokens, of one sequence or of N, H heads, K key-value heads, D head width.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,12 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import ModelError
+from llasa_cli.lm.attention import Attention
+from llasa_cli.lm.cache import Beginnings, Cache, runs_of
 from llasa_cli.lm.matrix import Embedding, Matrix
+from llasa_cli.settings import CONTEXT_TOKENS
+
+Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -123,83 +129,86 @@ class Layer:
 
 
 class Network:
-    """Weights that don't change; see `Stream` for what does.
+    """Weights that don't change; a `Cache` holds what does.
 
     Args:
         embedding: (V, hidden).
         head: (codes + 1, hidden): the speech codes' rows, END's last.
+        attention: See `lm.attention.Attention`.
     """
 
     def __init__(
-        self, shape: Shape, embedding: Embedding, layers: list[Layer], norm: torch.Tensor, head: Matrix
+        self,
+        shape: Shape,
+        embedding: Embedding,
+        layers: list[Layer],
+        norm: torch.Tensor,
+        head: Matrix,
+        attention: str = "auto",
     ) -> None:
         self.shape = shape
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
-        self.frequencies = rope_frequencies(shape).to(embedding.device)
+        self.device, self.dtype = embedding.device, embedding.dtype
+        self.attention = Attention(attention, self.device, self.dtype)
+        self.beginnings = Beginnings()
+        angles = torch.outer(torch.arange(CONTEXT_TOKENS).float(), rope_frequencies(shape))
+        # Both halves of a head turn by the same angles; the first takes the second with its sign changed.
+        self._cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(self.device, self.dtype)
+        self._sine = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(self.device, self.dtype)
 
     def stream(self, capacity: int) -> Stream:
-        """An empty cache for `capacity` tokens."""
+        """One sequence of up to `capacity` tokens."""
         return Stream(self, capacity)
+
+    def hidden(self, ids: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """N tokens through all layers.
+
+        Args:
+            ids, positions: int64 (N,).
+            attend: (layer, queries (N, H, D), keys and values (N, 2 K, D)) -> (N, H D): what the tokens see of each
+                other and of those before them. All else is done to each token alone.
+        """
+        shape, turned = self.shape, self.shape.heads + self.shape.key_value_heads
+        cosine, sine = self._cosine[positions, None], self._sine[positions, None]  # (N, 1, D)
+        hidden = self.embedding(ids)
+        for index, layer in enumerate(self.layers):
+            both = layer.query_key_value(self.normed(hidden, layer.input_norm)).view(len(ids), -1, shape.head)
+            rotate_(both[:, :turned], cosine, sine)
+            hidden = hidden + layer.output(attend(index, both[:, : shape.heads], both[:, shape.heads :]))
+            gate, up = layer.gate_up(self.normed(hidden, layer.middle_norm)).chunk(2, dim=-1)
+            hidden = hidden + layer.down(F.silu(gate) * up)
+        return hidden
+
+    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(N, hidden) of `hidden` -> float32 (N, codes + 1)."""
+        return self.head(self.normed(hidden, self.norm)).float()
+
+    def normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Root mean square norm."""
+        return F.rms_norm(hidden, weight.shape, weight, self.shape.epsilon)
+
+
+def rotate_(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
+    """Rotary position embedding in place, Llama's halves form: (N, heads, D) by (N, 1, D)."""
+    swapped = states.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    states.mul_(cosine).addcmul_(swapped, sine)
 
 
 class Stream:
-    """One text's way through the network: the cache of keys and values, and the position in it."""
+    """One sequence's way through the network: a cache of one slot, and the position in it."""
 
     def __init__(self, network: Network, capacity: int) -> None:
-        self.network = network
-        self.capacity = capacity
-        self.position = 0
-        shape, like = network.shape, network.embedding
-        size = (shape.layers, shape.key_value_heads, capacity, shape.head)
-        self._keys = torch.empty(size, dtype=like.dtype, device=like.device)
-        self._values = torch.empty(size, dtype=like.dtype, device=like.device)
-        angles = torch.outer(torch.arange(capacity, device=like.device).float(), network.frequencies)
-        angles = torch.cat([angles, angles], dim=-1)  # (capacity, D)
-        self._cosine, self._sine = angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+        self.capacity, self.position = capacity, 0
+        self._cache = Cache(network, 1)
+        self._first = torch.zeros(1, dtype=torch.int64, device=network.device)
 
     def feed(self, ids: torch.Tensor) -> torch.Tensor:
         """Take T more tokens, int64 [T]; give the scores after the last, float32 [codes + 1]."""
-        network, begin = self.network, self.position
-        end = begin + len(ids)
+        begin, end = self.position, self.position + len(ids)
         if end > self.capacity:
             raise ValueError(f"{end} tokens in a cache for {self.capacity}")
-        hidden = network.embedding(ids)
-        rotation = self._cosine[begin:end], self._sine[begin:end]
-        for index, layer in enumerate(network.layers):
-            hidden = hidden + self._attend(index, layer, self._norm(hidden, layer.input_norm), rotation)
-            gate, up = layer.gate_up(self._norm(hidden, layer.middle_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
+        if len(ids) > 1:
+            self._cache.read(0, ids[:-1], begin)
         self.position = end
-        return network.head(self._norm(hidden[-1], network.norm)).float()
-
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(hidden, weight.shape, weight, self.network.shape.epsilon)
-
-    def _attend(
-        self, index: int, layer: Layer, hidden: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        shape, count = self.network.shape, len(hidden)
-        begin, end = self.position, self.position + count
-        both = layer.query_key_value(hidden).view(count, -1, shape.head).transpose(0, 1)  # (H + 2 K, T, D)
-        turned = _rotate(both[: shape.heads + shape.key_value_heads], *rotation)
-        self._keys[index, :, begin:end] = turned[shape.heads :]
-        self._values[index, :, begin:end] = both[shape.heads + shape.key_value_heads :]
-        # A first feed sees itself causally; a single token sees everything before it.
-        mask = None
-        if count > 1 and begin > 0:
-            mask = torch.ones(count, end, dtype=torch.bool, device=hidden.device).tril(begin)
-        mixed = F.scaled_dot_product_attention(
-            turned[None, : shape.heads],
-            self._keys[None, index, :, :end],
-            self._values[None, index, :, :end],
-            attn_mask=mask,
-            is_causal=count > 1 and begin == 0,
-            enable_gqa=shape.heads != shape.key_value_heads,
-        )
-        return layer.output(mixed[0].transpose(0, 1).reshape(count, -1))
-
-
-def _rotate(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding, Llama's halves form: (N, T, D)."""
-    first, second = states.chunk(2, dim=-1)
-    return states * cosine + torch.cat([-second, first], dim=-1) * sine
+        self._cache.reserve(end)
+        return self._cache.step(ids[-1:], self._first + (end - 1), runs_of([end]))[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llasa_cli.lm.load import LanguageModel, load_language_model
-from llasa_cli.lm.sample import draw, keep
+from llasa_cli.lm.sample import Choice, draw, kind_of, likeliest
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import SamplingOptions
 
@@ -46,15 +46,70 @@ def test_filters_are_those_of_transformers(options: dict[str, Any]) -> None:
             wanted = TopPLogitsWarper(chosen["top_p"])(None, wanted)
         if chosen["min_p"]:
             wanted = MinPLogitsWarper(chosen["min_p"])(None, wanted)
-        assert torch.equal(keep(row, SamplingOptions(**chosen)), wanted[0])
+        wanted_codes = set(wanted[0].isfinite().nonzero()[:, 0].tolist())
+        for count in (256, 1000):
+            codes, enough = kept(row, SamplingOptions(**chosen), count)
+            assert not enough or codes == wanted_codes or on_the_edge(codes ^ wanted_codes, row, chosen)
+        assert enough or codes == set(range(1000)) or count == 1000
 
 
-def test_draws_follow_the_probabilities() -> None:
+def on_the_edge(codes: set[int], row: torch.Tensor, chosen: dict[str, Any]) -> bool:
+    """One code, before which the sum of the probabilities is `top_p` but for rounding."""
+    shares = torch.softmax(row.double() / chosen["temperature"], dim=-1)
+    before = [float(shares[shares > shares[code]].sum()) for code in codes]
+    return len(codes) == 1 and abs(before[0] - chosen["top_p"]) < 1e-6
+
+
+def kept(row: torch.Tensor, options: SamplingOptions, count: int) -> tuple[set[int], bool]:
+    """The codes that may be drawn, going by the `count` likeliest, and whether that is certain."""
+    scaled = row[None] / options.temperature
+    total = scaled.logsumexp(-1, keepdim=True)
+    _, order, stays, enough = likeliest(scaled, total, choices(1, options), count)
+    return set(order[0, stays[0]].tolist()), bool(enough)
+
+
+def choices(count: int, options: SamplingOptions) -> Choice:
+    choice = Choice.room(count, torch.device("cpu"))
+    for place in range(count):
+        choice.put(place, options)
+    return choice
+
+
+@pytest.mark.parametrize("options", [FREE, FREE | {"top_p": 0.999}, FREE | {"top_k": 3}], ids=["plain", "p", "k"])
+@pytest.mark.parametrize("look", [True, False])
+def test_draws_follow_the_probabilities(options: dict[str, Any], look: bool) -> None:
+    shares = torch.tensor([0.1, 0.6, 0.3] + [1e-9] * 400)
+    chosen = SamplingOptions(**options)
+    numbers = torch.rand(5000, 1, generator=torch.Generator().manual_seed(0))
+    scores = shares.log().expand(5000, -1)
+    drawn = draw(scores, choices(5000, chosen), numbers, frozenset([kind_of(chosen)]), look)
+    counted = torch.bincount(drawn, minlength=3) / 5000
+    assert (counted[:3] - shares[:3]).abs().max() < 0.02
+
+
+def test_a_draw_is_the_same_whoever_else_draws() -> None:
+    """Greedy, plain, sure of the few and in need of all, by turns and alone."""
     generator = torch.Generator().manual_seed(0)
-    shares = torch.tensor([0.6, 0.3, 0.1])
-    drawn = [draw(shares.log(), SamplingOptions(**FREE), generator) for _ in range(2000)]
-    counted = torch.bincount(torch.tensor(drawn), minlength=3) / 2000
-    assert (counted - shares).abs().max() < 0.04
+    options = [
+        SamplingOptions(temperature=0),
+        SamplingOptions(**FREE),
+        SamplingOptions(temperature=0.4, top_p=0.9),
+        SamplingOptions(temperature=20.0, top_p=0.95),
+        SamplingOptions(top_p=1.0, top_k=7, min_p=0.05),
+        SamplingOptions(top_p=0.9, top_k=400),
+    ]
+    scores = 3 * torch.randn(len(options), 2000, generator=generator)
+    numbers = torch.rand(len(options), 1, generator=generator)
+    together = Choice.room(len(options), torch.device("cpu"))
+    for place, option in enumerate(options):
+        together.put(place, option)
+    every = frozenset(map(kind_of, options))
+    drawn = draw(scores, together, numbers, every).tolist()
+    assert drawn == draw(scores, together, numbers, every, look=False).tolist()
+    for place, option in enumerate(options):
+        row = slice(place, place + 1)
+        assert drawn[row] == draw(scores[row], choices(1, option), numbers[row], frozenset([kind_of(option)])).tolist()
+    assert len(set(drawn)) > 3
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +148,13 @@ def test_length_is_bounded_by_the_context(model: LanguageModel) -> None:
 
 
 def test_closing_stops_the_work(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llasa_cli.lm.network import Stream
+    from llasa_cli.lm.cache import Cache
 
-    fed: list[int] = []
-    plain = Stream.feed
-    monkeypatch.setattr(Stream, "feed", lambda self, ids: fed.append(len(ids)) or plain(self, ids))
+    steps: list[int] = []
+    plain = Cache.step
+    monkeypatch.setattr(Cache, "step", lambda self, *given: steps.append(1) or plain(self, *given))
     with model.generate(model.protocol.prompt("hello"), SamplingOptions(temperature=0), 0) as generation:
         next(generation)
         next(generation)
-    assert len(fed) == 2
+    assert len(steps) == 2
     assert list(generation) == []

@@ -1,0 +1,158 @@
+"""Many sequences spoken at once, one code each a step; they join and leave when they like.
+
+    batch = model.batch(slots=16)
+    batch.add(Request(prompt, sampling, seed, tag="line 1"))      while batch.free
+    for finished in batch.step(): ...                             finished.request.tag, .codes, .ended
+
+With the same number of slots a sequence's codes are bit for bit the same whoever else is in the batch, and in whichever slot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from llasa_cli.errors import ModelError
+from llasa_cli.lm.network import Network
+from llasa_cli.lm.step import Step
+from llasa_cli.protocol import Prompt, Protocol
+from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, SamplingOptions
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be spoken, and how; `tag` is the caller's."""
+
+    prompt: Prompt
+    sampling: SamplingOptions
+    seed: int
+    tag: Any = None
+
+    @property
+    def limit(self) -> int:
+        """The most codes there can be: `max_seconds`, or what the context leaves."""
+        room = CONTEXT_TOKENS - len(self.prompt.ids)
+        return max(1, min(room, round(self.sampling.max_seconds * CODES_PER_SECOND)))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Attributes:
+    codes: 0 to code_count - 1, 50 a second.
+    ended: The model said END; else it ran into the length.
+    """
+
+    request: Request
+    codes: tuple[int, ...]
+    ended: bool
+
+
+@dataclass(eq=False)
+class _Sequence:
+    request: Request
+    codes: list[int] = field(default_factory=list)
+    steps: int = 0
+    """Begun; a device that works ahead has begun one more than there are codes."""
+    over: bool = False
+
+
+class Batch:
+    """Build it with `LanguageModel.batch`.
+
+    Args:
+        slots: Sequences that there is room for.
+    """
+
+    def __init__(self, network: Network, protocol: Protocol, slots: int) -> None:
+        if slots < 1:
+            raise ValueError(f"{slots} slots")
+        self.slots = slots
+        self._stop = protocol.code_count
+        self._step = Step(network, protocol, slots)
+        self._in: list[_Sequence | None] = [None] * slots
+        self._new: list[int] = []
+        self._begun: deque[tuple[list[_Sequence | None], Any]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Slots that nothing is in."""
+        return self._in.count(None)
+
+    def add(self, request: Request) -> None:
+        """Put a sequence into a free slot; its prompt is read at the next step.
+
+        Raises:
+            ValueError: No slot is free, or the prompt leaves no room for a code.
+        """
+        if not 0 < len(request.prompt.ids) < CONTEXT_TOKENS:
+            raise ValueError(f"a prompt of {len(request.prompt.ids)} tokens; the context has {CONTEXT_TOKENS}")
+        if None not in self._in:
+            raise ValueError("all slots are taken")
+        slot = self._in.index(None)
+        self._in[slot] = _Sequence(request)
+        self._new.append(slot)
+
+    def codes(self, tag: Any) -> list[int]:
+        """What a sequence in the batch has said so far."""
+        return next(sequence.codes for sequence in self._in if sequence is not None and sequence.request.tag == tag)
+
+    def drop(self, tag: Any) -> None:
+        """Stop a sequence and free its slot; none with this tag is no error."""
+        for slot, sequence in enumerate(self._in):
+            if sequence is not None and sequence.request.tag == tag:
+                self._leave(slot, sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[Finished]:
+        """One code more for each sequence in the batch.
+
+        Returns:
+            Those that ended. On a device that works ahead it is told a step later.
+
+        Raises:
+            ModelError: The scores are not numbers.
+        """
+        for slot in self._new:
+            sequence = self._in[slot]
+            if sequence is not None:
+                self._step.join(slot, sequence.request.prompt, sequence.request.sampling, sequence.request.seed)
+        self._new.clear()
+        going = [s if s is not None and s.steps < s.request.limit else None for s in self._in]
+        if any(going):
+            for sequence in going:
+                if sequence is not None:
+                    sequence.steps += 1
+            self._begun.append((going, self._step()))
+        if not self._begun or (any(going) and len(self._begun) <= self._step.ahead):
+            return []
+        sequences, drawn = self._begun.popleft()
+        return self._credit(sequences, drawn())
+
+    def _credit(self, sequences: list[_Sequence | None], drawn: list[int]) -> list[Finished]:
+        finished = []
+        for slot, (sequence, code) in enumerate(zip(sequences, drawn, strict=False)):
+            if sequence is None or sequence.over:
+                continue
+            if code < 0:
+                raise ModelError(
+                    "The model's scores are not numbers.",
+                    "Its weights are broken, or too large for --dtype float16: try bfloat16 or float32.",
+                )
+            ended = code == self._stop
+            if not ended:
+                sequence.codes.append(code)
+            if ended or len(sequence.codes) == sequence.request.limit:
+                finished.append(Finished(sequence.request, tuple(sequence.codes), ended))
+                self._leave(slot, sequence)
+        return finished
+
+    def _leave(self, slot: int, sequence: _Sequence) -> None:
+        sequence.over = True
+        self._in[slot] = None
+        if slot in self._new:
+            self._new.remove(slot)
+        else:
+            self._step.leave(slot)
