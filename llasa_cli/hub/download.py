@@ -86,7 +86,7 @@ def plan(wire: Wire, name: str) -> Plan:
     card = about.get("cardData")
     said = card.get("license") if isinstance(card, dict) else None
     known = CATALOGUE[short_name_of(repo)].license if entry is not None and said is None else None
-    missing = sum(file.size - _present(place, commit, file) for file in choice.files)
+    missing = sum(file.size - _bytes_here(place, commit, file) for file in choice.files)
     return Plan(repo, revision, commit, choice, missing, known or _license_text(said))
 
 
@@ -128,10 +128,9 @@ def fetch(wire: Wire, wanted: Plan, on_bytes: OnBytes, on_file: Callable[[Remote
     place = Stored(write_cache(), wanted.repo)
     folder = place.snapshot(wanted.commit)
     for file in wanted.choice.files:
-        have = _present(place, wanted.commit, file)
-        if have == file.size:
+        if _is_there(place, wanted.commit, file) or _take_from_another_cache(place, file):
             on_bytes(file.size, False)
-        elif not _take_from_another_cache(place, file):
+        else:
             fetch_blob(wire, place, wanted.commit, file, on_bytes)
         if file.name == "tokenizer.json" and wanted.choice.kind == "language model":
             check_tokenizer(_lies_at(place, folder, file), wanted.repo, text_model)
@@ -225,14 +224,16 @@ def _license_text(said: Any) -> str:
 # --- in the cache ---
 
 
-def _present(place: Stored, commit: str, file: RemoteFile) -> int:
+def _is_there(place: Stored, commit: str, file: RemoteFile) -> bool:
+    """Whole, as its blob or, where the disk has no links, by its name."""
+    return file.size in (size_of(place.blobs / file.etag), size_of(place.snapshot(commit) / file.name))
+
+
+def _bytes_here(place: Stored, commit: str, file: RemoteFile) -> int:
     """Bytes of a file that need not be fetched."""
-    for path in (place.blobs / file.etag, place.snapshot(commit) / file.name):
-        if size_of(path) == file.size:
-            return file.size
-    for cache in caches()[1:]:
-        if size_of(Stored(cache, place.repo).blobs / file.etag) == file.size:
-            return file.size
+    others = [Stored(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
+    if _is_there(place, commit, file) or file.size in map(size_of, others):
+        return file.size
     return min(file.size, max(0, size_of(part_of(place, file))))
 
 

@@ -1,0 +1,129 @@
+"""A hub on this machine for each test, and a repository that looks like a Llasa."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llasa_cli.hub.wire import Wire
+from llasa_cli.settings import Patience
+from tests.hub.fake_hub import FakeHub
+
+REPO = "somebody/small-llasa"
+QUICK = Patience(first_pause_s=0.01, longest_pause_s=0.02, timeout_s=0.4)
+MARKERS = (
+    "<|TEXT_UNDERSTANDING_START|>",
+    "<|TEXT_UNDERSTANDING_END|>",
+    "<|SPEECH_GENERATION_START|>",
+    "<|SPEECH_GENERATION_END|>",
+)
+
+
+def write_repo(folder: Path, weights: int = 2_000_003, **config: Any) -> Path:
+    """The files of a Llasa as the hub has them; weights are random bytes, for nobody loads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 300, **config}))
+    tokens = [*MARKERS, *(f"<|s_{number}|>" for number in range(16))]
+    write_tokenizer(folder, tokens)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    (folder / "README.md").write_text("A model.")
+    (folder / "model.safetensors").write_bytes(random.Random(weights).randbytes(weights))
+    return folder
+
+
+def write_tokenizer(folder: Path, tokens: list[str]) -> None:
+    added = [{"id": 256 + number, "content": token} for number, token in enumerate(tokens)]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added, "model": {}}))
+
+
+def write_codec(folder: Path, weights: int = 300_001) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "xcodec2"}))
+    (folder / "model.safetensors").write_bytes(random.Random(weights).randbytes(weights))
+    return folder
+
+
+@pytest.fixture
+def repo_folder(tmp_path: Path) -> Path:
+    return write_repo(tmp_path / "served" / "small-llasa")
+
+
+@pytest.fixture
+def hub(repo_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """Serves one model; the hub library's settings lead to it, and to an empty cache."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("LLASA_CACHE", raising=False)
+    with FakeHub({REPO: repo_folder}) as found:
+        for name, value in {
+            "ENDPOINT": found.url,
+            "HF_HUB_CACHE": str(tmp_path / "home" / "hub"),
+            "HF_TOKEN_PATH": str(tmp_path / "home" / "token"),
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        yield found
+
+
+@pytest.fixture
+def notes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def wire(hub: FakeHub, notes: list[str]) -> Iterator[Wire]:
+    with Wire(QUICK, notes.append) as found:
+        yield found
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "hub"
+
+
+Llasa = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
+    """For the command in a process of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LLASA_", "TRANSFORMERS_"))}
+    return kept | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
+@pytest.fixture
+def llasa(environment: dict[str, str], tmp_path: Path) -> Llasa:
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "llasa_cli", *arguments]
+        return subprocess.run(
+            command, env=environment | more, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=100
+        )
+
+    return run
+
+
+def same_files(served: Path, fetched: Path) -> bool:
+    """Every file that was fetched is byte for byte the one that is served, the weights among them."""
+    names = [path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()]
+    return Path("model.safetensors") in names and all(
+        (served / name).read_bytes() == (fetched / name).read_bytes() for name in names
+    )
+
+
+def forget(cache: Path) -> None:
+    shutil.rmtree(cache, ignore_errors=True)

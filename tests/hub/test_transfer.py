@@ -1,0 +1,179 @@
+"""One file over real HTTP: whatever goes wrong on the way, it ends as the file that the hub names, or as an error."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.hub.download import fetch, plan
+from llasa_cli.hub.places import PART_SUFFIX, Stored
+from llasa_cli.hub.wire import Wire
+from llasa_cli.settings import Patience
+from tests.hub.conftest import REPO, same_files
+from tests.hub.fake_hub import FakeHub, Fault
+
+WEIGHTS = "/small-llasa/model.safetensors"
+
+
+def download(wire: Wire) -> Path:
+    return fetch(wire, plan(wire, REPO), lambda count, fresh: None, lambda file: None, False)
+
+
+def parts(cache: Path) -> list[Path]:
+    return list(cache.rglob(f"*{PART_SUFFIX}"))
+
+
+@pytest.fixture
+def from_files(hub: FakeHub):  # type: ignore[no-untyped-def]
+    """What was asked for of the weights at the host of big files."""
+    return lambda: hub.asked(WEIGHTS, host="files")
+
+
+def test_a_dropped_connection_goes_on_at_the_byte(hub, wire, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+    size = (repo_folder / "model.safetensors").stat().st_size
+    ends = [random.Random(seed).randrange(1, 400_000) for seed in range(5)]
+    hub.faults = [Fault("drop", WEIGHTS, host="files", at=end) for end in ends]
+    assert same_files(repo_folder, download(wire))
+    requests = from_files()
+    assert [request.start for request in requests] == [sum(ends[:n]) for n in range(6)]
+    assert sum(request.sent for request in requests) == size, "no byte was sent twice"
+
+
+def test_silence_is_given_up_and_gone_on_from(hub, wire, repo_folder, from_files, notes) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("stall", WEIGHTS, host="files", at=70_001), Fault("stall", "config.json")]
+    assert same_files(repo_folder, download(wire))
+    assert [request.start for request in from_files()] == [0, 70_001]
+    assert any("nothing has come" in note for note in notes)
+
+
+@pytest.mark.parametrize("times", [1, -1])
+def test_a_host_that_cannot_send_parts_is_asked_for_all(hub, wire, repo_folder, times: int) -> None:  # type: ignore[no-untyped-def]
+    """200 to a Range: what is here is passed over and not written twice."""
+    hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("whole", WEIGHTS, times, host="files")]
+    assert same_files(repo_folder, download(wire))
+
+
+def test_a_part_other_than_asked_for_is_not_taken(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("shifted", WEIGHTS, -1, host="files")]
+    assert same_files(repo_folder, download(wire))
+
+
+def test_wrong_bytes_are_fetched_again(hub, wire, repo_folder, from_files, notes) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("wrong", WEIGHTS, host="files", at=1_234_567)]
+    assert same_files(repo_folder, download(wire))
+    assert [request.start for request in from_files()] == [0, 0]
+    assert any("damaged" in note for note in notes)
+
+
+def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(hub, wire, cache, repo_folder) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("wrong", WEIGHTS, -1, host="files", at=9)]
+    with pytest.raises(ModelError, match="arrives damaged each time"):
+        download(wire)
+    assert parts(cache) == []
+    assert not (Stored(cache, REPO).blobs / hub.etag(repo_folder / "model.safetensors")).exists()
+    assert not Stored(cache, REPO).ref("main").exists(), "what is not whole is not known by its name"
+
+
+def test_small_files_are_checked_too(hub, wire) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("wrong", "resolve-cache", -1, at=3)]
+    with pytest.raises(ModelError, match="other bytes than the hub names"):
+        plan(wire, REPO)
+
+
+def test_a_file_without_an_end_is_cut(hub, wire, repo_folder, notes) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("long", WEIGHTS, host="files")]
+    assert same_files(repo_folder, download(wire))
+    assert any("more bytes" in note for note in notes)
+
+
+def test_a_body_that_is_packed_unasked_is_unpacked(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("zipped", WEIGHTS, host="files"), Fault("zipped", "tokenizer.json", host="hub", times=0)]
+    assert same_files(repo_folder, download(wire))
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again(hub, wire, repo_folder, status: int) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("status", path, times=2, status=status) for path in ("/api/models", "/resolve/", WEIGHTS)]
+    assert same_files(repo_folder, download(wire))
+
+
+def test_a_link_that_has_ended_is_asked_for_anew(hub, wire, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+    """A download of hours outlives its signed link: 403 of the files' host is not the hub's 403."""
+    hub.faults = [Fault("drop", WEIGHTS, host="files", at=500_000), Fault("expired", WEIGHTS, host="files")]
+    assert same_files(repo_folder, download(wire))
+    assert [request.start for request in from_files()] == [0, 500_000, 500_000]
+    assert len(hub.asked(f"/{REPO}/resolve/{hub.commit(REPO)}/model.safetensors")) == 3
+
+
+def test_what_does_not_pass_is_given_up(hub, wire) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("status", "/api/models", times=-1, status=503)]
+    with pytest.raises(ModelError, match="answers 503") as caught:
+        plan(wire, REPO)
+    assert "goes on where it stopped" in caught.value.hint
+    assert len(hub.requests) == wire.patience.tries
+
+
+def test_progress_makes_patience_new(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+    """A bad line that brings some bytes each time is never given up on."""
+    hub.faults = [Fault("drop", WEIGHTS, 4 * wire.patience.tries, host="files", at=50_000)]
+    assert same_files(repo_folder, download(wire))
+
+
+def test_a_wait_that_is_asked_for_is_kept(hub, wire, notes) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("status", "/api/models", status=429, headers={"Retry-After": "1"})]
+    plan(wire, REPO)
+    assert any("again in 1 s" in note for note in notes)
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "4000"}, {"RateLimit": '"resolvers";r=0;t=4000'}])
+def test_a_wait_of_an_hour_is_told_and_not_slept(hub, wire, headers: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+    hub.faults = [Fault("status", "/api/models", status=429, headers=headers)]
+    with pytest.raises(ModelError, match="left alone for 4000 s"):
+        plan(wire, REPO)
+
+
+@pytest.mark.parametrize("kind", ["wrong", "longer"])
+def test_a_damaged_part_is_not_built_upon(hub, wire, cache, repo_folder, kind: str) -> None:  # type: ignore[no-untyped-def]
+    weights = repo_folder / "model.safetensors"
+    part = Stored(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"nonsense" if kind == "wrong" else weights.read_bytes() + b"more")
+    assert same_files(repo_folder, download(wire))
+
+
+def test_the_token_goes_to_the_hub_alone(hub, wire, monkeypatch, repo_folder) -> None:  # type: ignore[no-untyped-def]
+    hub.gated[REPO] = {"hf_secret"}
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with Wire(Patience(first_pause_s=0.01)) as own:
+        assert same_files(repo_folder, download(own))
+    told = {(request.host, "authorization" in request.headers) for request in hub.requests}
+    assert told == {("hub", True), ("files", False)}
+
+
+def test_a_full_disk_is_a_sentence_and_keeps_what_came(hub, wire, cache, monkeypatch, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+    import errno
+    import os
+
+    wanted = plan(wire, REPO)
+    write, room = os.write, [1_000_000]
+
+    def write_on_a_small_disk(number: int, content: bytes) -> int:
+        if len(content) > 1000:
+            if room[0] <= 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            room[0] -= len(content)
+        return write(number, content)
+
+    with monkeypatch.context() as small:
+        small.setattr("llasa_cli.hub.transfer.os.write", write_on_a_small_disk)
+        with pytest.raises(LlasaError, match="is full") as caught:
+            fetch(wire, wanted, lambda count, fresh: None, lambda file: None, False)
+    assert caught.value.exit_code == 1
+    [part] = parts(cache)
+    have = part.stat().st_size
+    assert have >= 1_000_000
+    assert same_files(repo_folder, download(wire))
+    assert from_files()[-1].start == have
