@@ -12,7 +12,7 @@ LEVELS = {
     "errors": 0, "settings": 0, "files": 0.5,
     "text": 1, "protocol": 1, "audio": 1, "hub": 1, "voices": 1, "device": 1, "checks": 1, "items": 1, "tensors": 1,
     "lm": 2, "codec": 2, "asr": 2,
-    "speech": 3, "training": 3, "hf": 3, "conversation": 3,
+    "batch": 1.5, "speech": 3, "many": 3.5, "crew": 3.7, "training": 3, "hf": 3, "conversation": 3,
     "commands": 4,
     "app": 5, "__main__": 6,
 }  # fmt: skip

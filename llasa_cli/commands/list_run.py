@@ -1,0 +1,439 @@
+"""A list from its first line to its summary: what `batch` does after its flags.
+
+    run_list(options, wanted, models, voice, hearing, report)
+
+The list is looked at whole, everything wrong with it is said at once, and only then is a model loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from llasa_cli.commands.clone import Hearing
+from llasa_cli.commands.delivery import shorten
+from llasa_cli.commands.progress import Progress
+from llasa_cli.commands.report import Report, as_json, result
+from llasa_cli.commands.voices import ChosenVoice, chosen_voice
+from llasa_cli.errors import BatchError, LlasaError, UsageError
+from llasa_cli.settings import BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+
+if TYPE_CHECKING:
+    from llasa_cli.batch.joined import Part
+    from llasa_cli.batch.plan import Plan, Task
+    from llasa_cli.batch.results import Results
+    from llasa_cli.crew.drive import Tally
+    from llasa_cli.crew.pieces import ClipOf, Crew, Failed, Made, Orders, Piece
+    from llasa_cli.protocol import Reference
+
+_SPOOLED_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Voices:
+    """The voice of the flags, and those that items name."""
+
+    models: ModelOptions
+    voice: str | None = None
+    speaker: str | None = None
+
+    def of(self, voice: str | None, speaker: str | None) -> ChosenVoice:
+        """An item's own by name, else that of the flags. Raises UsageError for a name that nobody has."""
+        if voice is None and speaker is None:
+            voice, speaker = self.voice, self.speaker
+        return chosen_voice(voice, speaker, self.models)
+
+
+def run_list(
+    options: BatchOptions, wanted: SpeechOptions, models: ModelOptions, voices: Voices, hearing: Hearing, report: Report
+) -> None:
+    """Make what the list asks for and is not there yet.
+
+    Raises:
+        UsageError: The list can't be read, or another run is at work in the folder.
+        BatchError: Some items failed; the rest is done.
+        LlasaError: What fails for all of them. What is made stays.
+    """
+    target = _Target.of(options)
+    voices.of(None, None)  # what the flags name is everybody's
+    with ExitStack() as stack:
+        source = stack.enter_context(_Source(options.source))
+        _make_folder(target.folder)
+        from llasa_cli.batch.plan import Plan
+        from llasa_cli.batch.results import Results
+
+        results = stack.enter_context(Results(target.folder))
+        plan = stack.enter_context(Plan(target.folder, target.item_format))
+        run = _Run(options, wanted, models, voices, hearing, report, target)
+        run.survey(source, plan, results)
+        if options.dry_run:
+            run.tell_plan(plan)
+            return
+        run.make(plan, results)
+
+
+# --- where from, where to ---
+
+
+class _Source:
+    """A list that can be read from its beginning more than once; a pipe is kept in a temporary file."""
+
+    def __init__(self, name: str) -> None:
+        import tempfile
+
+        self.path = Path() if name == "-" else Path(name)
+        self._kept: BinaryIO | None = None
+        try:
+            if name != "-" and self.path.is_file():
+                self.path.open("rb").close()
+                return
+            import shutil
+
+            self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
+            with sys.stdin.buffer if name == "-" else self.path.open("rb") as pipe:
+                shutil.copyfileobj(pipe, self._kept, _SPOOLED_BYTES)
+            self._kept.flush()
+        except OSError as error:
+            raise UsageError(f"{name} can't be read: {error.strerror}.") from error
+
+    def open(self) -> BinaryIO:
+        import os
+
+        if self._kept is None:
+            return self.path.open("rb")
+        self._kept.seek(0)
+        return os.fdopen(os.dup(self._kept.fileno()), "rb")
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A folder of files; or one file, whose items lie in a folder beside it until it is finished."""
+
+    folder: Path
+    item_format: str
+    joined: Path | None = None
+    joined_format: str = ""
+
+    @classmethod
+    def of(cls, options: BatchOptions) -> _Target:
+        from llasa_cli.audio.sinks import FORMATS, FileSink, pick_format
+        from llasa_cli.audio.subtitles import SubtitleFile
+        from llasa_cli.items import ENDINGS
+
+        output = options.output
+        ending = output.suffix.lstrip(".").lower()
+        if ending in FORMATS and not output.is_dir():
+            kind = pick_format(str(output), options.file_format)
+            FileSink(output, kind).abort()  # what can be refused is refused now
+            if options.subtitles is not None:
+                SubtitleFile(options.subtitles).abort()
+            return cls(output.with_name(output.name + ".partial"), "wav", output, kind)
+        if options.subtitles is not None:
+            raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
+        kind = pick_format(None, options.file_format)
+        if kind not in ENDINGS:
+            raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
+        return cls(output, kind)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
+
+
+# --- the run ---
+
+
+class _Run:
+    def __init__(
+        self,
+        options: BatchOptions,
+        wanted: SpeechOptions,
+        models: ModelOptions,
+        voices: Voices,
+        hearing: Hearing,
+        report: Report,
+        target: _Target,
+    ) -> None:
+        from llasa_cli.batch.survey import digest
+        from llasa_cli.files import read_about
+        from llasa_cli.hub.cache import find_codec, find_model, weights_of
+
+        self._options, self._wanted, self._models = options, wanted, models
+        self._voices, self._hearing, self._report, self._target = voices, hearing, report, target
+        self._chosen = lru_cache(1000)(voices.of)
+        self._revision = weights_of(models)
+        folder = find_model(models.model)
+        find_codec(folder, models.codec or read_about(folder).get("codec"))  # refused now if it is not here
+        decides = [asdict(replace(wanted, seed=None)), target.item_format, models.codec, models.dtype, self._revision]
+        self._settings = digest([*decides, options.listener, options.engine])
+        self._clip = lru_cache(1000)(self._heard)
+        self._slots = options.slots
+        self._tally: Tally | None = None
+        self._tells = True
+
+    # --- before ---
+
+    def survey(self, source: _Source, plan: Plan, results: Results) -> None:
+        """Look at every line; what is no list is refused, what is wrong with an item is said."""
+        from llasa_cli.batch.survey import Settings, Survey
+        from llasa_cli.items import Problems, items_of
+
+        if self._options.ref is not None:
+            from llasa_cli.batch.clips import usable_clip
+
+            usable_clip(self._options.ref, self._options.ref_text)  # everybody's: refused for all at once
+        plan.remember(self._noting_slots(results))
+        settings = Settings(self._settings, self._wanted.seed, self._options.ref, self._options.ref_text)
+        survey = Survey(plan, settings, self._trace)
+        problems = Problems()
+        items = items_of(source.open, source.path.suffix.lower(), source.path.parent, problems)
+        survey.add_all(items, lambda count: self._report.progress(f"looking at the list: {count} items"))
+        problems.refuse()
+        counts = plan.counts()
+        if not counts.all:
+            raise UsageError("The list has no items.", "Give one line for each thing to say.")
+        self._tell_survey(survey, problems, plan)
+
+    def _noting_slots(self, results: Results) -> Any:
+        """Rows of earlier runs; the same model goes on with as many texts at once as it had, so that it says the same."""
+        for place, row in results.rows():
+            if self._options.slots is None and row.get("settings") == self._settings and row.get("status") == "ok":
+                self._slots = row.get("batch") or self._slots
+            yield place, row
+
+    def _trace(self, voice: str | None, speaker: str | None) -> str:
+        chosen = self._chosen(voice, speaker)
+        from llasa_cli.batch.survey import digest
+
+        return digest([chosen.speaker, None if chosen.reference is None else asdict(chosen.reference)])
+
+    def _tell_survey(self, survey: Any, problems: Any, plan: Plan) -> None:
+        from llasa_cli.items import SHOWN
+
+        for name, line in problems.unknown.items():
+            self._report.line(f"warning: line {line}: nothing is made of {name!r}")
+        for warning in survey.warnings:
+            self._report.line(f"warning: {warning}")
+        if survey.warned > len(survey.warnings):
+            self._report.line(f"warning: {survey.warned - len(survey.warnings)} more of this kind")
+        for count, task in enumerate(plan.bad()):
+            if count < SHOWN:
+                self._report.line(f"error: line {task.item.number} ({shorten(task.item.text)}): {task.problem}")
+        counts = plan.counts()
+        if counts.failed > SHOWN:
+            self._report.line(f"error: and {counts.failed - SHOWN} more")
+        self._tell_removed(plan)
+
+    def _tell_removed(self, plan: Plan) -> None:
+        from llasa_cli.items import SHOWN
+
+        removed = 0
+        for path in plan.removed():
+            removed += 1
+            if removed <= SHOWN:
+                self._report.line(f"no longer in the list: {path} (it stays)")
+        if removed > SHOWN:
+            self._report.line(f"no longer in the list: {removed - SHOWN} more")
+
+    def tell_plan(self, plan: Plan) -> None:
+        """`--dry-run`."""
+        from llasa_cli.commands.delivery import SECONDS_A_CHARACTER
+
+        counts = plan.counts()
+        hours = counts.characters * SECONDS_A_CHARACTER / 3600
+        self._report.line(
+            f"{counts.all} items: {counts.to_make} to make (about {hours:.1f} h of speech), {counts.there} are there, "
+            f"{counts.failed} can't be made"
+        )
+        if self._options.json:
+            result(as_json({"plan": asdict(counts)}))
+        if counts.failed:
+            raise BatchError(f"{counts.failed} of {counts.all} items can't be made.", "Nothing was made: --dry-run.")
+
+    # --- making ---
+
+    def make(self, plan: Plan, results: Results) -> None:
+        """Speak what is to be made, put the rows in order, and tell."""
+        from llasa_cli.crew.drive import Drive
+
+        progress = Progress(self._report)
+        drive = Drive(plan, results, self._piece, self._row, self._tell_row, self._report.line, progress.show)
+        facts: dict[str, Any] = {}
+        self._tally = drive.tally
+        try:
+            drive.fail_bad()
+            if drive.tally.to_make:
+                crew = self._crew(plan)
+                try:
+                    drive.run(crew)
+                finally:
+                    crew.close()
+                    facts = crew.facts()
+            results.put_in_order(plan.rows_in_order())
+        except BaseException:
+            if drive.tally.made:
+                self._report.line(f"{progress.closing(drive.tally)}; the same command goes on from there")
+            raise
+        seconds = self._join(results, drive.tally)
+        self._report.line(progress.closing(drive.tally))
+        self._summary(drive.tally, facts, seconds)
+        if drive.tally.failed:
+            where = results.path
+            raise BatchError(f"{drive.tally.failed} of {drive.tally.all} items failed.", f"{where} says why.")
+        if self._target.joined is not None:
+            import shutil
+
+            results.close()
+            shutil.rmtree(self._target.folder, ignore_errors=True)
+
+    def _crew(self, plan: Plan) -> Crew:
+        from llasa_cli.crew.pieces import Orders
+
+        options = self._options
+        orders = Orders(
+            models=self._models,
+            folder=self._target.folder.resolve(),
+            work=plan.work.resolve(),
+            slots=self._slots,
+            listener=options.listener,
+            language=options.language,
+            marks=self._target.joined is not None,
+            engine=options.engine,
+        )
+        self._report.stage(f"loading {self._models.model}")
+        return crew_of(options, orders)
+
+    def _piece(self, task: Task) -> Piece:
+        from llasa_cli.batch.survey import seed_of
+        from llasa_cli.crew.pieces import Piece
+
+        item = task.item
+        seed = item.seed if item.seed is not None else self._wanted.seed
+        voice: Reference | ClipOf | None = None
+        speaker = None
+        if item.ref is not None:
+            voice = self._clip(item.ref, item.ref_text)
+        else:
+            chosen = self._chosen(item.voice, item.speaker)
+            voice, speaker = chosen.reference, chosen.speaker
+        sampling = SamplingRequest(**asdict(self._wanted.sampling) | dict(item.sampling))
+        own = replace(
+            self._wanted,
+            sampling=sampling,
+            seed=seed if seed is not None else seed_of(task.key, task.path),
+            speaker=speaker,
+        )
+        return Piece(task.number, item.text, task.path, own, voice)
+
+    def _heard(self, path: Path, transcript: str | None) -> ClipOf:
+        """A clip whose words nobody gave is heard once."""
+        from llasa_cli.batch.clips import usable_clip
+        from llasa_cli.crew.pieces import ClipOf
+
+        if transcript is not None:
+            return ClipOf(path.resolve(), transcript)
+        self._hearing.check()
+        return ClipOf(path.resolve(), None, self._hearing.hear(usable_clip(path, None)))
+
+    # --- telling ---
+
+    def _row(self, task: Task, event: Made | Failed) -> dict[str, Any]:
+        from llasa_cli.crew.pieces import Made
+
+        item = task.item
+        row: dict[str, Any] = {"id": item.id, "line": item.number}
+        made_by = {"model": self._models.model, "revision": self._revision, "settings": self._settings}
+        if not isinstance(event, Made):
+            return {**row, "path": None, "text": item.text, **made_by, "status": "error", "error": event.error}
+        row |= {"path": task.path, "text": item.text, "seconds": event.seconds, "seed": event.seed, **made_by}
+        row |= {"checks": list(event.checks), "retries": event.retries, "wall_s": event.wall_s}
+        row |= {"status": "ok", "error": None, "key": task.key, "batch": self._tally.slots if self._tally else 0}
+        if event.marks:
+            row["marks"] = [[begin, end, list(sentences)] for begin, end, sentences in event.marks]
+        return row
+
+    def _tell_row(self, row: dict[str, Any]) -> None:
+        for problem in row.get("checks", ()):
+            self._report.line(f"warning: line {row['line']} ({shorten(row['text'])}): {problem}")
+        if row["status"] != "ok" and row.get("from_run", True):
+            self._report.detail(f"error: line {row['line']} ({shorten(row['text'])}): {row['error']}")
+        if self._options.json:
+            self._result(as_json(row))
+        elif row["status"] == "ok" and self._target.joined is None:
+            self._result(str(self._target.folder / row["path"]))
+
+    def _result(self, text: str) -> None:
+        """Files are what is made; who listens for their names may have heard enough."""
+        if not self._tells:
+            return
+        try:
+            result(text)
+        except BrokenPipeError:
+            self._tells = False
+
+    def _join(self, results: Results, tally: Tally) -> float | None:
+        """All items as one file, where that is asked for and all of them are there."""
+        if self._target.joined is None or tally.failed:
+            return None
+        from llasa_cli.batch.joined import join
+
+        self._report.stage("putting the items together")
+        options = self._options
+        parts = _parts(results, self._target.folder, tally.all)
+        return join(parts, self._target.joined, self._target.joined_format, options.pause_s, options.subtitles)
+
+    def _summary(self, tally: Tally, facts: dict[str, Any], joined_s: float | None) -> None:
+        if self._target.joined is not None and joined_s is not None:
+            self._report.line(f"{joined_s / 60:.1f} min of speech: {self._target.joined}")
+            if not self._options.json:
+                self._result(str(self._target.joined))
+        if self._options.json:
+            self._result(as_json({"summary": Progress.facts(tally) | facts}))
+
+
+def _parts(results: Results, folder: Path, count: int) -> Iterator[Part]:
+    """The rows of the list's items stand first, in its order."""
+    from llasa_cli.batch.joined import Part
+
+    for _, row in islice(results.rows(), count):
+        marks = tuple((begin, end, tuple(sentences)) for begin, end, sentences in row.get("marks", ()))
+        yield Part(folder / row["path"], marks)
+
+
+def crew_of(options: BatchOptions, orders: Orders) -> Crew:
+    """Who speaks: a thread of this process, processes, or actors of a Ray cluster.
+
+    Raises:
+        UsageError: Flags that don't go together.
+    """
+    if options.workers < 1:
+        raise UsageError("--workers is at least 1.")
+    if options.ray is None and options.devices is None and options.workers == 1:
+        from llasa_cli.crew.local import Local
+
+        return Local(orders)
+    from llasa_cli.crew.processes import Processes, devices_of
+
+    if options.ray is not None:
+        from llasa_cli.crew.cluster import Cluster
+
+        if options.devices is not None:
+            raise UsageError("--devices is for this machine; --ray shares out what the cluster has.", "Leave one out.")
+        return Cluster(orders, options.ray, options.workers)
+    return Processes(orders, devices_of(options.devices, orders.models.device, options.workers))

@@ -1,0 +1,77 @@
+"""One worker, in a thread of this process: no start of another, no copy of anything."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+from llasa_cli.crew.pieces import Event, Orders, Over, Piece, Ready
+from llasa_cli.crew.worker import work
+from llasa_cli.errors import LlasaError
+from llasa_cli.many import Many
+
+_GIVEN_A_SLOT = 4
+"""Pieces with the worker for each of its slots: those in them, those whose prompt is ready, those being written."""
+
+_PATIENCE_S = 10.0
+
+
+class Local:
+    """See `pieces.Crew`."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._pieces: queue.Queue[Piece | None] = queue.Queue()
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._slots = orders.slots or 1
+        self._out = 0
+        self._closed = False
+        self._many: Many | None = None
+        self._thread = threading.Thread(target=self._run, args=(orders,), name="worker", daemon=True)
+        self._thread.start()
+
+    def _run(self, orders: Orders) -> None:
+        work(orders, self._pieces.get, self._events.put, self._started)
+        self._events.put(Over())
+
+    def _started(self, many: Many) -> None:
+        self._many = many
+        if self._closed:
+            raise LlasaError("The run was stopped.")
+
+    def room(self) -> int:
+        return _GIVEN_A_SLOT * self._slots - self._out
+
+    def give(self, piece: Piece) -> None:
+        self._out += 1
+        self._pieces.put(piece)
+
+    def events(self, timeout_s: float) -> list[Event]:
+        found = []
+        try:
+            found.append(self._events.get(timeout=timeout_s))
+            while True:
+                found.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        for event in found:
+            if isinstance(event, Ready):
+                self._slots = event.slots
+            elif hasattr(event, "number"):
+                self._out -= 1
+        return found
+
+    def finish(self) -> None:
+        self._pieces.put(None)
+
+    def close(self) -> None:
+        """What is not finished leaves nothing."""
+        self._closed = True
+        self._pieces.put(None)
+        if self._many is not None:
+            self._many.stop()
+        # A daemon: who is still loading a model is not waited for.
+        self._thread.join(_PATIENCE_S if self._many is not None else 0.1)
+
+    def facts(self) -> dict[str, Any]:
+        return {"workers": 1, "slots": self._slots}

@@ -1,0 +1,257 @@
+"""One model at work: pieces in, files and events out.
+
+    work(orders, take, tell)        take() -> Piece or None at the end; tell(event)
+
+The same wherever it runs. Files are written beside the output folder's and renamed into it, so a worker that is killed
+leaves nothing that counts, and one that speaks an item a second time puts the same file in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.crew.pieces import Broken, ClipOf, Event, Failed, Made, Orders, Piece, Ready, Told
+from llasa_cli.errors import LlasaError
+from llasa_cli.many import Engine, Job, Many
+from llasa_cli.protocol import Reference
+from llasa_cli.speech import Speech, Take
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llasa_cli.audio.sinks import FileSink
+
+_VOICES_KEPT = 256
+_MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
+"""Beyond these a step takes as much longer as there are more sequences in it; `benchmarks/batch.py` measures it."""
+_MEMORY_SHARE = 0.5
+"""Of the free memory, for the cache of keys and values: the codec and torch's own buffers want some."""
+
+
+def work(
+    orders: Orders,
+    take: Callable[[], Piece | None],
+    tell: Callable[[Event], None],
+    on_start: Callable[[Many], None] | None = None,
+) -> None:
+    """Load the model and speak until there is nothing left; what fails for all is told as Broken.
+
+    Args:
+        on_start: Given what can be stopped.
+    """
+    try:
+        _work(orders, take, tell, on_start or (lambda many: None))
+    except LlasaError as error:
+        tell(Broken(error))
+    except Exception as error:
+        if os.environ.get("LLASA_DEBUG") == "1":
+            raise
+        where = f"{type(error).__name__}: {error}"
+        tell(Broken(LlasaError(f"A worker failed: {where}", "LLASA_DEBUG=1 shows where.")))
+
+
+def _work(
+    orders: Orders,
+    take: Callable[[], Piece | None],
+    tell: Callable[[Event], None],
+    on_start: Callable[[Many], None],
+) -> None:
+    speech = Speech.load(orders.models)
+    _set_threads(speech, orders.threads)
+    check = None
+    if orders.listener is not None:
+        check = word_check(orders.listener, speech, orders.language)
+    slots = orders.slots or slots_for(speech)
+    many = Many(speech, slots, check, _engine(orders, speech), lambda text: tell(Told(text)))
+    on_start(many)
+    tell(Ready(slots))
+    files = _Files(orders, speech.sampling_rate, tell)
+    try:
+        many.run(_Jobs(speech, take, tell), files)
+    finally:
+        files.abort()
+
+
+def _set_threads(speech: Speech, threads: int | None) -> None:
+    import torch
+
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    if speech.model.is_small:
+        # Its steps take microseconds: threads wait for each other longer than they work.
+        torch.set_num_threads(1)
+    elif threads is not None:
+        torch.set_num_threads(threads)
+
+
+def word_check(listener: str, speech: Speech, language: str | None) -> Callable[[str, Any], tuple[str, ...]]:
+    """`--verify`: the words that a recogniser does not find in a take."""
+    from llasa_cli.asr import load_listener
+    from llasa_cli.text.words import word_problems
+
+    loaded = load_listener(listener)
+    return lambda text, samples: word_problems(text, loaded.hear(samples, speech.sampling_rate, language))
+
+
+def _engine(orders: Orders, speech: Speech) -> Callable[[int], Engine] | None:
+    if orders.engine == "llasa":
+        return None
+    from llasa_cli.lm.vllm import load_engine
+
+    return load_engine(orders.models, speech.protocol)
+
+
+def slots_for(speech: Speech) -> int:
+    """How many sequences the free memory has room for, up to where more gain nothing."""
+    from llasa_cli.settings import CONTEXT_TOKENS
+
+    device, shape = speech.model.device, speech.model.network.shape
+    bytes_a_number = speech.model.dtype.itemsize
+    a_slot = 2 * shape.layers * shape.key_value_heads * shape.head * CONTEXT_TOKENS * bytes_a_number
+    most = _MOST_SLOTS.get(device.type, 16)
+    return max(1, min(most, int(free_bytes(device) * _MEMORY_SHARE) // a_slot))
+
+
+def free_bytes(device: Any) -> int:
+    """Memory that nobody uses: of the GPU, else of the machine or what a container may take of it."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [4 << 30]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+        group = Path("/sys/fs/cgroup")
+        most = (group / "memory.max").read_text(encoding="ascii").strip()
+        if most.isdigit():
+            found.append(int(most) - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError):
+        pass  # another system: the guess, or what was found so far
+    return max(0, min(found))
+
+
+class _Jobs:
+    """Pieces -> jobs; a clip is encoded here, once for all who want it."""
+
+    def __init__(self, speech: Speech, take: Callable[[], Piece | None], tell: Callable[[Event], None]) -> None:
+        self._speech, self._take, self._tell = speech, take, tell
+        self._encoded = lru_cache(_VOICES_KEPT)(self._encode)
+
+    def take(self) -> Job | None:
+        while True:
+            piece = self._take()
+            if piece is None:
+                return None
+            try:
+                voice = piece.voice
+                reference = self._encoded(voice) if isinstance(voice, ClipOf) else voice
+            except LlasaError as error:
+                self._tell(Failed(piece.number, _sentence(error)))
+                continue
+            return Job(piece, piece.text, piece.options, reference)
+
+    def _encode(self, clip: ClipOf) -> Reference:
+        from llasa_cli.batch.clips import usable_clip
+        from llasa_cli.errors import UsageError
+
+        found = usable_clip(clip.path, clip.transcript, clip.heard)
+        reference = self._speech.encode_reference(found.samples, found.transcript or clip.heard or "")
+        if not reference.text:
+            raise UsageError("This model reads no letter of the clip's transcript.", "Name another with -m.")
+        return reference
+
+
+def _sentence(error: LlasaError) -> str:
+    return f"{error.message} {error.hint}".strip()
+
+
+class _Files:
+    """Passages -> files -> events."""
+
+    def __init__(self, orders: Orders, sampling_rate: int, tell: Callable[[Event], None]) -> None:
+        self._orders, self._rate, self._tell = orders, sampling_rate, tell
+        self._open: dict[int, _Open] = {}
+        self._is_near = orders.folder.is_dir() and orders.work.is_dir()
+        self._parts = orders.work if self._is_near else _own_folder()
+
+    def write(self, piece: Piece, take: Take, samples: np.ndarray) -> None:
+        from llasa_cli.audio.chunk import AudioChunk
+        from llasa_cli.audio.sinks import FileSink
+
+        if piece.number not in self._open:
+            ending = piece.path.rpartition(".")[2]
+            sink = FileSink(self._parts / f"{piece.number}.{ending}", ending)
+            self._open[piece.number] = _Open(sink, [])
+        this = self._open[piece.number]
+        this.sink.write(AudioChunk(samples, self._rate))
+        this.takes.append(take)
+
+    def end(self, piece: Piece) -> None:
+        this = self._open.pop(piece.number)
+        this.sink.close()
+        data = None
+        written = this.sink.path
+        if self._is_near:
+            target = self._orders.folder / piece.path
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(written, target)
+            except OSError as error:
+                raise LlasaError(f"{target} can't be written: {error.strerror}.") from error
+        else:
+            data = written.read_bytes()
+            written.unlink()
+        self._tell(self._made(piece, this, data))
+
+    def _made(self, piece: Piece, this: _Open, data: bytes | None) -> Made:
+        spoken = [take for take in this.takes if take.text]
+        marks, clock = [], 0.0
+        for take in this.takes:
+            begin = clock + take.pause_s
+            clock = begin + take.seconds
+            if self._orders.marks and take.sentences:
+                marks.append((round(begin, 3), round(clock, 3), take.sentences))
+        return Made(
+            number=piece.number,
+            seconds=round(clock, 3),
+            seed=spoken[0].seed,
+            retries=sum(take.tries - 1 for take in spoken),
+            checks=tuple(problem for take in spoken for problem in take.problems),
+            wall_s=round(time.monotonic() - this.began + spoken[0].wall_s, 3),
+            marks=tuple(marks),
+            data=data,
+        )
+
+    def fail(self, piece: Piece, error: LlasaError) -> None:
+        this = self._open.pop(piece.number, None)
+        if this is not None:
+            this.sink.abort()
+        self._tell(Failed(piece.number, _sentence(error)))
+
+    def note(self, piece: Piece, text: str) -> None:
+        self._tell(Told(f"warning: {piece.path}: {text}"))
+
+    def abort(self) -> None:
+        """Leave nothing of what is not finished."""
+        for this in self._open.values():
+            this.sink.abort()
+
+
+class _Open:
+    """A file being written."""
+
+    def __init__(self, sink: FileSink, takes: list[Take]) -> None:
+        self.sink, self.takes = sink, takes
+        self.began = time.monotonic()
+
+
+def _own_folder() -> Path:
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="llasa-"))
