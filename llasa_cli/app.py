@@ -8,6 +8,7 @@ import typer
 
 from llasa_cli import __version__
 from llasa_cli.commands.batch import batch
+from llasa_cli.commands.chat import chat
 from llasa_cli.commands.clone import clone
 from llasa_cli.commands.doctor import doctor
 from llasa_cli.commands.download import download
@@ -41,7 +42,7 @@ def main(
     pass
 
 
-for _command in (say, clone, batch, download, prepare, finetune, doctor):
+for _command in (say, clone, batch, chat, download, prepare, finetune, doctor):
     app.command()(boundary(_command))
 
 app.add_typer(voices, name="voices")

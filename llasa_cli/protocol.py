@@ -26,6 +26,7 @@ from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
 INSTRUCTION = "Convert the text to speech:"
 TEXT_START, TEXT_END = "<|TEXT_UNDERSTANDING_START|>", "<|TEXT_UNDERSTANDING_END|>"
 SPEECH_START, SPEECH_END = "<|SPEECH_GENERATION_START|>", "<|SPEECH_GENERATION_END|>"
+_MARKER = re.compile(r"<\|(?:TEXT|SPEECH)_(?:GENERATION|UNDERSTANDING)_(?:START|END)\|>")
 NO_LABEL = -100
 """What transformers and torch leave out of the loss."""
 
@@ -67,6 +68,7 @@ class Protocol:
 
     Attributes:
         start_id, stop_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
+        marker_ids: Of the eight tokens that stand around text and speech, as many as there are.
         first_code_id, code_count: Code n (0 to code_count - 1) is token `first_code_id + n`.
         vocabulary_size: The highest id plus 1.
         pad_id: A token that stands nowhere in a row.
@@ -91,6 +93,7 @@ class Protocol:
             )
         self.text_start_id, self.text_end_id = vocabulary[TEXT_START], vocabulary[TEXT_END]
         self.start_id, self.stop_id = vocabulary[SPEECH_START], vocabulary[SPEECH_END]
+        self.marker_ids = tuple(index for token, index in vocabulary.items() if _MARKER.fullmatch(token))
         self.first_code_id = vocabulary["<|s_0|>"]
         self.code_count = _contiguous_codes(vocabulary)
         self.pad_id = _pad_id(vocabulary, settings)
@@ -273,6 +276,24 @@ class Protocol:
             pieces.append((message["role"] == "assistant", self.text_ids(message["content"].strip())))
         pieces.append((False, list(self._tokenizer.encode(rest, add_special_tokens=False).ids)))
         return pieces
+
+    def chat_prompt(self, messages: Sequence[dict[str, str]]) -> tuple[list[int], int]:
+        """A text conversation up to where the assistant's next answer begins, and the token that ends an answer.
+
+        Raises:
+            ModelError: The template changes the messages, or ends no turn with a token.
+        """
+        pieces = self.chat_pieces([*messages, {"role": "assistant", "content": ""}])
+        *before, _answer, (_, after) = pieces
+        ids = [token for _, piece in before for token in piece]
+        if not after or not self._is_marker(after[0]):
+            raise ModelError(
+                "The checkpoint's chat template does not end a turn with a token: it can't be chatted with."
+            )
+        return ids, after[0]
+
+    def _is_marker(self, token: int) -> bool:
+        return token in self._tokenizer.get_added_tokens_decoder()
 
     # --- training rows ---
 

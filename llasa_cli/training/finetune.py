@@ -322,6 +322,7 @@ def _about(
     about["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
     about["default_speaker"] = counts.most_common(1)[0][0] if counts else None
     about["base"] = options.model
+    about["chats"] = bool(options.chat)  # what is trained on speech alone forgets how
     about["protocol"] = describe_protocol(protocol)
     about["recipe"] = describe_recipe(options)
     about["data"] = {"fingerprint": None if options.online else data_fingerprint(options.data), "rows": len(rows)}

@@ -82,6 +82,7 @@ def test_speech_and_chat_are_learnt_in_one_run(options: FinetuneOptions, tmp_pat
     file.write_text((json.dumps({"messages": TALK}) + "\n") * 50, encoding="utf-8")
     alone = finetune(replace(options, steps=None, epochs=1))
     mixed = finetune(replace(options, output=tmp_path / "mixed", chat=(file,), steps=None, epochs=1))
+    assert json.loads((tmp_path / "mixed" / "llasa.json").read_text())["chats"] is True
     assert mixed["steps"] > alone["steps"]
     assert mixed["data"]["rows"] == 170
     assert mixed["speakers"] == ["rms", "slt"]
