@@ -115,7 +115,9 @@ def read_header(path: Path) -> dict[str, Place]:
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
-            raise _broken(path, f"the data of {name} {'overlaps' if begin < at else 'does not follow'} what is before it")
+            raise _broken(
+                path, f"the data of {name} {'overlaps' if begin < at else 'does not follow'} what is before it"
+            )
         at = end
     if at != size - 8 - length:
         raise _broken(path, f"it has {size - 8 - length:,} bytes of data where its header says {at:,}")

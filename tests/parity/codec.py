@@ -6,7 +6,7 @@ PYTHON is that of the environment which `reference_codec.py` tells how to make. 
 and what the package makes of a clip and of codes; here the same file is read by this program and its output compared. `full`
 needs 12 GB of memory in the reference, one at a time, and 3.3 GB of disk.
 
-    --record FOLDER     of `small`: write what the default tests compare with (tests/codec/original.npz, original.json)
+    --record FOLDER     of `small`: write what the default tests compare with (tests/codec/original: expected.npz, shapes.json)
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def main() -> None:
         found = compare(work)
         print(json.dumps(found, indent=1), f"{time.monotonic() - began:.0f} s")
         if options.record:
-            (options.record / "original.npz").write_bytes((work / "expected.npz").read_bytes())
+            (options.record / "expected.npz").write_bytes((work / "expected.npz").read_bytes())
             shapes = json.loads((work / "shapes.json").read_text())
             text = ",\n".join(f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in sorted(shapes.items()))
-            (options.record / "original.json").write_text("{\n" + text + "\n}\n")
+            (options.record / "shapes.json").write_text("{\n" + text + "\n}\n")
     if found["samples"] > LIMIT or found["latents"] > LIMIT * max(1.0, found["latents_scale"]) or found["other_codes"]:
         sys.exit("not the same")
 

@@ -59,6 +59,8 @@ def random_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         drawn = 1 + 0.1 * drawn  # norms, and lengths of weight norm
     else:
         drawn = drawn / np.sqrt(np.prod(shape[1:]))
+    if name == "fc_prior.weight":  # what comes out is then where the quantiser tells its levels apart
+        drawn = drawn * (0.2 if shape[0] < 1000 else 0.02)
     return drawn.astype(np.float32)
 
 
@@ -94,7 +96,11 @@ def small_model() -> torch.nn.Module:
         def __init__(self) -> None:
             PreTrainedModel.__init__(self, BigCodecConfig())
             shape = Wav2Vec2BertConfig(
-                hidden_size=32, num_hidden_layers=17, num_attention_heads=1, intermediate_size=16, output_hidden_states=True
+                hidden_size=32,
+                num_hidden_layers=17,
+                num_attention_heads=1,
+                intermediate_size=16,
+                output_hidden_states=True,
             )
             self.semantic_model = Wav2Vec2BertModel(shape)
             self.SemanticEncoder_module = SemanticEncoder(32, 32, 32)
@@ -122,7 +128,9 @@ def main(kind: str, folder: Path) -> None:
         state[name] = drawn[stored]
     model.load_state_dict(state)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in drawn.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in drawn.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
     (folder / "config.json").write_text(json.dumps({"model_type": "xcodec", "architectures": ["XCodec2Model"]}))
     shapes = {name: list(tensor.shape) for name, tensor in drawn.items()}
     (folder / "shapes.json").write_text(json.dumps(shapes, indent=0))
@@ -142,7 +150,9 @@ def main(kind: str, folder: Path) -> None:
         spoken=spoken.astype(np.int32),
         samples=samples.flatten().numpy(),
     )
-    print(f"{len(shapes)} tensors, {sum(map(np.prod, shapes.values())):,} numbers, {len(set(codes.flatten().tolist()))} codes")
+    print(
+        f"{len(shapes)} tensors, {sum(map(np.prod, shapes.values())):,} numbers, {len(set(codes.flatten().tolist()))} codes"
+    )
 
 
 if __name__ == "__main__":
