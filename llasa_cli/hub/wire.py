@@ -63,7 +63,7 @@ class Wire:
             raise ModelError(
                 "Nothing can be fetched: HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set.", "Unset it for the download."
             )
-        if urlsplit(self.endpoint).scheme not in ("http", "https") or not urlsplit(self.endpoint).netloc:
+        if not _is_address(self.endpoint):
             raise ModelError(f"HF_ENDPOINT {self.endpoint!r} is no address.", "It looks like https://huggingface.co.")
         self.token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         self._http = _library()
@@ -319,6 +319,14 @@ def _asked_wait_s(headers: Any) -> float | None:
             return None
     found = re.search(r";\s*r=0\s*;\s*t=(\d{1,6})", headers.get("RateLimit", ""))
     return float(found[1]) if found else None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def _host(address: str) -> str:

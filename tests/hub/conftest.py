@@ -96,7 +96,9 @@ Llasa = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
     """For the command in a process of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LLASA_", "TRANSFORMERS_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LLASA_", "TRANSFORMERS_"))
+    }
     return kept | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "home"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from llasa_cli.hub.places import PART_SUFFIX, Stored
 from llasa_cli.hub.wire import Wire
 from llasa_cli.settings import Patience
 from tests.hub.conftest import REPO, same_files
-from tests.hub.fake_hub import FakeHub, Fault
+from tests.hub.fake_hub import FakeHub, Fault, Request
 
 WEIGHTS = "/small-llasa/model.safetensors"
+Asked = Callable[[], list[Request]]
 
 
 def download(wire: Wire) -> Path:
@@ -27,12 +29,14 @@ def parts(cache: Path) -> list[Path]:
 
 
 @pytest.fixture
-def from_files(hub: FakeHub):  # type: ignore[no-untyped-def]
+def from_files(hub: FakeHub) -> Asked:
     """What was asked for of the weights at the host of big files."""
     return lambda: hub.asked(WEIGHTS, host="files")
 
 
-def test_a_dropped_connection_goes_on_at_the_byte(hub, wire, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+def test_a_dropped_connection_goes_on_at_the_byte(
+    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked
+) -> None:
     size = (repo_folder / "model.safetensors").stat().st_size
     ends = [random.Random(seed).randrange(1, 400_000) for seed in range(5)]
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=end) for end in ends]
@@ -42,7 +46,9 @@ def test_a_dropped_connection_goes_on_at_the_byte(hub, wire, repo_folder, from_f
     assert sum(request.sent for request in requests) == size, "no byte was sent twice"
 
 
-def test_silence_is_given_up_and_gone_on_from(hub, wire, repo_folder, from_files, notes) -> None:  # type: ignore[no-untyped-def]
+def test_silence_is_given_up_and_gone_on_from(
+    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+) -> None:
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=70_001), Fault("stall", "config.json")]
     assert same_files(repo_folder, download(wire))
     assert [request.start for request in from_files()] == [0, 70_001]
@@ -50,25 +56,31 @@ def test_silence_is_given_up_and_gone_on_from(hub, wire, repo_folder, from_files
 
 
 @pytest.mark.parametrize("times", [1, -1])
-def test_a_host_that_cannot_send_parts_is_asked_for_all(hub, wire, repo_folder, times: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_host_that_cannot_send_parts_is_asked_for_all(
+    hub: FakeHub, wire: Wire, repo_folder: Path, times: int
+) -> None:
     """200 to a Range: what is here is passed over and not written twice."""
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("whole", WEIGHTS, times, host="files")]
     assert same_files(repo_folder, download(wire))
 
 
-def test_a_part_other_than_asked_for_is_not_taken(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+def test_a_part_other_than_asked_for_is_not_taken(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("shifted", WEIGHTS, -1, host="files")]
     assert same_files(repo_folder, download(wire))
 
 
-def test_wrong_bytes_are_fetched_again(hub, wire, repo_folder, from_files, notes) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_bytes_are_fetched_again(
+    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+) -> None:
     hub.faults = [Fault("wrong", WEIGHTS, host="files", at=1_234_567)]
     assert same_files(repo_folder, download(wire))
     assert [request.start for request in from_files()] == [0, 0]
     assert any("damaged" in note for note in notes)
 
 
-def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(hub, wire, cache, repo_folder) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(
+    hub: FakeHub, wire: Wire, cache: Path, repo_folder: Path
+) -> None:
     hub.faults = [Fault("wrong", WEIGHTS, -1, host="files", at=9)]
     with pytest.raises(ModelError, match="arrives damaged each time"):
         download(wire)
@@ -77,30 +89,32 @@ def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(hub, wire, cache, 
     assert not Stored(cache, REPO).ref("main").exists(), "what is not whole is not known by its name"
 
 
-def test_small_files_are_checked_too(hub, wire) -> None:  # type: ignore[no-untyped-def]
+def test_small_files_are_checked_too(hub: FakeHub, wire: Wire) -> None:
     hub.faults = [Fault("wrong", "resolve-cache", -1, at=3)]
     with pytest.raises(ModelError, match="other bytes than the hub names"):
         plan(wire, REPO)
 
 
-def test_a_file_without_an_end_is_cut(hub, wire, repo_folder, notes) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_without_an_end_is_cut(hub: FakeHub, wire: Wire, repo_folder: Path, notes: list[str]) -> None:
     hub.faults = [Fault("long", WEIGHTS, host="files")]
     assert same_files(repo_folder, download(wire))
     assert any("more bytes" in note for note in notes)
 
 
-def test_a_body_that_is_packed_unasked_is_unpacked(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+def test_a_body_that_is_packed_unasked_is_unpacked(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
     hub.faults = [Fault("zipped", WEIGHTS, host="files"), Fault("zipped", "tokenizer.json", host="hub", times=0)]
     assert same_files(repo_folder, download(wire))
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(hub, wire, repo_folder, status: int) -> None:  # type: ignore[no-untyped-def]
+def test_what_may_pass_is_tried_again(hub: FakeHub, wire: Wire, repo_folder: Path, status: int) -> None:
     hub.faults = [Fault("status", path, times=2, status=status) for path in ("/api/models", "/resolve/", WEIGHTS)]
     assert same_files(repo_folder, download(wire))
 
 
-def test_a_link_that_has_ended_is_asked_for_anew(hub, wire, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+def test_a_link_that_has_ended_is_asked_for_anew(
+    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked
+) -> None:
     """A download of hours outlives its signed link: 403 of the files' host is not the hub's 403."""
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=500_000), Fault("expired", WEIGHTS, host="files")]
     assert same_files(repo_folder, download(wire))
@@ -108,7 +122,7 @@ def test_a_link_that_has_ended_is_asked_for_anew(hub, wire, repo_folder, from_fi
     assert len(hub.asked(f"/{REPO}/resolve/{hub.commit(REPO)}/model.safetensors")) == 3
 
 
-def test_what_does_not_pass_is_given_up(hub, wire) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_pass_is_given_up(hub: FakeHub, wire: Wire) -> None:
     hub.faults = [Fault("status", "/api/models", times=-1, status=503)]
     with pytest.raises(ModelError, match="answers 503") as caught:
         plan(wire, REPO)
@@ -116,27 +130,27 @@ def test_what_does_not_pass_is_given_up(hub, wire) -> None:  # type: ignore[no-u
     assert len(hub.requests) == wire.patience.tries
 
 
-def test_progress_makes_patience_new(hub, wire, repo_folder) -> None:  # type: ignore[no-untyped-def]
+def test_progress_makes_patience_new(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
     """A bad line that brings some bytes each time is never given up on."""
     hub.faults = [Fault("drop", WEIGHTS, 4 * wire.patience.tries, host="files", at=50_000)]
     assert same_files(repo_folder, download(wire))
 
 
-def test_a_wait_that_is_asked_for_is_kept(hub, wire, notes) -> None:  # type: ignore[no-untyped-def]
+def test_a_wait_that_is_asked_for_is_kept(hub: FakeHub, wire: Wire, notes: list[str]) -> None:
     hub.faults = [Fault("status", "/api/models", status=429, headers={"Retry-After": "1"})]
     plan(wire, REPO)
     assert any("again in 1 s" in note for note in notes)
 
 
 @pytest.mark.parametrize("headers", [{"Retry-After": "4000"}, {"RateLimit": '"resolvers";r=0;t=4000'}])
-def test_a_wait_of_an_hour_is_told_and_not_slept(hub, wire, headers: dict[str, str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_wait_of_an_hour_is_told_and_not_slept(hub: FakeHub, wire: Wire, headers: dict[str, str]) -> None:
     hub.faults = [Fault("status", "/api/models", status=429, headers=headers)]
     with pytest.raises(ModelError, match="left alone for 4000 s"):
         plan(wire, REPO)
 
 
 @pytest.mark.parametrize("kind", ["wrong", "longer"])
-def test_a_damaged_part_is_not_built_upon(hub, wire, cache, repo_folder, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_part_is_not_built_upon(hub: FakeHub, wire: Wire, cache: Path, repo_folder: Path, kind: str) -> None:
     weights = repo_folder / "model.safetensors"
     part = Stored(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
     part.parent.mkdir(parents=True)
@@ -144,7 +158,9 @@ def test_a_damaged_part_is_not_built_upon(hub, wire, cache, repo_folder, kind: s
     assert same_files(repo_folder, download(wire))
 
 
-def test_the_token_goes_to_the_hub_alone(hub, wire, monkeypatch, repo_folder) -> None:  # type: ignore[no-untyped-def]
+def test_the_token_goes_to_the_hub_alone(
+    hub: FakeHub, wire: Wire, monkeypatch: pytest.MonkeyPatch, repo_folder: Path
+) -> None:
     hub.gated[REPO] = {"hf_secret"}
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     with Wire(Patience(first_pause_s=0.01)) as own:
@@ -153,7 +169,9 @@ def test_the_token_goes_to_the_hub_alone(hub, wire, monkeypatch, repo_folder) ->
     assert told == {("hub", True), ("files", False)}
 
 
-def test_a_full_disk_is_a_sentence_and_keeps_what_came(hub, wire, cache, monkeypatch, repo_folder, from_files) -> None:  # type: ignore[no-untyped-def]
+def test_a_full_disk_is_a_sentence_and_keeps_what_came(
+    hub: FakeHub, wire: Wire, cache: Path, monkeypatch: pytest.MonkeyPatch, repo_folder: Path, from_files: Asked
+) -> None:
     import errno
     import os
 
