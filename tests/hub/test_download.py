@@ -1,0 +1,396 @@
+"""`llasa download` as it is typed, against a hub on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llasa_cli.hub.places import PART_SUFFIX, Stored
+from tests.hub.conftest import REPO, Llasa, forget, same_files, write_codec, write_repo
+from tests.hub.fake_hub import FakeHub, Fault
+
+WEIGHTS = "/small-llasa/model.safetensors"
+CODEC = "HKUSTAudio/xcodec2-hf"
+
+
+@pytest.fixture
+def repo_folder(tmp_path: Path) -> Path:
+    """Whole in itself: its codec lies inside."""
+    folder = write_repo(tmp_path / "served" / "small-llasa")
+    (folder / "llasa.json").write_text(json.dumps({"format": 1, "codec": "codec"}))
+    write_codec(folder / "codec")
+    return folder
+
+
+def folder_of(made: subprocess.CompletedProcess[str]) -> Path:
+    assert made.returncode == 0, made.stderr
+    return Path(made.stdout.strip().splitlines()[0])
+
+
+def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "llasa_cli", "download", *arguments]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for_part(cache: Path, etag: str, size: int, process: subprocess.Popen[str]) -> Path:
+    """Until so much of a file has arrived."""
+    part = Stored(cache, REPO).blobs / f"{etag}{PART_SUFFIX}"
+    end = time.monotonic() + 60
+    while not part.is_file() or part.stat().st_size < size:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return part
+
+
+# --- once, and then without a network ---
+
+
+def test_a_model_is_fetched_once_and_spoken_with_without_a_network(
+    hub: FakeHub, llasa: Llasa, tmp_path: Path, random_checkpoint: Path
+) -> None:
+    hub.repositories[REPO] = random_checkpoint
+    made = llasa("download", REPO)
+    folder = folder_of(made)
+    assert same_files(random_checkpoint, folder)
+    assert "licence mit" in made.stderr
+    hub.requests.clear()
+
+    said = llasa("say", "hi", "-m", REPO, "-o", "a.wav", "--max-seconds", "0.2")
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "a.wav").is_file()
+    again = llasa("download", REPO, "-q")
+    assert folder_of(again) == folder
+    assert again.stderr == ""
+    assert hub.requests == [], "a cached model makes no network call"
+
+
+def test_a_model_brings_its_codec(hub: FakeHub, llasa: Llasa, tmp_path: Path, repo_folder: Path) -> None:
+    (repo_folder / "llasa.json").unlink()
+    hub.repositories[CODEC] = write_codec(tmp_path / "codec")
+    made = llasa("download", REPO)
+    assert [Path(line).parents[1].name for line in made.stdout.splitlines()] == [
+        "models--somebody--small-llasa",
+        "models--HKUSTAudio--xcodec2-hf",
+    ]
+    hub.requests.clear()
+    assert llasa("download", REPO).stdout == made.stdout
+    assert hub.requests == []
+    llasa("download", "--remove", "xcodec2")
+    assert llasa("download", REPO, "--no-codec").stdout == made.stdout.splitlines()[0] + "\n"
+    assert hub.requests == []
+
+
+def test_a_refusal_comes_before_anything_is_fetched(hub: FakeHub, llasa: Llasa, repo_folder: Path, cache: Path) -> None:
+    (repo_folder / "model.safetensors").rename(repo_folder / "pytorch_model.bin")
+    forget(repo_folder / "codec")
+    made = llasa("download", REPO)
+    assert made.returncode == 3, made.stderr
+    assert made.stderr.count("error:") == 1
+    assert "only pickled" in made.stderr
+    assert not cache.exists()
+
+
+# --- killed ---
+
+
+def killed_and_gone_on(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, served: Path, byte: int
+) -> tuple[int, int]:
+    """Kill the process when exactly `byte` bytes of the weights have come; go on. -> first byte then, bytes sent twice."""
+    forget(cache)
+    hub.requests.clear()
+    hub.faults = [Fault("stall", WEIGHTS, host="files", at=byte)] if byte else []
+    etag = hub.etag(served / "model.safetensors")
+    process = start(environment, REPO)
+    wait_for_part(cache, etag, byte, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    hub.faults = []
+    folder = folder_of(llasa("download", REPO))
+    assert same_files(served, folder)
+    requests = hub.asked(WEIGHTS, host="files")
+    return requests[-1].start, sum(request.sent for request in requests) - (served / "model.safetensors").stat().st_size
+
+
+def test_after_kill_9_it_goes_on_at_the_byte(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    for byte in (777_777, 2_000_002):
+        assert killed_and_gone_on(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
+
+
+def test_a_file_that_had_all_its_bytes_when_killed_is_checked_and_not_fetched_again(
+    hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    weights = repo_folder / "model.safetensors"
+    part = Stored(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(weights.read_bytes())
+    assert same_files(repo_folder, folder_of(llasa("download", REPO)))
+    assert hub.asked(WEIGHTS, host="files") == []
+
+
+@pytest.mark.slow
+def test_kill_9_at_20_random_bytes(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    size = (repo_folder / "model.safetensors").stat().st_size
+    draw = random.Random(0)
+    for byte in [draw.randrange(1, size) for _ in range(20)]:
+        assert killed_and_gone_on(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
+
+
+@pytest.mark.slow
+def test_kill_9_at_20_random_moments_of_a_running_stream(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    """Nothing is synchronised: of what had arrived in the process, nothing is fetched again."""
+    size = 40_000_001
+    write_repo(repo_folder, weights=size)
+    etag, draw, hub.rate = hub.etag(repo_folder / "model.safetensors"), random.Random(1), 40e6
+    last = 0
+    for _ in range(20):
+        process = start(environment, REPO)
+        part = wait_for_part(cache, etag, last + 1, process)
+        time.sleep(draw.random() * 0.04)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert part.stat().st_size > last
+        last = part.stat().st_size
+    hub.rate = 0
+    assert same_files(repo_folder, folder_of(llasa("download", REPO)))
+    requests = hub.asked(WEIGHTS, host="files")
+    assert requests[-1].start == last
+    sent_twice = sum(request.sent for request in requests) - size
+    print(f"sent twice: {sent_twice:,} bytes of {size:,} in 20 kills")
+    assert sent_twice < 20 * (1 << 20), "what was still in the network's buffers, and no more"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_it_says_so_and_keeps_what_came(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path, number: int, code: int
+) -> None:
+    hub.faults = [Fault("stall", WEIGHTS, host="files", at=500_000)]
+    process = start(environment, REPO)
+    wait_for_part(cache, hub.etag(repo_folder / "model.safetensors"), 500_000, process)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    said = llasa("say", "hi", "-m", REPO, "-o", "a.wav")
+    assert said.returncode == 3, "what is not whole is not spoken with"
+    assert f"llasa download {REPO}" in said.stderr
+    assert same_files(repo_folder, folder_of(llasa("download", REPO)))
+    assert hub.asked(WEIGHTS, host="files")[-1].start == 500_000
+
+
+# --- several at once ---
+
+
+def test_downloads_of_one_model_at_once_do_not_harm_each_other(
+    hub: FakeHub, environment: dict[str, str], cache: Path, repo_folder: Path
+) -> None:
+    hub.rate = 2e6
+    processes = [start(environment, REPO) for _ in range(3)]
+    ends = [(process.communicate(timeout=100), process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0, 0, 0], ends
+    folders = {Path(out.strip()) for (out, _), _ in ends}
+    assert len(folders) == 1
+    assert same_files(repo_folder, folders.pop())
+    sent = sum(request.sent for request in hub.asked(WEIGHTS, host="files"))
+    assert sent == (repo_folder / "model.safetensors").stat().st_size, "the weights came once"
+    assert list(cache.rglob(f"*{PART_SUFFIX}")) == []
+
+
+def test_one_that_is_killed_lets_the_next_go_on(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    hub.faults = [Fault("stall", WEIGHTS, host="files", at=600_000)]
+    first = start(environment, REPO)
+    wait_for_part(cache, hub.etag(repo_folder / "model.safetensors"), 600_000, first)
+    second = start(environment, REPO)
+    assert second.stderr is not None
+    assert any("another program is fetching" in line for line in iter(second.stderr.readline, ""))
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert same_files(repo_folder, Path(out.strip()))
+    assert hub.asked(WEIGHTS, host="files")[-1].start == 600_000
+
+
+# --- check, update, remove ---
+
+
+def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
+    folder = folder_of(llasa("download", REPO))
+    hub.requests.clear()
+    whole = llasa("download", REPO, "--verify")
+    assert "all are as published" in whole.stderr
+    assert hub.requests == []
+    blob = (folder / "model.safetensors").resolve()
+    content = bytearray(blob.read_bytes())
+    content[1_000_000] ^= 4
+    blob.write_bytes(content)
+
+    offline = llasa("download", REPO, "--verify", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 3
+    assert blob.is_file(), "what can't be replaced now is kept"
+    made = llasa("download", REPO, "--verify")
+    assert "damaged, to be fetched again: model.safetensors" in made.stderr
+    assert same_files(repo_folder, folder_of(made))
+    assert len(hub.asked("/model.safetensors", host="files")) == 1
+
+
+def test_update_fetches_what_has_changed(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
+    old = folder_of(llasa("download", REPO))
+    (repo_folder / "README.md").write_text("Another text.")
+    assert folder_of(llasa("download", REPO)) == old, "without --update, nobody is asked"
+    hub.requests.clear()
+    new = folder_of(llasa("download", REPO, "--update"))
+    assert new != old
+    assert (new / "README.md").read_text() == "Another text."
+    assert {r.path.rpartition("/")[2] for r in hub.asked("resolve-cache")} == {"README.md"}
+    assert folder_of(llasa("download", f"{REPO}@{old.name}")) == old
+
+    before = sum(path.stat().st_size for path in old.parents[1].rglob("*") if path.is_file())
+    assert llasa("download", "--remove", f"{REPO}@{old.name}").returncode == 0
+    assert not old.exists()
+    assert same_files(repo_folder, new), "the newer one keeps what both use"
+    assert sum(path.stat().st_size for path in new.parents[1].rglob("*") if path.is_file()) < before
+
+
+def test_remove_frees_the_cache(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
+    llasa("download", REPO)
+    made = llasa("download", "--remove", REPO, "--json")
+    assert json.loads(made.stdout)["freed_bytes"] > 2_000_000
+    assert [path.name for path in cache.iterdir() if path.name != ".locks"] == []
+    again = llasa("download", "--remove", REPO)
+    assert (again.returncode, again.stderr.count("error:")) == (3, 1)
+
+
+def test_what_is_being_fetched_is_not_removed(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    hub.faults = [Fault("stall", WEIGHTS, host="files", at=100_000)]
+    process = start(environment, REPO)
+    wait_for_part(cache, hub.etag(repo_folder / "model.safetensors"), 100_000, process)
+    made = llasa("download", "--remove", REPO)
+    assert made.returncode == 1
+    assert "is being fetched" in made.stderr
+    process.kill()
+    process.communicate()
+
+
+# --- disks ---
+
+
+def test_no_room_is_said_before_a_byte_is_fetched(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llasa_cli.errors import LlasaError
+    from llasa_cli.hub.download import check_room, plan
+    from llasa_cli.hub.wire import Wire
+
+    with Wire() as wire:
+        wanted = plan(wire, REPO)
+    check_room([wanted])
+    usage = type("Usage", (), {"free": wanted.missing})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(LlasaError, match="are to be fetched"):
+        check_room([wanted])
+    assert hub.asked(WEIGHTS) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
+def test_a_file_that_may_not_grow_is_a_sentence(hub: FakeHub, environment: dict[str, str], repo_folder: Path) -> None:
+    """As on a full disk: the system refuses the write."""
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
+    code = f"{limited} runpy.run_module('llasa_cli', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", code, "download", REPO]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode == 1, made.stderr
+    assert "is full" in made.stderr
+    assert "Traceback" not in made.stderr
+
+
+def test_a_cache_that_is_no_folder_is_a_sentence(hub: FakeHub, llasa: Llasa, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = llasa("download", REPO, HF_HUB_CACHE=str(tmp_path / "file"))
+    assert made.returncode == 1
+    assert made.stderr.count("error:") == 1
+    assert "Traceback" not in made.stderr
+
+
+# --- what is shown ---
+
+
+def test_the_list_tells_what_is_here_without_a_network(hub: FakeHub, llasa: Llasa) -> None:
+    llasa("download", REPO)
+    hub.requests.clear()
+    text = llasa("download", "--list").stdout
+    assert re.search(r"^1b +2\.74 GB +- ", text, re.MULTILINE)
+    assert re.search(rf"^{REPO} +2 MB +yes ", text, re.MULTILINE)
+    books = {book["name"]: book for book in json.loads(llasa("download", "--list", "--json").stdout)}
+    assert books["1b-kore-puck"]["speakers"] == ["kore", "puck"]
+    assert books["3b-anime"]["sampling_rate"] == 44_100
+    assert books[REPO]["here"] is True
+    assert "sampling_rate  44100" in llasa("download", "--list", "anime").stdout
+    assert hub.requests == []
+
+
+def test_json_tells_where_it_is(hub: FakeHub, llasa: Llasa) -> None:
+    told = json.loads(llasa("download", REPO, "--json").stdout)
+    assert told["commit"] == hub.commit(REPO) == Path(told["folder"]).name
+    assert told["fetched_bytes"] > 2_000_000
+
+
+def test_the_built_in_voice_needs_no_download(llasa: Llasa) -> None:
+    assert (folder_of(llasa("download", "tiny")) / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("nonsense",), 3),
+        (("1b@", "--list"), 0),
+        (("--verify",), 2),
+        (("--remove",), 2),
+        (("1b", "--remove", "--update"), 2),
+        (("tiny", "--remove"), 2),
+        (("1b",), 3),
+    ],
+)
+def test_ends(hub: FakeHub, llasa: Llasa, arguments: tuple[str, ...], code: int) -> None:
+    made = llasa("download", *arguments)
+    assert made.returncode == code, made.stderr
+    assert "Traceback" not in made.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals there")
+def test_progress_is_shown_on_a_terminal_and_taken_away_again(
+    hub: FakeHub, environment: dict[str, str], repo_folder: Path
+) -> None:
+    hub.rate = 4e6
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "llasa_cli", "download", REPO]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:
+            pass  # Linux says so when the other end is closed
+    os.close(ours)
+    assert re.search(rb"small-llasa  \d\.\d of 2\.3 MB  \d+%  [\d.]+ MB/s  0:0\d left", shown)
+    assert b"\r\x1b[K" in shown[shown.rindex(b"left") :]
