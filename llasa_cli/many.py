@@ -19,15 +19,11 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.errors import LlasaError
+from llasa_cli.lm.batch import Finished, Request
 from llasa_cli.protocol import Reference
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.speech import Attempts, Speech, Take
 from llasa_cli.speech import Request as Telling
-
-try:
-    from llasa_cli.lm.batch import Finished, Request
-except ImportError:
-    from llasa_cli.lm.one_by_one import Finished, Request  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +105,7 @@ class Many:
         on_note: Callable[[str], None] | None = None,
     ) -> None:
         self._speech, self.slots, self._check = speech, slots, check
-        self._make_engine = engine or _engine_of(speech)
+        self._make_engine = engine or speech.model.batch
         self._tell = on_note or (lambda text: None)
         self._lock = threading.Condition()
         self._again: deque[_Attempt] = deque()
@@ -417,12 +413,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error)
-
-
-def _engine_of(speech: Speech) -> Callable[[int], Engine]:
-    from llasa_cli.lm.one_by_one import Batch
-
-    return getattr(speech.model, "batch", None) or (lambda slots: Batch(speech.model, slots))
 
 
 def _empty_cache() -> None:

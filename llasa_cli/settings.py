@@ -150,8 +150,8 @@ class BatchOptions:
     """A recogniser that has to find the words of each take."""
     slots: int | None = None
     """Texts that are spoken at once by each worker; None goes by the free memory."""
-    workers: int = 1
-    """Processes on one device; 1 works in this one."""
+    workers: int | None = None
+    """Processes on each device; None: this one, and on Ray an actor for each GPU (or CPU) there is."""
     devices: str | None = None
     """`0,1`, `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs: a process each."""
     ray: str | None = None

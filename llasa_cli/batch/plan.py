@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.items import Item
 
 WORK_FOLDER = ".llasa"
+TOKEN = "token"
 LONG_CHARACTERS = 600
 """From here on an item is several passages: it begins early, so that it is not what everybody waits for at the end."""
 _CACHE_KIB = 24_000
@@ -78,10 +80,13 @@ class Plan:
     def __init__(self, folder: Path, ending: str) -> None:
         self.folder, self._ending = folder, ending
         self.work = folder / WORK_FOLDER
+        self.token = secrets.token_hex(8)
+        """Stands in `work/token`: who reads it there sees this folder, and no other of the same name."""
         self._remembers = False
         with _guarded(self.work):
             shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed
             self.work.mkdir()
+            (self.work / TOKEN).write_text(self.token, encoding="ascii")
             self._base = sqlite3.connect(self.work / "plan.sqlite", isolation_level=None, check_same_thread=False)
             # Nothing of it outlives the run: no journal, no waiting for the disk.
             for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):

@@ -69,11 +69,16 @@ def batch(
         ),
     ] = None,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--workers", min=1, max=4096, help="Processes on the device, each a model.", rich_help_panel=_SHARE
+            "--workers",
+            min=1,
+            max=4096,
+            help="Processes on each device, each with a model; on Ray actors in all.",
+            show_default=False,
+            rich_help_panel=_SHARE,
         ),
-    ] = _DEFAULT.workers,
+    ] = None,
     devices: Annotated[
         str | None,
         typer.Option(

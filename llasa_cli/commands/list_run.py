@@ -315,6 +315,7 @@ class _Run:
             language=options.language,
             marks=self._target.joined is not None,
             engine=options.engine,
+            token=plan.token,
         )
         self._report.stage(f"loading {self._models.model}")
         return crew_of(options, orders)
@@ -422,9 +423,7 @@ def crew_of(options: BatchOptions, orders: Orders) -> Crew:
     Raises:
         UsageError: Flags that don't go together.
     """
-    if options.workers < 1:
-        raise UsageError("--workers is at least 1.")
-    if options.ray is None and options.devices is None and options.workers == 1:
+    if options.ray is None and options.devices is None and options.workers in (None, 1):
         from llasa_cli.crew.local import Local
 
         return Local(orders)
@@ -436,4 +435,4 @@ def crew_of(options: BatchOptions, orders: Orders) -> Crew:
         if options.devices is not None:
             raise UsageError("--devices is for this machine; --ray shares out what the cluster has.", "Leave one out.")
         return Cluster(orders, options.ray, options.workers)
-    return Processes(orders, devices_of(options.devices, orders.models.device, options.workers))
+    return Processes(orders, devices_of(options.devices, orders.models.device, options.workers or 1))

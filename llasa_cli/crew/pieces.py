@@ -54,6 +54,7 @@ class Orders:
         marks: Whether to tell when each sentence is said.
         threads: Of a CPU; None leaves them to torch.
         engine: llasa, or vllm.
+        token: Stands in `work/token`: another machine may have a folder of that name too.
     """
 
     models: ModelOptions
@@ -65,6 +66,7 @@ class Orders:
     marks: bool = False
     threads: int | None = None
     engine: str = "llasa"
+    token: str = ""
 
 
 # --- what a worker tells ---

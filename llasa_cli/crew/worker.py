@@ -177,7 +177,7 @@ class _Files:
     def __init__(self, orders: Orders, sampling_rate: int, tell: Callable[[Event], None]) -> None:
         self._orders, self._rate, self._tell = orders, sampling_rate, tell
         self._open: dict[int, _Open] = {}
-        self._is_near = orders.folder.is_dir() and orders.work.is_dir()
+        self._is_near = _sees(orders)
         self._parts = orders.work if self._is_near else _own_folder()
 
     def write(self, piece: Piece, take: Take, samples: np.ndarray) -> None:
@@ -249,6 +249,16 @@ class _Open:
     def __init__(self, sink: FileSink, takes: list[Take]) -> None:
         self.sink, self.takes = sink, takes
         self.began = time.monotonic()
+
+
+def _sees(orders: Orders) -> bool:
+    """Whether the output folder is on this machine, or on a disk that it shares."""
+    from llasa_cli.batch.plan import TOKEN
+
+    try:
+        return (orders.work / TOKEN).read_text(encoding="ascii") == orders.token
+    except OSError:
+        return False
 
 
 def _own_folder() -> Path:
