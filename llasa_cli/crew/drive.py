@@ -87,6 +87,7 @@ class Drive:
         self._out: dict[int, int] = {}
         """Pieces with a worker -> how often they were lost before."""
         self._back: list[int] = []
+        self._left = counts.to_make
         self._losses: dict[int, int] = {}
         self._synced = time.monotonic()
 
@@ -106,7 +107,7 @@ class Drive:
         while True:
             while crew.room() > 0 and (task := self._next(waiting)) is not None:
                 self._give(crew, task)
-            if not self._out and not self._back and not finished:
+            if not self._left and not finished:
                 crew.finish()
                 finished = True
             events = crew.events(0.5)
@@ -167,8 +168,8 @@ class Drive:
         if isinstance(event, Made) and event.data is not None:
             _put(self._plan.work, self._plan.folder / task.path, event.data)
         row = self._row_of(task, event)
-        ok = isinstance(event, Made)
-        self._plan.settle(task.number, self._results.append(row), ok)
+        self._plan.settle(task.number, self._results.append(row), isinstance(event, Made))
+        self._left -= not task.problem
         tally = self.tally
         if isinstance(event, Made):
             tally.made += 1
