@@ -6,14 +6,15 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from llasa_cli.app import app
 from llasa_cli.hub.wire import Wire
 from llasa_cli.settings import Patience
 from tests.hub.fake_hub import FakeHub
@@ -90,12 +91,32 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "home" / "hub"
 
 
-Llasa = Callable[..., "subprocess.CompletedProcess[str]"]
+@dataclass(frozen=True)
+class Made:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Llasa = Callable[..., Made]
+
+
+@pytest.fixture
+def llasa(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Llasa:
+    """The command, in this process: a new one costs most of a second."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Made:
+        made = CliRunner().invoke(app, list(arguments))
+        assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+        return Made(made.exit_code, made.stdout, made.stderr)
+
+    return run
 
 
 @pytest.fixture
 def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
-    """For the command in a process of its own."""
+    """For the command in a process of its own, where it has to be one: to be killed, or to run beside others."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LLASA_", "TRANSFORMERS_"))
     }
@@ -106,17 +127,6 @@ def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
-
-
-@pytest.fixture
-def llasa(environment: dict[str, str], tmp_path: Path) -> Llasa:
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "llasa_cli", *arguments]
-        return subprocess.run(
-            command, env=environment | more, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=100
-        )
-
-    return run
 
 
 def same_files(served: Path, fetched: Path) -> bool:

