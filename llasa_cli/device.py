@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llasa_cli.errors import UsageError
@@ -9,7 +10,18 @@ from llasa_cli.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = {
+    "auto": "auto",
+    "fp32": "fp32",
+    "float32": "fp32",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "float16": "fp16",
+    "int8": "int8",
+    "int4": "int4",
+}
+"""What `--dtype` takes, and its short name."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -38,17 +50,56 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+@dataclass(frozen=True)
+class NumberFormat:
+    """How a language model's weights are kept.
+
+    Attributes:
+        name: fp32, bf16, fp16, int8 or int4.
+        states: What is computed with: on a CPU float32, elsewhere the format itself, bfloat16 for whole numbers.
+    """
+
+    name: str
+    states: torch.dtype
+
+    @property
+    def stored(self) -> torch.dtype:
+        """What the embeddings are kept in, and the matrices where they are not whole numbers."""
+        import torch
+
+        kinds = {"fp32": torch.float32, "fp16": torch.float16}
+        return kinds.get(self.name, torch.bfloat16)
+
+
+def pick_format(name: str, device: torch.device) -> NumberFormat:
+    """auto: bf16 on a GPU, else fp32.
+
+    Raises:
+        UsageError: There is no such format.
+    """
+    import torch
+
+    short = _short_name(name)
+    if short == "auto":
+        short = "fp32" if device.type == "cpu" else "bf16"
+    return NumberFormat(short, torch.float32 if device.type == "cpu" else NumberFormat(short, torch.float32).stored)
+
+
+def _short_name(name: str) -> str:
+    if name not in DTYPES:
+        raise UsageError(f"There is no dtype {name!r}.", "Use auto, fp32, bf16, fp16, int8 or int4.")
+    return DTYPES[name]
+
+
 def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dtype:
-    """auto: bfloat16 for a language model on a GPU, else float32.
+    """auto: bfloat16 on a GPU, else float32; for what is no language model, whole numbers count as auto.
 
     The codec is always in float32: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small
     part of the time.
     """
     import torch
 
-    if name not in DTYPES:
-        raise UsageError(f"There is no dtype {name!r}.", "Use " + ", ".join(DTYPES) + ".")
-    if codec or (name == "auto" and device.type == "cpu"):
+    short = _short_name(name)
+    if codec or short == "fp32" or (short not in ("bf16", "fp16") and device.type == "cpu"):
         return torch.float32
-    kind: torch.dtype = torch.bfloat16 if name == "auto" else getattr(torch, name)
-    return kind
+    return torch.float16 if short == "fp16" else torch.bfloat16

@@ -112,7 +112,7 @@ AdapterFolder = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16, int8 or int4.", rich_help_panel=_RUN)]
 Seed = Annotated[
     int | None,
     typer.Option(

@@ -13,6 +13,7 @@ import torch
 
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.load import load_language_model
+from llasa_cli.lm.matrix import Matrix
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import SamplingOptions
 
@@ -155,13 +156,13 @@ def test_parts_that_would_be_left_out_are_refused(folder: Path) -> None:
 def test_whole_number_weights_are_refused(folder: Path) -> None:
     down = LAYER + "mlp.down_proj.weight"
     change_weights(folder, lambda weights: weights.update({down: torch.zeros(32, 64, dtype=torch.int8)}))
-    with pytest.raises(ModelError, match="int8"):
+    with pytest.raises(ModelError, match="stored as I8"):
         load(folder)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_scores_that_are_no_numbers_end_in_a_sentence(folder: Path, temperature: float) -> None:
-    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(torch.nan))
+    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))  # times anything: infinite
     model = load(folder)
     with pytest.raises(ModelError, match="not numbers"):
         next(model.generate(model.protocol.prompt("hello"), SamplingOptions(temperature=temperature), 0))
@@ -173,19 +174,20 @@ def test_a_device_that_is_not_here_is_a_usage_error(folder: Path, monkeypatch: p
         with pytest.raises(UsageError):
             load(folder, device=name)
     with pytest.raises(UsageError):
-        load(folder, dtype="int4")
+        load(folder, dtype="int3")
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kind"), [("auto", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
+    ("dtype", "kept"),
+    [("auto", "fp32"), ("float32", "fp32"), ("bfloat16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), ("int4", "int4")],
 )
-def test_a_dtype_arrives_in_every_weight(folder: Path, dtype: str, kind: torch.dtype) -> None:
+def test_a_dtype_arrives_in_every_matrix(folder: Path, dtype: str, kept: str) -> None:
     change_weights(folder, lambda w: w.update({name: tensor.bfloat16() for name, tensor in w.items()}))
     model = load(folder, dtype=dtype)
     network = model.network
-    assert model.dtype == kind
-    assert {network.embedding.dtype, network.head.dtype, network.norm.dtype} == {kind}
-    assert {tensor.dtype for layer in network.layers for tensor in vars(layer).values()} == {kind}
+    assert model.dtype == network.norm.dtype == torch.float32
+    matrices = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
+    assert {matrix.format for matrix in (*matrices, network.head)} == {kept}
     codes = list(model.generate(model.protocol.prompt("hello"), SamplingOptions(max_seconds=0.2), 0))
     assert all(0 <= code < model.protocol.code_count for code in codes)
 
