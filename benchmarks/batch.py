@@ -1,0 +1,333 @@
+"""What `llasa batch` is held to: speed, and that nothing is lost whoever is killed.
+
+    python benchmarks/batch.py speed --lines 2000        batch, `say` with the model kept loaded, a shell loop of `llasa say`
+    python benchmarks/batch.py kills --items 300         SIGKILL at 30 moments, resumed each time, against a straight run
+    python benchmarks/batch.py ray --items 300           a Ray cluster of three nodes, workers killed while it runs
+    python benchmarks/batch.py plan --lines 1000000      looked at and planned: seconds and the most memory
+    python benchmarks/batch.py bad --items 200           5 % bad items: the rest is finished, each bad one has its reason
+    python benchmarks/batch.py same --items 60           other batch sizes and numbers of workers, the same files
+
+Each prints what it saw and ends with 1 if it was not as it should be. CPU, the built-in voice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LLASA = [sys.executable, "-m", "llasa_cli"]
+WORDS = (
+    "the old man walked down to river and saw small boat with red sail in evening light while children played near "
+    "water under tall green trees where birds sang about spring until night came over quiet hills"
+).split()
+TIMES = ("wall_s",)
+
+
+def write_list(path: Path, lines: int, seed: int = 1, most_words: int = 7) -> None:
+    """Short sentences with ids."""
+    draw = random.Random(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(lines):
+            words = " ".join(draw.choice(WORDS) for _ in range(draw.randint(2, most_words)))
+            file.write(f"line-{number:07d}|{words.capitalize()}.\n")
+
+
+def batch(source: Path, output: Path, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [*LLASA, "batch", str(source), "-o", str(output), "--device", "cpu", *more]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if check and made.returncode:
+        raise SystemExit(f"batch ended with {made.returncode}:\n{made.stderr}")
+    return made
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file but the results -> its SHA-256."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "results.jsonl"
+    }
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The results without their times."""
+    lines = (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in TIMES} for line in lines]
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    found = []
+    if contents(one) != contents(other):
+        found.append("files differ")
+    if rows(one) != rows(other):
+        found.append("rows differ")
+    ids = [row["id"] for row in rows(other)]
+    if len(ids) != len(set(ids)):
+        found.append("an item stands twice")
+    return found
+
+
+# --- speed ---
+
+
+def speed(arguments: argparse.Namespace, folder: Path) -> bool:
+    source = folder / "lines.txt"
+    write_list(source, arguments.lines)
+    began = time.monotonic()
+    more = ["--json", *(["--workers", str(arguments.workers)] if arguments.workers else [])]
+    made = batch(source, folder / "out", *more, *(["--batch-size", str(arguments.slots)] if arguments.slots else []))
+    batch_s = time.monotonic() - began
+    summary = json.loads(made.stdout.splitlines()[-1])["summary"]
+    tokens = summary["seconds"] * 50
+    print(
+        f"batch, whole process: {arguments.lines} lines, {tokens:.0f} codes, {batch_s:.1f} s: {tokens / batch_s:.0f} codes/s"
+    )
+    kept = say_in_a_loop(source, arguments.sample)
+    print(f"say with the model kept loaded ({arguments.sample} of the lines): {kept:.0f} codes/s")
+    each = shell_loop(source, arguments.processes, folder)
+    print(f"llasa say, a process a line ({arguments.processes} of the lines): {each:.1f} codes/s")
+    rate = tokens / batch_s
+    print(f"batch is {rate / kept:.1f} times say in a loop, {rate / each:.1f} times the shell loop")
+    return rate >= 3 * kept and rate >= 20 * each
+
+
+def texts(source: Path, count: int) -> list[str]:
+    """Every n-th line: they are as long as the others."""
+    lines = [line.partition("|")[2] for line in source.read_text(encoding="utf-8").splitlines()]
+    return lines[:: max(1, len(lines) // count)][:count]
+
+
+def say_in_a_loop(source: Path, count: int) -> float:
+    """Codes a second of `Speech.say` written to files, the model loaded before."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from llasa_cli.audio.sinks import FileSink\nfrom llasa_cli.commands.delivery import load_speech\n"
+        "from llasa_cli.commands.report import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
+        "speech = load_speech(ModelOptions(device='cpu'), Report(True))\n"
+        "texts = sys.stdin.read().splitlines()\n"
+        "speech.speak(texts[0], SpeechOptions(seed=1))\n"
+        "began, codes = time.monotonic(), 0\n"
+        "for number, text in enumerate(texts):\n"
+        "    takes = []\n"
+        "    with FileSink(Path(sys.argv[1]) / f'{number}.wav', 'wav') as sink:\n"
+        "        for chunk in speech.say(text, SpeechOptions(seed=number), None, takes.append): sink.write(chunk)\n"
+        "    codes += sum(len(take.codes) for take in takes)\n"
+        "print(codes / (time.monotonic() - began))\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made = subprocess.run(
+            [sys.executable, "-c", code, folder],
+            input="\n".join(texts(source, count)),
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
+    return float(made.stdout.split()[-1])
+
+
+def shell_loop(source: Path, count: int, folder: Path) -> float:
+    """Codes a second of `llasa say` started for each line."""
+    began, seconds = time.monotonic(), 0.0
+    for number, text in enumerate(texts(source, count)):
+        made = subprocess.run(
+            [*LLASA, "say", text, "-o", str(folder / f"say-{number}.wav"), "--device", "cpu", "--json"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
+        seconds += json.loads(made.stdout)["seconds"]
+    return seconds * 50 / (time.monotonic() - began)
+
+
+# --- kills ---
+
+
+def kills(arguments: argparse.Namespace, folder: Path) -> bool:
+    source = folder / "lines.txt"
+    write_list(source, arguments.items)
+    began = time.monotonic()
+    batch(source, folder / "straight", *arguments.more)
+    straight_s = time.monotonic() - began
+    draw = random.Random(arguments.seed)
+    print(f"a straight run of {arguments.items} items: {straight_s:.1f} s")
+    output = folder / "killed"
+    command = [*LLASA, "batch", str(source), "-o", str(output), "--device", "cpu", *arguments.more]
+    done = []
+    for _ in range(arguments.kills):
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        # Loading takes its time each time: the moments are spread over that and a share of the work.
+        time.sleep(draw.uniform(0.3, 0.5 * straight_s))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        done.append(len(rows_so_far(output)))
+    print(f"rows after each of {arguments.kills} kills: {done}")
+    last = batch(source, output, *arguments.more)
+    print(last.stderr.strip().splitlines()[-1])
+    return told(differences(folder / "straight", output))
+
+
+def rows_so_far(folder: Path) -> list[bytes]:
+    path = folder / "results.jsonl"
+    return path.read_bytes().splitlines() if path.is_file() else []
+
+
+def told(found: list[str]) -> bool:
+    print("as the straight run's: every file and every row" if not found else "; ".join(found))
+    return not found
+
+
+def ray(arguments: argparse.Namespace, folder: Path) -> bool:
+    """A cluster of a head and two more nodes; workers are killed by SIGKILL, and at last a whole node."""
+    from ray.cluster_utils import Cluster
+
+    source = folder / "lines.txt"
+    write_list(source, arguments.items)
+    batch(source, folder / "straight", *arguments.more)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    nodes.append(cluster.add_node(num_cpus=1))
+    cluster.wait_for_nodes()
+    command = [*LLASA, "batch", str(source), "-o", str(folder / "shared"), "--device", "cpu", "--json"]
+    command += ["--ray", cluster.address, "--workers", "2", *arguments.more]
+    draw = random.Random(arguments.seed)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    killed = 0
+    while run.poll() is None and killed < arguments.kills:
+        time.sleep(draw.uniform(3.0, 8.0))
+        if killed == 1 and nodes:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            killed += 1
+            continue
+        workers = speakers()
+        if workers:
+            os.kill(draw.choice(workers), signal.SIGKILL)
+            killed += 1
+    out, err = run.communicate()
+    cluster.shutdown()
+    print(err.strip())
+    summary = json.loads(out.splitlines()[-1])["summary"]
+    print(f"{killed} killed, a node among them; the driver saw {summary['lost_workers']} workers go")
+    return told(differences(folder / "straight", folder / "shared")) and run.returncode == 0 and killed > 0
+
+
+def speakers() -> list[int]:
+    """Processes of Ray's actors that speak."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Speaker"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+# --- plans, bad items, sameness ---
+
+
+def plan(arguments: argparse.Namespace, folder: Path) -> bool:
+    source = folder / "lines.txt"
+    peaks = []
+    for lines in (arguments.lines // 5, arguments.lines):
+        write_list(source, lines, most_words=12)
+        seconds, peak = planned(source, folder / f"out-{lines}")
+        peaks.append(peak)
+        print(f"{lines} lines ({source.stat().st_size / 1e6:.0f} MB): {seconds:.1f} s, at most {peak:.0f} MB in memory")
+    return peaks[1] < peaks[0] * 1.25 + 10
+
+
+def planned(source: Path, output: Path) -> tuple[float, float]:
+    """Seconds and the most megabytes of a dry run."""
+    code = (
+        "import resource, sys\nfrom llasa_cli.__main__ import main\n"
+        "try: main()\nexcept SystemExit as end: code = end.code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.__stderr__)\nsys.exit(code)\n"
+    )
+    began = time.monotonic()
+    command = [sys.executable, "-c", code, "batch", str(source), "-o", str(output), "--dry-run"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    print("  " + made.stderr.splitlines()[0])
+    return time.monotonic() - began, float(made.stderr.split()[-1])
+
+
+def bad(arguments: argparse.Namespace, folder: Path) -> bool:
+    import numpy as np
+    import soundfile
+
+    soundfile.write(folder / "silent.wav", np.zeros(48_000), 16_000)
+    write_list(folder / "lines.txt", arguments.items)
+    reasons = {}
+    with (folder / "list.jsonl").open("w", encoding="utf-8") as file:
+        for number, line in enumerate((folder / "lines.txt").read_text(encoding="utf-8").splitlines()):
+            name, _, text = line.partition("|")
+            row = {"id": name, "text": text}
+            if number % 20 == 7:
+                kind = number // 20 % 3
+                row |= [
+                    {"ref": "absent.wav", "ref_text": "what is said in it"},
+                    {"text": " "},
+                    {"ref": "silent.wav", "ref_text": "what is said in it"},
+                ][kind]
+                reasons[name] = ["absent.wav", "empty", "silen"][kind]
+            file.write(json.dumps(row) + "\n")
+    made = batch(folder / "list.jsonl", folder / "out", check=False)
+    found = rows(folder / "out")
+    failed = {row["id"]: row["error"] for row in found if row["status"] != "ok"}
+    print(made.stderr.strip())
+    print(f"exit {made.returncode}, {len(found) - len(failed)} made, {len(failed)} failed of {arguments.items}")
+    named = failed.keys() == reasons.keys() and all(reasons[name] in failed[name] for name in failed)
+    print("each has its reason" if named else f"reasons are missing: {failed}")
+    return made.returncode == 5 and named and len(found) == arguments.items
+
+
+def same(arguments: argparse.Namespace, folder: Path) -> bool:
+    source = folder / "lines.txt"
+    write_list(source, arguments.items)
+    greedy = ["--temperature", "0", "--dtype", "float32"]
+    ways = [["--batch-size", size] for size in ("1", "3", "8", "16")] + [["--workers", "2"], ["--workers", "3"]]
+    found = []
+    for number, way in enumerate(ways):
+        batch(source, folder / str(number), *greedy, *way)
+        found.append(contents(folder / str(number)))
+        print(f"{' '.join(way)}: {'as the first' if found[-1] == found[0] else 'another sound'}")
+    return all(one == found[0] for one in found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "kills", "ray", "plan", "bad", "same"])
+    parser.add_argument("--lines", type=int, default=0)
+    parser.add_argument("--items", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--sample", type=int, default=100, help="lines that say in a loop speaks")
+    parser.add_argument("--processes", type=int, default=5, help="processes of llasa say")
+    parser.add_argument("--slots", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("more", nargs="*", help="flags of batch, after --")
+    arguments = parser.parse_args()
+    arguments.lines = arguments.lines or (1_000_000 if arguments.what == "plan" else 2000)
+    arguments.items = arguments.items or {"bad": 200, "same": 60}.get(arguments.what, 300)
+    arguments.kills = arguments.kills or (6 if arguments.what == "ray" else 30)
+    run = {"speed": speed, "kills": kills, "ray": ray, "plan": plan, "bad": bad, "same": same}[arguments.what]
+    with tempfile.TemporaryDirectory(prefix="llasa-batch-") as folder:
+        good = run(arguments, Path(folder))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
