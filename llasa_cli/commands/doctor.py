@@ -291,9 +291,9 @@ def _is_set(name: str) -> bool:
 def _cache() -> Iterator[Finding]:
     import shutil
 
-    from huggingface_hub import constants
+    from llasa_cli.hub.places import write_cache
 
-    cache = Path(constants.HF_HUB_CACHE)
+    cache = write_cache()
     free = shutil.disk_usage(_nearest(cache)).free
     text = f"{cache}, {_gigabytes(free)} free" + ("" if cache.exists() else "; not made yet")
     if not _is_writable(cache):

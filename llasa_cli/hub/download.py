@@ -82,7 +82,7 @@ def plan(wire: Wire, name: str) -> Plan:
     if not is_commit(commit):
         raise ModelError(f"{wire.endpoint} names no commit for {repo}.", "Is HF_ENDPOINT right?")
     entry, place = entry_of(repo), Stored(write_cache(), repo)
-    choice = choose(repo, _files(about, repo), entry, lambda file: _read_small(wire, place, commit, file))
+    choice = choose(repo, _files(about, repo), entry, lambda file: _read_small(wire, repo, commit, file))
     card = about.get("cardData")
     said = card.get("license") if isinstance(card, dict) else None
     known = CATALOGUE[short_name_of(repo)].license if entry is not None and said is None else None
@@ -210,10 +210,13 @@ def _files(about: dict[str, Any], repo: str) -> list[RemoteFile]:
     return files
 
 
-def _read_small(wire: Wire, place: Stored, commit: str, file: RemoteFile) -> bytes:
-    """From the cache if it is there as the hub has it, else from the hub."""
-    blob = place.blobs / file.etag
-    return blob.read_bytes() if is_intact(blob, file) else wire.read(place.repo, commit, file)
+def _read_small(wire: Wire, repo: str, commit: str, file: RemoteFile) -> bytes:
+    """From a cache if it is there as the hub has it, else from the hub."""
+    for cache in caches():
+        blob = Stored(cache, repo).blobs / file.etag
+        if is_intact(blob, file):
+            return blob.read_bytes()
+    return wire.read(repo, commit, file)
 
 
 def _license_text(said: Any) -> str:
