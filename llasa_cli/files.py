@@ -23,8 +23,8 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} can't be read: {error}", hint) from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{path} can't be read: {error}.", hint) from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} does not hold a JSON object.", hint)
     return found

@@ -53,6 +53,8 @@ class Weights:
             )
         if HEAD not in self.files and not tied:
             raise ModelError(f"The checkpoint in {self.folder} has no {HEAD}, and config.json ties none.", AGAIN)
+        if shape.layers > len(self.files):
+            raise ModelError(f"config.json tells of {shape.layers} layers, the weights have not so many tensors.", AGAIN)
         expected = shapes_of(shape) | {EMBEDDING: embedding.shape, HEAD: embedding.shape}
         for name, wanted in expected.items():
             if name in self.files or name != HEAD:

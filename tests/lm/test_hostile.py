@@ -1,0 +1,315 @@
+"""A checkpoint comes from anybody: what it must not be is refused in a sentence, before anything big is read.
+
+Each case is a copy of a good checkpoint with one thing changed; the good one itself loads (see the last test).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llasa_cli import tensors
+from llasa_cli.errors import ModelError
+from llasa_cli.settings import ModelOptions
+from llasa_cli.speech import Speech
+
+DOWN = "model.layers.1.mlp.down_proj.weight"
+Change = Callable[[Path], Any]
+
+
+@pytest.fixture
+def folder(random_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(random_checkpoint, tmp_path / "m"))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the tensors that have been read."""
+    names: list[str] = []
+
+    def noted(place: tensors.Place, name: str) -> Any:
+        names.append(name)
+        return tensors.read_tensor(place, name)
+
+    monkeypatch.setattr("llasa_cli.lm.weights.read_tensor", noted)
+    monkeypatch.setattr("llasa_cli.codec.stored.read_tensor", noted)
+    return names
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    error = caught.value
+    assert error.exit_code == 3
+    assert "\n" not in error.message + error.hint
+    assert error.message.endswith((".", "?"))
+    assert len(error.message) < 500
+    return f"{error.message} {error.hint}"
+
+
+def header(change: Callable[[dict[str, Any], int], Any], name: str = "model.safetensors") -> Change:
+    """Change a file's header; it is given the header and the size of the data."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / name
+        content = path.read_bytes()
+        length = struct.unpack("<Q", content[:8])[0]
+        said = json.loads(content[8 : 8 + length])
+        said = change(said, len(content) - 8 - length) or said
+        text = said if isinstance(said, bytes) else json.dumps(said).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+    return spoil
+
+
+def written(name: str, content: bytes | str | Any) -> Change:
+    def spoil(folder: Path) -> None:
+        text = content if isinstance(content, bytes | str) else json.dumps(content)
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    return spoil
+
+
+def told(name: str, **values: Any) -> Change:
+    """Values set in a JSON file."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return spoil
+
+
+def index(file: str) -> Change:
+    return written("model.safetensors.index.json", {"weight_map": {DOWN: file}})
+
+
+def renamed(old: str, new: str) -> Change:
+    return lambda folder: (folder / old).rename(folder / new)
+
+
+def cut(size: int, name: str = "model.safetensors") -> Change:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Change:
+    def spoil(folder: Path) -> None:
+        said = json.loads((folder / "tokenizer.json").read_text())
+        change(said)
+        (folder / "tokenizer.json").write_text(json.dumps(said))
+
+    return spoil
+
+
+def without(marker: str) -> Callable[[dict[str, Any]], Any]:
+    """The tokenizer calls it something else."""
+
+    def change(said: dict[str, Any]) -> None:
+        for token in said["added_tokens"]:
+            if token["content"] == marker:
+                token["content"] = "<|other|>"
+        vocabulary = said["model"]["vocab"]
+        if marker in vocabulary:
+            vocabulary["<|other|>"] = vocabulary.pop(marker)
+
+    return change
+
+
+def overlapping(said: dict[str, Any], size: int) -> None:
+    names = [name for name in said if name != "__metadata__"]
+    first, second = names[0], names[1]
+    width = said[second]["data_offsets"][1] - said[second]["data_offsets"][0]
+    said[second]["data_offsets"] = [said[first]["data_offsets"][0], said[first]["data_offsets"][0] + width]
+
+
+def entry(**values: Any) -> Callable[[dict[str, Any], int], Any]:
+    return lambda said, size: said[DOWN].update(values)
+
+
+FROM_THE_HEADERS = {
+    "a path out of the folder": (index("../../secret.safetensors"), "no safetensors file of its folder"),
+    "an absolute path": (index("/etc/passwd"), "no safetensors file of its folder"),
+    "a path of another system": (index("..\\secret.safetensors"), "no safetensors file of its folder"),
+    "a drive": (index("c:secret.safetensors"), "no safetensors file of its folder"),
+    "a pickle in the index": (index("pytorch_model.bin"), "no safetensors file of its folder"),
+    "a name with a zero": (index("a\0.safetensors"), "no safetensors file of its folder"),
+    "a shard that is not there": (index("model-1.safetensors"), "lacks model-1.safetensors"),
+    "an index that lies": (
+        written("model.safetensors.index.json", {"weight_map": {"model.x": "model.safetensors"}}),
+        "which it has not",
+    ),
+    "an index of numbers": (written("model.safetensors.index.json", {"weight_map": {DOWN: 1}}), "names no weight"),
+    "a nested index": (written("model.safetensors.index.json", "[" * 100_000), "can't be read"),
+    "an empty file": (cut(0), "header is cut off"),
+    "half a length": (cut(5), "header is cut off"),
+    "half a header": (cut(100), "header is cut off"),
+    "data cut off": (lambda folder: cut(-1000)(folder), "where its header says"),
+    "data too long": (
+        lambda folder: (folder / "model.safetensors").open("ab").write(b"PK\x03\x04 more"),
+        "where its header says",
+    ),
+    "a pointer of Git LFS": (
+        written("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 12\n"),
+        "pointer of Git LFS",
+    ),
+    "a header longer than the file": (written("model.safetensors", struct.pack("<Q", 1 << 62) + b"{}"), "cut off"),
+    "a header that is no JSON": (header(lambda said, size: b"\x80\x04pickle"), "can't be read"),
+    "a header that is a list": (header(lambda said, size: b"[]"), "no JSON object"),
+    "a nested header": (header(lambda said, size: b"[" * 100_000), "can't be read"),
+    "the same name twice": (
+        header(lambda said, size: json.dumps(said)[:-1].encode() + b', "' + DOWN.encode() + b'": {}}'),
+        "same name twice",
+    ),
+    "an over-long place": (header(entry(data_offsets=[0, 1 << 60])), "which its shape does not take"),
+    "a place beyond the file": (
+        header(lambda said, size: said[DOWN].update(data_offsets=[size, size + 32 * 64 * 4])),
+        "does not follow",
+    ),
+    "overlapping places": (header(overlapping), "overlaps"),
+    "a negative place": (header(entry(data_offsets=[-8192, 0])), "no possible"),
+    "a shape of too much": (header(entry(shape=[1 << 40, 1 << 40])), "which its shape does not take"),
+    "a negative shape": (header(entry(shape=[-32, -64])), "no possible"),
+    "a shape of truths": (header(entry(shape=[True, 2048])), "no possible"),
+    "no shape": (header(entry(shape="32x64")), "no possible"),
+    "no place": (header(lambda said, size: said[DOWN].pop("data_offsets") and None), "tells not where"),
+    "a kind nobody knows": (header(entry(dtype="PICKLE")), "does not know"),
+    "a kind that is a list": (header(entry(dtype=["F32"])), "does not know"),
+    "whole numbers": (header(entry(dtype="I32")), "stored as I32"),
+    "another shape": (header(entry(shape=[64, 32])), "has the shape"),
+    "a flat shape": (header(entry(shape=[32 * 64])), "has the shape"),
+    "code of its own": (told("config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
+    "a tokenizer's own code": (told("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}), "auto_map"),
+    "trust": (told("config.json", trust_remote_code=True, auto_map={}), "auto_map"),
+    "another network": (told("config.json", model_type="spark"), "'spark'"),
+    "quantised": (told("config.json", quantization_config={"quant_method": "gptq"}), "quantised"),
+    "heads by the million": (told("config.json", num_attention_heads=1 << 60), "config.json"),
+    "layers by the million": (told("config.json", num_hidden_layers=1 << 40), "layers"),
+    "a codec elsewhere": (told("llasa.json", codec="../../elsewhere"), "codec"),
+    "a codec's own code": (told("codec/config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
+    "a codec that is none": (told("codec/config.json", model_type="llama"), "not an X-Codec2"),
+    "a codec cut off": (cut(-1000, "codec/model.safetensors"), "where its header says"),
+    "a codec's index": (
+        written("codec/model.safetensors.index.json", {"weight_map": {"a": "../../a.safetensors"}}),
+        "no safetensors file",
+    ),
+    "a codec of other codes": (told("codec/config.json", quantization_levels=[4, 4, 5]), "codec"),
+}
+FROM_THE_TOKENIZER = {
+    "no END": (tokenizer(without("<|SPEECH_GENERATION_END|>")), "no <|SPEECH_GENERATION_END|>"),
+    "no START": (tokenizer(without("<|SPEECH_GENERATION_START|>")), "no <|SPEECH_GENERATION_START|>"),
+    "no text markers": (tokenizer(without("<|TEXT_UNDERSTANDING_END|>")), "no <|TEXT_UNDERSTANDING_END|>"),
+    "no codes": (tokenizer(without("<|s_0|>")), "no <|s_0|>"),
+    "a code missing": (tokenizer(without("<|s_5|>")), "not numbered in one piece"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
+    "a nested tokenizer": (written("tokenizer.json", "[" * 100_000), "can't be read"),
+    "settings that are a list": (written("tokenizer_config.json", "[]"), "JSON object"),
+    "about that is a list": (written("llasa.json", "[]"), "JSON object"),
+    "a template that reaches for the system": (
+        written("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+        "template",
+    ),
+    "a template without an end": (
+        written("chat_template.jinja", "{% for a in range(10**12) %}{% endfor %}"),
+        "template",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FROM_THE_HEADERS)
+def test_it_is_refused_before_its_weights_are_read(folder: Path, read: list[str], case: str) -> None:
+    spoil, said = FROM_THE_HEADERS[case]
+    spoil(folder)
+    assert said in refusal(folder)
+    ours = [name for name in read if name.startswith("model.")]
+    assert not ours or "codec" in case, "a language model's tensors were read first"
+
+
+@pytest.mark.parametrize("case", FROM_THE_TOKENIZER)
+def test_a_tokenizer_that_is_none_is_refused(folder: Path, read: list[str], case: str) -> None:
+    spoil, said = FROM_THE_TOKENIZER[case]
+    spoil(folder)
+    assert said in refusal(folder)
+    assert not read
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("name", [DOWN, "model.embed_tokens.weight", "model.norm.weight"])
+def test_numbers_that_are_none_are_refused(folder: Path, name: str, value: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert name in refusal(folder)
+
+
+def test_a_codecs_numbers_that_are_none_are_refused(folder: Path) -> None:
+    weights = load_file(folder / "codec" / "model.safetensors")
+    weights["acoustic_decoder.fc.bias"][0] = torch.nan
+    save_file(weights, folder / "codec" / "model.safetensors", {"format": "pt"})
+    assert "acoustic_decoder.fc.bias" in refusal(folder)
+
+
+def test_finite_numbers_with_an_infinite_sum_are_no_fault() -> None:
+    large = torch.full((4,), 3e38)
+    assert tensors.is_finite(large)
+    assert not tensors.is_finite(torch.cat([large, torch.tensor([-torch.inf])]))
+
+
+class Trap:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.place,))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "model.pt", "model.safetensors"])
+def test_pickles_are_never_opened(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    said = refusal(folder)
+    assert ("can't be read" if name == "model.safetensors" else "pickled") in said
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> None:
+    """A repository's Python files lie there and stay there."""
+    for place in (folder, folder / "codec"):
+        (place / "modeling_llasa.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+        (place / "__init__.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
+    speech = Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    assert len(speech.codec.decode([1, 2, 3]))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_command_says_it_in_one_line_and_exits_with_3(folder: Path, tmp_path: Path) -> None:
+    index("../../secret.safetensors")(folder)
+    made = subprocess.run(
+        [sys.executable, "-m", "llasa_cli", "say", "-m", str(folder), "Hello.", "-o", str(tmp_path / "out.wav")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "dumb"},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (made.returncode, made.stdout) == (3, "")
+    assert made.stderr.count("error:") == 1
+    assert "Traceback" not in made.stderr
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_the_checkpoint_that_was_spoiled_is_good(folder: Path, read: list[str]) -> None:
+    Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    assert DOWN in read
