@@ -157,12 +157,12 @@ class Plan:
         return _THERE
 
     def counts(self) -> Counts:
+        sums = ", ".join(f"coalesce(sum(status = {status}), 0)" for status in (_THERE, _FAILED, _TO_MAKE))
         with _guarded(self.work):
-            found = dict(self._base.execute("SELECT status, count(*) FROM item GROUP BY status"))
-            characters = self._base.execute(f"SELECT sum(cost) FROM item WHERE status = {_TO_MAKE}").fetchone()[0]
-        return Counts(
-            sum(found.values()), found.get(_THERE, 0), found.get(_FAILED, 0), found.get(_TO_MAKE, 0), characters or 0
-        )
+            row = self._base.execute(
+                f"SELECT count(*), {sums}, coalesce(sum(cost * (status = {_TO_MAKE})), 0) FROM item"
+            ).fetchone()
+        return Counts(*row)
 
     def bad(self) -> Iterator[Task]:
         """What can't be made, as the list has it."""
