@@ -220,10 +220,12 @@ class Many:
     # --- codes ---
 
     def _generate(self) -> None:
-        engine = self._make_engine(self.slots)
+        engine: Engine | None = self._made_engine()
         running: dict[int, _Attempt] = {}
         while True:
+            shortage = ""
             try:
+                assert engine is not None
                 for attempt in self._wanted(engine.free, wait=not running):
                     running[id(attempt)] = attempt
                     takes = attempt.attempts
@@ -234,7 +236,12 @@ class Many:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                engine = self._smaller(engine, running, error)
+                shortage = str(error) or "no memory"
+            if shortage:
+                engine = None  # and the exception with its frames: what they held is free before more is asked for
+                self._begin_anew(running)
+                self._halve(shortage)
+                engine = self._made_engine()
                 continue
             self.steps += 1
             for finished in done:
@@ -258,23 +265,29 @@ class Many:
             self._lock.notify_all()
         return found or (self._wanted(free, wait) if wait else [])
 
-    def _smaller(self, engine: Engine, running: dict[int, _Attempt], error: BaseException) -> Engine:
-        """Half the slots; what was in them begins anew, with the seeds it had."""
-        if self.slots == 1:
-            raise LlasaError("There is not memory enough to speak one text.", f"({error})") from error
-        del engine
+    def _made_engine(self) -> Engine:
+        """For as many slots as there is memory for."""
         while True:
-            self.slots = max(1, self.slots // 2)
-            self._tell(f"not memory enough: going on with {self.slots} at once")
-            with self._lock:
-                self._again.extendleft(reversed(running.values()))
-            running.clear()
-            _empty_cache()
             try:
                 return self._make_engine(self.slots)
-            except (RuntimeError, MemoryError) as again:
-                if not is_out_of_memory(again) or self.slots == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
+                shortage = str(error) or "no memory"
+            self._halve(shortage)
+
+    def _begin_anew(self, running: dict[int, _Attempt]) -> None:
+        """What was in the slots is made again, with the seeds it had."""
+        with self._lock:
+            self._again.extendleft(reversed(running.values()))
+        running.clear()
+
+    def _halve(self, shortage: str) -> None:
+        if self.slots == 1:
+            raise LlasaError("There is not memory enough to speak one text.", f"({shortage})")
+        self.slots //= 2
+        self._tell(f"not memory enough: going on with {self.slots} at once")
+        _empty_cache()
 
     # --- sound ---
 

@@ -13,7 +13,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready
+from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin
 from llasa_cli.errors import LlasaError, UsageError
 
 _GIVEN_A_SLOT = 4
@@ -33,10 +33,7 @@ class Speaker:
         threading.Thread(target=self._run, args=(orders,), daemon=True).start()
 
     def _run(self, orders: Orders) -> None:
-        from llasa_cli.crew.worker import work
-
-        work(orders, self._pieces.get, self._events.put)
-        self._events.put(Over())
+        begin(orders, self._pieces.get, self._events.put)
 
     def give(self, pieces: list[Piece]) -> None:
         for piece in pieces:

@@ -20,8 +20,10 @@ from llasa_cli.crew.pieces import Broken, Crew, Event, Failed, Lost, Made, Over,
 from llasa_cli.errors import LlasaError
 
 _SYNC_S = 2.0
-_MOST_LOSSES = 3
-"""An item that was with so many workers when they died is not given to a fourth."""
+_SUSPECT = 2
+"""An item that was with so many workers when they died may be why: of such only one is out at a time."""
+_MOST_LOSSES = 5
+"""And after so many it is given up."""
 
 
 @dataclass
@@ -87,6 +89,7 @@ class Drive:
         self._out: dict[int, int] = {}
         """Pieces with a worker -> how often they were lost before."""
         self._back: list[int] = []
+        self._suspects: list[int] = []
         self._left = counts.to_make
         self._losses: dict[int, int] = {}
         self._synced = time.monotonic()
@@ -122,8 +125,11 @@ class Drive:
         self._results.sync()
 
     def _next(self, waiting: Iterator[Task]) -> Task | None:
+        """What was lost before what is new; of what may kill its worker, one after the other."""
         if self._back:
             return self._plan.task(self._back.pop())
+        if self._suspects and not any(losses >= _SUSPECT for losses in self._out.values()):
+            return self._plan.task(self._suspects.pop(0))
         return next(waiting, None)
 
     def _give(self, crew: Crew, task: Task) -> None:
@@ -162,7 +168,7 @@ class Drive:
                 why = f"{losses} workers died while they had it: the last of them by {event.reason}."
                 self._settle(self._plan.task(number), Failed(number, why))
             else:
-                self._back.append(number)
+                (self._suspects if losses >= _SUSPECT else self._back).append(number)
 
     def _settle(self, task: Task, event: Made | Failed) -> None:
         if isinstance(event, Made) and event.data is not None:

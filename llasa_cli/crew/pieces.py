@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,6 +140,18 @@ class Over:
 
 
 Event = Ready | Told | Made | Failed | Lost | Broken | Over
+
+
+def begin(orders: Orders, take: Callable[[], Piece | None], tell: Callable[[Event], None]) -> None:
+    """A worker's life in a process of its own; what is broken there (torch can't be imported) is told, not retried."""
+    try:
+        from llasa_cli.crew.worker import work
+
+        work(orders, take, tell)
+    except Exception as error:
+        tell(Broken(LlasaError(f"A worker can't begin: {type(error).__name__}: {error}")))
+        raise
+    tell(Over())
 
 
 class Crew(Protocol):

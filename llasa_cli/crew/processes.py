@@ -16,7 +16,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready
+from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin
 from llasa_cli.errors import LlasaError, UsageError
 
 if TYPE_CHECKING:
@@ -205,7 +205,4 @@ def _serve(pipe: Connection, orders: Orders) -> None:
                 os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
-    from llasa_cli.crew.worker import work
-
-    work(orders, pieces.get, tell)
-    tell(Over())
+    begin(orders, pieces.get, tell)
