@@ -7,10 +7,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.commands.report import as_json, result
-from llasa_cli.commands.tables import table_text
+from llasa_cli.commands.tables import table_text, width
 
 if TYPE_CHECKING:
     from llasa_cli.hub.shelf import Book
+
+_WIDE = 100
+"""Columns from which repositories' names have room."""
+_LEGEND = """\
+Most are for non-commercial use only, and ask for an account on the hub (*).
+(?): not all of it is verified. More of one: llasa download --list NAME"""
 
 
 def show(names: Sequence[str], json: bool) -> None:
@@ -26,9 +32,10 @@ def show(names: Sequence[str], json: bool) -> None:
         for book in found:
             result(_all_of(book))
         return
-    rows = [(book.name, _size(book), _here(book), _about(book)) for book in found]
-    result(table_text(("name", "size", "here", "what"), rows))
-    result("All weights are for non-commercial use where nothing else is said; * asks for an account on the hub.")
+    wide = width() >= _WIDE
+    rows = [(book.name, _size(book), _here(book), _about(book), *([_source(book)] if wide else [])) for book in found]
+    result(table_text(("name", "size", "here", "what", *(["repository"] if wide else [])), rows))
+    result(_LEGEND)
 
 
 def _repo(name: str) -> str:
@@ -58,24 +65,27 @@ def _here(book: Book) -> str:
 
 
 def _about(book: Book) -> str:
-    from llasa_cli.hub.catalogue import NON_COMMERCIAL
-
     entry = book.entry
     if entry is None:
-        return f"{book.repo}; not in the catalogue"
-    languages = f" ({' '.join(entry.languages)})" if entry.languages else ""
-    license_text = "" if entry.license == NON_COMMERCIAL else f"; licence {entry.license}"
-    doubt = f"; not verified: {', '.join(entry.unverified)}" if entry.unverified else ""
-    return f"{entry.what}{languages}; {entry.repo}{'*' if entry.gated else ''}{license_text}{doubt}"
+        return "not in the catalogue"
+    languages = f"; {' '.join(entry.languages)}" if entry.languages else ""
+    return entry.what + languages + (" (?)" if entry.unverified else "")
+
+
+def _source(book: Book) -> str:
+    return book.repo + ("*" if book.entry is not None and book.entry.gated else "")
 
 
 def _all_of(book: Book) -> str:
     """Every field, a line each."""
-    fields: dict[str, Any] = _as_object(book)
-    width = max(map(len, fields))
-    return "\n".join(
-        f"{name:<{width}}  {_text(value)}" for name, value in fields.items() if value not in (None, (), [])
-    )
+    from llasa_cli.hub.catalogue import size_text
+
+    fields = _as_object(book)
+    for name in ("size", "bytes_here"):
+        fields[name] = size_text(fields[name]) if fields.get(name) else None
+    fields = {name: value for name, value in fields.items() if value not in (None, (), [])}
+    longest = max(map(len, fields))
+    return "\n".join(f"{name:<{longest}}  {_text(value)}" for name, value in fields.items())
 
 
 def _text(value: Any) -> str:

@@ -32,7 +32,7 @@ def table_text(
         style = (styles or {}).get(first, "")
         table.add_row(Text(printable(first), style=style), *(Text(printable(cell)) for cell in others))
     out = StringIO()
-    Console(file=out, width=_width(), force_terminal=_is_terminal(), no_color=_no_colour(), highlight=False).print(
+    Console(file=out, width=width(), force_terminal=_is_terminal(), no_color=_no_colour(), highlight=False).print(
         table
     )
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
@@ -55,7 +55,8 @@ def _is_terminal() -> bool:
         return False
 
 
-def _width() -> int:
+def width() -> int:
+    """Columns of the terminal; many where standard output is none."""
     try:
         return os.get_terminal_size(_stdout_number()).columns or 80
     except (OSError, ValueError):

@@ -54,6 +54,7 @@ class Entry:
 _DRAFT = ("in the format of the transformers draft (LlasaConfig, LlasaTokenizer)",)
 _STORED_HEAD = ("its output matrix is stored though the configuration may say it is tied",)
 _TAG_SPACE = ("its example writes a space after the speaker's tag, its training none; none is written",)
+UNVERIFIED_NAME = "the repository's name"
 _UNSEEN = ("size, licence and whether it is gated",)
 
 CATALOGUE: dict[str, Entry] = {
@@ -86,7 +87,7 @@ CATALOGUE: dict[str, Entry] = {
         0,
         "speaks, and still answers text",
         chats=True,
-        unverified=("the repository's name", *_UNSEEN),
+        unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
     "1b-draft": Entry("bezzam/Llasa-1B", 0, "1b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
     "3b-draft": Entry("bezzam/Llasa-3B", 0, "3b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
@@ -109,7 +110,7 @@ CATALOGUE: dict[str, Entry] = {
         languages=("de",),
         license=UNKNOWN_LICENSE,
         gated=False,
-        unverified=("the repository's name", *_UNSEEN),
+        unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
     "1b-german": Entry(
         "MultiLlasa/Llasa-1B-Multilingual-German",
@@ -127,7 +128,7 @@ CATALOGUE: dict[str, Entry] = {
         languages=("it",),
         license=UNKNOWN_LICENSE,
         gated=False,
-        unverified=("the repository's name", *_UNSEEN),
+        unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
     "xcodec2": Entry(PUBLISHED_CODEC, 2_520_000_000, "the codec of all of them", languages=(), codec=None),
     "xcodec2-original": Entry(

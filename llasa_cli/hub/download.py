@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.catalogue import CATALOGUE, entry_of, repo_of, short_name_of, size_text
+from llasa_cli.hub.catalogue import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of, size_text
 from llasa_cli.hub.choose import Choice, check_tokenizer, choose, refuse_known
 from llasa_cli.hub.places import (
     RemoteFile,
     Stored,
+    beside,
     caches,
     find_snapshot,
     is_commit,
@@ -27,6 +29,7 @@ from llasa_cli.hub.places import (
     stored,
     write_cache,
     write_manifest,
+    write_small,
 )
 from llasa_cli.hub.sums import OnBytes, is_intact
 from llasa_cli.hub.transfer import fetch_blob, part_of
@@ -77,7 +80,7 @@ def plan(wire: Wire, name: str) -> Plan:
     """
     repo, revision = _named(name)
     refuse_known(repo)
-    about = wire.about(repo, revision)
+    about = _about(wire, repo, revision)
     commit = str(about.get("sha"))
     if not is_commit(commit):
         raise ModelError(f"{wire.endpoint} names no commit for {repo}.", "Is HF_ENDPOINT right?")
@@ -85,7 +88,7 @@ def plan(wire: Wire, name: str) -> Plan:
     choice = choose(repo, _files(about, repo), entry, lambda file: _read_small(wire, repo, commit, file))
     card = about.get("cardData")
     said = card.get("license") if isinstance(card, dict) else None
-    known = CATALOGUE[short_name_of(repo)].license if entry is not None and said is None else None
+    known = entry.license if entry is not None and said is None else None
     missing = sum(file.size - _bytes_here(place, commit, file) for file in choice.files)
     return Plan(repo, revision, commit, choice, missing, known or _license_text(said))
 
@@ -143,8 +146,17 @@ def fetch(wire: Wire, wanted: Plan, on_bytes: OnBytes, on_file: Callable[[Remote
 
 
 def damaged_files(folder: Path, on_bytes: OnBytes) -> tuple[list[RemoteFile], int]:
-    """Read all files of a snapshot and compare their sums. -> those that are wrong, and how many were checked."""
+    """Read all files of a snapshot and compare their sums. -> those that are wrong, and how many were checked.
+
+    Raises:
+        LlasaError: No sums are known.
+    """
     files = read_manifest(folder) or _files_by_their_links(folder)
+    if not files:
+        raise LlasaError(
+            f"{folder} was fetched by a program that left no sums to check by.",
+            "Run it with --update first, which fetches them.",
+        )
     return [file for file in files if not is_intact(folder / file.name, file, on_bytes)], len(files)
 
 
@@ -189,6 +201,17 @@ def _named(name: str) -> tuple[str, str | None]:
     if found is None:
         raise ModelError(f"There is no model {name!r}.", "Names: " + ", ".join(CATALOGUE) + "; or org/repository.")
     return found
+
+
+def _about(wire: Wire, repo: str, revision: str | None) -> dict[str, Any]:
+    entry = entry_of(repo)
+    try:
+        return wire.about(repo, revision)
+    except ModelError as error:
+        if entry is None or UNVERIFIED_NAME not in entry.unverified:
+            raise
+        hint = "Its name here is not verified: look for the model on the hub, and name it as organisation/repository."
+        raise ModelError(error.message, hint) from error
 
 
 def _files(about: dict[str, Any], repo: str) -> list[RemoteFile]:
@@ -271,19 +294,20 @@ def _link(place: Stored, folder: Path, file: RemoteFile) -> None:
     blob, path = place.blobs / file.etag, folder / file.name
     if not blob.is_file():
         return  # the disk has no links, and the file was moved here before
+    if path.exists() and path.samefile(blob):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.link")
-    beside.unlink(missing_ok=True)
+    link = beside(path)
     try:
         if constants.HF_HUB_DISABLE_SYMLINKS:
             raise OSError
-        beside.symlink_to(os.path.relpath(blob, path.parent))
+        link.symlink_to(os.path.relpath(blob, path.parent))
     except OSError:
         try:
-            os.link(blob, beside)
+            os.link(blob, link)
         except OSError:
-            beside = blob
-    beside.replace(path)
+            link = blob
+    link.replace(path)
 
 
 def _remember(place: Stored, wanted: Plan) -> None:
@@ -291,11 +315,7 @@ def _remember(place: Stored, wanted: Plan) -> None:
     revision = wanted.revision or "main"
     if revision == wanted.commit or not is_safe_name(revision):
         return
-    path = place.ref(revision)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(wanted.commit, encoding="utf-8")
-    part.replace(path)
+    write_small(place.ref(revision), wanted.commit)
 
 
 def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:
@@ -326,7 +346,7 @@ def _hold_all(place: Stored, held: ExitStack) -> None:
 
 def _delete_all(place: Stored) -> None:
     """First out of sight, so that what is cut off leaves no model that is half there."""
-    place.root.rename(place.root.with_name(f".removed-{os.getpid()}-{place.root.name}"))
+    place.root.rename(place.root.with_name(f".removed-{secrets.token_hex(4)}-{place.root.name}"))
     for aside in place.cache.glob(".removed-*"):
         shutil.rmtree(aside)
 

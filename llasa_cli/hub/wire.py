@@ -218,15 +218,17 @@ class Wire:
         host = response.url.host
         if status in _PASSING:
             raise Retry(_passing(status, host), _asked_wait_s(response.headers))
-        if (response.url.host, response.url.port) != self._own_host() and status in _LINK_ENDED:
+        if status in _LINK_ENDED and self._was_a_link(response):
             raise Retry(f"{host} refuses the hub's link ({status})")
         if status == 416:
             raise WrongPart(f"{host} has no such part of the file (416)")
         raise self._refusal(response, repo)
 
-    def _own_host(self) -> tuple[str, int | None]:
-        url = self._http.URL(self.endpoint)
-        return url.host, url.port
+    def _was_a_link(self, response: Any) -> bool:
+        """Not the hub itself answers, but where it has sent us: another host, or a mirror's own store."""
+        own = self._http.URL(self.endpoint)
+        elsewhere = (response.url.host, response.url.port) != (own.host, own.port)
+        return elsewhere or (bool(response.history) and "X-Error-Code" not in response.headers)
 
     def _refusal(self, response: Any, repo: str) -> ModelError:
         """401, 403, 404 and the like, in a sentence."""

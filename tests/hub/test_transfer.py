@@ -195,3 +195,29 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_came(
     assert have >= 1_000_000
     assert same_files(repo_folder, download(wire))
     assert from_files()[-1].start == have
+
+
+def test_without_locks_two_downloads_at_once_end_right(
+    hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch, repo_folder: Path
+) -> None:
+    """Some network disks have none: both write the same bytes to the same places."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from filelock import FileLock
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    hub.rate = 4e6
+
+    def one(_: int) -> Path:
+        with Wire(Patience(first_pause_s=0.01)) as own:
+            return download(own)
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(one, range(2)))
+    assert folders[0] == folders[1]
+    assert same_files(repo_folder, folders[0])
+    assert len(hub.asked(WEIGHTS, host="files")) == 2, "they did run at once"
+    assert parts(cache) == []

@@ -64,6 +64,10 @@ def test_absent_or_private(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "with your token" in refused("somebody/absent").message
 
 
+def test_a_name_of_the_catalogue_that_is_not_verified_says_so(hub: FakeHub) -> None:
+    assert "not verified" in refused("kartoffel").hint
+
+
 def test_an_unknown_revision(hub: FakeHub) -> None:
     assert "no such revision" in refused(f"{REPO}@v9").message
     assert "no such revision" in refused(f"{REPO}@../../other").message
