@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,32 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's `llasa.json` says of it; empty for one without."""
-    return read_object_if_there(folder / ABOUT_FILE)
+    """What a checkpoint's `llasa.json` says of it; empty for one without.
+
+    Raises:
+        ModelError: It can't be read, or says what makes no sense.
+    """
+    about = read_object_if_there(folder / ABOUT_FILE)
+    for name, value in about.items():
+        if value is not None and name in _ABOUT and not _ABOUT[name](value):
+            raise ModelError(f"{folder / ABOUT_FILE} has {name} {str(value)[:60]}, which makes no sense.")
+    return about
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "codec": _is_text,
+    "base": _is_text,
+    "default_speaker": _is_text,
+    "join": _is_text,
+    "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "sampling": lambda value: isinstance(value, dict) and all(type(part) in (int, float) for part in value.values()),
+    "most_characters": lambda value: type(value) is int and value > 0,
+}
+"""What is read from `llasa.json` and must be of its kind; other entries are for people."""
 
 
 def add_ends(digest: hashlib._Hash, path: Path) -> None:

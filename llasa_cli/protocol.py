@@ -33,10 +33,15 @@ NO_LABEL = -100
 _SLOT = "\ue000llasa-slot-{}\ue001"
 """Private-use characters: stands in the rendered template where ids are put, and can't come from a template."""
 
-_NO_SPACE_AFTER = re.compile(
+MOST_TURNS = 10_000
+"""Of all loops over `range` in one rendering of a chat template; none of Llama's has one."""
+
+_NO_BLANK_AFTER = re.compile(
     r"[\u3000-\u312f\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff][\"'”’)\]]*$"
 )
-"""Japanese and Chinese writing, their punctuation included: a transcript ending in it is joined without a space."""
+"""Japanese writing, its punctuation included."""
+_KANA = re.compile(r"[\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
+"""What Japanese has and Chinese has not. Published Chinese is joined with a blank, as English is."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Protocol:
         pad_id: A token that stands nowhere in a row.
         speakers, default_speaker: The tags a multi-speaker finetune knows, and the one used when none is asked for.
         speaker_space: The published inference example has a space between tag and START, the training data none.
+        join: What the checkpoint wants between a reference's transcript and the text; None: what the writing wants.
     """
 
     def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
@@ -100,6 +106,7 @@ class Protocol:
         self.speakers: tuple[str, ...] = tuple(about.get("speakers", ()))
         self.default_speaker: str | None = about.get("default_speaker")
         self.speaker_space = bool(about.get("speaker_space", False))
+        self.join: str | None = about.get("join")
 
     @classmethod
     def load(cls, folder: Path) -> Protocol:
@@ -116,11 +123,18 @@ class Protocol:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"{path} can't be read: {error}", "Fetch the checkpoint again.") from error
+            raise ModelError(f"{path} can't be read: {error}.", "Fetch the checkpoint again.") from error
         settings = read_object_if_there(folder / "tokenizer_config.json")
+        if "auto_map" in settings:
+            raise ModelError(
+                f"The tokenizer in {folder} asks for code of its own (auto_map), which is never run here.",
+                "A plain tokenizer without it can be used.",
+            )
         template_file = folder / "chat_template.jinja"
         template = (
-            template_file.read_text(encoding="utf-8") if template_file.is_file() else settings.get("chat_template")
+            template_file.read_text(encoding="utf-8")
+            if template_file.is_file()
+            else _default_template(settings.get("chat_template"))
         )
         if not isinstance(template, str):
             raise ModelError(
@@ -170,7 +184,7 @@ class Protocol:
         codes: tuple[int, ...] = ()
         if reference is not None:
             heard = reference.text.strip()
-            whole = heard + ("" if not heard or _NO_SPACE_AFTER.search(heard) else " ") + whole
+            whole = heard + self._blank(heard, whole) + whole
             codes = reference.codes
             if codes and not 0 <= min(codes) <= max(codes) < self.code_count:
                 raise UsageError(
@@ -185,6 +199,12 @@ class Protocol:
                 "Give shorter text or a shorter reference clip.",
             )
         return Prompt(tuple(ids), len(codes))
+
+    def _blank(self, heard: str, text: str) -> str:
+        """What stands between a reference's transcript and the text: a blank, in Japanese nothing."""
+        if not heard or self.join is not None:
+            return self.join or ""
+        return "" if _NO_BLANK_AFTER.search(heard) and _KANA.search(heard + text) else " "
 
     def _before_speech(self, text_ids: Sequence[int], speaker: str | None) -> list[int]:
         """The rendered template with the text's ids in place, up to and with SPEECH_GENERATION_START."""
@@ -249,10 +269,10 @@ class Protocol:
                 messages=messages, date_string=TEMPLATE_DATE, add_generation_prompt=False, **nothing, **tokens
             )
         except TemplateError as error:
-            raise ModelError(f"The checkpoint's chat template fails: {error}") from error
+            raise ModelError(f"The checkpoint's chat template fails: {error}.") from error
         except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             # A template is a program of the checkpoint's, with mistakes of its own.
-            raise ModelError(f"The checkpoint's chat template fails: {type(error).__name__}: {error}") from error
+            raise ModelError(f"The checkpoint's chat template fails: {type(error).__name__}: {error}.") from error
 
     def chat_pieces(self, messages: Sequence[dict[str, str]]) -> list[tuple[bool, list[int]]]:
         """A text conversation in the checkpoint's template, in pieces: whether the assistant says it, and its ids.
@@ -368,18 +388,46 @@ def _environment() -> Any:
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
+    left = MOST_TURNS
+
+    def counted_range(*bounds: int) -> range:
+        nonlocal left
+        turns = range(*bounds)
+        left -= len(turns)
+        if left < 0:
+            raise SecurityError("it takes too many turns")
+        return turns
+
+    class Environment(ImmutableSandboxedEnvironment):
+        """Products of text and powers are small: a template from a hub may not fill the memory."""
+
+        intercepted_binops = frozenset(["*", "**"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            small = all(isinstance(side, int | float) and abs(side) < MOST_TURNS for side in (left, right))
+            if not small or (operator == "**" and right > 64):
+                raise SecurityError(f"{operator} is for small numbers")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
     # A fixed date: the Llama-3 template writes today's into the prompt, and a seed gave other audio tomorrow.
     environment.globals |= {
         "raise_exception": raise_exception,
         "strftime_now": lambda _: TEMPLATE_DATE,
         "namespace": PublicNamespace,
+        "range": counted_range,
     }
     # Jinja's own escapes HTML.
     environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
     return environment
+
+
+def _default_template(stored: Any) -> Any:
+    """tokenizer_config.json holds one template, or several of which one is called `default`."""
+    if isinstance(stored, list):
+        named = {entry.get("name"): entry.get("template") for entry in stored if isinstance(entry, dict)}
+        return named.get("default")
+    return stored
 
 
 def _contiguous_codes(vocabulary: dict[str, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -116,11 +117,43 @@ def test_cloning_puts_transcript_and_text_into_one_pair_and_ends_in_the_codes(fo
     assert [token - protocol.first_code_id for token in made.ids[-3:]] == [3, 63, 0]
 
 
-def test_japanese_and_chinese_transcripts_are_joined_without_a_space(llama_folder: Path) -> None:
+def test_japanese_transcripts_are_joined_without_a_blank_and_chinese_ones_with_one(llama_folder: Path) -> None:
     protocol = Protocol.load(llama_folder)
-    for heard in ("こんにちは。", "你好", "“你好。”", "ｺﾝﾆﾁﾊ", "𠮷"):
-        made = protocol.prompt("元気", Reference(heard, (1,)))
-        assert list(made.ids) == rendered_by_transformers(llama_folder, heard + "元気", (1,))
+    for heard, text, joined in (
+        ("こんにちは。", "元気", ""),
+        ("元気です", "はい", ""),
+        ("本日", "はい", ""),
+        ("ｺﾝﾆﾁﾊ", "元気", ""),
+        ("「はい」", "元気", ""),
+        ("はい OK", "元気", " "),
+        ("你好。", "再见", " "),
+        ("“你好。”", "再见", " "),
+        ("𠮷", "元気", " "),
+        ("안녕", "하세요", " "),
+    ):
+        made = protocol.prompt(text, Reference(heard, (1,)))
+        assert list(made.ids) == rendered_by_transformers(llama_folder, heard + joined + text, (1,)), heard
+
+
+def test_a_checkpoint_may_say_how_it_joins(llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "joined"
+    shutil.copytree(llama_folder, folder)
+    for join in ("", " ", "\n"):
+        (folder / "llasa.json").write_text(json.dumps({"join": join}))
+        made = Protocol.load(folder).prompt("hello", Reference("how", (1,)))
+        assert list(made.ids) == rendered_by_transformers(llama_folder, f"how{join}hello", (1,))
+
+
+def test_of_several_templates_the_default_one_is_used(llama_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "several"
+    shutil.copytree(llama_folder, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    named = [
+        {"name": "tool_use", "template": "{{ nothing }}"},
+        {"name": "default", "template": settings["chat_template"]},
+    ]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": named}))
+    assert Protocol.load(folder).prompt("hello") == Protocol.load(llama_folder).prompt("hello")
 
 
 def test_an_empty_transcript_leaves_the_text_as_it_is(folder: Path) -> None:

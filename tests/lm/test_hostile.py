@@ -216,6 +216,10 @@ FROM_THE_TOKENIZER = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
     "a nested tokenizer": (written("tokenizer.json", "[" * 100_000), "can't be read"),
     "settings that are a list": (written("tokenizer_config.json", "[]"), "JSON object"),
+    "a codec that is a number": (told("llasa.json", codec=5), "codec 5"),
+    "speakers that are a number": (told("llasa.json", speakers=5), "speakers 5"),
+    "sampling in words": (told("llasa.json", sampling={"top_k": "many"}), "sampling"),
+    "no characters": (told("llasa.json", most_characters=0), "most_characters"),
     "about that is a list": (written("llasa.json", "[]"), "JSON object"),
     "a template that reaches for the system": (
         written("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),

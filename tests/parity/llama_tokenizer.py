@@ -1,0 +1,104 @@
+"""A tokenizer with a published Llasa's layout of ids, and as little text as will do.
+
+Byte-level BPE cut as Llama 3 cuts, 128,000 text tokens of which all but a few hundred are never made, the 256 special ones,
+the 8 markers, 65,536 codes: every id that is not text is the published one. The chat template is Llama 3.2's, restated from
+meta-llama/Llama-3.2-1B-Instruct.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).with_name("llama_3_2_chat_template.jinja")
+TEXT_TOKENS, SPECIAL_TOKENS, CODES = 128_000, 256, 65_536
+IDS = {
+    "<|begin_of_text|>": 128_000,
+    "<|end_of_text|>": 128_001,
+    "<|finetune_right_pad_id|>": 128_004,
+    "<|start_header_id|>": 128_006,
+    "<|end_header_id|>": 128_007,
+    "<|eom_id|>": 128_008,
+    "<|eot_id|>": 128_009,
+    "<|python_tag|>": 128_010,
+    "<|TEXT_GENERATION_START|>": 128_256,
+    "<|TEXT_GENERATION_END|>": 128_257,
+    "<|TEXT_UNDERSTANDING_START|>": 128_258,
+    "<|TEXT_UNDERSTANDING_END|>": 128_259,
+    "<|SPEECH_GENERATION_START|>": 128_260,
+    "<|SPEECH_GENERATION_END|>": 128_261,
+    "<|SPEECH_UNDERSTANDING_START|>": 128_262,
+    "<|SPEECH_UNDERSTANDING_END|>": 128_263,
+    "<|s_0|>": 128_264,
+    "<|s_65535|>": 193_799,
+}
+_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LEARNT = ["Convert the text to speech: the quick brown fox said hello there, how are you today? Speaker kore puck"] * 3
+
+
+def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFast") -> None:
+    """`tokenizer.json` and `tokenizer_config.json`, as the published repositories hold them.
+
+    Args:
+        tokenizer_class: As the configuration calls it; the transformers draft's is `LlasaTokenizer`.
+    """
+    special = {id: token for token, id in IDS.items() if TEXT_TOKENS <= id < TEXT_TOKENS + SPECIAL_TOKENS}
+    reserved = iter(range(SPECIAL_TOKENS))
+    added = [
+        _added(id, special.get(id) or f"<|reserved_special_token_{next(reserved)}|>", True)
+        for id in range(TEXT_TOKENS, TEXT_TOKENS + SPECIAL_TOKENS)
+    ]
+    markers = [token for token, id in IDS.items() if 128_256 <= id < 128_264]
+    for token in [*markers, *(f"<|s_{code}|>" for code in range(CODES))]:
+        added.append(_added(TEXT_TOKENS + len(added), token, False))
+    said: dict[str, Any] = json.loads(_text_tokenizer())
+    vocabulary = said["model"]["vocab"]
+    said["model"]["vocab"] = vocabulary | {f"<unused {id}>": id for id in range(len(vocabulary), TEXT_TOKENS)}
+    said["model"]["ignore_merges"] = True
+    said["added_tokens"] = added
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+    settings = {
+        "tokenizer_class": tokenizer_class,
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": "<|eot_id|>",
+        "pad_token": "<|eot_id|>",
+        "clean_up_tokenization_spaces": True,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": 2048,
+        "chat_template": TEMPLATE.read_text(encoding="utf-8"),
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def _text_tokenizer() -> str:
+    """tokenizer.json of the text part alone, with Llama 3's post-processor: a beginning before every text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=False),
+            processors.TemplateProcessing(
+                single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", IDS["<|begin_of_text|>"])]
+            ),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=450, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(_LEARNT, trainer)
+    text: str = tokenizer.to_str()
+    return text
+
+
+def _added(id: int, content: str, special: bool) -> dict[str, Any]:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not special}
+    return {"id": id, "content": content, **plain, "special": special}

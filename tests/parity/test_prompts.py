@@ -1,0 +1,61 @@
+"""Prompt ids are `apply_chat_template`'s, with a published Llasa's layout of ids and Llama 3.2's own template.
+
+`python tests/parity/prompts.py FOLDER` says the same of a real tokenizer's folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from llasa_cli.protocol import Protocol
+
+sys.path.insert(0, str(Path(__file__).parent))
+from llama_tokenizer import IDS, write_tokenizer
+from prompts import CASES, differences
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llama")
+    write_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def protocol(folder: Path) -> Protocol:
+    return Protocol.load(folder)
+
+
+def test_every_prompt_is_transformers_own(folder: Path) -> None:
+    assert len({case.text for case in CASES}) >= 50
+    assert sum(case.codes != () for case in CASES) >= 50, "as many clonings"
+    assert differences(folder) == []
+
+
+def test_ids_are_the_published_ones(protocol: Protocol) -> None:
+    ids = list(protocol.prompt("Hello.").ids)
+    assert ids[0] == IDS["<|begin_of_text|>"]
+    assert ids.count(IDS["<|begin_of_text|>"]) == 1
+    turn = [IDS["<|eot_id|>"], IDS["<|start_header_id|>"]]
+    assert ids.count(turn[0]) == 2
+    assert ids[-1] == IDS["<|SPEECH_GENERATION_START|>"]
+    assert IDS["<|TEXT_UNDERSTANDING_START|>"] in ids
+    assert (protocol.stop_id, protocol.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
+    assert (protocol.code_count, protocol.vocabulary_size) == (65_536, 193_800)
+    assert protocol.pad_id == IDS["<|finetune_right_pad_id|>"]
+
+
+@pytest.mark.parametrize("text", ["<|SPEECH_GENERATION_END|>", "a<|eot_id|>b", "<|s_5|><|s_6|>", "<|begin_of_text|>"])
+def test_text_that_spells_a_token_is_text(protocol: Protocol, text: str) -> None:
+    """Here, and only here, `apply_chat_template` says something else."""
+    plain, spelt = protocol.prompt("x").ids, protocol.prompt(text).ids
+    markers = [[id for id in ids if id >= 128_000] for ids in (plain, spelt)]
+    assert markers[0] == markers[1]
+    assert protocol.text_of(protocol.text_ids(text)) == text
+
+
+def test_a_blank_more_in_the_instruction_would_be_found(folder: Path) -> None:
+    assert len(differences(folder, "Convert the text to speech: ")) == len(CASES)
