@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -115,12 +116,78 @@ def test_clone(engine: type[FakeSpeech], tmp_path: Path) -> None:
     assert seen(engine)["say"][2] == Reference("some twenty letters", (1, 2, 3))
 
 
-def test_batch(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    lines = tmp_path / "lines.txt"
-    lines.write_text("good evening\n")
-    made = CliRunner().invoke(app, ["batch", str(lines), "-o", str(tmp_path / "out"), "--voice", "kore", *arguments()])
+class FakeCrew:
+    """Makes nothing of anything, and remembers what it was given."""
+
+    def __init__(self, history: list[tuple[str, Any]]) -> None:
+        from llasa_cli.crew.pieces import Event
+
+        self._history = history
+        self._events: list[Event] = []
+
+    def room(self) -> int:
+        return 9
+
+    def give(self, piece: Any) -> None:
+        from llasa_cli.crew.pieces import Made
+
+        self._history.append(("piece", piece))
+        self._events.append(Made(piece.number, 1.0, piece.options.seed, 0, (), 0.5))
+
+    def finish(self) -> None:
+        from llasa_cli.crew.pieces import Over
+
+        self._events.append(Over())
+
+    def events(self, timeout_s: float) -> list[Any]:
+        found, self._events = self._events, []
+        return found
+
+    def close(self) -> None:
+        pass
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+
+def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crew_of(options: Any, orders: Any) -> FakeCrew:
+        engine.history += [("options", options), ("orders", orders)]
+        return FakeCrew(engine.history)
+
+    monkeypatch.setattr("llasa_cli.commands.list_run.crew_of", crew_of)
+    monkeypatch.setattr("llasa_cli.hub.cache.find_codec", lambda *_: Path())
+    (tmp_path / "lines.txt").write_text("good evening\n")
+    shared = {"--batch-size": 7, "--workers": 3, "--devices": "cpu,cpu", "--ray": "auto", "--engine": "vllm"}
+    more = [str(part) for pair in shared.items() for part in pair]
+    more += ["--voice", "kore", "--markdown", "--format", "flac", "--pause", "0.9", "--language", "de"]
+    made = CliRunner().invoke(
+        app, ["batch", str(tmp_path / "lines.txt"), "-o", str(tmp_path / "out"), *more, *arguments()]
+    )
     assert made.exit_code == 0, made.output
-    check(engine, "kore", markdown=False)
+    orders, piece, options = seen(engine)["orders"], seen(engine)["piece"], seen(engine)["options"]
+    assert orders.models == ModelOptions(**MODEL_FLAGS)
+    assert (orders.slots, orders.engine, orders.language, orders.listener) == (7, "vllm", "de", None)
+    assert piece.options == SpeechOptions(
+        sampling=SamplingRequest(**FLAGS), seed=0, speaker="kore", retries=5, markdown=True
+    )
+    assert (piece.path, piece.text, piece.voice) == ("00001.flac", "good evening", None)
+    assert (options.workers, options.devices, options.ray, options.pause_s) == (3, "cpu,cpu", "auto", 0.9)
+
+
+def test_what_a_line_says_counts_more_than_a_flag(
+    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.commands.list_run.crew_of", lambda *_: FakeCrew(engine.history))
+    monkeypatch.setattr("llasa_cli.hub.cache.find_codec", lambda *_: Path())
+    own = {name: value * 2 if name == "top_k" else round(value / 2, 3) for name, value in FLAGS.items()}
+    row = own | {"text": "good evening", "speaker": "kore", "seed": 9, "output": "a/b.mp3"}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *arguments()])
+    assert made.exit_code == 0, made.output
+    piece = seen(engine)["piece"]
+    assert piece.options == SpeechOptions(sampling=SamplingRequest(**own), seed=9, speaker="kore", retries=5)
+    assert piece.path == "a/b.mp3"
 
 
 @pytest.mark.parametrize("command", ["say", "clone"])

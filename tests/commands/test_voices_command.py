@@ -248,9 +248,8 @@ def test_in_a_list_each_item_has_its_own_voice(
     assert not np.array_equal(sounds[0], sounds[1])
     assert not np.array_equal(sounds[1], sounds[2])
     save(replace(kim, codes=(4, 5, 6)), force=True)
-    run(*command)
-    again = [json.loads(line)["id"] for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()[6:]]
-    assert again == ["a", "c"], "what a saved voice says now is another take; the rest is there"
+    again = [Path(line).stem for line in run(*command)[1].splitlines()]
+    assert again == ["a"], "what a saved voice says now is another take; the rest is there"
 
 
 def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> None:
