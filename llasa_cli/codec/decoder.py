@@ -15,7 +15,7 @@ changes no product of a query with a key, so it is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,17 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import ModelError
+from llasa_cli.products import packed
 from llasa_cli.settings import CODES_PER_SECOND
 
 if TYPE_CHECKING:
     from llasa_cli.codec.stored import CodecTensors
 
+ROWS = 512
+"""Codes, 10 s, that are taken through the wide products at once."""
+
 _GROUPS = 32
+_FUSED = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
 _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
 
 
@@ -97,108 +102,148 @@ class Shape:
 
 
 class Decoder:
-    """The weights and what is done with them. Build it with `read_decoder`."""
+    """The weights and what is done with them. Build it with `read_decoder`.
+
+    Shapes: B sequences of N codes each. What is done to each code alone, and the convolutions, go over `ROWS` codes at a
+    time, and attention never writes down who sees whom: for 60 s of sound it takes little more memory than for 10.
+    """
 
     def __init__(self, shape: Shape, weights: Mapping[str, torch.Tensor]) -> None:
         self.shape = shape
-        self._weights = weights
-        width = weights["head.linear.weight"].shape[0] - 2  # samples of a frame: four codes
-        self._window = torch.hann_window(width, device=weights["head.linear.weight"].device)
+        self._norms = {name: value for name, value in weights.items() if value.dim() == 1}
+        self._raised = {name: value for name, value in weights.items() if "upsample_layers" in name}
+        self._linears = {
+            name.removesuffix(".weight"): Linear(weight, weights.get(name.removesuffix("weight") + "bias"))
+            for name, weight in weights.items()
+            if weight.dim() > 1 and name not in self._raised and not name.endswith(_FUSED)
+        }
+        for layer in range(shape.layers):
+            name = f"layers.{layer}.self_attn."
+            fused = torch.cat([weights[f"{name}{part}_proj.weight"] for part in "qkv"])
+            self._linears[name + "qkv"] = Linear(fused, None)
+        head = weights["head.linear.weight"]
+        self._dtype, width = head.dtype, head.shape[0] - 2  # samples of a frame: four codes
+        self._window = torch.hann_window(width, device=head.device)
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
-        """int64 (N,) on the decoder's device -> float32 (samples_per_code * N,)."""
-        hidden = self._linear("project_out", self._levels(codes))
-        hidden = self._linear("fc", hidden)[None].transpose(1, 2)  # (1, width, N)
+        """int64 (B, N) on the decoder's device -> float32 (B, samples_per_code * N)."""
+        hidden = self._linear("fc", self._linear("project_out", self._levels(codes)))  # (B, N, width)
         hidden = self._convolution("embed", hidden)
         for block in ("prior_net.0", "prior_net.1"):
             hidden = self._block(block, hidden)
-        hidden = hidden.transpose(1, 2)
         for layer in range(self.shape.layers):
             hidden = self._layer(f"layers.{layer}", hidden)
-        hidden = hidden.transpose(1, 2)
         for block in ("post_net.0", "post_net.1"):
             hidden = self._block(block, hidden)
-        weights = self._weights
-        hidden = F.layer_norm(
-            hidden.transpose(1, 2), hidden.shape[1:2], weights["norm.weight"], weights["norm.bias"], eps=1e-6
-        )
+        norms = self._norms
+        hidden = F.layer_norm(hidden, hidden.shape[-1:], norms["norm.weight"], norms["norm.bias"], eps=1e-6)
         if self.shape.upsampling:
             hidden = self._upsample(hidden)
-        return self._sound(self._linear("head.linear", hidden)[0])
+        return self._sound(self._linear("head.linear", hidden))
 
     def _upsample(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(1, N, width) -> (1, N * factors, width): each stage halves the width, the last step brings it back.
+        """(B, N, width) -> (B, N * factors, width): each stage halves the width, the last step brings it back.
 
         Source: the decoder of the published 44.1 kHz finetune, as its exporters describe it; not seen on its weights.
         """
-        hidden = hidden.transpose(1, 2)
         for stage, factor in enumerate(self.shape.upsampling):
             name = f"upsampler.upsample_layers.{stage}"
-            weight = self._weights[name + ".weight"]
+            weight = self._raised[name + ".weight"]
             padding = (weight.shape[-1] - factor) // 2
-            hidden = F.conv_transpose1d(hidden, weight, self._weights[name + ".bias"], stride=factor, padding=padding)
-            hidden = self._block(f"upsampler.resnet_blocks.{stage}", hidden)
-        return F.silu(self._linear("upsampler.out_proj", hidden.transpose(1, 2)))
+            raised = F.conv_transpose1d(
+                hidden.transpose(1, 2), weight, self._raised[name + ".bias"], stride=factor, padding=padding
+            )
+            hidden = self._block(f"upsampler.resnet_blocks.{stage}", raised.transpose(1, 2))
+        return F.silu(self._linear("upsampler.out_proj", hidden))
 
     def _levels(self, codes: torch.Tensor) -> torch.Tensor:
-        """A code's place on each axis of the finite scalar quantiser, -1..1: (N, axes)."""
+        """A code's place on each axis of the finite scalar quantiser, -1..1: (B, N, axes)."""
         levels = torch.tensor(self.shape.levels, device=codes.device)
         basis = torch.cumprod(torch.cat([levels.new_ones(1), levels[:-1]]), 0)
         half = levels // 2
-        places = (codes[:, None] // basis % levels - half) / half
-        return places.to(self._weights["project_out.weight"].dtype)
+        places = (codes[..., None] // basis % levels - half) / half
+        return places.to(self._dtype)
 
     def _linear(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        return F.linear(hidden, self._weights[name + ".weight"], self._weights.get(name + ".bias"))
+        return self._linears[name](hidden)
 
     def _convolution(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        weight = self._weights[name + ".weight"]
-        return F.conv1d(hidden, weight, self._weights[name + ".bias"], padding=weight.shape[-1] // 2)
+        """Over neighbouring codes, as many before as behind, as a product with what they say side by side."""
+        linear = self._linears[name]
+        reach = linear.taps // 2
+        padded = F.pad(hidden, (0, 0, reach, reach))
+        pieces = []
+        for begin in range(0, hidden.shape[1], ROWS):
+            piece = padded[:, begin : begin + ROWS + 2 * reach]
+            count = piece.shape[1] - 2 * reach
+            pieces.append(linear(torch.cat([piece[:, tap : tap + count] for tap in range(linear.taps)], dim=-1)))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
     def _block(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Two convolutions of three codes, each after GroupNorm over the whole sequence; (1, width, N) in and out."""
+        """Two convolutions of three codes, each after GroupNorm over the whole sequence; (B, N, width) in and out."""
         out = hidden
-        for half in ("1", "2"):
-            scale, shift = (self._weights[f"{name}.norm{half}.{part}"] for part in ("weight", "bias"))
-            out = self._convolution(f"{name}.conv{half}", F.silu(F.group_norm(out, _GROUPS, scale, shift, eps=1e-6)))
+        for half in "12":
+            out = self._convolution(f"{name}.conv{half}", F.silu(self._group_norm(f"{name}.norm{half}", out)))
         return hidden + out
 
+    def _group_norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
+        groups = hidden.unflatten(-1, (_GROUPS, -1))  # (B, N, groups, width of one)
+        variance, mean = torch.var_mean(groups, dim=(1, 3), correction=0, keepdim=True)
+        scale = (self._norms[name + ".weight"].unflatten(0, (_GROUPS, -1)) * (variance + 1e-6).rsqrt()).flatten(-2)
+        return torch.addcmul(self._norms[name + ".bias"], (groups - mean).flatten(-2), scale)
+
     def _layer(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Attention of every code to every code, then a feed-forward; (1, N, width) in and out."""
-        normed = self._rms_norm(f"{name}.input_layernorm", hidden)
-        query, key, value = (
-            self._linear(f"{name}.self_attn.{part}_proj", normed).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
-            for part in "qkv"
-        )
+        """Attention of every code to every code, then a feed-forward; (B, N, width) in and out."""
+        heads = self._linear(f"{name}.self_attn.qkv", self._rms_norm(f"{name}.input_layernorm", hidden))
+        query, key, value = heads.unflatten(-1, (3, self.shape.heads, -1)).transpose(1, 3).unbind(2)  # (B, heads, N, D)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         hidden = hidden + self._linear(f"{name}.self_attn.o_proj", mixed)
-        inner = self._linear(f"{name}.mlp.fc1", self._rms_norm(f"{name}.post_attention_layernorm", hidden))
-        return hidden + self._linear(f"{name}.mlp.fc2", F.silu(inner))
+        normed = self._rms_norm(f"{name}.post_attention_layernorm", hidden)
+        for begin in range(0, hidden.shape[1], ROWS):
+            rows = slice(begin, begin + ROWS)
+            inner = F.silu(self._linear(f"{name}.mlp.fc1", normed[:, rows]), inplace=True)
+            hidden[:, rows] += self._linear(f"{name}.mlp.fc2", inner)
+        return hidden
 
     def _rms_norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        wide = hidden.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.shape.rms_norm_eps)
-        return self._weights[name + ".weight"] * wide.to(hidden.dtype)
+        return F.rms_norm(hidden, hidden.shape[-1:], self._norms[name + ".weight"], self.shape.rms_norm_eps)
 
     def _sound(self, spectra: torch.Tensor) -> torch.Tensor:
-        """(N, frame + 2) log magnitudes and phases -> samples, by overlapping windowed inverse transforms."""
+        """(B, N, frame + 2) log magnitudes and phases -> samples, by overlapping windowed inverse transforms."""
         magnitude, phase = spectra.float().chunk(2, dim=-1)
         frames = torch.fft.irfft(torch.polar(magnitude.exp().clamp(max=1e2), phase), len(self._window))
-        hop, width = self.shape.hop, len(self._window)
+        count, hop, width = frames.shape[1], self.shape.hop, len(self._window)
         sound = self._overlap(frames * self._window)
-        envelope = self._overlap(self._window.square().expand(len(frames), width))
+        envelope = self._overlap(self._window.square().expand(1, count, width))
         cut = (width - hop) // 2
-        return (sound / envelope.clamp(min=1e-11))[cut : cut + hop * len(frames)]
+        return (sound / envelope.clamp(min=1e-11))[:, cut : cut + hop * count]
 
     def _overlap(self, frames: torch.Tensor) -> torch.Tensor:
-        """(N, frame) -> (hop * (N - 1) + frame,): each frame begins a hop after the one before, and they are added."""
-        hop = self.shape.hop
-        pieces = frames.unflatten(1, (-1, hop))  # (N, hops a frame, hop)
-        count = pieces.shape[1]
-        total = frames.new_zeros(len(frames) + count - 1, hop)
+        """(B, N, frame) -> (B, hop * (N - 1) + frame): each frame begins a hop after the one before; they are added."""
+        hop, (batch, length, _) = self.shape.hop, frames.shape
+        pieces = frames.unflatten(2, (-1, hop))  # (B, N, hops a frame, hop)
+        count = pieces.shape[2]
+        total = frames.new_zeros(batch, length + count - 1, hop)
         for piece in range(count):
-            total[piece : piece + len(frames)] += pieces[:, piece]
-        return total.flatten()
+            total[:, piece : piece + length] += pieces[:, :, piece]
+        return total.flatten(1)
+
+
+class Linear:
+    """A matrix and a bias; of a convolution's (rows, width, taps) the matrix over `taps` codes side by side."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self.taps = weight.shape[2] if weight.dim() == 3 else 1
+        matrix = weight.transpose(1, 2).flatten(1) if weight.dim() == 3 else weight
+        self._product: Callable[[torch.Tensor], torch.Tensor] = packed(matrix, bias) or _plain(matrix, bias)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., taps * width) -> (..., rows)."""
+        return self._product(hidden)
+
+
+def _plain(matrix: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda hidden: F.linear(hidden, matrix, bias)
 
 
 def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype) -> Decoder:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from llasa_cli.codec.decoder import Decoder
     from llasa_cli.codec.stored import CodecTensors
 
+CODES_AT_ONCE = 1024
+"""That sequences of one length are decoded together up to: more are no faster."""
+
 SHORTEST_CLIP = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
 
@@ -110,18 +113,38 @@ class Codec:
         Raises:
             ModelError: A code that this codec does not have.
         """
+        return self.decode_many([codes])[0]
+
+    def decode_many(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Each as decoded alone; those of one length together.
+
+        Normalising goes over the whole sequence, and every code sees every other: padding would change the sound, so
+        nothing is padded.
+
+        Raises:
+            ModelError: A code that this codec does not have.
+        """
         import torch
 
-        if len(codes) == 0:
-            return np.zeros(0, np.float32)
-        if not 0 <= min(codes) <= max(codes) < self.code_count:
-            raise ModelError(
-                f"The codes reach from {min(codes)} to {max(codes)}; this codec has 0 to {self.code_count - 1}.",
-                "They were made by another codec: use the one that belongs to the model.",
-            )
-        with torch.inference_mode():
-            samples: np.ndarray = self._decoder(torch.tensor(codes, device=self._device)).cpu().numpy()
-        return samples
+        groups: dict[int, list[int]] = {}
+        for index, codes in enumerate(sequences):
+            if len(codes) and not 0 <= min(codes) <= max(codes) < self.code_count:
+                raise ModelError(
+                    f"The codes reach from {min(codes)} to {max(codes)}; this codec has 0 to {self.code_count - 1}.",
+                    "They were made by another codec: use the one that belongs to the model.",
+                )
+            groups.setdefault(len(codes), []).append(index)
+        out = [np.zeros(0, np.float32)] * len(sequences)
+        for length, indices in groups.items():
+            together = max(1, CODES_AT_ONCE // max(length, 1))
+            for begin in range(0, len(indices) if length else 0, together):
+                some = indices[begin : begin + together]
+                with torch.inference_mode():
+                    table = torch.tensor([sequences[index] for index in some], device=self._device)
+                    samples = self._decoder(table).cpu().numpy()
+                for index, row in zip(some, samples, strict=True):
+                    out[index] = row
+        return out
 
 
 def keep_few_primitives() -> None:

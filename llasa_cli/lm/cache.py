@@ -21,7 +21,7 @@ import torch
 if TYPE_CHECKING:
     from llasa_cli.lm.network import Network
 
-BLOCK = 128
+BLOCK = 64
 """Keys that slots grow by, and that a step's attention is rounded up to."""
 
 PROMPT_BLOCK = 32
