@@ -74,6 +74,8 @@ class Patience:
 
     tries: int = 6
     """Requests in a row that bring no new byte, before it is given up."""
+    first_tries: int = 3
+    """The same while nothing has answered at all: there may be no network."""
     first_pause_s: float = 1.0
     """Before the second try; each further one is twice as long."""
     longest_pause_s: float = 30.0
@@ -127,6 +129,10 @@ class ChatOptions:
     """Of one answer; the conversation before it has what is left of the context."""
 
 
+ENGINES = ("llasa", "vllm")
+"""What may run the language model of a batch."""
+
+
 @dataclass(frozen=True)
 class BatchOptions:
     """A list to a folder of files, or to one file."""
@@ -156,8 +162,8 @@ class BatchOptions:
     """`0,1`, `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs: a process each."""
     ray: str | None = None
     """The address of a Ray cluster, `auto` for the one of this machine, `local` for a new one."""
-    engine: str = "llasa"
-    """llasa or vllm."""
+    engine: str = ENGINES[0]
+    """One of ENGINES."""
     dry_run: bool = False
     """Look at the list, say what would be made, and make nothing."""
     json: bool = False

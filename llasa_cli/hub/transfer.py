@@ -21,6 +21,8 @@ from llasa_cli.hub.sums import READ_BYTES, OnBytes, Sum
 from llasa_cli.hub.wire import Retry, Wire, WrongPart
 
 _POLL_S = 0.2
+_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""Bytes as they are, and no link that somebody has put there."""
 
 
 def part_of(place: Stored, file: RemoteFile) -> Path:
@@ -57,7 +59,7 @@ def fetch_blob(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_byte
 def _complete(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Sum:
     """Bring the part to its full size. -> the sum of what is in it."""
     address = wire.address(place.repo, commit, file.name)
-    number = os.open(part_of(place, file), os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    number = os.open(part_of(place, file), os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
     try:
         digest, have = _read_part(number, file)
         on_bytes(have, False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import importlib
+import itertools
 import json
 import re
 import time
@@ -66,7 +67,7 @@ class Wire:
         if not _is_address(self.endpoint):
             raise ModelError(f"HF_ENDPOINT {self.endpoint!r} is no address.", "It looks like https://huggingface.co.")
         self.token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
-        self._http = _library()
+        self._http, self._has_answered = _library(), False
         silence = self.patience.timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT
         self._client = self._http.Client(
             follow_redirects=True, timeout=self._http.Timeout(silence), headers=self._headers()
@@ -147,7 +148,7 @@ class Wire:
         Raises:
             ModelError: It did not pass.
         """
-        for attempt in range(1, self.patience.tries + 1):
+        for attempt in itertools.count(1):
             try:
                 return call()
             except Retry as failure:
@@ -162,14 +163,15 @@ class Wire:
         """
         patience = self.patience
         asked_s = failure.wait_s or 0.0
-        if attempt >= patience.tries or asked_s > patience.longest_wait_s:
+        tries = patience.tries if self._has_answered else patience.first_tries
+        if attempt >= tries or asked_s > patience.longest_wait_s:
             later = f" It asks to be left alone for {asked_s:.0f} s." if asked_s > patience.longest_wait_s else ""
             raise ModelError(
                 f"{repo} can't be fetched: {failure.why}.{later}",
                 "Check the connection. Run it again: it goes on where it stopped.",
             )
         pause_s = max(asked_s, min(patience.first_pause_s * 2 ** (attempt - 1), patience.longest_pause_s))
-        self.note(f"{failure.why}; again in {pause_s:.0f} s ({attempt} of {patience.tries - 1})")
+        self.note(f"{failure.why}; again in {pause_s:.0f} s ({attempt} of {tries - 1})")
         time.sleep(pause_s)
 
     @contextmanager
@@ -184,6 +186,7 @@ class Wire:
         headers = {"Range": f"bytes={start}-"} if start else {}
         try:
             with self._client.stream("GET", address, headers=headers) as response:
+                self._has_answered = True
                 self._check(response, repo)
                 yield response
         except http.TooManyRedirects as error:

@@ -162,6 +162,19 @@ def test_a_text_model_is_fetched_where_one_is_wanted(hub: FakeHub, wire: Wire, r
     assert (folder / "model.safetensors").is_file()
 
 
+def test_a_listener_is_fetched_with_all_it_reads(hub: FakeHub, wire: Wire, tmp_path: Path) -> None:
+    folder = tmp_path / "whisper"
+    write_codec(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    parts = ("preprocessor_config.json", "vocab.json", "merges.txt", "normalizer.json", "tokenizer.json")
+    for name in parts:
+        (folder / name).write_text("{}")
+    hub.repositories["openai/whisper-base"] = folder
+    choice = plan(wire, "openai/whisper-base").choice
+    assert (choice.kind, choice.companion) == ("listener", None)
+    assert {*parts, "model.safetensors"} <= {file.name for file in choice.files}
+
+
 # --- codecs and adapters ---
 
 
