@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Shape
 
@@ -94,6 +95,7 @@ class Speech:
         options: ModelOptions | None = None,
         on_stage: Callable[[str], None] | None = None,
         speaker: str | None = None,
+        read_model: Callable[[Path, Protocol, ModelOptions], Any] | None = None,
     ) -> Speech:
         """Find and load a model; nothing is downloaded.
 
@@ -101,6 +103,7 @@ class Speech:
             options: Which, and where it runs; the built-in voice by default.
             on_stage: Told what is being loaded.
             speaker: Who is going to be asked for; refused here if the model does not know them.
+            read_model: Another engine's way to load the language model in a folder.
 
         Raises:
             ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported.
@@ -123,7 +126,10 @@ class Speech:
         from llasa_cli.codec.model import load_codec
         from llasa_cli.lm.load import load_language_model
 
-        model = load_language_model(folder, protocol, options.device, options.dtype, adapter=adapter)
+        if read_model is not None:
+            model = read_model(folder, protocol, options)
+        else:
+            model = load_language_model(folder, protocol, options.device, options.dtype, adapter=adapter)
         tell("loading its codec")
         codec = load_codec(codec_folder, options.device)
         if codec.code_count != protocol.code_count:

@@ -22,7 +22,7 @@ from llasa_cli.commands.progress import Progress
 from llasa_cli.commands.report import Report, as_json, result
 from llasa_cli.commands.voices import ChosenVoice, chosen_voice
 from llasa_cli.errors import BatchError, LlasaError, UsageError
-from llasa_cli.settings import BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import ENGINES, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.batch.joined import Part
@@ -60,6 +60,8 @@ def run_list(
         BatchError: Some items failed; the rest is done.
         LlasaError: What fails for all of them. What is made stays.
     """
+    if options.engine not in ENGINES:
+        raise UsageError(f"There is no engine {options.engine!r}.", "Engines: " + ", ".join(ENGINES) + ".")
     target = _Target.of(options)
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.crew.pieces import Broken, ClipOf, Event, Failed, Made, Orders, Piece, Ready, Told
 from llasa_cli.errors import LlasaError
-from llasa_cli.many import Engine, Job, Many
+from llasa_cli.many import Job, Many
 from llasa_cli.protocol import Reference
 from llasa_cli.speech import Speech, Take
 
@@ -63,13 +63,13 @@ def _work(
     tell: Callable[[Event], None],
     on_start: Callable[[Many], None],
 ) -> None:
-    speech = Speech.load(orders.models)
+    speech = Speech.load(orders.models, read_model=_reader(orders.engine))
     _set_threads(speech, orders.threads)
     check = None
     if orders.listener is not None:
         check = word_check(orders.listener, speech, orders.language)
-    slots = orders.slots or slots_for(speech)
-    many = Many(speech, slots, check, _engine(orders, speech), lambda text: tell(Told(text)))
+    slots = orders.slots or slots_for(speech, orders.engine)
+    many = Many(speech, slots, check, on_note=lambda text: tell(Told(text)))
     on_start(many)
     tell(Ready(slots))
     files = _Files(orders, speech.sampling_rate, tell)
@@ -100,16 +100,21 @@ def word_check(listener: str, speech: Speech, language: str | None) -> Callable[
     return lambda text, samples: word_problems(text, loaded.hear(samples, speech.sampling_rate, language))
 
 
-def _engine(orders: Orders, speech: Speech) -> Callable[[int], Engine] | None:
-    if orders.engine == "llasa":
+def _reader(engine: str) -> Any:
+    """What loads the language model; None: our own does."""
+    if engine == "llasa":
         return None
-    from llasa_cli.lm.vllm import load_engine
+    from llasa_cli.lm.vllm import VllmModel
 
-    return load_engine(orders.models, speech.protocol)
+    return VllmModel
 
 
-def slots_for(speech: Speech) -> int:
+def slots_for(speech: Speech, engine: str = "llasa") -> int:
     """How many sequences the free memory has room for, up to where more gain nothing."""
+    if engine == "vllm":
+        from llasa_cli.lm.vllm import SLOTS
+
+        return SLOTS  # it makes room for them by itself
     from llasa_cli.settings import CONTEXT_TOKENS
 
     device, shape = speech.model.device, speech.model.network.shape

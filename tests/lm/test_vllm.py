@@ -1,0 +1,189 @@
+"""vLLM's engine behind our interface, against a stand-in of the calls that are used; nothing here has seen a GPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.lm.load import load_language_model
+from llasa_cli.lm.vllm import VllmModel
+from llasa_cli.many import Job, Many
+from llasa_cli.protocol import Prompt, Protocol
+from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.speech import Speech
+
+
+class SamplingParams:
+    """Takes what vLLM's takes, and refuses what that refuses."""
+
+    KNOWN = frozenset(
+        "n presence_penalty frequency_penalty repetition_penalty temperature top_p top_k min_p seed stop stop_token_ids "
+        "ignore_eos max_tokens min_tokens logprobs prompt_logprobs detokenize skip_special_tokens allowed_token_ids".split()
+    )
+
+    def __init__(self, **options: Any) -> None:
+        assert set(options) <= self.KNOWN
+        assert 0 < options["top_p"] <= 1
+        assert options["top_k"] == -1 or options["top_k"] >= 1
+        assert 0 <= options["min_tokens"] <= options["max_tokens"]
+        assert options["repetition_penalty"] > 0
+        self.__dict__.update(options)
+
+
+class LLMEngine:
+    """Says with our own greedy network what vLLM would: its codes as token ids, some steps later, END among them."""
+
+    made: LLMEngine | None = None
+
+    def __init__(self, arguments: Any) -> None:
+        self.arguments = arguments
+        folder = Path(arguments.model)
+        self._protocol = Protocol.load(folder)
+        self._model = load_language_model(folder, self._protocol, "cpu")
+        self._requests: dict[str, list[Any]] = {}
+        self.history: list[tuple[str, Any]] = []
+        LLMEngine.made = self
+
+    @classmethod
+    def from_engine_args(cls, arguments: Any) -> LLMEngine:
+        if "broken" in str(arguments.model):
+            raise ValueError("no such architecture")
+        return cls(arguments)
+
+    def add_request(self, request_id: str, prompt: dict[str, Any], params: SamplingParams) -> None:
+        assert isinstance(request_id, str)
+        assert request_id not in self._requests
+        assert len(self._requests) < self.arguments.max_num_seqs
+        self.history.append((request_id, params))
+        options = SamplingOptions(temperature=0, max_seconds=params.max_tokens / 50)  # type: ignore[attr-defined]
+        own = Prompt(tuple(prompt["prompt_token_ids"]), 0)
+        self._requests[request_id] = [self._model.generate(own, options, 0), []]
+
+    def step(self) -> list[Any]:
+        assert self._requests, "vLLM waits for ever with nothing to do"
+        outputs = []
+        for name, (generation, ids) in list(self._requests.items()):
+            code = next(generation, None)
+            if code is not None:
+                ids.append(self._protocol.first_code_id + code)
+                outputs.append(self._output(name, ids, None))
+                continue
+            del self._requests[name]
+            end = [self._protocol.stop_id] if generation.ended else []
+            outputs.append(self._output(name, [*ids, *end], "stop" if generation.ended else "length"))
+        return outputs
+
+    @staticmethod
+    def _output(name: str, ids: list[int], reason: str | None) -> Any:
+        spoken = SimpleNamespace(token_ids=ids, finish_reason=reason, stop_reason=None, text="")
+        return SimpleNamespace(request_id=name, outputs=[spoken], finished=reason is not None)
+
+    def abort_request(self, request_ids: list[str]) -> None:
+        assert isinstance(request_ids, list)
+        for name in request_ids:
+            self._requests.pop(name, None)
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    fake = SimpleNamespace(
+        EngineArgs=lambda **options: SimpleNamespace(**options), LLMEngine=LLMEngine, SamplingParams=SamplingParams
+    )
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    yield
+    LLMEngine.made = None
+
+
+class Texts:
+    def __init__(self, texts: list[str], options: SpeechOptions) -> None:
+        self._jobs = iter([Job(number, text, options) for number, text in enumerate(texts)])
+
+    def take(self) -> Job | None:
+        return next(self._jobs, None)
+
+
+class Sounds(dict[Any, Any]):
+    def write(self, tag: Any, take: Any, samples: Any) -> None:
+        self.setdefault(tag, []).append(samples)
+
+    def end(self, tag: Any) -> None:
+        pass
+
+    def fail(self, tag: Any, error: Any) -> None:
+        raise error
+
+    def note(self, tag: Any, text: str) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("vllm")
+def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) -> None:
+    models = ModelOptions(model=str(random_checkpoint), device="cpu")
+    options = SpeechOptions(seed=3, retries=0, sampling=SamplingRequest(temperature=0.0, max_seconds=0.4))
+    theirs = Speech.load(models, read_model=VllmModel)
+    ours = Speech.load(models)
+    texts = ["hello", "good evening", "one more", "and the last of them"]
+    sounds = Sounds()
+    Many(theirs, 2).run(Texts(texts, options), sounds)
+    for number, text in enumerate(texts):
+        assert np.array_equal(np.concatenate(sounds[number]), ours.speak(text, options))
+
+
+@pytest.mark.usefixtures("vllm")
+def test_only_codes_and_end_may_be_drawn_and_end_stops(random_checkpoint: Path) -> None:
+    models = ModelOptions(model=str(random_checkpoint), device="cpu", dtype="bf16")
+    speech = Speech.load(models, read_model=VllmModel)
+    sampling = SamplingRequest(temperature=0.7, top_p=0.8, top_k=0, min_p=0.1, repetition_penalty=1.3, max_seconds=1.0)
+    Many(speech, 4).run(Texts(["hello"], SpeechOptions(seed=9, retries=0, sampling=sampling)), Sounds())
+    assert LLMEngine.made is not None
+    arguments = LLMEngine.made.arguments
+    assert (arguments.max_model_len, arguments.max_num_seqs, arguments.dtype) == (2048, 4, "bfloat16")
+    assert arguments.skip_tokenizer_init
+    ((_, params),) = LLMEngine.made.history
+    protocol = speech.protocol
+    assert params.stop_token_ids == [protocol.stop_id]
+    codes = range(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
+    assert params.allowed_token_ids == [*codes, protocol.stop_id]
+    assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.8, -1, 0.1)
+    assert (params.repetition_penalty, params.seed, params.max_tokens, params.min_tokens) == (1.3, 9, 50, 1)
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
+    from llasa_cli.lm.batch import Request
+
+    protocol = Protocol.load(random_checkpoint)
+    batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
+    prompt = protocol.prompt("hello")
+    for tag in ("a", "b"):
+        batch.add(Request(prompt, SamplingOptions(temperature=0, max_seconds=0.1), 1, tag))
+    assert batch.free == 0
+    batch.drop("a")
+    assert batch.free == 1
+    finished = []
+    while batch.free < 2:
+        finished += batch.step()
+    assert [(one.request.tag, len(one.codes) <= 5) for one in finished] == [("b", True)]
+
+
+@pytest.mark.usefixtures("vllm")
+def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
+    protocol = Protocol.load(random_checkpoint)
+    for options in (ModelOptions(adapter="x"), ModelOptions(dtype="int4")):
+        with pytest.raises(UsageError):
+            VllmModel(random_checkpoint, protocol, options)
+    with pytest.raises(ModelError, match="can't load"):
+        VllmModel(tmp_path / "broken", protocol, ModelOptions()).batch(2)
+
+
+def test_without_vllm_it_says_so(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UsageError, match="needs the package vllm"):
+        VllmModel(random_checkpoint, Protocol.load(random_checkpoint), ModelOptions())
