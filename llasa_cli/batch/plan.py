@@ -83,16 +83,23 @@ class Plan:
         self.token = secrets.token_hex(8)
         """Stands in `work/token`: who reads it there sees this folder, and no other of the same name."""
         self._remembers = False
-        with _guarded(self.work):
-            shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed
-            self.work.mkdir()
-            (self.work / TOKEN).write_text(self.token, encoding="ascii")
-            self._base = sqlite3.connect(self.work / "plan.sqlite", isolation_level=None, check_same_thread=False)
-            # Nothing of it outlives the run: no journal, no waiting for the disk.
-            for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
-                self._base.execute(f"PRAGMA {pragma}")
-            self._base.executescript(_TABLES)
-            self._base.execute("BEGIN")
+        try:
+            with _guarded(self.work):
+                self._open()
+        except BaseException:
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise
+
+    def _open(self) -> None:
+        shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed
+        self.work.mkdir()
+        (self.work / TOKEN).write_text(self.token, encoding="ascii")
+        self._base = sqlite3.connect(self.work / "plan.sqlite", isolation_level=None, check_same_thread=False)
+        # Nothing of it outlives the run: no journal, no waiting for the disk.
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
+            self._base.execute(f"PRAGMA {pragma}")
+        self._base.executescript(_TABLES)
+        self._base.execute("BEGIN")
 
     def remember(self, rows: Iterable[tuple[Place, dict[str, Any]]]) -> None:
         """The rows of earlier runs; of several for one file the last counts."""
@@ -267,7 +274,9 @@ def _guarded(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise LlasaError(f"The plan in {folder} can't be written: {error}.", "Is the disk full?") from error
+        raise LlasaError(
+            f"The plan in {folder} can't be written: {error}.", "Is the disk full? What is made stays."
+        ) from error
     except OSError as error:
         if isinstance(error, FileExistsError):
             raise UsageError(f"{folder} is in the way.", "Remove it.") from error

@@ -13,10 +13,9 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin
+from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin, share
 from llasa_cli.errors import LlasaError, UsageError
 
-_GIVEN_A_SLOT = 4
 _LISTEN_S = 5.0
 """How long an actor waits for something to tell before it says that there was nothing."""
 _MOST_EVENTS = 256
@@ -78,6 +77,7 @@ class Cluster:
         count = workers or (gpus if "num_gpus" in self._needs else cpus) or 1
         self._finishing = False
         self._fruitless = 0
+        self._left = 0
         self._actors = [self._started() for _ in range(count)]
 
     def _connect(self, address: str) -> None:
@@ -99,11 +99,17 @@ class Cluster:
             orders = replace(orders, threads=1)
         return _Actor(kind.remote(orders))
 
-    def room(self) -> int:
-        return sum(actor.room for actor in self._actors)
+    def room(self, left: int) -> int:
+        self._left = left
+        return max(map(self._room, self._actors), default=0)
 
     def give(self, piece: Piece) -> None:
-        max(self._actors, key=lambda actor: actor.room).give(piece)
+        max(self._actors, key=self._room).give(piece)
+
+    def _room(self, actor: _Actor) -> int:
+        """None before it runs: the cluster may have no place for it."""
+        running = sum(other.slots > 0 for other in self._actors)
+        return share(actor.slots, self._left, running) - len(actor.has) if actor.slots else 0
 
     def events(self, timeout_s: float) -> list[Event]:
         for actor in self._actors:
@@ -175,11 +181,6 @@ class _Actor:
         self.has: set[int] = set()
         self._to_send: list[Piece] = []
         self._listening: Any = None
-
-    @property
-    def room(self) -> int:
-        """None before it runs: the cluster may have no place for it."""
-        return _GIVEN_A_SLOT * self.slots - len(self.has)
 
     def give(self, piece: Piece) -> None:
         self.has.add(piece.number)

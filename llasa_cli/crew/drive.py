@@ -108,7 +108,7 @@ class Drive:
         waiting = self._plan.waiting()
         finished = False
         while True:
-            while crew.room() > 0 and (task := self._next(waiting)) is not None:
+            while crew.room(self._left) > 0 and (task := self._next(waiting)) is not None:
                 self._give(crew, task)
             if not self._left and not finished:
                 crew.finish()
@@ -160,7 +160,7 @@ class Drive:
     def _take_back(self, event: Lost) -> None:
         self.tally.lost_workers += 1
         lost = [number for number in event.numbers if number in self._out]
-        self._on_note(f"a worker is gone ({event.reason}): {len(lost)} items go to others")
+        self._on_note(f"a worker is gone ({event.reason}); the {len(lost)} items that it had go to others")
         for number in lost:
             losses = self._losses[number] = self._out.pop(number) + 1
             if losses >= _MOST_LOSSES:

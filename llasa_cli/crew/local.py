@@ -6,13 +6,10 @@ import queue
 import threading
 from typing import Any
 
-from llasa_cli.crew.pieces import Event, Orders, Over, Piece, Ready
+from llasa_cli.crew.pieces import Event, Orders, Over, Piece, Ready, share
 from llasa_cli.crew.worker import work
 from llasa_cli.errors import LlasaError
 from llasa_cli.many import Many
-
-_GIVEN_A_SLOT = 4
-"""Pieces with the worker for each of its slots: those in them, those whose prompt is ready, those being written."""
 
 _PATIENCE_S = 10.0
 
@@ -39,8 +36,8 @@ class Local:
         if self._closed:
             raise LlasaError("The run was stopped.")
 
-    def room(self) -> int:
-        return _GIVEN_A_SLOT * self._slots - self._out
+    def room(self, left: int) -> int:
+        return share(self._slots, left, 1) - self._out
 
     def give(self, piece: Piece) -> None:
         self._out += 1

@@ -154,11 +154,20 @@ def begin(orders: Orders, take: Callable[[], Piece | None], tell: Callable[[Even
     tell(Over())
 
 
+GIVEN_A_SLOT = 2
+"""Pieces with a worker for each of its slots: those in them, and those whose prompts and sound are at work."""
+
+
+def share(slots: int, left: int, workers: int) -> int:
+    """Pieces that one of several workers may have, of so many that are left."""
+    return min(GIVEN_A_SLOT * slots + 2, -(-left // max(1, workers)))
+
+
 class Crew(Protocol):
     """Who speaks: see `local`, `processes`, `cluster`."""
 
-    def room(self) -> int:
-        """How many more pieces can be given."""
+    def room(self, left: int) -> int:
+        """How many more pieces can be given, of so many that are not settled; each worker gets its share of the last."""
 
     def give(self, piece: Piece) -> None: ...
 

@@ -16,15 +16,12 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin
+from llasa_cli.crew.pieces import Broken, Event, Failed, Lost, Made, Orders, Over, Piece, Ready, begin, share
 from llasa_cli.errors import LlasaError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-_GIVEN_A_SLOT = 4
-_FIRST_PIECES = 4
-"""Given to a worker that has not said yet how many texts it speaks at once."""
 _STARTS_AGAIN = 5
 """How often in a row workers may die without having made anything."""
 _PATIENCE_S = 5.0
@@ -68,6 +65,7 @@ class Processes:
         self._orders = orders
         self._finishing = False
         self._fruitless = 0
+        self._left = 0
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = max(1, cores // len(devices))
         self._workers = [self._started(device) for device in devices]
@@ -76,13 +74,16 @@ class Processes:
         orders = replace(self._orders, models=replace(self._orders.models, device=device), threads=self._threads)
         return _Worker(device, orders)
 
-    def room(self) -> int:
-        return sum(worker.room for worker in self._workers)
+    def room(self, left: int) -> int:
+        self._left = left
+        return max((self._room(worker) for worker in self._workers), default=0)
 
     def give(self, piece: Piece) -> None:
         """To whom has most room."""
-        worker = max(self._workers, key=lambda worker: worker.room)
-        worker.give(piece)
+        max(self._workers, key=self._room).give(piece)
+
+    def _room(self, worker: _Worker) -> int:
+        return share(worker.slots, self._left, len(self._workers)) - len(worker.has)
 
     def events(self, timeout_s: float) -> list[Event]:
         found: list[Event] = []
@@ -138,18 +139,14 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.slots = 1
         self.is_over = False
-        self._with: set[int] = set()
+        self.has: set[int] = set()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, orders), daemon=True)
         self.process.start()
         theirs.close()
 
-    @property
-    def room(self) -> int:
-        return _GIVEN_A_SLOT * self.slots - len(self._with)
-
     def give(self, piece: Piece | None) -> None:
         if piece is not None:
-            self._with.add(piece.number)
+            self.has.add(piece.number)
         try:
             self.pipe.send(piece)
         except OSError:
@@ -166,11 +163,11 @@ class _Worker:
                 if isinstance(event, Ready):
                     self.slots = event.slots
                 elif isinstance(event, (Made, Failed)):
-                    self._with.discard(event.number)
+                    self.has.discard(event.number)
                 into.append(event)
         except (EOFError, OSError):
             self.process.join(_PATIENCE_S)
-            return Lost(tuple(self._with), _cause(self.process.exitcode))
+            return Lost(tuple(self.has), _cause(self.process.exitcode))
         return None
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,15 +194,29 @@ class _Files:
 
         if piece.number not in self._open:
             ending = piece.path.rpartition(".")[2]
-            sink = FileSink(self._parts / f"{piece.number}.{ending}", ending)
+            with self._named(piece):
+                sink = FileSink(self._parts / f"{piece.number}.{ending}", ending)
             self._open[piece.number] = _Open(sink, [])
         this = self._open[piece.number]
-        this.sink.write(AudioChunk(samples, self._rate))
+        with self._named(piece):
+            this.sink.write(AudioChunk(samples, self._rate))
         this.takes.append(take)
 
+    @contextmanager
+    def _named(self, piece: Piece) -> Iterator[None]:
+        """A full disk ends the run: it is told with the name of the file that it was to be."""
+        try:
+            yield
+        except LlasaError as error:
+            reason = error.message.rpartition(": ")[2]
+            hint = "What is made stays: make room, and the same command goes on from there."
+            raise LlasaError(f"{self._orders.folder / piece.path} can't be written: {reason}", hint) from error
+
     def end(self, piece: Piece) -> None:
-        this = self._open.pop(piece.number)
-        this.sink.close()
+        this = self._open[piece.number]
+        with self._named(piece):
+            this.sink.close()
+        del self._open[piece.number]
         data = None
         written = this.sink.path
         if self._is_near:

@@ -125,7 +125,7 @@ class FakeCrew:
         self._history = history
         self._events: list[Event] = []
 
-    def room(self) -> int:
+    def room(self, left: int) -> int:
         return 9
 
     def give(self, piece: Any) -> None:

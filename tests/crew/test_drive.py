@@ -30,7 +30,7 @@ class FakeCrew:
         self._events: deque[Event] = deque([Ready(5), Told("loaded")])
         self.finished = False
 
-    def room(self) -> int:
+    def room(self, left: int) -> int:
         return self._room - len(self._with)
 
     def give(self, piece: Piece) -> None:
