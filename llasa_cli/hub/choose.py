@@ -39,7 +39,7 @@ TEXTS = (
 _INDEX = "model.safetensors.index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LISTENERS = ("whisper",)
-_CODECS = ("xcodec2",)
+_CODECS = ("xcodec2", "wav2vec2-bert")  # the second hears for an X-Codec2 in its authors' format that leaves it out
 _MARKERS = (
     "<|TEXT_UNDERSTANDING_START|>",
     "<|TEXT_UNDERSTANDING_END|>",
