@@ -166,10 +166,14 @@ def kills(arguments: argparse.Namespace, folder: Path) -> bool:
     output = folder / "killed"
     command = [*LLASA, "batch", str(source), "-o", str(output), "--device", "cpu", *arguments.more]
     done = []
-    for _ in range(arguments.kills):
+    for number in range(1, arguments.kills + 1):
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-        # Loading takes its time each time: the moments are spread over that and a share of the work.
-        time.sleep(draw.uniform(0.3, 0.5 * straight_s))
+        # Every fifth while it begins; the others so that the last kill falls on the last items.
+        wanted = draw.uniform(number - 1, number) * arguments.items / (arguments.kills + 1)
+        until = time.monotonic() + (draw.uniform(0.2, 4.0) if number % 5 == 0 else 60.0)
+        while time.monotonic() < until and len(rows_so_far(output)) < wanted:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0.0, 0.3))
         run.send_signal(signal.SIGKILL)
         run.wait()
         done.append(len(rows_so_far(output)))
