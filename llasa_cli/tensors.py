@@ -33,11 +33,22 @@ class Place:
 
     Attributes:
         dtype: By the format's name: F32, BF16, I8, ...
+        begin, end: Its bytes in the file.
     """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    def ends(self, size: int) -> bytes:
+        """Its first and last bytes, `size` of each."""
+        with self.file.open("rb") as file:
+            file.seek(self.begin)
+            first = file.read(min(size, self.end - self.begin))
+            file.seek(max(self.begin, self.end - size))
+            return first + file.read(self.end - file.tell())
 
 
 def places_of(folder: Path) -> dict[str, Place]:
@@ -111,7 +122,7 @@ def read_header(path: Path) -> dict[str, Place]:
     for name, entry in header.items():
         dtype, shape, begin, end = _entry(path, name, entry)
         spans.append((begin, end, name))
-        found[name] = Place(path, dtype, shape)
+        found[name] = Place(path, dtype, shape, 8 + length + begin, 8 + length + end)
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:

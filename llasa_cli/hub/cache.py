@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 from llasa_cli.errors import ModelError
@@ -11,6 +10,7 @@ from llasa_cli.files import add_ends, read_object
 from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of, size_text
 from llasa_cli.hub.places import find_snapshot, missing_from, repo_of_folder
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
+from llasa_cli.tensors import places_of
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
 
@@ -114,19 +114,28 @@ def weights_of(options: ModelOptions) -> str:
 
 
 def codec_identity(folder: Path) -> str:
-    """12 hexadecimal digits of the configuration's shape and of the weights: codes of one codec are noise to another.
+    """12 hexadecimal digits of what gives a codec's codes their meaning: codes of one are noise to another.
+
+    That are its quantiser and what comes before it. Both formats of X-Codec2 and a finetune of its decoder alone (44.1 kHz)
+    are one codec: what was made with one can be spoken with another.
 
     Raises:
         ModelError: The folder is no codec's.
     """
-    hint = "A codec folder holds config.json and model.safetensors."
-    settings = read_object(folder / "config.json", hint)
+    read_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
+    places = places_of(folder)
+    found = [names for names in _MEANING if names[0] in places] or [tuple(sorted(places))]
     digest = hashlib.sha256()
-    digest.update(json.dumps([settings.get("quantization_levels"), settings.get("quantization_dim")]).encode())
-    weights = folder / "model.safetensors"
-    try:
-        digest.update(str(weights.stat().st_size).encode())
-        add_ends(digest, weights)
-    except OSError as error:
-        raise ModelError(f"The codec in {folder} can't be read: {error}", hint) from error
+    for name in found[0]:
+        if name in places:
+            digest.update(f"{places[name].dtype} {places[name].shape}".encode())
+            digest.update(places[name].ends(_MEANING_BYTES))
     return digest.hexdigest()[:12]
+
+
+_MEANING = (
+    ("quantizer.project_in.weight", "quantizer.project_in.bias", "fc_encoder.weight"),
+    ("generator.quantizer.project_in.weight", "generator.quantizer.project_in.bias", "fc_prior.weight"),
+)
+"""In transformers' format, and in its authors'."""
+_MEANING_BYTES = 1 << 16

@@ -76,14 +76,23 @@ def test_a_clip_too_short_to_normalise_is_refused(codec: Codec) -> None:
         codec.encode(np.zeros(639, np.float32))
 
 
-def test_identity_changes_with_the_weights_and_not_with_the_place(random_codec: Path, tmp_path: Path) -> None:
-    shutil.copytree(random_codec, tmp_path / "same")
-    assert codec_identity(tmp_path / "same") == codec_identity(random_codec)
-    weights = tmp_path / "same" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
-    assert codec_identity(tmp_path / "same") != codec_identity(random_codec)
+def test_identity_is_what_gives_a_code_its_meaning(random_codec: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "codec"
+    shutil.copytree(random_codec, folder)
+    assert codec_identity(folder) == codec_identity(random_codec), "not the place"
+    weights = load_file(folder / "model.safetensors")
+    for name, same in (
+        ("acoustic_decoder.fc.bias", True),
+        ("quantizer.project_in.weight", False),
+        ("fc_encoder.weight", False),
+    ):
+        changed = weights | {name: weights[name] + 1}
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+        assert (codec_identity(folder) == codec_identity(random_codec)) is same, name
+    with pytest.raises(ModelError):
+        codec_identity(tmp_path)
 
 
 def test_a_broken_folder_is_one_sentence(random_codec: Path, tmp_path: Path) -> None:

@@ -196,7 +196,11 @@ def add_upsampler(tensors: dict[str, torch.Tensor], factors: tuple[int, ...], ho
 
 @pytest.mark.parametrize(("factors", "hop"), [((9,), 98), ((), 882)], ids=["44.1 kHz upsampled", "44.1 kHz"])
 def test_a_decoder_for_another_rate_makes_that_rate_and_hears_the_same_codes(
-    changed: Callable[..., Path], expected: dict[str, np.ndarray], factors: tuple[int, ...], hop: int
+    changed: Callable[..., Path],
+    original: Path,
+    expected: dict[str, np.ndarray],
+    factors: tuple[int, ...],
+    hop: int,
 ) -> None:
     # Published: 3 x 3. Of this model's 64 numbers a second stage would leave 16, and GroupNorm has 32 groups.
     rate = 44_100
@@ -206,6 +210,7 @@ def test_a_decoder_for_another_rate_makes_that_rate_and_hears_the_same_codes(
     samples = codec.decode(expected["spoken"].tolist())
     assert samples.shape == (20 * rate // 50,)
     assert np.isfinite(samples).all()
+    assert codec.identity == load_codec(original, "cpu").identity, "voices made with one are spoken with the other"
     if factors:
         assert codec.encode(expected["clip"]) == expected["codes"].tolist(), "only the decoder was finetuned"
 
@@ -253,6 +258,19 @@ def test_every_published_name_has_a_place() -> None:
         [f"wav2vec2_bert.{name.removeprefix('semantic_model.')}" for name in shapes if "semantic_" in name]
     )
     assert set(own) == {name for name in found if name.startswith("semantic_encoder.")}
+
+
+def test_both_formats_are_one_codec(original: Path, tmp_path: Path) -> None:
+    from llasa_cli.codec.stored import CodecTensors
+
+    stored = CodecTensors(original)
+    native = {name: stored(name).contiguous().clone() for name in stored.shapes}
+    (tmp_path / "native").mkdir()
+    save_file(native, tmp_path / "native" / "model.safetensors", {"format": "pt"})
+    (tmp_path / "native" / "config.json").write_text(json.dumps(stored.settings))
+    other = load_codec(tmp_path / "native", "cpu")
+    assert other.identity == load_codec(original, "cpu").identity
+    np.testing.assert_array_equal(other.decode([1, 2, 3]), load_codec(original, "cpu").decode([1, 2, 3]))
 
 
 def test_a_folder_may_be_copied_without_config_telling_anything(original: Path, tmp_path: Path) -> None:
