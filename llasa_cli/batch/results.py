@@ -115,6 +115,8 @@ class Results:
 
     def close(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # refused before there was a file; a full disk
+            if not self._file.closed and not self._file.seek(0, os.SEEK_END):
+                self.path.unlink()  # nothing came of it; still locked, so nobody else has begun in it
             self._file.close()
         self._lock.free()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -66,7 +66,7 @@ def run_list(
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:
         source = stack.enter_context(_Source(options.source))
-        _make_folder(target.folder)
+        _make_folder(target.folder, stack)
         from llasa_cli.batch.plan import Plan
         from llasa_cli.batch.results import Results
 
@@ -151,11 +151,19 @@ class _Target:
         return cls(output, kind)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, stack: ExitStack) -> None:
+    """One that was made for nothing is gone on leaving the stack."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            stack.callback(_remove_if_empty, folder)
     except OSError as error:
         raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # there is something in it
+        folder.rmdir()
 
 
 # --- the run ---

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from typer.testing import CliRunner, Result
@@ -115,3 +116,117 @@ def test_one_bad_item_does_not_stop_the_rest(tmp_path: Path) -> None:
     assert sorted(row["id"] for row in told[:-1]) == ["a", "b", "c", "d", "e"]
     assert told[-1]["summary"]["made"] == 2
     assert "3 of 5 items failed" in made.stderr
+
+
+def invoke(folder: Path, rows: list[dict[str, object]], output: str, *more: str) -> Result:
+    (folder / "list.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return CliRunner().invoke(app, ["batch", str(folder / "list.jsonl"), "-o", str(folder / output), *SHORT, *more])
+
+
+def test_all_items_can_become_one_file_with_pauses_and_subtitles(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"text": "one of them"}, {"text": "and two. [pause:0.3] Then three."}]
+    made = invoke(tmp_path, items, "book.flac", "--pause", "0.5", "--subtitles", str(tmp_path / "book.srt"))
+    assert made.exit_code == 0, made.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["book.flac", "book.srt", "list.jsonl"]
+    assert made.stdout.split() == [str(tmp_path / "book.flac")]
+    invoke(tmp_path, items, "apart")
+    parts = [soundfile.read(tmp_path / "apart" / f"0000{n}.wav")[0] for n in (1, 2)]
+    sound, rate = soundfile.read(tmp_path / "book.flac")
+    assert np.array_equal(sound, np.concatenate([parts[0], np.zeros(rate // 2), parts[1]]))
+    subtitles = (tmp_path / "book.srt").read_text()
+    assert [word in subtitles for word in ("one of them", "and two.", "Then three.")] == [True] * 3
+    begins = f"00:00:00,{round(len(parts[0]) / rate * 1000 + 500):03}"
+    assert begins in subtitles
+
+
+def test_one_file_waits_for_every_item_and_goes_on_from_what_is_made(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"id": "a", "text": "one"}, {"id": "b", "text": "..."}]
+    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    assert not (tmp_path / "book.wav").exists()
+    assert (tmp_path / "book.wav.partial" / "a.wav").exists()
+    made = invoke(tmp_path, [items[0], {"id": "b", "text": "two"}], "book.wav")
+    assert "1 items made, 1 were there" in made.stderr
+    assert soundfile.info(tmp_path / "book.wav").duration > 0.6
+    assert not (tmp_path / "book.wav.partial").exists()
+
+
+def test_a_line_says_where_it_goes_and_in_which_format(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [
+        {"text": "one", "output": "act1/kim.ogg"},
+        {"text": "two", "output": "../act1/kim.ogg"},
+        {"text": "three"},
+    ]
+    made = invoke(tmp_path, items, "out", "--format", "flac")
+    assert made.exit_code == 0, made.output
+    found = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*") if p.is_file())
+    assert found == ["00003.flac", "act1/kim-2.ogg", "act1/kim.ogg", "results.jsonl"]
+    assert soundfile.info(tmp_path / "out" / "act1" / "kim.ogg").format == "OGG"
+    assert "0 items made, 3 were there" in invoke(tmp_path, items, "out", "--format", "flac").stderr
+
+
+def test_a_dry_run_tells_and_leaves_nothing(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"text": "one"}, {"text": ""}, {"text": "x", "ref": "absent.wav"}]
+    made = invoke(tmp_path, items, "out", "--dry-run", "--json")
+    assert made.exit_code == 5
+    assert json.loads(made.stdout)["plan"] == {"all": 3, "there": 0, "failed": 2, "to_make": 1, "characters": 3}
+    assert [line.split(":")[1].split(" (")[0] for line in made.stderr.splitlines()[:2]] == [" line 2", " line 3"]
+    assert [p.name for p in tmp_path.iterdir()] == ["list.jsonl"]
+
+
+def test_a_list_that_is_none_leaves_nothing(tmp_path: Path) -> None:
+    for text in ("", "\n\n", "[1]\n{}\n"):
+        (tmp_path / "list.jsonl").write_text(text)
+        made = CliRunner().invoke(app, ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *SHORT])
+        assert made.exit_code == 2, made.output
+        assert [p.name for p in tmp_path.iterdir()] == ["list.jsonl"]
+
+
+def test_a_list_may_come_through_a_pipe(tmp_path: Path) -> None:
+    command = ["batch", "-", "-o", str(tmp_path / "out"), *SHORT]
+    made = CliRunner().invoke(app, command, input="a|one\nb|two\n")
+    assert made.exit_code == 0, made.output
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
+
+
+def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\nb|two\n")
+    batch(tmp_path)
+    (tmp_path / "lines.txt").write_text("b|two\n")
+    assert "no longer in the list: a.wav (it stays)" in batch(tmp_path).stderr
+    assert [row["id"] for row in rows(tmp_path)] == ["b", "a"]
+    (tmp_path / "out" / "a.wav").unlink()
+    assert "no longer" not in batch(tmp_path).stderr
+
+
+def test_a_clip_of_the_flags_that_can_not_be_used_fails_at_once(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\n")
+    assert batch(tmp_path, "--ref", str(tmp_path / "absent.wav"), "--ref-text", "words").exit_code == 4
+
+
+def test_rows_say_all_there_is_to_know(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a b|one\n")
+    batch(tmp_path)
+    (row,) = rows(tmp_path)
+    assert {"id": "a b", "path": "a b.wav", "text": "one", "line": 1, "error": None}.items() <= row.items()
+    assert {"seconds", "seed", "model", "revision", "settings", "checks", "retries", "wall_s", "status", "key"} <= set(
+        row
+    )
+
+
+def test_other_seeds_are_other_takes_and_the_same_list_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("Yes.\nYes.\n")
+    batch(tmp_path)
+    first = [(row["seed"], row["key"]) for row in rows(tmp_path)]
+    assert first[0][0] != first[1][0], "two that say the same are two takes"
+    shutil.rmtree(tmp_path / "out")
+    batch(tmp_path)
+    assert [(row["seed"], row["key"]) for row in rows(tmp_path)] == first
+
+
+@pytest.mark.parametrize(
+    "more", [["--format", "pcm"], ["--subtitles", "x.srt"], ["--engine", "other"], ["--devices", "cuda:77"]]
+)
+def test_flags_that_make_no_sense_are_refused(tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "lines.txt").write_text("one\n")
+    assert batch(tmp_path, *more).exit_code == 2
+    assert not (tmp_path / "out").exists()
