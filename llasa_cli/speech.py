@@ -123,20 +123,21 @@ class Speech:
             protocol.speakers = tuple(about.get("speakers", ()))
             protocol.default_speaker = about.get("default_speaker")
         protocol.prompt("", speaker=speaker)  # refuses who is not known; and the template's library is loaded by then
-        from llasa_cli.codec.model import load_codec
+        from llasa_cli.codec.model import codes_known_to, load_codec
         from llasa_cli.lm.load import load_language_model
 
+        known = codes_known_to(codec_folder)  # by the headers: before anything big is read
+        if known != protocol.code_count:
+            raise ModelError(
+                f"The model speaks {protocol.code_count} codes, the codec in {codec_folder} knows {known}.",
+                "Name the codec that belongs to the model with --codec.",
+            )
         if read_model is not None:
             model = read_model(folder, protocol, options)
         else:
             model = load_language_model(folder, protocol, options.device, options.dtype, adapter=adapter)
         tell("loading its codec")
         codec = load_codec(codec_folder, options.device)
-        if codec.code_count != protocol.code_count:
-            raise ModelError(
-                f"The model speaks {protocol.code_count} codes, the codec in {codec_folder} knows {codec.code_count}.",
-                "Name the codec that belongs to the model with --codec.",
-            )
         return cls(protocol, model, codec, about, options.model, weights_of(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:

@@ -59,6 +59,10 @@ class Shape:
         """Hz. There are 50 codes a second, whatever the rate."""
         return CODES_PER_SECOND * self.samples_per_code
 
+    @property
+    def code_count(self) -> int:
+        return math.prod(self.levels)
+
     @classmethod
     def of(cls, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Shape:
         """Read a config.json of transformers' form, and the shapes of the tensors.
@@ -78,7 +82,12 @@ class Shape:
                 tuple(int(factor) for factor in settings.get("upsample_factors") or ()),
             )
         except (TypeError, ValueError) as error:
-            raise ModelError(f"The codec's config.json does not describe an X-Codec2: {error}") from error
+            raise ModelError(f"The codec's config.json does not describe an X-Codec2: {error}.") from error
+        if min(shape.levels, default=0) < 2 or shape.heads < 1 or not 0 <= shape.layers <= len(shapes):
+            raise ModelError(
+                f"The codec's config.json tells of {shape.layers} layers, {shape.heads} heads and the levels {shape.levels}, "
+                "which can't be."
+            )
         shape._check(settings, shapes)
         return shape
 

@@ -27,7 +27,7 @@ from llasa_cli.hub.cache import codec_identity
 if TYPE_CHECKING:
     import torch
 
-    from llasa_cli.codec.decoder import Decoder
+    from llasa_cli.codec.decoder import Decoder, Shape
     from llasa_cli.codec.stored import CodecTensors
 
 CODES_AT_ONCE = 1024
@@ -167,16 +167,37 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
     where = pick_device(device)
     kind = pick_dtype(dtype, where, codec=True)
     from llasa_cli.codec.decoder import read_decoder
+
+    stored, _ = _look_at(folder)
+    return Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
+
+
+def codes_known_to(folder: Path) -> int:
+    """How many codes the codec in a folder has, by its configuration and its files' headers.
+
+    Raises:
+        ModelError: As `load_codec`, as far as that can be seen.
+    """
+    return _look_at(folder)[1].code_count
+
+
+def _look_at(folder: Path) -> tuple[CodecTensors, Shape]:
+    from llasa_cli.codec.decoder import Shape
     from llasa_cli.codec.stored import CodecTensors
 
     stored = CodecTensors(folder)
+    stored.need(["acoustic_decoder.head.linear.weight"])
     ratios = stored.settings.get("downsampling_ratios", (2, 2, 4, 4, 5))
-    if math.prod(ratios) != HOP:
+    if (
+        not isinstance(ratios, list | tuple)
+        or not all(type(ratio) is int for ratio in ratios)
+        or math.prod(ratios) != HOP
+    ):
         raise ModelError(
-            f"The codec in {folder} hears {math.prod(ratios)} samples a code.",
+            f"The codec in {folder} makes a code of {str(ratios)[:40]} samples.",
             f"Llasa's codes are {HOP} samples at {SAMPLING_RATE_HZ} Hz.",
         )
-    return Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
+    return stored, Shape.of(stored.settings, stored.shapes)
 
 
 def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:

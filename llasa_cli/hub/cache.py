@@ -124,16 +124,16 @@ def codec_identity(folder: Path) -> str:
     """
     read_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
     places = places_of(folder)
-    found = [names for names in _MEANING if names[0] in places] or [tuple(sorted(places))]
+    found = next((names for names in _MEANING if names[0] in places), tuple(sorted(places)))
     digest = hashlib.sha256()
-    for name in found[0]:
+    for name in found:
         if name in places:
             digest.update(f"{places[name].dtype} {places[name].shape}".encode())
             digest.update(places[name].ends(_MEANING_BYTES))
     return digest.hexdigest()[:12]
 
 
-_MEANING = (
+_MEANING: tuple[tuple[str, ...], ...] = (
     ("quantizer.project_in.weight", "quantizer.project_in.bias", "fc_encoder.weight"),
     ("generator.quantizer.project_in.weight", "generator.quantizer.project_in.bias", "fc_prior.weight"),
 )
