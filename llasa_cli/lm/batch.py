@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from llasa_cli.errors import ModelError
+from llasa_cli.lm.graphs import StaticStep
 from llasa_cli.lm.network import Network
 from llasa_cli.lm.step import Step
 from llasa_cli.protocol import Prompt, Protocol
@@ -64,14 +65,17 @@ class Batch:
 
     Args:
         slots: Sequences that there is room for.
+        static: Step as on a GPU, on any device; see `lm.graphs`.
     """
 
-    def __init__(self, network: Network, protocol: Protocol, slots: int) -> None:
+    def __init__(self, network: Network, protocol: Protocol, slots: int, static: bool = False) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots")
         self.slots = slots
         self._stop = protocol.code_count
-        self._step = Step(network, protocol, slots)
+        # On a GPU a step is a few hundred small calls, which take longer to make than to do.
+        kind = StaticStep if network.device.type == "cuda" or static else Step
+        self._step = kind(network, protocol, slots)
         self._in: list[_Sequence | None] = [None] * slots
         self._new: list[int] = []
         self._begun: deque[tuple[list[_Sequence | None], Any]] = deque()

@@ -1,8 +1,8 @@
 """The keys and values of some sequences, a slot each: what the network remembers of the tokens before.
 
     cache = Cache(network, slots)
-    cache.read_prompt(slot, ids)                          several tokens of one sequence
-    scores = cache.step(ids, positions, lengths)          one token more of every sequence
+    cache.read_prompt(slot, ids)                       several tokens of one sequence
+    scores = cache.step(ids, positions, runs)          one token more of every sequence
 
 Results don't depend on who else is in the cache: a prompt is read alone, in pieces that end at fixed places; a step
 computes all slots whether they are used or not, so that the shapes never change, and a slot's attention goes over as many
@@ -89,18 +89,21 @@ class Cache:
 
         self.network.hidden(ids, torch.arange(begin, end, device=ids.device), attend)
 
-    def step(self, ids: torch.Tensor, positions: torch.Tensor, runs: Sequence[Run]) -> torch.Tensor:
+    def step(
+        self, ids: torch.Tensor, positions: torch.Tensor, runs: Sequence[Run], exact: bool = False
+    ) -> torch.Tensor:
         """One token more of each sequence -> what may follow it, float32 (slots, codes + 1).
 
         Args:
             ids, positions: int64 (slots,).
             runs: From `runs_of`.
+            exact: They are as long as the sequences, so that nothing in them is to be hidden.
         """
         longest = max(length for _, _, length in runs)
         lengths = (positions + 1).int()
         rows = torch.arange(self.slots, device=ids.device) * self.length + positions
         mask = None
-        if self.slots > 1:
+        if not exact and self.network.attention.kind != "flash":
             behind = torch.arange(longest, device=ids.device) > positions[:, None]
             mask = torch.zeros(behind.shape, dtype=self.network.dtype, device=ids.device)
             mask = mask.masked_fill(behind, -torch.inf)[:, None, None]

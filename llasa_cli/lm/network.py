@@ -211,4 +211,4 @@ class Stream:
             self._cache.read(0, ids[:-1], begin)
         self.position = end
         self._cache.reserve(end)
-        return self._cache.step(ids[-1:], self._first + (end - 1), runs_of([end]))[0]
+        return self._cache.step(ids[-1:], self._first + (end - 1), runs_of([end]), exact=True)[0]

@@ -121,14 +121,14 @@ def likeliest(
         Probabilities before filtering, falling, (B, count); their indices; which stay: the first so many; and (B, 1)
         whether that is certain without looking at more.
     """
-    values, order = scores.topk(count)
+    values, order = scores.topk(count) if count < scores.shape[-1] else scores.sort(descending=True, stable=True)
     kth = values.gather(-1, (choice.top_k.clamp(1, count) - 1))
     shares = (values - total).exp()
     in_k = (values >= kth) | (choice.top_k == 0)
-    whole = torch.where(choice.top_k == 0, 1.0, (shares * in_k).sum(-1, keepdim=True))
+    whole = (shares * in_k).sum(-1, keepdim=True).masked_fill(choice.top_k == 0, 1.0)
     before = shares.cumsum(-1) - shares
     stays = in_k & ((before < choice.top_p * whole) | (choice.top_p >= 1)) & (shares >= choice.min_p * shares[:, :1])
-    stays[:, 0] = True
+    stays[:, 0].fill_(True)
     enough = ~stays[:, -1:] & (choice.top_k <= count)
     return shares, order, stays, enough
 

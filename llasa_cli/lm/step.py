@@ -6,7 +6,7 @@ depends on the data but through them, and nothing waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -71,22 +71,29 @@ class Step:
         Returns:
             What gives the codes, one for each slot: code_count is END, -1 that the scores were no numbers.
         """
-        self._lengths = [length + (sampling is not None) for length, sampling in self._who()]
-        self._cache.reserve(max(self._lengths))
+        lengths = self._go_on()
+        self._cache.reserve(max(lengths))
+        return self.compute(runs_of(lengths), *self._ways(), exact=self.rows == 1).tolist
+
+    def _go_on(self) -> list[int]:
+        """Tokens that each slot's attention goes over in the step that begins; at least one."""
+        taken = [sampling is not None for sampling in self._sampling]
+        self._lengths = [length + here for length, here in zip(self._lengths, taken, strict=True)]
+        return [max(1, length) for length in self._lengths]
+
+    def _ways(self) -> tuple[frozenset[str], bool]:
+        """The ways to draw that occur, and whether anybody wants a penalty."""
         options = [sampling for sampling in self._sampling if sampling is not None]
-        kinds = frozenset(map(kind_of, options))
-        penalised = any(sampling.repetition_penalty != 1 for sampling in options)
-        return self.compute(runs_of([max(1, length) for length in self._lengths]), kinds, penalised).tolist
+        return frozenset(map(kind_of, options)), any(sampling.repetition_penalty != 1 for sampling in options)
 
-    def _who(self) -> list[tuple[int, SamplingOptions | None]]:
-        return list(zip(self._lengths, self._sampling, strict=True))
-
-    def compute(self, runs: list[Run], kinds: frozenset[str], penalised: bool, look: bool = True) -> torch.Tensor:
+    def compute(
+        self, runs: Sequence[Run], kinds: frozenset[str], penalised: bool, *, exact: bool = False, look: bool = True
+    ) -> torch.Tensor:
         """The step itself -> the drawn codes, int64 (rows,)."""
-        scores = self._cache.step(self._ids, self._positions, runs)
+        scores = self._cache.step(self._ids, self._positions, runs, exact)
         if penalised:
             scores = penalise(scores, self._spoken, self._choice.penalty)
-        sound = scores.amax(-1).isfinite()
+        unsound = ~scores.amax(-1).isfinite()
         # Speech has at least one code.
         scores[:, -1].masked_fill_(self._made == 0, -torch.inf)
         drawn = draw(scores, self._choice, self._numbers.gather(1, self._made[:, None]), kinds, look)
@@ -96,4 +103,4 @@ class Step:
             self._spoken.scatter_(1, code[:, None], True)
         self._positions.add_(self._moves).clamp_(max=CONTEXT_TOKENS - 1)
         self._made.add_(self._moves).clamp_(max=CONTEXT_TOKENS - 1)
-        return torch.where(sound, drawn, -1)
+        return drawn.masked_fill(unsound, -1)
