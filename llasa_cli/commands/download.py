@@ -104,6 +104,8 @@ class _Download:
             folders, plans = self._look(name)
             if plans:
                 self._weigh(plans)
+            elif not self._verify:
+                self._report.line(f"{name} is here; --update asks the hub for a newer one")
             for wanted in plans:
                 folders[wanted.repo] = self._fetch(wanted)
         finally:
@@ -149,28 +151,25 @@ class _Download:
         return self._wire
 
     def _here(self, name: str) -> Path | None:
-        """The folder of a model that needs no fetching."""
-        from llasa_cli.hub.download import cached_whole
+        """The folder of a model that needs no fetching; damaged files are gone afterwards."""
+        from llasa_cli.hub.download import cached_folder, cached_whole
 
-        folder = cached_whole(name)
-        if folder is None or self._update:
-            return None
-        if self._verify and not self._is_intact(name, folder):
-            return None
-        return folder
+        folder = cached_folder(name)
+        if folder is not None and self._verify:
+            self._drop_damaged(name, folder)
+        return None if self._update else cached_whole(name)
 
-    def _is_intact(self, name: str, folder: Path) -> bool:
+    def _drop_damaged(self, name: str, folder: Path) -> None:
         from llasa_cli.hub.download import damaged_files, drop
 
         progress = _Progress(self._report, f"checking {name}", _size_under(folder))
         damaged, count = damaged_files(folder, progress.add)
         if not damaged:
             self._report.line(f"{name}: {count} files checked, all are as published")
-            return True
+            return
         self._connection()  # offline, what is damaged is better than nothing: it stays
         self._report.line(f"{name}: damaged, to be fetched again: {', '.join(file.name for file in damaged)}")
         drop(folder, damaged)
-        return False
 
     # --- weigh ---
 

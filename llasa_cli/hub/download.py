@@ -67,9 +67,16 @@ def cached_whole(name: str) -> Path | None:
     Raises:
         ModelError: There can be no such model.
     """
-    repo, revision = _named(name)
-    folder = find_snapshot(repo, revision)
-    return folder if folder is not None and not missing_from(folder) else None
+    folder = cached_folder(name)
+    try:
+        return folder if folder is not None and not missing_from(folder) else None
+    except ModelError:
+        return None  # its files can't be read: as good as not there
+
+
+def cached_folder(name: str) -> Path | None:
+    """As `cached_whole`, also where files are missing."""
+    return find_snapshot(*_named(name))
 
 
 def plan(wire: Wire, name: str) -> Plan:
@@ -161,10 +168,17 @@ def damaged_files(folder: Path, on_bytes: OnBytes) -> tuple[list[RemoteFile], in
 
 
 def drop(folder: Path, files: Sequence[RemoteFile]) -> None:
-    """Forget damaged files, so that they are fetched again."""
+    """Forget damaged files, so that they are fetched again.
+
+    Raises:
+        LlasaError: They can't be deleted.
+    """
     for file in files:
         for path in (folder / file.name, folder.parents[1] / "blobs" / file.etag):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise LlasaError(f"{path} is damaged and can't be deleted: {error.strerror}.") from error
 
 
 def remove(name: str) -> int:

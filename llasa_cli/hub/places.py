@@ -106,16 +106,15 @@ def stored(repo: str) -> Iterator[Stored]:
 
 
 def find_snapshot(repo: str, revision: str | None) -> Path | None:
-    """The newest known folder of a revision, whole or not; a whole one is preferred."""
-    partly = None
+    """The folder of a revision, whole or not; of several caches' the first that is whole."""
+    found = []
     for place in stored(repo):
         commit = place.commit_of(revision)
         if commit is not None:
-            folder = place.snapshot(commit)
-            if not missing_from(folder):
-                return folder
-            partly = partly or folder
-    return partly
+            found.append(place.snapshot(commit))
+    if len(found) < 2:
+        return found[0] if found else None
+    return next((folder for folder in found if not missing_from(folder)), found[0])
 
 
 def repo_of_folder(folder: Path) -> str | None:

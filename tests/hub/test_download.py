@@ -230,6 +230,27 @@ def test_one_that_is_killed_lets_the_next_go_on(
     assert hub.asked(WEIGHTS, host="files")[-1].start == 600_000
 
 
+@pytest.mark.slow
+def test_of_many_at_once_some_killed_the_rest_end_right(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    draw, hub.rate = random.Random(3), 1.5e6
+    etag = hub.etag(repo_folder / "model.safetensors")
+    for _ in range(4):
+        forget(cache)
+        processes = [start(environment, REPO) for _ in range(5)]
+        wait_for_part(cache, etag, 1, processes[0])
+        doomed = draw.sample(processes, 3)
+        for process in doomed:
+            time.sleep(draw.random() * 0.3)
+            process.kill()
+        for process in processes:
+            out, errors = process.communicate(timeout=100)
+            if process not in doomed:
+                assert process.returncode == 0, errors
+                assert same_files(repo_folder, Path(out.strip()))
+
+
 # --- check, update, remove ---
 
 
@@ -254,6 +275,18 @@ def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(
     assert "damaged, to be fetched again: model.safetensors" in made.stderr
     assert same_files(repo_folder, folder_of(made))
     assert len(hub.asked("/model.safetensors", host="files")) == 1
+
+
+def test_verify_mends_a_model_of_the_library_whose_configuration_is_cut_off(
+    hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
+    folder = folder_of(llasa("download", REPO))
+    forget(folder.parents[1] / ".llasa")
+    (folder / "config.json").resolve().write_text("{")
+    assert llasa("say", "hi", "-m", REPO, "-o", "a.wav").returncode == 3
+    made = llasa("download", REPO, "--verify")
+    assert "fetched again: config.json" in made.stderr
+    assert same_files(repo_folder, folder_of(made))
 
 
 def test_update_fetches_what_has_changed(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:

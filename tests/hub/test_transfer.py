@@ -221,3 +221,34 @@ def test_without_locks_two_downloads_at_once_end_right(
     assert same_files(repo_folder, folders[0])
     assert len(hub.asked(WEIGHTS, host="files")) == 2, "they did run at once"
     assert parts(cache) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_goes_wrong_it_is_the_right_file_or_an_error(
+    hub: FakeHub, cache: Path, repo_folder: Path, seed: int
+) -> None:
+    draw = random.Random(seed)
+    kinds = ("drop", "stall", "wrong", "whole", "long", "shifted", "zipped", "page", "expired", "status")
+    places = ("/api/models", "/resolve/", "resolve-cache", WEIGHTS, WEIGHTS, WEIGHTS)
+    hub.faults = [
+        Fault(
+            draw.choice(kinds),
+            draw.choice(places),
+            times=draw.choice((1, 1, 2, 9)),
+            at=draw.randrange(2_000_000),
+            status=draw.choice((400, 403, 404, 416, 429, 500, 503)),
+        )
+        for _ in range(draw.randrange(1, 8))
+    ]
+    with Wire(Patience(first_pause_s=0.001, longest_pause_s=0.002, timeout_s=0.15)) as own:
+        for _ in range(3):
+            try:
+                folder = download(own)
+            except ModelError:
+                assert not Stored(cache, REPO).ref("main").exists()
+                continue
+            assert same_files(repo_folder, folder)
+            return
+        hub.faults = []
+        assert same_files(repo_folder, download(own))
