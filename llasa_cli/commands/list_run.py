@@ -62,6 +62,10 @@ def run_list(
     """
     if options.engine not in ENGINES:
         raise UsageError(f"There is no engine {options.engine!r}.", "Engines: " + ", ".join(ENGINES) + ".")
+    if options.listener is not None:
+        from llasa_cli.asr import check_listener
+
+        check_listener(options.listener)
     target = _Target.of(options)
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:
@@ -196,6 +200,7 @@ class _Run:
         self._slots = options.slots
         self._tally: Tally | None = None
         self._tells = True
+        self._is_running = False
 
     # --- before ---
 
@@ -214,7 +219,9 @@ class _Run:
         problems = Problems()
         items = items_of(source.open, source.path.suffix.lower(), source.path.parent, problems)
         survey.add_all(items, lambda count: self._report.progress(f"looking at the list: {count} items"))
-        problems.refuse()
+        if problems.count:
+            self._tell_bad(plan)
+            problems.refuse()
         counts = plan.counts()
         if not counts.all:
             raise UsageError("The list has no items.", "Give one line for each thing to say.")
@@ -234,21 +241,25 @@ class _Run:
         return digest([chosen.speaker, None if chosen.reference is None else asdict(chosen.reference)])
 
     def _tell_survey(self, survey: Any, problems: Any, plan: Plan) -> None:
-        from llasa_cli.items import SHOWN
-
         for name, line in problems.unknown.items():
             self._report.line(f"warning: line {line}: nothing is made of {name!r}")
         for warning in survey.warnings:
             self._report.line(f"warning: {warning}")
         if survey.warned > len(survey.warnings):
             self._report.line(f"warning: {survey.warned - len(survey.warnings)} more of this kind")
+        self._tell_bad(plan)
+        self._tell_removed(plan)
+
+    def _tell_bad(self, plan: Plan) -> None:
+        """The first few items that can't be made, and how many there are."""
+        from llasa_cli.items import SHOWN
+
         for count, task in enumerate(plan.bad()):
             if count < SHOWN:
                 self._report.line(f"error: line {task.item.number} ({shorten(task.item.text)}): {task.problem}")
         counts = plan.counts()
         if counts.failed > SHOWN:
             self._report.line(f"error: and {counts.failed - SHOWN} more")
-        self._tell_removed(plan)
 
     def _tell_removed(self, plan: Plan) -> None:
         from llasa_cli.items import SHOWN
@@ -287,7 +298,8 @@ class _Run:
         facts: dict[str, Any] = {}
         self._tally = drive.tally
         try:
-            drive.fail_bad()
+            drive.fail_bad()  # they have been told already
+            self._is_running = True
             if drive.tally.to_make:
                 crew = self._crew(plan)
                 try:
@@ -382,8 +394,8 @@ class _Run:
     def _tell_row(self, row: dict[str, Any]) -> None:
         for problem in row.get("checks", ()):
             self._report.line(f"warning: line {row['line']} ({shorten(row['text'])}): {problem}")
-        if row["status"] != "ok" and row.get("from_run", True):
-            self._report.detail(f"error: line {row['line']} ({shorten(row['text'])}): {row['error']}")
+        if row["status"] != "ok" and self._is_running:
+            self._report.line(f"error: line {row['line']} ({shorten(row['text'])}): {row['error']}")
         if self._options.json:
             self._result(as_json(row))
         elif row["status"] == "ok" and self._target.joined is None:
@@ -393,6 +405,7 @@ class _Run:
         """Files are what is made; who listens for their names may have heard enough."""
         if not self._tells:
             return
+        self._report.clear()
         try:
             result(text)
         except BrokenPipeError:
@@ -411,7 +424,7 @@ class _Run:
 
     def _summary(self, tally: Tally, facts: dict[str, Any], joined_s: float | None) -> None:
         if self._target.joined is not None and joined_s is not None:
-            self._report.line(f"{joined_s / 60:.1f} min of speech: {self._target.joined}")
+            self._report.line(f"{joined_s:.1f} s of speech with pauses: {self._target.joined}")
             if not self._options.json:
                 self._result(str(self._target.joined))
         if self._options.json:
