@@ -7,21 +7,21 @@ The list is looked at whole, everything wrong with it is said at once, and only 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.commands.clone import Hearing
 from llasa_cli.commands.delivery import shorten
+from llasa_cli.commands.list_places import ListSource, Target, make_folder
 from llasa_cli.commands.progress import Progress
 from llasa_cli.commands.report import Report, as_json, result
 from llasa_cli.commands.voices import ChosenVoice, chosen_voice
-from llasa_cli.errors import BatchError, LlasaError, UsageError
+from llasa_cli.errors import BatchError, UsageError
 from llasa_cli.settings import ENGINES, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from llasa_cli.crew.drive import Tally
     from llasa_cli.crew.pieces import ClipOf, Crew, Failed, Made, Orders, Piece
     from llasa_cli.protocol import Reference
-
-_SPOOLED_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,11 @@ def run_list(
         from llasa_cli.asr import check_listener
 
         check_listener(options.listener)
-    target = _Target.of(options)
+    target = Target.of(options)
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:
-        source = stack.enter_context(_Source(options.source))
-        _make_folder(target.folder, stack)
+        source = stack.enter_context(ListSource(options.source))
+        make_folder(target.folder, stack)
         from llasa_cli.batch.plan import Plan
         from llasa_cli.batch.results import Results
 
@@ -82,92 +80,6 @@ def run_list(
             run.tell_plan(plan)
             return
         run.make(plan, results)
-
-
-# --- where from, where to ---
-
-
-class _Source:
-    """A list that can be read from its beginning more than once; a pipe is kept in a temporary file."""
-
-    def __init__(self, name: str) -> None:
-        import tempfile
-
-        self.path = Path() if name == "-" else Path(name)
-        self._kept: BinaryIO | None = None
-        try:
-            if name != "-" and self.path.is_file():
-                self.path.open("rb").close()
-                return
-            import shutil
-
-            self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
-            with sys.stdin.buffer if name == "-" else self.path.open("rb") as pipe:
-                shutil.copyfileobj(pipe, self._kept, _SPOOLED_BYTES)
-            self._kept.flush()
-        except OSError as error:
-            raise UsageError(f"{name} can't be read: {error.strerror}.") from error
-
-    def open(self) -> BinaryIO:
-        import os
-
-        if self._kept is None:
-            return self.path.open("rb")
-        self._kept.seek(0)
-        return os.fdopen(os.dup(self._kept.fileno()), "rb")
-
-    def __enter__(self) -> _Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._kept is not None:
-            self._kept.close()
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A folder of files; or one file, whose items lie in a folder beside it until it is finished."""
-
-    folder: Path
-    item_format: str
-    joined: Path | None = None
-    joined_format: str = ""
-
-    @classmethod
-    def of(cls, options: BatchOptions) -> _Target:
-        from llasa_cli.audio.sinks import FORMATS, FileSink, pick_format
-        from llasa_cli.audio.subtitles import SubtitleFile
-        from llasa_cli.items import ENDINGS
-
-        output = options.output
-        ending = output.suffix.lstrip(".").lower()
-        if ending in FORMATS and not output.is_dir():
-            kind = pick_format(str(output), options.file_format)
-            FileSink(output, kind).abort()  # what can be refused is refused now
-            if options.subtitles is not None:
-                SubtitleFile(options.subtitles).abort()
-            return cls(output.with_name(output.name + ".partial"), "wav", output, kind)
-        if options.subtitles is not None:
-            raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
-        kind = pick_format(None, options.file_format)
-        if kind not in ENDINGS:
-            raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
-        return cls(output, kind)
-
-
-def _make_folder(folder: Path, stack: ExitStack) -> None:
-    """One that was made for nothing is gone on leaving the stack."""
-    try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            stack.callback(_remove_if_empty, folder)
-    except OSError as error:
-        raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # there is something in it
-        folder.rmdir()
 
 
 # --- the run ---
@@ -182,7 +94,7 @@ class _Run:
         voices: Voices,
         hearing: Hearing,
         report: Report,
-        target: _Target,
+        target: Target,
     ) -> None:
         from llasa_cli.batch.survey import digest
         from llasa_cli.files import read_about
@@ -204,7 +116,7 @@ class _Run:
 
     # --- before ---
 
-    def survey(self, source: _Source, plan: Plan, results: Results) -> None:
+    def survey(self, source: ListSource, plan: Plan, results: Results) -> None:
         """Look at every line; what is no list is refused, what is wrong with an item is said."""
         from llasa_cli.batch.survey import Settings, Survey
         from llasa_cli.items import Problems, items_of

@@ -70,7 +70,12 @@ def _work(
     if orders.listener is not None:
         check = word_check(orders.listener, speech, orders.language)
     slots = orders.slots or slots_for(speech, orders.engine)
-    many = Many(speech, slots, check, on_note=lambda text: tell(Told(text)))
+
+    def note(text: str) -> None:
+        tell(Told(text))
+        tell(Ready(many.slots))
+
+    many = Many(speech, slots, check, on_note=note)
     on_start(many)
     tell(Ready(slots))
     files = _Files(orders, speech.sampling_rate, tell)

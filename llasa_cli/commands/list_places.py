@@ -1,0 +1,94 @@
+"""Where a batch's list comes from, and where its sound goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.settings import BatchOptions
+
+_BLOCK_BYTES = 1 << 20
+
+
+class ListSource:
+    """A list that can be read from its beginning more than once; a pipe is kept in a temporary file."""
+
+    def __init__(self, name: str) -> None:
+        self.path = Path() if name == "-" else Path(name)
+        self._kept: BinaryIO | None = None
+        try:
+            if name != "-" and self.path.is_file():
+                self.path.open("rb").close()
+                return
+            self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
+            with sys.stdin.buffer if name == "-" else self.path.open("rb") as pipe:
+                shutil.copyfileobj(pipe, self._kept, _BLOCK_BYTES)
+            self._kept.flush()
+        except OSError as error:
+            raise UsageError(f"{name} can't be read: {error.strerror}.") from error
+
+    def open(self) -> BinaryIO:
+        if self._kept is None:
+            return self.path.open("rb")
+        self._kept.seek(0)
+        return os.fdopen(os.dup(self._kept.fileno()), "rb")
+
+    def __enter__(self) -> ListSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder of files; or one file, whose items lie in a folder beside it until it is finished."""
+
+    folder: Path
+    item_format: str
+    joined: Path | None = None
+    joined_format: str = ""
+
+    @classmethod
+    def of(cls, options: BatchOptions) -> Target:
+        from llasa_cli.audio.sinks import FORMATS, FileSink, pick_format
+        from llasa_cli.audio.subtitles import SubtitleFile
+        from llasa_cli.items import ENDINGS
+
+        output = options.output
+        ending = output.suffix.lstrip(".").lower()
+        if ending in FORMATS and not output.is_dir():
+            kind = pick_format(str(output), options.file_format)
+            FileSink(output, kind).abort()  # what can be refused is refused now
+            if options.subtitles is not None:
+                SubtitleFile(options.subtitles).abort()
+            return cls(output.with_name(output.name + ".partial"), "wav", output, kind)
+        if options.subtitles is not None:
+            raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
+        kind = pick_format(None, options.file_format)
+        if kind not in ENDINGS:
+            raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
+        return cls(output, kind)
+
+
+def make_folder(folder: Path, stack: ExitStack) -> None:
+    """One that was made for nothing is gone on leaving the stack."""
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            stack.callback(_remove_if_empty, folder)
+    except OSError as error:
+        raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # there is something in it
+        folder.rmdir()
