@@ -101,6 +101,8 @@ class ModelOptions:
     """auto, float32, bfloat16, float16."""
     adapter: str | None = None
     """The folder of a LoRA adapter that was trained on this model."""
+    attention: str = "auto"
+    """auto, sdpa, flash, eager: see `lm.attention`."""
 
 
 @dataclass(frozen=True)

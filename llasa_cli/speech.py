@@ -135,7 +135,9 @@ class Speech:
         if read_model is not None:
             model = read_model(folder, protocol, options)
         else:
-            model = load_language_model(folder, protocol, options.device, options.dtype, adapter=adapter)
+            model = load_language_model(
+                folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
+            )
         tell("loading its codec")
         codec = load_codec(codec_folder, options.device)
         return cls(protocol, model, codec, about, options.model, weights_of(options))

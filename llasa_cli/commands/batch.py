@@ -48,6 +48,7 @@ def batch(
     adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    attention: flags.Attention = "auto",
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     top_p: flags.TopP = None,
@@ -113,7 +114,7 @@ def batch(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
     wanted = replace(wanted, markdown=markdown)
-    models = flags.model_options(model, codec, device, dtype, adapter)
+    models = flags.model_options(model, codec, device, dtype, adapter, attention)
     options = BatchOptions(
         source=list_file,
         output=output,

@@ -80,6 +80,7 @@ def chat(
     adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    attention: flags.Attention = "auto",
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     top_p: flags.TopP = None,
@@ -98,7 +99,7 @@ def chat(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    models = flags.model_options(model, codec, device, dtype, adapter)
+    models = flags.model_options(model, codec, device, dtype, adapter, attention)
     refuse_what_only_speaks(model)
     chosen = chosen_voice(voice, speaker, models)
     questions = _questions(text)

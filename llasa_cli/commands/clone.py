@@ -41,6 +41,7 @@ def clone(
     adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    attention: flags.Attention = "auto",
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     top_p: flags.TopP = None,
@@ -63,7 +64,7 @@ def clone(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    models = flags.model_options(model, codec, device, dtype, adapter)
+    models = flags.model_options(model, codec, device, dtype, adapter, attention)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     claim_stdout()
     if save is not None:

@@ -10,6 +10,7 @@ import typer
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import (
+    ATTENTIONS,
     BUILT_IN_MODEL,
     DEFAULT_LISTENER,
     ModelOptions,
@@ -113,6 +114,10 @@ AdapterFolder = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16, int8 or int4.", rich_help_panel=_RUN)]
+Attention = Annotated[
+    str,
+    typer.Option("--attention", help="auto, sdpa, flash (CUDA, package flash-attn) or eager.", rich_help_panel=_RUN),
+]
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -218,8 +223,12 @@ COLDEST = 0.01
 DEFAULT_RETRIES = SpeechOptions().retries
 
 
-def model_options(model: str, codec: str | None, device: str, dtype: str, adapter: str | None = None) -> ModelOptions:
-    return ModelOptions(model=model, codec=codec, device=device, dtype=dtype, adapter=adapter)
+def model_options(
+    model: str, codec: str | None, device: str, dtype: str, adapter: str | None = None, attention: str = "auto"
+) -> ModelOptions:
+    if attention not in ATTENTIONS:
+        raise typer.BadParameter(f"{attention!r} is none of {', '.join(ATTENTIONS)}.", param_hint="--attention")
+    return ModelOptions(model=model, codec=codec, device=device, dtype=dtype, adapter=adapter, attention=attention)
 
 
 def speech_options(

@@ -29,6 +29,7 @@ def say(
     adapter: flags.AdapterFolder = None,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    attention: flags.Attention = "auto",
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     top_p: flags.TopP = None,
@@ -47,7 +48,7 @@ def say(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
     )
-    models = flags.model_options(model, codec, device, dtype, adapter)
+    models = flags.model_options(model, codec, device, dtype, adapter, attention)
     source = text_source(text, file, "say", markdown)
     chosen = chosen_voice(voice, speaker, models)
     wanted = replace(wanted, speaker=chosen.speaker)

@@ -46,13 +46,19 @@ class LanguageModel:
 
 
 def load_language_model(
-    folder: Path, protocol: Protocol, device: str = "auto", dtype: str = "auto", adapter: Path | None = None
+    folder: Path,
+    protocol: Protocol,
+    device: str = "auto",
+    dtype: str = "auto",
+    adapter: Path | None = None,
+    attention: str = "auto",
 ) -> LanguageModel:
     """Load the checkpoint in `folder`, whose tokenizer `protocol` was read from.
 
     Args:
         adapter: A LoRA adapter of that checkpoint, added to the weights as they are read. A `folder` that is itself an
             adapter is read with the base that it names.
+        attention: See `lm.attention`.
 
     Raises:
         ModelError: Files missing or broken, another architecture, or weights that don't fit the tokenizer.
@@ -72,6 +78,7 @@ def load_language_model(
         embedding=Embedding(read.stored(EMBEDDING).to(where, kind.stored), kind.states),
         layers=[_layer(read, f"model.layers.{index}.", shape, kind) for index in range(shape.layers)],
         norm=read("model.norm.weight", shape.hidden),
+        attention=attention,
     )
     return LanguageModel(network, protocol)
 

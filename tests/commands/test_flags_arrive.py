@@ -28,7 +28,14 @@ FLAGS = {
     "repetition_penalty": 1.17,
     "max_seconds": 7.5,
 }
-MODEL_FLAGS = {"model": "somewhere", "codec": "else", "device": "cpu", "dtype": "float16", "adapter": "there"}
+MODEL_FLAGS = {
+    "model": "somewhere",
+    "codec": "else",
+    "device": "cpu",
+    "dtype": "float16",
+    "adapter": "there",
+    "attention": "eager",
+}
 
 
 class FakeSpeech:

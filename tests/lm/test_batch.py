@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.errors import UsageError
 from llasa_cli.lm.batch import Batch, Finished, Request
 from llasa_cli.lm.load import LanguageModel, load_language_model
 from llasa_cli.protocol import Protocol, Reference
@@ -169,3 +170,21 @@ def test_what_prompts_begin_with_alike_is_read_once(
     for request in order:
         alone = load_language_model(folder, model.protocol, "cpu")
         assert spoken(alone.batch(4), [request])[request.tag] == together[request.tag]
+
+
+def test_attention_written_out_says_the_same(folder: Path, model: LanguageModel) -> None:
+    written = load_language_model(folder, model.protocol, "cpu", attention="eager")
+    assert written.network.attention.kind == "eager"
+    assert spoken(written.batch(3), requests(model)) == spoken(model.batch(3), requests(model))
+
+
+@pytest.mark.parametrize("attention", ["flash", "fast"])
+def test_attention_that_there_is_not_is_a_usage_error(folder: Path, model: LanguageModel, attention: str) -> None:
+    with pytest.raises(UsageError, match=attention):
+        load_language_model(folder, model.protocol, "cpu", attention=attention)
+
+
+@pytest.mark.parametrize("slots", [1, 64])
+def test_one_slot_and_sixty_four(model: LanguageModel, slots: int) -> None:
+    together = spoken(model.batch(slots), requests(model))
+    assert together == spoken(model.batch(slots), requests(model)[::-1])
