@@ -283,6 +283,7 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], shape: Shape) -> None:
     expected: dict[str, tuple[int, ...]] = {
         "project_out.weight": (vector, len(shape.levels)),
         "fc.weight": (width, vector),
+        "embed.weight": (width, width, 7),
         "norm.weight": (width,),
         "head.linear.weight": (4 * shape.hop + 2, width),
     }

@@ -277,3 +277,36 @@ def test_a_folder_may_be_copied_without_config_telling_anything(original: Path, 
     shutil.copytree(original, tmp_path / "copy")
     (tmp_path / "copy" / "config.json").write_text("{}")
     assert load_codec(tmp_path / "copy", "cpu").code_count == 65_536
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("fc_prior.weight", (96, 95)),
+        ("CodecEnc.conv_blocks.1.block.4.parametrizations.weight.original1", (2, 1, 6)),
+        ("CodecEnc.conv_blocks.0.bias", (2,)),
+        ("SemanticEncoder_module.final_conv.weight", (32, 32, 5)),
+        ("semantic_model.encoder.layers.3.ffn1.output_dense.bias", (1,)),
+        ("semantic_model.encoder.layers.0.self_attn.distance_embedding.weight", (5, 32)),
+        ("generator.quantizer.project_in.weight", (7, 96)),
+        ("generator.quantizer.project_out.weight", (96, 9)),
+        ("generator.backbone.embed.weight", (64, 64, 6)),
+        ("generator.backbone.embed.bias", (1,)),
+        ("generator.backbone.transformers.0.att.c_attn.weight", (190, 64)),
+        ("generator.backbone.transformers.0.att.c_attn.weight", (192,)),
+        ("generator.backbone.post_net.0.norm1.weight", (1,)),
+        ("fc_post_a.bias", ()),
+        ("fc_post_a.weight", (64,)),
+        ("generator.head.out.weight", (1281, 64)),
+        ("generator.head.out.bias", (1,)),
+    ],
+    ids=str,
+)
+def test_misshapen_tensors_are_refused_in_a_sentence(
+    changed: Callable[..., Path], expected: dict[str, np.ndarray], name: str, shape: tuple[int, ...]
+) -> None:
+    folder = changed(lambda tensors: tensors.update({name: torch.full(shape, 0.1)}))
+    with pytest.raises(ModelError) as caught:
+        load_codec(folder, "cpu").encode(expected["clip"])
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 400
