@@ -97,6 +97,7 @@ class StaticStep(Step):
         for tensor, value in zip(moved, before, strict=True):
             tensor.copy_(value)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Of this thread only: in a batch another one decodes sound meanwhile, which would break a recording of all.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             codes = self._plainly(form)
         return _Recorded(graph, codes)
