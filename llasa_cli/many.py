@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from llasa_cli.text.passages import Passage
 
 Check = Callable[[str, "np.ndarray"], tuple[str, ...]]
-_DECODED_TOGETHER = 8
-"""Takes; on a GPU they share a batch of the codec."""
 _OPEN_A_SLOT = 3
 """Texts that are begun and not written, for each slot: enough to decode and write without the model waiting."""
 _WRITES_WAITING = 64
@@ -293,31 +291,33 @@ class Many:
 
     def _judge(self, outlet: Outlet) -> None:
         while True:
-            first = self._finished.get()
-            if first is None:
+            following = self._finished.get()
+            if following is None:
                 return
-            group = [first]
-            while len(group) < _DECODED_TOGETHER and not self._finished.empty():
-                following = self._finished.get_nowait()
-                if following is None:
-                    self._finished.put(None)
-                    break
-                group.append(following)
-            group = [(attempt, finished) for attempt, finished in group if not attempt.text.failed]
-            sounds = self._decoded([attempt.attempts.whole(finished.codes) for attempt, finished in group])
-            for (attempt, finished), samples in zip(group, sounds, strict=True):
-                attempt.attempts.judge(finished.codes, samples, finished.ended)
-                if attempt.attempts.finished:
-                    attempt.text.settle(attempt)
-                    self._advance(attempt.text, outlet, self._again)
-                else:
-                    with self._lock:
-                        self._again.append(attempt)
-                        self._lock.notify_all()
+            attempt, finished = following
+            if attempt.text.failed:
+                continue
+            attempt.attempts.judge(
+                finished.codes, self._decoded(attempt.attempts.whole(finished.codes)), finished.ended
+            )
+            if attempt.attempts.finished:
+                attempt.text.settle(attempt)
+                self._advance(attempt.text, outlet, self._again)
+            else:
+                with self._lock:
+                    self._again.append(attempt)
+                    self._lock.notify_all()
 
-    def _decoded(self, sequences: list[list[int]]) -> Iterator[np.ndarray]:
-        for codes in sequences:
-            yield self._speech.codec.decode(codes)
+    def _decoded(self, codes: list[int]) -> np.ndarray:
+        """Each take alone: those of one length could share a batch (`decode_many`), but are rare, and on a GPU the last bits
+        would then depend on who else was there."""
+        try:
+            return self._speech.codec.decode(codes)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        _empty_cache()
+        return self._speech.codec.decode(codes)
 
     # --- files ---
 

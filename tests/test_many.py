@@ -115,6 +115,20 @@ def test_a_text_that_says_nothing_fails_alone(speech: Speech) -> None:
     )
 
 
+def test_a_text_that_fails_on_its_way_fails_once(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = speech.protocol.prompt
+
+    def prompt(text: str, *rest: Any) -> Any:
+        if "last" in text:
+            raise LlasaError("No room for the prompt.")
+        return plain(text, *rest)
+
+    monkeypatch.setattr(speech.protocol, "prompt", prompt)
+    kept = spoken(speech, 1, Texts("hello", LONG, "good evening"), engine=None)
+    assert sorted(kept.ends) == [0, 2]
+    assert list(kept.errors) == [1]
+
+
 def test_what_cannot_be_followed_is_noted(speech: Speech) -> None:
     assert spoken(speech, 2, Texts("hello [pause:soon] there")).notes == [
         "[pause:soon] is no pause that can be read: it is spoken as text."
