@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ MARKERS = (
 )
 
 
+@lru_cache
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
 def write_repo(folder: Path, weights: int = 2_000_003, **config: Any) -> Path:
     """The files of a Llasa as the hub has them; weights are random bytes, for nobody loads them."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +43,7 @@ def write_repo(folder: Path, weights: int = 2_000_003, **config: Any) -> Path:
     write_tokenizer(folder, tokens)
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     (folder / "README.md").write_text("A model.")
-    (folder / "model.safetensors").write_bytes(random.Random(weights).randbytes(weights))
+    (folder / "model.safetensors").write_bytes(noise(weights))
     return folder
 
 
@@ -49,7 +55,7 @@ def write_tokenizer(folder: Path, tokens: list[str]) -> None:
 def write_codec(folder: Path, weights: int = 300_001) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "xcodec2"}))
-    (folder / "model.safetensors").write_bytes(random.Random(weights).randbytes(weights))
+    (folder / "model.safetensors").write_bytes(noise(weights))
     return folder
 
 
@@ -64,6 +70,7 @@ def hub(repo_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("LLASA_CACHE", raising=False)
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # a busy disk takes tens of milliseconds for each
     with FakeHub({REPO: repo_folder}) as found:
         for name, value in {
             "ENDPOINT": found.url,

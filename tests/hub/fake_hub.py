@@ -121,7 +121,7 @@ class FakeHub:
         handler = type("Handler", (_Handler,), {"hub": self, "host": host})
         server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
         return server
 
     def close(self) -> None:
