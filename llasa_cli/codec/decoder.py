@@ -33,7 +33,6 @@ ROWS = 512
 """Codes, 10 s, that are taken through the wide products at once."""
 
 _GROUPS = 32
-_FUSED = ("q_proj.weight", "k_proj.weight", "v_proj.weight")
 _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
 
 
@@ -124,12 +123,8 @@ class Decoder:
         self._linears = {
             name.removesuffix(".weight"): Linear(weight, weights.get(name.removesuffix("weight") + "bias"))
             for name, weight in weights.items()
-            if weight.dim() > 1 and name not in self._raised and not name.endswith(_FUSED)
+            if weight.dim() > 1 and name not in self._raised
         }
-        for layer in range(shape.layers):
-            name = f"layers.{layer}.self_attn."
-            fused = torch.cat([weights[f"{name}{part}_proj.weight"] for part in "qkv"])
-            self._linears[name + "qkv"] = Linear(fused, None)
         head = weights["head.linear.weight"]
         self._dtype, width = head.dtype, head.shape[0] - 2  # samples of a frame: four codes
         self._window = torch.hann_window(width, device=head.device)
@@ -203,8 +198,11 @@ class Decoder:
 
     def _layer(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         """Attention of every code to every code, then a feed-forward; (B, N, width) in and out."""
-        heads = self._linear(f"{name}.self_attn.qkv", self._rms_norm(f"{name}.input_layernorm", hidden))
-        query, key, value = heads.unflatten(-1, (3, self.shape.heads, -1)).transpose(1, 3).unbind(2)  # (B, heads, N, D)
+        normed = self._rms_norm(f"{name}.input_layernorm", hidden)
+        query, key, value = (
+            self._linear(f"{name}.self_attn.{part}_proj", normed).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
+            for part in "qkv"
+        )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         hidden = hidden + self._linear(f"{name}.self_attn.o_proj", mixed)
         normed = self._rms_norm(f"{name}.post_attention_layernorm", hidden)

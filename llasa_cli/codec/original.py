@@ -147,9 +147,9 @@ def _native(name: str) -> str | None:
     return native.removesuffix(".act.bias") + ".act.beta" if native.endswith(".act.bias") else native
 
 
-def semantic_sources(names: Collection[str]) -> dict[str, Source]:
-    """As `sources`, of `facebook/w2v-bert-2.0`'s own file."""
-    return sources([f"semantic_model.{name.removeprefix('wav2vec2_bert.')}" for name in names])[0]
+def semantic_name(own: str) -> str:
+    """What a tensor of `facebook/w2v-bert-2.0`'s own file is called in a codec's."""
+    return "semantic_model." + own.removeprefix("wav2vec2_bert.")
 
 
 def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:

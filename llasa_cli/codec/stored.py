@@ -18,7 +18,9 @@ from llasa_cli.hub.cache import find_model
 from llasa_cli.tensors import Place, is_finite, places_of, read_tensor
 
 AGAIN = "Fetch the codec again."
-_ORIGINAL_TYPES = ("xcodec", "xcodec2", "bigcodec", None)
+_HINT = "A codec folder holds config.json and model.safetensors."
+_TYPES = ("xcodec2", "xcodec", "bigcodec", None)
+"""What config.json calls it: the first is transformers'; the authors' code says the second."""
 _SEMANTIC = "semantic_encoder."
 
 
@@ -34,34 +36,39 @@ class CodecTensors:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        hint = "A codec folder holds config.json and model.safetensors."
         if not (folder / "config.json").is_file():
-            raise ModelError(f"There is no config.json in {folder}.", hint)
+            raise ModelError(f"There is no config.json in {folder}.", _HINT)
         self.settings = read_object(folder / "config.json", AGAIN)
-        if self.settings.get("model_type") not in _ORIGINAL_TYPES:
-            raise ModelError(f"{folder} holds a {self.settings['model_type']!r} model, not an X-Codec2.", hint)
         self._places: dict[str, tuple[str, Place]] = {}
         self._sources: dict[str, original.Source] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        places = places_of(folder)
+        kind = self.settings.get("model_type")
+        places = {name: (name, place) for name, place in places_of(folder).items()} if kind in _TYPES else {}
         self.is_original = original.is_original(places)
-        if not self.is_original and self.settings.get("model_type") != "xcodec2":
-            raise ModelError(f"{folder} holds a {self.settings.get('model_type')!r} model, not an X-Codec2.", hint)
         if self.is_original:
-            sources, strange = original.sources(places)
-            if strange:
-                raise ModelError(
-                    f"The codec in {folder} has {strange[0]}, which no X-Codec2 has and this program does not run."
-                )
-            self._add(places, sources)
-            self.settings = self._told() | original.configuration(_complete(self.shapes, folder))
+            self._take_original(places)
+        elif kind == "xcodec2":
+            self._take_native(places)
         else:
-            if "auto_map" in self.settings:
-                raise ModelError(
-                    f"The codec in {folder} asks for code of its own (auto_map), which is never run here.",
-                    "HKUSTAudio/xcodec2-hf is X-Codec2 without.",
-                )
-            self._add(places, {name: original.Source((name,)) for name in places})
+            raise ModelError(f"{folder} holds a {kind!r} model, not an X-Codec2.", _HINT)
+
+    def _take_native(self, places: dict[str, tuple[str, Place]]) -> None:
+        if "auto_map" in self.settings:
+            raise ModelError(
+                f"The codec in {self.folder} asks for code of its own (auto_map), which is never run here.",
+                "HKUSTAudio/xcodec2-hf is X-Codec2 without.",
+            )
+        self._add(places, {name: original.Source((name,)) for name in places})
+
+    def _take_original(self, places: dict[str, tuple[str, Place]]) -> None:
+        """Its config.json may name the authors' code (auto_map), which is not needed and not run."""
+        sources, strange = original.sources(places)
+        if strange:
+            raise ModelError(
+                f"The codec in {self.folder} has {strange[0]}, which no X-Codec2 has and this program does not run."
+            )
+        self._add(places, sources)
+        self.settings = self._told() | original.configuration(_complete(self.shapes, self.folder))
 
     def __call__(self, name: str) -> torch.Tensor:
         """One tensor, as its file has it.
@@ -101,12 +108,12 @@ class CodecTensors:
                 f"The codec in {self.folder} can speak but not hear: it leaves out {original.SEMANTIC_REPO}.",
                 f"Fetch that with: llasa download {original.SEMANTIC_REPO}",
             ) from error
-        places = {f"semantic_model.{name.removeprefix('wav2vec2_bert.')}": (name, p) for name, p in _own(folder)}
-        self._add({name: place for name, (_, place) in places.items()}, original.sources(places)[0])
-        self._places |= places
+        places = {original.semantic_name(name): (name, place) for name, place in places_of(folder).items()}
+        self._add(places, original.sources(places)[0])
 
-    def _add(self, places: dict[str, Place], sources: dict[str, original.Source]) -> None:
-        self._places |= {name: (name, place) for name, place in places.items()}
+    def _add(self, places: dict[str, tuple[str, Place]], sources: dict[str, original.Source]) -> None:
+        """Take tensors in: what a source calls them -> their name in their file, and where they are."""
+        self._places |= places
         for name, source in sources.items():
             absent = [stored for stored in source.stored if stored not in self._places]
             if absent:
@@ -122,10 +129,6 @@ class CodecTensors:
     def _told(self) -> dict[str, Any]:
         """What a config.json in the authors' format says that the shapes don't."""
         return {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
-
-
-def _own(folder: Path) -> Iterable[tuple[str, Place]]:
-    return places_of(folder).items()
 
 
 def _complete(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tuple[int, ...]]:

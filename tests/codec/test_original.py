@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llasa_cli.codec.model import load_codec
-from llasa_cli.codec.original import configuration, semantic_sources, sources
+from llasa_cli.codec.original import configuration, semantic_name, sources
 from llasa_cli.errors import ModelError
 
 RECORDED = Path(__file__).with_name("original")
@@ -254,9 +254,8 @@ def test_every_published_name_has_a_place() -> None:
     assert told["downsampling_ratios"] == [2, 2, 4, 4, 5]
     assert (told["num_hidden_layers"], told["quantization_levels"]) == (2, [4] * 8)
     assert not any(".layers.16." in name for name in found), "the 17th layer is not used"
-    own = semantic_sources(
-        [f"wav2vec2_bert.{name.removeprefix('semantic_model.')}" for name in shapes if "semantic_" in name]
-    )
+    own = [f"wav2vec2_bert.{name.removeprefix('semantic_model.')}" for name in shapes if "semantic_" in name]
+    own = sources([semantic_name(name) for name in own])[0]
     assert set(own) == {name for name in found if name.startswith("semantic_encoder.")}
 
 
