@@ -27,7 +27,7 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="1b, 3b, 8b, ..., or org/repo[@revision]; none lists them.", show_default=False
+            metavar="NAME", help="1b, 3b, 8b, ..., org/repo or org/repo@revision; none lists them.", show_default=False
         ),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show the known models, and what is in the cache.")] = False,
