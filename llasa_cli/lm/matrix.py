@@ -28,6 +28,7 @@ from llasa_cli.device import NumberFormat
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.native import Kernels, kernels, roomy
 from llasa_cli.lm.quantise import GROUP, ROWS_AT_ONCE, pack_int4, quantise_int8
+from llasa_cli.products import packed
 
 COLUMNS_UP_TO = 4_000_000
 """Larger matrices (16 MB) don't stay in a CPU's cache, and how they are stored no longer matters."""
@@ -103,8 +104,12 @@ class Plain(Matrix):
     ) -> None:
         super().__init__(shape, kind)
         self._weight = _lay_out(_stacked(parts, torch.empty(shape, dtype=kind.stored, device=device)))
+        # Small enough to be there twice: one vector goes by columns, several go by blocks.
+        self._several = packed(self._weight) if shape[0] * shape[1] <= COLUMNS_UP_TO else None
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        if self._several is not None and states.dim() > 1 and len(states) > 1:
+            return self._several(states)
         return F.linear(states.to(self._weight.dtype), self._weight).to(self.dtype)
 
 
