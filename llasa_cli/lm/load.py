@@ -75,7 +75,7 @@ def load_language_model(
     network = Network(
         shape,
         head=_head(read, protocol, shape.hidden, kind),
-        embedding=Embedding(read.stored(EMBEDDING).to(where, kind.stored), kind.states),
+        embedding=_embedding(read, kind),
         layers=[_layer(read, f"model.layers.{index}.", shape, kind) for index in range(shape.layers)],
         norm=read("model.norm.weight", shape.hidden),
         attention=attention,
@@ -107,6 +107,12 @@ def _head(read: Weights, protocol: Protocol, width: int, kind: NumberFormat) -> 
     first, stop = protocol.first_code_id, protocol.stop_id
     rows = [whole[first : first + protocol.code_count], whole[stop : stop + 1]]
     return Matrix.of(rows, protocol.code_count + 1, width, kind, read.device)
+
+
+def _embedding(read: Weights, kind: NumberFormat) -> Embedding:
+    """On a CPU it stays in its file, as it is: a step takes one row of it."""
+    rows = read.looked_up(EMBEDDING)
+    return Embedding(rows if read.device.type == "cpu" else rows.to(read.device, kind.stored), kind.states)
 
 
 def _layer(read: Weights, prefix: str, shape: Shape, kind: NumberFormat) -> Layer:

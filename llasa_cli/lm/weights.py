@@ -54,7 +54,9 @@ class Weights:
         if HEAD not in self.files and not tied:
             raise ModelError(f"The checkpoint in {self.folder} has no {HEAD}, and config.json ties none.", AGAIN)
         if shape.layers > len(self.files):
-            raise ModelError(f"config.json tells of {shape.layers} layers, the weights have not so many tensors.", AGAIN)
+            raise ModelError(
+                f"config.json tells of {shape.layers} layers, the weights have not so many tensors.", AGAIN
+            )
         expected = shapes_of(shape) | {EMBEDDING: embedding.shape, HEAD: embedding.shape}
         for name, wanted in expected.items():
             if name in self.files or name != HEAD:
@@ -92,6 +94,14 @@ class Weights:
         if not is_finite(tensor):
             raise ModelError(f"{name} in {place.file} holds numbers that are none (NaN or infinite).", AGAIN)
         return tensor
+
+    def looked_up(self, name: str) -> torch.Tensor:
+        """As `stored`, for what is used a few rows at a time: what looking it over has touched does not stay in memory."""
+        tensor = self.stored(name)
+        if self._adapter is not None and (name in self._adapter.replaced or name in self._adapter.pairs):
+            return tensor
+        del tensor
+        return read_tensor(self._place(name), name)
 
     def _place(self, name: str) -> Place:
         if name not in self.files:

@@ -1,0 +1,128 @@
+"""What the number formats of `--dtype` cost in quality: error of the scores, and of the words of the built-in voice.
+
+    python benchmarks/formats.py scores MODEL [--formats bf16 fp16 int8 int4]
+    python benchmarks/formats.py words [--seeds 2] [--json words.json]
+
+`scores`: a sentence and 150 codes after it are read in each format (a CPU's) and in fp32, one model at a time. `error` is
+the root mean square of the scores' difference over the fp32 scores' spread; `same` the share of codes whose likeliest
+successor is the same one; `divergence` the mean Kullback-Leibler divergence of the two distributions, in nats.
+Random weights are the hard case: nothing in them was trained to stand out. `speed.py --random 1b` makes some.
+
+`words`: the 120 sentences of `recipes/tiny/held_out.txt`, that are in no training set, spoken with the same seeds in each
+format; pocketsphinx listens (`recipes/tiny/judge.py`). A word error rate, its 95 % interval, and the difference to fp32
+with the interval of that (bootstrap over sentences, paired).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+TEXT = "The morning train was crowded with people going to work."
+CODES = 150
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["scores", "words"])
+    parser.add_argument("model", nargs="?", default="tiny")
+    parser.add_argument("--formats", nargs="*", default=["bf16", "fp16", "int8", "int4"])
+    parser.add_argument("--seeds", type=int, default=1, help="takes of each sentence")
+    parser.add_argument("--first", type=int, default=1000, help="so many of the sentences")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    measure = scores if arguments.what == "scores" else words
+    result = measure(arguments)
+    print(json.dumps(result, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+@torch.inference_mode()
+def read(model: str, kind: str) -> torch.Tensor:
+    """float32 (codes, scores): after the prompt, and after each of some codes that are drawn once for all."""
+    from llasa_cli.hub.cache import find_model
+    from llasa_cli.lm.load import load_language_model
+    from llasa_cli.protocol import Protocol
+
+    folder = find_model(model)
+    protocol = Protocol.load(folder)
+    network = load_language_model(folder, protocol, "cpu", kind).network
+    drawn = torch.randint(protocol.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
+    stream = network.stream(2048)
+    found = [stream.feed(torch.tensor(protocol.prompt(TEXT).ids))]
+    found += [stream.feed(protocol.first_code_id + code[None]) for code in drawn]
+    return torch.stack(found)
+
+
+def scores(arguments: argparse.Namespace) -> dict[str, Any]:
+    exact = read(arguments.model, "fp32")
+    spread = exact.std(dim=-1).mean()
+    result = {}
+    for kind in arguments.formats:
+        gc.collect()
+        found = read(arguments.model, kind)
+        divergence = torch.nn.functional.kl_div(
+            found.log_softmax(-1), exact.log_softmax(-1), log_target=True, reduction="none"
+        )
+        result[kind] = {
+            "error": round(float((found - exact).square().mean().sqrt() / spread), 4),
+            "same": round(float((found.argmax(-1) == exact.argmax(-1)).float().mean()), 3),
+            "divergence": round(float(divergence.sum(-1).mean()), 4),
+        }
+    return {"model": arguments.model, "formats": result}
+
+
+def words(arguments: argparse.Namespace) -> dict[str, Any]:
+    import jiwer
+    from judge import SENTENCES, Listener
+    from judge import words as words_of
+
+    from llasa_cli.settings import ModelOptions, SpeechOptions
+    from llasa_cli.speech import Speech
+
+    torch.set_num_threads(1)
+    formats = ["fp32", *arguments.formats]
+    voices = {kind: Speech.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind)) for kind in formats}
+    lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()][: arguments.first]
+    listener = Listener()
+    errors: dict[str, list[int]] = {kind: [] for kind in formats}
+    lengths = []
+    for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):
+        said = words_of(line)
+        lengths.append(len(said))
+        for kind, voice in voices.items():
+            heard = listener.hear(voice.speak(line, SpeechOptions(seed=number * 1000)))
+            out = jiwer.process_words(" ".join(said), " ".join(heard)) if heard else None
+            wrong = len(said) if out is None else out.substitutions + out.deletions + out.insertions
+            errors[kind].append(wrong)
+        print(number, {kind: sum(found) for kind, found in errors.items()}, file=sys.stderr)
+    length = np.array(lengths)
+    # Sentences are drawn, with all takes of each.
+    picks = np.random.default_rng(0).integers(0, len(lines), (2000, len(lines)))
+    by_line = {kind: np.array(found).reshape(len(lines), -1).sum(1) for kind, found in errors.items()}
+    sizes = length.reshape(len(lines), -1).sum(1)
+    result: dict[str, Any] = {}
+    for kind, found in by_line.items():
+        rates = found[picks].sum(1) / sizes[picks].sum(1)
+        more = (found - by_line["fp32"])[picks].sum(1) / sizes[picks].sum(1)
+        result[kind] = {
+            "wer": round(float(found.sum() / sizes.sum()), 4),
+            "interval": [round(float(value), 4) for value in np.quantile(rates, [0.025, 0.975])],
+            "above_fp32": round(float((found.sum() - by_line["fp32"].sum()) / sizes.sum()), 4),
+            "above_interval": [round(float(value), 4) for value in np.quantile(more, [0.025, 0.975])],
+        }
+    return {"model": arguments.model, "sentences": len(lines), "seeds": arguments.seeds, "formats": result}
+
+
+if __name__ == "__main__":
+    main()

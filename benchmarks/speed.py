@@ -1,0 +1,431 @@
+"""How fast speech codes come: this package in each number format and batch, transformers' `generate`, llama.cpp.
+
+    python benchmarks/speed.py [MODEL] [--random 1b] [--formats bf16 int8 int4] [--batches 1 16] [--json speed.json]
+
+MODEL is a name or folder (by default the built-in voice); `--random 1b` makes a checkpoint of Llasa-1B's shape with random
+weights in bfloat16, and keeps it in `--work`. All make codes from the same prompt, the likeliest each time.
+
+Each run is a process of its own, so that a start is a cold start (files stay in the page cache), memory is what that
+one took, and no two models are in memory at once. Runs take turns, `--rounds` times, so that whatever else the machine
+does hits all alike. Printed are medians over the rounds; of a round, the median of its steps.
+
+    ms           a step: one code for each sequence of the batch
+    codes/s      50 are a second of sound; "x real time"
+    GB/s, of limit   weights read a second, and that as a share of what plainly reading as many bytes reached, measured
+                 in the same rounds
+    start        from the process's start to the first code; of it, load: from imports done to weights in place
+    sound        to the first samples of `llasa say`'s engine; for models that come with a codec
+    peak         resident memory at its highest, files that are mapped included
+
+llama.cpp is a peer where `--llama-python` (by default this Python) has `llama_cpp` and `gguf`; its files are written to
+`--work`. It multiplies by the whole head of 193,800 rows, as `generate` does; this package by the 65,537 that are speech.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BEGAN = time.time()
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT)]
+TEXT = "The morning train was crowded with people going to work."
+LLAMA_KINDS = ("f16", "q8_0", "q4_0")
+SHAPES: dict[str, dict[str, Any]] = {
+    "1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+    },
+    "3b": {
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="tiny")
+    parser.add_argument("--random", choices=sorted(SHAPES), help="instead of MODEL")
+    parser.add_argument("--formats", nargs="*", default=["fp32", "bf16", "fp16", "int8", "int4"])
+    parser.add_argument("--batches", nargs="*", type=int, default=[1])
+    parser.add_argument("--peers", nargs="*", default=["generate", "llama.cpp"], help="generate, llama.cpp, or none")
+    parser.add_argument("--codes", type=int, default=24, help="timed in each run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--llama-python", default=sys.executable)
+    parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "llasa" / "benchmarks")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run_one(arguments)))
+        return
+    if arguments.random:
+        arguments.model = str(random_checkpoint(arguments.work / arguments.random, SHAPES[arguments.random]))
+    result = measure(arguments)
+    print(table(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+# What is measured, each in a process of its own
+
+
+def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`--one`: "read BYTES", "generate bf16", "say bf16", or "own FORMAT BATCH"."""
+    import torch
+
+    what, *rest = arguments.one.split()
+    torch.set_num_threads(arguments.threads)
+    if what == "read":
+        return run_read(int(rest[0]))
+    return {"own": run_own, "generate": run_generate, "say": run_say}[what](arguments, *rest)
+
+
+def run_read(size: int) -> dict[str, Any]:
+    """Plainly reading `size` bytes, the quicker of two ways: torch's sum, and this package's product with one row."""
+    import torch
+
+    from llasa_cli.lm.native import kernels, roomy
+
+    numbers = roomy((max(1, size // 8192), 2048), torch.float32).fill_(1.0)
+    ways: list[Callable[[], object]] = [numbers.sum]
+    own, row = kernels(), torch.ones(1, 2048)
+    if own is not None:
+        ways.append(lambda: own.multiply("fp32", row, numbers, None, len(numbers)))
+    return {"steps_s": [min(seconds_of(way) for way in ways) for _ in range(9)], "weight_bytes": numbers.nbytes}
+
+
+def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, Any]:
+    import torch
+
+    from llasa_cli.hub.cache import find_model
+    from llasa_cli.lm.batch import Request
+    from llasa_cli.lm.load import load_language_model
+    from llasa_cli.protocol import Protocol
+    from llasa_cli.settings import SamplingOptions
+
+    began = time.perf_counter()
+    folder = find_model(arguments.model)
+    protocol = Protocol.load(folder)
+    model = load_language_model(folder, protocol, "cpu", kind)
+    loaded = time.perf_counter()
+    prompt, sampling = protocol.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
+    with torch.inference_mode():
+        many = model.batch(int(batch))
+        for number in range(int(batch)):
+            many.add(Request(prompt, sampling, seed=number, tag=number))
+        many.step()
+        first, cold = time.perf_counter(), time.time()
+        steps = []
+        while len(steps) < arguments.codes:
+            # A sequence that ends leaves room for the next, so that there are always as many.
+            steps.append(seconds_of(lambda: [many.add(one.request) for one in many.step()]))
+        codes = list(many.codes(0))
+    return {
+        "load_s": loaded - began,
+        "prompt_s": first - loaded,
+        "first_at": cold,
+        "steps_s": steps,
+        "weight_bytes": matrix_bytes(model.network),
+        "peak_bytes": peak_bytes(),
+        "tokens": codes,
+    }
+
+
+def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """transformers' own loop and classes: what a model's card says to do. Its head is whole."""
+    import torch
+    from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+
+    from llasa_cli.hub.cache import find_model
+    from llasa_cli.protocol import Protocol
+
+    times: list[float] = []
+
+    class Clock(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            times.append(time.perf_counter())
+            return scores
+
+    began = time.perf_counter()
+    folder = find_model(arguments.model)
+    protocol = Protocol.load(folder)
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[kind]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    loaded, loaded_at = time.perf_counter(), time.time()
+    ids = torch.tensor([protocol.prompt(TEXT).ids])
+    made = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=arguments.codes + 1,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=protocol.pad_id,
+        logits_processor=LogitsProcessorList([Clock()]),
+    )
+    return {
+        "load_s": loaded - began,
+        "prompt_s": times[0] - loaded,
+        "first_at": loaded_at + times[0] - loaded,
+        "steps_s": [after - before for before, after in zip(times, times[1:])],
+        "weight_bytes": sum(tensor.nbytes for tensor in model.parameters()),
+        "peak_bytes": peak_bytes(),
+        "tokens": made[0, ids.shape[1] :].tolist(),
+    }
+
+
+def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
+    """From the process's start to the first samples, as `llasa say` gets them."""
+    from llasa_cli.settings import ModelOptions, SpeechOptions
+    from llasa_cli.speech import Speech
+
+    speech = Speech.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind))
+    next(iter(speech.stream([TEXT], SpeechOptions(seed=1))))
+    return {"first_at": time.time()}
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def matrix_bytes(network: Any) -> int:
+    """What a step reads of the weights."""
+    from llasa_cli.lm.matrix import Matrix
+
+    found = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
+    return sum(matrix.bytes for matrix in (*found, network.head))
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# Taking turns
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    runs: dict[str, Callable[[], dict[str, Any]]] = {}
+    if "generate" in arguments.peers:
+        runs["generate bf16"] = child(arguments, "generate bf16")
+    if "llama.cpp" in arguments.peers:
+        runs |= llama_runs(arguments)
+    for kind in arguments.formats:
+        for batch in arguments.batches:
+            runs[f"own {kind} {batch}"] = child(arguments, f"own {kind} {batch}")
+        if not arguments.random and has_codec(arguments.model):
+            runs[f"say {kind}"] = child(arguments, f"say {kind}")
+    if not runs:
+        raise SystemExit("Nothing to measure.")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
+    for number in range(arguments.rounds):
+        for name, run in runs.items():
+            found[name].append(run())
+            if "weight_bytes" in found[name][-1] and name.endswith((" 1", "bf16", "f16", "q8_0", "q4_0")):
+                size = f"read {found[name][-1]['weight_bytes']}"
+                found.setdefault(size, []).append(child(arguments, size)())
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+    return {"machine": machine(arguments), "model": arguments.model, "rows": rows(found), "runs": found}
+
+
+def child(arguments: argparse.Namespace, what: str) -> Callable[[], dict[str, Any]]:
+    flags = ["--one", what, "--codes", str(arguments.codes), "--threads", str(arguments.threads)]
+    return lambda: last_line([sys.executable, __file__, arguments.model, *flags], arguments.threads)
+
+
+def last_line(command: list[str], threads: int) -> dict[str, Any]:
+    """Run it, and read the JSON that it prints last."""
+    began = time.time()
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "first_at" in result:
+        result["start_s"] = result["first_at"] - began
+    return result
+
+
+def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
+    from llasa_cli.hub.cache import find_model
+
+    peer, python = str(Path(__file__).with_name("llama_peer.py")), arguments.llama_python
+    if subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode:
+        print("llama.cpp: its binding is not installed, so it is left out", file=sys.stderr)
+        return {}
+    folder, runs = find_model(arguments.model), {}
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    for kind in LLAMA_KINDS:
+        path = arguments.work / f"{folder.name}.{kind}.gguf"
+        if not path.is_file():
+            subprocess.run([python, peer, "write", str(folder), str(path), kind], check=True)
+        command = [python, peer, "run", str(path), "40", str(arguments.codes), str(arguments.threads)]
+        runs[f"llama.cpp {kind}"] = lambda command=command: last_line(command, arguments.threads)
+    return runs
+
+
+def has_codec(model: str) -> bool:
+    from llasa_cli.hub.cache import find_model
+
+    return (find_model(model) / "codec").is_dir()
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    from codec import machine as processor
+
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": arguments.threads,
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+# The table
+
+
+def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Medians, one row for each thing that was measured."""
+
+    def middle(name: str, key: str) -> float | None:
+        values = [run[key] for run in found.get(name, []) if key in run]
+        return statistics.median(values) if values else None
+
+    for runs in found.values():
+        for run in runs:
+            if "steps_s" in run:
+                run["step_s"] = statistics.median(run["steps_s"])
+    reference = middle("generate bf16", "step_s")
+    made = []
+    for name in found:
+        step = middle(name, "step_s")
+        if name.startswith(("read", "say")) or step is None:
+            continue
+        batch = int(name.split()[2]) if name.startswith("own") else 1
+        size = found[name][0]["weight_bytes"]
+        read = middle(f"read {size}", "step_s")
+        made.append(
+            {
+                "name": name,
+                "batch": batch,
+                "ms": step * 1000,
+                "codes_per_s": batch / step,
+                "times_real_time": batch / step / 50,
+                "bytes": size,
+                "gb_per_s": size / step / 1e9,
+                "of_limit": read / step if read and batch == 1 else None,
+                "limit_gb_per_s": size / read / 1e9 if read else None,
+                "to_generate": reference * batch / step if reference else None,
+                "load_s": middle(name, "load_s"),
+                "start_s": middle(name, "start_s"),
+                "sound_s": middle(f"say {name.split()[1]}", "start_s") if name.endswith(" 1") else None,
+                "peak_bytes": middle(name, "peak_bytes"),
+            }
+        )
+    return made
+
+
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
+    ("codes/s", lambda row: row["codes_per_s"], "9.1f"),
+    ("x real time", lambda row: row["times_real_time"], "12.2f"),
+    ("ms", lambda row: row["ms"], "8.2f"),
+    ("GB", lambda row: row["bytes"] / 1e9, "7.3f"),
+    ("GB/s", lambda row: row["gb_per_s"], "7.1f"),
+    ("of limit", lambda row: row["of_limit"], "9.0%"),
+    ("x generate", lambda row: row["to_generate"], "11.1f"),
+    ("load s", lambda row: row["load_s"], "8.2f"),
+    ("start s", lambda row: row["start_s"], "9.2f"),
+    ("sound s", lambda row: row["sound_s"], "9.2f"),
+    ("peak GB", lambda row: row["peak_bytes"] / 1e9, "9.2f"),
+)
+
+
+def table(result: dict[str, Any]) -> str:
+    about = result["machine"]
+    lines = [
+        f"{about['processor']}, {about['threads']} threads of {about['cores']} cores, torch {about['torch']}, "
+        f"transformers {about['transformers']}; {result['model']}",
+        f"{'':20}" + "".join(f"{name:>{int(form.split('.')[0])}}" for name, _, form in COLUMNS),
+    ]
+    for row in result["rows"]:
+        cells = ((value(row), form) for _, value, form in COLUMNS)
+        lines.append(
+            f"{row['name']:20}"
+            + "".join(
+                f"{'':>{int(form.split('.')[0])}}" if value is None else f"{value:{form}}" for value, form in cells
+            )
+        )
+    return "\n".join(lines)
+
+
+def random_checkpoint(folder: Path, shape: dict[str, Any]) -> Path:
+    """A Llasa of that shape with random weights in bfloat16, made once."""
+    import torch
+    from safetensors.torch import save_file
+
+    from recipes.tiny.tokenizer import write_tokenizer
+
+    if (folder / "config.json").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # 128,264 ids before the first code, as published; the text tokens are the built-in voice's.
+    write_tokenizer(folder, 65_536, (), first_code_id=128_264)
+    width, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
+    queries, keys = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
+    parts = {
+        "self_attn.q_proj": (queries, width),
+        "self_attn.k_proj": (keys, width),
+        "self_attn.v_proj": (keys, width),
+        "self_attn.o_proj": (width, queries),
+        "mlp.gate_proj": (inner, width),
+        "mlp.up_proj": (inner, width),
+        "mlp.down_proj": (width, inner),
+        "input_layernorm": (width,),
+        "post_attention_layernorm": (width,),
+    }
+    places = {"model.embed_tokens.weight": (193_800, width), "model.norm.weight": (width,)}
+    for layer in range(shape["num_hidden_layers"]):
+        places |= {f"model.layers.{layer}.{name}.weight": size for name, size in parts.items()}
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, size in places.items():
+        weights[name] = torch.ones(size, dtype=torch.bfloat16)
+        if len(size) > 1:
+            weights[name].normal_(0, 0.02, generator=generator)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 193_800, "dtype": "bfloat16"}
+    config |= {"tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 131_072}
+    (folder / "config.json").write_text(json.dumps(config | shape | {"rope_parameters": rope}, indent=1))
+    return folder
+
+
+if __name__ == "__main__":
+    main()
