@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from llasa_cli.errors import LlasaError, UsageError
 _LISTEN_S = 5.0
 """How long an actor waits for something to tell before it says that there was nothing."""
 _MOST_EVENTS = 256
+_KNOCK_S = 10.0
 _STARTS_AGAIN = 20
 """How often in a row actors may die without any having made anything."""
 
@@ -85,7 +87,8 @@ class Cluster:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         where = None if address == "local" else address
         try:
-            self._ray.init(address=where, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
+            _knock(address)
+            self._ray.init(address=where, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise LlasaError(
                 f"There is no Ray cluster at {address}: {str(error).splitlines()[0]}",
@@ -210,6 +213,13 @@ class _Actor:
                 self.has.discard(event.number)
             kept.append(event)
         return kept
+
+
+def _knock(address: str) -> None:
+    """Ray asks at an address where nobody is for more than a minute; raises OSError at once."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
 
 
 def _ray() -> Any:
