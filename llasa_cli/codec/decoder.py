@@ -15,7 +15,7 @@ changes no product of a query with a key, so it is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,16 +118,22 @@ class Decoder:
 
     def __init__(self, shape: Shape, weights: Mapping[str, torch.Tensor]) -> None:
         self.shape = shape
-        self._norms = {name: value for name, value in weights.items() if value.dim() == 1}
-        self._raised = {name: value for name, value in weights.items() if "upsample_layers" in name}
-        self._linears = {
-            name.removesuffix(".weight"): Linear(weight, weights.get(name.removesuffix("weight") + "bias"))
-            for name, weight in weights.items()
-            if weight.dim() > 1 and name not in self._raised
-        }
-        head = weights["head.linear.weight"]
-        self._dtype, width = head.dtype, head.shape[0] - 2  # samples of a frame: four codes
-        self._window = torch.hann_window(width, device=head.device)
+        self._norms: dict[str, torch.Tensor] = {}
+        self._raised: dict[str, torch.Tensor] = {}
+        self._linears: dict[str, Linear] = {}
+        # One pass: a tensor is read when its turn comes, and gone before the next if it was laid out anew.
+        for name, value in weights.items():
+            if "upsample_layers" in name:
+                self._raised[name] = value
+            elif value.dim() == 1:
+                self._norms[name] = value
+            else:
+                self._linears[name.removesuffix(".weight")] = Linear(
+                    value, weights.get(name.removesuffix("weight") + "bias")
+                )
+        norm = self._norms["norm.weight"]
+        self._dtype = norm.dtype
+        self._window = torch.hann_window(4 * shape.hop, device=norm.device)
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
         """int64 (B, N) on the decoder's device -> float32 (B, samples_per_code * N)."""
@@ -266,7 +272,23 @@ def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype)
     own = {short: name for name, short in held.items()}
     stored.need(own.get(name, "acoustic_decoder." + name) for name in _names(shape))
     _check_shapes({short: stored.shapes[name] for short, name in own.items()}, shape)
-    return Decoder(shape, {short: stored(name).to(device, dtype) for short, name in own.items()})
+    return Decoder(shape, _Read(own, lambda name: stored(name).to(device, dtype)))
+
+
+class _Read(Mapping[str, torch.Tensor]):
+    """Tensors that are read each time they are asked for: all at once would be the weights a second time."""
+
+    def __init__(self, names: Mapping[str, str], read: Callable[[str], torch.Tensor]) -> None:
+        self._names, self._read = names, read
+
+    def __getitem__(self, short: str) -> torch.Tensor:
+        return self._read(self._names[short])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]], shape: Shape) -> None:
