@@ -37,12 +37,13 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="tiny")
     parser.add_argument("--formats", nargs="*", default=["bf16", "fp16", "int8", "int4"])
     parser.add_argument("--seeds", type=int, default=1, help="takes of each sentence")
-    parser.add_argument("--first", type=int, default=1000, help="so many of the sentences")
+    parser.add_argument("--skip", type=int, default=0, help="so many of the sentences, the first")
+    parser.add_argument("--first", type=int, default=1000, help="so many of the sentences that are left")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     measure = scores if arguments.what == "scores" else words
     result = measure(arguments)
-    print(json.dumps(result, indent=1))
+    print(json.dumps({key: value for key, value in result.items() if key not in ("errors", "lengths")}, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -84,16 +85,17 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
     import jiwer
+
     from judge import SENTENCES, Listener
     from judge import words as words_of
-
     from llasa_cli.settings import ModelOptions, SpeechOptions
     from llasa_cli.speech import Speech
 
     torch.set_num_threads(1)
     formats = ["fp32", *arguments.formats]
     voices = {kind: Speech.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind)) for kind in formats}
-    lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()][: arguments.first]
+    lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()]
+    lines = lines[arguments.skip :][: arguments.first]
     listener = Listener()
     errors: dict[str, list[int]] = {kind: [] for kind in formats}
     lengths = []
@@ -121,7 +123,14 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
             "above_fp32": round(float((found.sum() - by_line["fp32"].sum()) / sizes.sum()), 4),
             "above_interval": [round(float(value), 4) for value in np.quantile(more, [0.025, 0.975])],
         }
-    return {"model": arguments.model, "sentences": len(lines), "seeds": arguments.seeds, "formats": result}
+    return {
+        "model": arguments.model,
+        "sentences": len(lines),
+        "seeds": arguments.seeds,
+        "formats": result,
+        "errors": errors,
+        "lengths": lengths,
+    }
 
 
 if __name__ == "__main__":
