@@ -7,7 +7,6 @@ whole checkpoint before the first tensor is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -68,15 +67,6 @@ class Weights:
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
         """One tensor, where and as it is wanted."""
         return self.stored(name, *shape).to(self.device, self.dtype)
-
-    def stack(self, parts: Sequence[tuple[str, int]], width: int) -> torch.Tensor:
-        """Matrices of (name, rows) below each other; each is written where it belongs, not copied once more."""
-        whole = torch.empty(sum(rows for _, rows in parts), width, dtype=self.dtype, device=self.device)
-        begin = 0
-        for name, rows in parts:
-            whole[begin : begin + rows] = self.stored(name, rows, width)
-            begin += rows
-        return whole
 
     def stored(self, name: str, *shape: int) -> torch.Tensor:
         """One tensor as it is in its file and backed by it, checked against `shape` where that is given.
