@@ -1,7 +1,8 @@
 """Codes -> sound: the decoder half of `Xcodec2Model`, straight from its safetensors file.
 
-The same sums in the same order as transformers (tests compare them), without importing it: that import takes longer than
-torch's, and who only speaks needs neither it nor the encoder, two thirds of the weights.
+transformers' sound to 1e-5 (tests compare them), without importing it: that import takes longer than torch's, and who only
+speaks needs neither it nor the encoder, two thirds of the weights. On a CPU it takes half the time: all products, the
+convolutions among them, go by oneDNN's layout of the weights (`benchmarks/codec.py` has the ratio).
 
     codes (N,) -> quantiser's vectors -> embed -> 2 convolution blocks -> attention layers -> 2 blocks -> ISTFT -> (320 N,)
 

@@ -100,8 +100,15 @@ class Batch:
         self._new.append(slot)
 
     def codes(self, tag: Any) -> list[int]:
-        """What a sequence in the batch has said so far."""
-        return next(sequence.codes for sequence in self._in if sequence is not None and sequence.request.tag == tag)
+        """What a sequence in the batch has said so far; the list grows.
+
+        Raises:
+            KeyError: There is none with this tag.
+        """
+        for sequence in self._in:
+            if sequence is not None and sequence.request.tag == tag:
+                return sequence.codes
+        raise KeyError(tag)
 
     def drop(self, tag: Any) -> None:
         """Stop a sequence and free its slot; none with this tag is no error."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from llasa_cli.settings import CONTEXT_TOKENS
+
 if TYPE_CHECKING:
     from llasa_cli.lm.network import Network
 
@@ -56,9 +58,10 @@ class Cache:
         return torch.zeros(size, dtype=network.dtype, device=network.device)
 
     def reserve(self, length: int) -> None:
-        """Make room for so many tokens in each slot: twice what there was, so that little is copied."""
+        """Make room for so many tokens in each slot, and some more, so that little is copied."""
         if length > self.length:
-            longer = self._empty(blocks(max(length, min(2 * self.length, length + 8 * BLOCK))))
+            ample = min(2 * self.length, length + 8 * BLOCK, CONTEXT_TOKENS)
+            longer = self._empty(blocks(max(length, ample)))
             longer[:, :, : self.length] = self._table
             self._table, self.length = longer, longer.shape[2]
 

@@ -156,6 +156,12 @@ class Network:
         self._cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(self.device, self.dtype)
         self._sine = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(self.device, self.dtype)
 
+    @property
+    def bytes_a_token(self) -> int:
+        """Of keys and values: what a slot takes for each token of its sequence (of the longest: slots grow together)."""
+        shape = self.shape
+        return 2 * shape.layers * shape.key_value_heads * shape.head * self.dtype.itemsize
+
     def stream(self, capacity: int) -> Stream:
         """One sequence of up to `capacity` tokens."""
         return Stream(self, capacity)

@@ -57,6 +57,26 @@ def test_a_batch_gives_the_codes_of_one_by_one(codec: Codec) -> None:
     assert codec.encode_batch(clips) == [codec.encode(clip) for clip in clips]
 
 
+def test_decoded_together_is_decoded_alone(codec: Codec) -> None:
+    random = np.random.default_rng(0)
+    sequences = [random.integers(0, codec.code_count, count).tolist() for count in (40, 1, 0, 40, 700, 700, 40, 3)]
+    for codes, samples in zip(sequences, codec.decode_many(sequences), strict=True):
+        assert samples.shape == (len(codes) * codec.samples_per_code,)
+        np.testing.assert_allclose(samples, codec.decode(codes), atol=1e-5)
+    assert codec.decode_many([]) == []
+    with pytest.raises(ModelError, match="0 to 63"):
+        codec.decode_many([[1], [64]])
+
+
+def test_where_the_wide_products_are_cut_is_not_heard(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.random.default_rng(0).integers(0, codec.code_count, 100).tolist()
+    whole = codec.decode(codes)
+    assert np.abs(whole).max() > 0.01
+    for rows in (1, 7, 99):
+        monkeypatch.setattr("llasa_cli.codec.decoder.ROWS", rows)
+        np.testing.assert_allclose(codec.decode(codes), whole, atol=1e-5)
+
+
 def test_decoding_gives_320_samples_a_code(codec: Codec) -> None:
     for count in (0, 1, 2, 51):
         sound = codec.decode([code % codec.code_count for code in range(count)])

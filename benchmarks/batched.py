@@ -1,0 +1,121 @@
+"""Many sequences a step against one after the other, on the CPU, and what the length of the others costs.
+
+    OMP_NUM_THREADS=1 python benchmarks/batched.py [MODEL] [--slots 1 4 16 64] [--codes 100]
+
+`codes_per_s`: sentences spoken to their end, drawn as the voice asks, in so many slots that are filled again as they come
+free; `ratio` to `generate` one by one. `with_codec`: decoded to sound as well, in the batch by a second thread. `step_ms`: a
+step of 16 sequences that all have 30 tokens, all 1,900, and 15 of 30 beside one of 1,900: a short one doesn't pay for a long.
+Runs take turns, medians are printed: one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from codec import machine
+from llasa_cli.codec.model import Codec, load_codec
+from llasa_cli.files import read_about
+from llasa_cli.hub.cache import find_codec, find_model
+from llasa_cli.lm.batch import Request
+from llasa_cli.lm.cache import Cache, runs_of
+from llasa_cli.lm.load import LanguageModel, load_language_model
+from llasa_cli.protocol import Protocol
+from llasa_cli.settings import SamplingRequest
+
+TEXT = "The morning train number {} was crowded with people going to work."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="tiny")
+    parser.add_argument("--slots", nargs="+", type=int, default=[1, 4, 16, 64])
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--max-seconds", type=float, default=4.0, help="of a sentence")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    folder = find_model(arguments.model)
+    about = read_about(folder)
+    protocol = Protocol.load(folder)
+    model = load_language_model(folder, protocol, "cpu", arguments.dtype)
+    codec = load_codec(find_codec(folder, about.get("codec")), "cpu")
+    sampling = SamplingRequest(max_seconds=arguments.max_seconds).over(about.get("sampling", {}))
+    prompts = [protocol.prompt(TEXT.format(number)) for number in range(4 * max(arguments.slots))]
+
+    def one_by_one(sound: Codec | None) -> int:
+        count = 0
+        for seed, prompt in enumerate(prompts[:6]):
+            codes = list(model.generate(prompt, sampling, seed))
+            count += len(codes)
+            if sound is not None:
+                sound.decode(codes)
+        return count
+
+    def together(slots: int, sound: Codec | None) -> int:
+        batch, count, waiting = model.batch(slots), 0, list(enumerate(prompts[: 4 * slots]))
+        sounds: list[Future[object]] = []
+        with ThreadPoolExecutor(1) as decoder:
+            while waiting or batch.free < slots:
+                while waiting and batch.free:
+                    seed, prompt = waiting.pop()
+                    batch.add(Request(prompt, sampling, seed, seed))
+                for finished in batch.step():
+                    count += len(finished.codes)
+                    if sound is not None:
+                        sounds.append(decoder.submit(sound.decode, finished.codes))
+            for done in sounds:
+                done.result()
+        return count
+
+    works: dict[str, Callable[[], int]] = {}
+    for name, sound in (("codes_per_s", None), ("with_codec", codec)):
+        works[f"{name} one by one"] = lambda sound=sound: one_by_one(sound)
+        for slots in arguments.slots:
+            works[f"{name} {slots} slots"] = lambda slots=slots, sound=sound: together(slots, sound)
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(arguments.repeats + 1):
+        for name, work in works.items():
+            began = time.perf_counter()
+            count = work()
+            if number:
+                rates[name].append(count / (time.perf_counter() - began))
+    median = {name: statistics.median(found) for name, found in rates.items()}
+    print(
+        json.dumps(
+            {
+                "machine": machine(),
+                "threads": torch.get_num_threads(),
+                "model": arguments.model,
+                "codes_per_s": {name: round(value) for name, value in median.items()},
+                "ratio": {
+                    name: round(value / median[name.split(" ")[0] + " one by one"], 2) for name, value in median.items()
+                },
+                "step_ms": step_times(model, arguments.repeats),
+            }
+        )
+    )
+
+
+def step_times(model: LanguageModel, repeats: int) -> dict[str, float]:
+    """Of 16 slots, without drawing."""
+    lengths = {"30": [30] * 16, "1900": [1900] * 16, "15 x 30, 1 x 1900": [30] * 15 + [1900]}
+    cache = Cache(model.network, 16, 2048)
+    ids = torch.full((16,), model.protocol.first_code_id)
+    times: dict[str, list[float]] = {name: [] for name in lengths}
+    with torch.inference_mode():
+        for _ in range(5 * repeats):
+            for name, some in lengths.items():
+                began = time.perf_counter()
+                cache.step(ids, torch.tensor(some) - 1, runs_of(some))
+                times[name].append(time.perf_counter() - began)
+    return {name: round(1000 * statistics.median(found), 2) for name, found in times.items()}
+
+
+if __name__ == "__main__":
+    main()
