@@ -71,8 +71,16 @@ class NumberFormat:
         return kinds.get(self.name, torch.bfloat16)
 
 
-def pick_format(name: str, device: torch.device) -> NumberFormat:
-    """auto: bf16 on a GPU, else fp32.
+LARGE_WEIGHTS = 200_000_000
+"""From so many weights on reading them is what takes a CPU's time, and half of them half of it."""
+
+
+def pick_format(name: str, device: torch.device, stored: str = "fp32", weights: int = 0) -> NumberFormat:
+    """auto: bf16 on a GPU; on a CPU fp32, or for a large model the 16 bit that it is stored in, which loses nothing.
+
+    Args:
+        stored: What the checkpoint is in; a short name.
+        weights: About how many it has.
 
     Raises:
         UsageError: There is no such format.
@@ -81,7 +89,9 @@ def pick_format(name: str, device: torch.device) -> NumberFormat:
 
     short = _short_name(name)
     if short == "auto":
-        short = "fp32" if device.type == "cpu" else "bf16"
+        short = "bf16"
+        if device.type == "cpu":
+            short = stored if weights >= LARGE_WEIGHTS else "fp32"
     return NumberFormat(short, torch.float32 if device.type == "cpu" else NumberFormat(short, torch.float32).stored)
 
 

@@ -72,6 +72,8 @@ def load_language_model(
     shape = Shape.of(config)
     read = Weights(folder, where, kind.states, None if adapter is None else read_adapter(adapter))
     read.check(shape, protocol.vocabulary_size, bool(config.get("tie_word_embeddings", False)))
+    kept = {"BF16": "bf16", "F16": "fp16"}.get(read.files[EMBEDDING].dtype, "fp32")
+    kind = pick_format(dtype, where, kept, 12 * shape.layers * shape.hidden**2)
     network = Network(
         shape,
         head=_head(read, protocol, shape.hidden, kind),

@@ -77,6 +77,8 @@ class Matrix:
         if kind.name == "int4":
             if where.type != "cpu":
                 raise UsageError("--dtype int4 is for a CPU.", "Use int8 or bf16.")
+            if own is None and not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
+                raise UsageError("--dtype int4 needs a C compiler, or torch 2.6.", "Use int8 or bf16.")
             return Int4(parts, shape, kind, own) if own else TorchInt4(parts, shape, kind)
         return Floats(parts, shape, kind, own) if own else Plain(parts, shape, kind, where)
 
@@ -204,7 +206,11 @@ class TorchInt8(Matrix):
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         flat = F.pad(states.reshape(-1, self.shape[1]).to(self._scales.dtype), (0, self._padding))
-        out = torch._weight_int8pack_mm(flat, self._weight, self._scales)[:, : self.shape[0]].to(self.dtype)
+        if _has_int8_kernel(flat.device.type):
+            out = torch._weight_int8pack_mm(flat, self._weight, self._scales)
+        else:  # no quicker than 16 bit, half the memory
+            out = F.linear(flat, self._weight.to(flat.dtype)) * self._scales
+        out = out[:, : self.shape[0]].to(self.dtype)
         return out.reshape(*states.shape[:-1], self.shape[0])
 
 
@@ -234,6 +240,11 @@ class TorchInt4(Matrix):
             dim=1,
         )
         return out.to(self.dtype).view(*states.shape[:-1], self.shape[0])
+
+
+@functools.cache
+def _has_int8_kernel(device: str) -> bool:
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key("aten::_weight_int8pack_mm", device.upper()))
 
 
 def _many(kind: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from llasa_cli.device import LARGE_WEIGHTS, NumberFormat, pick_format
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.load import load_language_model
 from llasa_cli.lm.matrix import Matrix
@@ -190,6 +191,22 @@ def test_a_dtype_arrives_in_every_matrix(folder: Path, dtype: str, kept: str) ->
     assert {matrix.format for matrix in (*matrices, network.head)} == {kept}
     codes = list(model.generate(model.protocol.prompt("hello"), SamplingOptions(max_seconds=0.2), 0))
     assert all(0 <= code < model.protocol.code_count for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("stored", "weights", "picked"),
+    [
+        ("bf16", LARGE_WEIGHTS, "bf16"),
+        ("fp16", LARGE_WEIGHTS, "fp16"),
+        ("fp32", LARGE_WEIGHTS, "fp32"),
+        ("bf16", LARGE_WEIGHTS - 1, "fp32"),
+    ],
+)
+def test_a_large_model_stays_in_the_16_bit_it_is_stored_in(stored: str, weights: int, picked: str) -> None:
+    cpu = torch.device("cpu")
+    assert pick_format("auto", cpu, stored, weights) == NumberFormat(picked, torch.float32)
+    assert pick_format("fp32", cpu, stored, weights).name == "fp32"
+    assert pick_format("auto", torch.device("cuda"), stored, weights) == NumberFormat("bf16", torch.bfloat16)
 
 
 def test_a_prompt_fed_in_parts_scores_as_fed_at_once(folder: Path) -> None:
