@@ -82,11 +82,8 @@ def _complete(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_bytes
 
 
 def _read_part(number: int, file: RemoteFile) -> tuple[Sum, int]:
-    """What is there of the file already, with its sum so far. More than the file can be is worth nothing."""
+    """The sum and the number of the bytes that are there already; more than the file has will have a wrong sum."""
     digest, have = Sum(file), 0
-    if os.fstat(number).st_size > file.size:
-        os.ftruncate(number, 0)
-    os.lseek(number, 0, os.SEEK_SET)
     while piece := os.read(number, READ_BYTES):
         digest.add(piece)
         have += len(piece)

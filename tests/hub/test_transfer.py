@@ -95,10 +95,13 @@ def test_small_files_are_checked_too(hub: FakeHub, wire: Wire) -> None:
         plan(wire, REPO)
 
 
-def test_a_file_without_an_end_is_cut(hub: FakeHub, wire: Wire, repo_folder: Path, notes: list[str]) -> None:
+def test_a_file_without_an_end_is_cut(
+    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+) -> None:
     hub.faults = [Fault("long", WEIGHTS, host="files")]
     assert same_files(repo_folder, download(wire))
     assert any("more bytes" in note for note in notes)
+    assert len(from_files()) == 1, "what came first is the file"
 
 
 def test_a_body_that_is_packed_unasked_is_unpacked(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
