@@ -103,7 +103,7 @@ class Protocol:
         self.first_code_id = vocabulary["<|s_0|>"]
         self.code_count = _contiguous_codes(vocabulary)
         self.pad_id = _pad_id(vocabulary, settings)
-        self.speakers: tuple[str, ...] = tuple(about.get("speakers", ()))
+        self.speakers: tuple[str, ...] = tuple(about.get("speakers") or ())
         self.default_speaker: str | None = about.get("default_speaker")
         self.speaker_space = bool(about.get("speaker_space", False))
         self.join: str | None = about.get("join")

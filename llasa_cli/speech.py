@@ -120,7 +120,7 @@ class Speech:
         adapter = find_adapter(options.adapter)
         if adapter is not None:
             about = about | read_about(adapter)
-            protocol.speakers = tuple(about.get("speakers", ()))
+            protocol.speakers = tuple(about.get("speakers") or ())
             protocol.default_speaker = about.get("default_speaker")
         protocol.prompt("", speaker=speaker)  # refuses who is not known; and the template's library is loaded by then
         from llasa_cli.codec.model import codes_known_to, load_codec
@@ -144,7 +144,7 @@ class Speech:
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Fill what was left open: by the checkpoint's `llasa.json`, else by the general defaults."""
-        return request.over(self._about.get("sampling", {}))
+        return request.over(self._about.get("sampling") or {})
 
     def chunks(self, text: str) -> list[str]:
         """The pieces that `say` will speak, as the model is given them."""
@@ -156,7 +156,7 @@ class Speech:
         """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
         from llasa_cli.text.passages import passages
 
-        most = int(self._about.get("most_characters", MOST_CHARACTERS))
+        most = int(self._about.get("most_characters") or MOST_CHARACTERS)
         return passages(map(_sound_text, parts), most, self._spell_out, options.markdown, on_note)
 
     @property

@@ -55,7 +55,11 @@ class Shape:
         if config.get("hidden_act", "silu") != "silu":
             raise ModelError(f"The checkpoint's activation {config['hidden_act']!r} is not Llama's silu.")
         # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling.
-        rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+        parts = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+        epsilon = config.get("rms_norm_eps") or 1e-6
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(epsilon, int | float):
+            raise ModelError("The checkpoint's config.json has rope parameters or an rms_norm_eps that make no sense.")
+        rope = parts[0] | parts[1]
         rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
         rope.setdefault("rope_type", rope.get("type") or "default")
         heads, hidden = _whole(config, "num_attention_heads"), _whole(config, "hidden_size")
@@ -75,7 +79,7 @@ class Shape:
             key_value_heads=key_value_heads,
             head=head,
             inner=_whole(config, "intermediate_size"),
-            epsilon=float(config.get("rms_norm_eps") or 1e-6),
+            epsilon=float(epsilon),
             rope=rope,
         )
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from llasa_cli import tensors
 from llasa_cli.errors import ModelError
-from llasa_cli.settings import ModelOptions
+from llasa_cli.settings import ModelOptions, SamplingRequest
 from llasa_cli.speech import Speech
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
@@ -197,6 +197,8 @@ FROM_THE_HEADERS = {
     "quantised": (told("config.json", quantization_config={"quant_method": "gptq"}), "quantised"),
     "heads by the million": (told("config.json", num_attention_heads=1 << 60), "config.json"),
     "layers by the million": (told("config.json", num_hidden_layers=1 << 40), "layers"),
+    "norms in words": (told("config.json", rms_norm_eps=["small"]), "make no sense"),
+    "a number for rope": (told("config.json", rope_parameters=5), "make no sense"),
     "a codec elsewhere": (told("llasa.json", codec="../../elsewhere"), "codec"),
     "a codec's own code": (told("codec/config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
     "a codec that is none": (told("codec/config.json", model_type="llama"), "not an X-Codec2"),
@@ -317,6 +319,14 @@ def test_the_command_says_it_in_one_line_and_exits_with_3(folder: Path, tmp_path
     assert made.stderr.count("error:") == 1
     assert "Traceback" not in made.stderr
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_nothing_said_is_no_fault(folder: Path) -> None:
+    told("llasa.json", speakers=None, default_speaker=None, sampling=None, most_characters=None)(folder)
+    speech = Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    assert speech.speakers == ()
+    assert speech.chunks("Hello.")
+    speech.sampling(SamplingRequest())
 
 
 def test_the_checkpoint_that_was_spoiled_is_good(folder: Path, read: list[str]) -> None:
