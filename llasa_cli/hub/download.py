@@ -92,7 +92,7 @@ def plan(wire: Wire, name: str) -> Plan:
     if not is_commit(commit):
         raise ModelError(f"{wire.endpoint} names no commit for {repo}.", "Is HF_ENDPOINT right?")
     entry, place = entry_of(repo), Stored(write_cache(), repo)
-    choice = choose(repo, _files(about, repo), entry, lambda file: _read_small(wire, repo, commit, file))
+    choice = choose(repo, _files(wire, about, repo), entry, lambda file: _read_small(wire, repo, commit, file))
     card = about.get("cardData")
     said = card.get("license") if isinstance(card, dict) else None
     known = entry.license if entry is not None and said is None else None
@@ -228,7 +228,7 @@ def _about(wire: Wire, repo: str, revision: str | None) -> dict[str, Any]:
         raise ModelError(error.message, hint) from error
 
 
-def _files(about: dict[str, Any], repo: str) -> list[RemoteFile]:
+def _files(wire: Wire, about: dict[str, Any], repo: str) -> list[RemoteFile]:
     """The hub's list. Names are judged later; a sum becomes a file name here, so it has to be one."""
     files = []
     for item in about["siblings"]:
@@ -239,6 +239,8 @@ def _files(about: dict[str, Any], repo: str) -> list[RemoteFile]:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The hub's list of files of {repo} can't be read.", "Is HF_ENDPOINT right?") from error
         if not is_etag(file.etag) or size < 0:
+            if about.get("gated"):
+                wire.check_let_in(repo, str(about["sha"]), file.name)
             raise ModelError(
                 f"The hub names no sum for {file.name[:80]!r} of {repo}, so it can't be checked.",
                 "Is HF_ENDPOINT a mirror that leaves them out?",

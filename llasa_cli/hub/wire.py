@@ -142,6 +142,19 @@ class Wire:
 
         return self.patiently(once, repo)
 
+    def check_let_in(self, repo: str, commit: str, name: str) -> None:
+        """Ask for a file that is not needed.
+
+        Raises:
+            ModelError: Its repository is gated, and the token does not open it.
+        """
+
+        def once() -> None:
+            with self.open(self.address(repo, commit, name), repo):
+                pass
+
+        self.patiently(once, repo)
+
     def patiently(self, call: Callable[[], Any], repo: str) -> Any:
         """Run a call; again while what fails may pass.
 

@@ -95,6 +95,7 @@ class FakeHub:
         faults: What goes wrong; tried in order.
         gated: Repositories whose files ask for a token, -> the tokens that may have them.
         private: Repositories that are not seen without a token.
+        tells_sums: The list of files has their sizes and sums.
         extra_names: Names that the list of a repository holds besides its files.
         rate: Bytes a second of each connection; 0 is as fast as it goes.
         hold: Asked before each piece of a body, with its path and the bytes sent; may wait.
@@ -106,6 +107,7 @@ class FakeHub:
         self.faults: list[Fault] = []
         self.gated: dict[str, set[str]] = {}
         self.private: set[str] = set()
+        self.tells_sums = True
         self.extra_names: dict[str, list[str]] = {}
         self.card: dict[str, Any] = {"license": "mit"}
         self.rate = 0.0
@@ -273,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _sibling(self, name: str, path: Path, with_blobs: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {"rfilename": name}
-        if with_blobs:
+        if with_blobs and self.hub.tells_sums:
             entry |= {"size": path.stat().st_size, "blobId": self.hub.sums(path)[0]}
             if self.hub.is_lfs(path):
                 entry["lfs"] = {"sha256": self.hub.sums(path)[1], "size": path.stat().st_size, "pointerSize": 134}

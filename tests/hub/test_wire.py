@@ -28,6 +28,13 @@ def test_gated_without_a_token(hub: FakeHub) -> None:
     assert "HF_TOKEN" in error.hint
 
 
+def test_a_hub_that_tells_no_sums_is_not_trusted(hub: FakeHub) -> None:
+    hub.tells_sums = False
+    assert "names no sum" in refused().message
+    hub.gated[REPO] = {"hf_good"}
+    assert "gated, and there is no token" in refused().message, "it may tell them to those who are let in"
+
+
 def test_gated_with_the_token_of_somebody_who_was_not_let_in(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.gated[REPO] = {"hf_good"}
     monkeypatch.setenv("HF_TOKEN", "hf_other")
