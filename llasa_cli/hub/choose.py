@@ -119,9 +119,8 @@ def check_tokenizer(path: Path, repo: str, text_model: bool) -> None:
         ModelError: It has no such tokens, or counts them otherwise.
     """
     try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
-        ids = {str(token["content"]): int(token["id"]) for token in added}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        ids = _token_ids(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ModelError(
             f"The tokenizer.json of {repo} can't be read ({error}).", "The checkpoint is broken."
         ) from error
@@ -146,6 +145,14 @@ def check_tokenizer(path: Path, repo: str, text_model: bool) -> None:
             )
 
 
+def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+    """Every added token, and those of the vocabulary that are written like one."""
+    vocabulary = tokenizer["model"].get("vocab")
+    spelled = vocabulary.items() if isinstance(vocabulary, dict) else ()  # some kinds of vocabulary are lists
+    ids = {token: int(number) for token, number in spelled if token.startswith("<|")}
+    return ids | {str(token["content"]): int(token["id"]) for token in tokenizer["added_tokens"]}
+
+
 # --- kinds ---
 
 
@@ -162,10 +169,12 @@ def _kind(repo: str, config: dict[str, Any], entry: Entry | None) -> str:
             f"{repo} holds weights that are quantised already ({str(method)[:40]}).",
             "Fetch the original; it can be run in fewer bits with --dtype.",
         )
-    model_type, architectures = config.get("model_type"), config.get("architectures") or []
+    if entry is not None:
+        return "codec" if entry.codec is None else "language model"
+    model_type = config.get("model_type")
     if model_type in LANGUAGE_MODELS:
         return "language model"
-    if model_type in _CODECS or any(str(name).lower().startswith("xcodec2") for name in architectures):
+    if model_type in _CODECS or "'xcodec2" in str(config.get("architectures")).lower():
         return "codec"
     if model_type in _LISTENERS:
         return "listener"

@@ -198,7 +198,10 @@ def remove(name: str) -> int:
             _hold_all(place, held)
             before = _bytes_under(place.root)
             try:
-                _delete_commit(place, commit) if commit else _delete_all(place)
+                if commit is None:
+                    _delete_all(place)
+                else:
+                    _delete_commit(place, commit)
             except OSError as error:
                 raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error
             freed += before - _bytes_under(place.root)

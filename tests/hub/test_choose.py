@@ -112,6 +112,7 @@ def test_weights_that_are_no_safetensors_are_refused(
     [
         ({"model_type": "bert"}, "kind 'bert'"),
         ({"model_type": None}, "kind 'None'"),
+        ({"model_type": ["llama"], "architectures": 7}, "kind \"['llama']\""),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised already (gptq)"),
         ({"quantization": {"bits": 4}}, "quantised already"),
     ],
@@ -154,6 +155,22 @@ def test_a_tokenizer_of_another_kind_is_found_before_the_weights_are_fetched(
         fetch(wire, plan(wire, REPO), lambda count, fresh: None, lambda file: None, False)
     assert reason in caught.value.message
     assert big_files(hub) == []
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens": 3, "model": {}}', "[" * 100_000])
+def test_a_broken_tokenizer_is_found_before_the_weights_are_fetched(
+    hub: FakeHub, wire: Wire, repo_folder: Path, content: str
+) -> None:
+    (repo_folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match="can't be read"):
+        fetch(wire, plan(wire, REPO), lambda count, fresh: None, lambda file: None, False)
+    assert big_files(hub) == []
+
+
+def test_tokens_may_stand_in_the_vocabulary(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
+    ids = {token: number for number, token in enumerate([*MARKERS, "<|s_0|>", "<|s_1|>"])}
+    (repo_folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": {"vocab": ids}}))
+    fetch(wire, plan(wire, REPO), lambda count, fresh: None, lambda file: None, False)
 
 
 def test_a_text_model_is_fetched_where_one_is_wanted(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
