@@ -98,15 +98,15 @@ class _Run:
     ) -> None:
         from llasa_cli.batch.survey import digest
         from llasa_cli.files import read_about
-        from llasa_cli.hub.cache import find_codec, find_model, weights_of
+        from llasa_cli.hub.cache import codec_identity, find_codec, find_model, weights_of
 
         self._options, self._wanted, self._models = options, wanted, models
         self._voices, self._hearing, self._report, self._target = voices, hearing, report, target
         self._chosen = lru_cache(1000)(voices.of)
         self._revision = weights_of(models)
         folder = find_model(models.model)
-        find_codec(folder, models.codec or read_about(folder).get("codec"))  # refused now if it is not here
-        decides = [asdict(replace(wanted, seed=None)), target.item_format, models.codec, models.dtype, self._revision]
+        codec = codec_identity(find_codec(folder, models.codec or read_about(folder).get("codec")))
+        decides = [asdict(replace(wanted, seed=None)), target.item_format, codec, models.dtype, self._revision]
         self._settings = digest([*decides, options.listener, options.engine])
         self._clip = lru_cache(1000)(self._heard)
         self._slots = options.slots
@@ -340,7 +340,8 @@ class _Run:
             if not self._options.json:
                 self._result(str(self._target.joined))
         if self._options.json:
-            self._result(as_json({"summary": Progress.facts(tally) | facts}))
+            joined = None if joined_s is None else str(self._target.joined)
+            self._result(as_json({"summary": Progress.facts(tally) | facts | {"path": joined}}))
 
 
 def _parts(results: Results, folder: Path, count: int) -> Iterator[Part]:

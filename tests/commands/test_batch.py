@@ -83,6 +83,9 @@ def test_other_weights_of_the_same_name_speak_anew(
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     assert "1 items made, 0 were there" in batch(tmp_path).stderr
+    weights = model / "codec" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert "1 items made, 0 were there" in batch(tmp_path).stderr
 
 
 @pytest.mark.parametrize(
