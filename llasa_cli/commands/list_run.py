@@ -98,14 +98,14 @@ class _Run:
     ) -> None:
         from llasa_cli.batch.survey import digest
         from llasa_cli.files import read_about
-        from llasa_cli.hub.cache import codec_identity, find_codec, find_model, weights_of
+        from llasa_cli.hub.cache import find_codec, find_model, revision_of, weights_of
 
         self._options, self._wanted, self._models = options, wanted, models
         self._voices, self._hearing, self._report, self._target = voices, hearing, report, target
         self._chosen = lru_cache(1000)(voices.of)
         self._revision = weights_of(models)
         folder = find_model(models.model)
-        codec = codec_identity(find_codec(folder, models.codec or read_about(folder).get("codec")))
+        codec = revision_of(find_codec(folder, models.codec or read_about(folder).get("codec")))
         decides = [asdict(replace(wanted, seed=None)), target.item_format, codec, models.dtype, self._revision]
         self._settings = digest([*decides, options.listener, options.engine])
         self._clip = lru_cache(1000)(self._heard)

@@ -164,7 +164,6 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("llasa_cli.commands.list_run.crew_of", crew_of)
     monkeypatch.setattr("llasa_cli.hub.cache.find_codec", lambda *_: Path())
-    monkeypatch.setattr("llasa_cli.hub.cache.codec_identity", str)
     (tmp_path / "lines.txt").write_text("good evening\n")
     shared = {"--batch-size": 7, "--workers": 3, "--devices": "cpu,cpu", "--ray": "auto", "--engine": "vllm"}
     more = [str(part) for pair in shared.items() for part in pair]
@@ -188,7 +187,6 @@ def test_what_a_line_says_counts_more_than_a_flag(
 ) -> None:
     monkeypatch.setattr("llasa_cli.commands.list_run.crew_of", lambda *_: FakeCrew(engine.history))
     monkeypatch.setattr("llasa_cli.hub.cache.find_codec", lambda *_: Path())
-    monkeypatch.setattr("llasa_cli.hub.cache.codec_identity", str)
     own = {name: value * 2 if name == "top_k" else round(value / 2, 3) for name, value in FLAGS.items()}
     row = own | {"text": "good evening", "speaker": "kore", "seed": 9, "output": "a/b.mp3"}
     (tmp_path / "list.jsonl").write_text(json.dumps(row))
