@@ -89,8 +89,14 @@ class Attention:
             return mixed.flatten(1)
         keys, values = past.transpose(1, 2).chunk(2, dim=1)  # (B, K, L, D)
         states = queries.unflatten(1, (keys.shape[1], -1))  # (B, K, H / K, D)
-        attend = written_out if self.kind == "eager" else F.scaled_dot_product_attention
-        return attend(states, keys, values, mask).flatten(1)
+        if self.kind == "eager":
+            return written_out(states, keys, values, mask).flatten(1)
+        count = states.shape[2]
+        if mask is not None and count % 2 and states.device.type == "cpu":
+            # With an odd number of queries torch's second thread works on memory that is aligned otherwise than the
+            # first's, and MKL then rounds otherwise: a slot's result would depend on which thread it falls to.
+            states = F.pad(states, (0, 0, 0, 1))
+        return F.scaled_dot_product_attention(states, keys, values, mask)[:, :, :count].flatten(1)
 
 
 def written_out(

@@ -6,8 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from llasa_cli.errors import UsageError
+from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.batch import Batch, Finished, Request
 from llasa_cli.lm.load import LanguageModel, load_language_model
 from llasa_cli.protocol import Protocol, Reference
@@ -188,3 +190,24 @@ def test_attention_that_there_is_not_is_a_usage_error(folder: Path, model: Langu
 def test_one_slot_and_sixty_four(model: LanguageModel, slots: int) -> None:
     together = spoken(model.batch(slots), requests(model))
     assert together == spoken(model.batch(slots), requests(model)[::-1])
+
+
+@pytest.mark.parametrize(("key_value_heads", "groups"), [(4, 1), (2, 3), (8, 4)])
+def test_what_a_slot_sees_does_not_depend_on_the_others_with_two_threads(key_value_heads: int, groups: int) -> None:
+    """To the bit, however neighbours share a call; codes alone would show it seldom."""
+    generator = torch.Generator().manual_seed(0)
+    past = torch.randn(8, 128, 2 * key_value_heads, 64, generator=generator)
+    queries = 3 * torch.randn(8, key_value_heads * groups, 64, generator=generator)
+    lengths = torch.arange(8, dtype=torch.int32) + 100
+    mask = torch.zeros(8, 1, 1, 128).masked_fill(torch.arange(128) >= lengths[:, None, None, None], -torch.inf)
+    attention, threads = Attention("sdpa", torch.device("cpu"), torch.float32), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        whole = attention.step(queries, past, lengths, mask)
+        for first in range(8):
+            for last in range(first + 1, 9):
+                some = slice(first, last)
+                part = attention.step(queries[some], past[some], lengths[some], mask[some])
+                assert torch.equal(part, whole[some])
+    finally:
+        torch.set_num_threads(threads)
