@@ -220,14 +220,12 @@ class XCodec2Model:
 
     @classmethod
     def from_pretrained(cls, name: str) -> XCodec2Model:
-        """A folder or a repository, in transformers' format or the original one.
+        """A folder or a repository, in transformers' format or the original one; fetched if it is not here.
 
         Raises:
-            ModelError: It is not here, and can't be fetched.
+            ModelError: It can't be fetched, or is no codec.
         """
-        from llasa_cli.hub.cache import find_model
-
-        return cls(find_model(str(name)), str(name))
+        return cls(_found_or_fetched(str(name)), str(name))
 
     def eval(self) -> XCodec2Model:
         """Nothing: it can't be trained."""
@@ -414,6 +412,25 @@ class LlasaProcessor(ProcessorMixin):
             name = read_object(named, "Save the processor again.").get("audio_codec")
             audio_codec = None if name is None else XCodec2Model.from_pretrained(name)
         return cls(tokenizer, audio_codec)
+
+
+def _found_or_fetched(name: str) -> Path:
+    """As `llasa download`, and without a word: transformers' classes fetch what they are asked for."""
+    from llasa_cli.hub.cache import find_model
+    from llasa_cli.hub.catalogue import repo_of
+
+    if Path(name).is_dir() or repo_of(name) is None:
+        return find_model(name)
+    from llasa_cli.hub.download import cached_whole, check_room, fetch, plan
+    from llasa_cli.hub.wire import Wire
+
+    here = cached_whole(name)
+    if here is not None:
+        return here
+    with Wire() as wire:
+        wanted = plan(wire, name)
+        check_room([wanted])
+        return fetch(wire, wanted, lambda count: None, lambda file: None, text_model=False)
 
 
 def _must_be_16_khz(rate: int) -> None:

@@ -1,0 +1,29 @@
+"""What the classes of transformers' draft ask for is fetched as the command would fetch it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import ModelError
+from llasa_cli.hf import XCodec2Model
+from tests.hub.fake_hub import FakeHub
+
+CODEC = "HKUSTAudio/xcodec2-hf"
+
+
+def test_a_codec_that_is_not_here_is_fetched_once(hub: FakeHub, random_codec: Path) -> None:
+    hub.repositories[CODEC] = random_codec
+    sound = XCodec2Model.from_pretrained(CODEC).codec.decode([1, 2, 3])
+    assert sound.shape == (960,)
+    asked = len(hub.requests)
+    assert asked > 0
+    np.testing.assert_array_equal(XCodec2Model.from_pretrained(CODEC).codec.decode([1, 2, 3]), sound)
+    assert len(hub.requests) == asked
+
+
+def test_a_name_that_nobody_has_is_a_sentence(hub: FakeHub) -> None:
+    with pytest.raises(ModelError, match="nobody/nothing"):
+        XCodec2Model.from_pretrained("nobody/nothing")
