@@ -430,7 +430,7 @@ def _found_or_fetched(name: str) -> Path:
     with Wire() as wire:
         wanted = plan(wire, name)
         check_room([wanted])
-        return fetch(wire, wanted, lambda count: None, lambda file: None, text_model=False)
+        return fetch(wire, wanted, lambda count, new: None, lambda file: None, text_model=False)
 
 
 def _must_be_16_khz(rate: int) -> None:
