@@ -99,13 +99,14 @@ def through_codec(folder: Path, voice: str) -> Callable[[str], np.ndarray]:
 
 
 def model(
-    folder: str, voice: str | None, sampling: dict[str, float], problems: list[str]
+    folder: str, voice: str | None, sampling: dict[str, float], problems: list[str] | None = None
 ) -> Callable[[str], np.ndarray]:
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
     from llasa_cli.speech import Speech, Take
 
     def note(take: Take) -> None:
-        problems.extend(take.problems)
+        if problems is not None:
+            problems.extend(take.problems)
 
     speech = Speech.load(ModelOptions(model=folder))
     count = iter(range(1_000_000))
