@@ -32,9 +32,7 @@ def table_text(
         style = (styles or {}).get(first, "")
         table.add_row(Text(printable(first), style=style), *(Text(printable(cell)) for cell in others))
     out = StringIO()
-    Console(file=out, width=width(), force_terminal=_is_terminal(), no_color=_no_colour(), highlight=False).print(
-        table
-    )
+    Console(file=out, width=width(), force_terminal=_is_terminal(), no_color=_no_colour(), highlight=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
 
 

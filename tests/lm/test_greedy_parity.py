@@ -163,6 +163,36 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
         load_language_model(tmp_path / "m", protocol, "cpu")
 
 
+FAMILIES = {
+    "1B": {"hidden_size": 2048, "num_attention_heads": 32, "head_dim": 64, "tie_word_embeddings": True},
+    "3B": {"hidden_size": 3072, "num_attention_heads": 24, "head_dim": 128, "tie_word_embeddings": True},
+    "8B": {"hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128, "tie_word_embeddings": False},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
+    family: str, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    """Two layers, with heads, groups, widths and rope of the published models; only the MLP and the vocabulary are small."""
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    protocol = Protocol.load(tmp_path)
+    shape = {
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 8,
+        "intermediate_size": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": LLAMA3
+        | {"original_max_position_embeddings": 8192, "factor": 8.0 if family == "8B" else 32.0},
+    }
+    write_model(tmp_path, protocol, shape | FAMILIES[family])
+    prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
+    model = load_language_model(tmp_path, protocol, "cpu", "float32")
+    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.8), seed=0))
+    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 40)[: len(made)]
+    assert len(made) > 3
+
+
 @pytest.mark.slow
 def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
     """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 10 GB."""
@@ -185,10 +215,10 @@ def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
         "rms_norm_eps": 1e-5,
     }
     write_model(tmp_path, protocol, shape, torch.bfloat16)
-    model = load_language_model(tmp_path, protocol, "cpu")
+    model = load_language_model(tmp_path, protocol, "cpu", "float32")
     prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
-    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.16), seed=0))
+    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=4), seed=0))
     del model
-    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 8)
-    assert len(made) == 8
+    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 200)
+    assert len(made) == 200
     assert all(0 <= code < 65_536 for code in made)
