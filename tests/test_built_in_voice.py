@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from llasa_cli.hub.cache import BUILT_IN_FOLDER
-from llasa_cli.settings import SpeechOptions
+from llasa_cli.settings import SamplingRequest, SpeechOptions
 from llasa_cli.speech import Speech
 
 ROOT = Path(__file__).parents[1]
