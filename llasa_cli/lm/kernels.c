@@ -322,3 +322,39 @@ void quantise_int4(const float *from, uint32_t *weights, uint16_t *scales, long 
             *(shorts *)(scales + (row * spans + span) * LANES) = __builtin_convertvector(high >> 16, shorts);
         }
 }
+
+/* Root mean square norm: out = states / sqrt(mean(states^2) + epsilon) * weight, row by row.
+ *
+ *     states, out  float [count][width]
+ *     weight       float [width]
+ */
+void norm(const float *states, const float *weight, float *out, float epsilon, long count, long width) {
+    for (long row = 0; row < count; row++, states += width, out += width) {
+        floats sums = {0};
+        for (long at = 0; at < width; at += LANES) {
+            floats v = *(const floats *)(states + at);
+            sums += v * v;
+        }
+        float scale = 1 / __builtin_sqrtf(total(sums) / width + epsilon);
+        for (long at = 0; at < width; at += LANES)
+            *(floats *)(out + at) = *(const floats *)(states + at) * scale * *(const floats *)(weight + at);
+    }
+}
+
+/* Rotary embedding in place, Llama's halves form, of the first `turned` of `heads` heads of each token.
+ *
+ *     states        float [count][heads][width]
+ *     cosine, sine  float [count][width]; the first half of the sines has its sign changed
+ */
+void rotate(float *states, const float *cosine, const float *sine, long count, long heads, long turned, long width) {
+    long half = width / 2;
+    for (long token = 0; token < count; token++, cosine += width, sine += width, states += heads * width)
+        for (long head = 0; head < turned; head++) {
+            float *first = states + head * width, *second = first + half;
+            for (long at = 0; at < half; at++) {
+                float a = first[at], b = second[at];
+                first[at] = a * cosine[at] + b * sine[at];
+                second[at] = b * cosine[half + at] + a * sine[half + at];
+            }
+        }
+}

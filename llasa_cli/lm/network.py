@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cache import Beginnings, Cache, runs_of
-from llasa_cli.lm.matrix import Embedding, Matrix
+from llasa_cli.lm.matrix import COLUMNS_UP_TO, Embedding, Matrix
+from llasa_cli.lm.native import kernels
 from llasa_cli.settings import CONTEXT_TOKENS
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -155,6 +156,9 @@ class Network:
         self.device, self.dtype = embedding.device, embedding.dtype
         self.attention = Attention(attention, self.device, self.dtype)
         self.beginnings = Beginnings()
+        # As for its matrices: nothing is compiled for a small model, which would be spoken by then.
+        plain = self.device.type == "cpu" and self.dtype == torch.float32 and shape.hidden % 16 == 0
+        self._kernels = kernels() if plain and shape.hidden * shape.inner > COLUMNS_UP_TO else None
         angles = torch.outer(torch.arange(CONTEXT_TOKENS).float(), rope_frequencies(shape))
         # Both halves of a head turn by the same angles; the first takes the second with its sign changed.
         self._cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(self.device, self.dtype)
@@ -183,7 +187,10 @@ class Network:
         hidden = self.embedding(ids)
         for index, layer in enumerate(self.layers):
             both = layer.query_key_value(self.normed(hidden, layer.input_norm)).view(len(ids), -1, shape.head)
-            rotate_(both[:, :turned], cosine, sine)
+            if self._kernels is not None:
+                self._kernels.rotate(both, turned, cosine, sine)
+            else:
+                rotate_(both[:, :turned], cosine, sine)
             hidden = hidden + layer.output(attend(index, both[:, : shape.heads], both[:, shape.heads :]))
             gate, up = layer.gate_up(self.normed(hidden, layer.middle_norm)).chunk(2, dim=-1)
             hidden = hidden + layer.down(F.silu(gate) * up)
@@ -194,7 +201,9 @@ class Network:
         return self.head(self.normed(hidden, self.norm)).float()
 
     def normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Root mean square norm."""
+        """Root mean square norm of (N, hidden)."""
+        if self._kernels is not None and hidden.is_contiguous():
+            return self._kernels.norm(hidden, weight, self.shape.epsilon)
         return F.rms_norm(hidden, weight.shape, weight, self.shape.epsilon)
 
 

@@ -13,7 +13,7 @@ from llasa_cli.lm.batch import Batch
 from llasa_cli.lm.graphs import StaticStep
 from llasa_cli.lm.load import LanguageModel
 from llasa_cli.lm.network import Layer, Network
-from tests.lm.test_batch import folder, model, requests, spoken  # noqa: F401 - fixtures
+from tests.lm.test_batched_decode import folder, model, requests, spoken  # noqa: F401 - fixtures
 
 EVERY = (frozenset(["greedy", "plain", "filtered"]), True)
 

@@ -118,3 +118,21 @@ def test_a_damaged_library_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert kernels() is not None
     assert native.library().stat().st_size > 1000
     kernels.cache_clear()
+
+
+@pytest.mark.skipif(kernels() is None, reason="no C compiler")
+def test_norm_and_rotation_are_those_of_torch() -> None:
+    from llasa_cli.lm.network import rotate_
+
+    own = kernels()
+    assert own is not None
+    torch.manual_seed(0)
+    states, weight = torch.randn(5, 96) * 3, torch.rand(96)
+    torch.testing.assert_close(
+        own.norm(states, weight, 1e-5), torch.nn.functional.rms_norm(states, (96,), weight, 1e-5)
+    )
+    heads, cosine, sine = torch.randn(5, 6, 32), torch.randn(5, 32), torch.randn(5, 32)
+    expected = heads.clone()
+    rotate_(expected[:, :4], cosine[:, None], sine[:, None])
+    own.rotate(heads, 4, cosine, sine)
+    torch.testing.assert_close(heads, expected)
