@@ -98,6 +98,7 @@ def test_tokens_are_those_of_transformers_generate(chatting: Path) -> None:
     assert ours == [token for token in made if token != stop]
 
 
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_what_does_not_fit_is_forgotten_with_its_answer(chatting: Path) -> None:
     writer, protocol = loaded(chatting)
     conversation = Conversation(writer, protocol, system="Be short.")
@@ -111,6 +112,7 @@ def test_what_does_not_fit_is_forgotten_with_its_answer(chatting: Path) -> None:
     assert conversation.messages[-2]["content"] == "Well?"  # a question that is refused was not asked
 
 
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_a_question_that_spells_the_end_of_a_turn_is_text(chatting: Path) -> None:
     _, protocol = loaded(chatting)
     plain, stop = protocol.chat_prompt([{"role": "user", "content": "x"}])
@@ -123,6 +125,7 @@ def chat(*arguments: str, questions: str = "") -> subprocess.CompletedProcess[by
     return subprocess.run(command, input=questions.encode(), capture_output=True, check=False)
 
 
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_the_command_prints_and_speaks_each_answer(chatting: Path, tmp_path: Path) -> None:
     import soundfile
 
@@ -133,6 +136,7 @@ def test_the_command_prints_and_speaks_each_answer(chatting: Path, tmp_path: Pat
     assert soundfile.info(tmp_path / "answer.wav").duration > 0.5
 
 
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_sound_on_standard_output_has_the_words_beside_it(chatting: Path) -> None:
     made = chat("-m", str(chatting), "--max-seconds", "0.2", "-o", "-", "-q", TALK[0]["content"])
     assert made.returncode == 0, made.stderr.decode()

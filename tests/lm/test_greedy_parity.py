@@ -166,11 +166,17 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
 FAMILIES = {
     "1B": {"hidden_size": 2048, "num_attention_heads": 32, "head_dim": 64, "tie_word_embeddings": True},
     "3B": {"hidden_size": 3072, "num_attention_heads": 24, "head_dim": 128, "tie_word_embeddings": True},
-    "8B": {"hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128, "tie_word_embeddings": False},
+    "8B": {
+        "hidden_size": 4096,
+        "intermediate_size": 1024,
+        "num_attention_heads": 32,
+        "head_dim": 128,
+        "tie_word_embeddings": False,
+    },
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["1B", "8B", pytest.param("3B", marks=pytest.mark.slow)])
 def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
     family: str, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
@@ -188,8 +194,8 @@ def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
     write_model(tmp_path, protocol, shape | FAMILIES[family])
     prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
     model = load_language_model(tmp_path, protocol, "cpu", "float32")
-    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.8), seed=0))
-    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 40)[: len(made)]
+    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.5), seed=0))
+    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 25)[: len(made)]
     assert len(made) > 3
 
 
