@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from llasa_cli.codec.parts import Parts
 from llasa_cli.errors import ModelError
 from llasa_cli.products import packed
 from llasa_cli.settings import CODES_PER_SECOND
@@ -113,44 +114,53 @@ class Shape:
 class Decoder:
     """The weights and what is done with them. Build it with `read_decoder`.
 
-    Shapes: B sequences of N codes each. What is done to each code alone, and the convolutions, go over `ROWS` codes at a
-    time, and attention never writes down who sees whom: for 60 s of sound it takes little more memory than for 10.
+    Its matrices are read and laid out by a thread of their own, in the order in which they are used: decoding waits for
+    what it needs and for no more.
+
+    Shapes: B sequences of N codes each. All but keys and values goes over `ROWS` codes at a time, and attention never writes
+    down who sees whom. So a decode takes three times (N, width) numbers of memory, whatever the width of the products.
     """
 
     def __init__(self, shape: Shape, weights: Mapping[str, torch.Tensor]) -> None:
         self.shape = shape
-        self._norms: dict[str, torch.Tensor] = {}
-        self._raised: dict[str, torch.Tensor] = {}
-        self._linears: dict[str, Linear] = {}
-        # One pass: a tensor is read when its turn comes, and gone before the next if it was laid out anew.
-        for name, value in weights.items():
-            if "upsample_layers" in name:
-                self._raised[name] = value
-            elif value.dim() == 1:
-                self._norms[name] = value
-            else:
-                self._linears[name.removesuffix(".weight")] = Linear(
-                    value, weights.get(name.removesuffix("weight") + "bias")
-                )
+        names = _names(shape)
+        self._norms = {name: weights[name] for name in names if "norm" in name}
+        self._raised = {name: weights[name] for name in names if "upsample_layers" in name}
+        matrices = [name for name in names if name.endswith(".weight") and not {name} & {*self._norms, *self._raised}]
+        # A tensor is read when its turn comes, and gone before the next if it was laid out anew.
+        self._linears: Parts[Linear] = Parts(
+            (name.removesuffix(".weight") for name in matrices),
+            lambda name: Linear(weights[name + ".weight"], weights.get(name + ".bias")),
+        )
         norm = self._norms["norm.weight"]
         self._dtype = norm.dtype
         self._window = torch.hann_window(4 * shape.hop, device=norm.device)
 
+    def wait(self) -> None:
+        """Until all of it is loaded.
+
+        Raises:
+            ModelError: Some of it can't be.
+        """
+        self._linears.wait()
+
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
-        """int64 (B, N) on the decoder's device -> float32 (B, samples_per_code * N)."""
+        """int64 (B, N) on the decoder's device -> float32 (B, samples_per_code * N).
+
+        Raises:
+            ModelError: A tensor can't be read after all.
+        """
         hidden = self._linear("fc", self._linear("project_out", self._levels(codes)))  # (B, N, width)
         hidden = self._convolution("embed", hidden)
         for block in ("prior_net.0", "prior_net.1"):
-            hidden = self._block(block, hidden)
+            self._block(block, hidden)
         for layer in range(self.shape.layers):
-            hidden = self._layer(f"layers.{layer}", hidden)
+            self._layer(f"layers.{layer}", hidden)
         for block in ("post_net.0", "post_net.1"):
-            hidden = self._block(block, hidden)
-        norms = self._norms
-        hidden = F.layer_norm(hidden, hidden.shape[-1:], norms["norm.weight"], norms["norm.bias"], eps=1e-6)
+            self._block(block, hidden)
         if self.shape.upsampling:
-            hidden = self._upsample(hidden)
-        return self._sound(self._linear("head.linear", hidden))
+            hidden = self._upsample(self._last_norm(hidden))
+        return self._sound(hidden)
 
     def _upsample(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, N, width) -> (B, N * factors, width): each stage halves the width, the last step brings it back.
@@ -164,7 +174,8 @@ class Decoder:
             raised = F.conv_transpose1d(
                 hidden.transpose(1, 2), weight, self._raised[name + ".bias"], stride=factor, padding=padding
             )
-            hidden = self._block(f"upsampler.resnet_blocks.{stage}", raised.transpose(1, 2))
+            hidden = raised.transpose(1, 2).contiguous()
+            self._block(f"upsampler.resnet_blocks.{stage}", hidden)
         return F.silu(self._linear("upsampler.out_proj", hidden))
 
     def _levels(self, codes: torch.Tensor) -> torch.Tensor:
@@ -178,69 +189,109 @@ class Decoder:
     def _linear(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         return self._linears[name](hidden)
 
-    def _convolution(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Over neighbouring codes, as many before as behind, as a product with what they say side by side."""
-        linear = self._linears[name]
+    def _convolution(
+        self, name: str, hidden: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Over neighbouring codes, as many before as behind, as a product with what they say side by side.
+
+        Args:
+            before: What is done to each code first; beside the first and the last there are zeros.
+        """
+        out: torch.Tensor | None = None
+        for rows, made in self._convolved(name, hidden, before):
+            if out is None:
+                out = made if made.shape[1] == hidden.shape[1] else made.new_empty(*hidden.shape[:2], made.shape[2])
+            if out is not made:
+                out[:, rows] = made
+        assert out is not None
+        return out
+
+    def _convolved(
+        self, name: str, hidden: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] | None
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """`_convolution`, `ROWS` codes at a time: which, and what becomes of them."""
+        linear, length = self._linears[name], hidden.shape[1]
         reach = linear.taps // 2
-        padded = F.pad(hidden, (0, 0, reach, reach))
-        pieces = []
-        for begin in range(0, hidden.shape[1], ROWS):
-            piece = padded[:, begin : begin + ROWS + 2 * reach]
-            count = piece.shape[1] - 2 * reach
-            pieces.append(linear(torch.cat([piece[:, tap : tap + count] for tap in range(linear.taps)], dim=-1)))
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        for rows in _pieces(length):
+            first, last = max(0, rows.start - reach), min(length, rows.stop + reach)
+            piece = hidden[:, first:last]
+            if before is not None:
+                piece = before(piece)
+            piece = F.pad(piece, (0, 0, reach - (rows.start - first), reach - (last - rows.stop)))
+            count = rows.stop - rows.start
+            yield rows, linear(torch.cat([piece[:, tap : tap + count] for tap in range(linear.taps)], dim=-1))
 
-    def _block(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Two convolutions of three codes, each after GroupNorm over the whole sequence; (B, N, width) in and out."""
-        out = hidden
-        for half in "12":
-            out = self._convolution(f"{name}.conv{half}", F.silu(self._group_norm(f"{name}.norm{half}", out)))
-        return hidden + out
+    def _block(self, name: str, hidden: torch.Tensor) -> None:
+        """Two convolutions of three codes, each after GroupNorm over the whole sequence, added to (B, N, width)."""
+        inner = self._convolution(f"{name}.conv1", hidden, self._group_norm(f"{name}.norm1", hidden))
+        for rows, made in self._convolved(f"{name}.conv2", inner, self._group_norm(f"{name}.norm2", inner)):
+            hidden[:, rows] += made
 
-    def _group_norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
+    def _group_norm(self, name: str, hidden: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What GroupNorm and SiLU make of any part of this sequence."""
         groups = hidden.unflatten(-1, (_GROUPS, -1))  # (B, N, groups, width of one)
         variance, mean = torch.var_mean(groups, dim=(1, 3), correction=0, keepdim=True)
-        scale = (self._norms[name + ".weight"].unflatten(0, (_GROUPS, -1)) * (variance + 1e-6).rsqrt()).flatten(-2)
-        return torch.addcmul(self._norms[name + ".bias"], (groups - mean).flatten(-2), scale)
+        weight, bias = (self._norms[f"{name}.{part}"].unflatten(0, (_GROUPS, -1)) for part in _BOTH)
+        scale = weight * (variance + 1e-6).rsqrt()  # (B, 1, groups, width of one)
+        shift = bias - mean * scale
+        scale, shift = scale.flatten(-2), shift.flatten(-2)
+        return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
 
-    def _layer(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        """Attention of every code to every code, then a feed-forward; (B, N, width) in and out."""
-        normed = self._rms_norm(f"{name}.input_layernorm", hidden)
-        query, key, value = (
-            self._linear(f"{name}.self_attn.{part}_proj", normed).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
-            for part in "qkv"
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        hidden = hidden + self._linear(f"{name}.self_attn.o_proj", mixed)
-        normed = self._rms_norm(f"{name}.post_attention_layernorm", hidden)
-        for begin in range(0, hidden.shape[1], ROWS):
-            rows = slice(begin, begin + ROWS)
-            inner = F.silu(self._linear(f"{name}.mlp.fc1", normed[:, rows]), inplace=True)
+    def _layer(self, name: str, hidden: torch.Tensor) -> None:
+        """Attention of every code to every code, then a feed-forward; added to (B, N, width)."""
+        keys, values = torch.empty_like(hidden), torch.empty_like(hidden)
+        for rows in _pieces(hidden.shape[1]):
+            normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
+            keys[:, rows] = self._linear(f"{name}.self_attn.k_proj", normed)
+            values[:, rows] = self._linear(f"{name}.self_attn.v_proj", normed)
+        key, value = self._headed(keys), self._headed(values)
+        for rows in _pieces(hidden.shape[1]):
+            normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
+            query = self._headed(self._linear(f"{name}.self_attn.q_proj", normed))
+            mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+            hidden[:, rows] += self._linear(f"{name}.self_attn.o_proj", mixed)
+            normed = self._rms_norm(f"{name}.post_attention_layernorm", hidden[:, rows])
+            inner = F.silu(self._linear(f"{name}.mlp.fc1", normed), inplace=True)
             hidden[:, rows] += self._linear(f"{name}.mlp.fc2", inner)
-        return hidden
+
+    def _headed(self, states: torch.Tensor) -> torch.Tensor:
+        """(B, N, width) -> (B, heads, N, width of one)."""
+        return states.unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
 
     def _rms_norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, hidden.shape[-1:], self._norms[name + ".weight"], self.shape.rms_norm_eps)
 
-    def _sound(self, spectra: torch.Tensor) -> torch.Tensor:
-        """(B, N, frame + 2) log magnitudes and phases -> samples, by overlapping windowed inverse transforms."""
-        magnitude, phase = spectra.float().chunk(2, dim=-1)
-        frames = torch.fft.irfft(torch.polar(magnitude.exp().clamp(max=1e2), phase), len(self._window))
-        count, hop, width = frames.shape[1], self.shape.hop, len(self._window)
-        sound = self._overlap(frames * self._window)
-        envelope = self._overlap(self._window.square().expand(1, count, width))
-        cut = (width - hop) // 2
-        return (sound / envelope.clamp(min=1e-11))[:, cut : cut + hop * count]
+    def _last_norm(self, hidden: torch.Tensor) -> torch.Tensor:
+        norms = self._norms
+        return F.layer_norm(hidden, hidden.shape[-1:], norms["norm.weight"], norms["norm.bias"], eps=1e-6)
 
-    def _overlap(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, N, frame) -> (B, hop * (N - 1) + frame): each frame begins a hop after the one before; they are added."""
-        hop, (batch, length, _) = self.shape.hop, frames.shape
-        pieces = frames.unflatten(2, (-1, hop))  # (B, N, hops a frame, hop)
-        count = pieces.shape[2]
-        total = frames.new_zeros(batch, length + count - 1, hop)
-        for piece in range(count):
-            total[:, piece : piece + length] += pieces[:, :, piece]
-        return total.flatten(1)
+    def _sound(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(B, N, width) -> samples, by overlapping windowed inverse transforms of the head's spectra."""
+        batch, count, hop, width = *hidden.shape[:2], self.shape.hop, len(self._window)
+        over = width // hop
+        sound = self._window.new_zeros(batch, count + over - 1, hop)
+        envelope = self._window.new_zeros(1, count + over - 1, hop)
+        self._overlap(envelope, self._window.square().expand(1, count, width))
+        for rows in _pieces(count):
+            part = hidden[:, rows] if self.shape.upsampling else self._last_norm(hidden[:, rows])
+            # log magnitudes and phases: (B, rows, frame + 2)
+            magnitude, phase = self._linear("head.linear", part).float().chunk(2, dim=-1)
+            frames = torch.fft.irfft(torch.polar(magnitude.exp().clamp(max=1e2), phase), width)
+            self._overlap(sound[:, rows.start :], frames.mul_(self._window))
+        cut = (width - hop) // 2
+        return (sound / envelope.clamp_(min=1e-11)).flatten(1)[:, cut : cut + hop * count]
+
+    def _overlap(self, total: torch.Tensor, frames: torch.Tensor) -> None:
+        """Add (B, N, frame) to (B, at least N + hops a frame - 1, hop): each frame begins a hop after the one before."""
+        pieces = frames.unflatten(2, (-1, self.shape.hop))  # (B, N, hops a frame, hop)
+        for piece in range(pieces.shape[2]):
+            total[:, piece : piece + frames.shape[1]] += pieces[:, :, piece]
+
+
+def _pieces(length: int) -> Iterator[slice]:
+    """0 to `length`, `ROWS` at a time."""
+    for begin in range(0, length, ROWS):
+        yield slice(begin, min(begin + ROWS, length))
 
 
 class Linear:
@@ -340,33 +391,29 @@ def _block_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def _names(shape: Shape) -> list[str]:
-    """Every tensor that decoding needs."""
-    plain = [f"{name}.{part}" for name in ("project_out", "fc", "embed", "norm", "head.linear") for part in _BOTH]
-    blocks = [
-        f"{net}.{block}.{name}.{part}"
-        for net in ("prior_net", "post_net")
-        for block in range(2)
-        for name in ("norm1", "conv1", "norm2", "conv2")
-        for part in _BOTH
-    ]
+    """Every tensor that decoding needs, in the order in which it does."""
+
+    def block(name: str) -> list[str]:
+        return [f"{name}.{part}" for part in ("norm1", "conv1", "norm2", "conv2")]
+
+    before = ["project_out", "fc", "embed", *block("prior_net.0"), *block("prior_net.1")]
     layers = [
         f"layers.{layer}.{name}.weight"
         for layer in range(shape.layers)
         for name in (
-            *(f"self_attn.{part}_proj" for part in "qkvo"),
-            *("mlp.fc1", "mlp.fc2", "input_layernorm", "post_attention_layernorm"),
+            *("input_layernorm", *(f"self_attn.{part}_proj" for part in "kvqo")),
+            *("post_attention_layernorm", "mlp.fc1", "mlp.fc2"),
         )
     ]
-    stages = range(len(shape.upsampling))
-    upsampler = [f"upsampler.upsample_layers.{stage}.{part}" for stage in stages for part in _BOTH]
-    upsampler += [
-        f"upsampler.resnet_blocks.{stage}.{name}.{part}"
-        for stage in stages
-        for name in ("norm1", "conv1", "norm2", "conv2")
-        for part in _BOTH
-    ]
-    upsampler += [f"upsampler.out_proj.{part}" for part in _BOTH if stages]
-    return plain + blocks + layers + upsampler
+    behind = [*block("post_net.0"), *block("post_net.1"), "norm"]
+    for stage in range(len(shape.upsampling)):
+        behind += [f"upsampler.upsample_layers.{stage}", *block(f"upsampler.resnet_blocks.{stage}")]
+    behind += ["upsampler.out_proj"] if shape.upsampling else []
+    return [*_with_biases(before), *layers, *_with_biases([*behind, "head.linear"])]
+
+
+def _with_biases(names: list[str]) -> list[str]:
+    return [f"{name}.{part}" for name in names for part in _BOTH]
 
 
 _BOTH = ("weight", "bias")

@@ -107,6 +107,14 @@ class Codec:
                 out[index] = codes
         return out
 
+    def wait(self) -> None:
+        """Until all that decoding needs is loaded.
+
+        Raises:
+            ModelError: Some of it is broken.
+        """
+        self._decoder.wait()
+
     def decode(self, codes: Sequence[int]) -> np.ndarray:
         """Codes -> float32 [samples_per_code * len(codes)].
 
@@ -156,11 +164,15 @@ def keep_few_primitives() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
-def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec:
+def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bool = True) -> Codec:
     """Load an X-Codec2's folder: config.json and safetensors, in transformers' format or in its authors'.
 
+    Args:
+        wait: Without, the weights are still being read when this returns: decoding waits for those that it needs.
+
     Raises:
-        ModelError: Files missing, broken, or of another architecture.
+        ModelError: Files missing, broken, or of another architecture. Without `wait`, numbers that are none are found by
+            the first `decode`, or by `Codec.wait`.
         UsageError: A device that is not there.
     """
     keep_few_primitives()
@@ -169,7 +181,10 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto") -> Codec
     from llasa_cli.codec.decoder import read_decoder
 
     stored, _ = _look_at(folder)
-    return Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
+    codec = Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
+    if wait:
+        codec.wait()
+    return codec
 
 
 def codes_known_to(folder: Path) -> int:
