@@ -1,5 +1,7 @@
 """What a token sees of those before it, computed by the way of choice (`--attention`).
 
+    own     one query a sequence over keys in float32, on a CPU (`step.h`): what `auto` takes there for a model that is
+            multiplied by our kernels; prompts are read as in sdpa
     sdpa    torch's own fused kernels, on every device
     flash   FlashAttention (package flash-attn; CUDA, 16 bit): a sequence pays for its own length, not for the longest's
     eager   two products and a softmax, written out
@@ -17,15 +19,19 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import UsageError
+from llasa_cli.lm.native import Kernels
 from llasa_cli.settings import ATTENTIONS
 
 
 class Attention:
-    """Attributes:
-    kind: sdpa, flash or eager: what `auto` came to.
+    """Args:
+        own: Our kernels, for a model whose heads' width is a multiple of 16.
+
+    Attributes:
+    kind: own, sdpa, flash or eager: what `auto` came to.
     """
 
-    def __init__(self, kind: str, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, kind: str, device: torch.device, dtype: torch.dtype, own: Kernels | None = None) -> None:
         if kind not in ATTENTIONS:
             raise UsageError(f"There is no attention {kind!r}.", "Use " + ", ".join(ATTENTIONS) + ".")
         self._flash = _flash_attention() if kind in ("auto", "flash") and device.type == "cuda" else None
@@ -35,7 +41,13 @@ class Attention:
                 "--attention flash needs a CUDA device, a 16-bit dtype and the package flash-attn.",
                 "Use --attention auto, which takes it where it can.",
             )
-        self.kind = ("flash" if fits else "sdpa") if kind == "auto" else kind
+        self._own = own if dtype == torch.float32 and device.type == "cpu" else None
+        self.kind = ("flash" if fits else "own" if self._own else "sdpa") if kind == "auto" else kind
+
+    @property
+    def by_length(self) -> bool:
+        """A step goes over each sequence's own length, whoever is beside it."""
+        return self.kind in ("own", "flash")
 
     def prompt(self, queries: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
         """T tokens of one sequence, the last of L: each sees those before it and itself.
@@ -77,15 +89,18 @@ class Attention:
         Args:
             queries: (B, H, D).
             past: (B, L, 2 K, D), keys and values, theirs included.
-            lengths: int32 (B,), how many of the L count.
-            mask: (B, 1, 1, L), 0 where a key counts and -inf behind; None where all do.
+            lengths: int64 (B,), how many of the L count.
+            mask: (B, 1, 1, L), 0 where a key counts and -inf behind; None where all do. Not looked at where `kind` goes
+                by the lengths: own and flash.
 
         Returns:
             (B, H D).
         """
+        if self._own is not None and self.kind == "own":
+            return self._own.attend(queries, past, lengths)
         if self._flash is not None and self.kind == "flash":
             keys, values = past.chunk(2, dim=2)
-            mixed: torch.Tensor = self._flash(queries[:, None], keys, values, cache_seqlens=lengths)
+            mixed: torch.Tensor = self._flash(queries[:, None], keys, values, cache_seqlens=lengths.int())
             return mixed.flatten(1)
         keys, values = past.transpose(1, 2).chunk(2, dim=1)  # (B, K, L, D)
         states = queries.unflatten(1, (keys.shape[1], -1))  # (B, K, H / K, D)

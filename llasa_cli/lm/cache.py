@@ -102,11 +102,14 @@ class Cache:
             runs: From `runs_of`.
             exact: They are as long as the sequences, so that nothing in them is to be hidden.
         """
-        longest = max(length for _, _, length in runs)
-        lengths = (positions + 1).int()
+        if self.slots == 1 and exact:
+            scores = self.network.one_token(ids, self._table[:, 0], runs[0][2] - 1)
+            if scores is not None:
+                return scores
+        longest, lengths = max(length for _, _, length in runs), positions + 1
         rows = torch.arange(self.slots, device=ids.device) * self.length + positions
         mask = None
-        if not exact and self.network.attention.kind != "flash":
+        if not exact and not self.network.attention.by_length:
             behind = torch.arange(longest, device=ids.device) > positions[:, None]
             mask = torch.zeros(behind.shape, dtype=self.network.dtype, device=ids.device)
             mask = mask.masked_fill(behind, -torch.inf)[:, None, None]
@@ -114,6 +117,8 @@ class Cache:
         def attend(layer: int, queries: torch.Tensor, both: torch.Tensor) -> torch.Tensor:
             table = self._table[layer]
             table.flatten(0, 1).index_copy_(0, rows, both)
+            if self.network.attention.by_length:
+                return self.network.attention.step(queries, table, lengths, None)
             parts = [
                 self.network.attention.step(
                     queries[first:last],

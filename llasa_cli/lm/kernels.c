@@ -8,88 +8,19 @@
  *     out      float [count][rows]
  *     weights  fp32, bf16, fp16  [rows][width]
  *              int8              [rows][width], and float scales [rows]: weight = number * scale
- *              int4              see multiply_int4; width is a multiple of 128
+ *              int4              see read_int4; width is a multiple of 128
  *
  * In the other formats width is a multiple of 16.
  */
 #include <stdint.h>
 
-#define LANES 16
-#define INLINE static inline __attribute__((always_inline))
+extern int omp_get_thread_num(void), omp_get_num_threads(void);
+
+#include "vectors.h"
+
+#include "one_row.h"
+
 enum { TALL = 4, WIDE = 4 }; /* rows of weights and of states that are multiplied together: their sums fill registers */
-
-typedef float floats __attribute__((vector_size(64), aligned(4)));
-typedef int32_t words __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t bits __attribute__((vector_size(64), aligned(4)));
-typedef uint16_t shorts __attribute__((vector_size(32), aligned(2)));
-typedef int8_t bytes __attribute__((vector_size(16), aligned(1)));
-#ifdef __AVX512F__
-#include <immintrin.h>
-#else
-typedef _Float16 halves __attribute__((vector_size(32), aligned(2)));
-#endif
-
-INLINE float total(floats v) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += v[i];
-    return sum;
-}
-
-INLINE floats choose(words which, floats a, floats b) { return (floats)(((words)a & which) | ((words)b & ~which)); }
-
-/* The larger of each; b without its sign. */
-INLINE floats larger(floats a, floats b) {
-    floats magnitude = (floats)((bits)b & 0x7FFFFFFF);
-    return choose(magnitude > a, magnitude, a);
-}
-
-/* To whole numbers; halves to even ones, as torch.round. Up to 2^22. */
-INLINE floats nearest(floats v) { return v + 12582912.0f - 12582912.0f; }
-
-INLINE bytes narrow(floats v) {
-#ifdef __AVX512F__ /* GCC 12 narrows one at a time without being told how */
-    return (bytes)_mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)v));
-#else
-    return __builtin_convertvector(__builtin_convertvector(v, words), bytes);
-#endif
-}
-
-/* 16 weights of a row, from number `at` on, as floats. */
-typedef floats reader(const char *row, long at);
-
-INLINE floats read_fp32(const char *row, long at) { return *(const floats *)(row + 4 * at); }
-
-INLINE floats read_bf16(const char *row, long at) {
-    return (floats)(__builtin_convertvector(*(const shorts *)(row + 2 * at), bits) << 16);
-}
-
-INLINE floats read_fp16(const char *row, long at) {
-#ifdef __AVX512F__ /* GCC 12 converts one at a time without being told how */
-    return (floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 2 * at)));
-#else
-    return __builtin_convertvector(*(const halves *)(row + 2 * at), floats);
-#endif
-}
-
-INLINE floats read_int8(const char *row, long at) {
-#ifdef __AVX512F__
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(row + at))));
-#else
-    return __builtin_convertvector(*(const bytes *)(row + at), floats);
-#endif
-}
-
-/* One row of weights with one of states: in one stream, the order in which memory is quickest, with 4 sums, because an
- * addition takes 4 cycles. */
-INLINE float dot(reader *read, const float *states, const char *row, long width) {
-    floats sums[4] = {0};
-    long at = 0;
-    for (; at + 4 * LANES <= width; at += 4 * LANES)
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sums[i] += read(row, at + i * LANES) * *(const floats *)(states + at + i * LANES);
-    for (; at < width; at += LANES) sums[0] += read(row, at) * *(const floats *)(states + at);
-    return total(sums[0] + sums[1] + (sums[2] + sums[3]));
-}
 
 /* `tall` rows of weights with `wide` of states. A pair's sum is the same, bit for bit, whichever tile it is in. */
 INLINE void tile(reader *read, const int tall, const int wide, const float *states, const char *weights, long stride,
@@ -111,10 +42,6 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
                  long count, long rows, long width, long row) {
     long left = rows - row < TALL ? rows - row : TALL;
     weights += row * stride, out += row, scales += scales ? row : 0;
-    if (count == 1) {
-        for (long r = 0; r < left; r++) out[r] = dot(read, states, weights + r * stride, width) * (scales ? scales[r] : 1);
-        return;
-    }
     if (left < TALL || count < WIDE) {
         for (long r = 0; r < left; r++)
             for (long s = 0; s < count; s++)
@@ -132,6 +59,10 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
 #define MULTIPLY(KIND, BYTES)                                                                                          \
     void multiply_##KIND(const float *states, const char *weights, const float *scales, float *out, long count,        \
                          long rows, long width) {                                                                      \
+        if (count == 1) {                                                                                              \
+            multiply_one(&(matrix){kind_##KIND, rows, width, weights, scales}, states, out);                           \
+            return;                                                                                                    \
+        }                                                                                                              \
         _Pragma("omp parallel for schedule(static)") for (long block = 0; block < (rows + TALL - 1) / TALL; block++)  \
             band(read_##KIND, states, weights, BYTES * width, scales, out, count, rows, width, block * TALL);         \
     }
@@ -140,35 +71,6 @@ MULTIPLY(fp32, 4)
 MULTIPLY(bf16, 2)
 MULTIPLY(fp16, 2)
 MULTIPLY(int8, 1)
-
-/* int4: 128 weights are 16 words; bits 4 n to 4 n + 3 of word l are weight 16 n + l, 0 to 15 for -8 to 7.
- * 4 such blocks have 16 scales, bfloat16, one for each l: a group is 32 weights, 16 apart, so that a vector of scales
- * fits a vector of sums. The last blocks of a row may be fewer than 4.
- *
- * The four bits become the highest of a mantissa, which makes them 1 + number / 16, in one instruction after the shift;
- * what is too much, 1.5 times the sum of the states, is taken off for each group, and scales are 16 times the step. */
-enum { BLOCK = 8 * LANES, BLOCKS = 4, SPAN = BLOCK * BLOCKS, MOST_SPANS = 64 };
-
-INLINE floats read_int4(bits word, const int n) {
-    bits moved = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
-    return (floats)((moved & 0x780000) | 0x3F800000);
-}
-
-INLINE float dot_int4(const float *states, const floats *excess, const uint32_t *weights, const uint16_t *scales,
-                      long width) {
-    floats sum = {0};
-    for (long span = 0; span * SPAN < width; span++) {
-        floats inner[4] = {excess[span]};
-        long end = (span + 1) * SPAN < width ? (span + 1) * SPAN : width;
-        for (long at = span * SPAN; at < end; at += BLOCK) {
-            bits word = *(const bits *)(weights + at / 8);
-#pragma GCC unroll 8
-            for (int n = 0; n < 8; n++) inner[n % 4] += read_int4(word, n) * *(const floats *)(states + at + n * LANES);
-        }
-        sum += (inner[0] + inner[1] + (inner[2] + inner[3])) * read_bf16((const char *)scales, span * LANES);
-    }
-    return total(sum);
-}
 
 INLINE void tile_int4(const int tall, const int wide, const float *states, const floats *excess, const uint32_t *weights,
                       const uint16_t *scales, float *out, long rows, long width) {
@@ -205,6 +107,10 @@ INLINE void tile_int4(const int tall, const int wide, const float *states, const
 
 void multiply_int4(const float *states, const uint32_t *weights, const uint16_t *scales, float *out, long count,
                    long rows, long width) {
+    if (count == 1) {
+        multiply_one(&(matrix){kind_int4, rows, width, weights, scales}, states, out);
+        return;
+    }
     const int tall = TALL / 2, wide = count < WIDE ? 1 : WIDE;
     long spans = (width + SPAN - 1) / SPAN;
 #pragma omp parallel
@@ -225,10 +131,7 @@ void multiply_int4(const float *states, const uint32_t *weights, const uint16_t 
             long row = block * tall, left = rows - row < tall ? rows - row : tall;
             const uint32_t *from = weights + row * width / 8;
             const uint16_t *by = scales + row * spans * LANES;
-            if (count == 1)
-                for (long r = 0; r < left; r++)
-                    to[row + r] = dot_int4(some, excess, from + r * width / 8, by + r * spans * LANES, width);
-            else if (left == tall && wide == WIDE)
+            if (left == tall && wide == WIDE)
                 tile_int4(tall, WIDE, some, excess, from, by, to + row, rows, width);
             else
                 for (long r = 0; r < left; r++)
@@ -358,3 +261,5 @@ void rotate(float *states, const float *cosine, const float *sine, long count, l
             }
         }
 }
+
+#include "step.h"

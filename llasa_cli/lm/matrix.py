@@ -56,6 +56,10 @@ class Matrix:
         """(..., width) -> (..., rows)."""
         raise NotImplementedError
 
+    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor | None, int]  | None:
+        """Weights, scales and width as `kernels.c` has them, where it is what multiplies one row of states."""
+        return None
+
     @property
     def bytes(self) -> int:
         """What is read of memory to multiply by it."""
@@ -123,6 +127,9 @@ class Floats(Matrix):
         self._weight, self._own = _stacked(parts, roomy(shape, kind.stored)), own
         self._many = _many(kind.name)
 
+    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
+        return self._weight, None, self.shape[1]
+
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         flat = states.reshape(-1, self.shape[1])
         if len(flat) >= self._many:
@@ -138,6 +145,9 @@ class Whole(Matrix):
     _scales: torch.Tensor
     _width: int
     _own: Kernels
+
+    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
+        return self._weights, self._scales, self._width
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         flat = states.reshape(-1, self.shape[1])
@@ -183,7 +193,7 @@ class Int4(Whole):
         super().__init__(shape, kind)
         self._own, self._width = own, -(-shape[1] // BLOCK) * BLOCK
         self._weights = roomy((shape[0], self._width // 8), torch.int32)
-        self._scales = torch.empty(shape[0], -(-self._width // SPAN), LANES, dtype=torch.bfloat16)
+        self._scales = roomy((shape[0], -(-self._width // SPAN), LANES), torch.bfloat16)
         self._quantise(parts)
 
     def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cache import Beginnings, Cache, runs_of
-from llasa_cli.lm.matrix import COLUMNS_UP_TO, Embedding, Matrix
-from llasa_cli.lm.native import kernels
+from llasa_cli.lm.matrix import LANES, Embedding, Matrix
+from llasa_cli.lm.native import Kernels, kernels
+from llasa_cli.lm.one_token import OneToken
 from llasa_cli.settings import CONTEXT_TOKENS
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -154,15 +155,20 @@ class Network:
         self.shape = shape
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
         self.device, self.dtype = embedding.device, embedding.dtype
-        self.attention = Attention(attention, self.device, self.dtype)
         self.beginnings = Beginnings()
-        # As for its matrices: nothing is compiled for a small model, which would be spoken by then.
-        plain = self.device.type == "cpu" and self.dtype == torch.float32 and shape.hidden % 16 == 0
-        self._kernels = kernels() if plain and shape.hidden * shape.inner > COLUMNS_UP_TO else None
+        own = self._own_kernels()
+        self.attention = Attention(attention, self.device, self.dtype, own if shape.head % LANES == 0 else None)
+        self._kernels = own if shape.hidden % LANES == 0 else None
+        self._one_token = None if own is None or self.attention.kind != "own" else OneToken.of(self, own)
         angles = torch.outer(torch.arange(CONTEXT_TOKENS).float(), rope_frequencies(shape))
         # Both halves of a head turn by the same angles; the first takes the second with its sign changed.
         self._cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(self.device, self.dtype)
         self._sine = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(self.device, self.dtype)
+
+    def _own_kernels(self) -> Kernels | None:
+        """Where a matrix has them: nothing is compiled for a small model, which would be spoken by then."""
+        some = (self.head, *(matrix for layer in self.layers[:1] for matrix in (layer.gate_up, layer.down)))
+        return kernels() if any(matrix.laid_out() is not None for matrix in some) else None
 
     @property
     def bytes_a_token(self) -> int:
@@ -192,9 +198,27 @@ class Network:
             else:
                 rotate_(both[:, :turned], cosine, sine)
             hidden = hidden + layer.output(attend(index, both[:, : shape.heads], both[:, shape.heads :]))
-            gate, up = layer.gate_up(self.normed(hidden, layer.middle_norm)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
+            hidden = hidden + layer.down(self._gated(layer.gate_up(self.normed(hidden, layer.middle_norm))))
         return hidden
+
+    def one_token(self, ids: torch.Tensor, past: torch.Tensor, position: int) -> torch.Tensor | None:
+        """Scores of what may follow one token, float32 (1, codes + 1); None where `hidden` is the way.
+
+        Args:
+            ids: int64 (1,).
+            past: (layers, L, 2 K, D), keys and values, `position` of which are there; the token's are written.
+        """
+        if self._one_token is None:
+            return None
+        cosine, sine = self._cosine[position], self._sine[position]
+        return self._one_token(self.embedding(ids)[0], past, position, cosine, sine)[None]
+
+    def _gated(self, both: torch.Tensor) -> torch.Tensor:
+        """(N, 2 inner), gate and up -> (N, inner)."""
+        if self._kernels is not None and self.shape.inner % LANES == 0:
+            return self._kernels.gate(both)
+        gate, up = both.chunk(2, dim=-1)
+        return F.silu(gate) * up
 
     def scores(self, hidden: torch.Tensor) -> torch.Tensor:
         """(N, hidden) of `hidden` -> float32 (N, codes + 1)."""

@@ -1,0 +1,191 @@
+/* One token of one sequence through all layers, and its scores, by threads that stay together all the way: at this size
+ * what lies between the products of a step, a few hundred calls, takes as long as a third of the products.
+ */
+typedef struct {
+    const float *input_norm, *middle_norm;
+    matrix query_key_value, output, gate_up, down;
+} layer;
+
+typedef struct {
+    long layers, hidden, heads, key_value_heads, head, inner;
+    double epsilon;
+    const layer *each;
+    const float *norm;
+    matrix scores;
+} network;
+
+/* Within 2 units in the last place; at most 2^126 or so, at least 2^-125. Not a number stays that. Cephes' expf. */
+INLINE floats exponential(floats v) {
+    v = choose(v < -87, (floats){0} - 87, v);
+    v = choose(v > 87, (floats){0} + 87, v);
+    floats n = nearest(v * 1.44269504f), r = v - n * 0.693359375f + n * 2.12194440e-4f;
+    floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1;
+#ifdef __AVX512F__ /* GCC 12 converts one at a time without being told how */
+    words power = (words)_mm512_cvtps_epi32((__m512)n);
+#else
+    words power = __builtin_convertvector(n, words);
+#endif
+    return p * (floats)((power + 127) << 23);
+}
+
+/* gate / (1 + exp(-gate)) * up, in gate's place. */
+INLINE void gated(float *gate, const float *up, long first, long end) {
+    for (long i = first; i < end; i += LANES) {
+        floats v = *(const floats *)(gate + i);
+        *(floats *)(gate + i) = v / (1 + exponential(-v)) * *(const floats *)(up + i);
+    }
+}
+
+/* [count][2 width], gate and up -> [count][width]; width is a multiple of 16. */
+void gate(const float *both, float *out, long count, long width) {
+#pragma omp parallel for schedule(static) if (count * width > 65536)
+    for (long token = 0; token < count; token++)
+        for (long i = 0; i < width; i += LANES) {
+            floats v = *(const floats *)(both + token * 2 * width + i);
+            floats up = *(const floats *)(both + token * 2 * width + width + i);
+            *(floats *)(out + token * width + i) = v / (1 + exponential(-v)) * up;
+        }
+}
+
+/* What one query head sees of up to 16 tokens more: its best score so far, the sum of exponentials, and the mix of values,
+ * which are those of this score. A group's queries take turns on the same keys, which lie in the nearest cache then. */
+INLINE void look(const float *query, const float *keys, const float *values, long stride, long count, long width,
+                 float *best, float *sum, float *out) {
+    float here[LANES] __attribute__((aligned(64)));
+    for (long t = 0; t < count; t++) {
+        floats product = {0};
+        for (long d = 0; d < width; d += LANES)
+            product += *(const floats *)(query + d) * *(const floats *)(keys + t * stride + d);
+        here[t] = total(product);
+    }
+    for (long t = count; t < LANES; t++) here[t] = here[0];
+    floats scores = *(const floats *)here * (1 / __builtin_sqrtf(width));
+    *(floats *)here = scores;
+    float most = *best;
+    for (long t = 0; t < LANES; t++) most = here[t] > most ? here[t] : most;
+    floats weights = exponential(scores - most);
+    float kept = exponential((floats){0} + (*best - most))[0];
+    *(floats *)here = weights;
+    float more = 0;
+    for (long t = 0; t < count; t++) more += here[t];
+    *best = most, *sum = *sum * kept + more;
+    for (long d = 0; d < width; d += LANES) {
+        floats mixed = *(floats *)(out + d) * kept;
+        for (long t = 0; t < count; t++) mixed += here[t] * *(const floats *)(values + t * stride + d);
+        *(floats *)(out + d) = mixed;
+    }
+}
+
+/* Key-value heads `first` to `end`: block by block in the order in which tokens lie, over all of these heads. */
+INLINE void see(const float *queries, const float *past, float *out, long length, long group, long heads, long width,
+                long first, long end) {
+    float best[group * (end - first)], sum[group * (end - first)];
+    for (long i = 0; i < group * (end - first); i++) best[i] = -3e38f, sum[i] = 0;
+    for (long i = first * group * width; i < end * group * width; i++) out[i] = 0;
+    for (long at = 0; at < length; at += LANES) {
+        long count = length - at < LANES ? length - at : LANES;
+        for (long head = first; head < end; head++) {
+            const float *keys = past + (at * 2 * heads + head) * width;
+            for (long query = head * group; query < (head + 1) * group; query++)
+                look(queries + query * width, keys, keys + heads * width, 2 * heads * width, count, width,
+                     best + query - first * group, sum + query - first * group, out + query * width);
+        }
+    }
+    for (long query = first * group; query < end * group; query++)
+        for (long d = 0; d < width; d++) out[query * width + d] /= sum[query - first * group];
+}
+
+/* As known numbers loops are unrolled. */
+static void see_heads(const float *queries, const float *past, float *out, long length, long group, long heads,
+                      long width, long first, long end) {
+    if (width == 64)
+        see(queries, past, out, length, group, heads, 64, first, end);
+    else if (width == 128)
+        see(queries, past, out, length, group, heads, 128, first, end);
+    else
+        see(queries, past, out, length, group, heads, width, first, end);
+}
+
+/* What one token of each of `slots` sequences sees of those before it and itself. A slot's result does not depend on
+ * the others, nor on the number of threads.
+ *
+ *     queries  float [slots][group * heads][width], `stride` from slot to slot; width is a multiple of 16
+ *     past     float [slots][room][2 * heads][width], keys and values
+ *     lengths  int64 [slots], how many of `room` count
+ *     out      float [slots][group * heads][width]
+ */
+void attend(const float *queries, const float *past, const int64_t *lengths, float *out, long slots, long room,
+            long group, long heads, long width, long stride) {
+#pragma omp parallel for schedule(dynamic)
+    for (long item = 0; item < slots * heads; item++) {
+        long slot = item / heads, head = item % heads;
+        see_heads(queries + slot * stride, past + slot * room * 2 * heads * width, out + slot * group * heads * width,
+                  lengths[slot], group, heads, width, head, head + 1);
+    }
+}
+
+/* `hidden`, float [hidden], through the network; scores, float [rows of the head].
+ *
+ *     past          float [layers][layer_size], of which [room][2 * key_value_heads][head] is this sequence's; the token is
+ *                   number `position`, and its keys and values are written there
+ *     cosine, sine  float [head], as for `rotate`
+ *     room          float: (heads + 2 * key_value_heads) * head, heads * head, 2 * inner
+ */
+void step(const network *net, float *hidden, float *past, long layer_size, long position, const float *cosine,
+          const float *sine, float *room, float *scores) {
+    const long width = net->head, heads = net->key_value_heads, group = net->heads / heads;
+    float *both = room, *mixed = both + (net->heads + 2 * heads) * width, *inner = mixed + net->heads * width;
+#pragma omp parallel
+    {
+        row *here = &states_here;
+        float *plain = (float *)here->plain;
+        long first, end;
+        long thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        long first_head = heads * thread / threads, end_head = heads * (thread + 1) / threads;
+        for (long number = 0; number < net->layers; number++) {
+            const layer *l = net->each + number;
+            norm(hidden, l->input_norm, plain, net->epsilon, 1, net->hidden);
+            prepare(here, net->hidden, &l->query_key_value);
+            share(l->query_key_value.rows, &first, &end);
+            products(&l->query_key_value, here, both, first, end, 0);
+#pragma omp barrier
+            if (first_head < end_head) {
+                float *table = past + number * layer_size, *keys = both + net->heads * width;
+                long from = first_head * width, size = (end_head - first_head) * width;
+                rotate(both + from * group, cosine, sine, 1, 0, group * (end_head - first_head), width);
+                rotate(keys + from, cosine, sine, 1, 0, end_head - first_head, width);
+                float *now = table + position * 2 * heads * width;
+                for (long i = from; i < from + size; i++)
+                    now[i] = keys[i], now[heads * width + i] = keys[heads * width + i];
+                see_heads(both, table, mixed, position + 1, group, heads, width, first_head, end_head);
+            }
+#pragma omp barrier
+            for (long i = 0; i < net->heads * width; i++) plain[i] = mixed[i];
+            prepare(here, net->heads * width, &l->output);
+            share(net->hidden, &first, &end);
+            products(&l->output, here, hidden, first, end, 1);
+#pragma omp barrier
+            norm(hidden, l->middle_norm, plain, net->epsilon, 1, net->hidden);
+            prepare(here, net->hidden, &l->gate_up);
+            share(net->inner, &first, &end);
+            products(&l->gate_up, here, inner, first, end, 0);
+            products(&l->gate_up, here, inner, net->inner + first, net->inner + end, 0);
+            gated(inner, inner + net->inner, first, end);
+#pragma omp barrier
+            for (long i = 0; i < net->inner; i++) plain[i] = inner[i];
+            prepare(here, net->inner, &l->down);
+            share(net->hidden, &first, &end);
+            products(&l->down, here, hidden, first, end, 1);
+#pragma omp barrier
+        }
+        norm(hidden, net->norm, plain, net->epsilon, 1, net->hidden);
+        prepare(here, net->hidden, &net->scores);
+        share(net->scores.rows, &first, &end);
+        products(&net->scores, here, scores, first, end, 0);
+    }
+}

@@ -1,0 +1,81 @@
+/* Vectors of 16 numbers, in GCC's and clang's own extension, whatever the processor has; and how weights become floats. */
+#define LANES 16
+#define INLINE static inline __attribute__((always_inline))
+typedef float floats __attribute__((vector_size(64), aligned(4)));
+typedef int32_t words __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t bits __attribute__((vector_size(64), aligned(4)));
+typedef uint16_t shorts __attribute__((vector_size(32), aligned(2)));
+typedef int8_t bytes __attribute__((vector_size(16), aligned(1)));
+#ifdef __AVX512F__
+#include <immintrin.h>
+#else
+typedef _Float16 halves __attribute__((vector_size(32), aligned(2)));
+#endif
+
+INLINE float total(floats v) {
+#ifdef __AVX512F__
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += v[i];
+    return sum;
+#endif
+}
+
+INLINE floats choose(words which, floats a, floats b) { return (floats)(((words)a & which) | ((words)b & ~which)); }
+
+/* The larger of each; b without its sign. */
+INLINE floats larger(floats a, floats b) {
+    floats magnitude = (floats)((bits)b & 0x7FFFFFFF);
+    return choose(magnitude > a, magnitude, a);
+}
+
+/* To whole numbers; halves to even ones, as torch.round. Up to 2^22. */
+INLINE floats nearest(floats v) { return v + 12582912.0f - 12582912.0f; }
+
+INLINE bytes narrow(floats v) {
+#ifdef __AVX512F__ /* GCC 12 narrows one at a time without being told how */
+    return (bytes)_mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)v));
+#else
+    return __builtin_convertvector(__builtin_convertvector(v, words), bytes);
+#endif
+}
+
+/* 16 weights of a row, from number `at` on, as floats. */
+typedef floats reader(const char *row, long at);
+
+INLINE floats read_fp32(const char *row, long at) { return *(const floats *)(row + 4 * at); }
+
+INLINE floats read_bf16(const char *row, long at) {
+    return (floats)(__builtin_convertvector(*(const shorts *)(row + 2 * at), bits) << 16);
+}
+
+INLINE floats read_fp16(const char *row, long at) {
+#ifdef __AVX512F__ /* GCC 12 converts one at a time without being told how */
+    return (floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 2 * at)));
+#else
+    return __builtin_convertvector(*(const halves *)(row + 2 * at), floats);
+#endif
+}
+
+INLINE floats read_int8(const char *row, long at) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(row + at))));
+#else
+    return __builtin_convertvector(*(const bytes *)(row + at), floats);
+#endif
+}
+
+/* int4: 128 weights are 16 words; bits 4 n to 4 n + 3 of word l are weight 16 n + l, 0 to 15 for -8 to 7.
+ * 4 such blocks have 16 scales, bfloat16, one for each l: a group is 32 weights, 16 apart, so that a vector of scales
+ * fits a vector of sums. The last blocks of a row may be fewer than 4.
+ *
+ * The four bits become the highest of a mantissa, which makes them 1 + number / 16, in one instruction after the shift;
+ * what is too much, 1.5 times the sum of the states, is taken off for each group, and scales are 16 times the step. */
+enum { BLOCK = 8 * LANES, BLOCKS = 4, SPAN = BLOCK * BLOCKS, MOST_SPANS = 64 };
+
+INLINE floats read_int4(bits word, const int n) {
+    bits moved = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
+    return (floats)((moved & 0x780000) | 0x3F800000);
+}
+
