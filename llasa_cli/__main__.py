@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -15,6 +16,9 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        # torch brings half a million objects. Looking them through for cycles before the process ends took 0.35 s.
+        gc.freeze()
 
 
 if __name__ == "__main__":

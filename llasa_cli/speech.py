@@ -106,7 +106,8 @@ class Speech:
             read_model: Another engine's way to load the language model in a folder.
 
         Raises:
-            ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported.
+            ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported; what is
+                wrong with the numbers of the codec, when it first decodes, or by `codec.wait()`.
         """
         from llasa_cli.hub.cache import find_adapter, find_codec, find_model, weights_of
 
@@ -134,12 +135,14 @@ class Speech:
             )
         if read_model is not None:
             model = read_model(folder, protocol, options)
+            tell("loading its codec")
+            codec = load_codec(codec_folder, options.device)
         else:
+            # Its weights are read while the model's are, and while the first prompt and codes are made.
+            codec = load_codec(codec_folder, options.device, wait=False)
             model = load_language_model(
                 folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
             )
-        tell("loading its codec")
-        codec = load_codec(codec_folder, options.device)
         return cls(protocol, model, codec, about, options.model, weights_of(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.commands.outlet import Outlet, Wishes
 from llasa_cli.commands.report import Report, as_json, result, speed
 from llasa_cli.commands.source import Source
-from llasa_cli.settings import ModelOptions, SpeechOptions
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +33,19 @@ SECONDS_A_CHARACTER = 0.08
 
 def load_speech(options: ModelOptions, report: Report, speaker: str | None = None) -> Speech:
     """Load the model; `speaker` is refused before its weights are read."""
+    import gc
     import os
 
     from llasa_cli.speech import Speech
 
-    speech = Speech.load(options, report.stage, speaker)
+    if options.model == BUILT_IN_MODEL:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below, but in time for loading: torch reads it once
+    gc.disable()  # what modules make stays: looking through it again and again is a tenth of importing torch
+    try:
+        speech = Speech.load(options, report.stage, speaker)
+    finally:
+        gc.freeze()
+        gc.enable()
     if speech.model.is_small and "OMP_NUM_THREADS" not in os.environ:
         import torch
 

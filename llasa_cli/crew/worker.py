@@ -65,6 +65,7 @@ def _work(
     on_start: Callable[[Many], None],
 ) -> None:
     speech = Speech.load(orders.models, read_model=_reader(orders.engine))
+    speech.codec.wait()  # what is wrong with it ends the run, and is not said of each item
     _set_threads(speech, orders.threads)
     check = None
     if orders.listener is not None:
