@@ -56,7 +56,7 @@ class Matrix:
         """(..., width) -> (..., rows)."""
         raise NotImplementedError
 
-    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor | None, int]  | None:
+    def laid_out(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
         """Weights, scales and width as `kernels.c` has them, where it is what multiplies one row of states."""
         return None
 

@@ -10,6 +10,7 @@ LLASA_KERNELS=torch does without.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -183,10 +184,8 @@ class _Pages:
     @staticmethod
     def _region(size: int) -> torch.Tensor:
         region = mmap.mmap(-1, -(-size // PAGE) * PAGE + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        try:
+        with contextlib.suppress(AttributeError, OSError):  # there are none, or not for us
             region.madvise(mmap.MADV_HUGEPAGE)
-        except (AttributeError, OSError):  # there are none, or not for us
-            pass
         whole = torch.frombuffer(region, dtype=torch.uint8)
         return whole[-whole.data_ptr() % PAGE :]
 

@@ -167,6 +167,8 @@ class Network:
 
     def _own_kernels(self) -> Kernels | None:
         """Where a matrix has them: nothing is compiled for a small model, which would be spoken by then."""
+        if self.device.type != "cpu":
+            return None
         some = (self.head, *(matrix for layer in self.layers[:1] for matrix in (layer.gate_up, layer.down)))
         return kernels() if any(matrix.laid_out() is not None for matrix in some) else None
 
