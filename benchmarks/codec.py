@@ -2,10 +2,14 @@
 
     OMP_NUM_THREADS=1 python benchmarks/codec.py CODEC [--device cpu] [--seconds 10] [--decode-only]
 
-CPU time is measured (on a GPU: wall time after synchronising), so that other programs on the machine count little.
-Printed: one JSON line. `ratio` above 1: faster than transformers, or together than one after the other; runs to be compared
-take turns. `difference` is the largest between the two decoders' samples, `peak` a process's memory over what it has when the
-codec is loaded, while it decodes so many seconds.
+Wall time is measured, on a GPU after synchronising, and on a CPU the time of its cores too (`cpu`), so that other programs on
+the machine can be seen. Printed: one JSON line. `ratio` above 1: faster than transformers, or together than one after the
+other; runs to be compared take turns, medians. `difference` is the largest between the two decoders' samples.
+
+Processes of their own measure, on a CPU: `peak` megabytes over what a process has when the codec is loaded and has decoded a
+second, while so many seconds are decoded, whole and as a stream; `first_s`, seconds from `load_codec` to the sound of three
+seconds of codes, with the weights' files in the page cache: waiting for all weights first, beginning with those that are there,
+and where other work (a language model, say) has taken so long before the first codes that all have been read.
 
 CODEC may be `random`: weights at the published size, made up (1 GB in a temporary folder).
 """
@@ -22,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,27 +45,78 @@ def machine() -> str:
     return platform.processor() or platform.machine()
 
 
-def turns(works: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Median seconds of each, run by turns."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
+def turns(works: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds of each, run by turns: `wall` and `cpu`."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
         for name, work in works.items():
-            times[name].append(seconds_of(work, device, 1))
-    return {name: statistics.median(found) for name, found in times.items()}
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:  # the first has things to set up
+                times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {
+        name: dict(zip(("wall", "cpu"), map(statistics.median, zip(*found, strict=True)), strict=True))
+        for name, found in times.items()
+    }
 
 
-def peak_megabytes(folder: Path, seconds: float) -> float:
-    """Of a process of its own that decodes on the CPU, over what it holds before."""
-    program = (
-        "import sys; from pathlib import Path; from llasa_cli.codec.model import load_codec;"
-        "codec = load_codec(Path(sys.argv[1]), 'cpu'); codec.decode([1] * 50);"
-        "Path('/proc/self/clear_refs').write_text('5'); import re;"
-        "held = lambda name: int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024;"
-        "before = held('VmRSS'); codec.decode([n % 64 for n in range(int(sys.argv[2]))]);"
-        "print(held('VmHWM') - before)"
-    )
-    command = [sys.executable, "-c", program, str(folder), str(int(seconds * 50))]
+def ratio(times: dict[str, dict[str, float]], of: str, to: str) -> dict[str, float]:
+    return {clock: round(times[of][clock] / times[to][clock], 2) for clock in ("wall", "cpu")}
+
+
+def child(program: str, *arguments: object) -> float:
+    """What a process of its own prints."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from typing import Any
+from llasa_cli.codec.model import load_codec
+from llasa_cli.codec.stream import decode_stream
+codec = load_codec(Path(sys.argv[1]), 'cpu')
+codec.decode([1] * 50)
+Path('/proc/self/clear_refs').write_text('5')
+held = lambda name: int(re.search(name + r':\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024
+before = held('VmRSS')
+codes = [n % 64 for n in range(int(sys.argv[2]))]
+if sys.argv[3] == 'whole':
+    codec.decode(codes)
+else:
+    for piece in decode_stream(codec, codes):
+        pass
+print(held('VmHWM') - before)
+"""
+
+FIRST = """
+import sys, time
+import torch, safetensors.torch
+from pathlib import Path
+from typing import Any
+from llasa_cli.codec import decoder, stored
+from llasa_cli.codec.model import load_codec
+codes = [n % 64 for n in range(150)]
+began = time.perf_counter()
+codec = load_codec(Path(sys.argv[1]), 'cpu', wait=sys.argv[2] == 'wait')
+if sys.argv[2] == 'later':
+    codec.wait()
+    began = time.perf_counter()
+codec.decode(codes)
+print(time.perf_counter() - began)
+"""
+
+
+def first_seconds(folder: Path, repeats: int) -> dict[str, float]:
+    """Medians, by turns."""
+    times: dict[str, list[float]] = {kind: [] for kind in ("wait", "at once", "later")}
+    for _ in range(repeats):
+        for kind, found in times.items():
+            found.append(child(FIRST, folder, kind))
+    return {kind: round(statistics.median(found), 2) for kind, found in times.items()}
 
 
 def write_random(folder: Path) -> None:
@@ -69,21 +125,9 @@ def write_random(folder: Path) -> None:
 
     torch.manual_seed(0)
     settings = Xcodec2Config()
-    settings.semantic_model_config.num_hidden_layers = 1
+    semantic: Any = settings.semantic_model_config
+    semantic.num_hidden_layers = 1
     Xcodec2Model(settings).save_pretrained(folder)
-
-
-def seconds_of(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The median of some runs, after one that does not count."""
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    times = []
-    for _ in range(repeats + 1):
-        began = clock()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(clock() - began)
-    return statistics.median(times[1:])
 
 
 def main() -> None:
@@ -104,9 +148,7 @@ def main() -> None:
 
 
 def measured(arguments: argparse.Namespace) -> dict[str, object]:
-    began = time.perf_counter()
     codec = load_codec(arguments.codec, arguments.device)
-    load_seconds = time.perf_counter() - began
     device = torch.device(arguments.device)
     random = np.random.default_rng(0)
     count = int(arguments.seconds * 50)
@@ -144,17 +186,20 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "seconds_of_audio": seconds,
-        "load_seconds": round(load_seconds, 3),
-        "decode_times_real_time": round(seconds / decode["own"], 1),
-        "decode_ratio": round(decode["plain"] / decode["own"], 2),
+        "repeats": arguments.repeats,
+        "decode_times_real_time": round(seconds / decode["own"]["wall"], 1),
+        "decode_ratio": ratio(decode, "plain", "own"),
         "difference": float(np.abs(own - theirs).max()),
         "largest_sample": float(np.abs(theirs).max()),
-        "decode_many_ratio": round(many["each"] / many["many"], 2),
+        "decode_many_ratio": ratio(many, "each", "many"),
     }
     if device.type == "cpu" and sys.platform == "linux":
         result["peak_megabytes"] = {
-            f"{length} s": round(peak_megabytes(arguments.codec, length)) for length in (10, 60)
+            f"{length} s {how}": round(child(PEAK, arguments.codec, length * 50, how))
+            for how in ("whole", "streamed")
+            for length in (10, 60)
         }
+        result["first_s"] = first_seconds(arguments.codec, arguments.repeats)
     if not arguments.decode_only:
         encode = turns(
             {
@@ -166,9 +211,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
             arguments.repeats,
         )
         result |= {
-            "encode_times_real_time": round(seconds / encode["own"], 1),
-            "encode_batch_times_real_time": round(len(clips) * seconds / encode["batch"], 1),
-            "encode_ratio": round(encode["plain"] / encode["own"], 2),
+            "encode_times_real_time": round(seconds / encode["own"]["wall"], 1),
+            "encode_batch_times_real_time": round(len(clips) * seconds / encode["batch"]["wall"], 1),
+            "encode_ratio": ratio(encode, "plain", "own"),
         }
     return result
 
