@@ -262,6 +262,35 @@ class Discriminator(nn.Module):
         return scores, features
 
 
+PIECE = 8_000
+"""Samples of each row that the discriminator hears: of whole rows it would take ten times as long as all the rest."""
+
+
+def pieces(made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same half second of both, each (B, T)."""
+    start = int(torch.randint(0, max(1, made.shape[1] - PIECE + 1), ()))
+    return made[:, start : start + PIECE], real[:, start : start + PIECE]
+
+
+def fooled(critic: Discriminator, made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the generator is to lower: how far it is from passing, and from the real sound's features."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, features = critic(made)
+        with torch.no_grad():
+            _, wanted = critic(real)
+    fool = torch.stack([(1 - s.float()).square().mean() for s in scores]).mean()
+    match = torch.stack([(f.float() - g.float()).abs().mean() for f, g in zip(features, wanted, strict=True)]).mean()
+    return fool, match
+
+
+def told_apart(critic: Discriminator, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """What the discriminator is to lower (least squares)."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, _ = critic(torch.cat([made, real]))
+    halves = [s.float().chunk(2) for s in scores]
+    return torch.stack([a.square().mean() + (1 - b).square().mean() for a, b in halves]).sum()
+
+
 # --- data ---
 
 
@@ -385,7 +414,7 @@ def train(arguments: argparse.Namespace) -> None:
         seconds = 2.0 if share < 0.3 else 3.0
         audio, phones = streams.batch(random, arguments.rows, seconds, arguments.others)
         adversarial = share > arguments.critic_from
-        trainee.teach_acoustic = step % 2 == 0  # its backward pass costs as much as all the rest
+        trainee.teach_acoustic = step % arguments.acoustic_every == 0  # its backward pass costs twice all the rest
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
             result = trainee(audio)
         stft, mel = spectra(result["audio"], audio)
@@ -396,13 +425,9 @@ def train(arguments: argparse.Namespace) -> None:
         loss = loss + arguments.phone * phone
         parts = {"stft": stft, "mel": mel, "consistency": consistency, "phone": phone}
         if adversarial:
-            for parameter in critic.parameters():
-                parameter.requires_grad_(False)
-            scores, features = critic(result["audio"])
-            with torch.no_grad():
-                _, real_features = critic(audio)
-            fool = sum((1 - s).square().mean() for s in scores) / len(scores)
-            match = sum((f - g).abs().mean() for f, g in zip(features, real_features, strict=True)) / len(features)
+            piece, truth = pieces(result["audio"], audio)
+            critic.requires_grad_(False)
+            fool, match = fooled(critic, piece, truth)
             loss = loss + 0.1 * fool + 1.0 * match
             parts |= {"fool": fool, "match": match}
         optimiser.zero_grad(set_to_none=True)
@@ -411,10 +436,8 @@ def train(arguments: argparse.Namespace) -> None:
         if torch.isfinite(norm):
             optimiser.step()
         if adversarial:
-            for parameter in critic.parameters():
-                parameter.requires_grad_(True)
-            scores, _ = critic(torch.cat([result["audio"].detach(), audio]))
-            critic_loss = sum((s.chunk(2)[0].square().mean() + (1 - s.chunk(2)[1]).square().mean()) for s in scores)
+            critic.requires_grad_(True)
+            critic_loss = told_apart(critic, piece.detach(), truth)
             critic_optimiser.zero_grad(set_to_none=True)
             critic_loss.backward()
             critic_optimiser.step()
@@ -466,6 +489,9 @@ def main() -> None:
     parser.add_argument("--consistency", type=float, default=0.5)
     parser.add_argument("--phone", type=float, default=0.2)
     parser.add_argument("--critic-from", type=float, default=0.75, help="share of the minutes after which it judges")
+    parser.add_argument(
+        "--acoustic-every", type=int, default=4, help="steps from one that teaches the acoustic encoder to the next"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--export", type=Path)

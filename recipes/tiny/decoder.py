@@ -20,7 +20,7 @@ import soundfile
 import torch
 from torch import nn
 
-from codec import HOP, Discriminator, Spectra
+from codec import HOP, Discriminator, Spectra, fooled, pieces, told_apart
 
 
 class Pairs:
@@ -75,6 +75,8 @@ def train(arguments: argparse.Namespace) -> None:
     critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     step, spent = 0, 0.0
     last = out / "last.pt"
+    if not last.exists() and arguments.critic:
+        critic.load_state_dict(torch.load(arguments.critic, weights_only=True)["critic"])
     if last.exists():
         state = torch.load(last, weights_only=True)
         codec.load_state_dict(state["codec"])
@@ -115,15 +117,9 @@ def train(arguments: argparse.Namespace) -> None:
         parts = {"stft": stft, "mel": mel}
         judged = share > arguments.critic_from
         if judged:
-            # A second is enough for it to judge by, and whole utterances cost it more than the decoder itself.
-            start = int(torch.randint(0, max(1, made.shape[1] - 16_000), ()))
-            piece, truth = made[:, start : start + 16_000], real[:, start : start + 16_000]
+            piece, truth = pieces(made, real)
             critic.requires_grad_(False)
-            scores, features = critic(piece)
-            with torch.no_grad():
-                _, real_features = critic(truth)
-            fool = sum((1 - s).square().mean() for s in scores) / len(scores)
-            match = sum((f - g).abs().mean() for f, g in zip(features, real_features, strict=True)) / len(features)
+            fool, match = fooled(critic, piece, truth)
             if share > arguments.critic_from + 0.03:  # by then it can tell
                 loss = loss + arguments.fool * fool + 1.0 * match
             parts |= {"fool": fool, "match": match}
@@ -134,8 +130,7 @@ def train(arguments: argparse.Namespace) -> None:
             optimiser.step()
         if judged:
             critic.requires_grad_(True)
-            scores, _ = critic(torch.cat([piece.detach(), truth]))
-            critic_loss = sum(s.chunk(2)[0].square().mean() + (1 - s.chunk(2)[1]).square().mean() for s in scores)
+            critic_loss = told_apart(critic, piece.detach(), truth)
             critic_optimiser.zero_grad(set_to_none=True)
             critic_loss.backward()
             critic_optimiser.step()
@@ -169,6 +164,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=800, help="codes a step")
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--critic-from", type=float, default=0.3, help="share of the minutes after which it judges")
+    parser.add_argument("--critic", type=Path, help="last.pt of codec.py, whose discriminator goes on")
     parser.add_argument("--fool", type=float, default=0.1)
     train(parser.parse_args())
 
