@@ -12,21 +12,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
-_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
 _MONEY = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "sen")}
 _LETTERS = dict(
     zip(
@@ -147,45 +132,29 @@ _SYMBOLS = {
 
 def cardinal(number: int) -> str:
     """342 -> "three hundred forty two"."""
-    if number < 0:
-        return "minus " + cardinal(-number)
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        rest = number % 10
-        return _TENS[number // 10] + (f" {_ONES[rest]}" if rest else "")
-    for size, name in _SCALES:
-        if number >= size:
-            rest = number % size
-            return f"{cardinal(number // size)} {name}" + (f" {cardinal(rest)}" if rest else "")
-    raise AssertionError("every number from 100 has a scale")
+    return _in_words(number, "cardinal")
 
 
 def ordinal(number: int) -> str:
     """21 -> "twenty first"."""
-    *before, last = cardinal(number).split()
-    if last in _ORDINALS:
-        last = _ORDINALS[last]
-    elif last.endswith("y"):
-        last = last[:-1] + "ieth"
-    else:
-        last += "th"
-    return " ".join([*before, last])
+    return _in_words(number, "ordinal")
 
 
 def year(number: int) -> str:
     """1987 -> "nineteen eighty seven", 2005 -> "two thousand five"."""
-    high, low = divmod(number, 100)
-    if low == 0 and high % 10:
-        return f"{cardinal(high)} hundred"
-    if high % 10 == 0 and low < 10:
-        return cardinal(number)
-    return f"{cardinal(high)} {'oh ' if low < 10 else ''}{cardinal(low)}"
+    return _in_words(number, "year")
+
+
+def _in_words(number: int, kind: str) -> str:
+    """num2words as the teacher of the built-in voice read it: without "and", commas and hyphens."""
+    from num2words import num2words  # only where there is a number: its forty languages take their time
+
+    return re.sub(r"\band\b|[,-]", " ", num2words(number, to=kind)).replace("  ", " ").replace("  ", " ").strip()
 
 
 def digits(text: str) -> str:
     """Each digit by itself: telephone numbers, and numbers too long to be counted."""
-    return " ".join(_ONES[int(digit)] for digit in text if digit.isascii() and digit.isdigit())
+    return " ".join(cardinal(int(digit)) for digit in text if digit.isascii() and digit.isdigit())
 
 
 def _number(text: str) -> str:
