@@ -89,7 +89,8 @@ class Rows:
         text = " ".join(item[0] for item in items) if text_of is None else self.clips.texts[text_of]
         codes = np.concatenate([item[1] for item in items])
         phones = np.concatenate([item[2] for item in items])
-        speaker = items[0][3] if tag else None
+        # Voices that are others at another speed (slt@0.9) have no name: they can only be cloned.
+        speaker = items[0][3] if tag and "@" not in items[0][3] else None
         ids, labels = self.protocol.wrap_row(self.protocol.text_ids(text), codes.tolist(), speaker)
         now, after = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), NO_LABEL, np.int64)
         # The row ends in the codes and END. What stands before a code predicts it, so labels move one to the left.
@@ -108,12 +109,15 @@ def batches(
     pool: list[tuple[np.ndarray, ...]] = []
     by_voice = {v: [i for i in clips.training if clips.voices[i] == v] for v in sorted(set(clips.voices))}
     while True:
-        fitting = [i for i in clips.training if clips.lengths[i] <= most_codes]
+        nameless = {voice for voice in by_voice if "@" in voice}
+        fitting = [
+            i for i in clips.training if clips.lengths[i] <= most_codes and (joined or clips.voices[i] not in nameless)
+        ]
         picks = random.permutation(fitting)[:4000]
         pool = []
         for index in picks:
             parts = [int(index)]
-            if random.random() < joined:
+            if clips.voices[index] in nameless or random.random() < joined:
                 same = by_voice[clips.voices[index]]
                 parts += [int(same[random.integers(len(same))]) for _ in range(random.integers(1, 3))]
             # Joined rows are what cloning looks like, and a cloned voice has no tag.
@@ -289,7 +293,7 @@ def train(arguments: argparse.Namespace) -> None:
         "format": 1,
         "codec": arguments.codec,
         "sampling": {"temperature": 0.6, "top_p": 0.9},
-        "speakers": arguments.voices,
+        "speakers": [voice for voice in arguments.voices if "@" not in voice],
         "default_speaker": arguments.voices[0],
         "language": ["en"],
         "license": "Apache-2.0",

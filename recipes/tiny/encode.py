@@ -1,6 +1,7 @@
 """Codes and phones of the corpus in one small file a shard, for `align.py`.
 
     python encode.py CORPUS CODEC OUT --voice rms --part 0/2      (several processes share a voice by parts)
+    python encode.py CORPUS CODEC OUT --voice slt --part 0/10 --speed 0.9     (as slt@0.9: a voice that nobody has)
 
 In: shards of `corpus.py`, a codec folder. Out, per shard, `OUT/{voice}/{shard}.npz`:
 
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from codec import HOP, PHONES, SAMPLING_RATE_HZ
+from codec import HOP, PHONES, SAMPLING_RATE_HZ, stretch
 from llasa_cli.codec.model import Codec, load_codec
 
 BATCH_SECONDS = 24
@@ -36,16 +37,18 @@ def frame_phones(timed: list[tuple[str, float]], count: int) -> np.ndarray:
     return names[np.minimum(np.searchsorted(ends, middles), len(names) - 1)]
 
 
-def encode_shard(codec: Codec, corpus: Path, table: Path, out: Path) -> None:
+def encode_shard(codec: Codec, corpus: Path, table: Path, out: Path, speed: float) -> None:
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     phones = {}
     for line in table.with_name(table.stem + ".phones.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        phones[entry["audio"]] = entry["phones"]
+        phones[entry["audio"]] = [(name, end / speed) for name, end in entry["phones"]]
     by_length: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for index, row in enumerate(rows):
         samples, _ = soundfile.read(corpus / row["audio"], dtype="float32")
+        if speed != 1:  # faster and higher, or slower and lower
+            samples = stretch(samples, round(len(samples) / speed / 2) * 2)
         # Whole codes only: then many clips have one length, and only those may share a batch (GroupNorm over time).
         count = len(samples) // HOP
         by_length[count].append((index, samples[: count * HOP]))
@@ -76,6 +79,7 @@ def main() -> None:
     parser.add_argument("codec", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--voice", required=True)
+    parser.add_argument("--speed", type=float, default=1.0, help="play it so much faster, pitch and all")
     parser.add_argument("--part", default="0/1", help="this process's number / how many there are")
     arguments = parser.parse_args()
     number, count = (int(part) for part in arguments.part.split("/"))
@@ -84,9 +88,10 @@ def main() -> None:
     torch.set_num_threads(1)
     codec = load_codec(arguments.codec, "cpu")
     for table in sorted((arguments.corpus / arguments.voice).glob("*.csv"))[number::count]:
-        out = arguments.out / arguments.voice / f"{table.stem}.npz"
+        name = arguments.voice + (f"@{arguments.speed}" if arguments.speed != 1 else "")
+        out = arguments.out / name / f"{table.stem}.npz"
         if not out.exists():
-            encode_shard(codec, arguments.corpus, table, out)
+            encode_shard(codec, arguments.corpus, table, out, arguments.speed)
             print(out, flush=True)
 
 
