@@ -15,6 +15,12 @@ word error rate by pocketsphinx, beside that of plain `say` with the same senten
 where the model has one. Out: one JSON line, with
 95 % bootstrap intervals over the sentences.
 
+A voice that the model never heard, such as one of these at another pitch, goes into a folder of its own that `--unseen`
+names. It is asked for less: that the clone is nearer to its reference than to each of the other speakers.
+
+    mkdir -p clips/other; for f in clips/slt/*.wav; do n=$(basename $f .wav); cp clips/slt/$n.txt clips/other
+      sox $f clips/other/$n.wav speed 0.84; done
+
 resemblyzer carries its weights; it is a tool of this benchmark alone:
 pip install resemblyzer --no-deps webrtcvad-wheels librosa
 """
@@ -105,6 +111,24 @@ class Ears:
         return {speaker: float(np.mean(values)) for speaker, values in found.items()}
 
 
+def like_the_reference(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
+    """The share of sounds that are nearer to their reference clip than to each of the speakers that `ears` know."""
+    nearer, margins, mistaken = [], [], Counter[str]()
+    for voice, samples in sounds:
+        found = ears.similarities(samples, voice)
+        best = max(found, key=lambda speaker: found[speaker])
+        margins.append(float(ears.embed(samples) @ ears.embed(voice.samples)) - found[best])
+        nearer.append(margins[-1] > 0)
+        if margins[-1] <= 0:
+            mistaken[f"{voice.speaker} for {best}"] += 1
+    return {
+        "share": round(float(np.mean(nearer)), 3),
+        "interval": interval(np.array(nearer, float)),
+        "margin": round(float(np.mean(margins)), 3),
+        "mistaken": dict(mistaken),
+    }
+
+
 def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int = 2000) -> list[float]:
     """95 % of the bootstrap over rows of sum(values) / sum(weights)."""
     weights = np.ones(len(values)) if weights is None else weights
@@ -160,13 +184,15 @@ def main() -> None:
     parser.add_argument("clips", type=Path)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--clips", dest="most", type=int, default=10, help="of each speaker")
+    parser.add_argument("--unseen", nargs="*", default=[], help="speakers' folders that are no voices of the model")
     parser.add_argument("--sentences", type=int, default=1, help="said in the voice of each clip")
     parser.add_argument("--texts", type=Path, default=ROOT / "recipes" / "tiny" / "held_out.txt")
     parser.add_argument("--keep", type=Path, help="folder for the sound")
     parser.add_argument("--list", action="store_true", help="show each sentence's similarities")
     options = parser.parse_args()
     voices = read_voices(options.clips, options.most)
-    ears, listener = Ears(voices), judge.Listener()
+    seen = [voice for voice in voices if voice.speaker not in options.unseen]
+    ears, listener = Ears(seen), judge.Listener()
     speech = Speech.load(ModelOptions(model=options.model))
     spoken_by_clips = {voice.text for voice in voices}
     lines = options.texts.read_text(encoding="utf-8").splitlines()
@@ -199,12 +225,23 @@ def main() -> None:
         "speakers": len({voice.speaker for voice in voices}),
         "clips": len(voices),
         "sentences": len(made),
-        "nearest_own": nearest(ears, [(one.voice, one.samples) for one in made]),
-        "nearest_own_of_clips": nearest(ears, [(voice, voice.samples) for voice in voices]),
-        "nearest_own_through_codec": nearest(ears, decoded),
+        "nearest_own": nearest(
+            ears, [(one.voice, one.samples) for one in made if one.voice.speaker not in options.unseen]
+        ),
+        "nearest_own_of_clips": nearest(ears, [(voice, voice.samples) for voice in seen]),
+        "nearest_own_through_codec": nearest(
+            ears, [(voice, sound) for voice, sound in decoded if voice.speaker not in options.unseen]
+        ),
         "word_error_rate": word_error_rates(np.array(cloned), np.array(plain)),
         "takes_with_problems": sum(one.problems > 0 for one in made),
     }
+    if options.unseen:
+        others = [(one.voice, one.samples) for one in made if one.voice.speaker in options.unseen]
+        through = [(voice, sound) for voice, sound in decoded if voice.speaker in options.unseen]
+        result["unseen"] = {
+            "like_the_reference": like_the_reference(ears, others),
+            "like_the_reference_through_codec": like_the_reference(ears, through),
+        }
     print(json.dumps(result))
 
 
