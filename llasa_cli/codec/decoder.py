@@ -31,7 +31,7 @@ from llasa_cli.settings import CODES_PER_SECOND
 if TYPE_CHECKING:
     from llasa_cli.codec.stored import CodecTensors
 
-ROWS = 512
+ROWS = 256
 """Codes, 10 s, that are taken through the wide products at once."""
 
 _GROUPS = 32
@@ -151,13 +151,16 @@ class Decoder:
             ModelError: A tensor can't be read after all.
         """
         hidden = self._linear("fc", self._linear("project_out", self._levels(codes)))  # (B, N, width)
-        hidden = self._convolution("embed", hidden)
+        hidden = self._convolve("embed", hidden, torch.empty_like(hidden))
+        space = hidden.new_empty(
+            2, *hidden.shape
+        )  # once for all layers: got and given back by each, memory falls to pieces
         for block in ("prior_net.0", "prior_net.1"):
-            self._block(block, hidden)
+            self._block(block, hidden, space[0])
         for layer in range(self.shape.layers):
-            self._layer(f"layers.{layer}", hidden)
+            self._layer(f"layers.{layer}", hidden, space)
         for block in ("post_net.0", "post_net.1"):
-            self._block(block, hidden)
+            self._block(block, hidden, space[0])
         if self.shape.upsampling:
             hidden = self._upsample(self._last_norm(hidden))
         return self._sound(hidden)
@@ -175,7 +178,7 @@ class Decoder:
                 hidden.transpose(1, 2), weight, self._raised[name + ".bias"], stride=factor, padding=padding
             )
             hidden = raised.transpose(1, 2).contiguous()
-            self._block(f"upsampler.resnet_blocks.{stage}", hidden)
+            self._block(f"upsampler.resnet_blocks.{stage}", hidden, torch.empty_like(hidden))
         return F.silu(self._linear("upsampler.out_proj", hidden))
 
     def _levels(self, codes: torch.Tensor) -> torch.Tensor:
@@ -189,27 +192,26 @@ class Decoder:
     def _linear(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         return self._linears[name](hidden)
 
-    def _convolution(
-        self, name: str, hidden: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] | None = None
+    def _convolve(
+        self,
+        name: str,
+        hidden: torch.Tensor,
+        out: torch.Tensor,
+        before: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Over neighbouring codes, as many before as behind, as a product with what they say side by side.
+        """Over neighbouring codes, as many before as behind, as a product with what they say side by side; -> `out`.
 
         Args:
             before: What is done to each code first; beside the first and the last there are zeros.
         """
-        out: torch.Tensor | None = None
         for rows, made in self._convolved(name, hidden, before):
-            if out is None:
-                out = made if made.shape[1] == hidden.shape[1] else made.new_empty(*hidden.shape[:2], made.shape[2])
-            if out is not made:
-                out[:, rows] = made
-        assert out is not None
+            out[:, rows] = made
         return out
 
     def _convolved(
         self, name: str, hidden: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] | None
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """`_convolution`, `ROWS` codes at a time: which, and what becomes of them."""
+        """`_convolve`, `ROWS` codes at a time: which, and what becomes of them."""
         linear, length = self._linears[name], hidden.shape[1]
         reach = linear.taps // 2
         for rows in _pieces(length):
@@ -221,9 +223,13 @@ class Decoder:
             count = rows.stop - rows.start
             yield rows, linear(torch.cat([piece[:, tap : tap + count] for tap in range(linear.taps)], dim=-1))
 
-    def _block(self, name: str, hidden: torch.Tensor) -> None:
-        """Two convolutions of three codes, each after GroupNorm over the whole sequence, added to (B, N, width)."""
-        inner = self._convolution(f"{name}.conv1", hidden, self._group_norm(f"{name}.norm1", hidden))
+    def _block(self, name: str, hidden: torch.Tensor, inner: torch.Tensor) -> None:
+        """Two convolutions of three codes, each after GroupNorm over the whole sequence, added to (B, N, width).
+
+        Args:
+            inner: Room for as much.
+        """
+        self._convolve(f"{name}.conv1", hidden, inner, self._group_norm(f"{name}.norm1", hidden))
         for rows, made in self._convolved(f"{name}.conv2", inner, self._group_norm(f"{name}.norm2", inner)):
             hidden[:, rows] += made
 
@@ -237,9 +243,13 @@ class Decoder:
         scale, shift = scale.flatten(-2), shift.flatten(-2)
         return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
 
-    def _layer(self, name: str, hidden: torch.Tensor) -> None:
-        """Attention of every code to every code, then a feed-forward; added to (B, N, width)."""
-        keys, values = torch.empty_like(hidden), torch.empty_like(hidden)
+    def _layer(self, name: str, hidden: torch.Tensor, space: torch.Tensor) -> None:
+        """Attention of every code to every code, then a feed-forward; added to (B, N, width).
+
+        Args:
+            space: Room for keys and values.
+        """
+        keys, values = space
         for rows in _pieces(hidden.shape[1]):
             normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
             keys[:, rows] = self._linear(f"{name}.self_attn.k_proj", normed)

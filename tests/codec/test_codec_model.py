@@ -72,9 +72,33 @@ def test_where_the_wide_products_are_cut_is_not_heard(codec: Codec, monkeypatch:
     codes = np.random.default_rng(0).integers(0, codec.code_count, 100).tolist()
     whole = codec.decode(codes)
     assert np.abs(whole).max() > 0.01
+    other = codec.decode(codes[::-1])
     for rows in (1, 7, 99):
         monkeypatch.setattr("llasa_cli.codec.decoder.ROWS", rows)
         np.testing.assert_allclose(codec.decode(codes), whole, atol=1e-5)
+        np.testing.assert_allclose(codec.decode_many([codes, codes[::-1]]), [whole, other], atol=1e-5)
+
+
+def test_decoding_begins_before_all_is_loaded_and_gives_the_same(codec: Codec, random_codec: Path) -> None:
+    codes = list(range(40))
+    assert np.array_equal(load_codec(random_codec, "cpu", wait=False).decode(codes), codec.decode(codes))
+
+
+@pytest.mark.parametrize("name", ["layers.0.mlp.fc2.weight", "head.linear.bias", "post_net.0.norm2.weight"])
+def test_numbers_that_are_none_are_refused_at_the_latest_when_they_are_used(
+    random_codec: Path, tmp_path: Path, name: str
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "broken"
+    shutil.copytree(random_codec, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["acoustic_decoder." + name].view(-1)[-1] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{name}.*NaN"):
+        load_codec(folder, "cpu")
+    with pytest.raises(ModelError, match=f"{name}.*NaN"):
+        load_codec(folder, "cpu", wait=False).decode([1, 2, 3])
 
 
 def test_decoding_gives_320_samples_a_code(codec: Codec) -> None:
