@@ -143,6 +143,8 @@ class Speech:
             model = load_language_model(
                 folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
             )
+            if model.device.type != "cpu":
+                codec.wait()  # CUDA graphs are recorded next: not tried while another thread takes memory of the GPU
         return cls(protocol, model, codec, about, options.model, weights_of(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
