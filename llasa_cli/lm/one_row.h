@@ -27,7 +27,14 @@ typedef struct {
 #define WHOLE_STATES
 #endif
 
-static _Thread_local row states_here;
+static _Thread_local row states_here __attribute__((aligned(64))); /* a load across two cache lines takes two */
+
+/* This thread's. Where it lies is kept from the compiler, which else asks for it, by a call, at each use. */
+INLINE row *own_states(void) {
+    row *here = &states_here;
+    __asm__("" : "+r"(here));
+    return here;
+}
 
 INLINE void prepare_bf16(row *states, long width) {
 #ifdef PARTS_BF16
@@ -204,22 +211,27 @@ INLINE void products(const matrix *by, const row *states, float *out, long first
     }
 }
 
-/* A thread's share of `count`, in units of 16. */
-INLINE void share(long count, long *first, long *end) {
-    long units = (count + LANES - 1) / LANES, thread = omp_get_thread_num(), threads = omp_get_num_threads();
-    *first = units * thread / threads * LANES;
-    *end = units * (thread + 1) / threads * LANES;
-    if (*end > count) *end = count;
+/* The rows of a product that nobody has taken yet: fewer and fewer at a time, so that threads end together, though one may
+ * have had to wait for its processor. 0: none are left. `taken` counts, from 0. */
+INLINE int take(long *taken, long rows, long *first, long *end) {
+    long at = __atomic_load_n(taken, __ATOMIC_RELAXED), some;
+    do {
+        if (at >= rows) return 0;
+        some = ((rows - at) / (4 * omp_get_num_threads()) + LANES) / LANES * LANES;
+        if (some > rows - at) some = rows - at;
+    } while (!__atomic_compare_exchange_n(taken, &at, at + some, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    *first = at, *end = at + some;
+    return 1;
 }
 
 static void multiply_one(const matrix *by, const float *states, float *out) {
+    long taken = 0;
 #pragma omp parallel
     {
-        row *here = &states_here;
+        row *here = own_states();
         long first, end;
         for (long i = 0; i < by->width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
         prepare(here, by->width, by);
-        share(by->rows, &first, &end);
-        products(by, here, out, first, end, 0);
+        while (take(&taken, by->rows, &first, &end)) products(by, here, out, first, end, 0);
     }
 }

@@ -1,6 +1,41 @@
 /* One token of one sequence through all layers, and its scores, by threads that stay together all the way: at this size
  * what lies between the products of a step, a few hundred calls, takes as long as a third of the products.
  */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { SPINS = 3000 }; /* some 50 us, longer than threads wait for each other on a machine that does nothing else */
+
+/* Where threads wait for each other. OpenMP's own barrier has them wait busily for milliseconds, and so keep the processor
+ * from the very thread they wait for, where something else runs as well: a step took three times as long. */
+typedef struct {
+    int arrived, turn, asleep;
+} gathering;
+
+static void meet(gathering *all) {
+    int turn = __atomic_load_n(&all->turn, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL) == omp_get_num_threads()) {
+        __atomic_store_n(&all->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&all->turn, turn + 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&all->asleep, __ATOMIC_SEQ_CST))
+            syscall(SYS_futex, &all->turn, FUTEX_WAKE_PRIVATE, 1 << 30, 0, 0, 0);
+        return;
+    }
+    for (int i = 0; i < SPINS; i++) {
+        if (__atomic_load_n(&all->turn, __ATOMIC_ACQUIRE) != turn) return;
+#if defined __x86_64__
+        __builtin_ia32_pause();
+#elif defined __aarch64__
+        __asm__ volatile("isb");
+#endif
+    }
+    __atomic_add_fetch(&all->asleep, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&all->turn, __ATOMIC_SEQ_CST) == turn)
+        syscall(SYS_futex, &all->turn, FUTEX_WAIT_PRIVATE, turn, 0, 0, 0);
+    __atomic_sub_fetch(&all->asleep, 1, __ATOMIC_SEQ_CST);
+}
+
 typedef struct {
     const float *input_norm, *middle_norm;
     matrix query_key_value, output, gate_up, down;
@@ -140,9 +175,12 @@ void step(const network *net, float *hidden, float *past, long layer_size, long 
           const float *sine, float *room, float *scores) {
     const long width = net->head, heads = net->key_value_heads, group = net->heads / heads;
     float *both = room, *mixed = both + (net->heads + 2 * heads) * width, *inner = mixed + net->heads * width;
-#pragma omp parallel
+    long taken[4 * net->layers + 1], *next = taken;
+    for (long i = 0; i <= 4 * net->layers; i++) taken[i] = 0;
+    gathering all = {0};
+#pragma omp parallel firstprivate(next)
     {
-        row *here = &states_here;
+        row *here = own_states();
         float *plain = (float *)here->plain;
         long first, end;
         long thread = omp_get_thread_num(), threads = omp_get_num_threads();
@@ -151,9 +189,9 @@ void step(const network *net, float *hidden, float *past, long layer_size, long 
             const layer *l = net->each + number;
             norm(hidden, l->input_norm, plain, net->epsilon, 1, net->hidden);
             prepare(here, net->hidden, &l->query_key_value);
-            share(l->query_key_value.rows, &first, &end);
-            products(&l->query_key_value, here, both, first, end, 0);
-#pragma omp barrier
+            while (take(next, l->query_key_value.rows, &first, &end))
+                products(&l->query_key_value, here, both, first, end, 0);
+            meet(&all);
             if (first_head < end_head) {
                 float *table = past + number * layer_size, *keys = both + net->heads * width;
                 long from = first_head * width, size = (end_head - first_head) * width;
@@ -164,28 +202,27 @@ void step(const network *net, float *hidden, float *past, long layer_size, long 
                     now[i] = keys[i], now[heads * width + i] = keys[heads * width + i];
                 see_heads(both, table, mixed, position + 1, group, heads, width, first_head, end_head);
             }
-#pragma omp barrier
+            meet(&all);
             for (long i = 0; i < net->heads * width; i++) plain[i] = mixed[i];
             prepare(here, net->heads * width, &l->output);
-            share(net->hidden, &first, &end);
-            products(&l->output, here, hidden, first, end, 1);
-#pragma omp barrier
+            while (take(next + 1, net->hidden, &first, &end)) products(&l->output, here, hidden, first, end, 1);
+            meet(&all);
             norm(hidden, l->middle_norm, plain, net->epsilon, 1, net->hidden);
             prepare(here, net->hidden, &l->gate_up);
-            share(net->inner, &first, &end);
-            products(&l->gate_up, here, inner, first, end, 0);
-            products(&l->gate_up, here, inner, net->inner + first, net->inner + end, 0);
-            gated(inner, inner + net->inner, first, end);
-#pragma omp barrier
+            while (take(next + 2, net->inner, &first, &end)) {
+                products(&l->gate_up, here, inner, first, end, 0);
+                products(&l->gate_up, here, inner, net->inner + first, net->inner + end, 0);
+                gated(inner, inner + net->inner, first, end);
+            }
+            meet(&all);
             for (long i = 0; i < net->inner; i++) plain[i] = inner[i];
             prepare(here, net->inner, &l->down);
-            share(net->hidden, &first, &end);
-            products(&l->down, here, hidden, first, end, 1);
-#pragma omp barrier
+            while (take(next + 3, net->hidden, &first, &end)) products(&l->down, here, hidden, first, end, 1);
+            next += 4;
+            meet(&all);
         }
         norm(hidden, net->norm, plain, net->epsilon, 1, net->hidden);
         prepare(here, net->hidden, &net->scores);
-        share(net->scores.rows, &first, &end);
-        products(&net->scores, here, scores, first, end, 0);
+        while (take(next, net->scores.rows, &first, &end)) products(&net->scores, here, scores, first, end, 0);
     }
 }

@@ -121,7 +121,8 @@ def test_greedy_codes_are_those_of_transformers_alone_and_in_a_batch(tokenizer_f
     model = loaded(folder, "fp32")
     sampling = SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1)
     prompts = [model.protocol.prompt("a cat " * n, Reference("a voice", (1, 2, 3, 60))) for n in range(1, 7)]
-    batch, done = model.batch(4), {}
+    batch = model.batch(4)
+    done: dict[int, list[int]] = {}
     waiting = [Request(prompt, sampling, 0, tag) for tag, prompt in enumerate(prompts)]
     while waiting or batch.free < 4:
         while waiting and batch.free:
