@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from llasa_cli.text.numbers import cardinal, digits, ordinal, roman, year
+
 _MONEY = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "sen")}
 _LETTERS = dict(
     zip(
@@ -47,6 +49,21 @@ _MONTHS = dict(
         strict=True,
     )
 )
+_WEEKDAYS = {
+    short: day
+    for day, shorts in {
+        "Monday": "mon",
+        "Tuesday": "tue tues",
+        "Wednesday": "wed weds",
+        "Thursday": "thu thur thurs",
+        "Friday": "fri",
+        "Saturday": "sat",
+        "Sunday": "sun",
+    }.items()
+    for short in shorts.split()
+}
+_ALSO_WORDS = ("wed", "sat", "sun")
+"""Days only before a comma or a number: "Sat., 5 May", but "Down he Sat. Then"."""
 _NUMBERED = {**_MONTHS, "sept": "September", "no": "number", "vol": "volume", "fig": "figure", "p": "page"}
 """Before a number only: "No. 5", but "No. I won't."."""
 _ABBREVIATIONS = {
@@ -81,6 +98,27 @@ _UNITS = {
         )
     },
 }
+_SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
+_EACH = (
+    "second sec minute min hour hr day night week wk month mo year yr person head item mile lb kg gallon liter".split()
+)
+_SHORT_EACH = {"sec": "second", "min": "minute", "hr": "hour", "wk": "week", "mo": "month", "yr": "year"} | {
+    "lb": "pound",
+    "kg": "kilogram",
+}
+_BEFORE_ROMAN = (
+    "chapter part volume book act scene section phase type class title article appendix level stage war".split()
+)
+_RULERS = (
+    "Louis Henry Edward George William Charles James Richard John Paul Pius Benedict Elizabeth Philip Francis Napoleon Ivan "
+    "Peter Leo Gregory Clement Innocent Alexander Frederick Nicholas Catherine Mary Gustav Christian Ferdinand Carlos Juan "
+    "Pedro Robert David Malcolm Otto Rudolf Wilhelm Franz Joseph Leopold Albert Urban Julius Sixtus Boniface Ramses Ptolemy "
+    "Darius Xerxes Cyrus Constantine Justinian Theodosius Harald Olaf Haakon Rama"
+).split()
+_WITHOUT_VOWELS = frozenset(
+    "hm hmm hmmm mm mmm sh shh shhh psst pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll".split()
+)
+"""Said as they are. Other words without a vowel are letters: fps, html."""
 _SMALL_WORDS = frozenset(
     "a i am an and any are as at be but by can did do for get go got had has he her him his how if in is it its let "
     "me my no nor not now of off on one or our out own put say see she so the to too two up was way we who why yes "
@@ -130,33 +168,6 @@ _SYMBOLS = {
 }
 
 
-def cardinal(number: int) -> str:
-    """342 -> "three hundred forty two"."""
-    return _in_words(number, "cardinal")
-
-
-def ordinal(number: int) -> str:
-    """21 -> "twenty first"."""
-    return _in_words(number, "ordinal")
-
-
-def year(number: int) -> str:
-    """1987 -> "nineteen eighty seven", 2005 -> "two thousand five"."""
-    return _in_words(number, "year")
-
-
-def _in_words(number: int, kind: str) -> str:
-    """num2words as the teacher of the built-in voice read it: without "and", commas and hyphens."""
-    from num2words import num2words  # only where there is a number: its forty languages take their time
-
-    return re.sub(r"\band\b|[,-]", " ", num2words(number, to=kind)).replace("  ", " ").replace("  ", " ").strip()
-
-
-def digits(text: str) -> str:
-    """Each digit by itself: telephone numbers, and numbers too long to be counted."""
-    return " ".join(cardinal(int(digit)) for digit in text if digit.isascii() and digit.isdigit())
-
-
 def _number(text: str) -> str:
     """Digits with thousands commas and perhaps a fraction."""
     whole, _, fraction = text.replace(",", "").partition(".")
@@ -190,6 +201,39 @@ def _time(match: re.Match[str]) -> str:
         return said
     stop = "." if match["half"].endswith(".") and _is_last(match) else ""
     return f"{said} {_LETTERS[match['half'][0].lower()]} em{stop}"
+
+
+def _american_date(match: re.Match[str]) -> str:
+    """3/14/2025 -> March fourteenth, twenty twenty five."""
+    after = int(match[3])
+    if len(match[3]) == 2:
+        after += 2000 if after < 50 else 1900
+    return f"{[*_MONTHS.values()][int(match[1]) - 1]} {ordinal(int(match[2]))}, {year(after)}"
+
+
+def _scaled(match: re.Match[str]) -> str:
+    return f"{match[1]} {_SCALES[match[2].lower()]}"
+
+
+def _each(match: re.Match[str]) -> str:
+    return f"{match[1]} per {_SHORT_EACH.get(match[2].lower(), match[2])}"
+
+
+def _roman(match: re.Match[str]) -> str:
+    number = roman(match["roman"])
+    if number is None:
+        return match[0]
+    return f"{match['before']} {number}"
+
+
+def _ruler(match: re.Match[str]) -> str:
+    number = roman(match["roman"])
+    return match[0] if number is None else f"{match['before']} the {ordinal(number)}"
+
+
+def _height(match: re.Match[str]) -> str:
+    feet = f"{cardinal(int(match[1]))} {'foot' if match[1] == '1' or match[2] else 'feet'}"
+    return f"{feet} {cardinal(int(match[2]))}" if match[2] else feet
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -229,6 +273,32 @@ _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=[.!?,;:\"”)])\[\d{1,3}\]"), ""),  # a reference
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
+    (re.compile(r"\bUS(?=\$)"), ""),
+    (re.compile(r"XX/h\b"), "kilometers an hour"),
+    (re.compile(r"\bWW(I{1,2})\b"), lambda m: f"World War {cardinal(len(m[1]))}"),
+    (
+        re.compile(rf"\b(?P<before>{'|'.join(_BEFORE_ROMAN)}|[Vv]ol\.)\s(?P<roman>[IVX][IVXL]*)\b", re.IGNORECASE),
+        lambda m: _roman(m) if m["roman"].isupper() else m[0],
+    ),
+    (re.compile(rf"\b(?P<before>{'|'.join(_RULERS)})\s(?P<roman>[IVX]{{2,}})\b(?!\.\w)"), _ruler),
+    (re.compile(r"(?<![\w/])(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4}|\d\d)(?![\w/])"), _american_date),
+    (re.compile(r"(?<![\w/])(24/7)(?![\w/])"), "24 7"),
+    (re.compile(r"(?<![\w/.])(\d\d)/\1(?![\w/])"), r"\1 \1"),
+    (re.compile(r"(?<![\w.])(\d)['’′](?:\s?(\d|1[01])(?:\"|”|″|''))?(?!\w)"), _height),
+    (re.compile(r"(?<![\w.,])((?:[$€£¥])(?:\d[\d,]*(?:\.\d+)?))\s?(k|m|bn?|tn?)\b", re.IGNORECASE), _scaled),
+    (re.compile(r"(?<![\w.,$€£¥])(\d[\d,]*(?:\.\d+)?)(k)\b"), _scaled),
+    (re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?)x\b(?!\d)"), r"\1 times"),
+    (re.compile(r"%\s?[-–]\s?(?=\d)"), "% to "),
+    (
+        re.compile(rf"(?<![\w:/.])([$€£¥]?\d[\d,.]*(?:\s\w+)?)\s?/\s?({'|'.join(_EACH)})\b"),
+        _each,
+    ),
+    (
+        re.compile(
+            r"\b(January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b(\.?) ([12]\d|3[01]|0?[1-9])(?![\w:%]|[.,]\d|\s?(?:[ap]\.?m\b|percent))"
+        ),
+        lambda m: f"{m[1]}{m[2]} {m[3]}th",
+    ),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     (re.compile(r"(?<=\w)\.(?=[A-Za-z]{2,}\b)"), " dot "),
     (
@@ -279,6 +349,10 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(\d)\s?[-–](?=\d)"), r"\1 to "),
     (re.compile(_AMOUNT), lambda m: f" {_number(m[0])} "),
     (re.compile(r"\b[A-Z]{2,5}s?\b"), lambda m: _acronym(m) if _is_acronym(m) else m[0]),
+    (
+        re.compile(r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])"),
+        lambda m: m[0] if m[0] in _WITHOUT_VOWELS else _acronym(m),
+    ),
 ]
 
 
@@ -296,6 +370,8 @@ def _is_last(match: re.Match[str]) -> bool:
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     word, after = match[0][:-1].lower(), _after(match)
+    if word in ("mr", "mrs", "dr") and match.string.startswith(" and ", match.end()):
+        return _TITLES[word]
     if match[0][0].isupper() and word in _TITLES and after.isupper():
         named = re.search(
             r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near)\b)[A-Z]\w*\s+$",
@@ -305,6 +381,8 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return _PLACES[word] + "." if named and word in _PLACES else _TITLES[word]
     if match[0][0].isupper() and word in _PLACES:
         return _PLACES[word] + ("" if after else ".")
+    if word in _WEEKDAYS and match[0][0].isupper() and (word not in _ALSO_WORDS or after.isdigit() or after == ","):
+        return _WEEKDAYS[word]
     if word in _NUMBERED:
         return _NUMBERED[word] if after.isdigit() else None
     said = _ABBREVIATIONS.get(word)
@@ -318,12 +396,22 @@ def _is_acronym(match: re.Match[str]) -> bool:
     text, word = match.string, match[0]
     around = text[max(0, match.start() - 40) : match.start()].split()[-1:]
     around += text[match.end() : match.end() + 40].split()[:1]
-    if any(len(other.strip(".,!?")) > 1 and other.strip(".,!?").isalpha() and other.isupper() for other in around):
+    if any(_shouts(other.strip(".,!?;:()")) for other in around):
         return False
     if word.lower() in _SMALL_WORDS:
         return False
     core = word.removesuffix("s")
     return len(core) < 4 or not re.search("[AEIOU]", core[1:])
+
+
+def _shouts(word: str) -> bool:
+    """A word in capitals that is no acronym itself: "HELLO", "AT", but neither "CIA" nor "US"."""
+    return (
+        len(word) > 1
+        and word.isalpha()
+        and word.isupper()
+        and (word.lower() in _SMALL_WORDS or (len(word) > 3 and bool(re.search("[AEIOUY]", word[1:]))))
+    )
 
 
 def spell_out(text: str) -> str:
@@ -344,6 +432,7 @@ def spell_out(text: str) -> str:
     text = re.sub(r"[^A-Za-z' ,.;:!?-]+", " ", text)
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
+    text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
     text = re.sub(r"([,.;:!?])(?:[,.;:!?]| (?=[,.;:!?]))+", _strongest, text)
     text = re.sub(r"([,.;:!?])(?=[A-Za-z])", r"\1 ", text).strip(" ,;:-")
     return text if re.search("[A-Za-z]", text) else ""

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from llasa_cli.text.normalise import cardinal, ordinal, spell_out, year
+from llasa_cli.text.normalise import spell_out
+from llasa_cli.text.numbers import cardinal, ordinal, roman, year
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ from llasa_cli.text.normalise import cardinal, ordinal, spell_out, year
         ("In 1987, and the 1990s, or '20s", "In nineteen eighty seven, and the nineteen nineties, or twenties"),
         (
             "½ cup, 2½ cups, 3/4, x², 24/7",
-            "one half cup, two and one half cups, three quarters, x squared, twenty four slash seven",
+            "one half cup, two and one half cups, three quarters, x squared, twenty four seven",
         ),
         ("At 5pm, 5 p.m. Bring pears, etc. Then go", "At five pee em, five pee em. Bring pears, et cetera. Then go"),
         ("This is NOT one for the US", "This is NOT one for the you ess"),
@@ -39,6 +40,21 @@ from llasa_cli.text.normalise import cardinal, ordinal, spell_out, year
         ("A 5G Ph.D. #fun for the 1,000th", "A five G pee aitch dee fun for the one thousandth"),
         ("In St. Paul. He is 5 ft. 3 inches tall.[12] So", "In saint Paul. He is five feet three inches tall. So"),
         ("$5 million, €1.00", "five million dollars, one euro"),
+        ("US$5M, $3.5bn, 10k, 3x", "five million dollars, three point five billion dollars, ten thousand, three times"),
+        ("$5/hr, 60 miles/hour", "five dollars per hour, sixty miles per hour"),
+        (
+            "On 3/14/2025, May 5, and Tues., Jan. 3",
+            "On March fourteenth, twenty twenty five, May fifth, and Tuesday, January third",
+        ),
+        ("On Sat., he Sat. Down", "On Saturday, he Sat. Down"),
+        (
+            "Louis XIV in WWII, World War I, vol. II, Chapter IX; Type C, I am",
+            "Louis the fourteenth in World War two, World War one, volume two, Chapter nine; Type C, I am",
+        ),
+        ("5'11\" and 6' tall", "five foot eleven and six feet tall"),
+        ("10%-15% of a 20-year-old's 50/50", "ten percent to fifteen percent of a twenty-year-old's fifty fifty"),
+        ("the CIA and html, hmm, they'd fly", "the see eye ay and aitch tee em el, hmm, they'd fly"),
+        ("Mr. and Mrs. Lee", "mister and missus Lee"),
     ],
 )
 def test_written_forms_are_said_as_words(written: str, said: str) -> None:
@@ -83,3 +99,8 @@ def test_numbers() -> None:
         "two thousand",
         "twenty twenty four",
     ]
+
+
+def test_roman_numerals_are_read_in_their_usual_form_only() -> None:
+    assert [roman(text) for text in ("I", "IV", "IX", "XIV", "XL", "XCIX", "CXX")] == [1, 4, 9, 14, 40, 99, 120]
+    assert [roman(text) for text in ("", "IIII", "VX", "IC", "MC", "xi")] == [None] * 6
