@@ -274,7 +274,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=[.!?,;:\"”)])\[\d{1,3}\]"), ""),  # a reference
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
     (re.compile(r"\bUS(?=\$)"), ""),
-    (re.compile(r"XX/h\b"), "kilometers an hour"),
+    (re.compile(r"(?<!\d)(?<!\d\s)\bkm/h\b"), "kilometers an hour"),
     (re.compile(r"\bWW(I{1,2})\b"), lambda m: f"World War {cardinal(len(m[1]))}"),
     (
         re.compile(rf"\b(?P<before>{'|'.join(_BEFORE_ROMAN)}|[Vv]ol\.)\s(?P<roman>[IVX][IVXL]*)\b", re.IGNORECASE),
