@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/codec.py CODEC [--device cpu] [--seconds 10] [--decode-only]
 
 Wall time is measured, on a GPU after synchronising, and on a CPU the time of its cores too (`cpu`), so that other programs on
-the machine can be seen. Printed: one JSON line. `ratio` above 1: faster than transformers, or together than one after the
-other; runs to be compared take turns, medians. `difference` is the largest between the two decoders' samples.
+the machine can be seen; `others` is how many cores those kept busy while decoding was timed (Linux). Printed: one JSON line.
+`ratio` above 1: faster than transformers, or together than one after the other; runs to be compared take turns, medians.
+`difference` is the largest between the two decoders' samples.
 
 Processes of their own measure, on a CPU: `peak` megabytes over what a process has when the codec is loaded and has decoded a
 second, while so many seconds are decoded, whole and as a stream; `first_s`, seconds from `load_codec` to the sound of three
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -43,6 +45,15 @@ def machine() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def busy_s() -> float:
+    """Seconds that all cores together have been busy, by the system's count; 0 where it does not say."""
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return 0.0
+    user, nice, system, _, _, interrupts, soft = map(int, path.read_text().split(maxsplit=8)[1:8])
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def turns(works: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
@@ -175,7 +186,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
 
     seconds = count / 50
     own, theirs = codec.decode(codes), plain_decode()[0, 0].numpy()
+    busy, used, began = busy_s(), time.process_time(), time.perf_counter()
     decode = turns({"own": lambda: codec.decode(codes), "plain": plain_decode}, device, arguments.repeats)
+    others = (busy_s() - busy - (time.process_time() - used)) / (time.perf_counter() - began)
     many = turns(
         {"many": lambda: codec.decode_many(sentences), "each": lambda: [codec.decode(one) for one in sentences]},
         device,
@@ -187,6 +200,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
         "torch": torch.__version__,
         "seconds_of_audio": seconds,
         "repeats": arguments.repeats,
+        "others": round(max(0.0, others), 2),
         "decode_times_real_time": round(seconds / decode["own"]["wall"], 1),
         "decode_ratio": ratio(decode, "plain", "own"),
         "difference": float(np.abs(own - theirs).max()),

@@ -10,7 +10,7 @@ joint is put where it is quiet.
 
 Where the stream is cut depends on the codes and on nothing else: the same codes make the same sound on a slow machine.
 Pieces grow from 32 codes (0.64 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
-at most 324 codes are kept and decoded at once, 3.1 codes are decoded for each code given.
+at most 324 codes are kept and decoded at once, 3.2 codes are decoded for each code given.
 
 Measured on the built-in codec with codes that the built-in voice made of sentences it was not trained on
 (`benchmarks/stream.py`, which says what the columns are). 240 sentences of 3.2 s, the standard windows against the
@@ -63,13 +63,18 @@ class Windows:
     longest: int = 100
     """No piece is longer."""
     left: int = 200
-    """Codes decoded again before a piece, as many as there are."""
+    """Codes decoded again before a piece, as many as there are: at least so many."""
     ahead: int = 16
     """Codes decoded behind a piece: they must be there before it can be given."""
     fade: int = 2
     """Over so many codes behind a joint the old decode turns into the new one."""
     search: int = 8
     """The joint is where it is quietest in the last so many codes of a piece."""
+
+    @property
+    def most(self) -> int:
+        """Codes that are decoded at once: in a long stream always as many, since oneDNN makes code for each new length."""
+        return self.left + self.search + self.longest + self.ahead
 
     def ends(self) -> Iterator[int]:
         """Where the pieces end, for ever: 32, 80, 152, 252, 352, ..."""
@@ -119,10 +124,10 @@ def decode_stream(
         tail = samples[cut : cut + windows.fade * hop]
         yield samples[:cut]
         given += cut
-        surplus = max(0, given // hop - windows.left - begin)
+        end = next(ends)
+        surplus = max(0, end + windows.ahead - windows.most - begin)
         del kept[:surplus]
         begin += surplus
-        end = next(ends)
     if number * hop > given:
         yield fresh()
 
