@@ -1,7 +1,8 @@
 """What the number formats of `--dtype` cost in quality: error of the scores, and of the words of the built-in voice.
 
     python benchmarks/formats.py scores MODEL [--formats bf16 fp16 int8 int4]
-    python benchmarks/formats.py words [--seeds 2] [--json words.json]
+    python benchmarks/formats.py words [--seeds 3] [--json words.json]
+    python benchmarks/formats.py join PART.json ...       of `words`, that were run with --skip and --first
 
 `scores`: a sentence and 150 codes after it are read in each format (a CPU's) and in fp32, one model at a time. `error` is
 the root mean square of the scores' difference over the fp32 scores' spread; `same` the share of codes whose likeliest
@@ -33,16 +34,16 @@ CODES = 150
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["scores", "words"])
-    parser.add_argument("model", nargs="?", default="tiny")
+    parser.add_argument("what", choices=["scores", "words", "join"])
+    parser.add_argument("models", nargs="*", default=["tiny"], help="a model; or files, to be joined")
     parser.add_argument("--formats", nargs="*", default=["bf16", "fp16", "int8", "int4"])
     parser.add_argument("--seeds", type=int, default=1, help="takes of each sentence")
     parser.add_argument("--skip", type=int, default=0, help="so many of the sentences, the first")
     parser.add_argument("--first", type=int, default=1000, help="so many of the sentences that are left")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    measure = scores if arguments.what == "scores" else words
-    result = measure(arguments)
+    arguments.model = arguments.models[0]
+    result = {"scores": scores, "words": words, "join": join}[arguments.what](arguments)
     print(json.dumps({key: value for key, value in result.items() if key not in ("errors", "lengths")}, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -108,11 +109,28 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
             wrong = len(said) if out is None else out.substitutions + out.deletions + out.insertions
             errors[kind].append(wrong)
         print(number, {kind: sum(found) for kind, found in errors.items()}, file=sys.stderr)
-    length = np.array(lengths)
+    return judged(arguments.model, len(lines), errors, lengths)
+
+
+def join(arguments: argparse.Namespace) -> dict[str, Any]:
+    parts = [json.loads(Path(path).read_text()) for path in arguments.models]
+    errors = {kind: [one for part in parts for one in part["errors"][kind]] for kind in parts[0]["errors"]}
+    lengths = [one for part in parts for one in part["lengths"]]
+    return judged(parts[0]["model"], sum(part["sentences"] for part in parts), errors, lengths)
+
+
+def judged(model: str, lines: int, errors: dict[str, list[int]], lengths: list[int]) -> dict[str, Any]:
+    """What `words` says.
+
+    Args:
+        lines: How many sentences, each with as many takes, one after the other.
+        errors: By format, wrong words of each take.
+        lengths: Words of each take.
+    """
     # Sentences are drawn, with all takes of each.
-    picks = np.random.default_rng(0).integers(0, len(lines), (2000, len(lines)))
-    by_line = {kind: np.array(found).reshape(len(lines), -1).sum(1) for kind, found in errors.items()}
-    sizes = length.reshape(len(lines), -1).sum(1)
+    picks = np.random.default_rng(0).integers(0, lines, (2000, lines))
+    by_line = {kind: np.array(found).reshape(lines, -1).sum(1) for kind, found in errors.items()}
+    sizes = np.array(lengths).reshape(lines, -1).sum(1)
     result: dict[str, Any] = {}
     for kind, found in by_line.items():
         rates = found[picks].sum(1) / sizes[picks].sum(1)
@@ -124,9 +142,9 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
             "above_interval": [round(float(value), 4) for value in np.quantile(more, [0.025, 0.975])],
         }
     return {
-        "model": arguments.model,
-        "sentences": len(lines),
-        "seeds": arguments.seeds,
+        "model": model,
+        "sentences": lines,
+        "seeds": len(lengths) // lines,
         "formats": result,
         "errors": errors,
         "lengths": lengths,

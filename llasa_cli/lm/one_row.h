@@ -5,7 +5,7 @@
  * scale for each 512: as good as exact), and bfloat16 by states of two bfloat16 parts (as good as exact, too).
  */
 enum kind { kind_fp32, kind_bf16, kind_fp16, kind_int8, kind_int4 };
-enum { WIDEST = 32768 }; /* = SPAN * MOST_SPANS */
+enum { WIDEST = 32768, PIECE = 2048 }; /* WIDEST = SPAN * MOST_SPANS */
 
 typedef struct {
     long kind, rows, width;
@@ -87,34 +87,37 @@ INLINE void prepare(row *states, long width, const matrix *by) {
 }
 
 /* With 4 sums, because an addition takes 4 cycles. */
-INLINE float dot(reader *read, const row *states, const char *weights, long width) {
+INLINE float dot(reader *read, const floats *plain, const char *weights, long width, const int bytes, long ahead) {
     floats sums[4] = {0};
-    const floats *plain = states->plain;
     long at = 0;
-    for (; at + 4 * LANES <= width; at += 4 * LANES)
+    for (; at + 4 * LANES <= width; at += 4 * LANES) {
+        for (int i = 0; i < bytes; i++) __builtin_prefetch(weights + bytes * at + 64 * i + ahead);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) sums[i] += read(weights, at + i * LANES) * plain[at / LANES + i];
+    }
     for (; at < width; at += LANES) sums[0] += read(weights, at) * plain[at / LANES];
     return total(sums[0] + sums[1] + (sums[2] + sums[3]));
 }
 
-INLINE float dot_fp32(const row *states, const char *weights, long width) {
-    return dot(read_fp32, states, weights, width);
+INLINE float dot_fp32(const row *states, long from, const char *weights, long width, long ahead) {
+    return dot(read_fp32, states->plain + from / LANES, weights, width, 4, ahead);
 }
 
-INLINE float dot_fp16(const row *states, const char *weights, long width) {
-    return dot(read_fp16, states, weights, width);
+INLINE float dot_fp16(const row *states, long from, const char *weights, long width, long ahead) {
+    return dot(read_fp16, states->plain + from / LANES, weights, width, 2, ahead);
 }
 
-INLINE float dot_bf16(const row *states, const char *weights, long width) {
+INLINE float dot_bf16(const row *states, long from, const char *weights, long width, long ahead) {
 #ifdef PARTS_BF16
     __m512 sums[4] = {0};
-    const char *high = (const char *)states->numbers[0], *low = (const char *)states->numbers[1];
+    const char *high = (const char *)(states->numbers[0] + from / LANES);
+    const char *low = (const char *)(states->numbers[1] + from / LANES);
     long at = 0, bytes = 2 * width;
     for (; at + 128 <= bytes; at += 128)
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++) {
             __m512bh weight = (__m512bh)_mm512_loadu_si512(weights + at + 64 * i);
+            __builtin_prefetch(weights + at + 64 * i + ahead);
             sums[i] = _mm512_dpbf16_ps(sums[i], weight, (__m512bh)_mm512_loadu_si512(high + at + 64 * i));
             sums[2 + i] = _mm512_dpbf16_ps(sums[2 + i], weight, (__m512bh)_mm512_loadu_si512(low + at + 64 * i));
         }
@@ -126,7 +129,7 @@ INLINE float dot_bf16(const row *states, const char *weights, long width) {
     }
     return total((floats)(sums[0] + sums[1] + (sums[2] + sums[3])));
 #else
-    return dot(read_bf16, states, weights, width);
+    return dot(read_bf16, states->plain + from / LANES, weights, width, 2, ahead);
 #endif
 }
 
@@ -152,7 +155,7 @@ INLINE float dot_int8(const row *states, const char *weights, long width) {
     }
     return total(sum);
 #else
-    return dot(read_int8, states, weights, width);
+    return dot(read_int8, states->plain, weights, width, 1, width);
 #endif
 }
 
@@ -201,10 +204,21 @@ INLINE void products(const matrix *by, const row *states, float *out, long first
         out[r] = (add ? out[r] : 0) + (PRODUCT);                                                                       \
     }                                                                                                                  \
     break
+/* Of wide rows, pieces that leave the nearest cache room for the states: 16 rows' first pieces, then their second. */
+#define PIECES(BYTES, KIND)                                                                                            \
+    for (long some = first; some < end; some += LANES) {                                                               \
+        float sums[LANES] = {0};                                                                                       \
+        for (long from = 0; from < width; from += PIECE)                                                               \
+            for (long r = some; r < end && r < some + LANES; r++)                                                      \
+                sums[r - some] += dot_##KIND(states, from, weights + (BYTES) * (r * width + from),                     \
+                                             width - from < PIECE ? width - from : PIECE, (BYTES) * width);                             \
+        for (long r = some; r < end && r < some + LANES; r++) out[r] = (add ? out[r] : 0) + sums[r - some];            \
+    }                                                                                                                  \
+    break
     switch (by->kind) {
-    case kind_fp32: EACH(4 * width, dot_fp32(states, here, width));
-    case kind_bf16: EACH(2 * width, dot_bf16(states, here, width));
-    case kind_fp16: EACH(2 * width, dot_fp16(states, here, width));
+    case kind_fp32: PIECES(4, fp32);
+    case kind_bf16: PIECES(2, bf16);
+    case kind_fp16: PIECES(2, fp16);
     case kind_int8: EACH(width, dot_int8(states, here, width) * ((const float *)by->scales)[r]);
     case kind_int4:
         EACH(width / 2, dot_int4(states, here, (const uint16_t *)by->scales + r * spans * LANES, width));
