@@ -109,6 +109,9 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
             wrong = len(said) if out is None else out.substitutions + out.deletions + out.insertions
             errors[kind].append(wrong)
         print(number, {kind: sum(found) for kind, found in errors.items()}, file=sys.stderr)
+        if arguments.json and (number + 1) % arguments.seeds == 0:  # one that is stopped is not all lost
+            so_far = judged(arguments.model, (number + 1) // arguments.seeds, errors, lengths)
+            arguments.json.write_text(json.dumps(so_far, indent=1) + "\n")
     return judged(arguments.model, len(lines), errors, lengths)
 
 

@@ -51,7 +51,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        Speech.load(ModelOptions(model=str(folder), device="cpu"))
+        Speech.load(ModelOptions(model=str(folder), device="cpu")).codec.wait()
     error = caught.value
     assert error.exit_code == 3
     assert "\n" not in error.message + error.hint
@@ -245,7 +245,8 @@ def test_it_is_refused_before_its_weights_are_read(folder: Path, read: list[str]
     spoil, said = FROM_THE_HEADERS[case]
     spoil(folder)
     assert said in refusal(folder)
-    assert not read
+    # A good codec is read meanwhile, by another thread.
+    assert not [name for name in read if name.startswith(("model.", "lm_head.")) or "codec" in case]
 
 
 @pytest.mark.parametrize("case", FROM_THE_TOKENIZER)
