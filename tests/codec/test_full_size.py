@@ -43,8 +43,9 @@ def test_the_sound_is_transformers(full_size: Path) -> None:
     for count in (1, 60, 1000):
         with torch.inference_mode():
             sound = plain.decode(torch.tensor(codes[:count])[None, None]).audio_values[0, 0].numpy()
-        assert np.abs(sound).max() > 0.03
-        np.testing.assert_allclose(codec.decode(codes[:count]), sound, atol=1e-4)
+        loudest = np.abs(sound).max()
+        assert loudest > 0.01
+        assert np.abs(codec.decode(codes[:count]) - sound).max() < min(1e-4, 1e-3 * loudest)
 
 
 PROGRAM = """
