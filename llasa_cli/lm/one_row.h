@@ -86,7 +86,7 @@ INLINE void prepare(row *states, long width, const matrix *by) {
     if (by->kind == kind_int4) prepare_whole(states, whole, 1);
 }
 
-/* With 4 sums, because an addition takes 4 cycles. */
+/* With 4 sums, because an addition takes 4 cycles. Weights of `bytes` each; what is `ahead` bytes behind is wanted next. */
 INLINE float dot(reader *read, const floats *plain, const char *weights, long width, const int bytes, long ahead) {
     floats sums[4] = {0};
     long at = 0;

@@ -68,11 +68,11 @@ INLINE floats exponential(floats v) {
     return p * (floats)((power + 127) << 23);
 }
 
-/* gate / (1 + exp(-gate)) * up, in gate's place. */
-INLINE void gated(float *gate, const float *up, long first, long end) {
+/* gate / (1 + exp(-gate)) * up; `out` may be `gate`. */
+INLINE void gated(const float *gate, const float *up, float *out, long first, long end) {
     for (long i = first; i < end; i += LANES) {
         floats v = *(const floats *)(gate + i);
-        *(floats *)(gate + i) = v / (1 + exponential(-v)) * *(const floats *)(up + i);
+        *(floats *)(out + i) = v / (1 + exponential(-v)) * *(const floats *)(up + i);
     }
 }
 
@@ -80,11 +80,7 @@ INLINE void gated(float *gate, const float *up, long first, long end) {
 void gate(const float *both, float *out, long count, long width) {
 #pragma omp parallel for schedule(static) if (count * width > 65536)
     for (long token = 0; token < count; token++)
-        for (long i = 0; i < width; i += LANES) {
-            floats v = *(const floats *)(both + token * 2 * width + i);
-            floats up = *(const floats *)(both + token * 2 * width + width + i);
-            *(floats *)(out + token * width + i) = v / (1 + exponential(-v)) * up;
-        }
+        gated(both + token * 2 * width, both + (token * 2 + 1) * width, out + token * width, 0, width);
 }
 
 /* What one query head sees of up to 16 tokens more: its best score so far, the sum of exponentials, and the mix of values,
@@ -212,7 +208,7 @@ void step(const network *net, float *hidden, float *past, long layer_size, long 
             while (take(next + 2, net->inner, &first, &end)) {
                 products(&l->gate_up, here, inner, first, end, 0);
                 products(&l->gate_up, here, inner, net->inner + first, net->inner + end, 0);
-                gated(inner, inner + net->inner, first, end);
+                gated(inner, inner + net->inner, inner, first, end);
             }
             meet(&all);
             for (long i = 0; i < net->inner; i++) plain[i] = inner[i];
