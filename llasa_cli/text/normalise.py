@@ -38,8 +38,15 @@ _TITLES = {
     "rev": "reverend",
     "gov": "governor",
     "sen": "senator",
+    "rep": "representative",
+    "pres": "president",
+    "adm": "admiral",
+    "maj": "major",
+    "cpl": "corporal",
 }
 """With a capital, before a name. Elsewhere they are words ("5 ms.") or other words ("Main St.")."""
+_BARE_TITLES = ("Mr", "Mrs", "Ms", "Dr", "Prof", "Capt", "Lt", "Sgt", "Mt", "St")
+"""Written without a full stop too. (Not Gen Z, nor Col and Rev.)"""
 _PLACES = {"st": "street", "dr": "drive", "ave": "avenue", "rd": "road", "blvd": "boulevard"}
 """With a capital, after a name."""
 _MONTHS = dict(
@@ -64,7 +71,18 @@ _WEEKDAYS = {
 }
 _ALSO_WORDS = ("wed", "sat", "sun")
 """Days only before a comma or a number: "Sat., 5 May", but "Down he Sat. Then"."""
-_NUMBERED = {**_MONTHS, "sept": "September", "no": "number", "vol": "volume", "fig": "figure", "p": "page"}
+_SHORT_MONTHS = {**_MONTHS, "sept": "September"}
+_MONTH = "|".join(_MONTHS.values())
+_SHORT_MONTH = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
+_SHORT_DAY = "Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun"
+_NUMBERED = {
+    **_SHORT_MONTHS,
+    **dict(
+        pair.split()
+        for pair in "no number,nos numbers,vol volume,fig figure,figs figures,p page,pp pages,ch chapter,sec section,"
+        "eq equation,apt apartment,ste suite,ext extension,ca circa,c circa".split(",")
+    ),
+}
 """Before a number only: "No. 5", but "No. I won't."."""
 _ABBREVIATIONS = {
     "vs": "versus",
@@ -78,6 +96,9 @@ _ABBREVIATIONS = {
     "ltd": "limited",
     "corp": "corporation",
     "dept": "department",
+    "co": "company",
+    "cf": "compare",
+    "tel": "telephone",
     "a.m": "ay em",
     "p.m": "pee em",
 }
@@ -89,22 +110,32 @@ _UNITS = {
     "lbs": ("pound", "pounds"),
     "hz": ("hertz", "hertz"),
     "khz": ("kilohertz", "kilohertz"),
+    "mhz": ("megahertz", "megahertz"),
+    "ghz": ("gigahertz", "gigahertz"),
+    "kph": ("kilometer an hour", "kilometers an hour"),
+    "mbps": ("megabit a second", "megabits a second"),
+    "gbps": ("gigabit a second", "gigabits a second"),
     **{
         short: (name, name + "s")
         for short, name in (
             pair.split()
-            for pair in "km kilometer,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
-            "oz ounce,l liter,ms millisecond,gb gigabyte,mb megabyte,kb kilobyte,min minute,hr hour".split(",")
+            for pair in "km kilometer,kms kilometer,kgs kilogram,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
+            "oz ounce,l liter,ml milliliter,dl deciliter,ms millisecond,μs microsecond,μm micrometer,nm nanometer,"
+            "μg microgram,tb terabyte,gb gigabyte,mb megabyte,kb kilobyte,sec second,secs second,min minute,mins minute,"
+            "hr hour,hrs hour,wk week,wks week,mo month,yr year,yrs year,tsp teaspoon,tbsp tablespoon,kw kilowatt,"
+            "kwh kilowatt-hour,mw megawatt,gw gigawatt,db decibel,kcal calorie,usd dollar,eur euro,gbp pound".split(",")
         )
     },
 }
 _SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
-_EACH = (
-    "second sec minute min hour hr day night week wk month mo year yr person head item mile lb kg gallon liter".split()
-)
+_EACH = "second sec minute min hour hr day night week wk month mo year yr person head item mile lb kg gallon liter s h l L dl dL".split()
 _SHORT_EACH = {"sec": "second", "min": "minute", "hr": "hour", "wk": "week", "mo": "month", "yr": "year"} | {
     "lb": "pound",
     "kg": "kilogram",
+    "s": "second",
+    "h": "hour",
+    "l": "liter",
+    "dl": "deciliter",
 }
 _BEFORE_ROMAN = (
     "chapter part volume book act scene section phase type class title article appendix level stage war".split()
@@ -120,12 +151,30 @@ _WITHOUT_VOWELS = frozenset(
 )
 """Said as they are. Other words without a vowel are letters: fps, html."""
 _SMALL_WORDS = frozenset(
-    "a i am an and any are as at be but by can did do for get go got had has he her him his how if in is it its let "
+    "a i am an and any are as at be but by can did do for get go got had has he her him his how if in is its let "
     "me my no nor not now of off on one or our out own put say see she so the to too two up was way we who why yes "
     "yet you new old all day man may".split()
 )
 """In capitals these are loud, not letters. (US and IT are left: more often letters.)"""
+_LETTERS_OF_THEIR_OWN = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th"}
+    | {"Þ": "Th", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ı": "i", "™": "", "®": "", "℠": "", "©": ""}
+    | {"−": "-", "‐": "-", "‑": "-", "\u00ad": ""}
+)
+"""Unicode takes no accent off these. Dashes as long as a hyphen are hyphens, soft hyphens nothing."""
 _SYMBOLS = {
+    "!=": " is not ",
+    "≠": " is not ",
+    ">=": " at least ",
+    "≥": " at least ",
+    "<=": " at most ",
+    "≤": " at most ",
+    "==": " equals ",
+    "±": " plus or minus ",
+    "≈": " about ",
+    "√": " square root of ",
+    "¢": " cents ",
+    "→": ", ",
     "&": " and ",
     "@": " at ",
     "%": " percent ",
@@ -216,6 +265,8 @@ def _scaled(match: re.Match[str]) -> str:
 
 
 def _each(match: re.Match[str]) -> str:
+    if re.sub(r"[\d.,\s]", "", match[0]).lower() in _UNITS:
+        return match[0]  # km/h has a name of its own
     return f"{match[1]} per {_SHORT_EACH.get(match[2].lower(), match[2])}"
 
 
@@ -241,12 +292,59 @@ def _fraction(match: re.Match[str]) -> str:
     name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
     plural = "halves" if under == 2 else name + "s"
     said = f"{cardinal(over)} {name if over == 1 else plural}"
-    return f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
+    said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
+    unit = match["unit"]
+    return f"{said} {_UNITS[unit][bool(whole)]}" if unit else said
 
 
 def _date(match: re.Match[str]) -> str:
     month = [*_MONTHS.values()][int(match[2]) - 1]
     return f"{month} {ordinal(int(match[3]))}, {year(int(match[1]))}"
+
+
+def _european_date(match: re.Match[str]) -> str:
+    """15.3.2024 -> March fifteenth, twenty twenty four."""
+    return f"{[*_MONTHS.values()][int(match[2]) - 1]} {ordinal(int(match[1]))}, {year(int(match[3]))}"
+
+
+def _day_and_month(match: re.Match[str]) -> str:
+    article = "" if re.search(r"\bthe\s$", match.string[max(0, match.start() - 5) : match.start()], re.I) else "the "
+    return f"{article}{ordinal(int(match[1]))} of {match[2]}"
+
+
+def _telephone(match: re.Match[str]) -> str:
+    """A number in groups, by its digits. "500-1000" and "112-109" are no such."""
+    if match.re.groups == 2 and match[1].endswith("0") and match[2].endswith("00"):
+        return f"{match[1]} to {match[2]}"
+    plus = "plus " if match[0].startswith("+") else ""
+    return plus + ", ".join(digits(group) for group in re.findall(r"\d+", match[0]))
+
+
+def _letters_together(match: re.Match[str]) -> str:
+    """AT&T, TCP/IP: letters. YES/NO: words."""
+    parts = re.split("[&/]", match[0])
+    if all(part.lower() in _SMALL_WORDS or len(part) > 3 for part in parts) and "&" not in match[0]:
+        return match[0]
+    joint = " and " if "&" in match[0] else " "
+    return joint.join(_named(part) if len(part) < 4 else part for part in parts)
+
+
+def _named(word: str) -> str:
+    """Each letter's name; one letter by itself stays."""
+    return " ".join(_LETTERS[letter.lower()] for letter in word) if len(word) > 1 else word
+
+
+def _ratio(match: re.Match[str]) -> str:
+    """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four."""
+    verse = re.search(r"[A-Z][a-z]+\.?\s$", match.string[max(0, match.start() - 20) : match.start()])
+    return f"{match[1]} " if verse else f"{match[1]} to "
+
+
+def _bare_title(match: re.Match[str]) -> str:
+    """Mr Lee, St Paul; but "Main St Then"."""
+    before = match.string[max(0, match.start() - 30) : match.start()]
+    named = match[1] in ("St", "Dr") and re.search(_NAME_BEFORE, before)
+    return (_PLACES if named else _TITLES)[match[1].lower()]
 
 
 def _decade(match: re.Match[str]) -> str:
@@ -269,11 +367,78 @@ def _unit(match: re.Match[str]) -> str:
     return f"{_number(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
+_NAME_BEFORE = r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near|Dear|Hi|Hello|Thanks|Yes|No)\b)[A-Z]\w*\s+$"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=[.!?,;:\"”)])\[\d{1,3}\]"), ""),  # a reference
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
     (re.compile(r"\bUS(?=\$)"), ""),
+    (re.compile(r"(?<=\b[A-Z])(?=[$€£¥]\d)|(?<=\b[A-Z]{2})(?=[$€£¥]\d)"), " "),
+    # A hyphen between amounts, times and days is "to".
+    (re.compile(r"(?<![\w.,])([$€£¥])(\d[\d,.]{0,20})[-–—](?=\d)"), r"\2 to \1"),
+    (re.compile(r"(?<=[\dkKmMbn])(?:\s?[-–]\s?|—)(?=[$€£¥]\d)"), " to "),
+    (
+        re.compile(r"(?<=\d)[-–—](?=\d\d?:\d\d)|(?<=:\d\d)\s?[-–—]\s?(?=\d)|(?<=[\d ][apAP][mM])\s?[-–—]\s?(?=\d)"),
+        " to ",
+    ),
+    (re.compile(r"(?<![\w.,:])(\d\d?)\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE), r"\1:\2"),
+    (re.compile(r"(?<!\S)[:;=]['’]?-?[()DP](?!\w)|(?<!\S)<3(?!\S)"), ""),
+    (re.compile(r"(?<=[ap]\.m\.)\s?[-–—]\s?(?=\d)"), " to "),
+    (
+        re.compile(rf"\b({_SHORT_DAY})\.?\s?[-–]\s?({_SHORT_DAY})\b\.?"),
+        lambda m: f"{_WEEKDAYS[m[1].lower()]} to {_WEEKDAYS[m[2].lower()]}",
+    ),
+    (
+        re.compile(
+            rf"\b(?:Tues?|Wed|Thurs?|Thu|Fri|Mon)(?=,?\s\d)|\b(?:Sat|Sun)(?=,?\s\d\d?\s(?:{_MONTH}|[A-Z][a-z]{{2}})\b)"
+        ),
+        lambda m: _WEEKDAYS[m[0].lower()],
+    ),
+    (
+        re.compile(rf"\b({_SHORT_MONTH})\b\.?\s?[-–]\s?({_SHORT_MONTH}|May)\b\.?"),
+        lambda m: f"{_SHORT_MONTHS[m[1].lower()]} to {_SHORT_MONTHS[m[2].lower()]}",
+    ),
+    (
+        re.compile(rf"\b({_SHORT_MONTH})\b(?=\s\d)|(?<=\d )({_SHORT_MONTH})\b\.?"),
+        lambda m: _SHORT_MONTHS[m[0].rstrip(".").lower()],
+    ),
+    (
+        re.compile(rf"(?<![\w.,:/$-])([12]\d|3[01]|[1-9])\s({_MONTH})\b(?!\s\d\d?(?!\d))"),
+        _day_and_month,
+    ),
+    (re.compile(r"(?<![\w.])(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])\.([12]\d{3})(?![\w]|\.\d)"), _european_date),
+    (re.compile(r"(?<![\w/])(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/([12]\d{3})(?![\w/])"), _european_date),
+    (re.compile(r"(?<=\d\d\d\d-\d\d-\d\d)T(?=\d\d:)"), ", "),
+    (re.compile(r"(?<=\d:\d\d)Z\b"), ""),
+    # Telephone numbers.
+    (re.compile(r"\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?![\w]|[.,]\d)"), _telephone),
+    (re.compile(r"(?<![\w.,-])(?<!\d\s)0\d{2,4}(?:[ -]\d{3,4}){1,2}(?![\w]|[.,-]\d)"), _telephone),
+    (re.compile(r"(?<![\w.])\(\d{3}\)\s?\d{3}-\d{4}(?!\w)"), _telephone),
+    (re.compile(r"(?<![\w.-])\d{3}([-.])\d{3}\1\d{4}(?![\w-])"), _telephone),
+    (re.compile(r"(?<![\w.-])(\d{3})-(\d{4})(?![\w-])"), _telephone),
+    # Sums.
+    (re.compile(r"(?<=\d)\s?[-–]\s?(?=\d[\d.]{0,20}\s?=)"), " minus "),
+    (re.compile(r"(?<=\d)\s?/\s?(?=\d[\d.]{0,20}\s?=)"), " divided by "),
+    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
+    (re.compile(r"(?<=[1-9])x(?=\d)|(?<=\d0)x(?=\d)|(?<=\d)\sx\s(?=\d)"), " by "),
+    (re.compile(r"(?<=\w)\^(?=-?\w)"), " to the power of "),
+    (re.compile(r"[~≈](?=\s?[$€£¥]?\d)"), " about "),
+    (re.compile(r"\b([CF])#(?!\w)"), r"\1 sharp"),
+    # Shortened words without a full stop.
+    (
+        re.compile(rf"(?<![\w'’])({'|'.join(_BARE_TITLES)})(?=\s[A-Z][a-z])"),
+        _bare_title,
+    ),
+    (re.compile(r"(?<=[a-z]\s)(St|Ave|Rd|Blvd)\b(?!\.)"), lambda m: _PLACES[m[1].lower()]),
+    (re.compile(r"(?<=\w\s)v\.?(?=\s[A-Z])"), "versus"),
+    (re.compile(r"\bvs\b\.?"), "versus"),
+    (re.compile(r"\betc\b(?!\.)"), "et cetera"),
+    (re.compile(r"(?<![\w/])([wW])/o(?![\w/])"), "without"),
+    (re.compile(r"(?<![\w/])([wW])/(?=\s|\w{3})"), "with "),
+    (re.compile(r"\band/or\b"), "and or"),
+    (re.compile(r"(?<![\w/&])[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)"), _letters_together),
+    (re.compile(r"\bPhD(s?)\b"), r"pee aitch dee\1"),
+    (re.compile(r"(?<![A-Za-z])([a-z])(?=[A-Z]{2,4}\b)"), r"\1 "),
     (re.compile(r"(?<!\d)(?<!\d\s)\bkm/h\b"), "kilometers an hour"),
     (re.compile(r"\bWW(I{1,2})\b"), lambda m: f"World War {cardinal(len(m[1]))}"),
     (
@@ -285,22 +450,30 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<![\w/])(24/7)(?![\w/])"), "24 7"),
     (re.compile(r"(?<![\w/.])(\d\d)/\1(?![\w/])"), r"\1 \1"),
     (re.compile(r"(?<![\w.])(\d)['’′](?:\s?(\d|1[01])(?:\"|”|″|''))?(?!\w)"), _height),
-    (re.compile(r"(?<![\w.,])((?:[$€£¥])(?:\d[\d,]*(?:\.\d+)?))\s?(k|m|bn?|tn?)\b", re.IGNORECASE), _scaled),
-    (re.compile(r"(?<![\w.,$€£¥])(\d[\d,]*(?:\.\d+)?)(k)\b"), _scaled),
+    (re.compile(r"(?<![\w.,])((?:[$€£¥])(?:\d[\d,]{0,20}(?:\.\d{1,20})?))\s?(k|m|bn?|tn?)\b", re.IGNORECASE), _scaled),
+    (re.compile(r"(?<![\w.,$€£¥])(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|bn|tn)\b"), _scaled),
     (re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?)x\b(?!\d)"), r"\1 times"),
     (re.compile(r"%\s?[-–]\s?(?=\d)"), "% to "),
     (
-        re.compile(rf"(?<![\w:/.])([$€£¥]?\d[\d,.]*(?:\s\w+)?)\s?/\s?({'|'.join(_EACH)})\b"),
+        re.compile(rf"(?<![\w:/.,])([$€£¥]?\d[\d,.]{{0,20}}%?(?:\s?[A-Za-zμ]{{1,20}})?)\s?/\s?({'|'.join(_EACH)})\b"),
         _each,
     ),
+    (re.compile(rf"\b({_MONTH})\s(\d\d?)\s?[-–]\s?(\d\d?)(?!\w|[-/:.,]\d)"), r"\1 \2th to \3th"),
     (
         re.compile(
-            r"\b(January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b(\.?) ([12]\d|3[01]|0?[1-9])(?![\w:%]|[.,]\d|\s?(?:[ap]\.?m\b|percent))"
+            rf"\b({_MONTH}|{_SHORT_MONTH})\b(\.?) ([12]\d|3[01]|0?[1-9])"
+            r"(?![\w:%]|[.,]\d|\s?(?:[ap]\.?m\b|percent))"
         ),
         lambda m: f"{m[1]}{m[2]} {m[3]}th",
     ),
+    (
+        re.compile(r"(?<=\d)-(km|cm|mm|m|kg|ft|lb|oz|mg|ml|gb|mb|hz)\b(?!-)", re.IGNORECASE),
+        lambda m: "-" + _UNITS[m[1].lower()][0],
+    ),
+    (re.compile(r"(?<=\d)\sin\.(?=\s[a-z])|(?<=\d)″"), " inches"),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
-    (re.compile(r"(?<=\w)\.(?=[A-Za-z]{2,}\b)"), " dot "),
+    # Not "end.The next": there a blank is missing.
+    (re.compile(r"(?<=\w)\.(?=[a-z]{2}|[A-Z]{2,6}\b)|(?<=/)\.(?=[a-z])|(?<![\w.])\.(?=[A-Z]{2,6}\b)"), " dot "),
     (
         re.compile(
             r"(?<![\d:])(?P<hour>[01]?\d|2[0-3])(?::(?P<minute>[0-5]\d))(?::\d\d)?(?:\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b)))?(?!\d)"
@@ -313,7 +486,16 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (
         re.compile(
-            rf"(?<![\w.,$€£¥])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z0-9])))?",
+            r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-9]|10)"
+            r"(?![\w/]|[.,]\d)(?:\s?(?P<unit>tsp|tbsp|oz|lb|kg|km|in|ft|hr|cm|mm|m|g|l)\b\.?)?"
+        ),
+        lambda m: _fraction(m) if int(m["over"]) < int(m["under"]) else m[0],
+    ),
+    (re.compile(r"(?<=\d ft\. )(\d+) in\b\.?|(?<=\d ft )(\d+) in\b\.?"), lambda m: f"{m[1] or m[2]} inches"),
+    (re.compile(r"(?<![\w.,$€£¥])(\d+\.\d+)s\b|(?<![\w.,$€£¥])(\d+)\ss\b"), lambda m: f"{m[1] or m[2]} seconds"),
+    (
+        re.compile(
+            rf"(?<![\w.,$€£¥/])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z0-9])))?",
             re.IGNORECASE,
         ),
         _unit,
@@ -326,27 +508,32 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         ),
         _money,
     ),
-    (re.compile(r"(?<!\d)((?:1[1-9]|20)\d\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])(?!\d)"), _date),
     (
-        re.compile(r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-5]|8|10)(?![\w/]|[.,]\d)"),
-        lambda m: _fraction(m) if int(m["over"]) < int(m["under"]) else m[0],
+        re.compile(
+            r"(?<!\d)((?:1[1-9]|20)\d\d)[-/](0[1-9]|1[0-2])(?:(?<=-\d\d)-|(?<=/\d\d)/)(0[1-9]|[12]\d|3[01])(?!\d)"
+        ),
+        _date,
     ),
     (
         re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b"),
         lambda m: ordinal(int(m[1].replace(",", ""))) if len(m[1]) < 16 else digits(m[1]),
     ),
-    (
-        re.compile(r"(?<![\w.])(\d{3})-(\d{3,4})(?:-(\d{4}))?(?!\w)"),
-        lambda m: ", ".join(digits(g) for g in m.groups() if g),
-    ),
     (re.compile(r"(?<![\w.,$])['’]?((?:1[1-9]\d|20\d|[2-9])0)s\b"), _decade),
+    (re.compile(r"(?<![\w.,-])\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])"), lambda m: m[0].replace("-", " ")),
+    (re.compile(r"(?<=\d)\s?[-–](?=\d)"), " to "),
     (re.compile(r"(?<![\w.,$])(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)"), lambda m: year(int(m[1]))),
     (re.compile(r"#(?=[A-Za-z])"), ""),
+    (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), " "),
     (re.compile(r"°\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),
     (re.compile(r"--+"), ", "),
-    (re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"), lambda m: " point ".join(_number(part) for part in m[0].split("."))),
-    (re.compile(r"(?<![\w.])-(?=\d)"), "minus "),
-    (re.compile(r"(\d)\s?[-–](?=\d)"), r"\1 to "),
+    (re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:\.000){2,6}(?![\d.])"), lambda m: cardinal(int(m[0].replace(".", "")))),
+    (re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: 000)+(?![\w]|[.,]\d)"), lambda m: cardinal(int(m[0].replace(" ", "")))),
+    (
+        re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"),
+        lambda m: f" {' point '.join(_number(part) for part in m[0].split('.'))} ",
+    ),
+    (re.compile(r"(?<![\w.])-(?=\d|\.\d)"), "minus "),
+    (re.compile(r"(?<![\d.])(\d+):(?=\d)"), _ratio),
     (re.compile(_AMOUNT), lambda m: f" {_number(m[0])} "),
     (re.compile(r"\b[A-Z]{2,5}s?\b"), lambda m: _acronym(m) if _is_acronym(m) else m[0]),
     (
@@ -373,10 +560,7 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     if word in ("mr", "mrs", "dr") and match.string.startswith(" and ", match.end()):
         return _TITLES[word]
     if match[0][0].isupper() and word in _TITLES and after.isupper():
-        named = re.search(
-            r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near)\b)[A-Z]\w*\s+$",
-            match.string[max(0, match.start() - 30) : match.start()],
-        )
+        named = re.search(_NAME_BEFORE, match.string[max(0, match.start() - 30) : match.start()])
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return _PLACES[word] + "." if named and word in _PLACES else _TITLES[word]
     if match[0][0].isupper() and word in _PLACES:
@@ -396,7 +580,10 @@ def _is_acronym(match: re.Match[str]) -> bool:
     text, word = match.string, match[0]
     around = text[max(0, match.start() - 40) : match.start()].split()[-1:]
     around += text[match.end() : match.end() + 40].split()[:1]
-    if any(_shouts(other.strip(".,!?;:()")) for other in around):
+    around = [other.strip(".,!?;:()") for other in around]
+    if any(_shouts(other) and other.lower() in _SMALL_WORDS for other in around):
+        return False
+    if around and all(map(_shouts, around)):  # one alone may be an acronym that sounds: "NATO and HIV"
         return False
     if word.lower() in _SMALL_WORDS:
         return False
@@ -419,11 +606,14 @@ def spell_out(text: str) -> str:
 
     The result may be empty: a text of symbols says nothing.
     """
+    text = unicodedata.normalize("NFC", text).translate(_LETTERS_OF_THEIR_OWN)
     for written, plain in (("²", " squared"), ("³", " cubed"), ("№", " number ")):
         text = text.replace(written, plain)
     # Wide, raised and joined characters as plain ones, while digits still count: "½" is "1⁄2".
     text = re.sub(r"(?<=\d)(?=[½⅓⅔¼¾⅕⅛])", " ", text)
     text = unicodedata.normalize("NFKC", text)
+    if not re.search("[α-ωΑ-Ω]{2}", text):  # beta, but no Greek
+        text = re.sub(r"(?<!\w)[α-ωΑ-Ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[-1].lower(), text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     for symbol, word in _SYMBOLS.items():
@@ -433,6 +623,7 @@ def spell_out(text: str) -> str:
     text = re.sub(r"\s+", " ", text)
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
+    text = re.sub(r"(?<=[A-Za-z])- (?=[A-Za-z])", " ", text)  # COVID-19
     text = re.sub(r"([,.;:!?])(?:[,.;:!?]| (?=[,.;:!?]))+", _strongest, text)
     text = re.sub(r"([,.;:!?])(?=[A-Za-z])", r"\1 ", text).strip(" ,;:-")
     return text if re.search("[A-Za-z]", text) else ""

@@ -55,6 +55,55 @@ from llasa_cli.text.numbers import cardinal, ordinal, roman, year
         ("10%-15% of a 20-year-old's 50/50", "ten percent to fifteen percent of a twenty-year-old's fifty fifty"),
         ("the CIA and html, hmm, they'd fly", "the see eye ay and aitch tee em el, hmm, they'd fly"),
         ("Mr. and Mrs. Lee", "mister and missus Lee"),
+        (
+            "Mr Smith met Dr Lee on Baker St, near St Paul",
+            "mister Smith met doctor Lee on Baker street, near saint Paul",
+        ),
+        (
+            "3 hrs, 30 secs, 9.58s and 2 tbsp",
+            "three hours, thirty seconds, nine point five eight seconds and two tablespoons",
+        ),
+        ("100-200 cups, 112-109", "one hundred to two hundred cups, one hundred twelve to one hundred nine"),
+        (
+            "Call 555-0123 or (020) 794-6095",
+            "Call five five five, zero one two three or zero two zero, seven nine four, six zero nine five",
+        ),
+        (
+            "$5-$10, €10–15 million, A$3, 5 USD, 9¢",
+            "five dollars to ten dollars, ten to fifteen million euros, A three dollars, five dollars, nine cents",
+        ),
+        (
+            "9am-5:30pm, Mon-Fri, 9:00–10:30, 7.45am",
+            "nine ay em to five thirty pee em, Monday to Friday, nine o'clock to ten thirty, seven forty five ay em",
+        ),
+        (
+            "12 March 1985, 25 Dec, Dec 25, May 5-7",
+            "the twelfth of March nineteen eighty five, the twenty fifth of December, December twenty fifth, May fifth to seventh",
+        ),
+        ("15.03.2024 or 15/03/2024", "March fifteenth, twenty twenty four or March fifteenth, twenty twenty four"),
+        ("2024-01-15T10:30:00Z", "January fifteenth, twenty twenty four, ten thirty"),
+        ("1914-18, 4-5-1, COVID-19", "nineteen fourteen to eighteen, four five one, COVID nineteen"),
+        ("1.000.000 or 1 000 000, v1.0.2", "one million or one million, v one point zero point two"),
+        ("3/4 oz, 1 1/2 tsp, 1/6", "three quarters ounce, one and one half teaspoons, one sixth"),
+        (
+            "5*3=15, 3 - 1 = 2, 2^8, x != y",
+            "five times three equals fifteen, three minus one equals two, two to the power of eight, x is not y",
+        ),
+        ("3x4, ratio 3:1, Psalm 23:4", "three by four, ratio three to one, Psalm twenty three four"),
+        ("−5 °C, ±2, ~$20, β", "minus five degrees Celsius, plus or minus two, about twenty dollars, beta"),
+        (
+            "10 µm, 100 MB/s, 5 mg/dL, a 10-km run",
+            "ten micrometers, one hundred megabytes per second, five milligrams per deciliter, a ten-kilometer run",
+        ),
+        ("AT&T, TCP/IP, R&D, YES/NO", "ay tee and T, tee see pee eye pee, R and D, YES slash NO"),
+        ("The IT guy, SARS, HIV, mRNA", "The eye tee guy, SARS, aitch eye vee, m are en ay"),
+        ("john.doe_99@x.org; The end.The next", "john dot doe ninety nine at x dot org; The end. The next"),
+        ("Łódź, Øresund, straße, Æsop’s Acme™", "Lodz, Oresund, strasse, Aesop's Acme"),
+        (
+            "Smith v. Jones, 3 vs 4, pp. 2-3, w/o C#",
+            "Smith versus Jones, three versus four, pages two to three, without C sharp",
+        ),
+        ("Nice :-) see you ;)", "Nice see you"),
     ],
 )
 def test_written_forms_are_said_as_words(written: str, said: str) -> None:
@@ -75,7 +124,22 @@ def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["FBI said no " * 10_000, "Mr. " * 30_000, "1,2. " * 20_000, "a." * 50_000, "5 " * 50_000, "9" * 100_000]
+    "text",
+    [
+        "FBI said no " * 10_000,
+        "Mr. " * 30_000,
+        "1,2. " * 20_000,
+        "a." * 50_000,
+        "5 " * 50_000,
+        "9" * 100_000,
+        "1," * 50_000,
+        "5-" * 10_000,
+        "A&" * 10_000,
+        "+1 2" * 5_000,
+        "0800 " * 5_000,
+        "$1-" * 10_000,
+        "1:1" * 10_000,
+    ],
 )
 def test_a_long_line_is_spelled_out_in_about_linear_time(text: str) -> None:
     began = time.process_time()
