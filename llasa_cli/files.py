@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,33 @@ def read_object_if_there(path: Path, hint: str = "") -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Written beside, flushed to disk and renamed: whole or not there. Several processes may do so at once."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """An object as a file, by `write_whole`."""
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Written beside, flushed to disk and renamed: whole or not there, and nothing is left of one that fails.
+
+    Several processes, of several machines even, may do so at once.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    part = beside(path)
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def beside(path: Path) -> Path:
+    """A name in the same folder that nobody else has: a cache may be shared by several machines."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.part")
 
 
 def read_about(folder: Path) -> dict[str, Any]:

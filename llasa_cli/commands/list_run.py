@@ -228,8 +228,10 @@ class _Run:
         self._report.line(progress.closing(drive.tally))
         self._summary(drive.tally, facts, seconds)
         if drive.tally.failed:
-            where = results.path
-            raise BatchError(f"{drive.tally.failed} of {drive.tally.all} items failed.", f"{where} says why.")
+            hint = f"{results.path} says why."
+            if self._target.joined is not None:  # a book without one of its chapters is none
+                hint += f"\n       {self._target.joined} is not written without them; once the list is mended, the same command goes on."
+            raise BatchError(f"{drive.tally.failed} of {drive.tally.all} items failed.", hint)
         if self._target.joined is not None:
             import shutil
 

@@ -61,7 +61,13 @@ def find_codec(model: Path, named: str | None) -> Path:
     Args:
         model: The checkpoint's folder.
         named: By a flag or by the checkpoint's `llasa.json`; relative to the checkpoint, or as for `find_model`.
+
+    Raises:
+        ModelError: It is not here, or the folder is no checkpoint's.
     """
+    if named is None and not (model / "config.json").is_file():
+        # Else a folder of anything would be said to lack the published codec.
+        raise ModelError(f"There is no config.json in {model}.", "Is this the folder of a Llasa checkpoint?")
     if named is not None and (model / named / "config.json").is_file():
         return model / named
     return find_model(named or codec_of(model))

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.files import beside, write_whole
 from llasa_cli.hub.catalogue import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of, size_text
 from llasa_cli.hub.choose import Choice, check_tokenizer, choose, refuse_known
 from llasa_cli.hub.places import (
     RemoteFile,
     Stored,
-    beside,
     caches,
     find_snapshot,
     is_commit,
@@ -29,7 +29,6 @@ from llasa_cli.hub.places import (
     stored,
     write_cache,
     write_manifest,
-    write_small,
 )
 from llasa_cli.hub.sums import OnBytes, is_intact
 from llasa_cli.hub.transfer import fetch_blob, part_of
@@ -334,7 +333,9 @@ def _remember(place: Stored, wanted: Plan) -> None:
     revision = wanted.revision or "main"
     if revision == wanted.commit or not is_safe_name(revision):
         return
-    write_small(place.ref(revision), wanted.commit)
+    ref = place.ref(revision)
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(ref, wanted.commit)
 
 
 def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:

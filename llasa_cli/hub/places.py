@@ -15,14 +15,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object
+from llasa_cli.files import read_object, write_whole
 
 PART_SUFFIX = ".llasa.incomplete"
 _SHA256, _SHA1 = 64, 40
@@ -150,7 +149,9 @@ def is_safe_name(name: str) -> bool:
 def write_manifest(place: Stored, commit: str, files: tuple[RemoteFile, ...]) -> None:
     """Remember what a snapshot is made of: offline, nothing else tells a whole one from a part."""
     listing = {"format": 1, "repo": place.repo, "files": [asdict(file) for file in files]}
-    write_small(place.manifest(commit), json.dumps(listing, indent=1) + "\n")
+    path = place.manifest(commit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(listing, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> tuple[RemoteFile, ...] | None:
@@ -210,19 +211,6 @@ def shards_of(index: dict[str, Any]) -> set[str]:
                 "Don't use it: a name like that can only be meant to do harm.",
             )
     return names
-
-
-def beside(path: Path) -> Path:
-    """A name in the same folder that nobody else has: a cache may be shared by several machines."""
-    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}")
-
-
-def write_small(path: Path, text: str) -> None:
-    """Written beside and renamed: whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = beside(path)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def size_of(path: Path) -> int:

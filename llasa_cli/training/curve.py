@@ -6,6 +6,8 @@ import json
 import math
 from pathlib import Path
 
+from llasa_cli.files import write_whole
+
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 800, 400, 60, 20, 20, 40
 _COLOURS = {"loss": "#1f77b4", "held_out": "#d62728", "text_gain": "#2ca02c"}
 _MOST_POINTS = 1000
@@ -18,9 +20,7 @@ def draw_curve(log: Path, picture: Path) -> None:
     lines = {name: points for name, points in read_losses(log).items() if points}
     if not lines:
         return
-    part = picture.with_name(picture.name + ".part")
-    part.write_text(svg(lines), encoding="utf-8")
-    part.replace(picture)
+    write_whole(picture, svg(lines))
 
 
 def read_losses(log: Path) -> dict[str, list[Point]]:

@@ -144,7 +144,9 @@ def test_all_items_can_become_one_file_with_pauses_and_subtitles(tmp_path: Path)
 
 def test_one_file_waits_for_every_item_and_goes_on_from_what_is_made(tmp_path: Path) -> None:
     items: list[dict[str, object]] = [{"id": "a", "text": "one"}, {"id": "b", "text": "..."}]
-    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    failed = invoke(tmp_path, items, "book.wav")
+    assert failed.exit_code == 5
+    assert "book.wav is not written without them; once the list is mended, the same command goes on" in failed.stderr
     assert not (tmp_path / "book.wav").exists()
     assert (tmp_path / "book.wav.partial" / "a.wav").exists()
     made = invoke(tmp_path, [items[0], {"id": "b", "text": "two"}], "book.wav")

@@ -129,6 +129,11 @@ def test_the_codec_is_the_named_one_or_the_published_one(random_checkpoint: Path
         find_codec(random_checkpoint, None)
 
 
+def test_a_folder_of_something_else_is_not_said_to_lack_a_codec(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json in"):
+        find_codec(tmp_path, None)
+
+
 def test_a_revision_is_the_commit_or_follows_the_weights(tmp_path: Path, random_checkpoint: Path) -> None:
     snapshot = cached(tmp_path / "cache", "a/b", random_checkpoint)
     assert revision_of(snapshot) == snapshot.name
