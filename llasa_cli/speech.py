@@ -140,9 +140,13 @@ class Speech:
         else:
             # Its weights are read while the model's are, and while the first prompt and codes are made.
             codec = load_codec(codec_folder, options.device, wait=False)
-            model = load_language_model(
-                folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
-            )
+            try:
+                model = load_language_model(
+                    folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
+                )
+            except BaseException:
+                codec.stop()
+                raise
             if model.device.type != "cpu":
                 codec.wait()  # CUDA graphs are recorded next: not tried while another thread takes memory of the GPU
         return cls(protocol, model, codec, about, options.model, weights_of(options))

@@ -145,6 +145,10 @@ class Decoder:
         """
         self._linears.wait()
 
+    def stop(self) -> None:
+        """Read no more; it is not going to be used."""
+        self._linears.stop()
+
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
         """int64 (B, N) on the decoder's device -> float32 (B, samples_per_code * N).
 

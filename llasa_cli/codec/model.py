@@ -115,6 +115,10 @@ class Codec:
         """
         self._decoder.wait()
 
+    def stop(self) -> None:
+        """Read no more of it; it is not going to be used."""
+        self._decoder.stop()
+
     def decode(self, codes: Sequence[int]) -> np.ndarray:
         """Codes -> float32 [samples_per_code * len(codes)].
 

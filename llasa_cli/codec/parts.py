@@ -34,6 +34,11 @@ class Parts(Generic[Part]):
         self._thread.join()
         self._check()
 
+    def stop(self) -> None:
+        """Make no more of them. Returns when the one that is being made is done."""
+        self._is_wanted = False
+        self._thread.join()
+
     def _waited_for(self, name: str) -> Part:
         with self._changed:
             self._changed.wait_for(lambda: name in self._made or not self._is_running)
@@ -42,6 +47,7 @@ class Parts(Generic[Part]):
         return self._made[name]
 
     _is_running = True
+    _is_wanted = True
 
     def _check(self) -> None:
         if self._error is not None:
@@ -50,8 +56,8 @@ class Parts(Generic[Part]):
     def _run(self, names: list[str], make: Callable[[str], Part]) -> None:
         try:
             for name in names:
-                if not threading.main_thread().is_alive():
-                    break  # the program ends, and would wait for this
+                if not self._is_wanted or not threading.main_thread().is_alive():
+                    break  # where the program ends, it would wait for this
                 part = make(name)
                 with self._changed:
                     self._made[name] = part

@@ -75,3 +75,22 @@ def test_a_program_that_ends_does_not_wait_for_the_rest() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "3" in done.stdout.split()
     assert "1999" not in done.stdout.split()
+
+
+def test_no_more_are_made_once_it_is_stopped() -> None:
+    began, gate = threading.Event(), threading.Event()
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        began.set()
+        assert gate.wait(10)
+        made.append(name)
+        return name
+
+    parts = Parts(["one", "two"], make)
+    assert began.wait(10)
+    threading.Timer(0.05, gate.set).start()
+    parts.stop()
+    assert made == ["one"]
+    with pytest.raises(KeyError):
+        parts["two"]
