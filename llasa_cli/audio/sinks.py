@@ -334,7 +334,7 @@ def pick_format(output: str | None, file_format: str | None) -> str:
             name = "wav"
     name = name.lower()
     if name not in FORMATS:
-        what = f"The format {name!r}" if name else f"{output} has no ending, and a sound file without one"
+        what = f"The format {name!r}" if name else f"{output or repr('')} has no ending, and a sound file without one"
         raise UsageError(
             f"{what} can't be written.", "Formats: " + ", ".join(FORMATS) + "; choose by ending or --format."
         )

@@ -156,7 +156,8 @@ def _device(wanted: str) -> Iterator[Finding]:
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = os.environ.get("OMP_NUM_THREADS")
-    threads = f"{torch.get_num_threads()} threads" + (f" (OMP_NUM_THREADS={named})" if named else "")
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'' if count == 1 else 's'}" + (f" (OMP_NUM_THREADS={named})" if named else "")
     yield Finding(OK, "CPU", f"{_cpu_name()}, {usable} cores for this process, {threads}")
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)

@@ -125,7 +125,7 @@ class Rows:
         self._all_codes = self._ends - starts - 1
         lengths = frame + text_ends - 1 + self._all_codes
         fits = (self._ends > 0) & (lengths <= context)
-        if count and not fits.any():
+        if count and not (self._ends > 0).any():
             raise UsageError(
                 f"No row in {self._tables[0].data} has this model's markers.", "It was made with another tokenizer."
             )
@@ -133,7 +133,11 @@ class Rows:
         chosen = np.isin(read, only) if only else np.ones(count, bool)
         self._numbers = np.flatnonzero(fits & chosen)
         if len(self._numbers) == 0 and split == "train":
-            raise UsageError("No row is left to train on.", "Speakers in the data: " + ", ".join(sorted(set(read))))
+            named = ", ".join(sorted(set(read) - {""}))
+            hint = (
+                f"Speakers in the data: {named or 'none is named'}." if only else f"None fits into --context {context}."
+            )
+            raise UsageError("No row is left to train on.", hint)
         self.codes = self._all_codes[self._numbers]
         self.lengths = lengths[self._numbers]
         self.speakers = [read[number] or None for number in self._numbers]

@@ -80,8 +80,19 @@ def test_only_the_wanted_speakers_are_read(data_folder: Path, protocol: Protocol
     rows = Rows(data_folder, "train", protocol, only=("slt",))
     assert len(rows) == 60
     assert set(rows.speakers) == {"slt"}
-    with pytest.raises(UsageError, match="No row is left"):
+    with pytest.raises(UsageError, match="No row is left") as caught:
         Rows(data_folder, "train", protocol, only=("nobody",))
+    assert "slt" in caught.value.hint
+
+
+def test_why_no_row_is_left_is_said(tmp_path: Path, protocol: Protocol) -> None:
+    write_rows(tmp_path, [protocol.row("salt", [5, 6])], protocol.stop_id)
+    with pytest.raises(UsageError, match="No row is left") as caught:
+        Rows(tmp_path, "train", protocol, context=4)
+    assert caught.value.hint == "None fits into --context 4."
+    with pytest.raises(UsageError) as caught:
+        Rows(tmp_path, "train", protocol, only=("nobody",))
+    assert caught.value.hint == "Speakers in the data: none is named."
 
 
 def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, protocol: Protocol) -> None:
