@@ -18,8 +18,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,33 @@ def finetune(
     check_packages(options, device)
     quiet_libraries()
     keep_few_primitives()
-    options.output.mkdir(parents=True, exist_ok=True)
+    with _made(options.output):
+        return _finetune(options, device, on_log, on_progress)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The output folder; one that was made for nothing is gone again."""
+    was_there = folder.is_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+    try:
+        yield
+    except BaseException:
+        if not was_there:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+        raise
+
+
+def _finetune(
+    options: FinetuneOptions,
+    device: torch.device,
+    on_log: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[int, float], None] | None,
+) -> dict[str, Any]:
     last = _last_checkpoint(options)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)

@@ -287,6 +287,13 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
 def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         finetune(replace(fresh, **change))
+    assert not fresh.output.exists(), "a folder for nothing"
+
+
+def test_an_output_that_cant_be_made_is_one_sentence(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be made: Not a directory"):
+        finetune(replace(fresh, output=tmp_path / "file" / "mine"))
 
 
 def test_data_of_another_codec_or_tokenizer_is_refused(
