@@ -98,6 +98,8 @@ _ABBREVIATIONS = {
     "dept": "department",
     "co": "company",
     "cf": "compare",
+    "incl": "including",
+    "excl": "excluding",
     "tel": "telephone",
     "a.m": "ay em",
     "p.m": "pee em",
@@ -119,7 +121,7 @@ _UNITS = {
         short: (name, name + "s")
         for short, name in (
             pair.split()
-            for pair in "km kilometer,kms kilometer,kgs kilogram,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
+            for pair in "mi mile,h hour,km kilometer,kms kilometer,kgs kilogram,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
             "oz ounce,l liter,ml milliliter,dl deciliter,ms millisecond,μs microsecond,μm micrometer,nm nanometer,"
             "μg microgram,tb terabyte,gb gigabyte,mb megabyte,kb kilobyte,sec second,secs second,min minute,mins minute,"
             "hr hour,hrs hour,wk week,wks week,mo month,yr year,yrs year,tsp teaspoon,tbsp tablespoon,kw kilowatt,"
@@ -361,7 +363,7 @@ def _acronym(match: re.Match[str]) -> str:
 
 
 def _unit(match: re.Match[str]) -> str:
-    if match["unit"] in ("M", "G", "L"):
+    if match["unit"] in ("M", "G", "L", "H"):
         return match[0]  # 5G is no weight
     one, many = _UNITS[match["unit"].lower()]
     return f"{_number(match['amount'])} {one if match['amount'] == '1' else many}"
@@ -447,6 +449,8 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (re.compile(rf"\b(?P<before>{'|'.join(_RULERS)})\s(?P<roman>[IVX]{{2,}})\b(?!\.\w)"), _ruler),
     (re.compile(r"(?<![\w/])(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4}|\d\d)(?![\w/])"), _american_date),
+    (re.compile(r"(?<![\w/.,])(\d{1,2})/10(?![\w/]|[.,]\d)"), r"\1 out of 10"),
+    (re.compile(r"\by/o\b"), "years old"),
     (re.compile(r"(?<![\w/])(24/7)(?![\w/])"), "24 7"),
     (re.compile(r"(?<![\w/.])(\d\d)/\1(?![\w/])"), r"\1 \1"),
     (re.compile(r"(?<![\w.])(\d)['’′](?:\s?(\d|1[01])(?:\"|”|″|''))?(?!\w)"), _height),
@@ -465,6 +469,13 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
             r"(?![\w:%]|[.,]\d|\s?(?:[ap]\.?m\b|percent))"
         ),
         lambda m: f"{m[1]}{m[2]} {m[3]}th",
+    ),
+    (  # before the second number becomes a word with its unit
+        re.compile(
+            rf"(?<![\w.,-])(\d{{1,9}}(?:\.\d{{1,9}})?)\s?[-–]\s?(?=\d{{1,9}}(?:\.\d{{1,9}})?\s?(?:{'|'.join(_UNITS)})\b)",
+            re.IGNORECASE,
+        ),
+        r"\1 to ",
     ),
     (
         re.compile(r"(?<=\d)-(km|cm|mm|m|kg|ft|lb|oz|mg|ml|gb|mb|hz)\b(?!-)", re.IGNORECASE),
@@ -486,7 +497,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (
         re.compile(
-            r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-9]|10)"
+            r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-9])"
             r"(?![\w/]|[.,]\d)(?:\s?(?P<unit>tsp|tbsp|oz|lb|kg|km|in|ft|hr|cm|mm|m|g|l)\b\.?)?"
         ),
         lambda m: _fraction(m) if int(m["over"]) < int(m["under"]) else m[0],

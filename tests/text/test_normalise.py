@@ -104,6 +104,10 @@ from llasa_cli.text.numbers import cardinal, ordinal, roman, year
             "Smith versus Jones, three versus four, pages two to three, without C sharp",
         ),
         ("Nice :-) see you ;)", "Nice see you"),
+        (
+            "25-30 min, 8/10, 1h 20min, 12 mi",
+            "twenty five to thirty minutes, eight out of ten, one hour twenty minutes, twelve miles",
+        ),
     ],
 )
 def test_written_forms_are_said_as_words(written: str, said: str) -> None:
