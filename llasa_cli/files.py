@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.errors import ModelError
+from llasa_cli.errors import ModelError, UsageError
 
 ABOUT_FILE = "llasa.json"
 """In a checkpoint's folder: what it says of itself."""
@@ -60,6 +60,14 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def make_folder(folder: Path) -> None:
+    """Raises UsageError where it can't be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
 
 
 def beside(path: Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.files import write_json, write_whole
+from llasa_cli.errors import UsageError
+from llasa_cli.files import make_folder, write_json, write_whole
 
 UNWRITABLE = "\ud800"
 """Half a character: no encoding writes it."""
@@ -50,3 +51,11 @@ def test_a_full_disk_leaves_the_old_file_and_no_part(tmp_path: Path) -> None:
     assert "OSError" in made.stderr
     assert (tmp_path / "about.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["about.json"]
+
+
+def test_a_folder_that_cant_be_made_is_one_sentence(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't be made: Not a directory"):
+        make_folder(tmp_path / "file" / "b")

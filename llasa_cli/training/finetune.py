@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import read_about, write_json
+from llasa_cli.files import make_folder, read_about, write_json
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
@@ -90,10 +90,7 @@ def finetune(
 def _made(folder: Path) -> Iterator[None]:
     """The output folder; one that was made for nothing is gone again."""
     was_there = folder.is_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+    make_folder(folder)
     try:
         yield
     except BaseException:

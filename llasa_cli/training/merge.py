@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import UsageError
-from llasa_cli.files import read_about, write_json
+from llasa_cli.files import make_folder, read_about, write_json
 from llasa_cli.hub.cache import find_model
 from llasa_cli.lm.adapter import base_of, read_adapter
 from llasa_cli.lm.weights import weight_files
@@ -43,7 +43,7 @@ def merge_adapter(adapter: Path, output: Path, base: str | None = None) -> dict[
     added = read_adapter(adapter)
     files = weight_files(source)
     added.check(set(files))
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     writer = _Shards(output)
     for path in sorted(set(files.values())):
         with safe_open(path, framework="pt") as file:

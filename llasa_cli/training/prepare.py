@@ -39,7 +39,7 @@ import numpy as np
 from llasa_cli.codec.features import HOP
 from llasa_cli.codec.model import SHORTEST_CLIP
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import read_about, write_json
+from llasa_cli.files import make_folder, read_about, write_json
 from llasa_cli.hub.catalogue import size_text
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
@@ -133,7 +133,7 @@ def prepare(
         with closing(open_scratch(None)) as scratch:
             ledger = _checked_rows(options, protocol, scratch, listen)
             return _report(options, protocol, codec, fingerprint, ledger, _expected_splits(ledger, options))
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output)
     with _full_disk_in_a_sentence(options.output), _alone(options.output, options.rank):
         return _Run(options, protocol, codec, fingerprint, listen).all()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.files import make_folder
 from llasa_cli.protocol import SPEECH_START
 
 CODE_COUNT = 65_536
@@ -56,7 +57,7 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
         first + len(MARKERS) + code_count - 1
     ):
         raise ModelError(f"The tokenizer in {source} has gaps: its new tokens are not numbered in one piece.")
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     for name in TOKENIZER_FILES[1:]:
         if (source / name).is_file() and source.resolve() != target.resolve():
             shutil.copyfile(source / name, target / name)
