@@ -100,6 +100,7 @@ _ABOUT: dict[str, Callable[[Any], bool]] = {
     "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "sampling": lambda value: isinstance(value, dict) and all(type(part) in (int, float) for part in value.values()),
     "most_characters": lambda value: type(value) is int and value > 0,
+    "slowest_s_a_character": lambda value: type(value) in (int, float) and value > 0,
 }
 """What is read from `llasa.json` and must be of its kind; other entries are for people."""
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from typing import Protocol as Shape
 
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.checks import problems_of
+from llasa_cli.checks import SLOWEST_S_A_CHARACTER, problems_of
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_about
 from llasa_cli.protocol import Prompt, Protocol, Reference
@@ -167,6 +167,11 @@ class Speech:
 
         most = int(self._about.get("most_characters") or MOST_CHARACTERS)
         return passages(map(_sound_text, parts), most, self._spell_out, options.markdown, on_note)
+
+    @property
+    def slowest_s_a_character(self) -> float:
+        """What takes longer has gone on after the text."""
+        return float(self._about.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
 
     @property
     def _spell_out(self) -> Callable[[str], str] | None:
@@ -386,7 +391,7 @@ class Request:
         return Attempts(self, passage)
 
     def problems(self, passage: Passage, codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
-        found = problems_of(passage.text, codes, samples, self._rate, ended)
+        found = problems_of(passage.text, codes, samples, self._rate, ended, self.speech.slowest_s_a_character)
         # What is broken already needs no listener.
         return found or (self._check(passage.text, samples) if self._check is not None else ())
 

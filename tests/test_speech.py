@@ -240,6 +240,9 @@ def test_checks_see_what_is_broken() -> None:
     assert "limit" in problems_of("fifteen letters", codes, good, 16_000, ended=False)[0]
     assert "too short" in problems_of("letters " * 20, codes, good, 16_000, ended=True)[0]
     assert "too long" in problems_of("hi", codes * 4, good, 16_000, ended=True)[0]
+    slow = codes * 4
+    assert problems_of("letters, letters", slow, good, 16_000, True) == ()
+    assert "too long" in problems_of("letters, letters", slow, good, 16_000, True, 0.1)[0]
     assert "clipped" in problems_of("fifteen letters", codes, np.sign(good), 16_000, ended=True)
     assert "repeats" in problems_of("a good thirty letters it has got", [1, 2] * 40, good, 16_000, ended=True)[0]
     quiet = np.concatenate([good[:100], np.zeros(40_000, np.float32), good[:100]])
