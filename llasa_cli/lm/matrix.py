@@ -5,7 +5,8 @@ time, and the little that is computed with them is most exact, and here quickest
 weights take states of their own format.
 
 Which kernel multiplies depends on format, rows of states and CPU, by a table and not by timing: the same text must give
-the same codes tomorrow. Figures are of two cores of a Zen 5, 16,384 x 2,048 weights, in multiplications a second:
+the same codes tomorrow. Figures are of two cores of a Zen 5, 16,384 x 2,048 weights, in multiplications a second (the column of
+one row is older than `one_row.h`; `benchmarks/speed.py` has whole steps):
 
     rows of states          1     4    16    64   256
     bf16, `kernels.c`     24 G    60    90   116
