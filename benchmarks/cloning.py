@@ -111,24 +111,6 @@ class Ears:
         return {speaker: float(np.mean(values)) for speaker, values in found.items()}
 
 
-def like_the_reference(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
-    """The share of sounds that are nearer to their reference clip than to each of the speakers that `ears` know."""
-    nearer, margins, mistaken = [], [], Counter[str]()
-    for voice, samples in sounds:
-        found = ears.similarities(samples, voice)
-        best = max(found, key=lambda speaker: found[speaker])
-        margins.append(float(ears.embed(samples) @ ears.embed(voice.samples)) - found[best])
-        nearer.append(margins[-1] > 0)
-        if margins[-1] <= 0:
-            mistaken[f"{voice.speaker} for {best}"] += 1
-    return {
-        "share": round(float(np.mean(nearer)), 3),
-        "interval": interval(np.array(nearer, float)),
-        "margin": round(float(np.mean(margins)), 3),
-        "mistaken": dict(mistaken),
-    }
-
-
 def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int = 2000) -> list[float]:
     """95 % of the bootstrap over rows of sum(values) / sum(weights)."""
     weights = np.ones(len(values)) if weights is None else weights
@@ -137,20 +119,38 @@ def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int =
     return [round(float(edge), 3) for edge in np.quantile(rates, [0.025, 0.975])]
 
 
+def like_the_reference(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
+    """The share of sounds that are nearer to their reference clip than to each of the speakers that `ears` know."""
+    return _nearer(
+        [
+            (voice, float(ears.embed(samples) @ ears.embed(voice.samples)), ears.similarities(samples, voice))
+            for voice, samples in sounds
+        ]
+    )
+
+
 def nearest(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
     """The share of sounds whose nearest speaker is their own."""
-    own, margins, mistaken = [], [], Counter[str]()
+    rows = []
     for voice, samples in sounds:
         found = ears.similarities(samples, voice)
-        best = max(found, key=lambda speaker: found[speaker])
-        own.append(best == voice.speaker)
-        margins.append(found[voice.speaker] - max(value for name, value in found.items() if name != voice.speaker))
-        if best != voice.speaker:
+        rows.append((voice, found.pop(voice.speaker), found))
+    return _nearer(rows)
+
+
+def _nearer(rows: list[tuple[Voice, float, dict[str, float]]]) -> dict[str, Any]:
+    """Of (voice, similarity to its own, similarities to others): how often its own is the greatest, and by how much."""
+    margins, mistaken = [], Counter[str]()
+    for voice, own, others in rows:
+        best = max(others, key=lambda speaker: others[speaker])
+        margins.append(own - others[best])
+        if margins[-1] <= 0:
             mistaken[f"{voice.speaker} for {best}"] += 1
+    margin = np.array(margins)
     return {
-        "share": round(float(np.mean(own)), 3),
-        "interval": interval(np.array(own, float)),
-        "margin": round(float(np.mean(margins)), 3),
+        "share": round(float((margin > 0).mean()), 3),
+        "interval": interval((margin > 0).astype(float)),
+        "margin": round(float(margin.mean()), 3),
         "mistaken": dict(mistaken),
     }
 

@@ -138,15 +138,21 @@ class Speech:
             tell("loading its codec")
             codec = load_codec(codec_folder, options.device)
         else:
-            # Its weights are read while the model's are, and while the first prompt and codes are made.
-            codec = load_codec(codec_folder, options.device, wait=False)
+            codecs: list[Codec] = []
+
+            def begin() -> None:
+                # Its weights are read while the model's are, and while the first prompt and codes are made.
+                codecs.append(load_codec(codec_folder, options.device, wait=False))
+
             try:
                 model = load_language_model(
-                    folder, protocol, options.device, options.dtype, adapter=adapter, attention=options.attention
+                    folder, protocol, options.device, options.dtype, adapter, options.attention, on_checked=begin
                 )
             except BaseException:
-                codec.stop()
+                for begun in codecs:
+                    begun.stop()
                 raise
+            (codec,) = codecs
             if model.device.type != "cpu":
                 codec.wait()  # CUDA graphs are recorded next: not tried while another thread takes memory of the GPU
         return cls(protocol, model, codec, about, options.model, weights_of(options))

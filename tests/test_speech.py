@@ -233,6 +233,23 @@ def test_a_codec_of_another_model_is_refused(random_checkpoint: Path, tmp_path: 
         Speech.load(ModelOptions(model=str(tmp_path / "m"), device="cpu"))
 
 
+def test_a_checkpoint_says_how_slow_it_gets(speech: Speech, random_checkpoint: Path, tmp_path: Path) -> None:
+    def spoken(by: Speech, seed: int) -> Take:
+        takes: list[Take] = []
+        options = replace(SHORT, seed=seed, sampling=SamplingRequest(max_seconds=3))
+        by.speak("letters, letters", options, on_take=takes.append)
+        return takes[0]
+
+    # 14 letters may take 5 s by the general rule, 1.64 s by this checkpoint's.
+    seed = next(seed for seed in range(100) if spoken(speech, seed).seconds > 1.7)
+    assert not [problem for problem in spoken(speech, seed).problems if "too long" in problem]
+    shutil.copytree(random_checkpoint, tmp_path / "m")
+    about = json.loads((random_checkpoint / "llasa.json").read_text()) | {"slowest_s_a_character": 0.01}
+    (tmp_path / "m" / "llasa.json").write_text(json.dumps(about))
+    slow = spoken(Speech.load(ModelOptions(model=str(tmp_path / "m"), device="cpu")), seed)
+    assert [problem for problem in slow.problems if "too long" in problem]
+
+
 def test_checks_see_what_is_broken() -> None:
     good = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     codes = list(range(50))

@@ -6,6 +6,7 @@ read without transformers. Pickled weights are refused: they run code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def load_language_model(
     dtype: str = "auto",
     adapter: Path | None = None,
     attention: str = "auto",
+    on_checked: Callable[[], None] | None = None,
 ) -> LanguageModel:
     """Load the checkpoint in `folder`, whose tokenizer `protocol` was read from.
 
@@ -59,6 +61,7 @@ def load_language_model(
         adapter: A LoRA adapter of that checkpoint, added to the weights as they are read. A `folder` that is itself an
             adapter is read with the base that it names.
         attention: See `lm.attention`.
+        on_checked: Called when all that the headers tell is right, before a weight is read.
 
     Raises:
         ModelError: Files missing or broken, another architecture, or weights that don't fit the tokenizer.
@@ -72,6 +75,8 @@ def load_language_model(
     shape = Shape.of(config)
     read = Weights(folder, where, kind.states, None if adapter is None else read_adapter(adapter))
     read.check(shape, protocol.vocabulary_size, bool(config.get("tie_word_embeddings", False)))
+    if on_checked is not None:
+        on_checked()
     kept = {"BF16": "bf16", "F16": "fp16"}.get(read.files[EMBEDDING].dtype, "fp32")
     kind = pick_format(dtype, where, kept, 12 * shape.layers * shape.hidden**2)
     network = Network(

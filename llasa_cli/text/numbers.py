@@ -27,7 +27,7 @@ def _in_words(number: int, kind: str) -> str:
     """num2words without "and", commas and hyphens."""
     from num2words import num2words  # only where there is a number: its forty languages take their time
 
-    return re.sub(r"\band\b|[,-]", " ", num2words(number, to=kind)).replace("  ", " ").replace("  ", " ").strip()
+    return " ".join(re.sub(r"\band\b|[,-]", " ", num2words(number, to=kind)).split())
 
 
 def digits(text: str) -> str:
