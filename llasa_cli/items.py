@@ -246,7 +246,7 @@ def _what_is_wrong_with(name: str, value: Any) -> str:
         return "" if 0 <= number <= 1 else "is not from 0 to 1"
     if name == "temperature":
         return "" if number == 0 or number >= COLDEST else f"is neither 0 nor at least {COLDEST:g}"
-    least = {"repetition_penalty": 0.01, "max_seconds": 0.02}[name]
+    least = {"repetition_penalty": 0.01, "guidance": 0.0, "max_seconds": 0.02}[name]
     return "" if number >= least else f"is below {least:g}"
 
 

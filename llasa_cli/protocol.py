@@ -62,10 +62,12 @@ class Prompt:
     """Attributes:
     ids: Everything before the first code to be generated.
     reference_codes: How many of the last ids are the reference's codes; the sound made of them is cut off again.
+    textless: The same without a word of text: what guidance goes away from.
     """
 
     ids: tuple[int, ...]
     reference_codes: int
+    textless: tuple[int, ...] = ()
 
 
 class Protocol:
@@ -192,13 +194,14 @@ class Protocol:
                 )
         elif speaker is None:
             speaker = self.default_speaker
-        ids = [*self._before_speech(self.text_ids(whole), speaker), *(self.first_code_id + code for code in codes)]
+        heard_codes = [self.first_code_id + code for code in codes]
+        ids = [*self._before_speech(self.text_ids(whole), speaker), *heard_codes]
         if len(ids) >= CONTEXT_TOKENS:
             raise UsageError(
                 f"Text and reference take {len(ids)} tokens; model and speech together have {CONTEXT_TOKENS}.",
                 "Give shorter text or a shorter reference clip.",
             )
-        return Prompt(tuple(ids), len(codes))
+        return Prompt(tuple(ids), len(codes), (*self._before_speech([], speaker), *heard_codes))
 
     def _blank(self, heard: str, text: str) -> str:
         """What stands between a reference's transcript and the text: a blank, in Japanese nothing."""

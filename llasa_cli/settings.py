@@ -46,6 +46,8 @@ class SamplingOptions:
     """Drop codes less likely than this share of the likeliest; 0 drops none."""
     repetition_penalty: float = 1.0
     """Divide positive (multiply negative) scores of codes already spoken; 1 is off."""
+    guidance: float = 1.0
+    """How far to go from what would be said without the text, past what is said with it (see `lm.sample.guide`); 1 is off."""
     max_seconds: float = 40.0
     """Stop after this much audio. The 2,048-token context sets its own limit, about 40 s."""
 
@@ -59,6 +61,7 @@ class SamplingRequest:
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    guidance: float | None = None
     max_seconds: float | None = None
 
     def over(self, checkpoint: Mapping[str, Any]) -> SamplingOptions:

@@ -55,6 +55,7 @@ def batch(
     top_k: flags.TopK = None,
     min_p: flags.MinP = None,
     repetition_penalty: flags.RepetitionPenalty = None,
+    guidance: flags.Guidance = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
     verify: flags.Verify = False,
@@ -111,7 +112,7 @@ def batch(
     """Speak a list, one file an item or all in one. What is done already is left; a bad item does not stop the rest."""
     claim_stdout()
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
     wanted = replace(wanted, markdown=markdown)
     models = flags.model_options(model, codec, device, dtype, adapter, attention)

@@ -87,6 +87,7 @@ def chat(
     top_k: flags.TopK = None,
     min_p: flags.MinP = None,
     repetition_penalty: flags.RepetitionPenalty = None,
+    guidance: flags.Guidance = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
     quiet: flags.Quiet = False,
@@ -97,7 +98,7 @@ def chat(
 
     seed = seed if seed is not None else secrets.randbelow(LARGEST_SEED)
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
     refuse_what_only_speaks(model)

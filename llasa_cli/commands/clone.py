@@ -48,6 +48,7 @@ def clone(
     top_k: flags.TopK = None,
     min_p: flags.MinP = None,
     repetition_penalty: flags.RepetitionPenalty = None,
+    guidance: flags.Guidance = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
     verify: flags.Verify = False,
@@ -62,7 +63,7 @@ def clone(
 ) -> None:
     """Speak text in the voice of a reference clip; save the voice."""
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)

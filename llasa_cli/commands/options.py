@@ -137,6 +137,10 @@ MinP = Annotated[float | None, _sampling("--min-p", "Drop codes below this share
 RepetitionPenalty = Annotated[
     float | None, _sampling("--repetition-penalty", "Make codes already spoken less likely; 1 is off.", min=0.01)
 ]
+Guidance = Annotated[
+    float | None,
+    _sampling("--guidance", "Follow the text more than the model does by itself, from 1.1; 1 is off.", min=0.0),
+]
 MaxSeconds = Annotated[float | None, _sampling("--max-seconds", "The most speech for one chunk.", min=0.02)]
 Retries = Annotated[
     int, typer.Option("--retries", min=0, help="More takes for a chunk that fails its checks.", rich_help_panel=_DRAW)
@@ -237,6 +241,7 @@ def speech_options(
     top_k: int | None,
     min_p: float | None,
     repetition_penalty: float | None,
+    guidance: float | None,
     max_seconds: float | None,
     seed: int | None,
     voice: str | None,
@@ -245,6 +250,7 @@ def speech_options(
     for name, value in (
         ("--temperature", temperature),
         ("--repetition-penalty", repetition_penalty),
+        ("--guidance", guidance),
         ("--max-seconds", max_seconds),
     ):
         if value is not None and not math.isfinite(value):
@@ -257,6 +263,7 @@ def speech_options(
         top_k=top_k,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        guidance=guidance,
         max_seconds=max_seconds,
     )
     return SpeechOptions(sampling=request, seed=seed, speaker=voice, retries=retries)

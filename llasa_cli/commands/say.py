@@ -36,6 +36,7 @@ def say(
     top_k: flags.TopK = None,
     min_p: flags.MinP = None,
     repetition_penalty: flags.RepetitionPenalty = None,
+    guidance: flags.Guidance = None,
     max_seconds: flags.MaxSeconds = None,
     retries: flags.Retries = flags.DEFAULT_RETRIES,
     verify: flags.Verify = False,
@@ -46,7 +47,7 @@ def say(
 ) -> None:
     """Speak text: from the arguments, a file, or a pipe (as it is written)."""
     wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, max_seconds, seed, None, retries
+        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
     source = text_source(text, file, "say", markdown)

@@ -4,13 +4,15 @@
     batch.add(Request(prompt, sampling, seed, tag="line 1"))      while batch.free
     for finished in batch.step(): ...                             finished.request.tag, .codes, .ended
 
-With the same number of slots a sequence's codes are bit for bit the same whoever else is in the batch, and in whichever slot.
+With the same number of slots a sequence's codes are bit for bit the same whoever else is in the batch, and in whichever slot:
+sequences with guidance, which take two rows of the network each, are stepped apart from those without.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +39,11 @@ class Request:
         """The most codes there can be: `max_seconds`, or what the context leaves."""
         room = CONTEXT_TOKENS - len(self.prompt.ids)
         return max(1, min(room, round(self.sampling.max_seconds * CODES_PER_SECOND)))
+
+    @property
+    def guided(self) -> bool:
+        """With guidance; 1 changes nothing, and costs nothing."""
+        return self.sampling.guidance != 1
 
 
 @dataclass(frozen=True)
@@ -75,10 +82,13 @@ class Batch:
         self._stop = protocol.code_count
         # On a GPU a step is a few hundred small calls, which take longer to make than to do.
         kind = StaticStep if network.device.type == "cuda" or static else Step
-        self._step = kind(network, protocol, slots)
+        self._make = partial(kind, network, protocol, slots)
+        self._steps: dict[bool, Step] = {}
+        """By whether it guides; each is made when the first sequence of its kind comes."""
+        self._ahead = kind.ahead
         self._in: list[_Sequence | None] = [None] * slots
         self._new: list[int] = []
-        self._begun: deque[tuple[list[_Sequence | None], Any]] = deque()
+        self._begun: deque[list[tuple[list[_Sequence | None], Any]]] = deque()
 
     @property
     def free(self) -> int:
@@ -89,12 +99,17 @@ class Batch:
         """Put a sequence into a free slot; its prompt is read at the next step.
 
         Raises:
-            ValueError: No slot is free, or the prompt leaves no room for a code.
+            ValueError: No slot is free, the prompt leaves no room for a code, or guidance is asked for and it has no
+                `textless`.
         """
+        if request.guided and not request.prompt.textless:
+            raise ValueError("guidance needs the prompt without its text")
         if not 0 < len(request.prompt.ids) < CONTEXT_TOKENS:
             raise ValueError(f"a prompt of {len(request.prompt.ids)} tokens; the context has {CONTEXT_TOKENS}")
         if None not in self._in:
             raise ValueError("all slots are taken")
+        if request.guided not in self._steps:
+            self._steps[request.guided] = self._make(request.guided)
         slot = self._in.index(None)
         self._in[slot] = _Sequence(request)
         self._new.append(slot)
@@ -129,18 +144,23 @@ class Batch:
         for slot in self._new:
             sequence = self._in[slot]
             if sequence is not None:
-                self._step.join(slot, sequence.request.prompt, sequence.request.sampling, sequence.request.seed)
+                request = sequence.request
+                self._steps[request.guided].join(slot, request.prompt, request.sampling, request.seed)
         self._new.clear()
         going = [s if s is not None and s.steps < s.request.limit else None for s in self._in]
-        if any(going):
-            for sequence in going:
-                if sequence is not None:
-                    sequence.steps += 1
-            self._begun.append((going, self._step()))
-        if not self._begun or (any(going) and len(self._begun) <= self._step.ahead):
+        begun = []
+        for guided, step in self._steps.items():
+            its = [s if s is not None and s.request.guided == guided else None for s in going]
+            if any(its):
+                begun.append((its, step()))
+        for sequence in going:
+            if sequence is not None:
+                sequence.steps += 1
+        if begun:
+            self._begun.append(begun)
+        if not self._begun or (begun and len(self._begun) <= self._ahead):
             return []
-        sequences, drawn = self._begun.popleft()
-        return self._credit(sequences, drawn())
+        return [finished for its, drawn in self._begun.popleft() for finished in self._credit(its, drawn())]
 
     def _credit(self, sequences: list[_Sequence | None], drawn: list[int]) -> list[Finished]:
         finished = []
@@ -166,4 +186,4 @@ class Batch:
         if slot in self._new:
             self._new.remove(slot)
         else:
-            self._step.leave(slot)
+            self._steps[sequence.request.guided].leave(slot)

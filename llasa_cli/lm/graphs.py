@@ -41,12 +41,12 @@ class StaticStep(Step):
 
     ahead = 1
 
-    def __init__(self, network: Network, protocol: Protocol, slots: int) -> None:
-        super().__init__(network, protocol, slots)
+    def __init__(self, network: Network, protocol: Protocol, slots: int, guided: bool = False) -> None:
+        super().__init__(network, protocol, slots, guided)
         self._cache.reserve(CONTEXT_TOKENS)  # it must not move
         self._records = network.device.type == "cuda"
         self._recorded: dict[Form, _Recorded] = {}
-        self._host = [torch.empty(self.rows, dtype=torch.int64, pin_memory=self._records) for _ in range(2)]
+        self._host = [torch.empty(self._slots, dtype=torch.int64, pin_memory=self._records) for _ in range(2)]
         self._turn = 0
 
     def __call__(self) -> Callable[[], list[int]]:

@@ -1,6 +1,6 @@
 """Scores -> a drawn index for each of B sequences, each by its own options and its own random numbers.
 
-Order and meaning as in transformers: penalty, temperature, top-k, top-p, min-p. A draw takes one random number u and goes
+Order and meaning as in transformers: guidance, penalty, temperature, top-k, top-p, min-p. A draw takes one random number u and goes
 to where the sum of the probabilities, likeliest first, passes u: nothing is computed for codes that can't be drawn. The
 numbers of a sequence come from a generator of its own, on the CPU: a seed makes the same take on every device.
 """
@@ -40,6 +40,7 @@ class Choice:
     top_p: torch.Tensor
     min_p: torch.Tensor
     penalty: torch.Tensor
+    guidance: torch.Tensor
     kind: torch.Tensor
     """0 greedy, 1 plain, 2 filtered."""
 
@@ -51,13 +52,13 @@ class Choice:
             return torch.full((count, 1), value, device=device)
 
         whole = torch.zeros(count, 1, dtype=torch.int64, device=device)
-        return cls(column(1.0), whole, column(1.0), column(0.0), column(1.0), whole.clone())
+        return cls(column(1.0), whole, column(1.0), column(0.0), column(1.0), column(1.0), whole.clone())
 
     def put(self, place: int, options: SamplingOptions) -> None:
         """How the sequence at `place` is drawn from now on."""
         self.temperature[place] = options.temperature or 1.0
         self.top_k[place], self.top_p[place], self.min_p[place] = options.top_k, options.top_p, options.min_p
-        self.penalty[place] = options.repetition_penalty
+        self.penalty[place], self.guidance[place] = options.repetition_penalty, options.guidance
         self.kind[place] = (GREEDY, PLAIN, FILTERED).index(kind_of(options))
 
 
@@ -138,6 +139,23 @@ def _drawn(shares: torch.Tensor, order: torch.Tensor, stays: torch.Tensor, numbe
     passed = (sums <= numbers * sums[:, -1:]).sum(-1, keepdim=True)
     last = stays.sum(-1, keepdim=True) - 1
     return order.gather(-1, torch.minimum(passed, last))
+
+
+def guide(scores: torch.Tensor, textless: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Classifier-free guidance: what the text makes likelier is made likelier still, by `guidance` times its share.
+
+    log p = log p(code | no text) + guidance (log p(code | text) - log p(code | no text)), up to a constant. 1 is the text's own
+    scores, up to rounding.
+
+    Args:
+        scores, textless: float32 (B, n), with the text and without.
+        guidance: (B, 1).
+
+    Source: Sanchez et al., "Stay on topic with Classifier-Free Guidance", arXiv 2306.17806; the same as `guidance_scale`
+    of transformers' `generate`.
+    """
+    without = textless.log_softmax(-1)
+    return without + guidance * (scores.log_softmax(-1) - without)
 
 
 def penalise(scores: torch.Tensor, spoken: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:

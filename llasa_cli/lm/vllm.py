@@ -82,6 +82,8 @@ class Engine:
         return self._slots - len(self._in)
 
     def add(self, request: Request) -> None:
+        if request.guided:
+            raise UsageError("--engine vllm can't do guidance.", "Pass --guidance 1, or leave --engine away.")
         self._asked += 1
         name = str(self._asked)
         self._in[name] = request

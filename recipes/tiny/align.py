@@ -13,6 +13,8 @@ be known from the text. The two heads are thrown away: what is saved is a plain 
   start out alike; saved as their sum.
 - Short clips first: where a word is spoken alone there is little to search.
 - Some rows are two or three clips joined, text and codes alike: longer speech, and what a cloning prompt looks like.
+- Some rows have lost their text: what speech is like of which nobody knows the words. `guidance` (see `llasa say --help`) goes
+  away from that.
 """
 
 from __future__ import annotations
@@ -81,22 +83,27 @@ def next_phones(phones: np.ndarray) -> np.ndarray:
 class Rows:
     """Clips -> training rows (ids, labels, phone, next phone), each int64 of one length."""
 
-    def __init__(self, clips: Clips, protocol: Protocol, untagged: float) -> None:
-        self.clips, self.protocol, self.untagged = clips, protocol, untagged
+    def __init__(self, clips: Clips, protocol: Protocol, untagged: float, textless: float) -> None:
+        self.clips, self.protocol, self.untagged, self.textless = clips, protocol, untagged, textless
 
-    def row(self, indices: list[int], tag: bool, text_of: int | None = None) -> tuple[np.ndarray, ...]:
+    def row(
+        self, indices: list[int], tag: bool, text_of: int | None = None, silent: bool = False
+    ) -> tuple[np.ndarray, ...]:
+        """Clips -> one row; `text_of`: with that clip's text instead of theirs; `silent`: with none."""
         items = [self.clips.item(i) for i in indices]
         text = " ".join(item[0] for item in items) if text_of is None else self.clips.texts[text_of]
         codes = np.concatenate([item[1] for item in items])
         phones = np.concatenate([item[2] for item in items])
         # Voices that are others at another speed (slt@0.9) have no name: they can only be cloned.
         speaker = items[0][3] if tag and "@" not in items[0][3] else None
-        ids, labels = self.protocol.wrap_row(self.protocol.text_ids(text), codes.tolist(), speaker)
+        text_ids = [] if silent else self.protocol.text_ids(text)
+        ids, labels = self.protocol.wrap_row(text_ids, codes.tolist(), speaker)
         now, after = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), NO_LABEL, np.int64)
         # The row ends in the codes and END. What stands before a code predicts it, so labels move one to the left.
         begin = len(ids) - 1 - len(codes) - 1
-        now[begin : begin + len(codes)] = phones
-        after[begin : begin + len(codes)] = next_phones(phones)
+        if not silent:
+            now[begin : begin + len(codes)] = phones
+            after[begin : begin + len(codes)] = next_phones(phones)
         shifted = np.array([*labels[1:], NO_LABEL], np.int64)
         return np.array(ids, np.int64), shifted, now, after
 
@@ -122,7 +129,8 @@ def batches(
                 parts += [int(same[random.integers(len(same))]) for _ in range(random.integers(1, 3))]
             # Joined rows are what cloning looks like, and a cloned voice has no tag.
             untagged = rows.untagged if len(parts) == 1 else 0.6
-            pool.append(rows.row(parts, tag=random.random() >= untagged))
+            silent = random.random() < rows.textless
+            pool.append(rows.row(parts, tag=random.random() >= untagged, silent=silent))
         pool.sort(key=lambda row: len(row[0]) + random.random())
         groups, group = [], []
         for row in pool:
@@ -275,7 +283,7 @@ def train(arguments: argparse.Namespace) -> None:
     protocol = Protocol.load(arguments.tokenizer)
     clips = Clips(arguments.codes, arguments.voices, arguments.validation)
     print(f"{len(clips.texts)} clips, {clips.lengths.sum() / 180_000:.1f} h", flush=True)
-    rows = Rows(clips, protocol, arguments.untagged)
+    rows = Rows(clips, protocol, arguments.untagged, arguments.textless)
     model = Aligner(protocol, tuple(arguments.levels))
     print("parameters:", sum(p.numel() for p in model.lm.parameters()), flush=True)
     chain = optimisers(model, arguments.rate, arguments.muon)
@@ -386,6 +394,7 @@ def main() -> None:
     parser.add_argument("--short-first", type=float, default=0.1, help="share of the time in which clips grow from 1 s")
     parser.add_argument("--joined", type=float, default=0.15, help="share of rows made of two or three clips")
     parser.add_argument("--untagged", type=float, default=0.2, help="share of rows without a speaker tag")
+    parser.add_argument("--textless", type=float, default=0.0, help="share of rows without their text")
     parser.add_argument("--validation", type=int, default=240, help="clips held out")
     parser.add_argument("--report", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)

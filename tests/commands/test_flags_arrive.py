@@ -26,6 +26,7 @@ FLAGS = {
     "top_k": 13,
     "min_p": 0.06,
     "repetition_penalty": 1.17,
+    "guidance": 1.4,
     "max_seconds": 7.5,
 }
 MODEL_FLAGS = {

@@ -42,17 +42,18 @@ def model(folder: Path) -> LanguageModel:
 
 
 def requests(model: LanguageModel) -> list[Request]:
-    """Short and long prompts, with and without references, drawn in every way."""
+    """Short and long prompts, with and without references, drawn in every way, with and without guidance."""
     samplings = [
         SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1),
         SamplingOptions(max_seconds=2),
         SamplingOptions(temperature=3.0, top_p=1.0, max_seconds=1),
-        SamplingOptions(top_k=5, repetition_penalty=1.2, max_seconds=1),
+        SamplingOptions(top_k=5, repetition_penalty=1.2, guidance=1.7, max_seconds=1),
         SamplingOptions(temperature=1.3, min_p=0.02, max_seconds=3),
+        SamplingOptions(guidance=0.5, max_seconds=2),
     ]
     references = [None, Reference("a voice", tuple(range(60))), None, Reference("hm", (1, 2, 3))]
     return [
-        Request(model.protocol.prompt(text, references[n % 4]), samplings[n % 5], seed=n, tag=n)
+        Request(model.protocol.prompt(text, references[n % 4]), samplings[n % 6], seed=n, tag=n)
         for n, text in enumerate(TEXTS * 2 + TEXTS[1:4])
     ]
 

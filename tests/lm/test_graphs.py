@@ -38,8 +38,9 @@ def test_the_static_step_speaks_as_the_plain_one(model: LanguageModel, slots: in
         assert spoken(Batch(model.network, model.protocol, slots, static=True), requests(model), chance) == plain
 
 
-def test_the_static_step_makes_the_same_calls_whatever_the_data(model: LanguageModel) -> None:  # noqa: F811
-    step = StaticStep(model.network, model.protocol, 4)
+@pytest.mark.parametrize("guided", [False, True])
+def test_the_static_step_makes_the_same_calls_whatever_the_data(model: LanguageModel, guided: bool) -> None:  # noqa: F811
+    step = StaticStep(model.network, model.protocol, 4, guided)
     made = []
     with torch.inference_mode():
         for round_ in range(3):
@@ -47,9 +48,9 @@ def test_the_static_step_makes_the_same_calls_whatever_the_data(model: LanguageM
                 step.join(slot, request.prompt, request.sampling, request.seed)
             if round_ == 2:
                 step.leave(1)
-            step.compute(((0, 4, 256),), *EVERY, look=False)
+            step.compute(((0, step.rows, 256),), *EVERY, look=False)
             with Calls() as calls:
-                step.compute(((0, 4, 256),), *EVERY, look=False)
+                step.compute(((0, step.rows, 256),), *EVERY, look=False)
             made.append(calls.made)
     assert made[0] == made[1] == made[2]
     waits = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "lift_fresh", "equal")
@@ -90,7 +91,7 @@ def test_the_static_step_never_needs_a_number(
     network = Network(own.shape, Rows(), layers, own.norm.to(meta), Product(own.head.shape[0]))  # type: ignore[arg-type]
     step = StaticStep(network, model.protocol, 4)
     with torch.inference_mode():
-        assert step.compute(((0, 4, 256),), *EVERY, look=False).shape == (4,)
+        assert step.compute(((0, step.rows, 256),), *EVERY, look=False).shape == (4,)
         monkeypatch.setattr("llasa_cli.lm.sample.LIKELIEST", 8)
         with pytest.raises((RuntimeError, NotImplementedError)):  # this one looks: the check can fail
             step.compute(((0, 4, 256),), *EVERY, look=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.lm.batch import Request
 from llasa_cli.lm.load import load_language_model
 from llasa_cli.lm.vllm import VllmModel
 from llasa_cli.many import Job, Many
@@ -157,8 +158,6 @@ def test_only_codes_and_end_may_be_drawn_and_end_stops(random_checkpoint: Path) 
 
 @pytest.mark.usefixtures("vllm")
 def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
-    from llasa_cli.lm.batch import Request
-
     protocol = Protocol.load(random_checkpoint)
     batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
     prompt = protocol.prompt("hello")
@@ -181,6 +180,9 @@ def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path
             VllmModel(random_checkpoint, protocol, options)
     with pytest.raises(ModelError, match="can't load"):
         VllmModel(tmp_path / "broken", protocol, ModelOptions()).batch(2)
+    batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
+    with pytest.raises(UsageError, match="guidance"):
+        batch.add(Request(protocol.prompt("hello"), SamplingOptions(guidance=1.5), 1))
 
 
 def test_without_vllm_it_says_so(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,76 @@
+"""Guidance: transformers' `guidance_scale`, greedy and token for token; 1 is off; what it needs and who can't do it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from llasa_cli.lm.batch import Request
+from llasa_cli.lm.load import load_language_model
+from llasa_cli.lm.sample import guide
+from llasa_cli.protocol import Prompt, Protocol, Reference
+from llasa_cli.settings import SamplingOptions
+from tests.lm.test_greedy_parity import GREEDY, SHAPES, transformers_codes, write_model
+
+
+@pytest.mark.parametrize("name", ["tied", "llama3 rope"])
+@pytest.mark.parametrize("guidance", [0.5, 1.5, 3.0])
+def test_greedy_codes_are_those_of_transformers(
+    name: str, guidance: float, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    protocol = Protocol.load(tmp_path)
+    write_model(tmp_path, protocol, SHAPES[name])
+    model = load_language_model(tmp_path, protocol, "cpu")
+    changed = []
+    for text, reference in (("the cat sat on the mat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
+        prompt = protocol.prompt(text, reference)
+        made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=1, guidance=guidance), seed=0))
+        wanted = transformers_codes(
+            tmp_path,
+            protocol,
+            prompt.ids,
+            50,
+            guidance_scale=guidance,
+            negative_prompt_ids=torch.tensor([prompt.textless]),
+        )
+        assert made == wanted
+        changed.append(made != list(model.generate(prompt, GREEDY, seed=0)))
+    assert any(changed)
+
+
+def test_the_prompt_without_text_has_all_else(tokenizer_folder: Path) -> None:
+    protocol = Protocol.load(tokenizer_folder)
+    reference = Reference("a voice", (1, 2, 3))
+    with_text, other = protocol.prompt("hello", reference), protocol.prompt("quite another text", reference)
+    assert with_text.textless == other.textless != protocol.prompt("hello").textless
+    assert with_text.textless[-3:] == with_text.ids[-3:]
+    assert len(with_text.textless) == len(with_text.ids) - len(protocol.text_ids("a voice hello"))
+
+
+def test_one_is_off(random_checkpoint: Path) -> None:
+    protocol = Protocol.load(random_checkpoint)
+    model = load_language_model(random_checkpoint, protocol, "cpu")
+    prompt = protocol.prompt("hello")
+    plain, one = (list(model.generate(prompt, SamplingOptions(max_seconds=1, guidance=g), 5)) for g in (1, 1.0))
+    assert plain == one == list(model.generate(prompt, SamplingOptions(max_seconds=1), 5))
+    assert not Request(prompt, SamplingOptions(guidance=1), 0).guided
+
+
+def test_scores_move_away_from_those_without_text() -> None:
+    scores, textless = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]])
+    chances = [guide(scores, textless, torch.tensor([[g]])).softmax(-1)[0] for g in (0.0, 1.0, 2.0)]
+    torch.testing.assert_close(chances[0], textless.softmax(-1)[0])
+    torch.testing.assert_close(chances[1], scores.softmax(-1)[0])
+    assert chances[0][1] < chances[1][1] < chances[2][1]
+
+
+def test_it_needs_the_prompt_without_text(random_checkpoint: Path) -> None:
+    model = load_language_model(random_checkpoint, Protocol.load(random_checkpoint), "cpu")
+    batch = model.batch(1)
+    with pytest.raises(ValueError, match="without its text"):
+        batch.add(Request(Prompt((1, 2, 3), 0), SamplingOptions(guidance=2), 0))
+    assert batch.free == 1
