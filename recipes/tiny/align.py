@@ -1,6 +1,7 @@
 """First stage of the built-in voice's language model: learn to follow the text, with the phones as a second task.
 
     python align.py CODES TOKENIZER OUT --minutes 60 --voices rms      (again to go on: it resumes from OUT/last.pt)
+    torchrun --nproc-per-node 2 align.py ...                           (two processes, each with --tokens of its own a step)
 
 In: the codes and phones of `encode.py`, the tokenizer folder of `tokenizer.py`. Out: OUT/model, a checkpoint folder
 that `llasa say -m` speaks with and `llasa finetune -m` goes on from; OUT/log.jsonl.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,7 +277,35 @@ def optimisers(model: Aligner, rate: float, muon: bool) -> list[torch.optim.Opti
     ]
 
 
+class Team:
+    """The processes that train one model: nobody else, or what torchrun started."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.size > 1:
+            torch.distributed.init_process_group("gloo")
+
+    def agreed(self, value: float) -> float:
+        """The first process's."""
+        if self.size == 1:
+            return value
+        held = torch.tensor(value, dtype=torch.float64)
+        torch.distributed.broadcast(held, 0)
+        return float(held)
+
+    def mean_gradients(self, model: nn.Module) -> None:
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.size
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
 def train(arguments: argparse.Namespace) -> None:
+    team = Team()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     out: Path = arguments.out
@@ -310,7 +340,7 @@ def train(arguments: argparse.Namespace) -> None:
     budget = arguments.minutes * 60
     began = time.process_time()  # so that a busy machine delays training, not shortens it
     mark = saved_at = time.monotonic()
-    random = np.random.default_rng(step)
+    random = np.random.default_rng([step, team.rank])
     feed, feed_limit = None, 0
     sums, since, since_tokens = np.zeros(3), 0, 0
 
@@ -327,7 +357,7 @@ def train(arguments: argparse.Namespace) -> None:
         save_model(model, arguments.tokenizer, out / "model", about | {"steps": step, "tokens": tokens_seen})
 
     while True:
-        share = (spent + time.process_time() - began) / budget
+        share = team.agreed((spent + time.process_time() - began) / budget)
         if share >= 1:
             break
         decay = arguments.decay
@@ -347,16 +377,17 @@ def train(arguments: argparse.Namespace) -> None:
         for optimiser in chain:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        team.mean_gradients(model)
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if math.isfinite(float(norm)):
             for optimiser in chain:
                 optimiser.step()
         step += 1
         since += 1
-        sums += np.array([float(code), float(now), float(after)])
-        tokens_seen += count
-        since_tokens += count
-        if step % arguments.report == 0:
+        sums += np.array([float(x.detach()) for x in (code, now, after)])
+        tokens_seen += count * team.size  # about: rows are of other lengths elsewhere
+        since_tokens += count * team.size
+        if team.rank == 0 and step % arguments.report == 0:
             code_mean, now_mean, after_mean = sums / since
             row = {
                 "step": step,
@@ -374,7 +405,8 @@ def train(arguments: argparse.Namespace) -> None:
             if time.monotonic() - saved_at > 120:
                 save()
                 saved_at = time.monotonic()
-    save()
+    if team.rank == 0:
+        save()
 
 
 def main() -> None:
