@@ -369,6 +369,13 @@ def _unit(match: re.Match[str]) -> str:
     return f"{_number(match['amount'])} {one if match['amount'] == '1' else many}"
 
 
+def _one_long(match: re.Match[str]) -> str:
+    """a 6 ft man -> a 6 foot man; "a 5 GB file" too, but what is no unit stays."""
+    amount, unit = match[1] or match[3], match[2] or match[4]
+    names = _UNITS.get(unit.lower()) if unit not in ("M", "G", "L", "H") else None
+    return f"{amount} {names[0]}" if names else match[0]
+
+
 _NAME_BEFORE = r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near|Dear|Hi|Hello|Thanks|Yes|No)\b)[A-Z]\w*\s+$"
 _AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
@@ -481,6 +488,23 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         re.compile(r"(?<=\d)-(km|cm|mm|m|kg|ft|lb|oz|mg|ml|gb|mb|hz)\b(?!-)", re.IGNORECASE),
         lambda m: "-" + _UNITS[m[1].lower()][0],
     ),
+    (
+        re.compile(r"(?<![\w.,])(?<!\d )[1-9]\d?(?: \d{3}){2,}(?![\w]|[.,]\d| \d)"),
+        lambda m: m[0].replace(" ", ""),
+    ),
+    (  # thousands apart, as the metric world writes them, where something shows that it is one number
+        re.compile(
+            rf"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{{0,2}}(?:[ ]\d{{3}})+(?![\w]|[.,]\d|[ ]\d)(?=\s?(?:%|(?:{'|'.join(_UNITS)})\b))",
+            re.IGNORECASE,
+        ),
+        lambda m: m[0].replace(" ", ""),
+    ),
+    (
+        re.compile(
+            r"(?<=\b[Aa] )(\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])|(?<=\b[Aa]n )(\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])"
+        ),
+        _one_long,
+    ),
     (re.compile(r"(?<=\d)\sin\.(?=\s[a-z])|(?<=\d)″"), " inches"),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     # Not "end.The next": there a blank is missing.
@@ -533,6 +557,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<![\w.,-])\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])"), lambda m: m[0].replace("-", " ")),
     (re.compile(r"(?<=\d)\s?[-–](?=\d)"), " to "),
     (re.compile(r"(?<![\w.,$])(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)"), lambda m: year(int(m[1]))),
+    (re.compile(r"(?<![\w/.,])(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)"), r"\1 over \2"),
     (re.compile(r"#(?=[A-Za-z])"), ""),
     (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), " "),
     (re.compile(r"°\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),

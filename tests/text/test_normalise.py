@@ -114,6 +114,25 @@ def test_written_forms_are_said_as_words(written: str, said: str) -> None:
     assert spell_out(written) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("It is 3 500 km away.", "It is three thousand five hundred kilometers away."),
+        ("12 000 m and 5 km", "twelve thousand meters and five kilometers"),
+        ("1 234 567 people", "one million two hundred thirty four thousand five hundred sixty seven people"),
+        ("rooms 5 300 and 6", "rooms five three hundred and six"),
+        ("in 1999 100 km", "in nineteen ninety nine one hundred kilometers"),
+        ("call 1 800 555 1234", "call one eight hundred five hundred fifty five twelve thirty four"),
+        ("a 6 ft man, an 8 kg bag", "a six foot man, an eight kilogram bag"),
+        ("a 5 g of salt", "a five grams of salt"),
+        ("120/80", "one hundred twenty over eighty"),
+        ("on 12/25", "on twelve slash twenty five"),
+    ],
+)
+def test_numbers_between_spaces_and_slashes(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
 @pytest.mark.parametrize("text", ["", "♥", "日本語", "...", "- - -", "\n", "(ツ)"])
 def test_text_without_words_says_nothing(text: str) -> None:
     assert spell_out(text) == ""
