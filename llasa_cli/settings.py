@@ -286,6 +286,8 @@ class FinetuneOptions:
     """Train on these speakers' rows only; all if empty."""
     untagged: float = 0.0
     """Share of rows read without their speaker tag."""
+    textless: float = 0.0
+    """Share of rows read without their text: what guidance goes away from (see `SamplingOptions.guidance`)."""
     short_first: float = 0.0
     """The first share of the run, in which rows grow from one second of speech to all lengths."""
     chat: tuple[Path, ...] = ()

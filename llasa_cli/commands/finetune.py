@@ -176,6 +176,16 @@ def finetune(
             "--untagged", min=0, max=1, help="Share of rows read without their speaker tag.", rich_help_panel=_DATA
         ),
     ] = _DEFAULT.untagged,
+    textless: Annotated[
+        float,
+        typer.Option(
+            "--textless",
+            min=0,
+            max=1,
+            help="Share of rows read without text, for say's --guidance.",
+            rich_help_panel=_DATA,
+        ),
+    ] = _DEFAULT.textless,
     short_first: Annotated[
         float,
         typer.Option(
@@ -326,6 +336,7 @@ def finetune(
             "seed": seed,
             "speakers": tuple(speakers or ()),
             "untagged": untagged,
+            "textless": textless,
             "short_first": short_first,
             "chat": tuple(chat or ()),
             "online": online,

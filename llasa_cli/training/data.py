@@ -104,6 +104,7 @@ class Rows:
         untagged: float = 0.0,
         seed: int = 0,
         context: int = CONTEXT_TOKENS,
+        textless: float = 0.0,
     ) -> None:
         """Args:
         folder: Of `llasa prepare`, or of the published form.
@@ -113,10 +114,11 @@ class Rows:
         untagged: Share of rows read without their speaker tag, so that the model can also clone.
         seed: Draws those.
         context: Tokens of the longest row, with the template.
+        textless: Share of rows read without their text, so that the model learns what guidance compares with.
         """
         self._tables = find_tables(folder, split)
         self._begins = np.cumsum([0, *(table.form[0] for table in self._tables)])
-        self._protocol, self._untagged, self._seed = protocol, untagged, seed
+        self._protocol, self._untagged, self._textless, self._seed = protocol, untagged, textless, seed
         read = [name for table in self._tables for name in table.speakers]
         count = len(read)
         self._ends, starts, text_ends = self._scan(count)
@@ -174,10 +176,12 @@ class Rows:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.parts(index)
         speaker = self.speakers[index]
-        if speaker is not None and self._untagged > 0:
-            # Drawn from the row's number: the same rows whenever a run is resumed.
-            draw = np.random.default_rng((self._seed, int(self._numbers[index]))).random()
-            speaker = None if draw < self._untagged else speaker
+        # Drawn from the row's number: the same rows whenever a run is resumed.
+        draws = np.random.default_rng((self._seed, int(self._numbers[index]))).random(2)
+        if draws[0] < self._untagged:
+            speaker = None
+        if draws[1] < self._textless:
+            text = []
         return self.wrap(text, codes, speaker)
 
     def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:

@@ -308,7 +308,16 @@ def _read_data(
         home = next((place for place in (tokens, start) if place is not None and read_about(place)), options.output)
         rows, held_out = _read_recordings(options, protocol, home, device)
     else:
-        rows = Rows(options.data, "train", protocol, options.speakers, options.untagged, options.seed, options.context)
+        rows = Rows(
+            options.data,
+            "train",
+            protocol,
+            options.speakers,
+            options.untagged,
+            options.seed,
+            options.context,
+            options.textless,
+        )
         split = held_out_split(options.data)
         held_out = Rows(options.data, split, protocol, options.speakers, context=options.context) if split else None
     if options.chat:

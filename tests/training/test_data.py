@@ -103,6 +103,19 @@ def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, protocol: 
     assert 40 < untagged < 80
 
 
+def test_textless_rows_have_all_but_their_text(data_folder: Path, protocol: Protocol) -> None:
+    full, rows = (Rows(data_folder, "train", protocol, textless=share) for share in (0.0, 0.5))
+    changed = 0
+    for index in range(120):
+        text, codes = full.parts(index)
+        wanted = [protocol.wrap_row(said, codes, full.speakers[index])[0] for said in (text, [])]
+        ids = rows[index]["input_ids"].tolist()
+        assert ids in wanted
+        assert ids == rows[index]["input_ids"].tolist()
+        changed += ids == wanted[1]
+    assert 40 < changed < 80
+
+
 def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: Protocol) -> None:
     write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
     with pytest.raises(UsageError, match="has this model's markers"):

@@ -18,7 +18,7 @@ FLAGS = (
     "--lora-target k_proj --lora-target o_proj --steps 7 --epochs 2 --minutes 3 --learning-rate 0.5 --schedule cosine "
     "--warm-up-steps 4 --warm-up-share 0.1 --decay-share 0.2 --betas 0.8 0.7 --epsilon 1e-3 --weight-decay 0.3 "
     "--optimizer adafactor --gradient-norm 2 --tokens-per-batch 99 --rows-per-batch 6 --accumulate 5 --context 1000 --seed 9 "
-    "--speaker a --speaker b --untagged 0.4 --short-first 0.6 --chat x.jsonl --online --validation 8 --save-every 1 "
+    "--speaker a --speaker b --untagged 0.4 --textless 0.3 --short-first 0.6 --chat x.jsonl --online --validation 8 --save-every 1 "
     "--save-steps 11 --keep 4 --eval-every 12 --eval-at-start --eval-rows 13 --speak-every 14 --speak hello --log-every 15 "
     "--report-to tensorboard --run-name name --no-resume --bf16 --gradient-checkpointing --flash-attention --liger "
     "--deepspeed d.json --trainer neftune_noise_alpha=5 --trainer fsdp=full_shard --workers 2 --device cpu"
