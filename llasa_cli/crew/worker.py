@@ -117,16 +117,20 @@ def _reader(engine: str) -> Any:
 
 
 def slots_for(speech: Speech, engine: str = "llasa") -> int:
-    """How many sequences the free memory has room for, up to where more gain nothing."""
+    """How many sequences the free memory has room for, up to where more gain nothing.
+
+    By the checkpoint's own sampling: a list that asks for guidance where it has none gets by with fewer if need be (`Many`).
+    """
     if engine == "vllm":
         from llasa_cli.lm.vllm import SLOTS
 
         return SLOTS  # it makes room for them by itself
-    from llasa_cli.settings import CONTEXT_TOKENS
+    from llasa_cli.settings import CONTEXT_TOKENS, SamplingRequest
 
     device, shape = speech.model.device, speech.model.network.shape
     bytes_a_number = speech.model.dtype.itemsize
-    a_slot = 2 * shape.layers * shape.key_value_heads * shape.head * CONTEXT_TOKENS * bytes_a_number
+    rows = 1 if speech.sampling(SamplingRequest()).guidance == 1 else 2
+    a_slot = rows * 2 * shape.layers * shape.key_value_heads * shape.head * CONTEXT_TOKENS * bytes_a_number
     most = _MOST_SLOTS_SMALL if speech.model.is_small else _MOST_SLOTS.get(device.type, 16)
     return max(1, min(most, int(free_bytes(device) * _MEMORY_SHARE) // a_slot))
 

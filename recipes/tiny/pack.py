@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--speakers", nargs="+", default=["rms"], help="the first is the default")
     parser.add_argument("--temperature", type=float, default=0.4)
     parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--guidance", type=float, default=1.0, help="more than 1 where it was trained with --textless")
     parser.add_argument("--after", type=Path, help="the model that this one went on from; its steps are counted too")
     arguments = parser.parse_args()
     stages = [
@@ -40,7 +41,7 @@ def main() -> None:
     about = {
         "format": 1,
         "codec": "codec",
-        "sampling": {"temperature": arguments.temperature, "top_p": arguments.top_p},
+        "sampling": {"temperature": arguments.temperature, "top_p": arguments.top_p, "guidance": arguments.guidance},
         "speakers": arguments.speakers,
         "default_speaker": arguments.speakers[0],
         # It knows letters, not digits, and sentences of the length it was trained on.
