@@ -255,12 +255,17 @@ def save_model(model: Aligner, tokenizer: Path, folder: Path, about: dict) -> No
 
 
 @torch.no_grad()
-def start_from(model: Aligner, known: dict[str, torch.Tensor]) -> None:
-    """Take over what another run knows of text and phones. Its codes were another codec's: their vectors start anew."""
+def start_from(model: Aligner, known: dict[str, torch.Tensor], near: bool) -> None:
+    """Take over what another run knows of text and phones.
+
+    Its codes were another codec's: their vectors start anew, unless that codec was this one earlier in its training (`near`).
+    """
     first, count = model.protocol.first_code_id, model.protocol.code_count
     table = model.lm.model.embed_tokens.weight
     fresh, levels = table[first : first + count].clone(), model.level_vectors.clone()
     model.load_state_dict(known)
+    if near:
+        return
     table[first : first + count] = fresh
     model.level_vectors.copy_(levels)
 
@@ -320,7 +325,7 @@ def train(arguments: argparse.Namespace) -> None:
     step, spent, tokens_seen = 0, 0.0, 0
     last = out / "last.pt"
     if not last.exists() and arguments.knows:
-        start_from(model, torch.load(arguments.knows, weights_only=True)["model"])
+        start_from(model, torch.load(arguments.knows, weights_only=True)["model"], arguments.near)
     if last.exists():
         state = torch.load(last, weights_only=True)
         model.load_state_dict(state["model"])
@@ -419,6 +424,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[4, 4, 4, 4, 4, 4])
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
     parser.add_argument("--knows", type=Path, help="last.pt of a run over another codec's codes, to start from")
+    parser.add_argument("--near", action="store_true", help="that codec was this one earlier in its training")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.6, help="share of the time over which the rate falls")
     parser.add_argument("--tokens", type=int, default=1800, help="tokens a step, padding included")
