@@ -201,9 +201,15 @@ class Aligner(nn.Module):
         kept = wanted != NO_LABEL
         code = F.cross_entropy((flat[kept] @ table.T).float(), wanted[kept])
         speech = flat[spoken]
-        first = F.cross_entropy(self.phone_now(speech).float(), now.flatten()[spoken], ignore_index=NO_LABEL)
-        second = F.cross_entropy(self.phone_next(speech).float(), after.flatten()[spoken], ignore_index=NO_LABEL)
+        first = named(self.phone_now(speech), now.flatten()[spoken])
+        second = named(self.phone_next(speech), after.flatten()[spoken])
         return code, first, second
+
+
+def named(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of those that have a label; 0 where none has, as in rows without text."""
+    sums = F.cross_entropy(scores.float(), labels, ignore_index=NO_LABEL, reduction="sum")
+    return sums / (labels != NO_LABEL).sum().clamp(min=1)
 
 
 @torch.no_grad()

@@ -376,13 +376,14 @@ def train(arguments: argparse.Namespace) -> None:
     critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     step, spent = 0, 0.0
     last = out / "last.pt"
-    if last.exists():
-        state = torch.load(last, weights_only=True)
+    begin = last if last.exists() else arguments.goes_on_from
+    if begin is not None:
+        state = torch.load(begin, weights_only=True)
         trainee.load_state_dict(state["trainee"])
         optimiser.load_state_dict(state["optimiser"])
         critic.load_state_dict(state["critic"])
         critic_optimiser.load_state_dict(state["critic_optimiser"])
-        step, spent = state["step"], state["spent"]
+        step, spent = state["step"], state["spent"] if begin == last else 0.0
         random = np.random.default_rng(step)
     budget = arguments.minutes * 60
     # Processor time: what else the machine does then changes when training ends, not how much of it there is.
@@ -481,6 +482,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
+    parser.add_argument("--goes-on-from", type=Path, help="last.pt of another run, under a schedule of its own")
     parser.add_argument("--shards", type=int, default=4, help="shards of 1,000 lines a voice to learn from")
     parser.add_argument("--shares", type=float, nargs=4, default=[1, 1, 1, 1], help=f"of {', '.join(VOICES)}")
     parser.add_argument("--others", type=float, default=0.25, help="share of crops at another pitch")
