@@ -198,7 +198,7 @@ def _speaker(run: _Run) -> Callable[[Any, int], object] | None:
     from llasa_cli.training.samples import Samples
 
     folder = find_codec(run.options.output, run.about.get("codec"))
-    return Samples(run.options, run.protocol, run.held_out, folder, run.about.get("default_speaker")).speak
+    return Samples(run.options, run.protocol, run.held_out, folder, run.about).speak
 
 
 # --- before training ---

@@ -7,13 +7,13 @@ The model speaks as it is in memory, by transformers' own `generate`, which runs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError
 from llasa_cli.protocol import Protocol
-from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingOptions
+from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingRequest
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ class Samples:
     Args:
         held_out: Whose first sentences are spoken where the options name none.
         codec: Its folder.
-        speaker: The tag for texts of the options; held-out rows bring their own.
+        about: The checkpoint's llasa.json: its sampling, and the tag for texts of the options; held-out rows bring their own.
 
     Raises:
         UsageError: There is nothing to speak.
@@ -39,12 +39,19 @@ class Samples:
     """
 
     def __init__(
-        self, options: FinetuneOptions, protocol: Protocol, held_out: Data | None, codec: Path, speaker: str | None
+        self,
+        options: FinetuneOptions,
+        protocol: Protocol,
+        held_out: Data | None,
+        codec: Path,
+        about: Mapping[str, Any],
     ) -> None:
         from llasa_cli.codec.model import load_codec
         from llasa_cli.errors import UsageError
 
         self._protocol, self._seed = protocol, options.seed
+        self._sampling = SamplingRequest().over(about.get("sampling") or {})
+        speaker = about.get("default_speaker")
         self._folder = options.output / FOLDER
         texts = [(protocol.text_ids(text), speaker) for text in options.speak]
         if not texts and held_out is not None:
@@ -53,7 +60,7 @@ class Samples:
         if not texts:
             raise UsageError("There is nothing to speak: the data has no held-out rows.", "Give sentences by --speak.")
         # Everything before the first code: a row without codes, less END.
-        self._prompts = [protocol.wrap_row(ids, [], tag)[0][:-1] for ids, tag in texts]
+        self._prompts = [[protocol.wrap_row(said, [], tag)[0][:-1] for said in (ids, [])] for ids, tag in texts]
         self._codec = load_codec(codec, options.device)
         self._folder.mkdir(parents=True, exist_ok=True)
         words = [protocol.text_of(ids) for ids, _ in texts]
@@ -67,9 +74,9 @@ class Samples:
         written = []
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            for number, prompt in enumerate(self._prompts):
+            for number, (prompt, textless) in enumerate(self._prompts):
                 torch.manual_seed(self._seed + number)
-                codes = self._codes(model, prompt)
+                codes = self._codes(model, prompt, textless)
                 path = self._folder / f"{number}-{step:07}.wav"
                 part = path.with_name(path.name + ".part")
                 try:
@@ -80,19 +87,23 @@ class Samples:
                 written.append(path)
         return written
 
-    def _codes(self, model: Any, prompt: Sequence[int]) -> list[int]:
+    def _codes(self, model: Any, prompt: Sequence[int], textless: Sequence[int]) -> list[int]:
         import torch
         from transformers import LogitsProcessorList
 
         ids = torch.tensor([list(prompt)], device=model.device)
-        sampling = SamplingOptions()
+        sampling = self._sampling
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        guided = {
+            "guidance_scale": sampling.guidance,
+            "negative_prompt_ids": torch.tensor([list(textless)], device=model.device),
+        }
         made = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
+            do_sample=sampling.temperature > 0,
+            **(drawn if sampling.temperature > 0 else {}),
+            **(guided if sampling.guidance != 1 else {}),
             max_new_tokens=SECONDS * CODES_PER_SECOND,
             eos_token_id=self._protocol.stop_id,
             pad_token_id=self._protocol.stop_id,

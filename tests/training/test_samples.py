@@ -1,0 +1,31 @@
+"""What is spoken in the middle of training is what `say` will make of the checkpoint: its sampling, its guidance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.settings import FinetuneOptions, ModelOptions, SamplingOptions
+from llasa_cli.speech import Speech
+from llasa_cli.training.samples import SECONDS, Samples
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.6])
+def test_it_is_drawn_as_the_checkpoint_says(random_checkpoint: Path, tmp_path: Path, guidance: float) -> None:
+    from transformers import AutoModelForCausalLM
+
+    options = FinetuneOptions(Path(), tmp_path, speak=("the sea and the salt",), device="cpu")
+    about = {"default_speaker": "slt", "sampling": {"temperature": 0, "guidance": guidance}}
+    speech = Speech.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
+    samples = Samples(options, speech.protocol, None, random_checkpoint / "codec", about)
+    (written,) = samples.speak(AutoModelForCausalLM.from_pretrained(random_checkpoint), 5)
+    greedy = SamplingOptions(temperature=0, guidance=guidance, max_seconds=SECONDS)
+    codes = list(speech.model.generate(speech.protocol.prompt(options.speak[0], speaker="slt"), greedy, 0))
+    assert len(set(codes)) > 2
+    heard, _ = soundfile.read(written)
+    wanted = np.clip(speech.codec.decode(codes), -1, 1)
+    assert len(heard) == len(wanted)
+    assert np.abs(heard - wanted).max() < 2 / 32768
