@@ -183,7 +183,7 @@ def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
         loaded.processor.decode(first, input_offset=before["input_offset"]),
     )
     speech = Speech.load(ModelOptions(model=str(tmp_path), device="cpu"))
-    greedy = SpeechOptions(SamplingRequest(temperature=0), seed=0)
+    greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
     takes: list[Take] = []
     speech.speak(TEXT, greedy, on_take=takes.append)
     made = first[0, before["input_ids"].shape[1] : -1] - loaded.protocol.first_code_id

@@ -142,6 +142,15 @@ def si_sdr(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(10 * np.log10((part @ part) / max(float((found - part) @ (found - part)), 1e-12)))
 
 
+def spectra_apart(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Mean distance of log spectra, dB: what is heard, where SI-SDR also counts a phase that nobody hears."""
+    frames = (
+        np.lib.stride_tricks.sliding_window_view(sound, 512)[::256] * np.hanning(512) for sound in (found, wanted)
+    )
+    first, second = (10 * np.log10(np.abs(np.fft.rfft(frame)) ** 2 + 1e-3) for frame in frames)
+    return float(np.abs(first - second).mean())
+
+
 def test_a_sentence_shorter_than_the_first_window_is_decoded_whole(codec: Codec, spoken: list[list[int]]) -> None:
     codes = spoken[0][: Windows().first + Windows().ahead - 1]
     (piece,) = decode_stream(codec, codes)
@@ -155,13 +164,16 @@ def test_the_same_codes_make_the_same_pieces_however_they_come(codec: Codec, spo
 
 
 def test_a_stream_is_near_the_whole_and_has_no_click_at_its_joints(codec: Codec, spoken: list[list[int]]) -> None:
-    """Over 240 sentences the median is 16.9 dB, the worst tenth 12.6; see `benchmarks/stream.py`."""
+    """Over 80 sentences of the present voice SI-SDR has its median at 13.4 dB, its worst tenth at 7.4, its worst at 3.3, and
+    words are understood as well (word error rate .086, whole .082); of the codec before: 16.9, 12.6. See `benchmarks/stream.py`.
+    """
     for codes in (*spoken, spoken[0] + spoken[1] + spoken[2]):
         whole = codec.decode(codes)
         pieces = list(decode_stream(codec, codes))
         stream = np.concatenate(pieces)
         assert len(stream) == len(whole) == HOP * len(codes)
-        assert si_sdr(stream, whole) > 9
+        assert spectra_apart(stream, whole) < 0.6  # one code later it is 3.2
+        assert si_sdr(stream, whole) > 3
         steps = np.abs(np.diff(stream))
         for joint in np.cumsum([len(piece) for piece in pieces])[:-1]:
             assert steps[joint - 2 : joint + Windows().fade * HOP + 1].max() < np.abs(np.diff(whole)).max()
