@@ -371,9 +371,8 @@ def _unit(match: re.Match[str]) -> str:
 
 def _one_long(match: re.Match[str]) -> str:
     """a 6 ft man -> a 6 foot man; "a 5 GB file" too, but what is no unit stays."""
-    amount, unit = match[1] or match[3], match[2] or match[4]
-    names = _UNITS.get(unit.lower()) if unit not in ("M", "G", "L", "H") else None
-    return f"{amount} {names[0]}" if names else match[0]
+    names = _UNITS.get(match[3].lower()) if match[3] not in ("M", "G", "L", "H") else None
+    return f"{match[1]} {match[2]} {names[0]}" if names else match[0]
 
 
 _NAME_BEFORE = r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near|Dear|Hi|Hello|Thanks|Yes|No)\b)[A-Z]\w*\s+$"
@@ -499,12 +498,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         ),
         lambda m: m[0].replace(" ", ""),
     ),
-    (
-        re.compile(
-            r"(?<=\b[Aa] )(\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])|(?<=\b[Aa]n )(\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])"
-        ),
-        _one_long,
-    ),
+    (re.compile(r"\b([Aa]n?) (\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])"), _one_long),
     (re.compile(r"(?<=\d)\sin\.(?=\s[a-z])|(?<=\d)″"), " inches"),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     # Not "end.The next": there a blank is missing.

@@ -176,12 +176,11 @@ class Rows:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.parts(index)
         speaker = self.speakers[index]
-        # Drawn from the row's number: the same rows whenever a run is resumed.
-        draws = np.random.default_rng((self._seed, int(self._numbers[index]))).random(2)
-        if draws[0] < self._untagged:
-            speaker = None
-        if draws[1] < self._textless:
-            text = []
+        if self._untagged or self._textless:
+            # Drawn from the row's number: the same rows whenever a run is resumed.
+            draws = np.random.default_rng((self._seed, int(self._numbers[index]))).random(2)
+            speaker = None if draws[0] < self._untagged else speaker
+            text = [] if draws[1] < self._textless else text
         return self.wrap(text, codes, speaker)
 
     def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:

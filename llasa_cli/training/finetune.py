@@ -312,11 +312,11 @@ def _read_data(
             options.data,
             "train",
             protocol,
-            options.speakers,
-            options.untagged,
-            options.seed,
-            options.context,
-            options.textless,
+            only=options.speakers,
+            untagged=options.untagged,
+            seed=options.seed,
+            context=options.context,
+            textless=options.textless,
         )
         split = held_out_split(options.data)
         held_out = Rows(options.data, split, protocol, options.speakers, context=options.context) if split else None
@@ -334,6 +334,8 @@ def _read_recordings(
 
     if options.workers > 0:
         raise UsageError("The codec runs in the training process itself when online.", "Leave --workers out.")
+    if options.textless > 0:
+        raise UsageError("--online reads every row with its text.", "For --textless, `llasa prepare` the data first.")
     codec = load_codec(find_codec(home, options.codec or read_about(home).get("codec")), str(device))
     if codec.code_count != protocol.code_count:
         raise UsageError(

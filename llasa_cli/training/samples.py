@@ -94,6 +94,7 @@ class Samples:
         ids = torch.tensor([list(prompt)], device=model.device)
         sampling = self._sampling
         drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        drawn |= {"min_p": sampling.min_p} if sampling.min_p > 0 else {}
         guided = {
             "guidance_scale": sampling.guidance,
             "negative_prompt_ids": torch.tensor([list(textless)], device=model.device),
@@ -102,6 +103,7 @@ class Samples:
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             do_sample=sampling.temperature > 0,
+            repetition_penalty=sampling.repetition_penalty,
             **(drawn if sampling.temperature > 0 else {}),
             **(guided if sampling.guidance != 1 else {}),
             max_new_tokens=SECONDS * CODES_PER_SECOND,

@@ -174,6 +174,8 @@ def test_a_stream_is_near_the_whole_and_has_no_click_at_its_joints(codec: Codec,
         assert len(stream) == len(whole) == HOP * len(codes)
         assert spectra_apart(stream, whole) < 0.6  # one code later it is 3.2
         assert si_sdr(stream, whole) > 3
+        first = len(pieces[0])  # what has nothing on its left and little on its right may have another phase
+        assert si_sdr(stream[first:], whole[first:]) > 9
         steps = np.abs(np.diff(stream))
         for joint in np.cumsum([len(piece) for piece in pieces])[:-1]:
             assert steps[joint - 2 : joint + Windows().fade * HOP + 1].max() < np.abs(np.diff(whole)).max()

@@ -153,6 +153,13 @@ def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path
     assert (options.output / "model.safetensors").read_bytes() == (quiet.output / "model.safetensors").read_bytes()
 
 
+def test_rows_without_text_reach_the_training(options: FinetuneOptions, tmp_path: Path) -> None:
+    finetune(options)
+    finetune(replace(options, output=tmp_path / "textless", textless=1.0))
+    learnt = [(folder / "model.safetensors").read_bytes() for folder in (options.output, tmp_path / "textless")]
+    assert learnt[0] != learnt[1]
+
+
 @pytest.mark.slow
 def test_held_out_sentences_are_spoken_where_none_are_given(options: FinetuneOptions) -> None:
     finetune(replace(options, speak_every=2))
