@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +34,7 @@ from torch import nn
 
 from codec import PHONES
 from llasa_cli.protocol import Protocol
+from team import Team
 
 SHAPE = Path(__file__).with_name("model.json")
 NO_LABEL = -100
@@ -286,33 +286,6 @@ def optimisers(model: Aligner, rate: float, muon: bool) -> list[torch.optim.Opti
         torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw", ns_steps=4),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
-
-
-class Team:
-    """The processes that train one model: nobody else, or what torchrun started."""
-
-    def __init__(self) -> None:
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        if self.size > 1:
-            torch.distributed.init_process_group("gloo")
-
-    def agreed(self, value: float) -> float:
-        """The first process's."""
-        if self.size == 1:
-            return value
-        held = torch.tensor(value, dtype=torch.float64)
-        torch.distributed.broadcast(held, 0)
-        return float(held)
-
-    def mean_gradients(self, model: nn.Module) -> None:
-        if self.size == 1:
-            return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        flat /= self.size
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
 
 
 def train(arguments: argparse.Namespace) -> None:

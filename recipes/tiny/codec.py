@@ -22,6 +22,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +108,16 @@ class FilterBank(nn.Module):
 
 
 class Spectra(nn.Module):
-    """Log-mel and multi-resolution STFT distances between two batches (B, T)."""
+    """Log-mel and multi-resolution STFT distances between two batches (B, T).
 
-    def __init__(self) -> None:
+    `log_sizes`: the windows whose log spectra are compared bin by bin too.
+    """
+
+    def __init__(self, log_sizes: Sequence[int] = (256, 512, 1024, 2048)) -> None:
         super().__init__()
         from transformers.audio_utils import mel_filter_bank
 
-        self.sizes = (256, 512, 1024, 2048)
+        self.sizes, self.log_sizes = (256, 512, 1024, 2048), log_sizes
         for size in self.sizes:
             self.register_buffer(f"window{size}", torch.hann_window(size))
         mel = mel_filter_bank(513, 80, 20, 8000, 16000, "slaney", "slaney")
@@ -127,7 +131,8 @@ class Spectra(nn.Module):
             magnitude = (both.real.square() + both.imag.square() + 1e-9).sqrt()
             a, b = magnitude.chunk(2)
             stft = stft + (a - b).norm(dim=(1, 2)).div(b.norm(dim=(1, 2)) + 1e-3).mean()
-            stft = stft + (a.add(1e-3).log() - b.add(1e-3).log()).abs().mean()
+            if size in self.log_sizes:
+                stft = stft + (a.add(1e-3).log() - b.add(1e-3).log()).abs().mean()
             if size == 1024:
                 a, b = (magnitude.transpose(1, 2) @ self.mel).clamp(min=1e-4).log().chunk(2)
                 mel = (a - b).abs().mean()
@@ -232,9 +237,9 @@ def spread_loss(levels: torch.Tensor) -> torch.Tensor:
 class Discriminator(nn.Module):
     """Multi-resolution STFT discriminator: (B, T) -> one map of scores a resolution."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, sizes: Sequence[int] = (256, 512, 1024)) -> None:
         super().__init__()
-        self.sizes = (256, 512, 1024)
+        self.sizes = sizes
         self.stacks = nn.ModuleList()
         for size in self.sizes:
             self.register_buffer(f"window{size}", torch.hann_window(size))

@@ -20,7 +20,8 @@ import soundfile
 import torch
 from torch import nn
 
-from codec import HOP, Discriminator, Spectra, fooled, pieces, told_apart
+from codec import HOP, Discriminator, Spectra, fooled, pieces, stretch, told_apart
+from team import Team
 
 
 class Pairs:
@@ -31,15 +32,24 @@ class Pairs:
         self.by_length: dict[int, list[int]] = {}
         self.voice_of: list[str] = []
         for voice in voices:
+            speaker, _, speed = voice.partition("@")
             for path in sorted((codes / voice).glob("[0-9]*.npz"))[:shards]:
                 with np.load(path) as shard:
                     parts = np.split(shard["codes"], np.cumsum(shard["lengths"])[:-1])
                 for number, part in enumerate(parts):
-                    samples, _ = soundfile.read(corpus / voice / path.stem / f"{number:06d}.wav", dtype="int16")
                     if len(part) >= 40:
+                        samples = self.read(corpus / speaker / path.stem / f"{number:06d}.wav", float(speed or 1))
                         self.by_length.setdefault(len(part), []).append(len(self.clips))
                         self.clips.append((part, samples[: len(part) * HOP]))
                         self.voice_of.append(voice)
+
+    @staticmethod
+    def read(path: Path, speed: float) -> np.ndarray:
+        """int16 samples, as `encode.py` gave them to the codec."""
+        samples, _ = soundfile.read(path, dtype="int16")
+        if speed != 1:
+            samples = stretch(samples.astype(np.float32), round(len(samples) / speed / 2) * 2)
+        return np.clip(samples, -32768, 32767).astype(np.int16)
 
     def batches(self, random: np.random.Generator, codes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless (B, 1, n) codes and (B, 320 n) samples, about `codes` codes a batch."""
@@ -55,10 +65,23 @@ class Pairs:
             )
 
 
+def balanced(made: torch.Tensor, losses: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """The gradient at `made` (B, T), to which each loss gives its share however steep it is (as EnCodec's balancer).
+
+    `losses` are (share, loss) pairs; the first loss keeps its own length, which the others' are measured by.
+    """
+    slopes = [torch.autograd.grad(loss, made, retain_graph=True)[0] for _, loss in losses]
+    lengths = [slope.norm() + 1e-12 for slope in slopes]
+    return sum(
+        slope * (share * lengths[0] / length) for (share, _), slope, length in zip(losses, slopes, lengths, strict=True)
+    )
+
+
 def train(arguments: argparse.Namespace) -> None:
     from transformers import Xcodec2Model
 
-    torch.manual_seed(0)
+    team = Team()
+    torch.manual_seed(team.rank)
     torch.set_num_threads(1)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -66,13 +89,10 @@ def train(arguments: argparse.Namespace) -> None:
     print(len(pairs.clips), "clips", flush=True)
     codec = Xcodec2Model.from_pretrained(arguments.codec, dtype=torch.float32)
     codec.requires_grad_(False)
-    taught = [codec.quantizer.project_out, codec.acoustic_decoder]
-    for module in taught:
-        module.requires_grad_(True)
-    parameters = [p for module in taught for p in module.parameters()]
-    spectra, critic = Spectra(), Discriminator()
-    optimiser = torch.optim.AdamW(parameters, lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01)
-    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
+    taught = nn.ModuleList([codec.quantizer.project_out, codec.acoustic_decoder]).requires_grad_(True)
+    spectra, critic = Spectra(arguments.log_sizes), Discriminator(arguments.width, arguments.sizes)
+    optimiser = torch.optim.AdamW(taught.parameters(), lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01)
+    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=arguments.critic_rate, betas=(0.5, 0.9))
     step, spent = 0, 0.0
     last = out / "last.pt"
     if not last.exists() and arguments.critic:
@@ -87,9 +107,11 @@ def train(arguments: argparse.Namespace) -> None:
     # Processor time, so that a busy machine delays training instead of shortening it.
     began, mark = time.process_time(), time.monotonic()
     sums: dict[str, float] = {}
-    feed = pairs.batches(np.random.default_rng(step), arguments.batch)
+    feed = pairs.batches(np.random.default_rng([step, team.rank]), arguments.batch)
 
     def save() -> None:
+        if team.rank:
+            return
         state = {
             "codec": codec.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -102,30 +124,31 @@ def train(arguments: argparse.Namespace) -> None:
         last.with_suffix(".part").replace(last)
 
     while True:
-        share = (spent + time.process_time() - began) / (arguments.minutes * 60)
+        share = team.agreed((spent + time.process_time() - began) / (arguments.minutes * 60))
         if share >= 1:
             break
         rate = arguments.rate * min(1, (step + 1) / 50) * (1 if share < 0.4 else 0.05 + 0.95 * (1 - share) / 0.6)
         for group in optimiser.param_groups:
             group["lr"] = rate
         codes, real = next(feed)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
             latents = codec.quantizer.from_codes(codes.transpose(1, 2))
             made = codec.acoustic_decoder(latents)[:, 0].float()
         stft, mel = spectra(made, real)
-        loss = stft + 2.0 * mel
         parts = {"stft": stft, "mel": mel}
+        losses = [(1.0, stft + 2.0 * mel)]
         judged = share > arguments.critic_from
         if judged:
             piece, truth = pieces(made, real)
             critic.requires_grad_(False)
             fool, match = fooled(critic, piece, truth)
             if share > arguments.critic_from + 0.03:  # by then it can tell
-                loss = loss + arguments.fool * fool + 1.0 * match
+                losses += [(arguments.fool, fool), (arguments.match, match)]
             parts |= {"fool": fool, "match": match}
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        made.backward(balanced(made, losses))
+        team.mean_gradients(taught)
+        norm = nn.utils.clip_grad_norm_(taught.parameters(), 1.0)
         if torch.isfinite(norm):
             optimiser.step()
         if judged:
@@ -133,12 +156,13 @@ def train(arguments: argparse.Namespace) -> None:
             critic_loss = told_apart(critic, piece.detach(), truth)
             critic_optimiser.zero_grad(set_to_none=True)
             critic_loss.backward()
+            team.mean_gradients(critic)
             critic_optimiser.step()
             parts["critic"] = critic_loss
         step += 1
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if step % 100 == 0:
+        if step % 100 == 0 and not team.rank:
             row = {name: round(value / 100, 4) for name, value in sums.items()}
             row |= {"step": step, "minutes": round(share * arguments.minutes, 1)}
             row["steps_per_s"] = round(100 / (time.monotonic() - mark), 2)
@@ -149,7 +173,8 @@ def train(arguments: argparse.Namespace) -> None:
         if step % 300 == 0:
             save()
     save()
-    codec.half().save_pretrained(out / "codec")
+    if team.rank == 0:
+        codec.half().save_pretrained(out / "codec")
 
 
 def main() -> None:
@@ -165,7 +190,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--critic-from", type=float, default=0.3, help="share of the minutes after which it judges")
     parser.add_argument("--critic", type=Path, help="last.pt of codec.py, whose discriminator goes on")
-    parser.add_argument("--fool", type=float, default=0.1)
+    parser.add_argument("--critic-rate", type=float, default=1e-3)
+    parser.add_argument("--width", type=int, default=16, help="channels of the discriminator")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="windows it sees spectra of")
+    parser.add_argument(
+        "--log-sizes", type=int, nargs="*", default=[256, 512], help="windows whose log spectra are compared bin by bin"
+    )
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--fool", type=float, default=1.0, help="share of the gradient, to that of the spectra")
+    parser.add_argument("--match", type=float, default=1.0, help="the same, of the discriminator's features")
     train(parser.parse_args())
 
 
