@@ -5,8 +5,7 @@
     samples = codec.decode(codes)      -> float32 [codes * samples_per_code], mono, at codec.sampling_rate
 
 Decoding is not causal: attention and GroupNorm see the whole sequence, so a piece decoded alone is not the piece of
-the whole. Where the codec's config.json asks for it, `postfilter.py` has the last word. transformers is imported and the
-encoder loaded when something is first encoded: speaking needs neither.
+the whole. transformers is imported and the encoder loaded when something is first encoded: speaking needs neither.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
-from llasa_cli.codec.postfilter import sharpen
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
 from llasa_cli.hub.cache import codec_identity
@@ -58,7 +56,6 @@ class Codec:
         self.sampling_rate = decoder.shape.sampling_rate
         self.samples_per_code = decoder.shape.samples_per_code
         self.code_count = math.prod(decoder.shape.levels)
-        self._sharpens = stored.settings.get("pitch_postfilter") is True and self.sampling_rate == SAMPLING_RATE_HZ
 
     @cached_property
     def _encoder(self) -> Any:
@@ -158,7 +155,7 @@ class Codec:
                     table = torch.tensor([sequences[index] for index in some], device=self._device)
                     samples = self._decoder(table).cpu().numpy()
                 for index, row in zip(some, samples, strict=True):
-                    out[index] = sharpen(row) if self._sharpens else row
+                    out[index] = row
         return out
 
 

@@ -1,10 +1,16 @@
-"""Tune the codec's decoder with the codes frozen: better sound for a language model that has already learnt them.
+"""Train the codec's decoder once more with the codes frozen: better sound for a language model that has learnt them.
 
-    python decoder.py CORPUS CODES CODEC OUT --minutes 40        (again to go on: it resumes from OUT/last.pt)
+    python decoder.py CORPUS CODES CODEC OUT --minutes 60        (again to go on: it resumes from OUT/last.pt)
+    torchrun --nproc-per-node 2 decoder.py ...                   (twice the batch in as much time)
 
 In: the corpus, the codes of `encode.py`, the codec that made them. Out: OUT/codec, the same encoder and quantiser with a
 new decoder; OUT/log.jsonl. Only what comes after the code is trained (`project_out`, decoder, ISTFT head), on whole
-utterances, since the decoder's GroupNorm runs over time, against log-mel, multi-resolution STFT and a discriminator.
+utterances, since the decoder's GroupNorm runs over time.
+
+What the codes don't say (the phase, and pitch to a part in a hundred) makes a regression blur: log spectra are compared bin
+by bin over short windows only, which see no harmonics, and what long windows should look like is told by a discriminator.
+Its windows are longer than `codec.py`'s, the gradients are balanced, and all is in float32: a phase of many turns has no
+room in bfloat16's eight bits.
 """
 
 from __future__ import annotations
@@ -131,9 +137,7 @@ def train(arguments: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         codes, real = next(feed)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
-            latents = codec.quantizer.from_codes(codes.transpose(1, 2))
-            made = codec.acoustic_decoder(latents)[:, 0].float()
+        made = codec.acoustic_decoder(codec.quantizer.from_codes(codes.transpose(1, 2)))[:, 0]
         stft, mel = spectra(made, real)
         parts = {"stft": stft, "mel": mel}
         losses = [(1.0, stft + 2.0 * mel)]
@@ -185,19 +189,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--voices", nargs="+", default=["rms"])
     parser.add_argument("--shards", type=int, default=8)
-    parser.add_argument("--minutes", type=float, default=40, help="of processor time, in all, over every resumption")
-    parser.add_argument("--batch", type=int, default=800, help="codes a step")
-    parser.add_argument("--rate", type=float, default=5e-4)
-    parser.add_argument("--critic-from", type=float, default=0.3, help="share of the minutes after which it judges")
-    parser.add_argument("--critic", type=Path, help="last.pt of codec.py, whose discriminator goes on")
+    parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
+    parser.add_argument("--batch", type=int, default=400, help="codes a step and process")
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--critic-from", type=float, default=0.0, help="share of the minutes after which it judges")
+    parser.add_argument("--critic", type=Path, help="last.pt of another run, whose discriminator goes on")
     parser.add_argument("--critic-rate", type=float, default=1e-3)
-    parser.add_argument("--width", type=int, default=16, help="channels of the discriminator")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="windows it sees spectra of")
+    parser.add_argument("--width", type=int, default=24, help="channels of the discriminator")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="windows it sees spectra of")
     parser.add_argument(
         "--log-sizes", type=int, nargs="*", default=[256, 512], help="windows whose log spectra are compared bin by bin"
     )
-    parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--fool", type=float, default=1.0, help="share of the gradient, to that of the spectra")
+    parser.add_argument("--fool", type=float, default=2.5, help="share of the gradient, to that of the spectra")
     parser.add_argument("--match", type=float, default=1.0, help="the same, of the discriminator's features")
     train(parser.parse_args())
 

@@ -33,9 +33,6 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.4)
     parser.add_argument("--top-p", type=float, default=0.9)
     parser.add_argument("--guidance", type=float, default=1.0, help="more than 1 where it was trained with --textless")
-    parser.add_argument(
-        "--pitch-postfilter", action="store_true", help="clear harmonics: `llasa_cli/codec/postfilter.py`"
-    )
     parser.add_argument("--after", type=Path, help="the model that this one went on from; its steps are counted too")
     arguments = parser.parse_args()
     stages = [
@@ -68,10 +65,6 @@ def main() -> None:
         (made / "codec").mkdir()
         for file in ("config.json", "model.safetensors"):
             shutil.copyfile(arguments.codec / file, made / "codec" / file)
-        if arguments.pitch_postfilter:
-            settings = made / "codec" / "config.json"
-            asked = json.loads(settings.read_text(encoding="utf-8")) | {"pitch_postfilter": True}
-            settings.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
         if size > MOST_BYTES:
             raise SystemExit(f"{size / 1e6:.1f} MB is more than the package may hold")

@@ -164,18 +164,14 @@ def test_the_same_codes_make_the_same_pieces_however_they_come(codec: Codec, spo
 
 
 def test_a_stream_is_near_the_whole_and_has_no_click_at_its_joints(codec: Codec, spoken: list[list[int]]) -> None:
-    """Over 80 sentences of the present voice SI-SDR has its median at 13.4 dB, its worst tenth at 7.4, its worst at 3.3, and
-    words are understood as well (word error rate .086, whole .082); of the codec before: 16.9, 12.6. See `benchmarks/stream.py`.
-    """
+    """Over 12 other sentences SI-SDR has its median at 14.0 dB, its worst at 5.3: see `llasa_cli/codec/stream.py`."""
     for codes in (*spoken, spoken[0] + spoken[1] + spoken[2]):
         whole = codec.decode(codes)
         pieces = list(decode_stream(codec, codes))
         stream = np.concatenate(pieces)
         assert len(stream) == len(whole) == HOP * len(codes)
-        assert spectra_apart(stream, whole) < 0.6  # one code later it is 3.2
-        assert si_sdr(stream, whole) > 3
-        first = len(pieces[0])  # what has nothing on its left and little on its right may have another phase
-        assert si_sdr(stream[first:], whole[first:]) > 9
+        assert spectra_apart(stream, whole) < 0.4  # one code later it is 3.2
+        assert si_sdr(stream, whole) > 9
         steps = np.abs(np.diff(stream))
         for joint in np.cumsum([len(piece) for piece in pieces])[:-1]:
             assert steps[joint - 2 : joint + Windows().fade * HOP + 1].max() < np.abs(np.diff(whole)).max()
