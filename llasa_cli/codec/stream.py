@@ -3,23 +3,27 @@
     for samples in decode_stream(codec, codes): ...        float32 [n], together exactly 320 * len(codes) samples
 
 X-Codec2's decoder is not causal. Its convolutions and the inverse transform reach 13 codes (0.26 s) to both sides;
-attention and GroupNorm see the whole sequence. So a piece is decoded with 32 codes behind it and up to 184 before it,
+attention and GroupNorm see the whole sequence. So a piece is decoded with 32 codes behind it and up to 188 before it,
 reference included, and the old decode fades into the new one over 2 codes behind each joint. That is exact for what is
 local; what is global differs a little from the whole decode, most in the first piece, which has the least to go by. The
 joint is put where it is quiet.
 
 Where the stream is cut depends on the codes and on nothing else: the same codes make the same sound on a slow machine.
-Pieces grow from 32 codes (0.64 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
+Pieces grow from 16 codes (0.32 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
 at most 324 codes are kept and decoded at once, 3.3 codes are decoded for each code given.
 
-The present built-in codec was taught by a discriminator to have clear harmonics, and chooses their phase by all it sees: with
-16 codes behind a piece instead of 32 SI-SDR has its median at 10.6 dB, its worst at -1.5 (12 sentences); with 32 at 14.0
-and 5.3, log spectra 0.2 dB apart, and what follows the first piece at 20.2 and 10.4. With 48 in the first piece as well it is 14.8
-and 11.0, and sound begins a quarter later.
+The present built-in codec was taught by a discriminator to have clear harmonics, and chooses their phase by all it sees: what
+lies behind a piece counts for more than its length. SI-SDR against the whole decode, 12 sentences, median and worst:
+
+| first left ahead search | SI-SDR dB    | behind 0.64 s | log spectra, median and worst | codes before the first sound |
+|-------------------------|--------------|---------------|-------------------------------|------------------------------|
+|    32  200    16      8 | 10.6  (-1.5) | 17.8  (11.2)  | 0.23  (0.67)                  | 48                           |
+|    16  188    32      4 | 13.2   (1.4) | 17.9  (11.1)  | 0.21  (0.44)                  | 48, the standard             |
+|    32  184    32      8 | 14.0   (5.3) | 20.4  (10.3)  | 0.19  (0.36)                  | 64                           |
 
 What follows was measured on a voice and codec two before it, with sentences they were not trained on, and before the
-windows of a long stream had one length (`benchmarks/stream.py`, which says what the columns are). 240 sentences of 3.2 s, with
-16 codes behind each piece, against the whole decode: word error rate 0.150 against 0.154, SI-SDR 17.4 dB (worst tenth
+windows of a long stream had one length (`benchmarks/stream.py`, which says what the columns are). 240 sentences of 3.2 s, first 32,
+left 200, ahead 16, against the whole decode: word error rate 0.150 against 0.154, SI-SDR 17.4 dB (worst tenth
 12.5), log spectra 0.2 dB apart, largest step at a joint 0.82 of the largest in its sentence. Other windows, 80 sentences:
 
 | first left ahead fade | SI-SDR dB (worst tenth) | STFT dB | mel dB | joint | cost |
@@ -35,7 +39,7 @@ windows of a long stream had one length (`benchmarks/stream.py`, which says what
 
 Streams of ten sentences: left 0, 50, 200: 14.6, 18.1, 21.0 dB. With a reference of one sentence before each: 25.7 dB
 (40 sentences). Of three windows listened to (16 and 8, 32 and 16 with left 200 and 400) all lay within 0.007 of the
-whole decode's word error rate. So it was the wait that decided; 64 codes are made before the first piece. How a full-size X-Codec2 takes
+whole decode's word error rate. So it is the wait that decides, until 48 codes are made. How a full-size X-Codec2 takes
 it is not measured; its reach is the same.
 """
 
@@ -61,19 +65,19 @@ if TYPE_CHECKING:
 class Windows:
     """Where the stream is cut and how much is decoded around each piece, all in codes (50 a second)."""
 
-    first: int = 32
+    first: int = 16
     """In the first piece."""
     growth: float = 1.5
     """Each piece is so many times as long as the one before."""
     longest: int = 100
     """No piece is longer."""
-    left: int = 184
+    left: int = 188
     """Codes decoded again before a piece, as many as there are: at least so many."""
     ahead: int = 32
     """Codes decoded behind a piece: they must be there before it can be given."""
     fade: int = 2
     """Over so many codes behind a joint the old decode turns into the new one."""
-    search: int = 8
+    search: int = 4
     """The joint is where it is quietest in the last so many codes of a piece."""
 
     @property
@@ -82,7 +86,7 @@ class Windows:
         return self.left + self.search + self.longest + self.ahead
 
     def ends(self) -> Iterator[int]:
-        """Where the pieces end, for ever: 32, 80, 152, 252, 352, ..."""
+        """Where the pieces end, for ever: 16, 40, 76, 130, 211, 311, ..."""
         end, length = 0, float(self.first)
         while True:
             end += round(min(length, self.longest))
