@@ -87,7 +87,7 @@ def train(arguments: argparse.Namespace) -> None:
     from transformers import Xcodec2Model
 
     team = Team()
-    torch.manual_seed(team.rank)
+    torch.manual_seed(0)  # the same discriminator in each process
     torch.set_num_threads(1)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,7 @@ def train(arguments: argparse.Namespace) -> None:
     # Processor time, so that a busy machine delays training instead of shortening it.
     began, mark = time.process_time(), time.monotonic()
     sums: dict[str, float] = {}
+    torch.manual_seed(team.rank)  # from here on each hears its own pieces
     feed = pairs.batches(np.random.default_rng([step, team.rank]), arguments.batch)
 
     def save() -> None:
