@@ -363,6 +363,12 @@ def stretch(samples: np.ndarray, length: int) -> np.ndarray:
     return (np.fft.irfft(wanted, length) * (length / len(samples))).astype(np.float32)
 
 
+def read_clip(path: Path, speed: float = 1.0) -> np.ndarray:
+    """float32 [n], played so much faster and higher, or slower and lower."""
+    samples, _ = soundfile.read(path, dtype="float32")
+    return samples if speed == 1 else stretch(samples, round(len(samples) / speed / 2) * 2)
+
+
 # --- training ---
 
 

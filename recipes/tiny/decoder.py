@@ -22,11 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import nn
 
-from codec import HOP, Discriminator, Spectra, fooled, pieces, stretch, told_apart
+from codec import HOP, Discriminator, Spectra, fooled, pieces, read_clip, told_apart
 from team import Team
 
 
@@ -44,18 +43,11 @@ class Pairs:
                     parts = np.split(shard["codes"], np.cumsum(shard["lengths"])[:-1])
                 for number, part in enumerate(parts):
                     if len(part) >= 40:
-                        samples = self.read(corpus / speaker / path.stem / f"{number:06d}.wav", float(speed or 1))
+                        samples = read_clip(corpus / speaker / path.stem / f"{number:06d}.wav", float(speed or 1))
+                        samples = np.clip(samples * 32768, -32768, 32767).astype(np.int16)
                         self.by_length.setdefault(len(part), []).append(len(self.clips))
                         self.clips.append((part, samples[: len(part) * HOP]))
                         self.voice_of.append(voice)
-
-    @staticmethod
-    def read(path: Path, speed: float) -> np.ndarray:
-        """int16 samples, as `encode.py` gave them to the codec."""
-        samples, _ = soundfile.read(path, dtype="int16")
-        if speed != 1:
-            samples = stretch(samples.astype(np.float32), round(len(samples) / speed / 2) * 2)
-        return np.clip(samples, -32768, 32767).astype(np.int16)
 
     def batches(self, random: np.random.Generator, codes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless (B, 1, n) codes and (B, 320 n) samples, about `codes` codes a batch."""

@@ -21,9 +21,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from codec import HOP, PHONES, SAMPLING_RATE_HZ, stretch
+from codec import HOP, PHONES, SAMPLING_RATE_HZ, read_clip
 from llasa_cli.codec.model import Codec, load_codec
 
 BATCH_SECONDS = 24
@@ -46,9 +45,7 @@ def encode_shard(codec: Codec, corpus: Path, table: Path, out: Path, speed: floa
         phones[entry["audio"]] = [(name, end / speed) for name, end in entry["phones"]]
     by_length: dict[int, list[tuple[int, np.ndarray]]] = defaultdict(list)
     for index, row in enumerate(rows):
-        samples, _ = soundfile.read(corpus / row["audio"], dtype="float32")
-        if speed != 1:  # faster and higher, or slower and lower
-            samples = stretch(samples, round(len(samples) / speed / 2) * 2)
+        samples = read_clip(corpus / row["audio"], speed)
         # Whole codes only: then many clips have one length, and only those may share a batch (GroupNorm over time).
         count = len(samples) // HOP
         by_length[count].append((index, samples[: count * HOP]))

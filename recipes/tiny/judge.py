@@ -7,8 +7,8 @@
 In: `held_out.txt`, whose sentences are in no training set. Out: one JSON line: word error rate (errors over words of
 all sentences), its 95 % bootstrap interval over sentences, the share of sentences without an error, and how many were made
 with a problem that no retry mended (`problems`). `--seeds 3` says each sentence three times; an interval is then over sentences
-still. `--sentences short.txt` has inputs of one to three words. `--dnsmos` adds the mean DNSMOS (pip install speechmos
-onnxruntime librosa). `--keep FOLDER` keeps the audio; `--list` prints what was understood.
+still. `--sentences short.txt` has inputs of one to three words. `--dnsmos` adds the mean DNSMOS of one take of each (pip install
+speechmos onnxruntime librosa). `--keep FOLDER` keeps the audio; `--list` prints what was understood.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def main() -> None:
         seconds += len(samples) / SAMPLING_RATE_HZ
         heard = listener.hear(samples)
         pairs.append((words(line), heard))
-        if arguments.dnsmos:
+        if arguments.dnsmos and number % arguments.seeds == 0:
             quality.append(dnsmos(samples))
         if arguments.list:
             print(f"{line}\n    {' '.join(heard)}", flush=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from llasa_cli.audio.pacing import LONGEST_GROWTH, Pacing
+from llasa_cli.audio.player import PREBUFFER_S
 from llasa_cli.codec.stream import Windows
 
 RATE = 16_000
@@ -147,3 +148,8 @@ def test_the_growth_that_is_reckoned_with_is_that_of_the_stream() -> None:
     for first, second, third in zip([0, *ends], ends, ends[1:], strict=False):
         shortest = second - windows.search - first
         assert third - second <= LONGEST_GROWTH * shortest
+
+
+def test_sound_begins_with_the_first_piece_however_short_it_is() -> None:
+    windows = Windows()
+    assert (windows.first - windows.search) * CODE / RATE > PREBUFFER_S
