@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO, ParamSpec, TypeVar
@@ -121,15 +122,33 @@ def _listen_for_signals() -> None:
     """SIGTERM, and SIGHUP of a terminal that closes, end as Ctrl-C does: by cleaning up."""
 
     def stop(number: int, frame: Any) -> None:
-        raise Terminated(number)
+        if _no_exception_passes(frame):
+            again = threading.Timer(0.02, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Terminated(number)
 
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
+        usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         try:
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP: so it stays
+            if number is not None and signal.getsignal(number) is usual:  # nohup ignores SIGHUP: so it stays
                 signal.signal(number, stop)
         except ValueError:
             return  # not the main thread: somebody else's process
+
+
+def _no_exception_passes(frame: Any) -> bool:
+    """In the middle of torch's import its C++ would abort the process; from libsndfile's callbacks nothing comes through."""
+    module = sys.modules.get("torch")
+    if getattr(getattr(module, "__spec__", None), "_initializing", False):
+        return True
+    while frame is not None and not frame.f_code.co_name.startswith("vio_"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def _drop_output() -> None:

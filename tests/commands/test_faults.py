@@ -205,3 +205,32 @@ def test_a_run_stopped_at_fifty_moments_leaves_a_whole_file_or_none(
     environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
 ) -> None:
     stop_at(moment, kind, environment, tmp_path, usual_s)
+
+
+def test_a_stop_in_the_middle_of_torchs_import_waits_for_its_end(tmp_path: Path) -> None:
+    """Its C++ ends the process with an abort if an exception passes through it."""
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')\n"
+    )
+    script = (
+        "import sys, time\nsys.path.insert(0, sys.argv[1])\n"
+        "from llasa_cli.commands.report import boundary\nimport typer\n"
+        "def command():\n    import torch\n    time.sleep(10)\n    print('not stopped')\n"
+        "try:\n    boundary(command)()\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, timeout=60, check=False)
+    assert (made.returncode, made.stdout, made.stderr) == (130, b"whole\n", b"stopped\n")
+
+
+def test_a_stop_inside_a_callback_of_libsndfile_is_not_lost(tmp_path: Path) -> None:
+    script = (
+        "import io, os, signal, sys, time, numpy, soundfile, typer\n"
+        "from llasa_cli.commands.report import boundary\n"
+        "class File(io.BytesIO):\n"
+        "    def write(self, data):\n        os.kill(os.getpid(), signal.SIGTERM)\n        return super().write(data)\n"
+        "def command():\n"
+        "    soundfile.write(File(), numpy.zeros(1000), 16000, format='WAV')\n    time.sleep(10)\n    print('not stopped')\n"
+        "try:\n    boundary(command)()\nexcept typer.Exit as end:\n    sys.exit(end.exit_code)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert (made.returncode, made.stdout, made.stderr) == (143, b"", b"")
