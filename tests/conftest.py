@@ -36,7 +36,7 @@ def random_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Xcodec2Config, Xcodec2Model
 
-    from recipes.tiny.codec import configuration, initialise
+    from recipes.tiny.shape import configuration, initialise
 
     shape = configuration()
     shape |= {

@@ -22,7 +22,6 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,10 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from losses import Discriminator, Recogniser, Spectra, balanced, fooled, heard_alike, pieces, told_apart
+from shape import configuration, initialise
+from team import Team
 
 SAMPLING_RATE_HZ = 16_000
 HOP = 320
@@ -39,45 +42,9 @@ PHONES = (
 ).split()
 # Quantiser inputs with this mean and spread use the four levels of X-Codec2's doubly bounded FSQ evenly.
 LEVEL_MEAN, LEVEL_STD = -0.22, 0.9
-
-
-def configuration() -> dict:
-    """The shape: 4,096 codes (4^6), 50 a second; about 7 M parameters."""
-    return {
-        "hidden_size": 256,
-        "intermediate_size": 768,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "head_dim": 64,
-        # Few residual units at 16 kHz: with the published ratios (2, 2, 4, 4, 5) this encoder takes two thirds of the time.
-        "encoder_hidden_size": 4,
-        "downsampling_ratios": [8, 8, 5],
-        "quantization_dim": 256 + 192,
-        "quantization_levels": [4, 4, 4, 4, 4, 4],
-        "activation_dropout": 0.0,
-        "semantic_model_config": {
-            "model_type": "wav2vec2-bert",
-            "hidden_size": 192,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 3,
-            "intermediate_size": 384,
-            "feature_projection_input_dim": 160,
-            "conv_depthwise_kernel_size": 15,
-            "position_embeddings_type": "relative_key",
-            "left_max_position_embeddings": 32,
-            "right_max_position_embeddings": 32,
-            "hidden_dropout": 0.0,
-            "attention_dropout": 0.0,
-            "activation_dropout": 0.0,
-            "feat_proj_dropout": 0.0,
-            "final_dropout": 0.0,
-            "conformer_conv_dropout": 0.0,
-            "layerdrop": 0.0,
-            "apply_spec_augment": False,
-            "vocab_size": None,
-        },
-    }
+# The share of the sound's gradient that the encoder gets: the discriminator and the recogniser make it longer than it was
+# when the weights of the losses on the codes were chosen.
+DECODER_SAYS = 0.4
 
 
 # --- features (torch, for whole batches of equal length; the package's numpy version is the definition) ---
@@ -105,38 +72,6 @@ class FilterBank(nn.Module):
         mel = (mel - mel.mean(1, keepdim=True)) / (mel.var(1, keepdim=True) + 1e-7).sqrt()
         count = mel.shape[1] // 2
         return mel[:, : 2 * count].reshape(mel.shape[0], count, 160)
-
-
-class Spectra(nn.Module):
-    """Log-mel and multi-resolution STFT distances between two batches (B, T).
-
-    `log_sizes`: the windows whose log spectra are compared bin by bin too.
-    """
-
-    def __init__(self, log_sizes: Sequence[int] = (256, 512, 1024, 2048)) -> None:
-        super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        self.sizes, self.log_sizes = (256, 512, 1024, 2048), log_sizes
-        for size in self.sizes:
-            self.register_buffer(f"window{size}", torch.hann_window(size))
-        mel = mel_filter_bank(513, 80, 20, 8000, 16000, "slaney", "slaney")
-        self.register_buffer("mel", torch.tensor(mel, dtype=torch.float32))
-
-    def forward(self, made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        stft, mel = made.new_zeros(()), made.new_zeros(())
-        for size in self.sizes:
-            window = getattr(self, f"window{size}")
-            both = torch.stft(torch.cat([made, real]), size, size // 4, window=window, return_complex=True)
-            magnitude = (both.real.square() + both.imag.square() + 1e-9).sqrt()
-            a, b = magnitude.chunk(2)
-            stft = stft + (a - b).norm(dim=(1, 2)).div(b.norm(dim=(1, 2)) + 1e-3).mean()
-            if size in self.log_sizes:
-                stft = stft + (a.add(1e-3).log() - b.add(1e-3).log()).abs().mean()
-            if size == 1024:
-                a, b = (magnitude.transpose(1, 2) @ self.mel).clamp(min=1e-4).log().chunk(2)
-                mel = (a - b).abs().mean()
-        return stft / len(self.sizes), mel
 
 
 # --- the network, trained through its own modules ---
@@ -175,40 +110,23 @@ class Trainee(nn.Module):
         return codec.fc_encoder(both.transpose(1, 2))
 
     def forward(self, audio: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(2 B, T), the second half being the first moved: of the first half the codes are made sound again."""
         quantizer = self.codec.quantizer
         levels = quantizer.project_in(self.before_quantiser(audio)).float()
         count = audio.shape[1] // HOP
         levels = levels[:, :count]
         quantised, codes = quantizer.quantizer(quantizer.quantizer.bound(levels))
         latents = quantizer.project_out(quantised)
-        made = self.codec.acoustic_decoder(latents)[:, 0]
+        plain = latents[: len(latents) // 2]
+        plain = DECODER_SAYS * plain + (1 - DECODER_SAYS) * plain.detach()
+        with torch.autocast("cpu", enabled=False):  # a phase of many turns has no room in bfloat16's eight bits
+            made = self.codec.acoustic_decoder(plain.float())[:, 0]
         return {
             "levels": levels,
             "codes": codes,
-            "audio": made.float(),
+            "audio": made,
             "phones": self.phone_head(latents.transpose(1, 2)).float(),
         }
-
-
-@torch.no_grad()
-def initialise(codec: nn.Module) -> None:
-    """Weights by 1/sqrt(fan-in); ISTFT magnitudes small with random phases."""
-    for module in codec.modules():
-        if isinstance(module, (nn.Linear, nn.Conv1d)):
-            fan_in = module.weight[0].numel()
-            module.weight.normal_(0, 1 / math.sqrt(fan_in))
-            if module.bias is not None:
-                module.bias.zero_()
-    for layer in codec.acoustic_decoder.layers:
-        layer.self_attn.o_proj.weight.mul_(0.3)
-        layer.mlp.fc2.weight.mul_(0.3)
-    for block in (*codec.acoustic_decoder.prior_net, *codec.acoustic_decoder.post_net):
-        block.conv2.weight.mul_(0.3)
-    head = codec.acoustic_decoder.head.linear
-    bins = head.bias.numel() // 2
-    head.weight.mul_(0.3)
-    head.bias[:bins] = -1.5
-    head.bias[bins:].uniform_(-math.pi, math.pi)
 
 
 @torch.no_grad()
@@ -232,68 +150,6 @@ def spread_loss(levels: torch.Tensor) -> torch.Tensor:
     covariance = centred.T @ centred / len(flat)
     wanted = torch.eye(len(mean), device=flat.device) * LEVEL_STD**2
     return (mean - LEVEL_MEAN).square().mean() + (covariance - wanted).square().mean()
-
-
-class Discriminator(nn.Module):
-    """Multi-resolution STFT discriminator: (B, T) -> one map of scores a resolution."""
-
-    def __init__(self, width: int = 16, sizes: Sequence[int] = (256, 512, 1024)) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.stacks = nn.ModuleList()
-        for size in self.sizes:
-            self.register_buffer(f"window{size}", torch.hann_window(size))
-            layers: list[nn.Module] = [nn.Conv2d(1, width, (3, 9), padding=(1, 4))]
-            for _ in range(3):
-                layers += [nn.LeakyReLU(0.1), nn.Conv2d(width, width, (3, 9), stride=(1, 2), padding=(1, 4))]
-            layers += [nn.LeakyReLU(0.1), nn.Conv2d(width, 1, (3, 3), padding=(1, 1))]
-            self.stacks.append(
-                nn.ModuleList(
-                    nn.utils.parametrizations.weight_norm(x) if isinstance(x, nn.Conv2d) else x for x in layers
-                )
-            )
-
-    def forward(self, audio: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        scores, features = [], []
-        for size, stack in zip(self.sizes, self.stacks, strict=True):
-            window = getattr(self, f"window{size}")
-            spectrum = torch.stft(audio, size, size // 4, window=window, return_complex=True)
-            x = (spectrum.real.square() + spectrum.imag.square() + 1e-9).pow(0.15)[:, None].transpose(2, 3)
-            for layer in stack:
-                x = layer(x)
-                if isinstance(layer, nn.LeakyReLU):
-                    features.append(x)
-            scores.append(x)
-        return scores, features
-
-
-PIECE = 8_000
-"""Samples of each row that the discriminator hears: of whole rows it would take ten times as long as all the rest."""
-
-
-def pieces(made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same half second of both, each (B, T)."""
-    start = int(torch.randint(0, max(1, made.shape[1] - PIECE + 1), ()))
-    return made[:, start : start + PIECE], real[:, start : start + PIECE]
-
-
-def fooled(critic: Discriminator, made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the generator is to lower: how far it is from passing, and from the real sound's features."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores, features = critic(made)
-        with torch.no_grad():
-            _, wanted = critic(real)
-    fool = torch.stack([(1 - s.float()).square().mean() for s in scores]).mean()
-    match = torch.stack([(f.float() - g.float()).abs().mean() for f, g in zip(features, wanted, strict=True)]).mean()
-    return fool, match
-
-
-def told_apart(critic: Discriminator, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """What the discriminator is to lower (least squares)."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores, _ = critic(torch.cat([made, real]))
-    halves = [s.float().chunk(2) for s in scores]
-    return torch.stack([a.square().mean() + (1 - b).square().mean() for a, b in halves]).sum()
 
 
 # --- data ---
@@ -373,29 +229,41 @@ def read_clip(path: Path, speed: float = 1.0) -> np.ndarray:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    team = Team()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     streams = Streams(arguments.corpus, arguments.shards, dict(zip(VOICES, arguments.shares, strict=True)))
     print("hours:", [round(len(a) / 16000 / 3600, 2) for a in streams.audio], flush=True)
-    trainee, spectra, critic = Trainee(), Spectra(), Discriminator()
+    trainee, spectra, critic, recogniser = Trainee(), Spectra(), Discriminator(), Recogniser(len(PHONES))
     print("parameters:", sum(p.numel() for p in trainee.codec.parameters()), flush=True)
     random = np.random.default_rng(0)
     whiten(trainee, streams.batch(random, 16, 3.0)[0])
     optimiser = torch.optim.AdamW(trainee.parameters(), lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
+    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
+    recogniser_optimiser = torch.optim.AdamW(recogniser.parameters(), lr=1e-3)
+    kept = {
+        "trainee": trainee,
+        "optimiser": optimiser,
+        "critic": critic,
+        "critic_optimiser": critic_optimiser,
+        "recogniser": recogniser,
+        "recogniser_optimiser": recogniser_optimiser,
+    }
     step, spent = 0, 0.0
     last = out / "last.pt"
-    begin = last if last.exists() else arguments.goes_on_from
-    if begin is not None:
-        state = torch.load(begin, weights_only=True)
-        trainee.load_state_dict(state["trainee"])
-        optimiser.load_state_dict(state["optimiser"])
-        critic.load_state_dict(state["critic"])
-        critic_optimiser.load_state_dict(state["critic_optimiser"])
-        step, spent = state["step"], state["spent"] if begin == last else 0.0
-        random = np.random.default_rng(step)
+    if last.exists():
+        state = torch.load(last, weights_only=True)
+        for name, part in kept.items():
+            part.load_state_dict(state[name])
+        step, spent = state["step"], state["spent"]
+    elif arguments.goes_on_from:
+        trainee.load_state_dict(torch.load(arguments.goes_on_from, weights_only=True)["trainee"])
+        if arguments.decoder:
+            take_decoder(trainee, critic, torch.load(arguments.decoder, weights_only=True))
+    random = np.random.default_rng([step, team.rank])
+    torch.manual_seed(team.rank)
     budget = arguments.minutes * 60
     # Processor time: what else the machine does then changes when training ends, not how much of it there is.
     began, mark = time.process_time(), time.monotonic()
@@ -403,57 +271,60 @@ def train(arguments: argparse.Namespace) -> None:
     seen, seen_audio, since = set(), 0.0, 0
 
     def save() -> None:
-        state = {
-            "trainee": trainee.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "critic": critic.state_dict(),
-            "critic_optimiser": critic_optimiser.state_dict(),
-            "step": step,
-            "spent": spent + time.process_time() - began,
-        }
+        if team.rank:
+            return
+        state = {name: part.state_dict() for name, part in kept.items()}
+        state |= {"step": step, "spent": spent + time.process_time() - began}
         torch.save(state, last.with_suffix(".part"))
         last.with_suffix(".part").replace(last)
 
     while True:
-        total = spent + time.process_time() - began
+        total = team.agreed(spent + time.process_time() - began)
         share = min(1.0, total / budget)
         if share >= 1:
             break
         # Warm up, hold, and over the last half fall to a twentieth.
-        rate = arguments.rate * min(1, (step + 1) / 100) * (1 if share < 0.5 else 0.05 + 0.95 * (1 - (share - 0.5) * 2))
+        rate = arguments.rate * (1 if share < 0.5 else 0.05 + 0.95 * (1 - (share - 0.5) * 2))
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        seconds = 2.0 if share < 0.3 else 3.0
+            group["lr"] = rate * min(1, (step + 1) / 100)
+        seconds = 2.0 if share < 0.3 and not arguments.goes_on_from else 3.0
         audio, phones = streams.batch(random, arguments.rows, seconds, arguments.others)
+        real = audio[: arguments.rows]
         adversarial = share > arguments.critic_from
         trainee.teach_acoustic = step % arguments.acoustic_every == 0  # its backward pass costs twice all the rest
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.bf16):
             result = trainee(audio)
-        stft, mel = spectra(result["audio"], audio)
+        made = result["audio"]
+        stft, mel = spectra(made, real)
         a, b = result["levels"].chunk(2)
         consistency = (a - b).square().mean()
         phone = F.cross_entropy(result["phones"], phones, label_smoothing=0.05)
-        loss = stft + 2.0 * mel + 0.3 * spread_loss(result["levels"]) + arguments.consistency * consistency
-        loss = loss + arguments.phone * phone
+        of_codes = 0.3 * spread_loss(result["levels"]) + arguments.consistency * consistency + arguments.phone * phone
         parts = {"stft": stft, "mel": mel, "consistency": consistency, "phone": phone}
+        of_sound = [(1.0, stft + 2.0 * mel)]
+        recogniser.requires_grad_(False)
+        if step > 300:  # by then it can read
+            parts["heard"] = heard_alike(recogniser, made, real)
+            of_sound.append((arguments.heard, parts["heard"]))
         if adversarial:
-            piece, truth = pieces(result["audio"], audio)
+            piece, truth = pieces(made, real)
             critic.requires_grad_(False)
             fool, match = fooled(critic, piece, truth)
-            loss = loss + 0.1 * fool + 1.0 * match
+            of_sound += [(arguments.fool, fool), (1.0, match)]
             parts |= {"fool": fool, "match": match}
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward([made, of_codes], [balanced(made, of_sound), None])
+        team.mean_gradients(trainee)
         norm = nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         if torch.isfinite(norm):
             optimiser.step()
+        recogniser.requires_grad_(True)
+        parts["reads"] = F.cross_entropy(recogniser(audio)[0], phones, label_smoothing=0.05)
+        learn(team, recogniser, recogniser_optimiser, parts["reads"])
         if adversarial:
             critic.requires_grad_(True)
-            critic_loss = told_apart(critic, piece.detach(), truth)
-            critic_optimiser.zero_grad(set_to_none=True)
-            critic_loss.backward()
-            critic_optimiser.step()
-            parts["critic"] = critic_loss
+            parts["critic"] = told_apart(critic, piece.detach(), truth)
+            learn(team, critic, critic_optimiser, parts["critic"])
         step += 1
         since += 1
         seen_audio += audio.numel() / SAMPLING_RATE_HZ
@@ -470,15 +341,31 @@ def train(arguments: argparse.Namespace) -> None:
                 "step": step,
                 "minutes": round(total / 60, 1),
                 "codes_used": len(seen),
-                "audio_per_s": round(seen_audio / (time.monotonic() - mark), 1),
+                "audio_per_s": round(seen_audio * team.size / (time.monotonic() - mark), 1),
             }
-            with (out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            if not team.rank:
+                with (out / "log.jsonl").open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
             sums, seen, seen_audio, since, mark = {}, set(), 0.0, 0, time.monotonic()
         if step % 250 == 0:
             save()
     save()
+
+
+def learn(team: Team, judge: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """One step of the discriminator or the recogniser."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    team.mean_gradients(judge)
+    optimiser.step()
+
+
+def take_decoder(trainee: Trainee, critic: Discriminator, state: dict) -> None:
+    """Begin with the decoder and the discriminator of a run of `decoder.py`."""
+    later = {k: v for k, v in state["codec"].items() if k.startswith(("quantizer.project_out.", "acoustic_decoder."))}
+    trainee.codec.load_state_dict(later, strict=False)
+    critic.load_state_dict(state["critic"])
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -494,6 +381,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
     parser.add_argument("--goes-on-from", type=Path, help="last.pt of another run, under a schedule of its own")
+    parser.add_argument(
+        "--decoder", type=Path, help="with it: last.pt of decoder.py, whose decoder and critic are taken"
+    )
     parser.add_argument("--shards", type=int, default=4, help="shards of 1,000 lines a voice to learn from")
     parser.add_argument("--shares", type=float, nargs=4, default=[1, 1, 1, 1], help=f"of {', '.join(VOICES)}")
     parser.add_argument("--others", type=float, default=0.25, help="share of crops at another pitch")
@@ -501,6 +391,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--consistency", type=float, default=0.5)
     parser.add_argument("--phone", type=float, default=0.2)
+    parser.add_argument("--heard", type=float, default=1.0, help="share of the gradient, to that of the spectra")
+    parser.add_argument("--fool", type=float, default=2.5, help="the same, of the discriminator")
     parser.add_argument("--critic-from", type=float, default=0.75, help="share of the minutes after which it judges")
     parser.add_argument(
         "--acoustic-every", type=int, default=4, help="steps from one that teaches the acoustic encoder to the next"

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from codec import HOP, Discriminator, Spectra, fooled, pieces, read_clip, told_apart
+from codec import HOP, read_clip
+from losses import Discriminator, Spectra, balanced, fooled, pieces, told_apart
 from team import Team
 
 
@@ -61,18 +62,6 @@ class Pairs:
                 torch.from_numpy(np.stack([c for c, _ in chosen]).astype(np.int64))[:, None],
                 torch.from_numpy(np.stack([s for _, s in chosen]).astype(np.float32) / 32768),
             )
-
-
-def balanced(made: torch.Tensor, losses: list[tuple[float, torch.Tensor]]) -> torch.Tensor:
-    """The gradient at `made` (B, T), to which each loss gives its share however steep it is (as EnCodec's balancer).
-
-    `losses` are (share, loss) pairs; the first loss keeps its own length, which the others' are measured by.
-    """
-    slopes = [torch.autograd.grad(loss, made, retain_graph=True)[0] for _, loss in losses]
-    lengths = [slope.norm() + 1e-12 for slope in slopes]
-    return sum(
-        slope * (share * lengths[0] / length) for (share, _), slope, length in zip(losses, slopes, lengths, strict=True)
-    )
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The published shapes but for the semantic encoder, which decoding does not use; weights that make loud sound."""
     from transformers import Xcodec2Config, Xcodec2Model
 
-    from recipes.tiny.codec import initialise
+    from recipes.tiny.shape import initialise
 
     torch.manual_seed(0)
     settings = Xcodec2Config()
