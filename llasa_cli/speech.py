@@ -172,21 +172,21 @@ class Speech:
         from llasa_cli.text.passages import passages
 
         most = int(self._about.get("most_characters") or MOST_CHARACTERS)
-        return passages(map(_sound_text, parts), most, self._spell_out, options.markdown, on_note)
+        spell = self._spelling(on_note or (lambda text: None))
+        return passages(map(_sound_text, parts), most, spell, options.markdown, on_note)
 
     @property
     def slowest_s_a_character(self) -> float:
         """What takes longer has gone on after the text."""
         return float(self._about.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
 
-    @property
-    def _spell_out(self) -> Callable[[str], str] | None:
-        """How this voice wants numbers and signs written; None: it reads them itself."""
+    def _spelling(self, tell: Callable[[str], object]) -> Callable[[str], str] | None:
+        """How this voice wants numbers and signs written; None: it reads them itself. `tell`: of what it can't read."""
         if not self._about.get("spell_out"):
             return None
-        from llasa_cli.text.normalise import spell_out
+        from llasa_cli.text.normalise import spelling
 
-        return spell_out
+        return spelling(tell)
 
     def say(
         self,
@@ -269,8 +269,9 @@ class Speech:
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """A clip (float32 [n], mono, 16 kHz) and what is said in it -> a voice to speak with."""
-        if self._spell_out is not None:
-            text = self._spell_out(text)
+        spell = self._spelling(lambda words: None)
+        if spell is not None:
+            text = spell(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
 
 

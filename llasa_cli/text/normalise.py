@@ -161,9 +161,11 @@ _SMALL_WORDS = frozenset(
 _LETTERS_OF_THEIR_OWN = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th"}
     | {"Þ": "Th", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ı": "i", "™": "", "®": "", "℠": "", "©": ""}
-    | {"−": "-", "‐": "-", "‑": "-", "\u00ad": ""}
+    | {"ʻ": "", "ʼ": "'", "−": "-", "‐": "-", "‑": "-", "\u00ad": ""}
 )
 """Unicode takes no accent off these. Dashes as long as a hyphen are hyphens, soft hyphens nothing."""
+_POWER = re.compile(r"(?<=\d)[⁻⁺][⁰¹²³⁴-⁹]+|(?<![\w.,])(\d\d?|[A-Za-z])(?:[⁰¹²³⁴-⁹]{2,}|[⁰⁴-⁹])")
+"""One ² or ³ is squared and cubed; 1999⁴ has a note, which is left out."""
 _SYMBOLS = {
     "!=": " is not ",
     "≠": " is not ",
@@ -230,28 +232,45 @@ def _number(text: str) -> str:
 def _money(match: re.Match[str]) -> str:
     big, small = _MONEY[match["sign"]]
     whole, _, cents = match["amount"].replace(",", "").partition(".")
-    if match["scale"]:
-        return f"{_number(match['amount'])} {match['scale']} {big}s"
+    if match["scale"] or len(cents) not in (0, 2):
+        said = f"{_number(match['amount'])} {match['scale'] or ''}".strip()
+        return f"{said} {big}s" if big != "yen" else f"{said} yen"
     parts = []
     if int(whole or "0") or not cents:
         parts.append(f"{_number(whole or '0')} {big}{'' if int(whole or '0') == 1 or big == 'yen' else 's'}")
-    if len(cents) == 2 and int(cents):
+    if cents and int(cents):
         plural = "pence" if small == "penny" else small + "s"
         parts.append(f"{cardinal(int(cents))} {small if int(cents) == 1 else plural}")
     return " and ".join(parts) or f"zero {big}s"
 
 
 def _time(match: re.Match[str]) -> str:
+    """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
     hour, minute = int(match["hour"]), int(match["minute"] or 0)
+    second = match.groupdict().get("second")
+    if second and not match["half"] and match["hour"] in (str(hour % 10), "00"):
+        return _duration(match["hour"], match["minute"], second)
     said = cardinal(hour)
     if minute:
         said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
     else:
         said += " hundred" if hour > 12 or hour == 0 else " o'clock" if not match["half"] else ""
+    if second and int(second):
+        said += f" and {_many(int(second), 'second')}"
     if not match["half"]:
         return said
     stop = "." if match["half"].endswith(".") and _is_last(match) else ""
     return f"{said} {_LETTERS[match['half'][0].lower()]} em{stop}"
+
+
+def _many(count: int, name: str) -> str:
+    return f"{cardinal(count)} {name}{'' if count == 1 else 's'}"
+
+
+def _duration(*counts: str | None) -> str:
+    """Hours, minutes and seconds, those that are not zero, by their names."""
+    named = zip((int(count or 0) for count in counts), ("hour", "minute", "second"), strict=True)
+    return " ".join(_many(count, name) for count, name in named if count) or "zero seconds"
 
 
 def _american_date(match: re.Match[str]) -> str:
@@ -384,7 +403,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=\b[A-Z])(?=[$€£¥]\d)|(?<=\b[A-Z]{2})(?=[$€£¥]\d)"), " "),
     # A hyphen between amounts, times and days is "to".
     (re.compile(r"(?<![\w.,])([$€£¥])(\d[\d,.]{0,20})[-–—](?=\d)"), r"\2 to \1"),
-    (re.compile(r"(?<=[\dkKmMbn])(?:\s?[-–]\s?|—)(?=[$€£¥]\d)"), " to "),
+    (re.compile(r"(?<=[\dkKmMbn])(?:\s-\s|\s?–\s?|-\s?|—)(?=[$€£¥]\d)"), " to "),
     (
         re.compile(r"(?<=\d)[-–—](?=\d\d?:\d\d)|(?<=:\d\d)\s?[-–—]\s?(?=\d)|(?<=[\d ][apAP][mM])\s?[-–—]\s?(?=\d)"),
         " to ",
@@ -418,11 +437,19 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<![\w/])(1[3-9]|2\d|3[01])/(0?[1-9]|1[0-2])/([12]\d{3})(?![\w/])"), _european_date),
     (re.compile(r"(?<=\d\d\d\d-\d\d-\d\d)T(?=\d\d:)"), ", "),
     (re.compile(r"(?<=\d:\d\d)Z\b"), ""),
+    (re.compile(r"(?<![\w.,])-(?=[$€£¥]\.?\d)"), " minus "),
+    (
+        re.compile(
+            r"(?<![\w.,:])(\d{1,3})h\s?([0-5]?\d)m(?:\s?([0-5]?\d)s)?\b|(?<![\w.,:])()(\d{1,3})m\s?([0-5]?\d)s\b"
+        ),
+        lambda m: _duration(m[1] or m[4], m[2] or m[5], m[3] or m[6]),
+    ),
+    (re.compile(r"(?<![\w.,])(\d(?:\.\d{1,20})?)e\+?(-?\d{1,3})\b"), r"\1 times 10 to the power of \2"),
     # Telephone numbers.
     (re.compile(r"\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?![\w]|[.,]\d)"), _telephone),
     (re.compile(r"(?<![\w.,-])(?<!\d\s)0\d{2,4}(?:[ -]\d{3,4}){1,2}(?![\w]|[.,-]\d)"), _telephone),
     (re.compile(r"(?<![\w.])\(\d{3}\)\s?\d{3}-\d{4}(?!\w)"), _telephone),
-    (re.compile(r"(?<![\w.-])\d{3}([-.])\d{3}\1\d{4}(?![\w-])"), _telephone),
+    (re.compile(r"(?<![\w.-])(?:1[-.])?\d{3}([-.])\d{3}\1\d{4}(?![\w-])"), _telephone),
     (re.compile(r"(?<![\w.-])(\d{3})-(\d{4})(?![\w-])"), _telephone),
     # Sums.
     (re.compile(r"(?<=\d)\s?[-–]\s?(?=\d[\d.]{0,20}\s?=)"), " minus "),
@@ -505,7 +532,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=\w)\.(?=[a-z]{2}|[A-Z]{2,6}\b)|(?<=/)\.(?=[a-z])|(?<![\w.])\.(?=[A-Z]{2,6}\b)"), " dot "),
     (
         re.compile(
-            r"(?<![\d:])(?P<hour>[01]?\d|2[0-3])(?::(?P<minute>[0-5]\d))(?::\d\d)?(?:\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b)))?(?!\d)"
+            r"(?<![\d:])(?P<hour>[01]?\d|2[0-3])(?::(?P<minute>[0-5]\d))(?::(?P<second>[0-5]\d))?(?:\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b)))?(?!\d)"
         ),
         _time,
     ),
@@ -631,12 +658,51 @@ def _shouts(word: str) -> bool:
     )
 
 
+def _power(match: re.Match[str]) -> str:
+    power = match[0].removeprefix(match[1] or "").replace("⁻", "-").removeprefix("⁺")
+    return f"{match[1] or ''} to the power of {unicodedata.normalize('NFKC', power)}"
+
+
+def spelling(tell: Callable[[str], object]) -> Callable[[str], str]:
+    """`spell_out` that tells, once, of the first words that it leaves out."""
+    told = False
+
+    def spell(text: str) -> str:
+        nonlocal told
+        words = [] if told else left_out(text)
+        if words:
+            told = True
+            named = ", ".join(f"\u2018{word}\u2019" for word in words[:3])
+            tell(f"This voice reads Latin letters. Left out, here and further on: {named}.")
+        return spell_out(text)
+
+    return spell
+
+
+def left_out(text: str) -> list[str]:
+    """The words and signs of money that `spell_out` leaves out, and characters that were unreadable in a file."""
+    if text.isascii():
+        return []
+    text = re.sub(r"(?<!\w)[α-ωΑ-Ω](?!\w)|[µμ]", " ", text).translate(_LETTERS_OF_THEIR_OWN)
+    return "".join(c if _is_left_out(c) else " " for c in text).split()
+
+
+def _is_left_out(character: str) -> bool:
+    kind = unicodedata.category(character)
+    if kind == "Sc":
+        return character not in _MONEY and character not in _SYMBOLS
+    if character == "\ufffd":
+        return True
+    return kind in ("Lu", "Ll", "Lt", "Lo") and not re.search("[A-Za-z]", unicodedata.normalize("NFKD", character))
+
+
 def spell_out(text: str) -> str:
     """Text -> letters, spaces and `' - , . ; : ! ?`. Writing in other scripts than Latin is left out.
 
     The result may be empty: a text of symbols says nothing.
     """
     text = unicodedata.normalize("NFC", text).translate(_LETTERS_OF_THEIR_OWN)
+    text = re.sub("(?<=\\w)[⁰⁴-⁹]+", "", _POWER.sub(_power, text))
     for written, plain in (("²", " squared"), ("³", " cubed"), ("№", " number ")):
         text = text.replace(written, plain)
     # Wide, raised and joined characters as plain ones, while digits still count: "½" is "1⁄2".

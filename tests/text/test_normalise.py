@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from llasa_cli.text.normalise import spell_out
+from llasa_cli.text.normalise import left_out, spell_out, spelling
 from llasa_cli.text.numbers import cardinal, ordinal, roman, year
 
 
@@ -108,6 +108,38 @@ from llasa_cli.text.numbers import cardinal, ordinal, roman, year
             "25-30 min, 8/10, 1h 20min, 12 mi",
             "twenty five to thirty minutes, eight out of ten, one hour twenty minutes, twelve miles",
         ),
+        (
+            "$1.5, €0.5, £3.459, ¥5 million, $1,234.50, $0.05",
+            "one point five dollars, zero point five euros, three point four five nine pounds, five million yen, "
+            "one thousand two hundred thirty four dollars and fifty cents, five cents",
+        ),
+        (
+            "from -$3 to $4 - $5, a -$.50 fee",
+            "from minus three dollars to four dollars to five dollars, a minus fifty cents fee",
+        ),
+        (
+            "Call 1-800-555-1234, 1.800.555.1234",
+            "Call one, eight zero zero, five five five, one two three four, one, eight zero zero, five five five, one two three four",
+        ),
+        (
+            "1:30:00, 2:15:01, 00:00:10, 0:00:00, 1h 20m 30s, 5m 3s",
+            "one hour thirty minutes, two hours fifteen minutes one second, ten seconds, zero seconds, "
+            "one hour twenty minutes thirty seconds, five minutes three seconds",
+        ),
+        (
+            "at 14:05:30 and 9:05:10 a.m.",
+            "at fourteen oh five and thirty seconds and nine oh five and ten seconds ay em.",
+        ),
+        (
+            "10⁻⁶, 10²³, 2⁸, x⁴, 5², in 1999⁴",
+            "ten to the power of minus six, ten to the power of twenty three, two to the power of eight, "
+            "x to the power of four, five squared, in nineteen ninety nine",
+        ),
+        (
+            "1e-5, 2.5e10",
+            "one times ten to the power of minus five, two point five times ten to the power of ten",
+        ),
+        ("Hawaiʻi", "Hawaii"),
     ],
 )
 def test_written_forms_are_said_as_words(written: str, said: str) -> None:
@@ -131,6 +163,23 @@ def test_written_forms_are_said_as_words(written: str, said: str) -> None:
 )
 def test_numbers_between_spaces_and_slashes(text: str, said: str) -> None:
     assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("I met Владимир in 東京 and paid ₹500.", ["Владимир", "東京", "₹"]),
+        ("caf\ufffd is nice", ["\ufffd"]),
+        ("Łódź, Øresund, straße, naïve, ½ β, 10 µm, Hawaiʻi, ﬁne, ♥, €5, №7, Ⅷ", []),
+    ],
+)
+def test_what_is_left_out_is_told_once(text: str, words: list[str]) -> None:
+    assert left_out(text) == words
+    notes: list[str] = []
+    spell = spelling(notes.append)
+    assert [spell(text), spell(text)] == [spell_out(text)] * 2
+    assert len(notes) == bool(words)
+    assert all(word in notes[0] for word in words)
 
 
 @pytest.mark.parametrize("text", ["", "♥", "日本語", "...", "- - -", "\n", "(ツ)"])
