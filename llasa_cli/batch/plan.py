@@ -30,6 +30,7 @@ from llasa_cli.items import Item
 
 WORK_FOLDER = ".llasa"
 TOKEN = "token"
+_BASE = "plan.sqlite"
 LONG_CHARACTERS = 600
 """From here on an item is several passages: it begins early, so that it is not what everybody waits for at the end."""
 _CACHE_KIB = 24_000
@@ -83,6 +84,10 @@ class Plan:
         self.token = secrets.token_hex(8)
         """Stands in `work/token`: who reads it there sees this folder, and no other of the same name."""
         self._remembers = False
+        with _guarded(self.work):
+            if _is_of_a_run(self.work):
+                shutil.rmtree(self.work, ignore_errors=True)  # it was killed
+            self.work.mkdir()
         try:
             with _guarded(self.work):
                 self._open()
@@ -91,10 +96,8 @@ class Plan:
             raise
 
     def _open(self) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed
-        self.work.mkdir()
         (self.work / TOKEN).write_text(self.token, encoding="ascii")
-        self._base = sqlite3.connect(self.work / "plan.sqlite", isolation_level=None, check_same_thread=False)
+        self._base = sqlite3.connect(self.work / _BASE, isolation_level=None, check_same_thread=False)
         # Nothing of it outlives the run: no journal, no waiting for the disk.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {pragma}")
@@ -249,6 +252,12 @@ class Plan:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_of_a_run(work: Path) -> bool:
+    """A folder of that name may be somebody's own."""
+    names = {path.name for path in work.iterdir()} if work.is_dir() else set()
+    return _BASE in names or names <= {TOKEN}
 
 
 def _body(item: Item) -> dict[str, Any]:

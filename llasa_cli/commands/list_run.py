@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.commands.clone import Hearing
 from llasa_cli.commands.delivery import shorten
-from llasa_cli.commands.list_places import ListSource, Target, make_folder
+from llasa_cli.commands.list_places import ListSource, Target, make_folder, remove_items
 from llasa_cli.commands.progress import Progress
 from llasa_cli.commands.report import Report, as_json, result
 from llasa_cli.commands.voices import ChosenVoice, chosen_voice
@@ -233,10 +233,10 @@ class _Run:
                 hint += f"\n       {self._target.joined} is not written without them; once the list is mended, the same command goes on."
             raise BatchError(f"{drive.tally.failed} of {drive.tally.all} items failed.", hint)
         if self._target.joined is not None:
-            import shutil
-
+            remove_items(self._target.folder, (row["path"] for _, row in results.rows() if row.get("path")))
+            plan.close()
             results.close()
-            shutil.rmtree(self._target.folder, ignore_errors=True)
+            remove_items(self._target.folder, [results.path.name])
 
     def _crew(self, plan: Plan) -> Crew:
         from llasa_cli.crew.pieces import Orders

@@ -90,8 +90,17 @@ def test_only_what_is_missing_or_changed_is_to_be_made(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_gone(tmp_path: Path) -> None:
     (tmp_path / ".llasa" / "x").mkdir(parents=True)
+    (tmp_path / ".llasa" / "plan.sqlite").touch()
     with Plan(tmp_path, "wav") as plan:
         assert not (plan.work / "x").exists()
+
+
+def test_a_folder_of_somebody_elses_is_not_worked_in(tmp_path: Path) -> None:
+    (tmp_path / ".llasa").mkdir()
+    (tmp_path / ".llasa" / "notes").write_text("mine")
+    with pytest.raises(UsageError, match="in the way"):
+        Plan(tmp_path, "wav")
+    assert (tmp_path / ".llasa" / "notes").read_text() == "mine"
 
 
 def surveyed(folder: Path, *items: Item, **settings: object) -> list[tuple[str, str]]:

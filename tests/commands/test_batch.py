@@ -155,6 +155,32 @@ def test_one_file_waits_for_every_item_and_goes_on_from_what_is_made(tmp_path: P
     assert not (tmp_path / "book.wav.partial").exists()
 
 
+def test_say_and_batch_leave_each_others_unfinished_work(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"id": "a", "text": "one"}, {"id": "b", "text": "..."}]
+    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    before = sorted(p.name for p in (tmp_path / "book.wav.partial").iterdir())
+    said = CliRunner().invoke(app, ["say", "hi", "--resume", "-o", str(tmp_path / "book.wav"), *SHORT])
+    assert (said.exit_code, sorted(p.name for p in (tmp_path / "book.wav.partial").iterdir())) == (2, before)
+
+    for name in ("about.json", "notes"):
+        folder = tmp_path / f"{name}.wav.partial"
+        folder.mkdir()
+        (folder / name).write_text("{}")
+        (folder / "results.jsonl").touch() if name == "about.json" else None
+        made = invoke(tmp_path, items[:1], f"{name}.wav")
+        assert made.exit_code == 2, made.output
+        assert f"such as {name}." in made.stderr
+        assert (folder / name).read_text() == "{}"
+
+
+def test_of_a_finished_book_only_its_own_items_go(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"text": "one", "output": "act1/kim"}, {"text": "..."}]
+    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    (tmp_path / "book.wav.partial" / "notes").write_text("mine")
+    assert invoke(tmp_path, items[:1], "book.wav").exit_code == 0
+    assert [p.name for p in (tmp_path / "book.wav.partial").rglob("*")] == ["notes"]
+
+
 def test_a_line_says_where_it_goes_and_in_which_format(tmp_path: Path) -> None:
     items: list[dict[str, object]] = [
         {"text": "one", "output": "act1/kim.ogg"},
