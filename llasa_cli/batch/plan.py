@@ -20,12 +20,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from llasa_cli.batch.results import Place
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import is_same_file
 from llasa_cli.items import Item
 
 WORK_FOLDER = ".llasa"
@@ -42,6 +44,7 @@ CREATE TABLE item (
 CREATE TABLE earlier (
     place TEXT PRIMARY KEY, key TEXT, ok INTEGER, at INTEGER, length INTEGER, listed INTEGER) WITHOUT ROWID;
 CREATE TABLE taken (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
+CREATE TABLE clip (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
 
@@ -132,6 +135,8 @@ class Plan:
             status = _FAILED if problem else status
             if status != _TO_MAKE:
                 self._base.execute("UPDATE item SET status = ? WHERE number = ?", (status, number))
+            if item.ref is not None:
+                self._base.execute("INSERT OR IGNORE INTO clip VALUES (?)", (str(item.ref),))
         return Task(number, item, path, key, problem)
 
     def _placed(self, name: str, ending: str, body: str, values: tuple[Any, ...]) -> tuple[int, str]:
@@ -165,6 +170,30 @@ class Plan:
             return _TO_MAKE
         self._base.execute("UPDATE item SET at = ?, length = ? WHERE number = ?", (row[2], row[3], number))
         return _THERE
+
+    def spare_clips(self, shared: Path | None = None) -> None:
+        """An item that would be written over a clip can't be made; one that is there already is not written."""
+        with _guarded(self.work):
+            clips = self._base.execute("SELECT path FROM clip")
+            for clip in chain([shared] if shared is not None else [], (Path(path) for (path,) in clips)):
+                if clip.is_file():
+                    self._spare(clip)
+
+    def _spare(self, clip: Path) -> None:
+        folder = self.folder.resolve()
+        # What a link leads to is the recording, and the link itself is what it is found by.
+        for path in (clip.resolve(), clip.parent.resolve() / clip.name):
+            if not path.is_relative_to(folder):
+                continue
+            folded = path.relative_to(folder).with_suffix("").as_posix().casefold()
+            row = self._base.execute(
+                f"SELECT number, place FROM item WHERE folded = ? AND status = {_TO_MAKE}", (folded,)
+            ).fetchone()
+            if row is not None and is_same_file(self.folder / row[1], clip):
+                problem = f"It would be written over the clip {clip}. Give it another id or output."
+                self._base.execute(
+                    "UPDATE item SET status = ?, problem = ? WHERE number = ?", (_FAILED, problem, row[0])
+                )
 
     def counts(self) -> Counts:
         sums = ", ".join(f"coalesce(sum(status = {status}), 0)" for status in (_THERE, _FAILED, _TO_MAKE))

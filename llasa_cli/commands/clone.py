@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import deliver, load_speech
-from llasa_cli.commands.outlet import Wishes, open_outlet
+from llasa_cli.commands.outlet import Wishes, check_places, open_outlet
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result
 from llasa_cli.commands.source import Source, text_source
 from llasa_cli.errors import AudioError, ModelError, UsageError
@@ -73,6 +73,7 @@ def clone(
 
         check_free(save, force)
     source = _source(text, file, markdown, save, wishes)
+    check_places(wishes, ref, source.path if source is not None else None)
     with Report(quiet, verbose) as report:
         heard = hear_reference(ref, ref_text, Hearing(asr, language, device, report))
         for warning in heard.clip.warnings:

@@ -82,6 +82,18 @@ class Target:
             raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
         return cls(output, kind)
 
+    def check(self, options: BatchOptions) -> None:
+        """Refuse to write over the list or the clip of the flags. (The clips of items are looked at with the items.)
+
+        Raises:
+            UsageError: They are the same file, or sound and subtitles are.
+        """
+        from llasa_cli.batch.results import RESULTS
+        from llasa_cli.files import refuse_overwriting
+
+        source = Path(options.source) if options.source != "-" else None
+        refuse_overwriting([self.folder / RESULTS, self.joined, options.subtitles], [source, options.ref])
+
 
 def _refuse_others(folder: Path) -> None:
     """One that `llasa say`, or somebody, has put something in is not worked in: it is removed at the end."""

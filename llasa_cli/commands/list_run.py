@@ -65,6 +65,7 @@ def run_list(
 
         check_listener(options.listener)
     target = Target.of(options)
+    target.check(options)
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:
         source = stack.enter_context(ListSource(options.source))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import deliver, load_speech
-from llasa_cli.commands.outlet import Wishes, open_outlet
+from llasa_cli.commands.outlet import Wishes, check_places, open_outlet
 from llasa_cli.commands.report import Report
 from llasa_cli.commands.source import text_source
 from llasa_cli.commands.voices import chosen_voice
@@ -54,6 +54,7 @@ def say(
     chosen = chosen_voice(voice, speaker, models)
     wanted = replace(wanted, speaker=chosen.speaker)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
+    check_places(wishes, source.path)
     with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, repr(chosen)) as outlet:
         speech = load_speech(models, report, chosen.speaker)
         deliver(speech, source, wanted, chosen.reference, outlet, report, chosen.language)

@@ -229,6 +229,26 @@ def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path)
     assert "no longer" not in batch(tmp_path).stderr
 
 
+def test_a_recording_is_not_replaced_by_what_is_spoken_with_it(tmp_path: Path) -> None:
+    speech = np.random.default_rng(0).normal(0, 0.1, 48_000) * (np.sin(np.arange(48_000) / 2000) > -0.5)
+    soundfile.write(tmp_path / "me.wav", speech, 16_000)
+    before = (tmp_path / "me.wav").read_bytes()
+    clip = {"ref": "me.wav", "ref_text": "some words that are said"}
+    items: list[dict[str, object]] = [{"id": "me", "text": "one"}, {"id": "you", "text": "two"} | clip]
+    made = invoke(tmp_path, items, ".")
+    assert made.exit_code == 5, made.output
+    assert "error: line 1 ('one'): It would be written over the clip" in made.stderr
+    assert (tmp_path / "me.wav").read_bytes() == before
+    assert (tmp_path / "you.wav").exists()
+
+
+def test_a_list_is_not_replaced_by_its_results(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"text": "one"}')
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "results.jsonl"), "-o", str(tmp_path), *SHORT])
+    assert made.exit_code == 2, made.output
+    assert (tmp_path / "results.jsonl").read_text() == '{"text": "one"}'
+
+
 def test_a_clip_of_the_flags_that_can_not_be_used_fails_at_once(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a|one\n")
     assert batch(tmp_path, "--ref", str(tmp_path / "absent.wav"), "--ref-text", "words").exit_code == 4

@@ -272,3 +272,26 @@ def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_
         assert made.stderr.startswith("error: "), command
     assert engine.history == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_is_not_written_over(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    text, clip, mark = tmp_path / "a.txt", tmp_path / "clip.wav", tmp_path / "a.srt"
+    text.write_text("good evening")
+    mark.write_text("good evening")
+    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    before = {path: path.read_bytes() for path in (text, clip, mark)}
+    clone = ["clone", "--ref", str(clip), "--ref-text", "some twenty letters"]
+    for command in (
+        ["say", "-f", str(text), "-o", str(text), "--format", "wav"],
+        ["say", "-f", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
+        ["say", "hi", "-o", str(tmp_path / "b.srt"), "--format", "wav", "--subtitles", f"{tmp_path}/./b.srt"],
+        [*clone, "hi", "-o", str(clip)],
+        [*clone, "-f", str(text), "-o", str(text), "--format", "wav"],
+        ["batch", str(text), "--ref", str(clip), "-o", str(clip)],
+        ["batch", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
+    ):
+        made = CliRunner().invoke(app, command)
+        assert made.exit_code == 2, (command, made.output)
+        assert "written over" in made.stderr or "two outputs" in made.stderr, command
+    assert engine.history == []
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
