@@ -160,7 +160,9 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
             at = number
             yield line + "\n"
 
-    reader = csv.reader(lines(), delimiter=delimiter)
+    csv.field_size_limit(LONGEST_LINE)
+    # Strict: a quote that is not closed takes all the rows after it into its text.
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     names: list[str] | None = None
     while True:
         first = at + 1
@@ -169,7 +171,7 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
         except StopIteration:
             break
         except csv.Error as error:
-            problems.add(first, f"{error}")
+            problems.add(first, f"{error}: is a quote not closed, or not doubled?")
             continue
         if not any(row):
             continue
@@ -182,6 +184,8 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
             problems.add(first, f"{len(row)} fields, the first line names {len(names)}; a text with commas is quoted")
         else:
             yield first, {name: value for name, value in zip(names, row, strict=False) if value != ""}
+    if names is None and problems.count:
+        return  # it has been told why
     if names is None or "text" not in names:
         raise UsageError(
             "The table has no column `text`.", "Its first line names the columns: " + ", ".join(FIELDS) + "."

@@ -49,6 +49,22 @@ def test_a_table_that_splits_a_text_is_refused_and_not_cut() -> None:
     assert "line 2: 3 fields" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    "source",
+    ['id,text\na,one\nb,"two\nc,three\nd,four\n', 'id,text\na,one\nb,"two\nc,"three"\n', 'id,text\na,one\nb,"t" wo\n'],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(source: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(source, ".csv")
+    assert refused.value.hint.startswith("line 3: ")
+    assert "a quote not closed" in refused.value.hint
+
+
+def test_a_text_in_a_table_may_be_a_chapter() -> None:
+    chapter = "one more sentence. " * 20_000
+    assert read(f'id,text\na,"{chapter}"\nb,two\n', ".csv")[0].text == chapter
+
+
 def test_a_bar_in_one_sentence_makes_no_id() -> None:
     assert [i.text for i in read("this | that\nplain sentence\n")] == ["this | that", "plain sentence"]
     assert [(i.id, i.text) for i in read("a|this | that\n\nb| two\n")] == [("a", "this | that"), ("b", "two")]
@@ -144,7 +160,8 @@ def test_other_encodings_are_told() -> None:
         ('{"text":"x","seed":"9999999999999999999999"}', ".jsonl"),
         ('{"text":"x","top_k":1e999}', ".jsonl"),
         ("[" * 100_000, ".jsonl"),
-        ('text\n"' + "x" * 200_000 + '"\n', ".csv"),
+        ('text\n"one\n', ".csv"),
+        ('"text\none\n', ".csv"),
     ],
 )
 def test_lists_that_are_none_are_refused(source: str, ending: str) -> None:
