@@ -26,6 +26,10 @@ def test_json_lines_may_hold_any_character_and_numbers() -> None:
     assert [(i.name, i.text, i.voice) for i in found] == [("7", "one\u2028two\x0bthree", "5"), ("00002", "x", None)]
 
 
+def test_json_lines_have_two_endings() -> None:
+    assert read('{"id": "a"}\n', ".ndjson") == read('{"id": "a"}\n', ".jsonl")
+
+
 def test_halves_of_characters_are_replaced() -> None:
     assert read('{"text": "a \\ud800 b"}', ".jsonl")[0].text == "a \ufffd b"
 
@@ -63,6 +67,27 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(source: str) -> None:
 def test_a_text_in_a_table_may_be_a_chapter() -> None:
     chapter = "one more sentence. " * 20_000
     assert read(f'id,text\na,"{chapter}"\nb,two\n', ".csv")[0].text == chapter
+
+
+@pytest.mark.parametrize("ending", ["", ".txt"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        '\n{"id": "a", "Text": "one, two"}\n{"id": "b", "text": "three"}\n',
+        'id,text\na,"one, two"\nb,three\n',
+        '\ufeff"ID","Text"\r\n"a","one, two"\r\n"b","three"\r\n',
+        "text\tid\none, two\ta\nthree\tb\n",
+    ],
+)
+def test_the_first_line_tells_the_form_where_the_name_does_not(source: str, ending: str) -> None:
+    assert [(i.id, i.text) for i in read(source, ending)] == [("a", "one, two"), ("b", "three")]
+
+
+@pytest.mark.parametrize(
+    "line", ["Text", '"Text," she said, "is all."', "Text, and more text", '{"a": 1}', "[1]", "12"]
+)
+def test_a_first_line_that_is_a_text_stays_one(line: str) -> None:
+    assert [i.text for i in read(f"{line}\nand two\n")] == [line, "and two"]
 
 
 def test_a_bar_in_one_sentence_makes_no_id() -> None:

@@ -214,9 +214,14 @@ def test_a_list_that_is_none_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_list_may_come_through_a_pipe(tmp_path: Path) -> None:
     command = ["batch", "-", "-o", str(tmp_path / "out"), *SHORT]
-    made = CliRunner().invoke(app, command, input="a|one\nb|two\n")
-    assert made.exit_code == 0, made.output
-    assert sorted(p.name for p in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
+    for text in (
+        "a|one\nb|two\n",
+        '{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n',
+        "id,text\na,one\nb,two\n",
+    ):
+        made = CliRunner().invoke(app, command, input=text)
+        assert made.exit_code == 0, made.output
+        assert [(row["id"], row["text"]) for row in rows(tmp_path)] == [("a", "one"), ("b", "two")]
 
 
 def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path) -> None:
