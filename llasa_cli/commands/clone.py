@@ -72,6 +72,8 @@ def clone(
         from llasa_cli.voices import check_free
 
         check_free(save, force)
+    elif force or license_note is not None:
+        raise UsageError("--force and --license are for a voice that is saved.", "Add --save NAME.")
     source = _source(text, file, markdown, save, wishes)
     check_places(wishes, ref, source.path if source is not None else None)
     with Report(quiet, verbose) as report:

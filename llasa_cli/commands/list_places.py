@@ -77,6 +77,8 @@ class Target:
             return cls(folder, "wav", output, kind)
         if options.subtitles is not None:
             raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
+        if options.pause_s is not None:
+            raise UsageError("--pause is between the items of one file.", "Name it: -o book.wav.")
         kind = pick_format(None, options.file_format)
         if kind not in ENDINGS:
             raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")

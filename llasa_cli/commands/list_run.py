@@ -22,7 +22,7 @@ from llasa_cli.commands.progress import Progress
 from llasa_cli.commands.report import Report, as_json, result
 from llasa_cli.commands.voices import ChosenVoice, chosen_voice
 from llasa_cli.errors import BatchError, UsageError
-from llasa_cli.settings import ENGINES, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import ENGINES, ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.batch.joined import Part
@@ -60,6 +60,12 @@ def run_list(
     """
     if options.engine not in ENGINES:
         raise UsageError(f"There is no engine {options.engine!r}.", "Engines: " + ", ".join(ENGINES) + ".")
+    if options.ref is not None and (voices.voice is not None or voices.speaker is not None):
+        raise UsageError(
+            "A clip and a voice are given for the same items.", "Leave out --ref, or --voice and --speaker."
+        )
+    if options.ref_text is not None and options.ref is None:
+        raise UsageError("--ref-text is given without its clip.", "Add --ref; an item has a ref_text of its own.")
     if options.listener is not None:
         from llasa_cli.asr import check_listener
 
@@ -335,7 +341,8 @@ class _Run:
         self._report.stage("putting the items together")
         options = self._options
         parts = _parts(results, self._target.folder, tally.all)
-        return join(parts, self._target.joined, self._target.joined_format, options.pause_s, options.subtitles)
+        pause_s = ITEM_PAUSE_S if options.pause_s is None else options.pause_s
+        return join(parts, self._target.joined, self._target.joined_format, pause_s, options.subtitles)
 
     def _summary(self, tally: Tally, facts: dict[str, Any], joined_s: float | None) -> None:
         if self._target.joined is not None and joined_s is not None:

@@ -10,6 +10,7 @@ from llasa_cli.commands.outlet import Wishes, check_places, open_outlet
 from llasa_cli.commands.report import Report
 from llasa_cli.commands.source import text_source
 from llasa_cli.commands.voices import chosen_voice
+from llasa_cli.errors import UsageError
 
 
 def say(
@@ -55,6 +56,8 @@ def say(
     wanted = replace(wanted, speaker=chosen.speaker)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     check_places(wishes, source.path)
+    if asr != flags.DEFAULT_RECOGNISER and not verify:
+        raise UsageError("--asr is given without --verify: nobody listens.", "Add --verify.")
     with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, repr(chosen)) as outlet:
         speech = load_speech(models, report, chosen.speaker)
         deliver(speech, source, wanted, chosen.reference, outlet, report, chosen.language)

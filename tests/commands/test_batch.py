@@ -280,7 +280,17 @@ def test_other_seeds_are_other_takes_and_the_same_list_is_the_same(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "more", [["--format", "pcm"], ["--subtitles", "x.srt"], ["--engine", "other"], ["--devices", "cuda:77"]]
+    "more",
+    [
+        ["--format", "pcm"],
+        ["--subtitles", "x.srt"],
+        ["--engine", "other"],
+        ["--devices", "cuda:77"],
+        ["--pause", "0.6"],
+        ["--ref-text", "words"],
+        ["--ref", "clip.wav", "--voice", "slt"],
+        ["--ref", "clip.wav", "--speaker", "slt"],
+    ],
 )
 def test_flags_that_make_no_sense_are_refused(tmp_path: Path, more: list[str]) -> None:
     (tmp_path / "lines.txt").write_text("one\n")
