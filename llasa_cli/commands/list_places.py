@@ -61,7 +61,7 @@ class Target:
     @classmethod
     def of(cls, options: BatchOptions) -> Target:
         from llasa_cli.audio.resumable import folder_of
-        from llasa_cli.audio.sinks import FORMATS, FileSink, pick_format
+        from llasa_cli.audio.sinks import FORMATS, OTHER_ENDINGS, FileSink, pick_format
         from llasa_cli.audio.subtitles import SubtitleFile
         from llasa_cli.items import ENDINGS
 
@@ -75,6 +75,8 @@ class Target:
             if options.subtitles is not None:
                 SubtitleFile(options.subtitles).abort()
             return cls(folder, "wav", output, kind)
+        if ending in OTHER_ENDINGS and not output.is_dir():
+            pick_format(str(output), None)  # refuses it
         if options.subtitles is not None:
             raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
         if options.pause_s is not None:

@@ -234,6 +234,16 @@ def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path)
     assert "no longer" not in batch(tmp_path).stderr
 
 
+def test_the_name_of_a_file_that_can_not_be_written_makes_no_folder(tmp_path: Path) -> None:
+    made = invoke(tmp_path, [{"text": "one"}], "book.m4a")
+    assert made.exit_code == 2, made.output
+    assert "The format 'm4a' can't be written." in made.stderr
+    assert not (tmp_path / "book.m4a").exists()
+    (tmp_path / "old.m4a").mkdir()
+    assert invoke(tmp_path, [{"text": "one"}], "old.m4a").exit_code == 0
+    assert (tmp_path / "old.m4a" / "00001.wav").exists()
+
+
 def test_a_recording_is_not_replaced_by_what_is_spoken_with_it(tmp_path: Path) -> None:
     speech = np.random.default_rng(0).normal(0, 0.1, 48_000) * (np.sin(np.arange(48_000) / 2000) > -0.5)
     soundfile.write(tmp_path / "me.wav", speech, 16_000)
