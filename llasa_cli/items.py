@@ -121,7 +121,7 @@ def items_of(open_list: Callable[[], BinaryIO], ending: str, folder: Path, probl
     else:
         # Every line or none: a bar in one sentence is no reason to read it as an id.
         with open_list() as file:
-            with_id = all(_ID_LINE.match(line) for _, line in _lines(file, Problems()) if line.strip())
+            with_id = _have_ids(_lines(file, Problems()), problems)
         with open_list() as file:
             yield from _items(_line_rows(file, with_id, problems), folder, problems)
 
@@ -138,6 +138,20 @@ def _form_of(file: BinaryIO) -> str:
         if len(names) > 1 and "text" in names and set(names) <= set(FIELDS):
             return ending
     return ""
+
+
+def _have_ids(lines: Iterable[tuple[int, str]], problems: Problems) -> bool:
+    """Whether every line has an id. Most of three or more are a slip, which would have all ids spoken."""
+    count = plain = first = 0
+    for number, line in lines:
+        if line.strip():
+            count += 1
+            if not _ID_LINE.match(line):
+                plain += 1
+                first = first or number
+    if count >= 3 and 0 < plain < count / 2:
+        problems.add(first, "no id, where most lines have one (id|text); give all of them one, or none a bar")
+    return not plain
 
 
 def _lines(file: BinaryIO, problems: Problems) -> Iterator[tuple[int, str]]:

@@ -95,6 +95,15 @@ def test_a_bar_in_one_sentence_makes_no_id() -> None:
     assert [(i.id, i.text) for i in read("a|this | that\n\nb| two\n")] == [("a", "this | that"), ("b", "two")]
 
 
+def test_a_line_that_has_lost_its_id_does_not_have_the_others_spoken() -> None:
+    with pytest.raises(UsageError) as refused:
+        read("a|Yes.\n\nJust a line.\nb|No.\nAnd one more.\nc|Well.\n")
+    assert refused.value.message == "One line of the list can't be read."
+    assert refused.value.hint.startswith("line 3: no id")
+    half = "a|Yes.\nb|No.\nJust a line.\nAnd one more."
+    assert [i.text for i in read(half)] == half.split("\n")
+
+
 def test_a_mark_at_the_beginning_and_windows_line_ends_are_not_text() -> None:
     assert [i.text for i in read("\ufeffone\r\ntwo")] == ["one", "two"]
 
