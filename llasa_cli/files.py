@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,28 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+
+
+def refuse_overwriting(writes: Iterable[Path | None], reads: Iterable[Path | None]) -> None:
+    """Raises UsageError where a file that is to be written is read too, or is named for two outputs."""
+    seen: list[Path] = []
+    sources = [path for path in reads if path is not None]
+    for path in writes:
+        if path is None:
+            continue
+        if any(is_same_file(path, other) for other in sources):
+            raise UsageError(f"{path} is read here, and would be written over.", "Write elsewhere.")
+        if any(is_same_file(path, other) for other in seen):
+            raise UsageError(f"{path} is named for two outputs.", "Give each a name of its own.")
+        seen.append(path)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, which need not be there yet; devices and pipes are no files."""
+    try:
+        return os.path.samefile(one, other) and one.is_file()
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def beside(path: Path) -> Path:

@@ -15,6 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +35,7 @@ SHOWN = 20
 """Problems told one by one; of the rest only how many there are."""
 COLDEST = 0.01
 """As for --temperature: below it scores leave float32's range."""
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
 
 
@@ -98,26 +100,58 @@ def items_of(open_list: Callable[[], BinaryIO], ending: str, folder: Path, probl
     """Read a list.
 
     Args:
-        open_list: Gives the list from its beginning; called twice for plain lines.
-        ending: `.csv`, `.tsv`, `.jsonl`; anything else is lines, with `id|text` where every line has an id.
+        open_list: Gives the list from its beginning; called more than once where its ending says nothing.
+        ending: `.csv`, `.tsv`, `.jsonl` or `.ndjson`. With any other (standard input has none) the first line tells; what
+            is none of them is lines, with `id|text` where every line has an id.
         folder: What `ref` paths are relative to.
         problems: Takes what can't be read; the rest is given all the same, so that everything is told at once.
 
     Raises:
         UsageError: No list at all: another encoding, a table without a column `text`.
     """
-    if ending == ".jsonl":
+    if ending not in (".jsonl", ".ndjson", *_DELIMITERS):
+        with open_list() as file:
+            ending = _form_of(file)
+    if ending in (".jsonl", ".ndjson"):
         with open_list() as file:
             yield from _items(_json_rows(file, problems), folder, problems)
-    elif ending in (".csv", ".tsv"):
+    elif ending in _DELIMITERS:
         with open_list() as file:
-            yield from _items(_table_rows(file, "\t" if ending == ".tsv" else ",", problems), folder, problems)
+            yield from _items(_table_rows(file, _DELIMITERS[ending], problems), folder, problems)
     else:
         # Every line or none: a bar in one sentence is no reason to read it as an id.
         with open_list() as file:
-            with_id = all(_ID_LINE.match(line) for _, line in _lines(file, Problems()) if line.strip())
+            with_id = _have_ids(_lines(file, Problems()), problems)
         with open_list() as file:
             yield from _items(_line_rows(file, with_id, problems), folder, problems)
+
+
+def _form_of(file: BinaryIO) -> str:
+    """The ending that the first line speaks for: an object with a `text`, or the names of columns, `text` among them."""
+    first = next((line for _, line in _lines(file, Problems()) if line.strip()), "")
+    with suppress(ValueError, RecursionError):
+        row = json.loads(first)
+        return ".jsonl" if isinstance(row, dict) and "text" in map(_known, row) else ""
+    for ending, delimiter in _DELIMITERS.items():
+        names = [_known(name.strip(' "')) for name in first.split(delimiter)]
+        # One word alone may be a text.
+        if len(names) > 1 and "text" in names and set(names) <= set(FIELDS):
+            return ending
+    return ""
+
+
+def _have_ids(lines: Iterable[tuple[int, str]], problems: Problems) -> bool:
+    """Whether every line has an id. Most of three or more are a slip, which would have all ids spoken."""
+    count = plain = first = 0
+    for number, line in lines:
+        if line.strip():
+            count += 1
+            if not _ID_LINE.match(line):
+                plain += 1
+                first = first or number
+    if count >= 3 and 0 < plain < count / 2:
+        problems.add(first, "no id, where most lines have one (id|text); give all of them one, or none a bar")
+    return not plain
 
 
 def _lines(file: BinaryIO, problems: Problems) -> Iterator[tuple[int, str]]:
@@ -160,7 +194,9 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
             at = number
             yield line + "\n"
 
-    reader = csv.reader(lines(), delimiter=delimiter)
+    csv.field_size_limit(LONGEST_LINE)
+    # Strict: a quote that is not closed takes all the rows after it into its text.
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     names: list[str] | None = None
     while True:
         first = at + 1
@@ -169,7 +205,7 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
         except StopIteration:
             break
         except csv.Error as error:
-            problems.add(first, f"{error}")
+            problems.add(first, f"{error}: is a quote not closed, or not doubled?")
             continue
         if not any(row):
             continue
@@ -182,6 +218,8 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
             problems.add(first, f"{len(row)} fields, the first line names {len(names)}; a text with commas is quoted")
         else:
             yield first, {name: value for name, value in zip(names, row, strict=False) if value != ""}
+    if names is None and problems.count:
+        return  # it has been told why
     if names is None or "text" not in names:
         raise UsageError(
             "The table has no column `text`.", "Its first line names the columns: " + ", ".join(FIELDS) + "."

@@ -138,6 +138,10 @@ ENGINES = ("llasa", "vllm")
 """What may run the language model of a batch."""
 
 
+ITEM_PAUSE_S = 0.6
+"""Between two items in one file: what a reader takes between two paragraphs."""
+
+
 @dataclass(frozen=True)
 class BatchOptions:
     """A list to a folder of files, or to one file."""
@@ -148,8 +152,8 @@ class BatchOptions:
     """A folder; or, with a sound file's ending, one file of all items."""
     file_format: str | None = None
     """Of the files; None: WAV, or by the ending of the one file."""
-    pause_s: float = 0.6
-    """Between two items in one file: what a reader takes between two paragraphs."""
+    pause_s: float | None = None
+    """Between two items in one file; None: ITEM_PAUSE_S."""
     subtitles: Path | None = None
     """Of the one file, .srt or .vtt."""
     ref: Path | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import UsageError
-from llasa_cli.files import make_folder, write_json, write_whole
+from llasa_cli.files import make_folder, refuse_overwriting, write_json, write_whole
 
 UNWRITABLE = "\ud800"
 """Half a character: no encoding writes it."""
@@ -59,3 +59,17 @@ def test_a_folder_that_cant_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be made: Not a directory"):
         make_folder(tmp_path / "file" / "b")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "./b/../a.wav", "link", "absent.wav"])
+def test_what_is_read_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b").mkdir()
+    Path("a.wav").write_text("sound")
+    Path("link").symlink_to("a.wav")
+    read = Path("absent.wav" if name == "absent.wav" else "a.wav").resolve()
+    with pytest.raises(UsageError, match="written over"):
+        refuse_overwriting([None, Path("other.wav"), Path(name)], [None, read])
+    with pytest.raises(UsageError, match="two outputs"):
+        refuse_overwriting([Path(name), read], [])
+    refuse_overwriting([Path(name), Path("other.wav"), Path("/dev/null")], [Path("b"), Path("/dev/null")])

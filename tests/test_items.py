@@ -26,6 +26,10 @@ def test_json_lines_may_hold_any_character_and_numbers() -> None:
     assert [(i.name, i.text, i.voice) for i in found] == [("7", "one\u2028two\x0bthree", "5"), ("00002", "x", None)]
 
 
+def test_json_lines_have_two_endings() -> None:
+    assert read('{"id": "a"}\n', ".ndjson") == read('{"id": "a"}\n', ".jsonl")
+
+
 def test_halves_of_characters_are_replaced() -> None:
     assert read('{"text": "a \\ud800 b"}', ".jsonl")[0].text == "a \ufffd b"
 
@@ -49,9 +53,55 @@ def test_a_table_that_splits_a_text_is_refused_and_not_cut() -> None:
     assert "line 2: 3 fields" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    "source",
+    ['id,text\na,one\nb,"two\nc,three\nd,four\n', 'id,text\na,one\nb,"two\nc,"three"\n', 'id,text\na,one\nb,"t" wo\n'],
+)
+def test_a_quote_that_is_not_closed_swallows_no_rows(source: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(source, ".csv")
+    assert refused.value.hint.startswith("line 3: ")
+    assert "a quote not closed" in refused.value.hint
+
+
+def test_a_text_in_a_table_may_be_a_chapter() -> None:
+    chapter = "one more sentence. " * 20_000
+    assert read(f'id,text\na,"{chapter}"\nb,two\n', ".csv")[0].text == chapter
+
+
+@pytest.mark.parametrize("ending", ["", ".txt"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        '\n{"id": "a", "Text": "one, two"}\n{"id": "b", "text": "three"}\n',
+        'id,text\na,"one, two"\nb,three\n',
+        '\ufeff"ID","Text"\r\n"a","one, two"\r\n"b","three"\r\n',
+        "text\tid\none, two\ta\nthree\tb\n",
+    ],
+)
+def test_the_first_line_tells_the_form_where_the_name_does_not(source: str, ending: str) -> None:
+    assert [(i.id, i.text) for i in read(source, ending)] == [("a", "one, two"), ("b", "three")]
+
+
+@pytest.mark.parametrize(
+    "line", ["Text", '"Text," she said, "is all."', "Text, and more text", '{"a": 1}', "[1]", "12"]
+)
+def test_a_first_line_that_is_a_text_stays_one(line: str) -> None:
+    assert [i.text for i in read(f"{line}\nand two\n")] == [line, "and two"]
+
+
 def test_a_bar_in_one_sentence_makes_no_id() -> None:
     assert [i.text for i in read("this | that\nplain sentence\n")] == ["this | that", "plain sentence"]
     assert [(i.id, i.text) for i in read("a|this | that\n\nb| two\n")] == [("a", "this | that"), ("b", "two")]
+
+
+def test_a_line_that_has_lost_its_id_does_not_have_the_others_spoken() -> None:
+    with pytest.raises(UsageError) as refused:
+        read("a|Yes.\n\nJust a line.\nb|No.\nAnd one more.\nc|Well.\n")
+    assert refused.value.message == "One line of the list can't be read."
+    assert refused.value.hint.startswith("line 3: no id")
+    half = "a|Yes.\nb|No.\nJust a line.\nAnd one more."
+    assert [i.text for i in read(half)] == half.split("\n")
 
 
 def test_a_mark_at_the_beginning_and_windows_line_ends_are_not_text() -> None:
@@ -144,7 +194,8 @@ def test_other_encodings_are_told() -> None:
         ('{"text":"x","seed":"9999999999999999999999"}', ".jsonl"),
         ('{"text":"x","top_k":1e999}', ".jsonl"),
         ("[" * 100_000, ".jsonl"),
-        ('text\n"' + "x" * 200_000 + '"\n', ".csv"),
+        ('text\n"one\n', ".csv"),
+        ('"text\none\n', ".csv"),
     ],
 )
 def test_lists_that_are_none_are_refused(source: str, ending: str) -> None:

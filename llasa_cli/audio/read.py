@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
                 _check_length(path, count / rate, longest_s)
             return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} can't be read as audio: {_reason(error)}", "Convert it to WAV or FLAC.") from error
+        raise AudioError(f"{path} can't be read as audio: {_reason(error)}", _how_to_convert(path)) from error
 
 
 @contextmanager
@@ -135,6 +136,13 @@ def _check_length(path: Path, seconds: float, longest_s: float | None) -> None:
             f"{path} is {seconds:.0f} s long; more than {longest_s:.0f} s is not read.",
             "Cut 3 to 15 s of speech out of it.",
         )
+
+
+def _how_to_convert(path: Path) -> str:
+    """What libsndfile does not read (M4A, WebM, WMA, ...) ffmpeg does."""
+    if path.suffix.lower() in (".wav", ".flac"):
+        return "Convert it to WAV or FLAC."
+    return "Convert it first: " + shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".wav"))])
 
 
 def _reason(error: Any) -> str:

@@ -8,7 +8,8 @@
 `book.flac.partial/` holds `about.json` (what is being made: a key of text and settings, and the seed), `sound.pcm` (16 bit)
 and `takes.jsonl` (one line a take, with its number of samples; the last line is the last take that counts). `close` writes
 the file itself, in one go and finished or absent as any other, and removes the folder. `abort` keeps it if there is
-something in it to go on from.
+something in it to go on from. A folder that holds anything else is refused: `llasa batch` keeps its items in one of that
+name too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +27,20 @@ from llasa_cli.errors import LlasaError, UsageError
 
 _BLOCK_SAMPLES = 1 << 16
 _BYTES = 2
+ABOUT = "about.json"
+_BEGUN = ("about.part", "takes.jsonl", "sound.pcm")
+
+
+def folder_of(path: Path) -> Path:
+    """Where what is unfinished of a file is kept beside it."""
+    return path.with_name(path.name + ".partial")
+
+
+def not_of_this_command(folder: Path, name: str) -> UsageError:
+    return UsageError(f"{folder} holds what is not of this command, such as {name}.", _ELSEWHERE)
+
+
+_ELSEWHERE = "Finish that with its own command, remove the folder, or write elsewhere."
 
 
 class ResumableSink(Sink):
@@ -44,13 +58,13 @@ class ResumableSink(Sink):
         seconds: Of sound in the folder.
 
     Raises:
-        UsageError: The folder is of another text or other settings, or another process works in it.
+        UsageError: The folder is of another text, other settings or another command, or another process works in it.
         LlasaError: It can't be written.
     """
 
     def __init__(self, path: Path, file_format: str, key: str, facts: Mapping[str, Any]) -> None:
         self.path = path
-        self.folder = path.with_name(path.name + ".partial")
+        self.folder = folder_of(path)
         self._format = file_format
         FileSink(path, file_format).abort()  # what can be refused is refused now
         self._rate = 0
@@ -96,17 +110,27 @@ class ResumableSink(Sink):
                     target.write(chunk)
         finally:
             self._release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove()
 
     def abort(self) -> None:
         self._release()
         if not self.count:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        """The folder, unless somebody has put something else in it."""
+        with contextlib.suppress(OSError):
+            for name in (ABOUT, *_BEGUN):
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _open(self, key: str, facts: dict[str, Any]) -> None:
-        about = self.folder / "about.json"
-        if not about.is_file():
-            shutil.rmtree(self.folder, ignore_errors=True)  # killed while it was being made
+        about = self.folder / ABOUT
+        if self.folder.is_dir() and not about.is_file():
+            for name in sorted(os.listdir(self.folder)):
+                if name not in _BEGUN:
+                    raise not_of_this_command(self.folder, name)
+            self._remove()  # killed while it was being made, or removed
         self.folder.mkdir(exist_ok=True)
         self._log = (self.folder / "takes.jsonl").open("a+b")
         self._lock(self._log)
@@ -116,10 +140,7 @@ class ResumableSink(Sink):
             part.replace(about)
         found = _read(about)
         if found.get("key") != key:
-            raise UsageError(
-                f"{self.folder} holds unfinished work on another text or with other settings.",
-                "Finish that with its own command, remove the folder, or write elsewhere.",
-            )
+            raise UsageError(f"{self.folder} holds unfinished work on another text or with other settings.", _ELSEWHERE)
         self.facts: dict[str, Any] = found["facts"]
         self._sound = (self.folder / "sound.pcm").open("a+b")
         self._go_on()

@@ -35,6 +35,9 @@ FORMATS = {
 }
 """Name and file ending -> libsndfile's names."""
 
+OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf m4a m4b mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
+"""Of sound that is not written here: who names a file so means no folder."""
+
 UNKNOWN_LENGTH = 0x7FFFF000
 """For the length fields of a WAV that is still being made: wave, libsndfile, sox and ffmpeg all read every sample.
 

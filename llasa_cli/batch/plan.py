@@ -20,16 +20,19 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from llasa_cli.batch.results import Place
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import is_same_file
 from llasa_cli.items import Item
 
 WORK_FOLDER = ".llasa"
 TOKEN = "token"
+_BASE = "plan.sqlite"
 LONG_CHARACTERS = 600
 """From here on an item is several passages: it begins early, so that it is not what everybody waits for at the end."""
 _CACHE_KIB = 24_000
@@ -41,6 +44,7 @@ CREATE TABLE item (
 CREATE TABLE earlier (
     place TEXT PRIMARY KEY, key TEXT, ok INTEGER, at INTEGER, length INTEGER, listed INTEGER) WITHOUT ROWID;
 CREATE TABLE taken (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
+CREATE TABLE clip (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
 
@@ -83,6 +87,10 @@ class Plan:
         self.token = secrets.token_hex(8)
         """Stands in `work/token`: who reads it there sees this folder, and no other of the same name."""
         self._remembers = False
+        with _guarded(self.work):
+            if _is_of_a_run(self.work):
+                shutil.rmtree(self.work, ignore_errors=True)  # it was killed
+            self.work.mkdir()
         try:
             with _guarded(self.work):
                 self._open()
@@ -91,10 +99,8 @@ class Plan:
             raise
 
     def _open(self) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)  # of a run that was killed
-        self.work.mkdir()
         (self.work / TOKEN).write_text(self.token, encoding="ascii")
-        self._base = sqlite3.connect(self.work / "plan.sqlite", isolation_level=None, check_same_thread=False)
+        self._base = sqlite3.connect(self.work / _BASE, isolation_level=None, check_same_thread=False)
         # Nothing of it outlives the run: no journal, no waiting for the disk.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
             self._base.execute(f"PRAGMA {pragma}")
@@ -129,6 +135,8 @@ class Plan:
             status = _FAILED if problem else status
             if status != _TO_MAKE:
                 self._base.execute("UPDATE item SET status = ? WHERE number = ?", (status, number))
+            if item.ref is not None:
+                self._base.execute("INSERT OR IGNORE INTO clip VALUES (?)", (str(item.ref),))
         return Task(number, item, path, key, problem)
 
     def _placed(self, name: str, ending: str, body: str, values: tuple[Any, ...]) -> tuple[int, str]:
@@ -162,6 +170,30 @@ class Plan:
             return _TO_MAKE
         self._base.execute("UPDATE item SET at = ?, length = ? WHERE number = ?", (row[2], row[3], number))
         return _THERE
+
+    def spare_clips(self, shared: Path | None = None) -> None:
+        """An item that would be written over a clip can't be made; one that is there already is not written."""
+        with _guarded(self.work):
+            clips = self._base.execute("SELECT path FROM clip")
+            for clip in chain([shared] if shared is not None else [], (Path(path) for (path,) in clips)):
+                if clip.is_file():
+                    self._spare(clip)
+
+    def _spare(self, clip: Path) -> None:
+        folder = self.folder.resolve()
+        # What a link leads to is the recording, and the link itself is what it is found by.
+        for path in (clip.resolve(), clip.parent.resolve() / clip.name):
+            if not path.is_relative_to(folder):
+                continue
+            folded = path.relative_to(folder).with_suffix("").as_posix().casefold()
+            row = self._base.execute(
+                f"SELECT number, place FROM item WHERE folded = ? AND status = {_TO_MAKE}", (folded,)
+            ).fetchone()
+            if row is not None and is_same_file(self.folder / row[1], clip):
+                problem = f"It would be written over the clip {clip}. Give it another id or output."
+                self._base.execute(
+                    "UPDATE item SET status = ?, problem = ? WHERE number = ?", (_FAILED, problem, row[0])
+                )
 
     def counts(self) -> Counts:
         sums = ", ".join(f"coalesce(sum(status = {status}), 0)" for status in (_THERE, _FAILED, _TO_MAKE))
@@ -249,6 +281,12 @@ class Plan:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_of_a_run(work: Path) -> bool:
+    """A folder of that name may be somebody's own."""
+    names = {path.name for path in work.iterdir()} if work.is_dir() else set()
+    return _BASE in names or names <= {TOKEN}
 
 
 def _body(item: Item) -> dict[str, Any]:

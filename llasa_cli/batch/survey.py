@@ -62,6 +62,7 @@ class Survey:
             self.add(item)
             if on_progress is not None and count % 1000 == 0:
                 on_progress(count)
+        self._plan.spare_clips(self._settings.ref)
 
     def add(self, item: Item) -> None:
         item = self._with_reference(item)

@@ -12,7 +12,7 @@ from llasa_cli.commands import options as flags
 from llasa_cli.commands.clone import Hearing
 from llasa_cli.commands.list_run import Voices, run_list
 from llasa_cli.commands.report import Report, claim_stdout
-from llasa_cli.settings import BatchOptions
+from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions
 
 _DEFAULT = BatchOptions("", Path())
 _SHARE = "Many at once"
@@ -40,8 +40,15 @@ def batch(
         str | None, typer.Option("--format", help="wav, flac, ogg, opus or mp3; of a folder's files wav by default.")
     ] = None,
     pause: Annotated[
-        float, typer.Option("--pause", min=0.0, max=60.0, help="Seconds between two items in one file.")
-    ] = _DEFAULT.pause_s,
+        float | None,
+        typer.Option(
+            "--pause",
+            min=0.0,
+            max=60.0,
+            help=f"Seconds between two items in one file. [default: {ITEM_PAUSE_S:g}]",
+            show_default=False,
+        ),
+    ] = None,
     subtitles: flags.Subtitles = None,
     model: flags.Model = flags.DEFAULT_MODEL,
     codec: flags.Codec = None,

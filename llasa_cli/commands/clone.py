@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import deliver, load_speech
-from llasa_cli.commands.outlet import Wishes, open_outlet
+from llasa_cli.commands.outlet import Wishes, check_places, open_outlet
 from llasa_cli.commands.report import Report, as_json, claim_stdout, result
 from llasa_cli.commands.source import Source, text_source
 from llasa_cli.errors import AudioError, ModelError, UsageError
@@ -72,7 +72,10 @@ def clone(
         from llasa_cli.voices import check_free
 
         check_free(save, force)
+    elif force or license_note is not None:
+        raise UsageError("--force and --license are for a voice that is saved.", "Add --save NAME.")
     source = _source(text, file, markdown, save, wishes)
+    check_places(wishes, ref, source.path if source is not None else None)
     with Report(quiet, verbose) as report:
         heard = hear_reference(ref, ref_text, Hearing(asr, language, device, report))
         for warning in heard.clip.warnings:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class Target:
 
     @classmethod
     def of(cls, options: BatchOptions) -> Target:
-        from llasa_cli.audio.sinks import FORMATS, FileSink, pick_format
+        from llasa_cli.audio.resumable import folder_of
+        from llasa_cli.audio.sinks import FORMATS, OTHER_ENDINGS, FileSink, pick_format
         from llasa_cli.audio.subtitles import SubtitleFile
         from llasa_cli.items import ENDINGS
 
@@ -67,16 +69,57 @@ class Target:
         ending = output.suffix.lstrip(".").lower()
         if ending in FORMATS and not output.is_dir():
             kind = pick_format(str(output), options.file_format)
+            folder = folder_of(output)
+            _refuse_others(folder)
             FileSink(output, kind).abort()  # what can be refused is refused now
             if options.subtitles is not None:
                 SubtitleFile(options.subtitles).abort()
-            return cls(output.with_name(output.name + ".partial"), "wav", output, kind)
+            return cls(folder, "wav", output, kind)
+        if ending in OTHER_ENDINGS and not output.is_dir():
+            pick_format(str(output), None)  # refuses it
         if options.subtitles is not None:
             raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
+        if options.pause_s is not None:
+            raise UsageError("--pause is between the items of one file.", "Name it: -o book.wav.")
         kind = pick_format(None, options.file_format)
         if kind not in ENDINGS:
             raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
         return cls(output, kind)
+
+    def check(self, options: BatchOptions) -> None:
+        """Refuse to write over the list or the clip of the flags. (The clips of items are looked at with the items.)
+
+        Raises:
+            UsageError: They are the same file, or sound and subtitles are.
+        """
+        from llasa_cli.batch.results import RESULTS
+        from llasa_cli.files import refuse_overwriting
+
+        source = Path(options.source) if options.source != "-" else None
+        refuse_overwriting([self.folder / RESULTS, self.joined, options.subtitles], [source, options.ref])
+
+
+def _refuse_others(folder: Path) -> None:
+    """One that `llasa say`, or somebody, has put something in is not worked in: it is removed at the end."""
+    from llasa_cli.audio.resumable import ABOUT, not_of_this_command
+    from llasa_cli.batch.results import RESULTS
+
+    try:
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise LlasaError(f"{folder} can't be read: {error.strerror}.") from error
+    if ABOUT in names or (names and RESULTS not in names):
+        raise not_of_this_command(folder, ABOUT if ABOUT in names else names[0])
+
+
+def remove_items(folder: Path, items: Iterable[str]) -> None:
+    """The items' files and the folders that they leave empty; what somebody else has put there stays."""
+    for item in items:
+        path = folder / item
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            while (path := path.parent) != folder.parent:
+                path.rmdir()
 
 
 def make_folder(folder: Path, stack: ExitStack) -> None:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.commands.clone import Hearing
 from llasa_cli.commands.delivery import shorten
-from llasa_cli.commands.list_places import ListSource, Target, make_folder
+from llasa_cli.commands.list_places import ListSource, Target, make_folder, remove_items
 from llasa_cli.commands.progress import Progress
 from llasa_cli.commands.report import Report, as_json, result
 from llasa_cli.commands.voices import ChosenVoice, chosen_voice
 from llasa_cli.errors import BatchError, UsageError
-from llasa_cli.settings import ENGINES, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import ENGINES, ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.batch.joined import Part
@@ -60,11 +60,18 @@ def run_list(
     """
     if options.engine not in ENGINES:
         raise UsageError(f"There is no engine {options.engine!r}.", "Engines: " + ", ".join(ENGINES) + ".")
+    if options.ref is not None and (voices.voice is not None or voices.speaker is not None):
+        raise UsageError(
+            "A clip and a voice are given for the same items.", "Leave out --ref, or --voice and --speaker."
+        )
+    if options.ref_text is not None and options.ref is None:
+        raise UsageError("--ref-text is given without its clip.", "Add --ref; an item has a ref_text of its own.")
     if options.listener is not None:
         from llasa_cli.asr import check_listener
 
         check_listener(options.listener)
     target = Target.of(options)
+    target.check(options)
     voices.of(None, None)  # what the flags name is everybody's
     with ExitStack() as stack:
         source = stack.enter_context(ListSource(options.source))
@@ -233,10 +240,10 @@ class _Run:
                 hint += f"\n       {self._target.joined} is not written without them; once the list is mended, the same command goes on."
             raise BatchError(f"{drive.tally.failed} of {drive.tally.all} items failed.", hint)
         if self._target.joined is not None:
-            import shutil
-
+            remove_items(self._target.folder, (row["path"] for _, row in results.rows() if row.get("path")))
+            plan.close()
             results.close()
-            shutil.rmtree(self._target.folder, ignore_errors=True)
+            remove_items(self._target.folder, [results.path.name])
 
     def _crew(self, plan: Plan) -> Crew:
         from llasa_cli.crew.pieces import Orders
@@ -334,7 +341,8 @@ class _Run:
         self._report.stage("putting the items together")
         options = self._options
         parts = _parts(results, self._target.folder, tally.all)
-        return join(parts, self._target.joined, self._target.joined_format, options.pause_s, options.subtitles)
+        pause_s = ITEM_PAUSE_S if options.pause_s is None else options.pause_s
+        return join(parts, self._target.joined, self._target.joined_format, pause_s, options.subtitles)
 
     def _summary(self, tally: Tally, facts: dict[str, Any], joined_s: float | None) -> None:
         if self._target.joined is not None and joined_s is not None:

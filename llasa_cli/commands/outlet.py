@@ -98,6 +98,19 @@ class Outlet:
             self.when_finished()
 
 
+def check_places(wishes: Wishes, *reads: Path | None) -> None:
+    """Refuse to write over what is read: the text, the clip.
+
+    Raises:
+        UsageError: They are the same file, or sound and subtitles are.
+    """
+    from llasa_cli.audio.sinks import is_plain_file
+    from llasa_cli.files import refuse_overwriting
+
+    sound = Path(wishes.output) if wishes.output is not None and is_plain_file(wishes.output) else None
+    refuse_overwriting([sound, wishes.subtitles], reads)
+
+
 def open_outlet(
     wishes: Wishes, source: Source, wanted: SpeechOptions, models: ModelOptions, report: Report, voice: str = ""
 ) -> Outlet:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from llasa_cli.commands import options as flags
 from llasa_cli.commands.delivery import deliver, load_speech
-from llasa_cli.commands.outlet import Wishes, open_outlet
+from llasa_cli.commands.outlet import Wishes, check_places, open_outlet
 from llasa_cli.commands.report import Report
 from llasa_cli.commands.source import text_source
 from llasa_cli.commands.voices import chosen_voice
+from llasa_cli.errors import UsageError
 
 
 def say(
@@ -54,6 +55,9 @@ def say(
     chosen = chosen_voice(voice, speaker, models)
     wanted = replace(wanted, speaker=chosen.speaker)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
+    check_places(wishes, source.path)
+    if asr != flags.DEFAULT_RECOGNISER and not verify:
+        raise UsageError("--asr is given without --verify: nobody listens.", "Add --verify.")
     with Report(quiet, verbose) as report, open_outlet(wishes, source, wanted, models, report, repr(chosen)) as outlet:
         speech = load_speech(models, report, chosen.speaker)
         deliver(speech, source, wanted, chosen.reference, outlet, report, chosen.language)

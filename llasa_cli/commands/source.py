@@ -25,12 +25,14 @@ class Source:
         size: Bytes, or None for a pipe, which nobody knows the end of.
         markdown: Whether it is Markdown.
         digest: Of the whole text; for a pipe there is none.
+        path: Of the file it is read from.
     """
 
     parts: Iterable[str]
     size: int | None
     markdown: bool
     digest: Callable[[], str] | None = None
+    path: Path | None = None
 
 
 def text_source(text: list[str] | None, file: str | None, command: str, markdown: bool | None = None) -> Source:
@@ -69,7 +71,7 @@ def _file_source(path: Path, markdown: bool) -> Source:
         parts = _with_words(parts_of_file(path), str(path))
         if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
             return Source(parts, None, markdown)
-        return Source(parts, path.stat().st_size, markdown, lambda: _digest(parts_of_file(path)))
+        return Source(parts, path.stat().st_size, markdown, lambda: _digest(parts_of_file(path)), path)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
 

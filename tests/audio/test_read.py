@@ -105,3 +105,16 @@ def test_a_longer_file_than_is_wanted_is_not_read(tmp_path: Path) -> None:
     assert read_recording(path, longest_s=5.1).file_rate == 8000
     with pytest.raises(AudioError, match="5 s long"):
         read_recording(path, longest_s=4.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("my clip.m4a", "ffmpeg -i 'my clip.m4a' 'my clip.wav'"), ("clip.wav", "to WAV or FLAC")]
+)
+def test_what_is_not_read_comes_with_the_command_that_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
+    with pytest.raises(AudioError) as refused:
+        read_clip(name)
+    assert said in refused.value.hint

@@ -78,6 +78,28 @@ def test_unfinished_work_of_another_text_is_not_thrown_away(tmp_path: Path) -> N
     assert (path.with_name("a.wav.partial") / "sound.pcm").stat().st_size == 2 * sum(map(len, PIECES[:2]))
 
 
+def test_what_others_have_put_there_is_never_removed(tmp_path: Path) -> None:
+    path, folder = tmp_path / "a.wav", tmp_path / "a.wav.partial"
+    folder.mkdir()
+    (folder / "results.jsonl").write_text("{}\n")
+    with pytest.raises(UsageError, match=r"such as results\.jsonl"):
+        ResumableSink(path, "wav", "k", {})
+    (folder / "results.jsonl").unlink()
+    with ResumableSink(path, "wav", "k", {}) as sink:
+        (folder / "notes").write_text("mine")
+        write(sink, range(2))
+    assert path.exists()
+    assert [p.name for p in folder.iterdir()] == ["notes"]
+
+
+def test_what_was_killed_while_it_was_being_made_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "a.wav.partial").mkdir()
+    (tmp_path / "a.wav.partial" / "about.part").write_text("{")
+    (tmp_path / "a.wav.partial" / "takes.jsonl").touch()
+    assert straight(tmp_path / "a.wav") == straight(tmp_path / "b.wav")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.wav"]
+
+
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     with ResumableSink(tmp_path / "a.wav", "wav", "k", {}) as sink:
         write(sink, range(1))

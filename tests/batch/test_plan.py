@@ -90,8 +90,17 @@ def test_only_what_is_missing_or_changed_is_to_be_made(tmp_path: Path) -> None:
 
 def test_what_a_killed_run_left_is_gone(tmp_path: Path) -> None:
     (tmp_path / ".llasa" / "x").mkdir(parents=True)
+    (tmp_path / ".llasa" / "plan.sqlite").touch()
     with Plan(tmp_path, "wav") as plan:
         assert not (plan.work / "x").exists()
+
+
+def test_a_folder_of_somebody_elses_is_not_worked_in(tmp_path: Path) -> None:
+    (tmp_path / ".llasa").mkdir()
+    (tmp_path / ".llasa" / "notes").write_text("mine")
+    with pytest.raises(UsageError, match="in the way"):
+        Plan(tmp_path, "wav")
+    assert (tmp_path / ".llasa" / "notes").read_text() == "mine"
 
 
 def surveyed(folder: Path, *items: Item, **settings: object) -> list[tuple[str, str]]:
@@ -160,6 +169,27 @@ def test_a_clip_of_the_flags_is_for_items_that_name_no_voice(tmp_path: Path) -> 
     missing = tmp_path / "absent.wav"
     found = surveyed(tmp_path, item(1, "a"), item(2, "b", voice="kim"), item(3, "c", speaker="x"), ref=missing)
     assert [bool(problem) for _, problem in found] == [True, False, False]
+
+
+def test_an_item_that_would_be_written_over_a_clip_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("me.wav", "sub/b.c.wav", "other.wav"):
+        (tmp_path / name).write_text("a recording")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "other.wav")
+    clips = {"x": "me.wav", "y": "sub/b.c.wav", "z": "elsewhere", "v": "absent.wav"}
+    with Plan(tmp_path, "wav") as plan:
+        plan.remember([((0, 9), {"path": "there.wav", "key": "k", "status": "ok"})])
+        (tmp_path / "there.wav").touch()
+        for number, name in enumerate(("me", "sub/b.c", "other", "absent", "there", "free", "shared"), 1):
+            plan.add(item(number, name), "k")
+        for number, (name, clip) in enumerate(clips.items(), 8):
+            plan.add(item(number, name, ref=tmp_path / clip), "k")
+        plan.add(item(12, "w", ref=tmp_path / "there.wav"), "k")
+        (tmp_path / "shared.wav").touch()
+        plan.spare_clips(tmp_path / "shared.wav")
+        assert [task.item.name for task in plan.bad()] == ["me", "sub/b.c", "other", "shared"]
+        assert "over the clip" in next(plan.bad()).problem
+        assert [task.item.name for task in plan.in_order()] == ["there"]
 
 
 @pytest.mark.slow

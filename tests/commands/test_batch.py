@@ -155,6 +155,32 @@ def test_one_file_waits_for_every_item_and_goes_on_from_what_is_made(tmp_path: P
     assert not (tmp_path / "book.wav.partial").exists()
 
 
+def test_say_and_batch_leave_each_others_unfinished_work(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"id": "a", "text": "one"}, {"id": "b", "text": "..."}]
+    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    before = sorted(p.name for p in (tmp_path / "book.wav.partial").iterdir())
+    said = CliRunner().invoke(app, ["say", "hi", "--resume", "-o", str(tmp_path / "book.wav"), *SHORT])
+    assert (said.exit_code, sorted(p.name for p in (tmp_path / "book.wav.partial").iterdir())) == (2, before)
+
+    for name in ("about.json", "notes"):
+        folder = tmp_path / f"{name}.wav.partial"
+        folder.mkdir()
+        (folder / name).write_text("{}")
+        (folder / "results.jsonl").touch() if name == "about.json" else None
+        made = invoke(tmp_path, items[:1], f"{name}.wav")
+        assert made.exit_code == 2, made.output
+        assert f"such as {name}." in made.stderr
+        assert (folder / name).read_text() == "{}"
+
+
+def test_of_a_finished_book_only_its_own_items_go(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"text": "one", "output": "act1/kim"}, {"text": "..."}]
+    assert invoke(tmp_path, items, "book.wav").exit_code == 5
+    (tmp_path / "book.wav.partial" / "notes").write_text("mine")
+    assert invoke(tmp_path, items[:1], "book.wav").exit_code == 0
+    assert [p.name for p in (tmp_path / "book.wav.partial").rglob("*")] == ["notes"]
+
+
 def test_a_line_says_where_it_goes_and_in_which_format(tmp_path: Path) -> None:
     items: list[dict[str, object]] = [
         {"text": "one", "output": "act1/kim.ogg"},
@@ -188,9 +214,14 @@ def test_a_list_that_is_none_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_list_may_come_through_a_pipe(tmp_path: Path) -> None:
     command = ["batch", "-", "-o", str(tmp_path / "out"), *SHORT]
-    made = CliRunner().invoke(app, command, input="a|one\nb|two\n")
-    assert made.exit_code == 0, made.output
-    assert sorted(p.name for p in (tmp_path / "out").glob("*.wav")) == ["a.wav", "b.wav"]
+    for text in (
+        "a|one\nb|two\n",
+        '{"id": "a", "text": "one"}\n{"id": "b", "text": "two"}\n',
+        "id,text\na,one\nb,two\n",
+    ):
+        made = CliRunner().invoke(app, command, input=text)
+        assert made.exit_code == 0, made.output
+        assert [(row["id"], row["text"]) for row in rows(tmp_path)] == [("a", "one"), ("b", "two")]
 
 
 def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path) -> None:
@@ -201,6 +232,36 @@ def test_an_item_that_is_no_longer_in_the_list_is_told_and_stays(tmp_path: Path)
     assert [row["id"] for row in rows(tmp_path)] == ["b", "a"]
     (tmp_path / "out" / "a.wav").unlink()
     assert "no longer" not in batch(tmp_path).stderr
+
+
+def test_the_name_of_a_file_that_can_not_be_written_makes_no_folder(tmp_path: Path) -> None:
+    made = invoke(tmp_path, [{"text": "one"}], "book.m4a")
+    assert made.exit_code == 2, made.output
+    assert "The format 'm4a' can't be written." in made.stderr
+    assert not (tmp_path / "book.m4a").exists()
+    (tmp_path / "old.m4a").mkdir()
+    assert invoke(tmp_path, [{"text": "one"}], "old.m4a").exit_code == 0
+    assert (tmp_path / "old.m4a" / "00001.wav").exists()
+
+
+def test_a_recording_is_not_replaced_by_what_is_spoken_with_it(tmp_path: Path) -> None:
+    speech = np.random.default_rng(0).normal(0, 0.1, 48_000) * (np.sin(np.arange(48_000) / 2000) > -0.5)
+    soundfile.write(tmp_path / "me.wav", speech, 16_000)
+    before = (tmp_path / "me.wav").read_bytes()
+    clip = {"ref": "me.wav", "ref_text": "some words that are said"}
+    items: list[dict[str, object]] = [{"id": "me", "text": "one"}, {"id": "you", "text": "two"} | clip]
+    made = invoke(tmp_path, items, ".")
+    assert made.exit_code == 5, made.output
+    assert "error: line 1 ('one'): It would be written over the clip" in made.stderr
+    assert (tmp_path / "me.wav").read_bytes() == before
+    assert (tmp_path / "you.wav").exists()
+
+
+def test_a_list_is_not_replaced_by_its_results(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"text": "one"}')
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "results.jsonl"), "-o", str(tmp_path), *SHORT])
+    assert made.exit_code == 2, made.output
+    assert (tmp_path / "results.jsonl").read_text() == '{"text": "one"}'
 
 
 def test_a_clip_of_the_flags_that_can_not_be_used_fails_at_once(tmp_path: Path) -> None:
@@ -229,7 +290,17 @@ def test_other_seeds_are_other_takes_and_the_same_list_is_the_same(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "more", [["--format", "pcm"], ["--subtitles", "x.srt"], ["--engine", "other"], ["--devices", "cuda:77"]]
+    "more",
+    [
+        ["--format", "pcm"],
+        ["--subtitles", "x.srt"],
+        ["--engine", "other"],
+        ["--devices", "cuda:77"],
+        ["--pause", "0.6"],
+        ["--ref-text", "words"],
+        ["--ref", "clip.wav", "--voice", "slt"],
+        ["--ref", "clip.wav", "--speaker", "slt"],
+    ],
 )
 def test_flags_that_make_no_sense_are_refused(tmp_path: Path, more: list[str]) -> None:
     (tmp_path / "lines.txt").write_text("one\n")

@@ -168,7 +168,7 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "lines.txt").write_text("good evening\n")
     shared = {"--batch-size": 7, "--workers": 3, "--devices": "cpu,cpu", "--ray": "auto", "--engine": "vllm"}
     more = [str(part) for pair in shared.items() for part in pair]
-    more += ["--voice", "kore", "--markdown", "--format", "flac", "--pause", "0.9", "--language", "de"]
+    more += ["--voice", "kore", "--markdown", "--format", "flac", "--language", "de"]
     made = CliRunner().invoke(
         app, ["batch", str(tmp_path / "lines.txt"), "-o", str(tmp_path / "out"), *more, *arguments()]
     )
@@ -180,7 +180,7 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.Mon
         sampling=SamplingRequest(**FLAGS), seed=0, speaker="kore", retries=5, markdown=True
     )
     assert (piece.path, piece.text, piece.voice) == ("00001.flac", "good evening", None)
-    assert (options.workers, options.devices, options.ray, options.pause_s) == (3, "cpu,cpu", "auto", 0.9)
+    assert (options.workers, options.devices, options.ray) == (3, "cpu,cpu", "auto")
 
 
 def test_what_a_line_says_counts_more_than_a_flag(
@@ -266,9 +266,43 @@ def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_
         ["say", "hi", "--max-seconds", "inf", "-o", str(tmp_path / "a.wav")],
         ["clone", "--ref", str(tmp_path / "absent.wav"), "--ref-text", "x", "hi", "-o", str(tmp_path / "a.wav")],
         ["batch", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "out")],
+        ["say", "hi", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")],
     ):
         made = CliRunner().invoke(app, command)
         assert made.exit_code in (2, 4), command
         assert made.stderr.startswith("error: "), command
     assert engine.history == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", [["--force"], ["--license", "CC0"]])
+def test_flags_of_a_saved_voice_want_one(engine: type[FakeSpeech], tmp_path: Path, flag: list[str]) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    clone = ["clone", "--ref", str(tmp_path / "clip.wav"), "--ref-text", "some twenty letters", "hi", *flag]
+    made = CliRunner().invoke(app, [*clone, "-o", str(tmp_path / "a.wav")])
+    assert made.exit_code == 2, made.output
+    assert "--save" in made.stderr
+    assert engine.history == []
+
+
+def test_what_is_read_is_not_written_over(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    text, clip, mark = tmp_path / "a.txt", tmp_path / "clip.wav", tmp_path / "a.srt"
+    text.write_text("good evening")
+    mark.write_text("good evening")
+    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    before = {path: path.read_bytes() for path in (text, clip, mark)}
+    clone = ["clone", "--ref", str(clip), "--ref-text", "some twenty letters"]
+    for command in (
+        ["say", "-f", str(text), "-o", str(text), "--format", "wav"],
+        ["say", "-f", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
+        ["say", "hi", "-o", str(tmp_path / "b.srt"), "--format", "wav", "--subtitles", f"{tmp_path}/./b.srt"],
+        [*clone, "hi", "-o", str(clip)],
+        [*clone, "-f", str(text), "-o", str(text), "--format", "wav"],
+        ["batch", str(text), "--ref", str(clip), "-o", str(clip)],
+        ["batch", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
+    ):
+        made = CliRunner().invoke(app, command)
+        assert made.exit_code == 2, (command, made.output)
+        assert "written over" in made.stderr or "two outputs" in made.stderr, command
+    assert engine.history == []
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
