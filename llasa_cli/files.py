@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Those of these names that are there. A folder onto itself: they stay as they are."""
+    for name in names:
+        if (source / name).is_file() and source.resolve() != target.resolve():
+            shutil.copyfile(source / name, target / name)
 
 
 def beside(path: Path) -> Path:

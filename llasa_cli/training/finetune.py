@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import make_folder, read_about, write_json
+from llasa_cli.files import copy_files, make_folder, read_about, write_json
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
@@ -40,6 +40,7 @@ from llasa_cli.training.checkpoint import (
     describe_protocol,
     describe_recipe,
     export_checkpoint,
+    refuse_model_in,
 )
 from llasa_cli.training.data import Batches, Rows, held_out_split, read_index
 from llasa_cli.training.prepare import tokenizer_fingerprint
@@ -107,6 +108,8 @@ def _finetune(
     on_progress: Callable[[int, float], None] | None,
 ) -> dict[str, Any]:
     last = _last_checkpoint(options)
+    if last is None and not _was_cut_off(options.output):
+        refuse_model_in(options.output)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)
     protocol = Protocol.load(tokens)
@@ -217,6 +220,16 @@ def _last_checkpoint(options: FinetuneOptions) -> Path | None:
     if found and not options.resume:
         raise UsageError(f"There is a run in {options.output} already.", "Go on with it, or name another folder.")
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def _was_cut_off(folder: Path) -> bool:
+    """Whether a run of its own ended here in its first save: then what it has written of a model may be replaced.
+
+    `llasa.json` tells of no step until the model is whole.
+    """
+    about = read_about(folder)
+    steps = about.get("steps")
+    return "recipe" in about and (steps == 0 or (folder / f"checkpoint-{steps}").is_dir())
 
 
 def _drop_unfinished(options: FinetuneOptions) -> None:
@@ -368,9 +381,7 @@ def _begin_folder(
 ) -> None:
     """Everything of the checkpoint but the weights."""
     about["codec"] = _bring_codec(options, protocol, start, about.get("codec"))
-    for name in TOKENIZER_FILES:
-        if (tokens / name).is_file():
-            shutil.copyfile(tokens / name, options.output / name)
+    copy_files(tokens, options.output, TOKENIZER_FILES)
     write_json(options.output / "llasa.json", about)
 
 
@@ -398,11 +409,14 @@ def _bring_codec(options: FinetuneOptions, protocol: Protocol, start: Path | Non
 
 
 def bring_folder(source: Path, target: Path) -> None:
-    """As hard links where the disk can, else as copies."""
+    """As hard links where the disk can, else as copies. What is there already stays as it is."""
     shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
 def _link_or_copy(source: str, target: str) -> None:
+    with suppress(FileNotFoundError):
+        if os.path.samefile(source, target):
+            return
     Path(target).unlink(missing_ok=True)
     try:
         os.link(os.path.realpath(source), target)  # the hub's cache holds symbolic links

@@ -14,9 +14,9 @@ import torch
 
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.data import Rows, collate
-from llasa_cli.training.finetune import finetune
+from llasa_cli.training.finetune import bring_folder, finetune
 from llasa_cli.training.loss import score_labels_only
 
 SHAPE = {
@@ -183,6 +183,40 @@ def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
     assert (fresh.output / "model.safetensors").read_bytes() == before
     with pytest.raises(UsageError, match="a run in"):
         finetune(replace(options, resume=False))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_that_is_no_run_is_never_written_over(
+    fresh: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(random_checkpoint, model)
+    before = contents(model)
+    onto_itself = FinetuneOptions(fresh.data, model, model=str(model), steps=1, device="cpu")
+    for options in (onto_itself, replace(fresh, output=model), replace(onto_itself, lora=LoraOptions())):
+        with pytest.raises(UsageError, match="a model in"):
+            finetune(options)
+    assert contents(model) == before
+
+
+def test_a_run_cut_off_in_its_first_save_begins_again(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=2, evaluate_every=99)
+    finetune(options)
+    (options.output / "checkpoint-2" / "progress.json").unlink()
+    assert finetune(options)["steps"] == 2
+    shutil.rmtree(options.output / "checkpoint-2")
+    with pytest.raises(UsageError, match="a model in"):
+        finetune(options)  # a model whose checkpoints were cleared away is not one half saved
+
+
+def test_a_folder_brought_onto_itself_keeps_its_files(tmp_path: Path) -> None:
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "config.json").write_text("{}")
+    bring_folder(tmp_path / "codec", tmp_path / "codec")
+    assert (tmp_path / "codec" / "config.json").read_text() == "{}"
 
 
 def test_minutes_end_a_run(fresh: FinetuneOptions) -> None:
