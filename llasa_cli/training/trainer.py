@@ -189,7 +189,8 @@ class SpeechTrainer(Trainer):
         sums, codes = np.zeros(2), 0
         model = self.model_wrapped if self.is_deepspeed_enabled or self.is_fsdp_enabled else self.model
         model.eval()
-        for group in np.array_split(chosen, max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)):
+        parts = max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)
+        for group in np.array_split(chosen, min(len(chosen), parts)):  # a row may be longer than a batch
             own = [rows.parts(int(row)) for row in group]
             tags = [rows.speakers[int(row)] for row in group]
             others = own[1:] + own[:1]

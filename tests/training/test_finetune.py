@@ -219,6 +219,12 @@ def test_a_folder_brought_onto_itself_keeps_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "codec" / "config.json").read_text() == "{}"
 
 
+def test_rows_longer_than_a_batch_are_judged_one_by_one(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=1, tokens_per_batch=20)
+    finetune(options)
+    assert "held_out" in log_of(options.output)[-1]
+
+
 def test_minutes_end_a_run(fresh: FinetuneOptions) -> None:
     about = finetune(replace(fresh, steps=None, minutes=0.02, warm_up_steps=0))
     assert about["steps"] > 0
