@@ -182,11 +182,9 @@ class Speech:
     @property
     def _spell_out(self) -> Callable[[str], str] | None:
         """How this voice wants numbers and signs written; None: it reads them itself."""
-        if not self._about.get("spell_out"):
-            return None
-        from llasa_cli.text.normalise import spell_out
+        from llasa_cli.text.spelling import spelling
 
-        return spell_out
+        return spelling(bool(self._about.get("spell_out")))
 
     def say(
         self,

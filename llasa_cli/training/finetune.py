@@ -370,6 +370,8 @@ def _about(
     about["default_speaker"] = counts.most_common(1)[0][0] if counts else None
     about["base"] = options.model
     about["chats"] = bool(options.chat)  # what is trained on speech alone forgets how
+    if protocol.spell_out:
+        about["spell_out"] = True  # of a fresh model's tokenizer: as its rows were written, so is what it speaks
     about["protocol"] = describe_protocol(protocol)
     about["recipe"] = describe_recipe(options)
     about["data"] = {"fingerprint": None if options.online else data_fingerprint(options.data), "rows": len(rows)}

@@ -50,6 +50,7 @@ from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
 from llasa_cli.training.memmaps import RowMaker, Writer, rank_name
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
+from llasa_cli.training.texts import text_ids
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -231,17 +232,14 @@ class _Checker:
     def _planned(self, number: int, row: Row) -> Planned:
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
-        text_ids = np.array(self._protocol.text_ids(row.text), np.int32).tobytes()
-        text = len(text_ids) // 4
-        if text == 0:
-            raise Unusable("no text")
+        ids = text_ids(self._protocol, row.text)
+        text = len(ids)
         self.check_length(speaker, text, count)
         if text > count:
             raise Unusable("more text than can be said in its time")
         codes_file = row.codes if isinstance(row.codes, Path) else None
-        return Planned(
-            number, row.where, row.audio, codes_file, ready, row.text, text_ids, speaker, row.split, key, count
-        )
+        kept = np.array(ids, np.int32).tobytes()
+        return Planned(number, row.where, row.audio, codes_file, ready, row.text, kept, speaker, row.split, key, count)
 
     def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
         """Codes where the table itself holds them, a key, and how many codes there are or will be."""
@@ -624,6 +622,7 @@ def _identity(options: PrepareOptions, protocol: Protocol, codec: Encoder | None
     """What all ranks of one run have in common."""
     settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
     settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(protocol.pad_id)}
+    settings |= {"spell_out": str(protocol.spell_out)}
     return json.dumps(settings, sort_keys=True)
 
 
