@@ -366,7 +366,7 @@ def finetune(
         from llasa_cli.training.finetune import finetune as run
 
         live = _Live(show)
-        made = run(options, live.line, live.step)
+        made = run(options, live.line, live.step, show.line)
         if not first:
             return
         show.line(f"{options.output}: {made['steps']} steps, {made['minutes']:.1f} min")

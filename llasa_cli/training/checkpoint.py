@@ -47,7 +47,7 @@ def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Ma
     if hasattr(model, "peft_config"):
         model.save_pretrained(part, state_dict=state)
         (part / "README.md").unlink(missing_ok=True)
-        # Nothing of the base is trained: its name, and not where it lies on this machine.
+        # Nothing of the base is trained: its name, and not where a cache has it.
         settings = json.loads((part / "adapter_config.json").read_text(encoding="utf-8"))
         write_json(part / "adapter_config.json", settings | {"base_model_name_or_path": about.get("base")})
     else:

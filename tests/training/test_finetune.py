@@ -185,6 +185,42 @@ def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
         finetune(replace(options, resume=False))
 
 
+def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(random_checkpoint, tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    options = FinetuneOptions(
+        data_folder, tmp_path / "out", model="model", steps=1, device="cpu", evaluate_every=99, tokens_per_batch=300
+    )
+    assert finetune(options)["base"] == str(tmp_path / "here" / "model"), "found from any folder"
+    notes: list[str] = []
+    finetune(options, on_note=notes.append)
+    assert len(notes) == 1
+    assert "nothing left to do" in notes[0]
+    for other in (str(random_checkpoint), "tiny"):
+        with pytest.raises(UsageError, match=r"began with .*here/model, not with"):
+            finetune(replace(options, model=other))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert finetune(replace(options, model="there/model", steps=2))["base"] == str(tmp_path / "there" / "model")
+
+
+def test_other_data_in_a_run_that_goes_on_is_said(
+    fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
+) -> None:
+    assert fresh.tokenizer is not None
+    protocol = Protocol.load(fresh.tokenizer)
+    write_rows(tmp_path / "data", "train", protocol, 20, protocol.pad_id, 5)
+    finetune(replace(fresh, steps=1, evaluate_every=99))
+    notes: list[str] = []
+    finetune(replace(fresh, steps=2, evaluate_every=99), on_note=notes.append)
+    assert notes == []
+    finetune(replace(fresh, steps=3, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
+    assert len(notes) == 1
+    assert "began with other data" in notes[0]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
