@@ -11,6 +11,7 @@ Padding stands last and attention is causal, so no real token ever sees it: no m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,6 +77,12 @@ def find_tables(folder: Path, split: str) -> list[Table]:
                 raise UsageError(f"There is no {path.name} in {folder}.", "Make it with `llasa prepare`.")
         tables.append(Table(data, shape, data.with_name(data.name.replace("input_ids.memmap", "speakers.txt"))))
     return tables
+
+
+def rows_to_hold_out(share: float, rows: int, ranks: int = 1) -> int:
+    """How many of a rank's rows a share is: at least one, and of a dozen three, as text gain compares several texts."""
+    least = math.ceil(3 / ranks) if rows * ranks >= 12 else 1
+    return max(least, round(share * rows))
 
 
 def held_out_split(folder: Path) -> str | None:

@@ -22,6 +22,7 @@ from llasa_cli.codec.model import SHORTEST_CLIP, Codec
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.protocol import Protocol
 from llasa_cli.training.clips import SHORT, Unusable
+from llasa_cli.training.data import rows_to_hold_out
 from llasa_cli.training.texts import text_ids
 
 
@@ -85,8 +86,10 @@ class AudioRows:
     def split(self, validation: float, seed: int) -> tuple[AudioRows, AudioRows | None]:
         """To train and to judge on: a share (below 1) or a number kept back, never all."""
         count = len(self._clips)
-        wanted = int(validation) if validation >= 1 else round(validation * count)
-        wanted = min(max(1, wanted) if validation > 0 else 0, count - 1)
+        wanted = int(validation)
+        if 0 < validation < 1:
+            wanted = rows_to_hold_out(validation, count)
+        wanted = min(wanted, count - 1)
         if wanted == 0:
             return self, None
         kept = set(np.random.default_rng(seed).permutation(count)[:wanted].tolist())

@@ -46,6 +46,7 @@ from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training import clips
 from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
+from llasa_cli.training.data import rows_to_hold_out
 from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
 from llasa_cli.training.memmaps import RowMaker, Writer, rank_name
@@ -497,7 +498,8 @@ def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
     if options.validation <= 0 or "val" in ledger.splits():
         return 0
     if options.validation < 1:
-        return max(1, round(options.validation * ledger.sum_of("1", "good AND split = ''")))
+        rows = ledger.sum_of("1", "good AND split = ''")
+        return rows_to_hold_out(options.validation, rows, options.ranks)
     wanted = round(options.validation)
     return wanted // options.ranks + (options.rank < wanted % options.ranks)
 

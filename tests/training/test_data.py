@@ -9,7 +9,7 @@ import pytest
 from llasa_cli.errors import UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CONTEXT_TOKENS
-from llasa_cli.training.data import Batches, Rows, collate
+from llasa_cli.training.data import Batches, Rows, collate, rows_to_hold_out
 
 
 @pytest.fixture
@@ -120,6 +120,14 @@ def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: Protocol
     write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
     with pytest.raises(UsageError, match="has this model's markers"):
         Rows(tmp_path, "train", protocol)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "ranks", "wanted"),
+    [(0.01, 11, 1, 1), (0.01, 12, 1, 3), (0.01, 40, 1, 3), (0.01, 1000, 1, 10), (0.5, 8, 1, 4), (0.01, 20, 8, 1)],
+)
+def test_of_a_dozen_rows_a_share_is_at_least_three(share: float, rows: int, ranks: int, wanted: int) -> None:
+    assert rows_to_hold_out(share, rows, ranks) == wanted
 
 
 def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:

@@ -405,6 +405,24 @@ def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
         finetune(replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=1, evaluate_every=99))
 
 
+def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions) -> None:
+    """Long before the next line of the log would tell."""
+    wild = replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=20, evaluate_every=99)
+    with pytest.raises(LlasaError, match="no longer a number, by step 2"):
+        finetune(replace(wild, save_every_steps=1))
+    assert [path.name for path in fresh.output.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 1
+    assert all(value.isfinite().all() for value in weights_of(fresh.output).values())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_text_gain_is_told_of_rows_that_have_another_text(fresh: FinetuneOptions, count: int) -> None:
+    finetune(replace(fresh, steps=1, evaluate_rows=count))
+    (judged,) = [line for line in log_of(fresh.output) if "held_out" in line]
+    assert ("text_gain" in judged) == (count > 1)
+    assert judged.get("text_gain", 1) != 0
+
+
 @pytest.fixture
 def limit_files() -> Iterator[Callable[[int], None]]:
     """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
