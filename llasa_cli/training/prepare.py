@@ -285,7 +285,7 @@ class _Run:
         self._own_index = options.output / f"index_{self._name}.json" if self._name else options.output / "index.json"
 
     def all(self) -> dict[str, Any]:
-        database = self._options.output / f"rows{'-' + self._name if self._name else ''}.sqlite"
+        database = self._options.output / f".rows{'-' + self._name if self._name else ''}.sqlite"
         try:
             with closing(open_scratch(database)) as scratch:
                 return self._with(scratch)
