@@ -75,7 +75,8 @@ def find_tables(folder: Path, split: str) -> list[Table]:
         for path in (data, shape):
             if not path.is_file():
                 raise UsageError(f"There is no {path.name} in {folder}.", "Make it with `llasa prepare`.")
-        tables.append(Table(data, shape, data.with_name(data.name.replace("input_ids.memmap", "speakers.txt"))))
+        speakers = re.sub(r"input_ids(_\d+)?\.memmap$", r"speakers\1.txt", data.name)
+        tables.append(Table(data, shape, data.with_name(speakers)))
     return tables
 
 

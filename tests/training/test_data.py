@@ -50,6 +50,18 @@ def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
     np.save(folder / "train_input_ids_shape.npy", np.array(table.shape))
 
 
+def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, protocol: Protocol) -> None:
+    for number, name in enumerate(("rms", "slt")):
+        write_rows(tmp_path, [protocol.row("sea", [1, 2, number])], protocol.pad_id)
+        (tmp_path / "train_input_ids.memmap").rename(tmp_path / f"train_input_ids_{number}.memmap")
+        (tmp_path / "train_input_ids_shape.npy").rename(tmp_path / f"train_input_ids_{number}_shape.npy")
+        if number:
+            (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
+    rows = Rows(tmp_path, "train", protocol)
+    assert rows.speakers == [None, "slt"]
+    assert [rows.parts(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
+
+
 def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, protocol: Protocol) -> None:
     whole = protocol.row("sea", [1, 2, 3])
     cut = protocol.row("sea", [1] * 3000)
