@@ -162,6 +162,18 @@ class SpeechTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The optimiser's state comes back, and with it the rate of then; the rate that is asked for now counts."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+            return
+        rates, wanted = self.lr_scheduler.base_lrs, self.args.learning_rate
+        for number, group in enumerate(self.optimizer.param_groups):
+            if rates[number] != wanted:
+                group["lr"] *= wanted / rates[number] if rates[number] else 0
+                rates[number] = wanted
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The batches of a step, and the labels of all processes' batches, which its loss is divided by."""
         batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)

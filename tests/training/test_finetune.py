@@ -206,6 +206,13 @@ def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
     assert finetune(replace(options, model="there/model", steps=2))["base"] == str(tmp_path / "there" / "model")
 
 
+def test_a_run_goes_on_at_the_rate_that_is_asked_for_now(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, schedule="constant", warm_up_steps=0, log_every=1, evaluate_every=99)
+    finetune(replace(options, steps=2))
+    finetune(replace(options, steps=4, learning_rate=5e-3))
+    assert [line["learning_rate"] for line in log_of(fresh.output) if "loss" in line] == [1e-2, 1e-2, 5e-3, 5e-3]
+
+
 def test_other_data_in_a_run_that_goes_on_is_said(
     fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
 ) -> None:
