@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,13 @@ def is_same_file(one: Path, other: Path) -> bool:
         return os.path.samefile(one, other) and one.is_file()
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
+
+
+def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Those of these names that are there. A folder onto itself: they stay as they are."""
+    for name in names:
+        if (source / name).is_file() and source.resolve() != target.resolve():
+            shutil.copyfile(source / name, target / name)
 
 
 def beside(path: Path) -> Path:

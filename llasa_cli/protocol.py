@@ -81,6 +81,8 @@ class Protocol:
         pad_id: A token that stands nowhere in a row.
         speakers, default_speaker: The tags a multi-speaker finetune knows, and the one used when none is asked for.
         speaker_space: The published inference example has a space between tag and START, the training data none.
+        spell_out: It wants numbers and signs in words (`text.spelling`).
+        unknown_id: What a letter becomes that the tokenizer does not know; None: it knows all.
         join: What the checkpoint wants between a reference's transcript and the text; None: what the writing wants.
     """
 
@@ -109,6 +111,8 @@ class Protocol:
         self.default_speaker: str | None = about.get("default_speaker")
         self.speaker_space = bool(about.get("speaker_space", False))
         self.join: str | None = about.get("join")
+        self.spell_out = bool(about.get("spell_out"))
+        self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
 
     @classmethod
     def load(cls, folder: Path) -> Protocol:

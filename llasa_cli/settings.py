@@ -188,7 +188,8 @@ class PrepareOptions:
     speaker: str | None = None
     """The tag of rows that name no speaker; None leaves them without one."""
     validation: float = 0.01
-    """Rows kept for validation: a share below 1, or their number; 0 keeps none. Not drawn where a source has its own."""
+    """Rows kept for validation: a share below 1 (of a dozen at least three), or their number; 0 keeps none. Not drawn where a
+    source has its own."""
     seed: int = 0
     """Draws the validation rows."""
     text_column: str | None = None
@@ -299,7 +300,7 @@ class FinetuneOptions:
     online: bool = False
     """`data` is recordings; the codec runs inside training and nothing is written."""
     validation: float = 0.005
-    """Rows kept for judging when online: a share below 1, or their number (published: 0.005)."""
+    """Rows kept for judging when online, as in `PrepareOptions` (published: 0.005)."""
     save_every_minutes: float = 10.0
     """What is lost at most when the process is killed."""
     save_every_steps: int | None = None

@@ -172,7 +172,7 @@ class Speech:
         from llasa_cli.text.passages import passages
 
         most = int(self._about.get("most_characters") or MOST_CHARACTERS)
-        spell = self._spelling(on_note or (lambda text: None))
+        spell = self._spelling(on_note)
         return passages(map(_sound_text, parts), most, spell, options.markdown, on_note)
 
     @property
@@ -180,13 +180,11 @@ class Speech:
         """What takes longer has gone on after the text."""
         return float(self._about.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
 
-    def _spelling(self, tell: Callable[[str], object]) -> Callable[[str], str] | None:
+    def _spelling(self, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
         """How this voice wants numbers and signs written; None: it reads them itself. `tell`: of what it can't read."""
-        if not self._about.get("spell_out"):
-            return None
-        from llasa_cli.text.normalise import spelling
+        from llasa_cli.text.spelling import spelling
 
-        return spelling(tell)
+        return spelling(bool(self._about.get("spell_out")), tell)
 
     def say(
         self,
@@ -269,7 +267,7 @@ class Speech:
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """A clip (float32 [n], mono, 16 kHz) and what is said in it -> a voice to speak with."""
-        spell = self._spelling(lambda words: None)
+        spell = self._spelling()
         if spell is not None:
             text = spell(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))

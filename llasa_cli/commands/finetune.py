@@ -366,7 +366,7 @@ def finetune(
         from llasa_cli.training.finetune import finetune as run
 
         live = _Live(show)
-        made = run(options, live.line, live.step)
+        made = run(options, live.line, live.step, show.line)
         if not first:
             return
         show.line(f"{options.output}: {made['steps']} steps, {made['minutes']:.1f} min")
@@ -419,6 +419,10 @@ def _options(flags: dict[str, Any], given: set[str], config: Path | None, show: 
         values |= {name: value for name, value in said.items() if name not in given or name == "trainer"}
     if "lora" in given and values["lora"] is None:
         raise UsageError("The flags of an adapter are given without --lora.", "Add --lora.")
+    if "validation" in given and not values["online"]:
+        raise UsageError("--validation is of --online.", "Prepared data have their own: llasa prepare --validation.")
+    if "speak" in given and values["speak_every"] <= 0:
+        raise UsageError("A sentence to speak is given without --speak-every.", "Add --speak-every STEPS.")
     if values["data"] is None:
         raise UsageError("What to train on?", "Name the folder that `llasa prepare` wrote.")
     if values["output"] is None:

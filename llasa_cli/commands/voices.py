@@ -253,6 +253,7 @@ class _Model:
             UsageError: It was made with another codec.
         """
         from llasa_cli.protocol import Reference
+        from llasa_cli.text.spelling import spelling
 
         codec = self.codec
         if voice.codec != codec:
@@ -261,11 +262,8 @@ class _Model:
                 f"The voice {voice.name} was made with another codec ({voice.codec}{made_with}) than the model's ({codec}).",
                 "Save it again with this model: llasa clone --ref CLIP --save NAME -m MODEL --force.",
             )
-        text = voice.text
-        if self._about.get("spell_out"):
-            from llasa_cli.text.normalise import spell_out
-
-            text = spell_out(text)
+        spell = spelling(bool(self._about.get("spell_out")))
+        text = spell(voice.text) if spell else voice.text
         if not any(character.isalnum() for character in text):
             raise UsageError(
                 f"This model reads no letter of what the voice {voice.name} says.", "Name another with -m."

@@ -663,22 +663,6 @@ def _power(match: re.Match[str]) -> str:
     return f"{match[1] or ''} to the power of {unicodedata.normalize('NFKC', power)}"
 
 
-def spelling(tell: Callable[[str], object]) -> Callable[[str], str]:
-    """`spell_out` that tells, once, of the first words that it leaves out."""
-    told = False
-
-    def spell(text: str) -> str:
-        nonlocal told
-        words = [] if told else left_out(text)
-        if words:
-            told = True
-            named = ", ".join(f"\u2018{word}\u2019" for word in words[:3])
-            tell(f"This voice reads Latin letters. Left out, here and further on: {named}.")
-        return spell_out(text)
-
-    return spell
-
-
 def left_out(text: str) -> list[str]:
     """The words and signs of money that `spell_out` leaves out, and characters that were unreadable in a file."""
     if text.isascii():

@@ -10,13 +10,27 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.errors import UsageError
 from llasa_cli.files import ABOUT_FILE, write_json
 from llasa_cli.protocol import INSTRUCTION, Protocol
 from llasa_cli.settings import TEMPLATE_DATE, FinetuneOptions
 
 PROGRESS_FILE = "progress.json"
 """Written last into each `checkpoint-N`: one without it was cut off by a kill."""
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+)
+"""Any of these makes a folder somebody's model."""
+
+
+def refuse_model_in(folder: Path) -> None:
+    """Raises UsageError where there is a model or an adapter: nothing is written over one."""
+    if any((folder / name).is_file() for name in MODEL_FILES):
+        raise UsageError(f"There is a model in {folder} already.", "Name another folder.")
 
 
 def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Mapping[str, Any] | None = None) -> None:
@@ -33,7 +47,7 @@ def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Ma
     if hasattr(model, "peft_config"):
         model.save_pretrained(part, state_dict=state)
         (part / "README.md").unlink(missing_ok=True)
-        # Nothing of the base is trained: its name, and not where it lies on this machine.
+        # Nothing of the base is trained: its name, and not where a cache has it.
         settings = json.loads((part / "adapter_config.json").read_text(encoding="utf-8"))
         write_json(part / "adapter_config.json", settings | {"base_model_name_or_path": about.get("base")})
     else:

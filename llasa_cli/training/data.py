@@ -11,6 +11,7 @@ Padding stands last and attention is causal, so no real token ever sees it: no m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -74,8 +75,15 @@ def find_tables(folder: Path, split: str) -> list[Table]:
         for path in (data, shape):
             if not path.is_file():
                 raise UsageError(f"There is no {path.name} in {folder}.", "Make it with `llasa prepare`.")
-        tables.append(Table(data, shape, data.with_name(data.name.replace("input_ids.memmap", "speakers.txt"))))
+        speakers = re.sub(r"input_ids(_\d+)?\.memmap$", r"speakers\1.txt", data.name)
+        tables.append(Table(data, shape, data.with_name(speakers)))
     return tables
+
+
+def rows_to_hold_out(share: float, rows: int, ranks: int = 1) -> int:
+    """How many of a rank's rows a share is: at least one, and of a dozen three, as text gain compares several texts."""
+    least = math.ceil(3 / ranks) if rows * ranks >= 12 else 1
+    return max(least, round(share * rows))
 
 
 def held_out_split(folder: Path) -> str | None:

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import make_folder, read_about, write_json
+from llasa_cli.files import copy_files, make_folder, read_about, write_json
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
 from llasa_cli.protocol import Protocol
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions
 from llasa_cli.training.arguments import check_packages, ranks, training_arguments
 from llasa_cli.training.chat import ChatRows, Mixed
 from llasa_cli.training.checkpoint import (
@@ -40,6 +40,7 @@ from llasa_cli.training.checkpoint import (
     describe_protocol,
     describe_recipe,
     export_checkpoint,
+    refuse_model_in,
 )
 from llasa_cli.training.data import Batches, Rows, held_out_split, read_index
 from llasa_cli.training.prepare import tokenizer_fingerprint
@@ -60,6 +61,7 @@ def finetune(
     options: FinetuneOptions,
     on_log: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[int, float], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training.
 
@@ -67,6 +69,7 @@ def finetune(
         options: See there.
         on_log: Called with each line that goes to log.jsonl.
         on_progress: Called after each step with the step and the share of the run.
+        on_note: Told what the user should know of a run that goes on.
 
     Returns:
         The checkpoint's `llasa.json`, with `minutes`.
@@ -83,7 +86,7 @@ def finetune(
     quiet_libraries()
     keep_few_primitives()
     with _made(options.output):
-        return _finetune(options, device, on_log, on_progress)
+        return _finetune(options, device, on_log, on_progress, on_note or (lambda note: None))
 
 
 @contextmanager
@@ -105,8 +108,13 @@ def _finetune(
     device: torch.device,
     on_log: Callable[[dict[str, Any]], None] | None,
     on_progress: Callable[[int, float], None] | None,
+    note: Callable[[str], None],
 ) -> dict[str, Any]:
     last = _last_checkpoint(options)
+    if last is not None:
+        _check_base(options)
+    elif not _was_cut_off(options.output):
+        refuse_model_in(options.output)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)
     protocol = Protocol.load(tokens)
@@ -128,8 +136,13 @@ def _finetune(
                 _begin_folder(options, protocol, tokens, start, about)
     _drop_new_tokenizer(options)
     about = read_about(options.output)
+    if last is not None:
+        _compare_data(options, about, note)
+        about |= {"base": base_name(options.model)} if options.model is not None else {}  # it may have moved
     step = int(last.name.rsplit("-", 1)[1]) if last else 0
-    if clock.share(step) < 1:
+    if clock.share(step) >= 1:
+        note(f"The run in {options.output} was at its end: nothing left to do. A longer one goes on from there.")
+    else:
         _train(
             _Run(options, protocol, rows, held_out, clock, device, arguments, start, last, about), on_log, on_progress
         )
@@ -219,6 +232,16 @@ def _last_checkpoint(options: FinetuneOptions) -> Path | None:
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
+def _was_cut_off(folder: Path) -> bool:
+    """Whether a run of its own ended here in its first save: then what it has written of a model may be replaced.
+
+    `llasa.json` tells of no step until the model is whole.
+    """
+    about = read_about(folder)
+    steps = about.get("steps")
+    return "recipe" in about and (steps == 0 or (folder / f"checkpoint-{steps}").is_dir())
+
+
 def _drop_unfinished(options: FinetuneOptions) -> None:
     """Checkpoints whose writing was cut off: nobody goes on from them, and they take room."""
     for path in options.output.glob("checkpoint-*"):
@@ -228,6 +251,35 @@ def _drop_unfinished(options: FinetuneOptions) -> None:
 
 def _progress(last: Path | None) -> dict[str, Any]:
     return {} if last is None else json.loads((last / PROGRESS_FILE).read_text(encoding="utf-8"))
+
+
+def base_name(model: str | None) -> str | None:
+    """What llasa.json calls the model started from: a folder by its whole path, to be found from any other."""
+    if model is None or model == BUILT_IN_MODEL or not Path(model).expanduser().is_dir():
+        return model
+    return str(Path(model).expanduser().resolve())
+
+
+def _check_base(options: FinetuneOptions) -> None:
+    """Raises UsageError: The run in the output folder began with another model than the one that is named now."""
+    began = read_about(options.output).get("base")
+    named = base_name(options.model)
+    if named is None or named in (began, base_name(began)):
+        return
+    # A folder may lie elsewhere by now, or on another machine.
+    moved = began is not None and not Path(began).is_dir() and Path(began).name == Path(named).name
+    if not (moved and Path(named).is_dir()):
+        raise UsageError(
+            f"The run in {options.output} began with {began or 'a fresh model'}, not with {options.model}.",
+            "Leave -m out, or name another folder with -o.",
+        )
+
+
+def _compare_data(options: FinetuneOptions, about: dict[str, Any], note: Callable[[str], None]) -> None:
+    began = (about.get("data") or {}).get("fingerprint")
+    now = None if options.online else data_fingerprint(options.data)
+    if None not in (began, now) and began != now:
+        note(f"The run in {options.output} began with other data than what is in {options.data} now.")
 
 
 def _start_folder(options: FinetuneOptions, last: Path | None) -> Path | None:
@@ -355,8 +407,10 @@ def _about(
     counts = Counter(name for name in rows.speakers if name is not None)
     about["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
     about["default_speaker"] = counts.most_common(1)[0][0] if counts else None
-    about["base"] = options.model
+    about["base"] = base_name(options.model)
     about["chats"] = bool(options.chat)  # what is trained on speech alone forgets how
+    if protocol.spell_out:
+        about["spell_out"] = True  # of a fresh model's tokenizer: as its rows were written, so is what it speaks
     about["protocol"] = describe_protocol(protocol)
     about["recipe"] = describe_recipe(options)
     about["data"] = {"fingerprint": None if options.online else data_fingerprint(options.data), "rows": len(rows)}
@@ -368,9 +422,7 @@ def _begin_folder(
 ) -> None:
     """Everything of the checkpoint but the weights."""
     about["codec"] = _bring_codec(options, protocol, start, about.get("codec"))
-    for name in TOKENIZER_FILES:
-        if (tokens / name).is_file():
-            shutil.copyfile(tokens / name, options.output / name)
+    copy_files(tokens, options.output, TOKENIZER_FILES)
     write_json(options.output / "llasa.json", about)
 
 
@@ -398,11 +450,14 @@ def _bring_codec(options: FinetuneOptions, protocol: Protocol, start: Path | Non
 
 
 def bring_folder(source: Path, target: Path) -> None:
-    """As hard links where the disk can, else as copies."""
+    """As hard links where the disk can, else as copies. What is there already stays as it is."""
     shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
 
 
 def _link_or_copy(source: str, target: str) -> None:
+    with suppress(FileNotFoundError):
+        if os.path.samefile(source, target):
+            return
     Path(target).unlink(missing_ok=True)
     try:
         os.link(os.path.realpath(source), target)  # the hub's cache holds symbolic links

@@ -185,15 +185,22 @@ def summary(counts: dict[str, int]) -> dict[str, Any]:
 def _remove_other_files(folder: Path, name: str, ranks: int, keep_parts: bool) -> None:
     """Results of earlier runs that would be read beside, or instead of, those of this one.
 
-    Readers take every part they find: one of a rank that is no more would mix old rows with new.
+    Readers take every part they find: one of a rank that is no more would mix old rows with new. What only has such a
+    name is somebody else's: of a split, written or begun, two files at least lie side by side.
     """
     ending = re.compile(r"_(input_ids\.memmap|input_ids_shape\.npy|speakers\.txt)(\.part)?$")
+    paths = sorted(folder.iterdir())  # of a split the memmap comes first: what is left of it, cut off, nobody reads
+    kinds: dict[str, set[str]] = {}
+    for path in paths:
+        if found := ending.search(path.name):
+            kinds.setdefault(path.name[: found.start()], set()).add(found[1])
     own = re.compile(r"_" + name if name else r"_(?=input_ids|speakers)")
-    for path in folder.iterdir():
+    for path in paths:
         state = re.fullmatch(r"writing-rank(\d+)_partial\d+\.json", path.name)
         if state is not None and (ranks == 1 or int(state[1]) >= ranks):
             path.unlink(missing_ok=True)
-        if not ending.search(path.name):
+        found = ending.search(path.name)
+        if found is None or len(kinds[path.name[: found.start()]]) == 1:
             continue
         part = re.search(r"_rank(\d+)_partial\d+_", path.name)
         is_own = bool(own.search(path.name)) and (part is not None) == bool(name)

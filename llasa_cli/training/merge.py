@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.errors import UsageError
-from llasa_cli.files import make_folder, read_about, write_json
+from llasa_cli.files import copy_files, make_folder, read_about, write_json
 from llasa_cli.hub.cache import find_model
 from llasa_cli.lm.adapter import base_of, read_adapter
 from llasa_cli.lm.weights import weight_files
+from llasa_cli.training.checkpoint import refuse_model_in
 from llasa_cli.training.finetune import bring_folder
 from llasa_cli.training.vocabulary import TOKENIZER_FILES, codec_size, extend_tokenizer
 
@@ -37,8 +36,7 @@ def merge_adapter(adapter: Path, output: Path, base: str | None = None) -> dict[
     """
     from safetensors import safe_open
 
-    if (output / "config.json").is_file():
-        raise UsageError(f"There is a model in {output} already.", "Name another folder.")
+    refuse_model_in(output)
     source = find_model(base or base_of(adapter))
     added = read_adapter(adapter)
     files = weight_files(source)
@@ -52,8 +50,8 @@ def merge_adapter(adapter: Path, output: Path, base: str | None = None) -> dict[
                 writer.add(name, added.applied(name, tensor).to(tensor.dtype).contiguous())
     writer.finish()
     named = adapter if (adapter / TOKENIZER_FILES[0]).is_file() else source
-    _copy(source, output, ("config.json", "generation_config.json"))
-    _copy(named, output, TOKENIZER_FILES)
+    copy_files(source, output, ("config.json", "generation_config.json"))
+    copy_files(named, output, TOKENIZER_FILES)
     about = {"format": 1} | read_about(source) | read_about(adapter)
     codec = about.get("codec")
     for owner in (adapter, source):
@@ -129,8 +127,7 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
     from llasa_cli.training.finetune import quiet_libraries
     from llasa_cli.training.model import build_model
 
-    if (output / "config.json").is_file():
-        raise UsageError(f"There is a model in {output} already.", "Name another folder.")
+    refuse_model_in(output)
     quiet_libraries()
     source = find_model(name)
     extend_tokenizer(source, output, codec_size(codec))
@@ -144,9 +141,3 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
         about["codec"] = "codec"
     export_checkpoint(model, output, about)
     return about
-
-
-def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)

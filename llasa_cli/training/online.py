@@ -21,6 +21,9 @@ from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ
 from llasa_cli.codec.model import SHORTEST_CLIP, Codec
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.protocol import Protocol
+from llasa_cli.training.clips import SHORT, Unusable
+from llasa_cli.training.data import rows_to_hold_out
+from llasa_cli.training.texts import text_ids
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Clip:
     """One recording. `codes` is reckoned from its header: after resampling it may be one more or less."""
 
     audio: Any
-    text: str
+    text_ids: tuple[int, ...]
     speaker: str | None
     codes: int
 
@@ -47,7 +50,7 @@ class AudioRows:
         self.codes = np.array([clip.codes for clip in clips], np.int64)
         self.speakers = [clip.speaker for clip in clips]
         frames = {name: len(protocol.wrap_row([], [], name)[0]) for name in set(self.speakers)}
-        text = [len(protocol.text_ids(clip.text)) + frames[clip.speaker] for clip in clips]
+        text = [len(clip.text_ids) + frames[clip.speaker] for clip in clips]
         self.lengths = np.array(text, np.int64) + self.codes
 
     @classmethod
@@ -68,7 +71,7 @@ class AudioRows:
                 if isinstance(row, Problem):
                     cut[row.reason] += 1
                     continue
-                clip = _clip(row, cut)
+                clip = _clip(row, protocol, cut)
                 if clip is not None and (not only or clip.speaker in only):
                     clips.append(clip)
         rows = cls(clips, protocol, codec, context)
@@ -83,8 +86,10 @@ class AudioRows:
     def split(self, validation: float, seed: int) -> tuple[AudioRows, AudioRows | None]:
         """To train and to judge on: a share (below 1) or a number kept back, never all."""
         count = len(self._clips)
-        wanted = int(validation) if validation >= 1 else round(validation * count)
-        wanted = min(max(1, wanted) if validation > 0 else 0, count - 1)
+        wanted = int(validation)
+        if 0 < validation < 1:
+            wanted = rows_to_hold_out(validation, count)
+        wanted = min(wanted, count - 1)
         if wanted == 0:
             return self, None
         kept = set(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
@@ -110,7 +115,7 @@ class AudioRows:
         samples = read_clip(clip.audio, SAMPLING_RATE_HZ)
         if len(samples) < SHORTEST_CLIP:
             raise AudioError(f"{clip.audio} is shorter than its header says.")
-        return self._protocol.text_ids(clip.text), self._codec.encode(samples)
+        return list(clip.text_ids), self._codec.encode(samples)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.parts(index)
@@ -122,7 +127,7 @@ class AudioRows:
         return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
 
 
-def _clip(row: Any, cut: Counter[str]) -> Clip | None:
+def _clip(row: Any, protocol: Protocol, cut: Counter[str]) -> Clip | None:
     import soundfile
 
     try:
@@ -131,7 +136,11 @@ def _clip(row: Any, cut: Counter[str]) -> Clip | None:
         cut["audio can't be read"] += 1
         return None
     samples = about.frames * SAMPLING_RATE_HZ // about.samplerate
-    if samples < SHORTEST_CLIP or not row.text.strip():
-        cut["shorter than 40 ms" if samples < SHORTEST_CLIP else "no text"] += 1
+    try:
+        if samples < SHORTEST_CLIP:
+            raise Unusable(SHORT)
+        ids = text_ids(protocol, row.text)
+    except Unusable as why:
+        cut[str(why)] += 1
         return None
-    return Clip(row.audio, row.text, row.speaker, samples // HOP)
+    return Clip(row.audio, tuple(ids), row.speaker, samples // HOP)

@@ -46,10 +46,12 @@ from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training import clips
 from llasa_cli.training.clips import Unusable
 from llasa_cli.training.codes import CodeStore, clip_key
+from llasa_cli.training.data import rows_to_hold_out
 from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
 from llasa_cli.training.memmaps import RowMaker, Writer, rank_name
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
+from llasa_cli.training.texts import text_ids
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -231,17 +233,14 @@ class _Checker:
     def _planned(self, number: int, row: Row) -> Planned:
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
-        text_ids = np.array(self._protocol.text_ids(row.text), np.int32).tobytes()
-        text = len(text_ids) // 4
-        if text == 0:
-            raise Unusable("no text")
+        ids = text_ids(self._protocol, row.text)
+        text = len(ids)
         self.check_length(speaker, text, count)
         if text > count:
             raise Unusable("more text than can be said in its time")
         codes_file = row.codes if isinstance(row.codes, Path) else None
-        return Planned(
-            number, row.where, row.audio, codes_file, ready, row.text, text_ids, speaker, row.split, key, count
-        )
+        kept = np.array(ids, np.int32).tobytes()
+        return Planned(number, row.where, row.audio, codes_file, ready, row.text, kept, speaker, row.split, key, count)
 
     def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
         """Codes where the table itself holds them, a key, and how many codes there are or will be."""
@@ -286,7 +285,7 @@ class _Run:
         self._own_index = options.output / f"index_{self._name}.json" if self._name else options.output / "index.json"
 
     def all(self) -> dict[str, Any]:
-        database = self._options.output / f"rows{'-' + self._name if self._name else ''}.sqlite"
+        database = self._options.output / f".rows{'-' + self._name if self._name else ''}.sqlite"
         try:
             with closing(open_scratch(database)) as scratch:
                 return self._with(scratch)
@@ -499,7 +498,8 @@ def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
     if options.validation <= 0 or "val" in ledger.splits():
         return 0
     if options.validation < 1:
-        return max(1, round(options.validation * ledger.sum_of("1", "good AND split = ''")))
+        rows = ledger.sum_of("1", "good AND split = ''")
+        return rows_to_hold_out(options.validation, rows, options.ranks)
     wanted = round(options.validation)
     return wanted // options.ranks + (options.rank < wanted % options.ranks)
 
@@ -624,6 +624,7 @@ def _identity(options: PrepareOptions, protocol: Protocol, codec: Encoder | None
     """What all ranks of one run have in common."""
     settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
     settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(protocol.pad_id)}
+    settings |= {"spell_out": str(protocol.spell_out)}
     return json.dumps(settings, sort_keys=True)
 
 

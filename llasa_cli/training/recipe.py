@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import CONTEXT_TOKENS, FinetuneOptions, LoraOptions
@@ -102,15 +103,19 @@ def read_recipe(path: Path, device: str = "cpu", processes: int = 1) -> Recipe:
         processes: Of the run.
 
     Raises:
-        UsageError: It can't be read, or has keys that nobody knows.
+        UsageError: It can't be read, or has keys that nobody knows or values that make no sense.
     """
     said = _read(path)
     published = {_RENAMED.get(key, key): value for key, value in said.items()}
     own, theirs = _names()
     _check_keys(path, published, own | theirs)
     is_script = any(key in published for key in ("llm_model_name_or_path", "data_path", "output_dir"))
-    values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | published, path.parent, own)
-    values |= {key: _own(key, value) for key, value in published.items() if key in own}
+    try:
+        values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | published, path.parent, own)
+        values |= {key: _own(key, value) for key, value in published.items() if key in own}
+    except (TypeError, ValueError) as error:  # of int(), float(), Path(), LoraOptions(), given what the file holds
+        raise UsageError(f"{path} has a value that makes no sense: {error}.", "Correct it, or take it out.") from error
+    _check_kinds(path, values, FinetuneOptions)
     notes = [f"{key}: {_SPENT[key]}" for key in published if _SPENT.get(key)]
     _leave_out_what_is_not_here(values, notes, device, processes)
     return Recipe(values, tuple(notes))
@@ -142,8 +147,27 @@ def _check_keys(path: Path, keys: Mapping[str, Any], known: set[str]) -> None:
         named = ", ".join(key + (f" (meant {near[key][0]}?)" if near[key] else "") for key in unknown)
         raise UsageError(f"{path} has keys that nobody knows: {named}.", "Take them out, or correct them.")
     kind = keys.get("lr_scheduler_type", "cosine")
-    if kind not in _SCHEDULES:
+    if not isinstance(kind, str) or kind not in _SCHEDULES:
         raise UsageError(f"{path}: there is no lr_scheduler_type {kind!r} here.", "There are " + ", ".join(_SCHEDULES))
+
+
+def _check_kinds(path: Path, values: Mapping[str, Any], options: type) -> None:
+    """Numbers where numbers belong: what is wrong fails here, and not where it is first reckoned with."""
+    for name, kind in get_type_hints(options).items():
+        value = values.get(name)
+        if isinstance(value, LoraOptions):
+            _check_kinds(path, vars(value), LoraOptions)
+        elif value is not None and not _is_of(value, kind):
+            raise UsageError(f"{path} has {name} {value!r}, which makes no sense.", "Correct it, or take it out.")
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """A whole number is a float as well, as JSON has it, but true is no number."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    plain = tuple(get_origin(one) or one for one in kinds)
+    if isinstance(value, bool):
+        return bool in plain
+    return isinstance(value, plain) or (float in plain and isinstance(value, int))
 
 
 def _translate(said: Mapping[str, Any], folder: Path, own: set[str]) -> dict[str, Any]:

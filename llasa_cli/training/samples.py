@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.errors import LlasaError
+from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingRequest
+from llasa_cli.training.clips import Unusable
+from llasa_cli.training.texts import text_ids
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +36,7 @@ class Samples:
         about: The checkpoint's llasa.json: its sampling, and the tag for texts of the options; held-out rows bring their own.
 
     Raises:
-        UsageError: There is nothing to speak.
+        UsageError: There is nothing to speak, or what the model does not read.
         ModelError: No codec in the folder.
     """
 
@@ -47,13 +49,12 @@ class Samples:
         about: Mapping[str, Any],
     ) -> None:
         from llasa_cli.codec.model import load_codec
-        from llasa_cli.errors import UsageError
 
         self._protocol, self._seed = protocol, options.seed
         self._sampling = SamplingRequest().over(about.get("sampling") or {})
         speaker = about.get("default_speaker")
         self._folder = options.output / FOLDER
-        texts = [(protocol.text_ids(text), speaker) for text in options.speak]
+        texts = [(_ids(protocol, text), speaker) for text in options.speak]
         if not texts and held_out is not None:
             rows = range(min(SENTENCES, len(held_out)))
             texts = [(held_out.parts(row)[0], held_out.speakers[row]) for row in rows]
@@ -114,6 +115,13 @@ class Samples:
         )[0, len(prompt) :].tolist()
         first = self._protocol.first_code_id
         return [token - first for token in made if token != self._protocol.stop_id]
+
+
+def _ids(protocol: Protocol, text: str) -> list[int]:
+    try:
+        return text_ids(protocol, text)
+    except Unusable as why:
+        raise UsageError(f"The model can't speak {text!r}: {why}.", "Give another sentence by --speak.") from why
 
 
 class _OnlySpeech:

@@ -91,6 +91,7 @@ class SpeechTrainer(Trainer):
             options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, clock.steps
         )
         self._agreed: float | None = None
+        self._loss_since_log = torch.zeros(())
         self.tokens_seen = 0
         self._mark, self._marked_tokens = time.monotonic(), 0
         super().__init__(
@@ -161,6 +162,18 @@ class SpeechTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """The optimiser's state comes back, and with it the rate of then; the rate that is asked for now counts."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
+            return
+        rates, wanted = self.lr_scheduler.base_lrs, self.args.learning_rate
+        for number, group in enumerate(self.optimizer.param_groups):
+            if rates[number] != wanted:
+                group["lr"] *= wanted / rates[number] if rates[number] else 0
+                rates[number] = wanted
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The batches of a step, and the labels of all processes' batches, which its loss is divided by."""
         batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -178,7 +191,7 @@ class SpeechTrainer(Trainer):
         """Held-out cross-entropy in nats a code, with the true text and with another row's.
 
         Their difference is the text gain: how much the model uses the text. It shows alignment long before the
-        speech can be understood.
+        speech can be understood. A single row has no other's text, and so no text gain.
         """
         rows = self._held_out
         if rows is None or len(rows) == 0:
@@ -187,9 +200,11 @@ class SpeechTrainer(Trainer):
         chosen = np.random.default_rng(0).permutation(len(rows))[: self._options.evaluate_rows]
         chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
         sums, codes = np.zeros(2), 0
+        has_others = len(chosen) > 1
         model = self.model_wrapped if self.is_deepspeed_enabled or self.is_fsdp_enabled else self.model
         model.eval()
-        for group in np.array_split(chosen, max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)):
+        parts = max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)
+        for group in np.array_split(chosen, min(len(chosen), parts)):  # a row may be longer than a batch
             own = [rows.parts(int(row)) for row in group]
             tags = [rows.speakers[int(row)] for row in group]
             others = own[1:] + own[:1]
@@ -199,13 +214,12 @@ class SpeechTrainer(Trainer):
             false = [
                 rows.wrap(other[0], spoken, tag) for other, (_, spoken), tag in zip(others, own, tags, strict=True)
             ]
-            sums += [self._code_loss(model, true), self._code_loss(model, false)]
+            sums += [self._code_loss(model, true), self._code_loss(model, false) if has_others else 0.0]
             codes += sum(len(spoken) for _, spoken in own)
         model.train()
-        metrics = {
-            "held_out": round(float(sums[0] / codes), 4),
-            "text_gain": round(float((sums[1] - sums[0]) / codes), 4),
-        }
+        metrics = {"held_out": round(float(sums[0] / codes), 4)}
+        if has_others:
+            metrics["text_gain"] = round(float((sums[1] - sums[0]) / codes), 4)
         self._mark += time.monotonic() - began  # the log's tokens a second are of training
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -243,10 +257,7 @@ class SpeechTrainer(Trainer):
         if "train_runtime" in logs:
             return
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise LlasaError(
-                f"The loss is no longer a number, by step {self.state.global_step}.",
-                "Take a lower --learning-rate; the same command goes on from the last save, another folder begins anew.",
-            )
+            raise self._diverged()
         share = self.share(self.state.global_step)
         line: dict[str, Any] = {"step": self.state.global_step, "minutes": round(self._clock.spent() / 60, 2)}
         line |= {"share": round(share, 4), "tokens": self.tokens_seen}
@@ -264,6 +275,24 @@ class SpeechTrainer(Trainer):
         if self._hooks.log is not None:
             self._hooks.log(line)
 
+    def _diverged(self) -> LlasaError:
+        return LlasaError(
+            f"The loss is no longer a number, by step {self.state.global_step}.",
+            "Take a lower --learning-rate; the same command goes on from the last save, another folder begins anew.",
+        )
+
+    def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *rest: Any, **others: Any) -> None:
+        self._loss_since_log = tr_loss
+        super()._maybe_log_save_evaluate(tr_loss, *rest, **others)
+
+    @torch.no_grad()
+    def _is_sound(self, model: Any) -> bool:
+        """The loss since the last log and every weight are numbers, in all processes."""
+        wrong = torch.zeros((), device=self.args.device)
+        for value in (self._loss_since_log, *model.parameters()):
+            wrong += (~torch.isfinite(value)).any().to(wrong.device)
+        return float(self.accelerator.reduce(wrong) if self.args.world_size > 1 else wrong) == 0
+
     def draw(self) -> None:
         """The losses so far, as a picture."""
         if self.is_world_process_zero():
@@ -274,7 +303,9 @@ class SpeechTrainer(Trainer):
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Raises LlasaError: The disk is full, or gone. What was saved before is whole."""
+        """Raises LlasaError: The run has diverged, or the disk is full, or gone. What was saved before is whole."""
+        if not self._is_sound(model):
+            raise self._diverged()
         try:
             self._write_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer raises RuntimeError

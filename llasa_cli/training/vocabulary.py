@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import make_folder
+from llasa_cli.files import copy_files, make_folder
 from llasa_cli.protocol import SPEECH_START
 
 CODE_COUNT = 65_536
@@ -58,9 +57,7 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
     ):
         raise ModelError(f"The tokenizer in {source} has gaps: its new tokens are not numbered in one piece.")
     make_folder(target)
-    for name in TOKENIZER_FILES[1:]:
-        if (source / name).is_file() and source.resolve() != target.resolve():
-            shutil.copyfile(source / name, target / name)
+    copy_files(source, target, TOKENIZER_FILES[1:])
     part = target / "tokenizer.json.part"
     tokenizer.save(str(part), pretty=False)
     part.replace(target / "tokenizer.json")

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from llasa_cli.text.normalise import left_out, spell_out, spelling
+from llasa_cli.text.normalise import left_out, spell_out
 from llasa_cli.text.numbers import cardinal, ordinal, roman, year
+from llasa_cli.text.spelling import spelling
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,8 @@ def test_numbers_between_spaces_and_slashes(text: str, said: str) -> None:
 def test_what_is_left_out_is_told_once(text: str, words: list[str]) -> None:
     assert left_out(text) == words
     notes: list[str] = []
-    spell = spelling(notes.append)
+    spell = spelling(True, notes.append)
+    assert spell is not None
     assert [spell(text), spell(text)] == [spell_out(text)] * 2
     assert len(notes) == bool(words)
     assert all(word in notes[0] for word in words)

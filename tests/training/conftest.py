@@ -45,6 +45,21 @@ def write_rows() -> Callable[..., None]:
     return published_rows
 
 
+@pytest.fixture
+def spelling_folder(tokenizer_folder: Path, tmp_path: Path) -> Path:
+    """The tokenizer of a voice as the built-in one: it wants digits in words, and drops no letter it does not know."""
+    import json
+    import shutil
+
+    folder = tmp_path / "spelling"
+    shutil.copytree(tokenizer_folder, folder)
+    said = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    said["normalizer"]["normalizers"].pop()
+    (folder / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
+    (folder / "llasa.json").write_text('{"spell_out": true}', encoding="utf-8")
+    return folder
+
+
 # The instruction, date and header lines of Llama 3.2's chat template, with its tools part left out.
 LLAMA_TEMPLATE = """{{- bos_token }}
 {%- if not date_string is defined %}

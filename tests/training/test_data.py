@@ -9,7 +9,7 @@ import pytest
 from llasa_cli.errors import UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import CONTEXT_TOKENS
-from llasa_cli.training.data import Batches, Rows, collate
+from llasa_cli.training.data import Batches, Rows, collate, rows_to_hold_out
 
 
 @pytest.fixture
@@ -48,6 +48,18 @@ def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
     folder.mkdir(exist_ok=True)
     table.tofile(folder / "train_input_ids.memmap")
     np.save(folder / "train_input_ids_shape.npy", np.array(table.shape))
+
+
+def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, protocol: Protocol) -> None:
+    for number, name in enumerate(("rms", "slt")):
+        write_rows(tmp_path, [protocol.row("sea", [1, 2, number])], protocol.pad_id)
+        (tmp_path / "train_input_ids.memmap").rename(tmp_path / f"train_input_ids_{number}.memmap")
+        (tmp_path / "train_input_ids_shape.npy").rename(tmp_path / f"train_input_ids_{number}_shape.npy")
+        if number:
+            (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
+    rows = Rows(tmp_path, "train", protocol)
+    assert rows.speakers == [None, "slt"]
+    assert [rows.parts(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
 
 
 def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, protocol: Protocol) -> None:
@@ -120,6 +132,14 @@ def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: Protocol
     write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
     with pytest.raises(UsageError, match="has this model's markers"):
         Rows(tmp_path, "train", protocol)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "ranks", "wanted"),
+    [(0.01, 11, 1, 1), (0.01, 12, 1, 3), (0.01, 40, 1, 3), (0.01, 1000, 1, 10), (0.5, 8, 1, 4), (0.01, 20, 8, 1)],
+)
+def test_of_a_dozen_rows_a_share_is_at_least_three(share: float, rows: int, ranks: int, wanted: int) -> None:
+    assert rows_to_hold_out(share, rows, ranks) == wanted
 
 
 def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:

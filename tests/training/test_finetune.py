@@ -14,9 +14,9 @@ import torch
 
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.data import Rows, collate
-from llasa_cli.training.finetune import finetune
+from llasa_cli.training.finetune import bring_folder, finetune
 from llasa_cli.training.loss import score_labels_only
 
 SHAPE = {
@@ -185,6 +185,89 @@ def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
         finetune(replace(options, resume=False))
 
 
+def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
+    data_folder: Path, random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(random_checkpoint, tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    options = FinetuneOptions(
+        data_folder, tmp_path / "out", model="model", steps=1, device="cpu", evaluate_every=99, tokens_per_batch=300
+    )
+    assert finetune(options)["base"] == str(tmp_path / "here" / "model"), "found from any folder"
+    notes: list[str] = []
+    finetune(options, on_note=notes.append)
+    assert len(notes) == 1
+    assert "nothing left to do" in notes[0]
+    for other in (str(random_checkpoint), "tiny"):
+        with pytest.raises(UsageError, match=r"began with .*here/model, not with"):
+            finetune(replace(options, model=other))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert finetune(replace(options, model="there/model", steps=2))["base"] == str(tmp_path / "there" / "model")
+
+
+def test_a_run_goes_on_at_the_rate_that_is_asked_for_now(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, schedule="constant", warm_up_steps=0, log_every=1, evaluate_every=99)
+    finetune(replace(options, steps=2))
+    finetune(replace(options, steps=4, learning_rate=5e-3))
+    assert [line["learning_rate"] for line in log_of(fresh.output) if "loss" in line] == [1e-2, 1e-2, 5e-3, 5e-3]
+
+
+def test_other_data_in_a_run_that_goes_on_is_said(
+    fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
+) -> None:
+    assert fresh.tokenizer is not None
+    protocol = Protocol.load(fresh.tokenizer)
+    write_rows(tmp_path / "data", "train", protocol, 20, protocol.pad_id, 5)
+    finetune(replace(fresh, steps=1, evaluate_every=99))
+    notes: list[str] = []
+    finetune(replace(fresh, steps=2, evaluate_every=99), on_note=notes.append)
+    assert notes == []
+    finetune(replace(fresh, steps=3, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
+    assert len(notes) == 1
+    assert "began with other data" in notes[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_model_that_is_no_run_is_never_written_over(
+    fresh: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(random_checkpoint, model)
+    before = contents(model)
+    onto_itself = FinetuneOptions(fresh.data, model, model=str(model), steps=1, device="cpu")
+    for options in (onto_itself, replace(fresh, output=model), replace(onto_itself, lora=LoraOptions())):
+        with pytest.raises(UsageError, match="a model in"):
+            finetune(options)
+    assert contents(model) == before
+
+
+def test_a_run_cut_off_in_its_first_save_begins_again(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=2, evaluate_every=99)
+    finetune(options)
+    (options.output / "checkpoint-2" / "progress.json").unlink()
+    assert finetune(options)["steps"] == 2
+    shutil.rmtree(options.output / "checkpoint-2")
+    with pytest.raises(UsageError, match="a model in"):
+        finetune(options)  # a model whose checkpoints were cleared away is not one half saved
+
+
+def test_a_folder_brought_onto_itself_keeps_its_files(tmp_path: Path) -> None:
+    (tmp_path / "codec").mkdir()
+    (tmp_path / "codec" / "config.json").write_text("{}")
+    bring_folder(tmp_path / "codec", tmp_path / "codec")
+    assert (tmp_path / "codec" / "config.json").read_text() == "{}"
+
+
+def test_rows_longer_than_a_batch_are_judged_one_by_one(fresh: FinetuneOptions) -> None:
+    options = replace(fresh, steps=1, tokens_per_batch=20)
+    finetune(options)
+    assert "held_out" in log_of(options.output)[-1]
+
+
 def test_minutes_end_a_run(fresh: FinetuneOptions) -> None:
     about = finetune(replace(fresh, steps=None, minutes=0.02, warm_up_steps=0))
     assert about["steps"] > 0
@@ -327,6 +410,24 @@ def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions
 def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
     with pytest.raises(LlasaError, match="no longer a number"):
         finetune(replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=1, evaluate_every=99))
+
+
+def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions) -> None:
+    """Long before the next line of the log would tell."""
+    wild = replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=20, evaluate_every=99)
+    with pytest.raises(LlasaError, match="no longer a number, by step 2"):
+        finetune(replace(wild, save_every_steps=1))
+    assert [path.name for path in fresh.output.glob("checkpoint-*")] == ["checkpoint-1"]
+    assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 1
+    assert all(value.isfinite().all() for value in weights_of(fresh.output).values())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_text_gain_is_told_of_rows_that_have_another_text(fresh: FinetuneOptions, count: int) -> None:
+    finetune(replace(fresh, steps=1, evaluate_rows=count))
+    (judged,) = [line for line in log_of(fresh.output) if "held_out" in line]
+    assert ("text_gain" in judged) == (count > 1)
+    assert judged.get("text_gain", 1) != 0
 
 
 @pytest.fixture

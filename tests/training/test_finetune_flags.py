@@ -73,6 +73,8 @@ def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions
         (["-o", "OUT"], "What to train on"),
         (["DATA"], "Where should the checkpoint go"),
         (["DATA", "-o", "OUT", "--lora-rank", "3"], "without --lora"),
+        (["DATA", "-o", "OUT", "--validation", "3"], "--validation is of --online"),
+        (["DATA", "-o", "OUT", "--speak", "hello"], "without --speak-every"),
         (["DATA", "-o", "OUT", "--trainer", "x"], "is not NAME=VALUE"),
         (["--merge", "a"], "Where should the checkpoint go"),
         (["--merge", "a", "--extend", "b", "-o", "OUT"], "two things"),

@@ -90,6 +90,13 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
         merge_adapter(trained.output, tmp_path / "merged")
 
 
+def test_an_adapter_is_not_merged_onto_itself(trained: FinetuneOptions) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.output.rglob("*")}
+    with pytest.raises(UsageError, match="a model in"):
+        merge_adapter(trained.output, trained.output)
+    assert {path: path.stat().st_mtime_ns for path in trained.output.rglob("*")} == before
+
+
 def test_the_adapters_folder_speaks_as_the_merged_model_does(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:

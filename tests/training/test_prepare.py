@@ -222,6 +222,35 @@ def test_a_text_that_spells_a_marker_stays_text(
     assert len(protocol.split_row(row)[1]) == 30
 
 
+def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_folder: Path, codec: Codec) -> None:
+    from llasa_cli.training.online import AudioRows
+
+    table = recordings / "spelt.csv"
+    table.write_text("audio,text\n1.wav,3 & 5%\n", encoding="utf-8")
+    spelling = Protocol.load(spelling_folder)
+    prepare(PrepareOptions((table,), recordings / "out", validation=0), spelling, codec, "t")
+    words = spelling.text_ids("three and five percent")
+    assert spelling.split_row(read_split(recordings / "out", "train")[0].tolist())[0] == words
+    rows = AudioRows.read((table,), spelling, codec, CONTEXT_TOKENS)
+    assert rows.parts(0)[0] == words
+    assert rows.lengths[0] == len(rows[0]["input_ids"])
+
+
+def test_letters_that_the_model_does_not_read_are_a_problem(
+    recordings: Path, spelling_folder: Path, codec: Codec
+) -> None:
+    from llasa_cli.training.online import AudioRows
+
+    (spelling_folder / "llasa.json").unlink()  # nothing takes them out
+    table = recordings / "odd.csv"
+    table.write_text("audio,text\n1.wav,3 boats\n2.wav,boats\n", encoding="utf-8")
+    plain = Protocol.load(spelling_folder)
+    index = prepare(PrepareOptions((table,), recordings / "out", validation=0), plain, codec, "t")
+    wanted = {"letters that the model does not read": 1}
+    assert index["skipped"]["reasons"] == wanted
+    assert AudioRows.read((table,), plain, codec, CONTEXT_TOKENS).cut == wanted
+
+
 def test_a_model_of_another_codec_is_refused(
     recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
 ) -> None:

@@ -231,6 +231,19 @@ def test_other_errors_of_the_disk_keep_their_traceback(
         prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
 
 
+def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+    """Recordings may be prepared into their own folder."""
+    own = ("our_speakers.txt", "notes_input_ids.memmap", "other_input_ids_shape.npy", "rows.sqlite")
+    for name in own:
+        (tmp_path / name).write_text(name)
+    prepare(options_of(table, tmp_path), protocol, None, "t")
+    for path in list(tmp_path.glob("val_*")):  # of an earlier run with a split that this one has not
+        path.rename(path.with_name(path.name.replace("val_", "test_")))
+    prepare(options_of(table, tmp_path), protocol, None, "t")
+    assert [(tmp_path / name).read_text() for name in own] == list(own)
+    assert not list(tmp_path.glob("test_*"))
+
+
 def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: Protocol) -> None:
     out = tmp_path / "out"
     refused: list[Progress] = []

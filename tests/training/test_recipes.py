@@ -151,6 +151,24 @@ def test_unknown_keys_are_named_together(tmp_path: Path) -> None:
         read_recipe(config)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"lora": {"r": 8}}, "'r'"),
+        ({"lora": {"rank": "8"}}, "rank '8'"),
+        ({"num_train_epochs": "two"}, "'two'"),
+        ({"data": 5}, "int"),
+        ({"learning_rate": "fast"}, "learning_rate 'fast'"),
+        ({"seed": True}, "seed True"),
+        ({"speakers": "rms"}, "speakers 'rms'"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(value: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        read_recipe(write(tmp_path, value))
+    assert "makes no sense" in caught.value.message
+
+
 def test_settings_of_transformers_4_and_5_and_our_own_are_known(tmp_path: Path) -> None:
     recipe = PUBLISHED["offline"] | {
         "overwrite_output_dir": True, "max_steps": 7, "warmup_steps": 5, "warmup_ratio": 0, "neftune_noise_alpha": 5,

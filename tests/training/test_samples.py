@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from llasa_cli.errors import UsageError
+from llasa_cli.protocol import Protocol
 from llasa_cli.settings import FinetuneOptions, ModelOptions, SamplingOptions
 from llasa_cli.speech import Speech
 from llasa_cli.training.samples import SECONDS, Samples
@@ -29,3 +31,14 @@ def test_it_is_drawn_as_the_checkpoint_says(random_checkpoint: Path, tmp_path: P
     wanted = np.clip(speech.codec.decode(codes), -1, 1)
     assert len(heard) == len(wanted)
     assert np.abs(heard - wanted).max() < 2 / 32768
+
+
+def test_sentences_are_spelt_as_say_does_and_unreadable_ones_refused(
+    spelling_folder: Path, random_codec: Path, tmp_path: Path
+) -> None:
+    options = FinetuneOptions(Path(), tmp_path, speak=("3 boats",), device="cpu")
+    Samples(options, Protocol.load(spelling_folder), None, random_codec, {})
+    assert (tmp_path / "spoken" / "sentences.txt").read_text() == "three boats\n"
+    (spelling_folder / "llasa.json").unlink()
+    with pytest.raises(UsageError, match="can't speak '3 boats': letters"):
+        Samples(options, Protocol.load(spelling_folder), None, random_codec, {})
