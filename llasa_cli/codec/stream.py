@@ -3,13 +3,13 @@
     for samples in decode_stream(codec, codes): ...        float32 [n], together exactly 320 * len(codes) samples
 
 X-Codec2's decoder is not causal. Its convolutions and the inverse transform reach 13 codes (0.26 s) to both sides;
-attention and GroupNorm see the whole sequence. So a piece is decoded with 32 codes behind it and up to 188 before it,
+attention and GroupNorm see the whole sequence. So a piece is decoded with 35 codes behind it and up to 187 before it,
 reference included, and the old decode fades into the new one over 2 codes behind each joint. That is exact for what is
 local; what is global differs a little from the whole decode, most in the first piece, which has the least to go by. The
 joint is put where it is quiet.
 
 Where the stream is cut depends on the codes and on nothing else: the same codes make the same sound on a slow machine.
-Pieces grow from 16 codes (0.32 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
+Pieces grow from 13 codes (0.26 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
 at most 324 codes are kept and decoded at once, 3.3 codes are decoded for each code given.
 
 The present built-in codec was taught by a discriminator to have clear harmonics, and chooses their phase by all it sees: what
@@ -17,9 +17,10 @@ lies behind a piece counts for more than its length. SI-SDR against the whole de
 
 | first left ahead search | SI-SDR dB    | behind 0.64 s | log spectra, median and worst | codes before the first sound |
 |-------------------------|--------------|---------------|-------------------------------|------------------------------|
-|    32  200    16      8 | 10.6  (-1.5) | 17.8  (11.2)  | 0.23  (0.67)                  | 48                           |
-|    16  188    32      4 | 13.2   (1.4) | 17.9  (11.1)  | 0.21  (0.44)                  | 48, the standard             |
-|    32  184    32      8 | 14.0   (5.3) | 20.4  (10.3)  | 0.19  (0.36)                  | 64                           |
+|    16  188    32      4 | 11.2   (3.1) | 16.1  (11.9)  | 0.23  (0.52)                  | 48                           |
+|    13  187    35      2 | 12.0   (4.3) | 16.4  (11.7)  | 0.23  (0.44)                  | 48, the standard             |
+|    32  184    32      8 | 13.5   (4.9) | 20.5  (12.5)  | 0.19  (0.34)                  | 64                           |
+|    16  172    48      4 | 14.6   (6.6) | 19.8  (13.5)  | 0.15  (0.26)                  | 64                           |
 
 What follows was measured on a voice and codec two before it, with sentences they were not trained on, and before the
 windows of a long stream had one length (`benchmarks/stream.py`, which says what the columns are). 240 sentences of 3.2 s, first 32,
@@ -65,19 +66,19 @@ if TYPE_CHECKING:
 class Windows:
     """Where the stream is cut and how much is decoded around each piece, all in codes (50 a second)."""
 
-    first: int = 16
+    first: int = 13
     """In the first piece."""
     growth: float = 1.5
     """Each piece is so many times as long as the one before."""
     longest: int = 100
     """No piece is longer."""
-    left: int = 188
+    left: int = 187
     """Codes decoded again before a piece, as many as there are: at least so many."""
-    ahead: int = 32
+    ahead: int = 35
     """Codes decoded behind a piece: they must be there before it can be given."""
     fade: int = 2
     """Over so many codes behind a joint the old decode turns into the new one."""
-    search: int = 4
+    search: int = 2
     """The joint is where it is quietest in the last so many codes of a piece."""
 
     @property
@@ -86,7 +87,7 @@ class Windows:
         return self.left + self.search + self.longest + self.ahead
 
     def ends(self) -> Iterator[int]:
-        """Where the pieces end, for ever: 16, 40, 76, 130, 211, 311, ..."""
+        """Where the pieces end, for ever: 13, 33, 62, 106, 172, 271, ..."""
         end, length = 0, float(self.first)
         while True:
             end += round(min(length, self.longest))

@@ -67,7 +67,7 @@ def test_every_piece_is_given_once_in_order(speed: float) -> None:
     assert np.array_equal(np.concatenate(pieces), np.arange(400 * CODE))
 
 
-@pytest.mark.parametrize(("speed", "codes_before_sound"), [(12.0, 48), (2.5, 48), (1.6, 72)])
+@pytest.mark.parametrize(("speed", "codes_before_sound"), [(12.0, 48), (2.5, 48), (1.6, 68)])
 def test_a_fast_model_is_heard_with_its_first_pieces(speed: float, codes_before_sound: int) -> None:
     machine = Machine(speed)
     pacing = Pacing(clock=machine.clock)
