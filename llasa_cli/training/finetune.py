@@ -115,6 +115,7 @@ def _finetune(
         _check_base(options)
     elif not _was_cut_off(options.output):
         refuse_model_in(options.output)
+        _refuse_others_checkpoints(options.output)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)
     protocol = Protocol.load(tokens)
@@ -240,6 +241,12 @@ def _was_cut_off(folder: Path) -> bool:
     about = read_about(folder)
     steps = about.get("steps")
     return "recipe" in about and (steps == 0 or (folder / f"checkpoint-{steps}").is_dir())
+
+
+def _refuse_others_checkpoints(folder: Path) -> None:
+    """Raises UsageError where another trainer keeps its checkpoints: they would be taken for old ones and removed."""
+    if "recipe" not in read_about(folder) and any(folder.glob("checkpoint-*")):
+        raise UsageError(f"There are another program's checkpoints in {folder}.", "Name another folder with -o.")
 
 
 def _drop_unfinished(options: FinetuneOptions) -> None:

@@ -161,6 +161,21 @@ def _check_options(options: PrepareOptions) -> None:
         raise UsageError(
             f"Rows of {options.max_tokens} tokens make no sense.", f"Llasa is trained at {CONTEXT_TOKENS}."
         )
+    for name, of_ours in (("index.json", "splits"), ("skipped.jsonl", "reason")):
+        path = options.output / name
+        if path.is_file() and not _tells(path, of_ours):
+            raise UsageError(f"{path} is not of llasa prepare, which writes one.", "Name another folder with -o.")
+
+
+def _tells(path: Path, name: str) -> bool:
+    """Whether a file, or its first line, is a JSON object that has such a member."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text = file.readline() if path.suffix == ".jsonl" else file.read()
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and name in found
 
 
 # --- checking ---

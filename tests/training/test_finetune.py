@@ -245,6 +245,15 @@ def test_a_model_that_is_no_run_is_never_written_over(
     assert contents(model) == before
 
 
+def test_another_trainers_checkpoints_are_refused_and_stay(fresh: FinetuneOptions) -> None:
+    kept = fresh.output / "checkpoint-500" / "model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"days of work")
+    with pytest.raises(UsageError, match="another program's checkpoints"):
+        finetune(fresh)
+    assert kept.read_bytes() == b"days of work"
+
+
 def test_a_run_cut_off_in_its_first_save_begins_again(fresh: FinetuneOptions) -> None:
     options = replace(fresh, steps=2, evaluate_every=99)
     finetune(options)

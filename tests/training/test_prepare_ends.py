@@ -244,6 +244,18 @@ def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: 
     assert not list(tmp_path.glob("test_*"))
 
 
+@pytest.mark.parametrize("name", ["index.json", "skipped.jsonl"])
+def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
+    name: str, table: Path, tmp_path: Path, protocol: Protocol
+) -> None:
+    own = tmp_path / "data" / name
+    own.parent.mkdir()
+    own.write_text('{"pages": [1, 2]}\n')
+    with pytest.raises(UsageError, match="not of llasa prepare"):
+        prepare(options_of(table, own.parent), protocol, None, "f")
+    assert own.read_text() == '{"pages": [1, 2]}\n'
+
+
 def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: Protocol) -> None:
     out = tmp_path / "out"
     refused: list[Progress] = []
