@@ -68,6 +68,8 @@ def clone(
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
     wishes = Wishes(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
     claim_stdout()
+    if asr != flags.DEFAULT_RECOGNISER and ref_text is not None and not verify:
+        raise UsageError("--asr is given beside --ref-text: nobody listens.", "Leave one of them out, or add --verify.")
     if save is not None:
         from llasa_cli.voices import check_free
 

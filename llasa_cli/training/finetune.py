@@ -393,8 +393,12 @@ def _read_recordings(
 
     if options.workers > 0:
         raise UsageError("The codec runs in the training process itself when online.", "Leave --workers out.")
-    if options.textless > 0:
-        raise UsageError("--online reads every row with its text.", "For --textless, `llasa prepare` the data first.")
+    for flag, share in (("--textless", options.textless), ("--untagged", options.untagged)):
+        if share > 0:
+            raise UsageError(
+                "--online reads every row with its text and its speaker.",
+                f"For {flag}, `llasa prepare` the data first.",
+            )
     codec = load_codec(find_codec(home, options.codec or read_about(home).get("codec")), str(device))
     if codec.code_count != protocol.code_count:
         raise UsageError(

@@ -275,6 +275,15 @@ def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recogniser_that_would_hear_nothing_is_refused(engine: type[FakeSpeech], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
+    clone = ["clone", "--ref", str(tmp_path / "clip.wav"), "--ref-text", "some twenty letters", "hi"]
+    made = CliRunner().invoke(app, [*clone, "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")])
+    assert made.exit_code == 2, made.output
+    assert "nobody listens" in made.stderr
+    assert engine.history == []
+
+
 @pytest.mark.parametrize("flag", [["--force"], ["--license", "CC0"]])
 def test_flags_of_a_saved_voice_want_one(engine: type[FakeSpeech], tmp_path: Path, flag: list[str]) -> None:
     soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(32_000) / 10) * 0.3, 16_000)

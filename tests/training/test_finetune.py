@@ -375,6 +375,7 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
         ({"data": Path("/nowhere")}, "no train_input_ids.memmap"),
         ({"speakers": ("nobody",)}, "No row is left"),
         ({"online": True, "textless": 0.1}, "reads every row with its text"),
+        ({"online": True, "untagged": 0.1}, "and its speaker"),
     ],
 )
 def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change: dict, message: str) -> None:
