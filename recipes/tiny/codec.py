@@ -320,11 +320,11 @@ def train(arguments: argparse.Namespace) -> None:
             optimiser.step()
         recogniser.requires_grad_(True)
         parts["reads"] = F.cross_entropy(recogniser(audio)[0], phones, label_smoothing=0.05)
-        learn(team, recogniser, recogniser_optimiser, parts["reads"])
+        team.learn(recogniser, recogniser_optimiser, parts["reads"])
         if adversarial:
             critic.requires_grad_(True)
             parts["critic"] = told_apart(critic, piece.detach(), truth)
-            learn(team, critic, critic_optimiser, parts["critic"])
+            team.learn(critic, critic_optimiser, parts["critic"])
         step += 1
         since += 1
         seen_audio += audio.numel() / SAMPLING_RATE_HZ
@@ -351,14 +351,6 @@ def train(arguments: argparse.Namespace) -> None:
         if step % 250 == 0:
             save()
     save()
-
-
-def learn(team: Team, judge: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    """One step of the discriminator or the recogniser."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    team.mean_gradients(judge)
-    optimiser.step()
 
 
 def take_decoder(trainee: Trainee, critic: Discriminator, state: dict) -> None:

@@ -9,64 +9,88 @@ utterances, since the decoder's GroupNorm runs over time.
 
 What the codes don't say (the phase, and pitch to a part in a hundred) makes a regression blur: log spectra are compared bin
 by bin over short windows only, which see no harmonics, and what long windows should look like is told by a discriminator.
-Its windows are longer than `codec.py`'s, the gradients are balanced, and all is in float32: a phase of many turns has no
-room in bfloat16's eight bits.
+What was said is told by a recogniser of phones, which learns from the real sound along the way (`losses.py`).
+The gradients are balanced, and all is in float32: a phase of many turns has no room in bfloat16's eight bits.
+
+`--layers` deepens the decoder by transformer layers that do nothing at first, so that it begins where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
+from transformers import Xcodec2Config, Xcodec2Model
 
-from codec import HOP, read_clip
-from losses import Discriminator, Spectra, balanced, fooled, pieces, told_apart
+from codec import HOP, PHONES, read_clip
+from losses import Discriminator, Recogniser, Spectra, balanced, fooled, heard_alike, pieces, told_apart
 from team import Team
+
+CAN_TELL = 150
+"""Steps in which the discriminator and the recogniser learn alone, where they begin from nothing."""
 
 
 class Pairs:
-    """Clips and their codes in memory, grouped by length."""
+    """Clips with their codes and phones in memory, grouped by length."""
 
     def __init__(self, corpus: Path, codes: Path, voices: list[str], shards: int) -> None:
-        self.clips: list[tuple[np.ndarray, np.ndarray]] = []
+        self.clips: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.by_length: dict[int, list[int]] = {}
         self.voice_of: list[str] = []
         for voice in voices:
             speaker, _, speed = voice.partition("@")
             for path in sorted((codes / voice).glob("[0-9]*.npz"))[:shards]:
                 with np.load(path) as shard:
-                    parts = np.split(shard["codes"], np.cumsum(shard["lengths"])[:-1])
-                for number, part in enumerate(parts):
+                    ends = np.cumsum(shard["lengths"])[:-1]
+                    parts = zip(np.split(shard["codes"], ends), np.split(shard["phones"], ends), strict=True)
+                for number, (part, phones) in enumerate(parts):
                     if len(part) >= 40:
                         samples = read_clip(corpus / speaker / path.stem / f"{number:06d}.wav", float(speed or 1))
                         samples = np.clip(samples * 32768, -32768, 32767).astype(np.int16)
                         self.by_length.setdefault(len(part), []).append(len(self.clips))
-                        self.clips.append((part, samples[: len(part) * HOP]))
+                        self.clips.append((part, samples[: len(part) * HOP], phones))
                         self.voice_of.append(voice)
 
-    def batches(self, random: np.random.Generator, codes: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Endless (B, 1, n) codes and (B, 320 n) samples, about `codes` codes a batch."""
+    def batches(
+        self, random: np.random.Generator, codes: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Endless (B, 1, n) codes, (B, 320 n) samples and (B, n) phones, about `codes` codes a batch."""
         lengths = np.array(sorted(self.by_length))
         weights = np.array([len(self.by_length[n]) * n for n in lengths], float)
         while True:
             length = int(random.choice(lengths, p=weights / weights.sum()))
             picks = random.choice(self.by_length[length], size=max(1, codes // length))
-            chosen = [self.clips[i] for i in picks]
+            chosen, samples, phones = (np.stack(each) for each in zip(*(self.clips[i] for i in picks), strict=True))
             yield (
-                torch.from_numpy(np.stack([c for c, _ in chosen]).astype(np.int64))[:, None],
-                torch.from_numpy(np.stack([s for _, s in chosen]).astype(np.float32) / 32768),
+                torch.from_numpy(chosen.astype(np.int64))[:, None],
+                torch.from_numpy(samples.astype(np.float32) / 32768),
+                torch.from_numpy(phones.astype(np.int64)),
             )
 
 
-def train(arguments: argparse.Namespace) -> None:
-    from transformers import Xcodec2Model
+def deepened(folder: Path, layers: int | None) -> Xcodec2Model:
+    """The codec of `folder` in float32; the layers that its decoder is to have more add nothing to what passes them."""
+    config = Xcodec2Config.from_pretrained(folder)
+    had, config.num_hidden_layers = config.num_hidden_layers, layers or config.num_hidden_layers
+    codec = Xcodec2Model.from_pretrained(folder, config=config, dtype=torch.float32)
+    with torch.no_grad():
+        for layer in codec.acoustic_decoder.layers[had:]:
+            for linear in (m for m in layer.modules() if isinstance(m, nn.Linear)):
+                linear.weight.normal_(0, 1 / math.sqrt(linear.in_features))
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.fc2.weight.zero_()
+    return codec
 
+
+def train(arguments: argparse.Namespace) -> None:
     team = Team()
     torch.manual_seed(0)  # the same discriminator in each process
     torch.set_num_threads(1)
@@ -74,23 +98,31 @@ def train(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     pairs = Pairs(arguments.corpus, arguments.codes, arguments.voices, arguments.shards)
     print(len(pairs.clips), "clips", flush=True)
-    codec = Xcodec2Model.from_pretrained(arguments.codec, dtype=torch.float32)
+    codec = deepened(arguments.codec, arguments.layers)
     codec.requires_grad_(False)
     taught = nn.ModuleList([codec.quantizer.project_out, codec.acoustic_decoder]).requires_grad_(True)
     spectra, critic = Spectra(arguments.log_sizes), Discriminator(arguments.width, arguments.sizes)
-    optimiser = torch.optim.AdamW(taught.parameters(), lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01)
-    critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=arguments.critic_rate, betas=(0.5, 0.9))
+    recogniser = Recogniser(len(PHONES))
+    kept = {
+        "codec": codec,
+        "optimiser": torch.optim.AdamW(taught.parameters(), lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01),
+        "critic": critic,
+        "critic_optimiser": torch.optim.AdamW(critic.parameters(), lr=arguments.critic_rate, betas=(0.5, 0.9)),
+        "recogniser": recogniser,
+        "recogniser_optimiser": torch.optim.AdamW(recogniser.parameters(), lr=1e-3),
+    }
     step, spent = 0, 0.0
     last = out / "last.pt"
-    if not last.exists() and arguments.critic:
-        critic.load_state_dict(torch.load(arguments.critic, weights_only=True)["critic"])
     if last.exists():
         state = torch.load(last, weights_only=True)
-        codec.load_state_dict(state["codec"])
-        optimiser.load_state_dict(state["optimiser"])
-        critic.load_state_dict(state["critic"])
-        critic_optimiser.load_state_dict(state["critic_optimiser"])
+        for name, part in kept.items():
+            part.load_state_dict(state[name])
         step, spent = state["step"], state["spent"]
+    elif arguments.judges:
+        state = torch.load(arguments.judges, weights_only=True)
+        critic.load_state_dict(state["critic"])
+        recogniser.load_state_dict(state["recogniser"])
+    learns_from = 0 if arguments.judges else CAN_TELL
     # Processor time, so that a busy machine delays training instead of shortening it.
     began, mark = time.process_time(), time.monotonic()
     sums: dict[str, float] = {}
@@ -100,14 +132,8 @@ def train(arguments: argparse.Namespace) -> None:
     def save() -> None:
         if team.rank:
             return
-        state = {
-            "codec": codec.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "critic": critic.state_dict(),
-            "critic_optimiser": critic_optimiser.state_dict(),
-            "step": step,
-            "spent": spent + time.process_time() - began,
-        }
+        state = {name: part.state_dict() for name, part in kept.items()}
+        state |= {"step": step, "spent": spent + time.process_time() - began}
         torch.save(state, last.with_suffix(".part"))
         last.with_suffix(".part").replace(last)
 
@@ -115,36 +141,41 @@ def train(arguments: argparse.Namespace) -> None:
         share = team.agreed((spent + time.process_time() - began) / (arguments.minutes * 60))
         if share >= 1:
             break
-        rate = arguments.rate * min(1, (step + 1) / 50) * (1 if share < 0.4 else 0.05 + 0.95 * (1 - share) / 0.6)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        codes, real = next(feed)
-        made = codec.acoustic_decoder(codec.quantizer.from_codes(codes.transpose(1, 2)))[:, 0]
-        stft, mel = spectra(made, real)
-        parts = {"stft": stft, "mel": mel}
-        losses = [(1.0, stft + 2.0 * mel)]
-        judged = share > arguments.critic_from
-        if judged:
-            piece, truth = pieces(made, real)
+        rate = min(1, (step - learns_from + 1) / 100) * (1 if share < 0.4 else 0.05 + 0.95 * (1 - share) / 0.6)
+        for group in kept["optimiser"].param_groups:
+            group["lr"] = arguments.rate * rate
+        codes, real, phones = next(feed)
+        learns = step >= learns_from
+        with torch.set_grad_enabled(learns):
+            made = codec.acoustic_decoder(codec.quantizer.from_codes(codes.transpose(1, 2)))[:, 0]
+        piece, truth = pieces(made, real)
+        parts = {}
+        if learns:
             critic.requires_grad_(False)
+            recogniser.requires_grad_(False)
+            stft, mel = spectra(made, real)
             fool, match = fooled(critic, piece, truth)
-            if share > arguments.critic_from + 0.03:  # by then it can tell
-                losses += [(arguments.fool, fool), (arguments.match, match)]
-            parts |= {"fool": fool, "match": match}
-        optimiser.zero_grad(set_to_none=True)
-        made.backward(balanced(made, losses))
-        team.mean_gradients(taught)
-        norm = nn.utils.clip_grad_norm_(taught.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimiser.step()
-        if judged:
+            heard = heard_alike(recogniser, made, real)
+            optimiser = kept["optimiser"]
+            optimiser.zero_grad(set_to_none=True)
+            losses = [
+                (1.0, stft + 2.0 * mel),
+                (arguments.fool, fool),
+                (arguments.match, match),
+                (arguments.heard, heard),
+            ]
+            made.backward(balanced(made, losses))
+            team.mean_gradients(taught)
+            norm = nn.utils.clip_grad_norm_(taught.parameters(), 1.0)
+            if torch.isfinite(norm):
+                optimiser.step()
             critic.requires_grad_(True)
-            critic_loss = told_apart(critic, piece.detach(), truth)
-            critic_optimiser.zero_grad(set_to_none=True)
-            critic_loss.backward()
-            team.mean_gradients(critic)
-            critic_optimiser.step()
-            parts["critic"] = critic_loss
+            recogniser.requires_grad_(True)
+            parts = {"stft": stft, "mel": mel, "fool": fool, "match": match, "heard": heard, "norm": norm}
+        parts["critic"] = told_apart(critic, piece.detach(), truth)
+        team.learn(critic, kept["critic_optimiser"], parts["critic"])
+        parts["reads"] = F.cross_entropy(recogniser(real)[0], phones, label_smoothing=0.05)
+        team.learn(recogniser, kept["recogniser_optimiser"], parts["reads"])
         step += 1
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
@@ -174,8 +205,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
     parser.add_argument("--batch", type=int, default=400, help="codes a step and process")
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--critic-from", type=float, default=0.0, help="share of the minutes after which it judges")
-    parser.add_argument("--critic", type=Path, help="last.pt of another run, whose discriminator goes on")
+    parser.add_argument("--layers", type=int, help="of the decoder's transformer, where it is to become deeper")
+    parser.add_argument("--judges", type=Path, help="last.pt of another run, whose discriminator and recogniser go on")
     parser.add_argument("--critic-rate", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=24, help="channels of the discriminator")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="windows it sees spectra of")
@@ -184,6 +215,7 @@ def main() -> None:
     )
     parser.add_argument("--fool", type=float, default=2.5, help="share of the gradient, to that of the spectra")
     parser.add_argument("--match", type=float, default=1.0, help="the same, of the discriminator's features")
+    parser.add_argument("--heard", type=float, default=1.0, help="the same, of the recogniser's features")
     train(parser.parse_args())
 
 

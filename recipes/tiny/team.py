@@ -33,3 +33,10 @@ class Team:
         flat /= self.size
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+    def learn(self, judge: nn.Module, optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        """One step of a model that only judges another: the discriminator, the recogniser."""
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.mean_gradients(judge)
+        optimiser.step()
