@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -304,6 +306,9 @@ def finetune(
     first = os.environ.get("RANK", "0") == "0"  # of several processes (torchrun), one speaks
     with report.Report(quiet or not first) as show:
         if merge is not None or extend is not None:
+            if merge is not None and extend is not None:
+                raise UsageError("--merge and --extend are two things.", "Give one of them.")
+            _refuse_flags_of_training(context, "merge" if merge is not None else "extend")
             _without_training(merge, extend, output, model, codec, seed, show, as_json)
             return
         flags: dict[str, Any] = {
@@ -313,9 +318,7 @@ def finetune(
             "fresh": fresh,
             "tokenizer": tokenizer,
             "codec": codec,
-            "lora": LoraOptions(lora_rank, lora_alpha, lora_dropout, tuple(lora_targets or _LORA.targets))
-            if lora
-            else None,
+            "lora": LoraOptions(lora_rank, lora_alpha, lora_dropout, tuple(lora_targets or _LORA.targets)),
             "steps": steps,
             "epochs": epochs,
             "minutes": minutes,
@@ -362,7 +365,7 @@ def finetune(
             "workers": workers,
             "device": device,
         }
-        options = _options(flags, _given(context), config, show)
+        options = _options(flags, context, config, show)
         from llasa_cli.training.finetune import finetune as run
 
         live = _Live(show)
@@ -382,17 +385,29 @@ _INSTEAD = {
     "fresh": ("model",),
     "model": ("fresh",),
     "warm_up_steps": ("warm_up_share",),
+    "warm_up_share": ("warm_up_steps",),
     "tokens_per_batch": ("rows_per_batch",),
 }
 """A flag that was given takes the place of these, where a configuration file has them."""
 
 
+_NO_TRAINING = {
+    "merge": {"merge", "output", "model", "quiet", "as_json"},
+    "extend": {"extend", "output", "codec", "seed", "quiet", "as_json"},
+}
+"""What the two ways without training read."""
+
+
 def _given(context: typer.Context) -> set[str]:
-    """Fields that the user gave a flag for."""
-    named = {name for name in context.params if _is_given(context, name)}
-    if any(name.startswith("lora_") for name in named):
-        named.add("lora")
-    return {_FLAG_OF.get(name, name) for name in named}
+    """Fields that the user gave a flag for; an adapter's, each by its flag."""
+    return {_FLAG_OF.get(name, name) for name in context.params if _is_given(context, name)}
+
+
+def _refuse_flags_of_training(context: typer.Context, way: str) -> None:
+    known = {part.name or "": part.opts[-1] for part in context.command.params}
+    others = [flag for name, flag in known.items() if _is_given(context, name) and name not in _NO_TRAINING[way]]
+    if others:
+        raise UsageError(f"--{way} trains nothing and does not read {', '.join(others)}.", "Leave it out.")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -400,9 +415,14 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
 
 
-def _options(flags: dict[str, Any], given: set[str], config: Path | None, show: report.Report) -> FinetuneOptions:
+def _options(
+    flags: dict[str, Any], context: typer.Context, config: Path | None, show: report.Report
+) -> FinetuneOptions:
     """Flags that were given, else the configuration file, else the defaults."""
-    values = dict(flags)
+    values, given = dict(flags), _given(context)
+    adapter = {name: value for name, value in vars(flags["lora"]).items() if f"lora_{name}" in given}
+    if not context.params["lora"]:
+        values["lora"] = None
     if config is not None:
         from llasa_cli.device import pick_device
         from llasa_cli.training.recipe import read_recipe
@@ -411,16 +431,22 @@ def _options(flags: dict[str, Any], given: set[str], config: Path | None, show: 
         recipe = read_recipe(config, pick_device(flags["device"]).type, processes)
         for note in recipe.notes:
             show.line(f"{config.name}: {note}")
+        _check_ranges(context, config, recipe.values)
         said = dict(recipe.values)
         for name in given:
             for other in _INSTEAD.get(name, ()):
                 said.pop(other, None)
         said["trainer"] = dict(said.get("trainer", {})) | flags["trainer"]
         values |= {name: value for name, value in said.items() if name not in given or name == "trainer"}
-    if "lora" in given and values["lora"] is None:
+        if said.get("lora") is not None:
+            values["lora"] = replace(said["lora"], **adapter)
+        given |= set(said)
+    if adapter and values["lora"] is None:
         raise UsageError("The flags of an adapter are given without --lora.", "Add --lora.")
     if "validation" in given and not values["online"]:
         raise UsageError("--validation is of --online.", "Prepared data have their own: llasa prepare --validation.")
+    if {"warm_up_steps", "warm_up_share"} <= given:
+        raise UsageError("--warm-up-steps and --warm-up-share are two ways to say one thing.", "Give one of them.")
     if "speak" in given and values["speak_every"] <= 0:
         raise UsageError("A sentence to speak is given without --speak-every.", "Add --speak-every STEPS.")
     if values["data"] is None:
@@ -428,6 +454,23 @@ def _options(flags: dict[str, Any], given: set[str], config: Path | None, show: 
     if values["output"] is None:
         raise UsageError("Where should the checkpoint go?", "Name a folder with -o.")
     return FinetuneOptions(**values)
+
+
+def _check_ranges(context: typer.Context, config: Path, values: Mapping[str, Any]) -> None:
+    """A file's numbers are held to what their flags take."""
+    flat = dict(values) | {f"lora_{name}": value for name, value in vars(values.get("lora") or LoraOptions()).items()}
+    for flag in context.command.params:
+        name = _FLAG_OF.get(flag.name or "", flag.name or "")
+        kind = getattr(flag, "type", flag)  # until Typer 0.26 click's type held the range
+        least, most = getattr(kind, "min", None), getattr(kind, "max", None)
+        value = flat.get(name)
+        if not isinstance(value, int | float):
+            continue
+        if (least is not None and value < least) or (most is not None and value > most):
+            wants = f"at least {least}" if most is None else f"{least} to {most}"
+            raise UsageError(
+                f"{config} has {name} {value}: {flag.opts[0]} takes {wants}.", "Correct it, or take it out."
+            )
 
 
 def _named_values(pairs: list[str]) -> dict[str, Any]:
@@ -456,8 +499,6 @@ def _without_training(
 ) -> None:
     if output is None:
         raise UsageError("Where should the checkpoint go?", "Name a folder with -o.")
-    if merge is not None and extend is not None:
-        raise UsageError("--merge and --extend are two things.", "Give one of them.")
     from llasa_cli.training.merge import extend_model, merge_adapter
 
     show.stage("reading the model")

@@ -21,6 +21,7 @@ from llasa_cli.training.sources import Columns, Held
 
 MISSING, BROKEN = "no such audio file", "audio can't be read"
 EMPTY, SHORT, SILENT = "no sound in it", "shorter than 40 ms", "silent"
+CROWDED = "more text than can be said in its time"
 _QUIETEST = 1e-4
 """A clip whose loudest sample is below this (-80 dB) holds no speech."""
 _UNKNOWN = 1 << 62

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.codec.model import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_about, write_json
+from llasa_cli.files import copy_files, make_folder, read_about, read_object, write_json
 from llasa_cli.hub.cache import find_codec, find_model
 from llasa_cli.hub.catalogue import PUBLISHED_CODEC
 from llasa_cli.lm.adapter import base_of, is_adapter
 from llasa_cli.protocol import Protocol
-from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions
+from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions, LoraOptions
 from llasa_cli.training.arguments import check_packages, ranks, training_arguments
 from llasa_cli.training.chat import ChatRows, Mixed
 from llasa_cli.training.checkpoint import (
@@ -121,7 +121,7 @@ def _finetune(
     protocol = Protocol.load(tokens)
     known_speakers = protocol.speakers
     protocol.speakers = ()  # the data may bring new ones
-    rows, held_out = _read_data(options, protocol, tokens, start, device)
+    rows, held_out = _read_data(options, protocol, tokens, start, device, note)
     clock = Clock(
         _steps(options, rows),
         options.minutes * 60 if options.minutes is not None else None,
@@ -297,6 +297,8 @@ def _start_folder(options: FinetuneOptions, last: Path | None) -> Path | None:
         return last
     if last is not None and not is_adapter(options.output):
         raise UsageError(f"The run in {options.output} trains a whole model.", "Go on without --lora.")
+    if last is not None and options.lora is not None:
+        _check_adapter(options.output, options.lora)
     if last is not None and options.model is None:
         return find_model(base_of(options.output))
     if (options.model is None) == (options.fresh is None):
@@ -312,6 +314,15 @@ def _start_folder(options: FinetuneOptions, last: Path | None) -> Path | None:
             f"{folder} holds an adapter.", "Merge it first: llasa finetune --merge ADAPTER -o FOLDER, and train that."
         )
     return folder
+
+
+def _check_adapter(folder: Path, wanted: LoraOptions) -> None:
+    """Raises UsageError: The adapter in the output folder has another shape than the one that is asked for now."""
+    has = read_object(folder / "adapter_config.json")
+    rank, alpha, targets = int(has["r"]), float(has["lora_alpha"]), sorted(has["target_modules"])
+    if (rank, alpha, targets) != (wanted.rank, wanted.alpha, sorted(wanted.targets)):
+        flags = f"--lora-rank {rank} --lora-alpha {alpha:g} " + " ".join(f"--lora-target {name}" for name in targets)
+        raise UsageError(f"The adapter in {folder} was begun with other settings.", f"Go on with {flags}.")
 
 
 def _tokenizer_folder(options: FinetuneOptions, start: Path | None, last: Path | None) -> Path:
@@ -354,8 +365,14 @@ def _steps(options: FinetuneOptions, rows: Data) -> int | None:
 
 
 def _read_data(
-    options: FinetuneOptions, protocol: Protocol, tokens: Path, start: Path | None, device: torch.device
+    options: FinetuneOptions,
+    protocol: Protocol,
+    tokens: Path,
+    start: Path | None,
+    device: torch.device,
+    note: Callable[[str], None],
 ) -> tuple[Data, Data | None]:
+    """To train and to judge on; what is left out is told."""
     rows: Data
     held_out: Data | None
     made_with = read_index(options.data).get("tokenizer")
@@ -365,7 +382,7 @@ def _read_data(
         )
     if options.online:
         home = next((place for place in (tokens, start) if place is not None and read_about(place)), options.output)
-        rows, held_out = _read_recordings(options, protocol, home, device)
+        rows, held_out = _read_recordings(options, protocol, home, device, note)
     else:
         rows = Rows(
             options.data,
@@ -377,15 +394,24 @@ def _read_data(
             context=options.context,
             textless=options.textless,
         )
+        if rows.cut:
+            note(
+                f"{rows.cut} rows are left out: longer than --context {options.context}, or without this model's markers."
+            )
         split = held_out_split(options.data)
         held_out = Rows(options.data, split, protocol, options.speakers, context=options.context) if split else None
     if options.chat:
-        rows = Mixed(rows, ChatRows(options.chat, protocol, options.context))
+        conversations = ChatRows(options.chat, protocol, options.context)
+        if not len(conversations):
+            raise UsageError(f"No conversation fits into --context {options.context}.", "Shorten them.")
+        if conversations.cut:
+            note(f"{conversations.cut} conversations are left out: longer than --context {options.context}.")
+        rows = Mixed(rows, conversations)
     return rows, held_out if held_out is not None and len(held_out) else None
 
 
 def _read_recordings(
-    options: FinetuneOptions, protocol: Protocol, home: Path, device: torch.device
+    options: FinetuneOptions, protocol: Protocol, home: Path, device: torch.device, note: Callable[[str], None]
 ) -> tuple[Data, Data | None]:
     """Rows that are encoded as they are read, by the codec that belongs to the model."""
     from llasa_cli.codec.model import load_codec
@@ -406,7 +432,13 @@ def _read_recordings(
             "Name the codec that belongs to the model with --codec.",
         )
     recordings = AudioRows.read((options.data,), protocol, codec, options.context, options.speakers)
-    return recordings.split(options.validation, options.seed)
+    for reason, count in recordings.cut.items():
+        note(f"{count} recordings are left out: {reason}.")
+    rows, held_out = recordings.split(options.validation, options.seed)
+    for part in (rows, held_out):
+        if part is not None:
+            part.tell = note
+    return rows, held_out
 
 
 def _about(
@@ -440,6 +472,7 @@ def _begin_folder(
 def _bring_codec(options: FinetuneOptions, protocol: Protocol, start: Path | None, named: str | None) -> str:
     """What llasa.json calls the codec. A folder comes along (as hard links where the disk can), a repository is named."""
     if options.codec is not None:
+        codec_size(options.codec)  # refuses what is none
         folder = Path(options.codec)
         if not folder.is_dir():
             return options.codec

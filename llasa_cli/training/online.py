@@ -21,8 +21,10 @@ from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ
 from llasa_cli.codec.model import SHORTEST_CLIP, Codec
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.protocol import Protocol
-from llasa_cli.training.clips import SHORT, Unusable
+from llasa_cli.training import clips
+from llasa_cli.training.clips import CROWDED, SHORT, Unusable
 from llasa_cli.training.data import rows_to_hold_out
+from llasa_cli.training.sources import Columns
 from llasa_cli.training.texts import text_ids
 
 
@@ -40,12 +42,14 @@ class AudioRows:
     """Attributes:
     cut: Reason -> how many recordings are left out for it.
     codes, lengths: int64 [N], as `data.Rows` has them, from the files' headers.
+    tell: Is told of a clip that can't be used when its turn comes; the next one that can is read in its place.
     """
 
     def __init__(
         self, clips: Sequence[Clip], protocol: Protocol, codec: Codec, context: int, cut: Counter[str] | None = None
     ) -> None:
         self._clips, self._protocol, self._codec, self._context = list(clips), protocol, codec, context
+        self.tell: Callable[[str], None] = lambda line: None
         self.cut: Counter[str] = cut if cut is not None else Counter()
         self.codes = np.array([clip.codes for clip in clips], np.int64)
         self.speakers = [clip.speaker for clip in clips]
@@ -107,15 +111,19 @@ class AudioRows:
         """Text ids and codes of a row: here it is encoded.
 
         Raises:
-            AudioError: The clip can no longer be read.
+            AudioError: No clip can be read any more.
         """
-        from llasa_cli.audio.read import read_clip
-
-        clip = self._clips[index]
-        samples = read_clip(clip.audio, SAMPLING_RATE_HZ)
-        if len(samples) < SHORTEST_CLIP:
-            raise AudioError(f"{clip.audio} is shorter than its header says.")
-        return list(clip.text_ids), self._codec.encode(samples)
+        count = len(self._clips)
+        for other in range(index, index + count):
+            clip = self._clips[other % count]
+            try:
+                samples = clips.read(clip.audio, Columns())
+            except Unusable as why:
+                self.tell(f"{clip.audio} is left out: {why}.")
+                continue
+            self._clips[index], self.speakers[index] = clip, clip.speaker  # so that it is told once
+            return list(clip.text_ids), self._codec.encode(samples)
+        raise AudioError("None of the recordings can be read any more.")
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.parts(index)
@@ -140,6 +148,8 @@ def _clip(row: Any, protocol: Protocol, cut: Counter[str]) -> Clip | None:
         if samples < SHORTEST_CLIP:
             raise Unusable(SHORT)
         ids = text_ids(protocol, row.text)
+        if len(ids) > samples // HOP:
+            raise Unusable(CROWDED)
     except Unusable as why:
         cut[str(why)] += 1
         return None

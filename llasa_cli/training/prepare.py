@@ -153,6 +153,8 @@ def named_codec(folder: Path) -> str | None:
 def _check_options(options: PrepareOptions) -> None:
     if not 0 < options.subset <= 1:
         raise UsageError(f"--subset {options.subset} is no share.", "Give a number above 0, at most 1.")
+    if options.splits and not any(map(is_dataset, options.sources)):
+        raise UsageError("--split is of datasets, and none is named.", "Leave it out, or name one: hf:organisation/name.")
     if options.output.is_file():
         raise UsageError(f"{options.output} is a file, not a folder.", "Name another with -o.")
     if not 0 <= options.rank < options.ranks:
@@ -252,7 +254,7 @@ class _Checker:
         text = len(ids)
         self.check_length(speaker, text, count)
         if text > count:
-            raise Unusable("more text than can be said in its time")
+            raise Unusable(clips.CROWDED)
         codes_file = row.codes if isinstance(row.codes, Path) else None
         kept = np.array(ids, np.int32).tobytes()
         return Planned(number, row.where, row.audio, codes_file, ready, row.text, kept, speaker, row.split, key, count)

@@ -164,6 +164,10 @@ def _check_kinds(path: Path, values: Mapping[str, Any], options: type) -> None:
 def _is_of(value: Any, kind: Any) -> bool:
     """A whole number is a float as well, as JSON has it, but true is no number."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    parts = next((get_args(one) for one in kinds if get_origin(one) is tuple), ())
+    if isinstance(value, tuple) and parts:
+        each = parts[:1] * len(value) if Ellipsis in parts else parts
+        return len(value) == len(each) and all(map(_is_of, value, each))
     plain = tuple(get_origin(one) or one for one in kinds)
     if isinstance(value, bool):
         return bool in plain

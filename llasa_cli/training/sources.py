@@ -266,6 +266,10 @@ def _read_named_columns(
     reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
     names = [name.strip().strip('"') for name in next(reader)]
     found = columns.find(names)
+    for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
+        if getattr(columns, kind) is not None and kind not in found:
+            there = ", ".join(name for name in names if name)
+            raise UsageError(f"{table} has no column {getattr(columns, kind)}.", f"{flag} takes one of: {there}.")
     while True:
         try:
             cells = next(reader)

@@ -163,15 +163,21 @@ class SpeechTrainer(Trainer):
         return self.lr_scheduler
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """The optimiser's state comes back, and with it the rate of then; the rate that is asked for now counts."""
+        """The optimiser's state comes back, and with it the settings of then; those that are asked for now count."""
+        wanted = [
+            {name: group[name] for name in ("weight_decay", "betas", "eps") if name in group}
+            for group in self.optimizer.param_groups
+        ]
         super()._load_optimizer_and_scheduler(checkpoint)
+        for group, settings in zip(self.optimizer.param_groups, wanted, strict=True):
+            group.update(settings)
         if not isinstance(self.lr_scheduler, torch.optim.lr_scheduler.LambdaLR):
             return
-        rates, wanted = self.lr_scheduler.base_lrs, self.args.learning_rate
+        rates, peak = self.lr_scheduler.base_lrs, self.args.learning_rate
         for number, group in enumerate(self.optimizer.param_groups):
-            if rates[number] != wanted:
-                group["lr"] *= wanted / rates[number] if rates[number] else 0
-                rates[number] = wanted
+            if rates[number] != peak:
+                group["lr"] *= peak / rates[number] if rates[number] else 0
+                rates[number] = peak
         self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:

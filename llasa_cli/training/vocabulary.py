@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import copy_files, make_folder
+from llasa_cli.files import copy_files, make_folder, read_object
+from llasa_cli.hub.cache import codec_identity
+from llasa_cli.hub.catalogue import repo_of
 from llasa_cli.protocol import SPEECH_START
 
 CODE_COUNT = 65_536
@@ -64,11 +66,19 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
 
 
 def codec_size(codec: str | None) -> int:
-    """How many codes a codec has: a folder's own number, of a repository the published one's."""
-    settings = Path(codec) / "config.json" if codec is not None else None
-    if settings is None or not settings.is_file():
+    """How many codes a codec has: a folder's own number, of a repository the published one's.
+
+    Raises:
+        ModelError: It is no codec's folder, and no repository's name.
+    """
+    if codec is None:
         return CODE_COUNT
-    levels = json.loads(settings.read_text(encoding="utf-8")).get("quantization_levels")
+    if not Path(codec).is_dir():
+        if repo_of(codec) is None:
+            raise ModelError(f"There is no codec {codec}.", "Name its folder, or org/repo.")
+        return CODE_COUNT
+    codec_identity(Path(codec))  # refuses a folder of other things
+    levels = read_object(Path(codec) / "config.json").get("quantization_levels")
     return math.prod(levels) if levels else CODE_COUNT
 
 

@@ -139,6 +139,19 @@ def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random
         AudioRows.read((recordings,), protocol, codec, 20)
 
 
+def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(
+    options: FinetuneOptions, recordings: Path
+) -> None:
+    soundfile.write(recordings.parent / "3.wav", np.full(12_000, np.nan), 16_000, "FLOAT")
+    soundfile.write(recordings.parent / "4.wav", np.zeros(12_000), 16_000)
+    notes: list[str] = []
+    online = replace(options, data=recordings, online=True, validation=0, tokens_per_batch=200, steps=8)
+    assert finetune(online, on_note=notes.append)["steps"] == 8
+    assert sum("3.wav is left out: samples that are not numbers" in note for note in notes) == 1
+    assert sum("4.wav is left out: silent" in note for note in notes) == 1
+    assert any("audio can't be read" in note for note in notes), "what was left out by its header"
+
+
 def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path: Path) -> None:
     """The same ones each time, kept as WAV; and training goes on as if nothing had been said."""
     quiet = replace(options, output=tmp_path / "quiet")

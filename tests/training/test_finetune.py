@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.protocol import NO_LABEL, Protocol
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.data import Rows, collate
 from llasa_cli.training.finetune import bring_folder, finetune
 from llasa_cli.training.loss import score_labels_only
+from llasa_cli.training.vocabulary import codec_size
 
 SHAPE = {
     "hidden_size": 32,
@@ -372,6 +373,7 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
         ({"fresh": None}, "fresh configuration"),
         ({"tokenizer": None}, "needs a tokenizer"),
         ({"codec": None}, "Which codec"),
+        ({"report_to": ("nowhere",)}, "no nowhere to report to"),
         ({"data": Path("/nowhere")}, "no train_input_ids.memmap"),
         ({"speakers": ("nobody",)}, "No row is left"),
         ({"online": True, "textless": 0.1}, "reads every row with its text"),
@@ -382,6 +384,32 @@ def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change
     with pytest.raises(UsageError, match=message):
         finetune(replace(fresh, **change))
     assert not fresh.output.exists(), "a folder for nothing"
+
+
+def test_what_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.txt").write_text("mine")
+    for codec in ("nosuch", str(tmp_path / "own")):
+        with pytest.raises(ModelError):
+            finetune(replace(fresh, codec=codec))
+        with pytest.raises(ModelError):
+            codec_size(codec)
+        assert not fresh.output.exists()
+
+
+def test_rows_that_are_left_out_are_told(fresh: FinetuneOptions) -> None:
+    notes: list[str] = []
+    longest = int(Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path())).lengths.max())
+    finetune(replace(fresh, steps=1, context=longest - 1), on_note=notes.append)
+    assert "rows are left out: longer than" in notes[0]
+
+
+def test_a_run_that_goes_on_takes_the_optimisers_settings_it_is_given_now(fresh: FinetuneOptions) -> None:
+    finetune(replace(fresh, steps=1, weight_decay=0.01))
+    finetune(replace(fresh, steps=2, weight_decay=0.5, betas=(0.8, 0.9)))
+    groups = torch.load(fresh.output / "checkpoint-2" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.5, 0.0}
+    assert {tuple(group["betas"]) for group in groups} == {(0.8, 0.9)}
 
 
 def test_an_output_that_cant_be_made_is_one_sentence(fresh: FinetuneOptions, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from llasa_cli.settings import FinetuneOptions, LoraOptions
 FLAGS = (
     "DATA -o OUT -m 1b --fresh f.json --tokenizer tok --codec cod --lora --lora-rank 3 --lora-alpha 5 --lora-dropout 0.2 "
     "--lora-target k_proj --lora-target o_proj --steps 7 --epochs 2 --minutes 3 --learning-rate 0.5 --schedule cosine "
-    "--warm-up-steps 4 --warm-up-share 0.1 --decay-share 0.2 --betas 0.8 0.7 --epsilon 1e-3 --weight-decay 0.3 "
+    "--warm-up-steps 4 --decay-share 0.2 --betas 0.8 0.7 --epsilon 1e-3 --weight-decay 0.3 "
     "--optimizer adafactor --gradient-norm 2 --tokens-per-batch 99 --rows-per-batch 6 --accumulate 5 --context 1000 --seed 9 "
     "--speaker a --speaker b --untagged 0.4 --textless 0.3 --short-first 0.6 --chat x.jsonl --online --validation 8 --save-every 1 "
     "--save-steps 11 --keep 4 --eval-every 12 --eval-at-start --eval-rows 13 --speak-every 14 --speak hello --log-every 15 "
@@ -42,7 +42,12 @@ def test_every_flag_arrives(arrived: list[FinetuneOptions]) -> None:
     assert result.exit_code == 0, result.stderr
     options, default = arrived[0], FinetuneOptions(Path(), Path())
     same = [part.name for part in fields(options) if getattr(options, part.name) == getattr(default, part.name)]
-    assert same == [], "each is set to something else than its default"
+    assert same == ["warm_up_share"], (
+        "each is set to something else than its default, but what would be two ways of one"
+    )
+    other = typer.testing.CliRunner().invoke(app, ["finetune", "DATA", "-o", "OUT", "--warm-up-share", "0.1"])
+    assert other.exit_code == 0, other.stderr
+    assert arrived[1].warm_up_share == 0.1
     assert options.lora == LoraOptions(3, 5, 0.2, ("k_proj", "o_proj"))
     assert options.trainer == {"neftune_noise_alpha": 5, "fsdp": "full_shard"}
     assert options.speakers == ("a", "b")
@@ -67,6 +72,38 @@ def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions
     assert (options.speakers, options.learning_rate) == (("a",), 0.1)
 
 
+def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps({"lora": {"rank": 2, "alpha": 4.0}, "steps": 9}))
+    for flags in (["--lora", "--lora-dropout", "0.2"], ["--lora-dropout", "0.2"]):
+        flags = ["finetune", "DATA", "-o", "OUT", "--config", str(config), *flags, "--device", "cpu"]
+        assert typer.testing.CliRunner().invoke(app, flags).exit_code == 0
+    assert [options.lora for options in arrived] == [LoraOptions(rank=2, alpha=4.0, dropout=0.2)] * 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"accumulate": 0}, "accumulate 0: --accumulate takes at least 1"),
+        ({"evaluate_every": 0}, "--eval-every takes at least 1"),
+        ({"decay_share": 5}, "takes 0 to 1"),
+        ({"lora": {"rank": 0}}, "--lora-rank takes at least 1"),
+        ({"betas": [0.9]}, "betas (0.9,), which makes no sense"),
+        ({"validation": 0.2}, "--validation is of --online"),
+        ({"speak": ["hello"]}, "without --speak-every"),
+    ],
+)
+def test_a_files_values_are_held_to_what_the_flags_take(
+    said: dict, message: str, arrived: list[FinetuneOptions], tmp_path: Path
+) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps({"steps": 2} | said))
+    result = typer.testing.CliRunner().invoke(app, ["finetune", "DATA", "-o", "OUT", "--config", str(config)])
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr
+    assert arrived == []
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -79,6 +116,9 @@ def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions
         (["--merge", "a"], "Where should the checkpoint go"),
         (["--merge", "a", "--extend", "b", "-o", "OUT"], "two things"),
         (["DATA", "-o", "OUT", "--config", "/nowhere.json"], "can't be read"),
+        (["DATA", "-o", "OUT", "--warm-up-steps", "3", "--warm-up-share", "0.1"], "two ways to say one thing"),
+        (["DATA", "--merge", "a", "-o", "OUT", "--steps", "5"], "does not read data, --steps"),
+        (["--extend", "a", "-o", "OUT", "-m", "tiny"], "does not read --model"),
     ],
 )
 def test_what_makes_no_sense_is_said(flags: list[str], message: str, arrived: list[FinetuneOptions]) -> None:

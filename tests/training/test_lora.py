@@ -165,6 +165,14 @@ def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
             load(change, tensors)
 
 
+def test_an_adapter_goes_on_in_its_own_shape_only(trained: FinetuneOptions) -> None:
+    assert trained.lora is not None
+    for other in (replace(trained.lora, rank=3), replace(trained.lora, targets=("k_proj",)), LoraOptions(alpha=1)):
+        with pytest.raises(UsageError, match="begun with other settings") as caught:
+            finetune(replace(trained, lora=other, steps=99))
+        assert f"--lora-rank {trained.lora.rank} " in caught.value.hint
+
+
 def test_a_target_that_is_not_there_is_named(trained: FinetuneOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no query"):
         finetune(replace(trained, output=tmp_path / "out", lora=LoraOptions(targets=("query",))))

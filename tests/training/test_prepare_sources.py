@@ -119,6 +119,16 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         rows_of(tmp_path / "t.csv", columns=Columns(text="absent"))
 
 
+def test_columns_and_splits_that_are_not_there_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,audio,text\n1,a.wav,hello\n")
+    for wrong in ({"speaker": "singer"}, {"audio": "sound"}):
+        with pytest.raises(UsageError, match="has no column") as caught:
+            rows_of(tmp_path / "t.csv", columns=Columns(**wrong))
+        assert "id, audio, text" in caught.value.hint
+    with pytest.raises(UsageError, match="--split is of datasets"):
+        prepare(PrepareOptions((tmp_path / "t.csv",), tmp_path / "out", splits=("train",)), None, None, "f")  # type: ignore[arg-type]
+
+
 def test_a_mistyped_path_is_not_looked_for_on_a_network(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no organisation/name.") as caught:
         rows_of(Path("organisation/name"))
