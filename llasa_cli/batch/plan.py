@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llasa_cli.batch.results import Place
+from llasa_cli.batch.results import Kept, Place
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import is_same_file
 from llasa_cli.items import Item
@@ -251,12 +251,14 @@ class Plan:
             if (self.folder / path).is_file():
                 yield path
 
-    def rows_in_order(self) -> Iterator[Place]:
+    def rows_in_order(self) -> Iterator[Kept]:
         """Where each item's row stands, as the list has them; after them those of files that are still there."""
         with _guarded(self.work):
-            yield from self._base.execute("SELECT at, length FROM item WHERE at IS NOT NULL ORDER BY number")
+            rows = self._base.execute("SELECT at, length, line FROM item WHERE at IS NOT NULL ORDER BY number")
+        for at, length, line in rows:
+            yield (at, length), line
         for path in self.removed():
-            yield self._base.execute("SELECT at, length FROM earlier WHERE place = ?", (path,)).fetchone()
+            yield self._base.execute("SELECT at, length FROM earlier WHERE place = ?", (path,)).fetchone(), None
 
     # --- facts that are dear to find: clips, by path and transcript ---
 

@@ -3,9 +3,9 @@
     with Results(folder) as results:            refused while another run has it; a run that was killed holds nothing
         for place, row in results.rows(): ...
         results.append({"id": "a", ...})        on its own line, out of this process before the next item
-        results.put_in_order(places)            one row an item, as the list has them; whole or not at all
+        results.put_in_order(kept)              one row an item, as the list has them; whole or not at all
 
-A place is (offset, length) in bytes. The file itself is what is locked, so that a folder of results holds nothing else.
+A place is (offset, length) in bytes; what is kept is a place with the line that its item has in the list now. The file itself is what is locked, so that a folder of results holds nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from llasa_cli.errors import LlasaError, UsageError
 
 RESULTS = "results.jsonl"
 Place = tuple[int, int]
+Kept = tuple[Place, "int | None"]
+_LINE = re.compile(rb'"line": (?:\d+|null)')  # the first is the member: within a string its quotes would be escaped
 _BLOCK = 1 << 20
 
 
@@ -82,18 +85,19 @@ class Results:
         with self._guarded():
             os.fsync(self._file.fileno())
 
-    def put_in_order(self, places: Iterable[Place]) -> None:
-        """Keep these rows, in this order, and no others."""
+    def put_in_order(self, kept: Iterable[Kept]) -> None:
+        """Keep these rows, in this order, and no others; each tells its item's present line, or null for one that is gone."""
         with self._guarded():
             try:
                 with self.path.open("rb") as source:
                     target = self._part.open("w+b", buffering=_BLOCK)
                     # Locked before it is in its place: who opens it then finds it locked.
                     _flock(target)
-                    for offset, length in places:
+                    for (offset, length), line in kept:
                         if source.tell() != offset:
                             source.seek(offset)
-                        target.write(source.read(length))
+                        told = b'"line": ' + (b"null" if line is None else b"%d" % line)
+                        target.write(_LINE.sub(told, source.read(length), count=1))
                     target.flush()
                     os.fsync(target.fileno())
                     os.replace(self._part, self.path)

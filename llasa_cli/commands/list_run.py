@@ -315,6 +315,11 @@ class _Run:
     def _tell_row(self, row: dict[str, Any]) -> None:
         for problem in row.get("checks", ()):
             self._report.line(f"warning: line {row['line']} ({shorten(row['text'])}): {problem}")
+        if row["status"] == "ok":
+            self._report.detail(
+                f"line {row['line']}: {row['seconds']:.1f} s, seed {row['seed']}, "
+                f"{row['retries']} retries: {shorten(row['text'])}"
+            )
         if row["status"] != "ok" and self._is_running:
             self._report.line(f"error: line {row['line']} ({shorten(row['text'])}): {row['error']}")
         if self._options.json:

@@ -34,6 +34,12 @@ def voices(
 ) -> None:
     """List the saved voices, and say which ones the model can't speak with."""
     if context.invoked_subcommand is not None:
+        given = (context.get_parameter_source(name) for name in ("model", "json"))
+        if any(source is not None and source.name == "COMMANDLINE" for source in given):
+            raise UsageError(
+                "--model and --json before a subcommand are of the list alone.",
+                f"llasa voices {context.invoked_subcommand} NAME --json",
+            )
         return
     from llasa_cli.commands.tables import table_text
     from llasa_cli.voices import listed, voices_folder

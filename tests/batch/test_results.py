@@ -31,11 +31,20 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 def test_rows_come_back_and_can_be_put_in_order(tmp_path: Path) -> None:
     with Results(tmp_path) as results:
         places = [results.append({"id": name, "text": "ü\u2028"}) for name in ("b", "a", "b")]
-        results.put_in_order([places[1], places[2]])
+        results.put_in_order([(places[1], 1), (places[2], 2)])
         results.append({"id": "c"})
         results.sync()
     assert [json.loads(line)["id"] for line in (tmp_path / RESULTS).read_text().split("\n")[:-1]] == ["a", "b", "c"]
     assert os.listdir(tmp_path) == [RESULTS]
+
+
+def test_rows_tell_where_their_item_stands_in_the_list_now(tmp_path: Path) -> None:
+    with Results(tmp_path) as results:
+        rows = [{"id": f'"line": {n}', "line": n, "text": '"line": 7'} for n in (1, 2, 3)]
+        places = [results.append(row) for row in rows]
+        results.put_in_order([(places[2], 1), (places[0], 12), (places[1], None)])
+        found = [row for _, row in results.rows()]
+    assert found == [rows[2] | {"line": 1}, rows[0] | {"line": 12}, rows[1] | {"line": None}]
 
 
 def test_half_a_row_of_a_killed_run_is_taken_off(tmp_path: Path) -> None:
@@ -62,7 +71,7 @@ def test_a_second_run_is_told_and_does_no_harm(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_the_file_when_rows_are_put_in_order(tmp_path: Path) -> None:
     with Results(tmp_path) as results:
-        results.put_in_order([results.append({"id": "a"})])
+        results.put_in_order([(results.append({"id": "a"}), 1)])
         with pytest.raises(UsageError, match="Another"):
             Results(tmp_path)
     Results(tmp_path).close()
@@ -116,7 +125,7 @@ def test_two_that_begin_at_once_are_never_both_in(tmp_path: Path) -> None:
         "while time.time() < until:\n"
         "    try:\n        with Results(Path(sys.argv[1])) as results:\n"
         "            place = results.append({'id': sys.argv[2]}); rows = list(results.rows())\n"
-        "            results.put_in_order([at for at, _ in rows])\n"
+        "            results.put_in_order([(at, 1) for at, _ in rows])\n"
         "            assert list(results.rows())[-1][1] == {'id': sys.argv[2]}\n"
         "            count = len(rows)\n"
         "            assert len(list(results.rows())) == count\n"

@@ -54,6 +54,24 @@ def test_what_is_done_is_left_and_what_changed_is_made_again(tmp_path: Path) -> 
     assert "3 items made, 0 were there" in batch(tmp_path, "--top-k", "3").stderr
 
 
+def test_rows_tell_the_lines_of_the_list_as_it_is_now(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\nb|two\n")
+    batch(tmp_path)
+    (tmp_path / "lines.txt").write_text("c|three\nb|two\n")
+    batch(tmp_path)
+    assert [(row["id"], row["line"]) for row in rows(tmp_path)] == [("c", 1), ("b", 2), ("a", None)]
+
+
+def test_verbose_tells_of_each_item_that_is_made(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one\n")
+    batch(tmp_path)
+    (tmp_path / "lines.txt").write_text("a|one\nb|two\n")
+    told = batch(tmp_path, "--verbose", "--seed", "4").stderr
+    assert sorted(line.split(":")[0] for line in told.splitlines() if "retries" in line) == ["line 1", "line 2"]
+    assert "seed 4, 0 retries: 'two'" in told
+    assert "line " not in batch(tmp_path, "--verbose", "--seed", "4").stderr
+
+
 def test_a_cut_row_of_a_killed_run_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a|one\n")
     batch(tmp_path)

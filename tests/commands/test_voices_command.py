@@ -126,6 +126,13 @@ def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, fold
     assert (code, said.splitlines()[0]) == (2, "error: There is no saved voice 'lee'.")
 
 
+@pytest.mark.parametrize("flag", [["--json"], ["-m", "nosuch"]])
+def test_flags_of_the_list_are_refused_before_a_subcommand(run: Command, kim: SavedVoice, flag: list[str]) -> None:
+    code, out, told = run("voices", *flag, "show", "kim")
+    assert (code, out) == (2, "")
+    assert "llasa voices show NAME --json" in told
+
+
 def test_listing_needs_no_model(run: Command, kim: SavedVoice) -> None:
     save(kim)
     code, out, _ = run("voices", "-m", "no-such-model", "--json")
