@@ -12,9 +12,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from llasa_cli.text import amounts
+from llasa_cli.text.amounts import AMOUNT, EACH, MONEY, SHORT_EACH, UNIT, UNIT_END
 from llasa_cli.text.numbers import cardinal, digits, ordinal, roman, year
 
-_MONEY = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "sen")}
 _LETTERS = dict(
     zip(
         "abcdefghijklmnopqrstuvwxyz",
@@ -79,8 +80,11 @@ _NUMBERED = {
     **_SHORT_MONTHS,
     **dict(
         pair.split()
-        for pair in "no number,nos numbers,vol volume,fig figure,figs figures,p page,pp pages,ch chapter,sec section,"
-        "eq equation,apt apartment,ste suite,ext extension,ca circa,c circa".split(",")
+        for pair in (
+            "no number,nos numbers,vol volume,fig figure,figs figures,p page,pp pages,ch chapter,sec section,"
+            "eq equation,apt apartment,ste suite,ext extension,ca circa,c circa,"
+            "rm room,bldg building,hwy highway,rte route"
+        ).split(",")
     ),
 }
 """Before a number only: "No. 5", but "No. I won't."."""
@@ -101,47 +105,20 @@ _ABBREVIATIONS = {
     "incl": "including",
     "excl": "excluding",
     "tel": "telephone",
+    "pkg": "package",
+    "appt": "appointment",
     "a.m": "ay em",
     "p.m": "pee em",
 }
-_UNITS = {
-    "km/h": ("kilometer an hour", "kilometers an hour"),
-    "m/s": ("meter a second", "meters a second"),
-    "mph": ("mile an hour", "miles an hour"),
-    "ft": ("foot", "feet"),
-    "lbs": ("pound", "pounds"),
-    "hz": ("hertz", "hertz"),
-    "khz": ("kilohertz", "kilohertz"),
-    "mhz": ("megahertz", "megahertz"),
-    "ghz": ("gigahertz", "gigahertz"),
-    "kph": ("kilometer an hour", "kilometers an hour"),
-    "mbps": ("megabit a second", "megabits a second"),
-    "gbps": ("gigabit a second", "gigabits a second"),
-    **{
-        short: (name, name + "s")
-        for short, name in (
-            pair.split()
-            for pair in "mi mile,h hour,km kilometer,kms kilometer,kgs kilogram,cm centimeter,mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,"
-            "oz ounce,l liter,ml milliliter,dl deciliter,ms millisecond,μs microsecond,μm micrometer,nm nanometer,"
-            "μg microgram,tb terabyte,gb gigabyte,mb megabyte,kb kilobyte,sec second,secs second,min minute,mins minute,"
-            "hr hour,hrs hour,wk week,wks week,mo month,yr year,yrs year,tsp teaspoon,tbsp tablespoon,kw kilowatt,"
-            "kwh kilowatt-hour,mw megawatt,gw gigawatt,db decibel,kcal calorie,usd dollar,eur euro,gbp pound".split(",")
-        )
-    },
-}
-_SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
-_EACH = "second sec minute min hour hr day night week wk month mo year yr person head item mile lb kg gallon liter s h l L dl dL".split()
-_SHORT_EACH = {"sec": "second", "min": "minute", "hr": "hour", "wk": "week", "mo": "month", "yr": "year"} | {
-    "lb": "pound",
-    "kg": "kilogram",
-    "s": "second",
-    "h": "hour",
-    "l": "liter",
-    "dl": "deciliter",
-}
-_BEFORE_ROMAN = (
-    "chapter part volume book act scene section phase type class title article appendix level stage war".split()
+_BEFORE_ROMAN = "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode".split()
+_ONE_AFTER_CAPITAL = re.compile(
+    r"(?!['’](?:m|d|ll|ve)\b|\s(?:am|have|do|don|like|love|want|need|think|know|took|read|wrote|saw)\b)", re.I
 )
+_ONE = re.compile(
+    r"\s?(?:[.,;:!?)\]]|$)|\s(?:of|errors?|diabetes|(?:[a-z]+ )?cancers?|trauma|devices?|(?:and|or|to|through)(?: \w+)? I[IV])\b"
+)
+"""After the I of "World War I", and of "type I error": elsewhere, as in "the book I read", it is the pronoun."""
+_ZONE = re.compile(r"\s(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
 _RULERS = (
     "Louis Henry Edward George William Charles James Richard John Paul Pius Benedict Elizabeth Philip Francis Napoleon Ivan "
     "Peter Leo Gregory Clement Innocent Alexander Frederick Nicholas Catherine Mary Gustav Christian Ferdinand Carlos Juan "
@@ -161,9 +138,10 @@ _SMALL_WORDS = frozenset(
 _LETTERS_OF_THEIR_OWN = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th"}
     | {"Þ": "Th", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ı": "i", "™": "", "®": "", "℠": "", "©": ""}
-    | {"ʻ": "", "ʼ": "'", "−": "-", "‐": "-", "‑": "-", "\u00ad": ""}
+    | {"ʻ": "", "ʼ": "'", "−": "-", "‐": "-", "‑": "-"}
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", "")
 )
-"""Unicode takes no accent off these. Dashes as long as a hyphen are hyphens, soft hyphens nothing."""
+"""Unicode takes no accent off these. Dashes as long as a hyphen are hyphens, and what is not seen is nothing."""
 _POWER = re.compile(r"(?<=\d)[⁻⁺][⁰¹²³⁴-⁹]+|(?<![\w.,])(\d\d?|[A-Za-z])(?:[⁰¹²³⁴-⁹]{2,}|[⁰⁴-⁹])")
 """One ² or ³ is squared and cubed; 1999⁴ has a note, which is left out."""
 _SYMBOLS = {
@@ -221,29 +199,6 @@ _SYMBOLS = {
 }
 
 
-def _number(text: str) -> str:
-    """Digits with thousands commas and perhaps a fraction."""
-    whole, _, fraction = text.replace(",", "").partition(".")
-    as_digits = len(whole) > 15 or (len(whole) > 1 and whole.startswith("0"))
-    said = digits(whole) if as_digits else cardinal(int(whole or "0"))
-    return f"{said} point {digits(fraction)}" if fraction else said
-
-
-def _money(match: re.Match[str]) -> str:
-    big, small = _MONEY[match["sign"]]
-    whole, _, cents = match["amount"].replace(",", "").partition(".")
-    if match["scale"] or len(cents) not in (0, 2):
-        said = f"{_number(match['amount'])} {match['scale'] or ''}".strip()
-        return f"{said} {big}s" if big != "yen" else f"{said} yen"
-    parts = []
-    if int(whole or "0") or not cents:
-        parts.append(f"{_number(whole or '0')} {big}{'' if int(whole or '0') == 1 or big == 'yen' else 's'}")
-    if cents and int(cents):
-        plural = "pence" if small == "penny" else small + "s"
-        parts.append(f"{cardinal(int(cents))} {small if int(cents) == 1 else plural}")
-    return " and ".join(parts) or f"zero {big}s"
-
-
 def _time(match: re.Match[str]) -> str:
     """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
     hour, minute = int(match["hour"]), int(match["minute"] or 0)
@@ -259,7 +214,7 @@ def _time(match: re.Match[str]) -> str:
         said += f" and {_many(int(second), 'second')}"
     if not match["half"]:
         return said
-    stop = "." if match["half"].endswith(".") and _is_last(match) else ""
+    stop = "." if match["half"].endswith(".") and _is_last(match) and not _ZONE.match(match.string, match.end()) else ""
     return f"{said} {_LETTERS[match['half'][0].lower()]} em{stop}"
 
 
@@ -281,41 +236,19 @@ def _american_date(match: re.Match[str]) -> str:
     return f"{[*_MONTHS.values()][int(match[1]) - 1]} {ordinal(int(match[2]))}, {year(after)}"
 
 
-def _scaled(match: re.Match[str]) -> str:
-    return f"{match[1]} {_SCALES[match[2].lower()]}"
-
-
-def _each(match: re.Match[str]) -> str:
-    if re.sub(r"[\d.,\s]", "", match[0]).lower() in _UNITS:
-        return match[0]  # km/h has a name of its own
-    return f"{match[1]} per {_SHORT_EACH.get(match[2].lower(), match[2])}"
-
-
 def _roman(match: re.Match[str]) -> str:
     number = roman(match["roman"])
-    if number is None:
+    one = _ONE_AFTER_CAPITAL if match["before"][0].isupper() else _ONE
+    if number is None or (number == 1 and not one.match(match.string, match.end())):
         return match[0]
     return f"{match['before']} {number}"
 
 
 def _ruler(match: re.Match[str]) -> str:
     number = roman(match["roman"])
-    return match[0] if number is None else f"{match['before']} the {ordinal(number)}"
-
-
-def _height(match: re.Match[str]) -> str:
-    feet = f"{cardinal(int(match[1]))} {'foot' if match[1] == '1' or match[2] else 'feet'}"
-    return f"{feet} {cardinal(int(match[2]))}" if match[2] else feet
-
-
-def _fraction(match: re.Match[str]) -> str:
-    whole, over, under = match["whole"], int(match["over"]), int(match["under"])
-    name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
-    plural = "halves" if under == 2 else name + "s"
-    said = f"{cardinal(over)} {name if over == 1 else plural}"
-    said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
-    unit = match["unit"]
-    return f"{said} {_UNITS[unit][bool(whole)]}" if unit else said
+    if number is None or (number == 1 and not _ONE_AFTER_CAPITAL.match(match.string, match.end())):
+        return match[0]
+    return f"{match['before']} the {ordinal(number)}"
 
 
 def _date(match: re.Match[str]) -> str:
@@ -381,26 +314,18 @@ def _acronym(match: re.Match[str]) -> str:
     return letters + ("s" if plural else "")
 
 
-def _unit(match: re.Match[str]) -> str:
-    if match["unit"] in ("M", "G", "L", "H"):
-        return match[0]  # 5G is no weight
-    one, many = _UNITS[match["unit"].lower()]
-    return f"{_number(match['amount'])} {one if match['amount'] == '1' else many}"
-
-
-def _one_long(match: re.Match[str]) -> str:
-    """a 6 ft man -> a 6 foot man; "a 5 GB file" too, but what is no unit stays."""
-    names = _UNITS.get(match[3].lower()) if match[3] not in ("M", "G", "L", "H") else None
-    return f"{match[1]} {match[2]} {names[0]}" if names else match[0]
-
-
 _NAME_BEFORE = r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near|Dear|Hi|Hello|Thanks|Yes|No)\b)[A-Z]\w*\s+$"
-_AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+"
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=[.!?,;:\"”)])\[\d{1,3}\]"), ""),  # a reference
     (re.compile(r"https?://(?:www\.)?|www\."), " "),
     (re.compile(r"\bUS(?=\$)"), ""),
     (re.compile(r"(?<=\b[A-Z])(?=[$€£¥]\d)|(?<=\b[A-Z]{2})(?=[$€£¥]\d)"), " "),
+    # 3,50 € and €1.234,50 as $3.50 is written.
+    (re.compile(r"(?<![\w.,$€£¥])(\d{1,12}(?:[.,]\d{1,3}){0,4})\s?([€£])(?![\d.])"), r"\2\1"),
+    (
+        re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)"),
+        lambda m: f"{m[1]}{m[2].replace('.', '')}.{m[3]}",
+    ),
     # A hyphen between amounts, times and days is "to".
     (re.compile(r"(?<![\w.,])([$€£¥])(\d[\d,.]{0,20})[-–—](?=\d)"), r"\2 to \1"),
     (re.compile(r"(?<=[\dkKmMbn])(?:\s-\s|\s?–\s?|-\s?|—)(?=[$€£¥]\d)"), " to "),
@@ -409,6 +334,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         " to ",
     ),
     (re.compile(r"(?<![\w.,:])(\d\d?)\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE), r"\1:\2"),
+    (re.compile(r"(?<=\d)\s?[-–—]\s?(?=\d\d?\s?[ap]\.?m\b)", re.IGNORECASE), " to "),
     (re.compile(r"(?<!\S)[:;=]['’]?-?[()DP](?!\w)|(?<!\S)<3(?!\S)"), ""),
     (re.compile(r"(?<=[ap]\.m\.)\s?[-–—]\s?(?=\d)"), " to "),
     (
@@ -426,9 +352,11 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         lambda m: f"{_SHORT_MONTHS[m[1].lower()]} to {_SHORT_MONTHS[m[2].lower()]}",
     ),
     (
-        re.compile(rf"\b({_SHORT_MONTH})\b(?=\s\d)|(?<=\d )({_SHORT_MONTH})\b\.?"),
+        re.compile(rf"\b({_SHORT_MONTH})\b\.?(?=\s\d)|(?<=\d )({_SHORT_MONTH})\b\.?"),
         lambda m: _SHORT_MONTHS[m[0].rstrip(".").lower()],
     ),
+    (re.compile(rf"(\b(?:{_MONTH})\s\d\d?(?:st|nd|rd|th)?)\s?[-–—]\s?(?=(?:{_MONTH}|{_SHORT_MONTH})\b)"), r"\1 to "),
+    (re.compile(rf"(?<=\d )({_MONTH})\s?[-–]\s?(?=\d\d?\s(?:{_MONTH})\b)"), r"\1 to "),
     (
         re.compile(rf"(?<![\w.,:/$-])([12]\d|3[01]|[1-9])\s({_MONTH})\b(?!\s\d\d?(?!\d))"),
         _day_and_month,
@@ -445,7 +373,8 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         lambda m: _duration(m[1] or m[4], m[2] or m[5], m[3] or m[6]),
     ),
     (re.compile(r"(?<![\w.,])(\d(?:\.\d{1,20})?)e\+?(-?\d{1,3})\b"), r"\1 times 10 to the power of \2"),
-    # Telephone numbers.
+    # Telephone numbers, and those of places.
+    (re.compile(r"(?<=,\s[A-Z][A-Z]\s)\d{5}(?:-\d{4})?(?![\w-])|(?<=\sD\.C\.\s)\d{5}(?:-\d{4})?(?![\w-])"), _telephone),
     (re.compile(r"\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?![\w]|[.,]\d)"), _telephone),
     (re.compile(r"(?<![\w.,-])(?<!\d\s)0\d{2,4}(?:[ -]\d{3,4}){1,2}(?![\w]|[.,-]\d)"), _telephone),
     (re.compile(r"(?<![\w.])\(\d{3}\)\s?\d{3}-\d{4}(?!\w)"), _telephone),
@@ -455,7 +384,12 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=\d)\s?[-–]\s?(?=\d[\d.]{0,20}\s?=)"), " minus "),
     (re.compile(r"(?<=\d)\s?/\s?(?=\d[\d.]{0,20}\s?=)"), " divided by "),
     (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
-    (re.compile(r"(?<=[1-9])x(?=\d)|(?<=\d0)x(?=\d)|(?<=\d)\sx\s(?=\d)"), " by "),
+    (
+        re.compile(
+            r"(?<=[1-9])x(?=\d)|(?<=\d0)x(?=\d)|(?<=\d)\sx\s(?=\d)|(?<=[′″'’])\s?[x×]\s?(?=\d)|(?<=\d\s(?:cm|mm|ft|in|yd))\sx\s(?=\d)"
+        ),
+        " by ",
+    ),
     (re.compile(r"(?<=\w)\^(?=-?\w)"), " to the power of "),
     (re.compile(r"[~≈](?=\s?[$€£¥]?\d)"), " about "),
     (re.compile(r"\b([CF])#(?!\w)"), r"\1 sharp"),
@@ -467,33 +401,60 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=[a-z]\s)(St|Ave|Rd|Blvd)\b(?!\.)"), lambda m: _PLACES[m[1].lower()]),
     (re.compile(r"(?<=\w\s)v\.?(?=\s[A-Z])"), "versus"),
     (re.compile(r"\bvs\b\.?"), "versus"),
+    (re.compile(r"\b(Apt|Bldg|Hwy|Rte|Ste|Vol)(?=\s\d)"), lambda m: _NUMBERED[m[0].lower()]),
     (re.compile(r"\betc\b(?!\.)"), "et cetera"),
     (re.compile(r"(?<![\w/])([wW])/o(?![\w/])"), "without"),
     (re.compile(r"(?<![\w/])([wW])/(?=\s|\w{3})"), "with "),
     (re.compile(r"\band/or\b"), "and or"),
+    (re.compile(r"\b([Hh]e|[Ss]he|[Hh]im|[Hh]is|[Hh]er)/(?=(?:he|she|him|hers?|his|they|them|their)\b)"), r"\1 or "),
     (re.compile(r"(?<![\w/&])[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)"), _letters_together),
     (re.compile(r"\bPhD(s?)\b"), r"pee aitch dee\1"),
     (re.compile(r"(?<![A-Za-z])([a-z])(?=[A-Z]{2,4}\b)"), r"\1 "),
     (re.compile(r"(?<!\d)(?<!\d\s)\bkm/h\b"), "kilometers an hour"),
-    (re.compile(r"\bWW(I{1,2})\b"), lambda m: f"World War {cardinal(len(m[1]))}"),
+    (re.compile(r"\bWW(?:([12])|(I{1,2}))\b"), lambda m: f"World War {m[1] or cardinal(len(m[2]))}"),
     (
-        re.compile(rf"\b(?P<before>{'|'.join(_BEFORE_ROMAN)}|[Vv]ol\.)\s(?P<roman>[IVX][IVXL]*)\b", re.IGNORECASE),
+        re.compile(
+            rf"\b(?P<before>{'|'.join(_BEFORE_ROMAN)}|[Vv]ol\.)\s(?P<roman>[IVX][IVXL]*|L[IVX]+)\b", re.IGNORECASE
+        ),
         lambda m: _roman(m) if m["roman"].isupper() else m[0],
     ),
-    (re.compile(rf"\b(?P<before>{'|'.join(_RULERS)})\s(?P<roman>[IVX]{{2,}})\b(?!\.\w)"), _ruler),
+    (  # Henry V, King James I, but David X. Lee and Malcolm X
+        re.compile(
+            rf"\b(?P<before>(?P<title>(?:King|Queen|Pope|Emperor|Tsar|Czar|Kaiser)\s)?(?:{'|'.join(_RULERS)}))\s"
+            r"(?P<roman>[IVX]{2,}|(?(title)I|(?!))|[VX](?<!Malcolm X)(?!\.\s?[A-Z]))\b(?!\.\w)"
+        ),
+        _ruler,
+    ),
+    (re.compile(r"\b(?P<before>[A-Za-z]{1,30})\s(?P<roman>[VX]{0,2}I{2,3})\b"), _roman),  # no acronyms: Rocky II
     (re.compile(r"(?<![\w/])(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4}|\d\d)(?![\w/])"), _american_date),
-    (re.compile(r"(?<![\w/.,])(\d{1,2})/10(?![\w/]|[.,]\d)"), r"\1 out of 10"),
     (re.compile(r"\by/o\b"), "years old"),
     (re.compile(r"(?<![\w/])(24/7)(?![\w/])"), "24 7"),
     (re.compile(r"(?<![\w/.])(\d\d)/\1(?![\w/])"), r"\1 \1"),
-    (re.compile(r"(?<![\w.])(\d)['’′](?:\s?(\d|1[01])(?:\"|”|″|''))?(?!\w)"), _height),
-    (re.compile(r"(?<![\w.,])((?:[$€£¥])(?:\d[\d,]{0,20}(?:\.\d{1,20})?))\s?(k|m|bn?|tn?)\b", re.IGNORECASE), _scaled),
-    (re.compile(r"(?<![\w.,$€£¥])(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|bn|tn)\b"), _scaled),
+    (
+        re.compile(r"(?<=°)\s?(\d\d?)['’′](?:\s?(\d\d?)″)?"),
+        lambda m: f" {m[1]} min" + (f" {m[2]} sec " if m[2] else ""),
+    ),
+    (re.compile(r"(?<![\w.])(\d{1,3})['’](\sby\s\d{1,3})['’]"), r"\1′\2′"),
+    (re.compile(r"(?<![\w.])(\d{1,3})['’](?=\s(?:tall|high|wide|long|deep)\b)"), r"\1′"),
+    (
+        re.compile(r"(?<![\w.'‘])(?:(?P<feet>\d)['’]|(?P<primed>\d{1,3})′)(?:\s?(?P<inches>\d|1[01])(?:″|''))?(?!\w)"),
+        amounts.height,
+    ),
+    (
+        re.compile(r"(?<![\w.,])((?:[$€£¥])(?:\d[\d,]{0,20}(?:\.\d{1,20})?))\s?(k|m|bn?|tn?)\b", re.IGNORECASE),
+        amounts.scaled,
+    ),
+    (
+        re.compile(r"(?<![\w.,$€£¥])(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|bn|tn|(?<=\.\d)M|(?<=\.\d\d)M)\b"),
+        amounts.scaled,
+    ),
     (re.compile(r"(?<![\w.,])(\d+(?:\.\d+)?)x\b(?!\d)"), r"\1 times"),
     (re.compile(r"%\s?[-–]\s?(?=\d)"), "% to "),
     (
-        re.compile(rf"(?<![\w:/.,])([$€£¥]?\d[\d,.]{{0,20}}%?(?:\s?[A-Za-zμ]{{1,20}})?)\s?/\s?({'|'.join(_EACH)})\b"),
-        _each,
+        re.compile(
+            rf"(?<![\w:/.,])([$€£¥]?\d[\d,.]{{0,20}}%?(?:\s?[A-Za-zμ]{{1,20}})?)\s?/\s?({'|'.join(EACH)})\b{UNIT_END}"
+        ),
+        amounts.each,
     ),
     (re.compile(rf"\b({_MONTH})\s(\d\d?)\s?[-–]\s?(\d\d?)(?!\w|[-/:.,]\d)"), r"\1 \2th to \3th"),
     (
@@ -505,14 +466,9 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (  # before the second number becomes a word with its unit
         re.compile(
-            rf"(?<![\w.,-])(\d{{1,9}}(?:\.\d{{1,9}})?)\s?[-–]\s?(?=\d{{1,9}}(?:\.\d{{1,9}})?\s?(?:{'|'.join(_UNITS)})\b)",
-            re.IGNORECASE,
+            rf"(?<![\w.,-])(\d{{1,9}}(?:\.\d{{1,9}})?)\s?[-–]\s?(?=\d{{1,9}}(?:\.\d{{1,9}})?[\s-]?{UNIT})",
         ),
         r"\1 to ",
-    ),
-    (
-        re.compile(r"(?<=\d)-(km|cm|mm|m|kg|ft|lb|oz|mg|ml|gb|mb|hz)\b(?!-)", re.IGNORECASE),
-        lambda m: "-" + _UNITS[m[1].lower()][0],
     ),
     (
         re.compile(r"(?<![\w.,])(?<!\d )[1-9]\d?(?: \d{3}){2,}(?![\w]|[.,]\d| \d)"),
@@ -520,13 +476,10 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (  # thousands apart, as the metric world writes them, where something shows that it is one number
         re.compile(
-            rf"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{{0,2}}(?:[ ]\d{{3}})+(?![\w]|[.,]\d|[ ]\d)(?=\s?(?:%|(?:{'|'.join(_UNITS)})\b))",
-            re.IGNORECASE,
+            rf"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{{0,2}}(?:[ ]\d{{3}})+(?![\w]|[.,]\d|[ ]\d)(?=\s?(?:%|{UNIT}))",
         ),
         lambda m: m[0].replace(" ", ""),
     ),
-    (re.compile(r"\b([Aa]n?) (\d{1,4}) ([A-Za-z]{1,3})(?= (?!of\b)[a-z])"), _one_long),
-    (re.compile(r"(?<=\d)\sin\.(?=\s[a-z])|(?<=\d)″"), " inches"),
     (re.compile(r"\bPh\.\s?D\b\.?"), "pee aitch dee"),
     # Not "end.The next": there a blank is missing.
     (re.compile(r"(?<=\w)\.(?=[a-z]{2}|[A-Z]{2,6}\b)|(?<=/)\.(?=[a-z])|(?<![\w.])\.(?=[A-Z]{2,6}\b)"), " dot "),
@@ -540,29 +493,35 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         re.compile(r"(?<![\w:.,])(?P<hour>0?[1-9]|1[0-2])(?P<minute>)\s?(?P<half>[aApP](?:\.[mM]\.|[mM]\b))"),
         _time,
     ),
+    # Fractions and units.
+    (
+        re.compile(r"(?<=[/⁄]\d)\s?[-–]\s?(?=\d)|(?<=\d)\s?[-–]\s?(?=\d{1,3} \d{1,2}[/⁄]\d)|(?<=\d)–(?=\d[/⁄]\d)"),
+        " to ",
+    ),
+    (re.compile(rf"(?<=\d)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot))){UNIT_END}"), " point"),  # no pint
     (
         re.compile(
-            r"(?<![\w.,/])(?:(?P<whole>\d{1,3})\s)?(?P<over>[1-9])[/⁄](?P<under>[2-9])"
-            r"(?![\w/]|[.,]\d)(?:\s?(?P<unit>tsp|tbsp|oz|lb|kg|km|in|ft|hr|cm|mm|m|g|l)\b\.?)?"
+            r"(?<![\w.,/])(?:(?P<whole>\d{1,3})[\s-])?(?P<over>\d{1,2})[/⁄](?P<under>\d{1,4})(?![\w/]|[.,]\d)"
+            rf"(?:[\s-]?(?P<unit>{UNIT}){UNIT_END})?"
         ),
-        lambda m: _fraction(m) if int(m["over"]) < int(m["under"]) else m[0],
+        amounts.fraction,
     ),
-    (re.compile(r"(?<=\d ft\. )(\d+) in\b\.?|(?<=\d ft )(\d+) in\b\.?"), lambda m: f"{m[1] or m[2]} inches"),
-    (re.compile(r"(?<![\w.,$€£¥])(\d+\.\d+)s\b|(?<![\w.,$€£¥])(\d+)\ss\b"), lambda m: f"{m[1] or m[2]} seconds"),
+    (re.compile(r"(?<![\w/.,])(\d{1,2})/10(?![\w/]|[.,]\d)"), r"\1 out of 10"),
+    (re.compile(r"(?<=\d ft )(\d+) in\b\.?|(?<=\d ft\. )(\d+) in\b\.?"), lambda m: f"{m[1] or m[2]}″"),
+    (re.compile(r"(?<![\w.,$€£¥])(?:(\d+\.\d+)s|(\d+(?:\.\d+)?)\ss)\b"), lambda m: f"{m[1] or m[2]} sec"),
     (
-        re.compile(
-            rf"(?<![\w.,$€£¥/])(?P<amount>{_AMOUNT})\s?(?P<unit>{'|'.join(_UNITS)})\b(?![/'’]|\.\w)(?:\.(?=\s+(?-i:[a-z0-9])))?",
-            re.IGNORECASE,
-        ),
-        _unit,
+        re.compile(rf"(?<![\w.,$€£¥/])(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{UNIT})(?![/'’]|\.\w){UNIT_END}"),
+        amounts.unit,
     ),
+    (re.compile(rf"(?<=\bper\s)({'|'.join(SHORT_EACH)})\b{UNIT_END}"), lambda m: SHORT_EACH[m[1]]),
     (re.compile(r"(?<!\w)(?:[A-Za-z]\.){2,}(?!\w)"), lambda m: _abbreviation(m) or _acronym(m)),
     (re.compile(r"(?<![\w.])[A-Za-z]+\."), lambda m: _abbreviation(m) or m[0]),
     (
         re.compile(
-            rf"(?P<sign>[$€£¥])(?P<amount>{_AMOUNT})(?:\s(?P<scale>hundred|thousand|million|billion|trillion))?"
+            rf"(?P<sign>[$€£¥])(?P<amount>{AMOUNT})"
+            r"(?:(?P<joint>[\s-])(?P<scale>hundred|thousand|million|billion|trillion))?(?P<named>-(?:dollar|euro|pound)\b)?"
         ),
-        _money,
+        amounts.money,
     ),
     (
         re.compile(
@@ -581,17 +540,17 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<![\w/.,])(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)"), r"\1 over \2"),
     (re.compile(r"#(?=[A-Za-z])"), ""),
     (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), " "),
-    (re.compile(r"°\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),
+    (re.compile(r"(?:°|\bdegrees)\s?([CF])\b"), lambda m: " degrees " + {"C": "Celsius", "F": "Fahrenheit"}[m[1]]),
     (re.compile(r"--+"), ", "),
     (re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:\.000){2,6}(?![\d.])"), lambda m: cardinal(int(m[0].replace(".", "")))),
     (re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: 000)+(?![\w]|[.,]\d)"), lambda m: cardinal(int(m[0].replace(" ", "")))),
     (
         re.compile(r"(?<!\d)\d+(?:\.\d+){2,}"),
-        lambda m: f" {' point '.join(_number(part) for part in m[0].split('.'))} ",
+        lambda m: f" {' point '.join(amounts.number(part) for part in m[0].split('.'))} ",
     ),
     (re.compile(r"(?<![\w.])-(?=\d|\.\d)"), "minus "),
     (re.compile(r"(?<![\d.])(\d+):(?=\d)"), _ratio),
-    (re.compile(_AMOUNT), lambda m: f" {_number(m[0])} "),
+    (re.compile(AMOUNT), lambda m: f" {amounts.number(m[0])} "),
     (re.compile(r"\b[A-Z]{2,5}s?\b"), lambda m: _acronym(m) if _is_acronym(m) else m[0]),
     (
         re.compile(r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])"),
@@ -614,7 +573,7 @@ def _is_last(match: re.Match[str]) -> bool:
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     word, after = match[0][:-1].lower(), _after(match)
-    if word in ("mr", "mrs", "dr") and match.string.startswith(" and ", match.end()):
+    if word in ("mr", "mrs", "dr") and match.string.startswith((" and ", " & "), match.end()):
         return _TITLES[word]
     if match[0][0].isupper() and word in _TITLES and after.isupper():
         named = re.search(_NAME_BEFORE, match.string[max(0, match.start() - 30) : match.start()])
@@ -663,6 +622,26 @@ def _power(match: re.Match[str]) -> str:
     return f"{match[1] or ''} to the power of {unicodedata.normalize('NFKC', power)}"
 
 
+def _raised(match: re.Match[str]) -> str:
+    return f"{match[1]}{'sq' if match[3] == '²' else 'cu'} {match[2]}"
+
+
+def _with_inches(text: str) -> str:
+    """A quotation mark after a number means inches, where no quotation is open."""
+    is_open = False
+
+    def mark(match: re.Match[str]) -> str:
+        nonlocal is_open
+        if match[1] and not is_open:
+            return f"{match[1]}″"
+        before = text[max(0, match.start() - 1) : match.start()].strip()
+        is_open = not is_open and before in "([-–—'‘"
+        return match[0]
+
+    # Not the end of UTF-8, 1990 or 1.2.3.
+    return re.sub(r'(?<![A-WYZa-wyz_\d.+])(?<![A-Za-z]-)(\d{1,3}(?:[./⁄]\d{1,3})?)["“”]|["“”]', mark, text)
+
+
 def left_out(text: str) -> list[str]:
     """The words and signs of money that `spell_out` leaves out, and characters that were unreadable in a file."""
     if text.isascii():
@@ -674,7 +653,7 @@ def left_out(text: str) -> list[str]:
 def _is_left_out(character: str) -> bool:
     kind = unicodedata.category(character)
     if kind == "Sc":
-        return character not in _MONEY and character not in _SYMBOLS
+        return character not in MONEY and character not in _SYMBOLS
     if character == "\ufffd":
         return True
     return kind in ("Lu", "Ll", "Lt", "Lo") and not re.search("[A-Za-z]", unicodedata.normalize("NFKD", character))
@@ -687,20 +666,22 @@ def spell_out(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text).translate(_LETTERS_OF_THEIR_OWN)
     text = re.sub("(?<=\\w)[⁰⁴-⁹]+", "", _POWER.sub(_power, text))
+    text = re.sub(r"(?<=\d)(\s?)([ckm]?m|ft|in|mi|yd)([²³])", _raised, text)
     for written, plain in (("²", " squared"), ("³", " cubed"), ("№", " number ")):
         text = text.replace(written, plain)
     # Wide, raised and joined characters as plain ones, while digits still count: "½" is "1⁄2".
     text = re.sub(r"(?<=\d)(?=[½⅓⅔¼¾⅕⅛])", " ", text)
-    text = unicodedata.normalize("NFKC", text)
+    text = "″".join(unicodedata.normalize("NFKC", part) for part in text.split("″"))  # it would become two feet
+    text = _with_inches(text)
     if not re.search("[α-ωΑ-Ω]{2}", text):  # beta, but no Greek
-        text = re.sub(r"(?<!\w)[α-ωΑ-Ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[-1].lower(), text)
+        text = re.sub(r"(?<!\w)[α-ωΑ-ΡΣ-Ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[-1].lower(), text)
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     for symbol, word in _SYMBOLS.items():
         text = text.replace(symbol, word)
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = re.sub(r"[^A-Za-z' ,.;:!?-]+", " ", text)
-    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+", " ", re.sub(r"\s(?='s\b)|(?<!\S)'(?!\S)", "", text))  # five 's, ' five '
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
     text = re.sub(r"(?<=[A-Za-z])- (?=[A-Za-z])", " ", text)  # COVID-19

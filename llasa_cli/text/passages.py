@@ -10,7 +10,8 @@ sentence that had to be cut CLAUSE_PAUSE_S. A pause that is asked for stands ins
 
     [pause:1.5]  [pause: 500ms]  [pause=2s]        seconds unless it says ms; "1,5" is read too
     <break time="500ms"/>  <break time='1.5s'>     as in SSML, closed or not
-    <break strength="strong"/>  <break/>           none, x-weak, weak, medium (without anything), strong, x-strong
+    <break strength="strong"/>  <break/>           none, x-weak, weak, medium (without anything), strong, x-strong;
+                                                   beside a time it says nothing
 
 Several in a row add up, to at most LONGEST_PAUSE_S. What begins like one of these but has no readable time
 (`[pause:soon]`, `<break time="-1s"/>`) is told about and stays text: it may be a stage direction, and words are not
@@ -49,10 +50,11 @@ _GAP = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _TIME = re.compile(
-    r"\s*(?P<number>\d{1,9}(?:[.,]\d{0,9})?|[.,]\d{1,9})\s*(?P<unit>ms|s|sec|secs|seconds?)?\s*", re.IGNORECASE
+    r"\s*\+?(?P<number>\d{1,9}(?:[.,]\d{0,9})?|[.,]\d{1,9})\s*(?P<unit>ms|s|sec|secs|seconds?)?\s*", re.IGNORECASE
 )
 _ATTRIBUTE = re.compile(
-    r"""(?P<name>time|strength)\s*=\s*(?P<quote>["'“”]?)(?P<value>[^"'“”]*?)["'“”]?\s*/?\s*""", re.IGNORECASE
+    r"""\s*(?P<name>time|strength)\s*=\s*["'“”]?(?P<value>[^"'“”=]*?)["'“”]?\s*(?=\Z|(?:time|strength)\s*=)""",
+    re.IGNORECASE,
 )
 
 
@@ -158,15 +160,18 @@ def _seconds(written: str) -> float | None:
 
 
 def _break_seconds(attributes: str) -> float | None:
-    """What is between `<break` and `>`; without time and strength it is a medium one."""
-    if not attributes.strip(" \t\r\n/"):
-        return _STRENGTHS_S["medium"]
-    found = _ATTRIBUTE.fullmatch(attributes.strip())
-    if found is None:
-        return None
-    if found["name"].lower() == "time":
-        return _seconds(found["value"])
-    return _STRENGTHS_S.get(found["value"].strip().lower())
+    """What is between `<break` and `>`; without time and strength it is a medium one. A time goes before a strength."""
+    attributes = attributes.strip(" \t\r\n/")
+    given, at = {}, 0
+    while at < len(attributes):
+        found = _ATTRIBUTE.match(attributes, at)
+        if found is None:
+            return None
+        given[found["name"].lower()] = found["value"]
+        at = found.end()
+    if "time" in given:
+        return _seconds(given["time"])
+    return _STRENGTHS_S.get(given.get("strength", "medium").strip().lower())
 
 
 class _Breaths:

@@ -21,8 +21,8 @@ from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ
 from llasa_cli.codec.model import SHORTEST_CLIP, Codec
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.protocol import Protocol
-from llasa_cli.training import clips
 from llasa_cli.training.clips import CROWDED, SHORT, Unusable
+from llasa_cli.training.clips import read as read_sound
 from llasa_cli.training.data import rows_to_hold_out
 from llasa_cli.training.sources import Columns
 from llasa_cli.training.texts import text_ids
@@ -117,7 +117,7 @@ class AudioRows:
         for other in range(index, index + count):
             clip = self._clips[other % count]
             try:
-                samples = clips.read(clip.audio, Columns())
+                samples = read_sound(clip.audio, Columns())
             except Unusable as why:
                 self.tell(f"{clip.audio} is left out: {why}.")
                 continue

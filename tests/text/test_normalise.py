@@ -167,6 +167,118 @@ def test_numbers_between_spaces_and_slashes(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("The book I read, at this stage I am", "The book I read, at this stage I am"),
+        (
+            "The part I like in the class I took in the war I fought",
+            "The part I like in the class I took in the war I fought",
+        ),
+        ("The Book I Read, the Part I'm in", "The Book I Read, the Part I'm in"),
+        ("World War I was long, Part I.", "World War one was long, Part one."),
+        ("World War I's end, Act I, scene two", "World War one's end, Act one, scene two"),
+        ("a type I error, part I of book I", "a type one error, part one of book one"),
+        ("Rocky III, Super Bowl LVIII, WW2", "Rocky three, Super Bowl fifty eight, World War two"),
+        ("Henry V and Pius X of Malcolm X", "Henry the fifth and Pius the tenth of Malcolm X"),
+        ("King James I was wise, Elizabeth I saw", "King James the first was wise, Elizabeth I saw"),
+        ("Henry V. Lee knew Charles V.", "Henry V. Lee knew Charles the fifth."),
+    ],
+)
+def test_a_capital_is_a_numeral_only_where_it_can_be_no_word_or_name(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a 5″ screen, a 10″ pizza", "a five inch screen, a ten inch pizza"),
+        ("3′ 5″, a 6″ sub and 2′ long", "three foot five, a six inch sub and two feet long"),
+        ('a 27" screen, 8.5" x 11"', "a twenty seven inch screen, eight point five inches by eleven inches"),
+        ('in UTF-8" he said, a 5" disk', "in you tee eff eight he said, a five inch disk"),
+        ('He said "give me 5" and “Fahrenheit 451”', "He said give me five and Fahrenheit four hundred fifty one"),
+        ("a 10' x 12' room, 12' tall, '5'", "a ten feet by twelve feet room, twelve feet tall, five"),
+        ("5 in. of snow, 1 c. milk, 2 c. rice", "five inches of snow, one cup milk, two cups rice"),
+        ("40° 26′ 46″", "forty degrees twenty six minutes forty six seconds"),
+        ("4 HR managers, 16 SEC schools", "four aitch are managers, sixteen ess ee see schools"),
+        ("2 MS degrees, 40 HRs", "two em ess degrees, forty aitch ares"),
+        ("5 GB, 10 MHz, 3 KM, AT 6 FT TALL", "five gigabytes, ten megahertz, three kilometers, AT six feet TALL"),
+        ("1,500 sq ft, 10,000 sq. ft.", "one thousand five hundred square feet, ten thousand square feet."),
+        ("5 m², a 10-sq.-ft. rug, 8 fl. oz", "five square meters, a ten-square foot rug, eight fluid ounces"),
+        ("5 gal., 2 qt., 3 pt.", "five gallons, two quarts, three pints."),
+        ("12 pt font, a 3-pt. shot", "twelve point font, a three point shot"),
+        ("30 mpg, 3000 rpm, 10 yd", "thirty miles a gallon, three thousand revolutions a minute, ten yards"),
+        ("1 s, 1.5 s, 2 s", "one second, one point five seconds, two seconds"),
+        (
+            "$3 per gal. or $5/hr., 8 oz. (or 9)",
+            "three dollars per gallon or five dollars per hour, eight ounces, or nine",
+        ),
+    ],
+)
+def test_units_have_their_names(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A $20 bill, a $2.50 tea", "A twenty dollar bill, a two dollar and fifty cent tea"),
+        ("a $1.5 million deal, an $8bn fund", "a one point five million dollar deal, an eight billion dollar fund"),
+        ("$3.5 billion-dollar, $5-million deal", "three point five billion-dollar, five million dollar deal"),
+        ("a $20-a-month plan, a 50¢ coin", "a twenty dollar-a-month plan, a fifty cent coin"),
+        ("It costs $20 to enter, a $20 or more", "It costs twenty dollars to enter, a twenty dollars or more"),
+        ("a £1.50 tea for 3,50 €", "a one pound and fifty pence tea for three euros and fifty cents"),
+        ("a 6 ft. man, a 12 oz. can, a 2-hr. nap", "a six foot man, a twelve ounce can, a two-hour nap"),
+    ],
+)
+def test_before_a_noun_money_and_units_are_singular(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Open 3-5 p.m. today", "Open three to five pee em today"),
+        ("9–11 a.m., 12-1pm", "nine to eleven ay em, twelve to one pee em"),
+        ("from 9-10 PM", "from nine to ten pee em"),
+        ("Jan. 5-7 and Sept. 3–5", "January fifth to seventh and September third to fifth"),
+        ("April 15–May 1, 3 Dec-5 Jan", "April fifteenth to May first, the third of December to the fifth of January"),
+        ("1/4-1/2 tsp, 1–1½ cups", "one quarter to one half teaspoon, one to one and one half cups"),
+    ],
+)
+def test_a_range_is_read_with_to(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1/16 inch, a 9/16 wrench", "one sixteenth inch, a nine sixteenths wrench"),
+        ('7/16", a 5/32″ bit, 1/2 in the', "seven sixteenths inch, a five thirty seconds inch bit, one half in the"),
+        ("11/12 of it, 1/10 of a mile", "eleven twelfths of it, one tenth of a mile"),
+        ("5-1/2, 1-1/2 cups, 2 3/16", "five and one half, one and one half cups, two and three sixteenths"),
+        ("on 9/16 we met, 11/12", "on nine slash sixteen we met, eleven slash twelve"),
+    ],
+)
+def test_a_fraction_is_one_where_it_is_no_day(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Hel\u200blo wor\u2060ld", "Hello world"),
+        ("\ufeffna\u200cï\u200dve", "naive"),
+        ("Springfield, IL 62704", "Springfield, eye el six two seven zero four"),
+        ("1.2M views, Rte. 66", "one point two million views, route sixty six"),
+        ("Mr. & Mrs. Lee, Apt 3, at 1 p.m. EST", "mister and missus Lee, apartment three, at one pee em ee ess tee"),
+        ("he/she, 75 degrees F", "he or she, seventy five degrees Fahrenheit"),
+    ],
+)
+def test_text_from_web_pages_and_letters(text: str, said: str) -> None:
+    assert spell_out(text) == said
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("I met Владимир in 東京 and paid ₹500.", ["Владимир", "東京", "₹"]),
@@ -191,7 +303,17 @@ def test_text_without_words_says_nothing(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["9" * 400, "1.2.3.4.5", "$$$ 1,2,3 €", "3:99 25:61", "A.B.C.D.", "<|eot_id|> 5", "½ cup x² №7", "1e9 0x1F -0"],
+    [
+        "9" * 400,
+        "1.2.3.4.5",
+        "$$$ 1,2,3 €",
+        "3:99 25:61",
+        "A.B.C.D.",
+        "<|eot_id|> 5",
+        "½ cup x² №7",
+        "1e9 0x1F -0",
+        "5 mİn \u03a2",
+    ],
 )
 def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z' ,.;:!?-]*", spell_out(text))
@@ -213,6 +335,11 @@ def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
         "0800 " * 5_000,
         "$1-" * 10_000,
         "1:1" * 10_000,
+        '5" ' * 20_000,
+        "3′ 5″ x " * 10_000,
+        "1/2-" * 10_000,
+        "a $5 € " * 10_000,
+        "Part I and " * 10_000,
     ],
 )
 def test_a_long_line_is_spelled_out_in_about_linear_time(text: str) -> None:

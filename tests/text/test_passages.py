@@ -34,6 +34,8 @@ def of(*parts: str, most: int = 200) -> list[tuple[str, float]]:
         ("<break/>", 0.75),
         ('<break strength="x-strong"/>', 1.25),
         ('<break strength="none"/>', 0.0),
+        ("<break time='1s' strength='strong'/>", 1.0),
+        ('<break strength="weak" time="+250ms" />', 0.25),
     ],
 )
 def test_a_pause_is_silence_of_its_length_before_what_follows(markup: str, seconds: float) -> None:
@@ -46,7 +48,17 @@ def test_a_pause_is_silence_of_its_length_before_what_follows(markup: str, secon
 
 @pytest.mark.parametrize(
     "markup",
-    ["[pause]", "[pause:]", "[pause:soon]", "[pause:-1]", "[pause:1e9]", "[pause 1]", "<break time='x'/>", "<breaks/>"],
+    [
+        "[pause]",
+        "[pause:]",
+        "[pause:soon]",
+        "[pause:-1]",
+        "[pause:1e9]",
+        "[pause 1]",
+        "<break time='x'/>",
+        "<break time='1s' x='2'/>",
+        "<breaks/>",
+    ],
 )
 def test_what_is_no_pause_stays_text(markup: str) -> None:
     assert of(f"One {markup} two.") == [(f"One {markup} two.", 0.0)]
