@@ -28,7 +28,7 @@ from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import copy_files, make_folder, read_about, read_object, write_json
 from llasa_cli.hub.cache import find_codec, find_model
-from llasa_cli.hub.catalogue import PUBLISHED_CODEC
+from llasa_cli.hub.catalogue import PUBLISHED_CODEC, repo_of
 from llasa_cli.lm.adapter import base_of, is_adapter
 from llasa_cli.protocol import Protocol
 from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions, LoraOptions
@@ -272,6 +272,8 @@ def _check_base(options: FinetuneOptions) -> None:
     began = read_about(options.output).get("base")
     named = base_name(options.model)
     if named is None or named in (began, base_name(began)):
+        return
+    if began is not None and repo_of(began) == repo_of(named) is not None:  # 1b, HKUSTAudio/Llasa-1B
         return
     # A folder may lie elsewhere by now, or on another machine.
     moved = began is not None and not Path(began).is_dir() and Path(began).name == Path(named).name

@@ -207,6 +207,16 @@ def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
     assert finetune(replace(options, model="there/model", steps=2))["base"] == str(tmp_path / "there" / "model")
 
 
+def test_a_published_model_has_several_names(fresh: FinetuneOptions) -> None:
+    finetune(replace(fresh, steps=1))
+    about = json.loads((fresh.output / "llasa.json").read_text())
+    (fresh.output / "llasa.json").write_text(json.dumps(about | {"base": "1b"}))
+    same, other = (replace(fresh, fresh=None, steps=1, model=f"HKUSTAudio/Llasa-{size}") for size in ("1B", "3B"))
+    assert finetune(same)["steps"] == 1
+    with pytest.raises(UsageError, match="began with 1b, not with"):
+        finetune(other)
+
+
 def test_a_run_goes_on_at_the_rate_that_is_asked_for_now(fresh: FinetuneOptions) -> None:
     options = replace(fresh, schedule="constant", warm_up_steps=0, log_every=1, evaluate_every=99)
     finetune(replace(options, steps=2))
