@@ -338,7 +338,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<!\S)[:;=]['’]?-?[()DP](?!\w)|(?<!\S)<3(?!\S)"), ""),
     (re.compile(r"(?<=[ap]\.m\.)\s?[-–—]\s?(?=\d)"), " to "),
     (
-        re.compile(rf"\b({_SHORT_DAY})\.?\s?[-–]\s?({_SHORT_DAY})\b\.?"),
+        re.compile(rf"\b({_SHORT_DAY})\.?\s?[-–]\s?({_SHORT_DAY})\b(?:\.(?=\s?[a-z\d,;)]))?"),
         lambda m: f"{_WEEKDAYS[m[1].lower()]} to {_WEEKDAYS[m[2].lower()]}",
     ),
     (
@@ -383,7 +383,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     # Sums.
     (re.compile(r"(?<=\d)\s?[-–]\s?(?=\d[\d.]{0,20}\s?=)"), " minus "),
     (re.compile(r"(?<=\d)\s?/\s?(?=\d[\d.]{0,20}\s?=)"), " divided by "),
-    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)"), " times "),
+    (re.compile(r"(?<=\d)\s?\*\s?(?=\d)|(?<=\d)\s?[x×]\s?(?=\d[\d.]{0,20}\s?=)"), " times "),
     (
         re.compile(
             r"(?<=[1-9])x(?=\d)|(?<=\d0)x(?=\d)|(?<=\d)\sx\s(?=\d)|(?<=[′″'’])\s?[x×]\s?(?=\d)|(?<=\d\s(?:cm|mm|ft|in|yd))\sx\s(?=\d)"

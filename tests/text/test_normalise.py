@@ -73,6 +73,8 @@ from llasa_cli.text.spelling import spelling
             "$5-$10, €10–15 million, A$3, 5 USD, 9¢",
             "five dollars to ten dollars, ten to fifteen million euros, A three dollars, five dollars, nine cents",
         ),
+        ("3 x 4 = 12; a 3 x 5 card", "three times four equals twelve; a three by five card"),
+        ("We open Mon.-Fri. 9-5, Sat-Sun.", "We open Monday to Friday nine to five, Saturday to Sunday."),
         (
             "9am-5:30pm, Mon-Fri, 9:00–10:30, 7.45am",
             "nine ay em to five thirty pee em, Monday to Friday, nine o'clock to ten thirty, seven forty five ay em",
