@@ -46,7 +46,7 @@ UNITS = {
 _SIGNS = {"″": ("inch", "inches"), "¢": ("cent", "cents"), "in": ("inch", "inches"), "c": ("cup", "cups")}
 """The letters only with a full stop inside a sentence ("2 c. flour"): elsewhere they are words."""
 _KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
-_NAMES_IN_CAPITALS = "HRS?|MS|SECS?|DB|MOS?|MI|FT|MINS?|ML|NM|HP|PTS?|QTS?|GALS?|YDS?|WKS?|YRS?"
+_NAMES_IN_CAPITALS = "HRS?|MS|SECS?|DB|MOS?|MI|FT|ML|NM|HP|PTS?|QTS?|GALS?|YDS?|WKS?"
 """4 HR managers, 16 SEC schools: no units, unless the next word shouts as well ("6 FT TALL") or there is none."""
 UNIT = (
     rf"(?:(?!(?:[MGLHC]|HRs)\b|(?:{_NAMES_IN_CAPITALS})\b(?!\s[A-Z]{{3}}|\W{{0,2}}$))"  # 5G is no weight
@@ -70,11 +70,21 @@ SHORT_EACH = {"sec": "second", "min": "minute", "hr": "hour", "wk": "week", "mo"
 EACH = [*SHORT_EACH, *"second minute hour day night week month year person head item mile gallon liter L dL".split()]
 _NOUN = re.compile(
     r"\s(?!(?:a|an|the|and|or|but|nor|than|to|of|off|in|on|at|for|from|by|with|per|each|every|as|if|is|was|are|were|be|"
-    r"will|would|has|had|may|more|less|up|down|over|under|into|about|after|before|when|while|that|which|who)\b)[A-Za-z]"
+    r"will|would|has|had|may|more|less|up|down|over|under|into|about|after|before|when|while|that|which|who|I(?!-)|he|she|we|you|they|it|so|not|because|could|should|would|does|did|isn|wasn|says?|said)\b)[A-Za-z]"
 )
+_ARTICLE = re.compile(
+    r"(?:\b(?:an?|the|this|its|my|your|his|her|our|their)|(?<!\bit)(?<!hat)(?<!\bhe)(?<!\bshe)(?<!ere)(?<!\bwho)(?<!\blet)['’]s"
+    r"|\w-year,)\s$",
+    re.IGNORECASE,
+)
+"""Before "$44 billion plan": the, its, Musk's, five-year; but "it's $20 cash"."""
 _MEASURED = re.compile(
     r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
 )
+_SIXTEENTHS = re.compile(
+    r"[\s-](?:wrench|socket|bolt|nut|bit|drill|screw|plywood|thick|share|stake|interest|hole|gap|rod|wire|pipe|tubing)"
+)
+_WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]?\s\(?$")
 _BEFORE_DATE = re.compile(
     r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
 )
@@ -93,7 +103,7 @@ def _before_noun(match: re.Match[str]) -> bool:
     text, end = match.string, match.end()
     if text.startswith("-", end) and text[end + 1 : end + 2].isalpha():
         return True
-    article = re.search(r"\b[Aa]n?\s$", text[max(0, match.start() - 4) : match.start()])
+    article = _ARTICLE.search(text, max(0, match.start() - 9), match.start())
     return bool(article and _NOUN.match(text, end))
 
 
@@ -162,9 +172,10 @@ def fraction(match: re.Match[str]) -> str:
 
 def _is_fraction(match: re.Match[str], over: int, under: int) -> bool:
     """1/2, 2 3/16, 9/16 wrench, 11/12 of it; but 12/25, "on 9/16" and "the 1/16 meeting" are days."""
-    if not 0 < over < under:
+    before = match.string[max(0, match.start() - 9) : match.start()]
+    if not 0 < over < under or (not match["unit"] and _WEEKDAY.search(before)):
         return False
     if under < 10 or match["whole"] or match["unit"] or under in (32, 64) or _MEASURED.match(match.string, match.end()):
         return True
-    day = over % 2 == 0 or (over < 13 and _BEFORE_DATE.search(match.string[max(0, match.start() - 9) : match.start()]))
-    return under == 16 and not day and bool(_NOUN.match(match.string, match.end()))
+    day = over % 2 == 0 or (over < 13 and _BEFORE_DATE.search(before))
+    return under == 16 and not day and bool(_SIXTEENTHS.match(match.string, match.end()))

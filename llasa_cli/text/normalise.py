@@ -115,7 +115,9 @@ _ONE_AFTER_CAPITAL = re.compile(
     r"(?!['’](?:m|d|ll|ve)\b|\s(?:am|have|do|don|like|love|want|need|think|know|took|read|wrote|saw)\b)", re.I
 )
 _ONE = re.compile(
-    r"\s?(?:[.,;:!?)\]]|$)|\s(?:of|errors?|diabetes|(?:[a-z]+ )?cancers?|trauma|devices?|(?:and|or|to|through)(?: \w+)? I[IV])\b"
+    r"\s?(?:[.,;:!?)\]]|$)|\s(?:of|errors?|diabetes|(?:[a-z]+ )?cancers?|trauma|devices?|(?:and|or|to|through)(?: \w+)? I[IVX]*)\b"
+    r"|\s(?:(?:clinical )?(?:trials?|stud(?:y|ies))|felon(?:y|ies)|misdemeanors?|recalls?|collagen|interferons?|disease|patients?)\b"
+    r"|/I"
 )
 """After the I of "World War I", and of "type I error": elsewhere, as in "the book I read", it is the pronoun."""
 _ZONE = re.compile(r"\s(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
@@ -328,7 +330,10 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     # A hyphen between amounts, times and days is "to".
     (re.compile(r"(?<![\w.,])([$€£¥])(\d[\d,.]{0,20})[-–—](?=\d)"), r"\2 to \1"),
-    (re.compile(r"(?<=[\dkKmMbn])(?:\s-\s|\s?–\s?|-\s?|—)(?=[$€£¥]\d)"), " to "),
+    (
+        re.compile(r"([$€£¥]\d[\d,.]{0,20}(?:[kKmMbBtT]n?\b|\s(?:m|b|tr)illion)?)(?:\s-\s|\s?–\s?|-\s?|—)(?=[$€£¥]\d)"),
+        r"\1 to ",
+    ),
     (
         re.compile(r"(?<=\d)[-–—](?=\d\d?:\d\d)|(?<=:\d\d)\s?[-–—]\s?(?=\d)|(?<=[\d ][apAP][mM])\s?[-–—]\s?(?=\d)"),
         " to ",
@@ -435,6 +440,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         lambda m: f" {m[1]} min" + (f" {m[2]} sec " if m[2] else ""),
     ),
     (re.compile(r"(?<![\w.])(\d{1,3})['’](\sby\s\d{1,3})['’]"), r"\1′\2′"),
+    (re.compile(r"(?<=\d[′″])\s?[-–]\s?(?=\d{1,3}[′″])"), " to "),
     (re.compile(r"(?<![\w.])(\d{1,3})['’](?=\s(?:tall|high|wide|long|deep)\b)"), r"\1′"),
     (
         re.compile(r"(?<![\w.'‘])(?:(?P<feet>\d)['’]|(?P<primed>\d{1,3})′)(?:\s?(?P<inches>\d|1[01])(?:″|''))?(?!\w)"),
@@ -510,7 +516,9 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<=\d ft )(\d+) in\b\.?|(?<=\d ft\. )(\d+) in\b\.?"), lambda m: f"{m[1] or m[2]}″"),
     (re.compile(r"(?<![\w.,$€£¥])(?:(\d+\.\d+)s|(\d+(?:\.\d+)?)\ss)\b"), lambda m: f"{m[1] or m[2]} sec"),
     (
-        re.compile(rf"(?<![\w.,$€£¥/])(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{UNIT})(?![/'’]|\.\w){UNIT_END}"),
+        re.compile(
+            rf"(?<![\w.,$€£¥/])(?!(?:1[89]|20)\d\d (?:Gal|Mo|Min|Hp|Oz|Hr|Ms|Sec|Mi)\b\.?\s[A-Z])(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{UNIT})(?![/'’]|\.\w){UNIT_END}"
+        ),
         amounts.unit,
     ),
     (re.compile(rf"(?<=\bper\s)({'|'.join(SHORT_EACH)})\b{UNIT_END}"), lambda m: SHORT_EACH[m[1]]),
@@ -570,10 +578,13 @@ def _is_last(match: re.Match[str]) -> bool:
     return not after or after.isupper()
 
 
+_AND_TITLE = re.compile(r" (?:and|&) (?:Mr|Mrs|Ms|Dr)\b")
+
+
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     word, after = match[0][:-1].lower(), _after(match)
-    if word in ("mr", "mrs", "dr") and match.string.startswith((" and ", " & "), match.end()):
+    if word in ("mr", "mrs", "dr") and _AND_TITLE.match(match.string, match.end()):
         return _TITLES[word]
     if match[0][0].isupper() and word in _TITLES and after.isupper():
         named = re.search(_NAME_BEFORE, match.string[max(0, match.start() - 30) : match.start()])
@@ -632,10 +643,12 @@ def _with_inches(text: str) -> str:
 
     def mark(match: re.Match[str]) -> str:
         nonlocal is_open
-        if match[1] and not is_open:
-            return f"{match[1]}″"
+        if match[1] and (
+            not is_open or re.search(r"(?<!\w)\d['’′]\s?-?$", text[max(0, match.start() - 5) : match.start()])
+        ):
+            return f"{match[1]}″" + (" " if text[match.end() : match.end() + 1] in ("W", "D", "H", "L") else "")
         before = text[max(0, match.start() - 1) : match.start()].strip()
-        is_open = not is_open and before in "([-–—'‘"
+        is_open = not is_open and before in "([{-–—'‘:,=*_/" and not text[match.end() : match.end() + 1].isspace()
         return match[0]
 
     # Not the end of UTF-8, 1990 or 1.2.3.

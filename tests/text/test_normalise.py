@@ -73,6 +73,33 @@ from llasa_cli.text.spelling import spelling
             "$5-$10, €10–15 million, A$3, 5 USD, 9¢",
             "five dollars to ten dollars, ten to fifteen million euros, A three dollars, five dollars, nine cents",
         ),
+        (
+            "Elon Musk's $44 billion plan, its $2 million house, the 100 m dash. It's $20 cash. A $20 he owed me.",
+            "Elon Musk's forty four billion dollar plan, its two million dollar house, the one hundred meter dash. "
+            "It's twenty dollars cash. A twenty dollars he owed me.",
+        ),
+        (
+            '"He\'s 6\'2" and fast," he said. She said:"I\'m 20" and left. A 36"W x 24"D desk, 3"-5" of snow.',
+            "He's six foot two and fast, he said. She said: I'm twenty and left. "
+            "A thirty six inch W x twenty four inches D desk, three inches to five inches of snow.",
+        ),
+        (
+            "Thursday, 5/9 and our 5/16 call; a 5/16 bolt",
+            "Thursday, five slash nine and our five slash sixteen call; a five sixteenths bolt",
+        ),
+        (
+            "Ham - $5, $15–$20, $5M–$10M",
+            "Ham - five dollars, fifteen dollars to twenty dollars, five million dollars to ten million dollars",
+        ),
+        (
+            "In 2017 Gal Gadot and in 2019 Ms. Harris met.",
+            "In twenty seventeen Gal Gadot and in twenty nineteen miss Harris met.",
+        ),
+        (
+            "a phase I trial, a class I felony, the stage I was on",
+            "a phase one trial, a class one felony, the stage I was on",
+        ),
+        ("Turn left on Oak Dr. and go.", "Turn left on Oak drive and go."),
         ("3 x 4 = 12; a 3 x 5 card", "three times four equals twelve; a three by five card"),
         ("We open Mon.-Fri. 9-5, Sat-Sun.", "We open Monday to Friday nine to five, Saturday to Sunday."),
         (
