@@ -36,6 +36,8 @@ from team import Team
 
 CAN_TELL = 150
 """Steps in which the discriminator and the recogniser learn alone, where they begin from nothing."""
+ADDS = ("self_attn.o_proj.weight", "mlp.fc2.weight")
+"""Of a transformer layer: where they are zero it adds nothing to what passes it."""
 
 
 class Pairs:
@@ -85,8 +87,8 @@ def deepened(folder: Path, layers: int | None) -> Xcodec2Model:
         for layer in codec.acoustic_decoder.layers[had:]:
             for linear in (m for m in layer.modules() if isinstance(m, nn.Linear)):
                 linear.weight.normal_(0, 1 / math.sqrt(linear.in_features))
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.fc2.weight.zero_()
+            for name in ADDS:
+                layer.get_parameter(name).zero_()
     return codec
 
 
