@@ -12,8 +12,9 @@ Where the stream is cut depends on the codes and on nothing else: the same codes
 Pieces grow from 13 codes (0.26 s) to 100 (2 s). Memory and the work for a piece are bounded for streams of any length:
 at most 324 codes are kept and decoded at once, 3.3 codes are decoded for each code given.
 
-The present built-in codec was taught by a discriminator to have clear harmonics, and chooses their phase by all it sees: what
-lies behind a piece counts for more than its length. SI-SDR against the whole decode, 12 sentences, median and worst:
+The built-in codec was taught by a discriminator to have clear harmonics, and chooses their phase by all it sees: what
+lies behind a piece counts for more than its length. SI-SDR against the whole decode, 12 sentences, median and worst, by the decoder
+before the present one, which is deeper and nearer (12 other sentences, standard windows: 12.7 (8.3), before 11.7 (7.3)):
 
 | first left ahead search | SI-SDR dB    | behind 0.64 s | log spectra, median and worst | codes before the first sound |
 |-------------------------|--------------|---------------|-------------------------------|------------------------------|
