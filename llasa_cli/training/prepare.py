@@ -154,7 +154,9 @@ def _check_options(options: PrepareOptions) -> None:
     if not 0 < options.subset <= 1:
         raise UsageError(f"--subset {options.subset} is no share.", "Give a number above 0, at most 1.")
     if options.splits and not any(map(is_dataset, options.sources)):
-        raise UsageError("--split is of datasets, and none is named.", "Leave it out, or name one: hf:organisation/name.")
+        raise UsageError(
+            "--split is of datasets, and none is named.", "Leave it out, or name one: hf:organisation/name."
+        )
     if options.output.is_file():
         raise UsageError(f"{options.output} is a file, not a folder.", "Name another with -o.")
     if not 0 <= options.rank < options.ranks:
