@@ -76,6 +76,25 @@ def test_it_is_understood() -> None:
     assert found.score(pairs, 10)["wer"] < 0.4, pairs  # type: ignore[attr-defined]
 
 
+def test_a_deepened_decoder_sounds_as_before_and_its_mean_with_itself_is_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    monkeypatch.syspath_prepend(str(ROOT / "recipes" / "tiny"))
+    from average import average
+    from decoder import deepened
+
+    folder = BUILT_IN_FOLDER / "codec"
+    plain, deeper, mean = deepened(folder, None), deepened(folder, 8), average(folder, folder, 0.3)
+    codes = torch.randint(0, 4096, (1, 60, 1), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        first, *others = (c.acoustic_decoder(c.quantizer.from_codes(codes)) for c in (plain, deeper, mean))
+    assert len(deeper.acoustic_decoder.layers) == 8
+    for other in others:
+        torch.testing.assert_close(other, first)
+
+
 @pytest.mark.slow
 def test_its_word_error_rate_is_that_of_the_card() -> None:
     card = (BUILT_IN_FOLDER / "README.md").read_text(encoding="utf-8")

@@ -255,8 +255,8 @@ class Plan:
         """Where each item's row stands, as the list has them; after them those of files that are still there."""
         with _guarded(self.work):
             rows = self._base.execute("SELECT at, length, line FROM item WHERE at IS NOT NULL ORDER BY number")
-        for at, length, line in rows:
-            yield (at, length), line
+            for at, length, line in rows:
+                yield (at, length), line
         for path in self.removed():
             yield self._base.execute("SELECT at, length FROM earlier WHERE place = ?", (path,)).fetchone(), None
 

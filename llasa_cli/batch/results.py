@@ -5,7 +5,8 @@
         results.append({"id": "a", ...})        on its own line, out of this process before the next item
         results.put_in_order(kept)              one row an item, as the list has them; whole or not at all
 
-A place is (offset, length) in bytes; what is kept is a place with the line that its item has in the list now. The file itself is what is locked, so that a folder of results holds nothing else.
+A place is (offset, length) in bytes; what is kept is a place with the line that its item has in the list now. The file itself
+is what is locked, so that a folder of results holds nothing else.
 """
 
 from __future__ import annotations

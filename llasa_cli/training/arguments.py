@@ -64,13 +64,13 @@ def check_packages(options: FinetuneOptions, device: torch.device) -> None:
     ):
         if asked:
             need(package, what, extra)
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+    if options.report_to:
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-    for name in options.report_to:
-        if name not in INTEGRATION_TO_CALLBACK:
-            raise UsageError(
-                f"There is no {name} to report to.", "There are " + ", ".join(INTEGRATION_TO_CALLBACK) + "."
-            )
+        known = ("none", "all", *INTEGRATION_TO_CALLBACK)
+        for name in options.report_to:
+            if name not in known:
+                raise UsageError(f"There is no {name} to report to.", "There are " + ", ".join(known) + ".")
     if device.type != "cuda" and (options.liger or options.flash_attention):
         what = "--liger" if options.liger else "--flash-attention"
         raise UsageError(f"{what} runs on a CUDA GPU only; this run is on {device.type}.", "Leave it out.")

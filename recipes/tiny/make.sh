@@ -2,7 +2,7 @@
 # The built-in voice from nothing, in WORK/voice: recipes/tiny/make.sh WORK
 #
 # Each step goes on where it was stopped, and one that is done is passed over: after any stop, the same command again.
-# SHARE: of the minutes that each training has (1: about 26 hours of one core, in two processes 13). SHARDS: of 1,000 lines each
+# SHARE: of the minutes that each training has (1: 8.5 hours in each process). SHARDS: of 1,000 lines each
 # voice but the default one, which has three times as many. PROCESSES: that train together. PYTHON: which has the package.
 set -euo pipefail
 work=${1:?a folder for the corpus, the checkpoints and the voice}
@@ -45,7 +45,7 @@ train align.py "$work/codes" "$work/tokenizer" "$work/lm" --knows "$work/lm-a/la
   --muon --bf16 --tokens 1200 --joined 0.3 --textless 0.1 --voices $everyone
 # 5. The decoder once more and deeper, with the codes as they are, for the sound.
 # shellcheck disable=SC2086
-train decoder.py "$work/corpus" "$work/codes" "$work/codec" "$work/decoder" --layers 6 --minutes "$(minutes 150)" --shards 5 \
-  --voices $everyone slt awb
+train decoder.py "$work/corpus" "$work/codes" "$work/codec" "$work/decoder" --judges "$work/codec-b/last.pt" --layers 6 \
+  --minutes "$(minutes 150)" --shards 5 --voices $everyone slt awb
 # 6. The voice's folder: `llasa say -m WORK/voice` speaks with it.
 run pack.py "$work/lm/model" "$work/decoder/codec" "$work/voice" --speakers $voices --guidance 1.5

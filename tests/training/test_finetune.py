@@ -407,6 +407,10 @@ def test_what_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp
         assert not fresh.output.exists()
 
 
+def test_reporting_to_nobody_is_an_answer(fresh: FinetuneOptions) -> None:
+    assert finetune(replace(fresh, steps=1, report_to=("none",)))["steps"] == 1
+
+
 def test_rows_that_are_left_out_are_told(fresh: FinetuneOptions) -> None:
     notes: list[str] = []
     longest = int(Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path())).lengths.max())
