@@ -18,8 +18,12 @@ where the model has one. Out: one JSON line, with
 A voice that the model never heard, such as one of these at another pitch, goes into a folder of its own that `--unseen`
 names. It is asked for less: that the clone is nearer to its reference than to each of the other speakers.
 
-    mkdir -p clips/other; for f in clips/slt/*.wav; do n=$(basename $f .wav); cp clips/slt/$n.txt clips/other
-      sox $f clips/other/$n.wav speed 0.84; done
+    for voice in rms slt awb kal16; do for change in "speed 0.84" "speed 1.17" "pitch -300" "pitch 300"; do
+      other=clips/$voice.${change// /}; mkdir -p $other; for f in clips/$voice/*.wav; do n=$(basename $f .wav)
+        cp clips/$voice/$n.txt $other; sox $f $other/$n.wav $change; done; done; done
+    python benchmarks/cloning.py clips --clips 6 --unseen $(cd clips; ls -d *.*)
+
+A clip's level must not matter, and once did: take the clips as they come, and none that was made as loud as the training's.
 
 resemblyzer carries its weights; it is a tool of this benchmark alone:
 pip install resemblyzer --no-deps webrtcvad-wheels librosa

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from llasa_cli.audio.sounding import FRAME_S, Sounding
 from llasa_cli.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ LONGEST_FILE_S = 120.0
 """What is read of a file at all: in a longer one the place of a sentence is a guess."""
 LOWEST_RATE_HZ = 8_000
 """A telephone's. Half of it is the highest frequency there is, and consonants are told apart above 2 kHz."""
-_FRAME_S = 0.02
 _EDGE_S = 0.1
-_QUIET_DB, _NOISE_DB, _NOISE_CEILING_DB = -45.0, 6.0, -30.0
-"""Below the loudest 20 ms is silence; so is what is hardly louder than the noise, up to -30 dB."""
 _LEAST_SOUND_S = 0.5
 """Within the span of the speech: clicks a second apart are not speech."""
 _SILENT = 1e-3
@@ -72,8 +70,8 @@ class Clip:
         return len(self.samples) / self.sampling_rate
 
     @cached_property
-    def _speech(self) -> _Speech:
-        return _Speech.of(self.samples, self.sampling_rate)
+    def _speech(self) -> Sounding:
+        return Sounding.of(self.samples, self.sampling_rate)
 
     @property
     def speech_s(self) -> float:
@@ -88,56 +86,6 @@ class Clip:
         """Everything up to `end_s`, with the words that are said until then."""
         kept = self.samples[: round(end_s * self.sampling_rate)]
         return replace(self, samples=kept, transcript=transcript, warnings=(*self.warnings, warning))
-
-
-@dataclass(frozen=True)
-class _Speech:
-    """Where sound is, in frames of 20 ms: bool [frames]."""
-
-    sounding: np.ndarray
-    loudest: float
-
-    @classmethod
-    def of(cls, samples: np.ndarray, sampling_rate: int) -> _Speech:
-        import numpy as np
-
-        step = round(sampling_rate * _FRAME_S)
-        # A recorder's constant offset would pass for sound.
-        centred = samples.astype(np.float64) - (samples.mean(dtype=np.float64) if len(samples) else 0.0)
-        frames = centred[: len(centred) // step * step].reshape(-1, step)
-        loudness = np.sqrt(np.mean(np.square(frames), axis=1)) if len(frames) else np.zeros(1)
-        loudest = float(loudness.max())
-        noise = float(np.quantile(loudness, 0.05)) * 10 ** (_NOISE_DB / 20)
-        quiet = max(loudest * 10 ** (_QUIET_DB / 20), min(noise, loudest * 10 ** (_NOISE_CEILING_DB / 20)))
-        return cls(loudness > quiet, loudest)
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """The first frame with sound, and the one after the last."""
-        import numpy as np
-
-        found = np.flatnonzero(self.sounding)
-        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
-
-    @property
-    def seconds(self) -> float:
-        begin, end = self.span
-        return (end - begin) * _FRAME_S
-
-    @property
-    def sound_s(self) -> float:
-        return float(self.sounding.sum()) * _FRAME_S
-
-    @cached_property
-    def pauses(self) -> list[tuple[float, float]]:
-        import numpy as np
-
-        begin, end = self.span
-        edges = np.flatnonzero(np.diff(self.sounding[begin:end].astype(np.int8)))
-        return [
-            (float(begin + first + 1) * _FRAME_S, float(begin + second + 1) * _FRAME_S)
-            for first, second in zip(edges[::2], edges[1::2], strict=True)
-        ]
 
 
 def check_reference(
@@ -178,13 +126,13 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     offset = float(samples.mean(dtype=np.float64))
     if abs(offset) > _OFFSET:
         samples = samples - np.float32(offset)
-    speech = _Speech.of(samples, sampling_rate)
+    speech = Sounding.of(samples, sampling_rate)
     if speech.loudest < _SILENT:
         raise AudioError("The reference clip is silent.", "Record it again, nearer to the microphone.")
     if speech.seconds < SHORTEST_S or speech.sound_s < _LEAST_SOUND_S:
         found = min(speech.seconds, speech.sound_s) if speech.seconds >= SHORTEST_S else speech.seconds
         raise AudioError(f"The reference clip has {found:.1f} s of speech.", "Give 3 to 10 s, at least 1 s.")
-    step, edge = round(sampling_rate * _FRAME_S), round(_EDGE_S * sampling_rate)
+    step, edge = round(sampling_rate * FRAME_S), round(_EDGE_S * sampling_rate)
     begin, end = speech.span
     trimmed = samples[max(0, begin * step - edge) : min(len(samples), end * step + edge)]
     warnings = []
@@ -193,15 +141,15 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     longest = max((end - begin for begin, end in speech.pauses), default=0.0)
     if longest > _LONG_PAUSE_S:
         warnings.append(f"the reference clip has a pause of {longest:.1f} s: pauses will be cloned too")
-    gain, warning = _gain(trimmed, speech.sounding[begin:end], step)
+    gain, warning = _gain(trimmed, speech.level)
     if warning:
         warnings.append(warning)
     mended: np.ndarray = (trimmed * np.float32(gain)).astype(np.float32) if gain != 1.0 else trimmed
     return Clip(mended, tuple(warnings), sampling_rate=sampling_rate)
 
 
-def _gain(samples: np.ndarray, sounding: np.ndarray, step: int) -> tuple[float, str]:
-    """What to multiply by, and why; 1 leaves a clip of a usable level untouched."""
+def _gain(samples: np.ndarray, level: float) -> tuple[float, str]:
+    """What to multiply a clip of that level by, and why; 1 leaves one of a usable level untouched."""
     import numpy as np
 
     peak = float(np.abs(samples).max())
@@ -211,7 +159,6 @@ def _gain(samples: np.ndarray, sounding: np.ndarray, step: int) -> tuple[float, 
             _PEAK / peak,
             f"the reference clip goes {20 * np.log10(peak):.0f} dB beyond full scale: it was turned down",
         )
-    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)) * len(samples) / (sounding.sum() * step)))
     if level >= _FAINT:
         return 1.0, ""
     gain = min(_SANE / level, _PEAK / peak)
@@ -310,7 +257,7 @@ def _certain_cut(clip: Clip, sentences: list[str]) -> tuple[float, str] | None:
     chosen = sorted(pauses[:ends])
     silence = [sum(end - begin for begin, end in pauses if end <= until) for until, _ in chosen]
     spoken = clip.speech_s - sum(end - begin for begin, end in pauses)
-    begin_s = clip._speech.span[0] * _FRAME_S
+    begin_s = clip._speech.span[0] * FRAME_S
     weights = [letters_of(sentence) for sentence in sentences]
     whole = sum(weights)
     best = None

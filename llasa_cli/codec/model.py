@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llasa_cli.audio.sounding import Sounding
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
@@ -36,6 +37,11 @@ CODES_AT_ONCE = 1024
 SHORTEST_CLIP = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
 
+LOUDEST_SAMPLE = 0.98
+"""That bringing a clip to the codec's level leaves it below."""
+FAINTEST = 1e-4
+"""The level (-80 dB) below which a clip is no speech, and stays as it is."""
+
 
 class Codec:
     """A loaded codec. Build it with `load_codec`.
@@ -45,6 +51,9 @@ class Codec:
         samples_per_code: Of decoded sound: a fiftieth of a second.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights: codes of one codec are noise to another.
+        speech_level: Root mean square (silences left out) that clips are brought to before they are encoded, by
+            `speech_level` in config.json, which transformers passes over. For a codec that has heard one level only: to
+            the built-in one a louder voice is a brighter one. None, as of the published ones: clips are taken as they are.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Codec:
         self.sampling_rate = decoder.shape.sampling_rate
         self.samples_per_code = decoder.shape.samples_per_code
         self.code_count = math.prod(decoder.shape.levels)
+        self.speech_level = _speech_level(stored)
 
     @cached_property
     def _encoder(self) -> Any:
@@ -93,6 +103,8 @@ class Codec:
             if len(clip) < SHORTEST_CLIP:
                 raise AudioError("The clip is shorter than 40 ms.", "Give at least a second of speech.")
             groups.setdefault(len(clip) // HOP, []).append(index)
+        if self.speech_level is not None:
+            clips = [at_level(clip, self.speech_level) for clip in clips]
         out: list[list[int]] = [[] for _ in clips]
         for count, indices in groups.items():
             values = np.stack([pad_audio(clips[i].astype(np.float32, copy=False)) for i in indices])
@@ -189,6 +201,27 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
     if wait:
         codec.wait()
     return codec
+
+
+def at_level(samples: np.ndarray, level: float) -> np.ndarray:
+    """float32 [n], 16 kHz -> the same with its speech at that root mean square, or as near as its peaks allow."""
+    found = Sounding.of(samples, SAMPLING_RATE_HZ).level
+    if found < FAINTEST:
+        return samples
+    gain = min(level / found, LOUDEST_SAMPLE / float(np.abs(samples).max()))
+    return (samples * np.float32(gain)).astype(np.float32, copy=False)
+
+
+def _speech_level(stored: CodecTensors) -> float | None:
+    told = stored.settings.get("speech_level")
+    if told is None:
+        return None
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told <= 1:
+        raise ModelError(
+            f"{stored.folder / 'config.json'} gives speech_level as {told!r}, which is no level.",
+            "It is a root mean square between 0 and 1; without it clips are encoded as they are.",
+        )
+    return float(told)
 
 
 def codes_known_to(folder: Path) -> int:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from llasa_cli.codec.features import HOP, filter_bank, pad_audio
-from llasa_cli.codec.model import Codec, load_codec
+from llasa_cli.codec.model import Codec, at_level, load_codec
 from llasa_cli.errors import AudioError, ModelError
-from llasa_cli.hub.cache import codec_identity
+from llasa_cli.hub.cache import BUILT_IN_FOLDER, codec_identity
 
 
 def tone(samples: int, seed: int = 0) -> np.ndarray:
@@ -55,6 +55,60 @@ def test_codes_are_those_of_transformers_own_model(codec: Codec, random_codec: P
 def test_a_batch_gives_the_codes_of_one_by_one(codec: Codec) -> None:
     clips = [tone(length, seed) for seed, length in enumerate([8000, 3200, 8000, 8100, 640, 3200])]
     assert codec.encode_batch(clips) == [codec.encode(clip) for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def of_one_level(random_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same codec, whose config.json says how loud the speech was that it has heard."""
+    folder = tmp_path_factory.mktemp("of_one_level") / "codec"
+    shutil.copytree(random_codec, folder)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"speech_level": 0.05}))
+    return folder
+
+
+def test_a_codec_that_knows_one_level_hears_no_other(codec: Codec, of_one_level: Path) -> None:
+    leveled = load_codec(of_one_level, "cpu")
+    clips = [tone(8000), tone(8000, 1), tone(3200)]
+    codes = leveled.encode_batch(clips)
+    assert (
+        leveled.encode_batch([clip * np.float32(gain) for clip, gain in zip(clips, (2, 0.25, 1 / 64), strict=True)])
+        == codes
+    )
+    assert codec.encode(clips[0] * np.float32(0.125)) != codec.encode(clips[0]), "the others hear how loud it is"
+
+
+@pytest.mark.parametrize("padding", [0, 16_000])
+def test_silence_around_speech_is_not_counted_into_its_level(padding: int) -> None:
+    speech = tone(16_000)
+    at = at_level(np.pad(speech, padding), 0.05)
+    assert np.sqrt(np.mean(np.square(at[padding : padding + 16_000]))) == pytest.approx(0.05, rel=0.05)
+
+
+def test_peaks_are_not_cut_and_silence_is_not_raised() -> None:
+    clicks = np.zeros(16_000, np.float32)
+    clicks[::4000] = 0.5
+    assert np.abs(at_level(clicks + tone(16_000) * np.float32(0.01), 0.2)).max() <= 0.981
+    faint = tone(16_000) * np.float32(1e-5)
+    assert at_level(faint, 0.05) is faint
+    assert not at_level(np.zeros(1000, np.float32), 0.05).any()
+
+
+def test_transformers_loads_a_codec_that_tells_its_level(of_one_level: Path, tmp_path: Path) -> None:
+    from transformers import Xcodec2Model
+
+    Xcodec2Model.from_pretrained(of_one_level).save_pretrained(tmp_path)
+    assert load_codec(tmp_path, "cpu").speech_level == 0.05
+
+
+@pytest.mark.parametrize("level", [0, -1, 1.5, "loud", True])
+def test_a_level_that_is_none_is_named(of_one_level: Path, tmp_path: Path, level: object) -> None:
+    folder = tmp_path / "codec"
+    shutil.copytree(of_one_level, folder)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | {"speech_level": level}))
+    with pytest.raises(ModelError, match="speech_level"):
+        load_codec(folder, "cpu")
 
 
 def test_decoded_together_is_decoded_alone(codec: Codec) -> None:
@@ -188,3 +242,10 @@ def test_speaking_needs_neither_transformers_nor_the_encoder(random_codec: Path,
 def test_loading_writes_nothing(random_codec: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load_codec(random_codec, "cpu").encode(tone(1000))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_built_in_codec_hears_a_voice_and_not_how_loud_it_is(recorded: dict[str, np.ndarray]) -> None:
+    """Without, a loud clip's clone is brighter than the clip: a woman's slowed voice became a man's."""
+    codec = load_codec(BUILT_IN_FOLDER / "codec", "cpu")
+    clip = recorded["clip"].astype(np.float32) / 32768
+    assert codec.encode(clip) == codec.encode(clip * np.float32(0.25)) == codec.encode(clip * np.float32(2))
