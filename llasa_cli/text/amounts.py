@@ -135,7 +135,7 @@ def each(match: re.Match[str]) -> str:
     return f"{match[1]} per {SHORT_EACH.get(match[2].lower(), match[2])}"
 
 
-def _names(written: str) -> tuple[str, str]:
+def names(written: str) -> tuple[str, str]:
     """ "sq. ft" -> square foot, square feet."""
     *kind, short = re.findall(r"[^\s.-]+", written.lower())
     one, many = _SIGNS[short] if short in _SIGNS else UNITS[short]
@@ -144,7 +144,7 @@ def _names(written: str) -> tuple[str, str]:
 
 
 def unit(match: re.Match[str]) -> str:
-    one, many = _names(match["unit"])
+    one, many = names(match["unit"])
     single = match["amount"] == "1" or match["joint"] == "-" or _before_noun(match)
     return f"{number(match['amount'])}{'-' if match['joint'] == '-' else ' '}{one if single else many}"
 
@@ -166,7 +166,7 @@ def fraction(match: re.Match[str]) -> str:
     said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
     if not match["unit"]:
         return said
-    one, many = _names(match["unit"])
+    one, many = names(match["unit"])
     return f"{said} {many if whole and not _before_noun(match) else one}"
 
 

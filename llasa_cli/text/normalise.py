@@ -385,6 +385,14 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (re.compile(r"(?<![\w.])\(\d{3}\)\s?\d{3}-\d{4}(?!\w)"), _telephone),
     (re.compile(r"(?<![\w.-])(?:1[-.])?\d{3}([-.])\d{3}\1\d{4}(?![\w-])"), _telephone),
     (re.compile(r"(?<![\w.-])(\d{3})-(\d{4})(?![\w-])"), _telephone),
+    (re.compile(r"(?<![\w.-])\d{1,5}(?:-\d{1,7}){3,5}(?![\w-])"), _telephone),  # an ISBN
+    (
+        re.compile(
+            r"\b((?:call|dial|phone)(?:s|ed|ing)?\s)([2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)",
+            re.IGNORECASE,
+        ),
+        lambda m: m[1] + digits(m[2]),
+    ),
     # Sums.
     (re.compile(r"(?<=\d)\s?[-–]\s?(?=\d[\d.]{0,20}\s?=)"), " minus "),
     (re.compile(r"(?<=\d)\s?/\s?(?=\d[\d.]{0,20}\s?=)"), " divided by "),
@@ -392,6 +400,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     (
         re.compile(
             r"(?<=[1-9])x(?=\d)|(?<=\d0)x(?=\d)|(?<=\d)\sx\s(?=\d)|(?<=[′″'’])\s?[x×]\s?(?=\d)|(?<=\d\s(?:cm|mm|ft|in|yd))\sx\s(?=\d)"
+            r"|(?<=\d(?:cm|mm|ft|in|yd))\s?x\s?(?=\d)"
         ),
         " by ",
     ),
@@ -432,6 +441,13 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
     ),
     (re.compile(r"\b(?P<before>[A-Za-z]{1,30})\s(?P<roman>[VX]{0,2}I{2,3})\b"), _roman),  # no acronyms: Rocky II
     (re.compile(r"(?<![\w/])(0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])/(\d{4}|\d\d)(?![\w/])"), _american_date),
+    (re.compile(r"(?<![\w/.-])(0?[1-9]|1[0-2])-(0?[1-9]|[12]\d|3[01])-([12]\d{3})(?![\w/-])"), _american_date),
+    (re.compile(r"(?<![\w/])9/11(?![\w/])"), "9 11"),
+    (re.compile(r"(?<![\w/.,])(\d\d)/(\d\d)(?=\s?Hz\b)"), r"\1 or \2"),
+    (
+        re.compile(rf"(?:\sper\s|\s?/\s?)((?:sq|cu)\.?\s(?:ft|in|yd|mi|km|m|cm))\b{amounts.UNIT_END}"),
+        lambda m: f" per {amounts.names(m[1])[0]}",
+    ),
     (re.compile(r"\by/o\b"), "years old"),
     (re.compile(r"(?<![\w/])(24/7)(?![\w/])"), "24 7"),
     (re.compile(r"(?<![\w/.])(\d\d)/\1(?![\w/])"), r"\1 \1"),
@@ -440,6 +456,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str] | str]] = [
         lambda m: f" {m[1]} min" + (f" {m[2]} sec " if m[2] else ""),
     ),
     (re.compile(r"(?<![\w.])(\d{1,3})['’](\sby\s\d{1,3})['’]"), r"\1′\2′"),
+    (re.compile(r"(?<![\w.])(\d{2,3})['’](?=\s?(?:\d|1[01])″)"), r"\1′"),
     (re.compile(r"(?<=\d[′″])\s?[-–]\s?(?=\d{1,3}[′″])"), " to "),
     (re.compile(r"(?<![\w.])(\d{1,3})['’](?=\s(?:tall|high|wide|long|deep)\b)"), r"\1′"),
     (

@@ -241,6 +241,9 @@ def test_a_capital_is_a_numeral_only_where_it_can_be_no_word_or_name(text: str, 
             "$3 per gal. or $5/hr., 8 oz. (or 9)",
             "three dollars per gallon or five dollars per hour, eight ounces, or nine",
         ),
+        ("$30/sq. ft. in May, $4 per sq m.", "thirty dollars per square foot in May, four dollars per square meter."),
+        ("12'6\" long, 10cm x 20cm", "twelve foot six long, ten centimeters by twenty centimeters"),
+        ("220 V at 50/60 Hz", "two hundred twenty V at fifty or sixty hertz"),
     ],
 )
 def test_units_have_their_names(text: str, said: str) -> None:
@@ -301,6 +304,13 @@ def test_a_fraction_is_one_where_it_is_no_day(text: str, said: str) -> None:
         ("1.2M views, Rte. 66", "one point two million views, route sixty six"),
         ("Mr. & Mrs. Lee, Apt 3, at 1 p.m. EST", "mister and missus Lee, apartment three, at one pee em ee ess tee"),
         ("he/she, 75 degrees F", "he or she, seventy five degrees Fahrenheit"),
+        ("Call 911 now, dial 112.", "Call nine one one now, dial one one two."),
+        ("Call 300 people, room 911", "Call three hundred people, room nine hundred eleven"),
+        (
+            "ISBN 978-3-16-148410-0",
+            "eye ess bee en nine seven eight, three, one six, one four eight four one zero, zero",
+        ),
+        ("10-15-2024, on 9/11", "October fifteenth, twenty twenty four, on nine eleven"),
     ],
 )
 def test_text_from_web_pages_and_letters(text: str, said: str) -> None:
