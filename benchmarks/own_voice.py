@@ -3,7 +3,7 @@
     python benchmarks/own_voice.py RECORDINGS MODEL [--base tiny] [--sentences 40]
 
 In: the folder that `llasa prepare` read (NAME.wav, NAME.txt) and the checkpoint that `llasa finetune` wrote. Printed, a JSON
-line each: the recordings themselves; the base model as it is; the base cloning one of the recordings; the finetuned model.
+line each: the recordings themselves, and through the base's codec and back; the base model as it is; the base cloning one of the recordings; the finetuned model.
 `like`: mean cosine between each sentence's speaker embedding (resemblyzer) and that of the recordings; `wer`: word error rate
 of sentences that are in no training set (of the recordings: of their own texts), by pocketsphinx.
 """
@@ -63,6 +63,7 @@ def main() -> None:
 
     tell("recordings", clips, leave_out=True)
     base, mine = (Speech.load(ModelOptions(model=name, device="cpu")) for name in (arguments.base, arguments.model))
+    tell("through the codec", ((text, base.codec.decode(base.codec.encode(samples))) for text, samples in clips), True)
     text, samples = max(clips, key=lambda clip: len(clip[1]))
     reference = base.encode_reference(check_reference(samples, 16_000, text).samples, text)
     seeds = [SpeechOptions(seed=1000 * number) for number in range(len(lines))]
