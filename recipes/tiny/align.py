@@ -31,8 +31,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from codec import PHONES
+from kept import load, save
 from llasa_cli.protocol import Protocol
 from team import Team
 
@@ -167,8 +169,6 @@ class Aligner(nn.Module):
 
     def __init__(self, protocol: Protocol, levels: tuple[int, ...]) -> None:
         super().__init__()
-        from transformers import LlamaConfig, LlamaForCausalLM
-
         config = LlamaConfig(**json.loads(SHAPE.read_text()), vocab_size=protocol.vocabulary_size)
         config._attn_implementation = "eager"  # a fifth faster than SDPA here on a CPU in bfloat16
         config.eos_token_id, config.bos_token_id, config.pad_token_id = protocol.stop_id, None, protocol.pad_id
@@ -261,15 +261,20 @@ def save_model(model: Aligner, tokenizer: Path, folder: Path, about: dict) -> No
 
 
 @torch.no_grad()
-def start_from(model: Aligner, known: dict[str, torch.Tensor], near: bool) -> None:
-    """Take over what another run knows of text and phones.
+def start_from(model: Aligner, known: Path, near: bool) -> None:
+    """Take over what another run knows of text and phones: its last.pt, or the folder of its model.
 
     Its codes were another codec's: their vectors start anew, unless that codec was this one earlier in its training (`near`).
+    A model's folder has no heads for the phones; and its vectors of codes are the sums.
     """
     first, count = model.protocol.first_code_id, model.protocol.code_count
     table = model.lm.model.embed_tokens.weight
     fresh, levels = table[first : first + count].clone(), model.level_vectors.clone()
-    model.load_state_dict(known)
+    if known.is_dir():
+        model.lm.load_state_dict(LlamaForCausalLM.from_pretrained(known, dtype=torch.float32).state_dict())
+        model.level_vectors.zero_()
+    else:
+        load(known, {"model": model})
     if near:
         return
     table[first : first + count] = fresh
@@ -303,13 +308,11 @@ def train(arguments: argparse.Namespace) -> None:
     chain = optimisers(model, arguments.rate, arguments.muon)
     step, spent, tokens_seen = 0, 0.0, 0
     last = out / "last.pt"
+    kept = {"model": model, **{f"optimiser_{number}": optimiser for number, optimiser in enumerate(chain)}}
     if not last.exists() and arguments.knows:
-        start_from(model, torch.load(arguments.knows, weights_only=True)["model"], arguments.near)
+        start_from(model, arguments.knows, arguments.near)
     if last.exists():
-        state = torch.load(last, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimiser, saved in zip(chain, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        state = load(last, kept)
         step, spent, tokens_seen = state["step"], state["spent"], state["tokens"]
     about = {
         "format": 1,
@@ -328,16 +331,8 @@ def train(arguments: argparse.Namespace) -> None:
     feed, feed_limit = None, 0
     sums, since, since_tokens = np.zeros(3), 0, 0
 
-    def save() -> None:
-        state = {
-            "model": model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in chain],
-            "step": step,
-            "spent": spent + time.process_time() - began,
-            "tokens": tokens_seen,
-        }
-        torch.save(state, last.with_suffix(".part"))
-        last.with_suffix(".part").replace(last)
+    def keep() -> None:
+        save(last, kept, step=step, spent=spent + time.process_time() - began, tokens=tokens_seen)
         save_model(model, arguments.tokenizer, out / "model", about | {"steps": step, "tokens": tokens_seen})
 
     while True:
@@ -387,10 +382,10 @@ def train(arguments: argparse.Namespace) -> None:
             print(json.dumps(row), flush=True)
             sums, since, since_tokens, mark = np.zeros(3), 0, 0, time.monotonic()
             if time.monotonic() - saved_at > 120:
-                save()
+                keep()
                 saved_at = time.monotonic()
     if team.rank == 0:
-        save()
+        keep()
 
 
 def main() -> None:
@@ -402,7 +397,7 @@ def main() -> None:
     parser.add_argument("--codec", default="codec", help="what llasa.json names as the codec")
     parser.add_argument("--levels", type=int, nargs="+", default=[4, 4, 4, 4, 4, 4])
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
-    parser.add_argument("--knows", type=Path, help="last.pt of a run over another codec's codes, to start from")
+    parser.add_argument("--knows", type=Path, help="last.pt or model folder over another codec's codes, to start from")
     parser.add_argument("--near", action="store_true", help="that codec was this one earlier in its training")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.6, help="share of the time over which the rate falls")

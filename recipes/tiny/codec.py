@@ -2,6 +2,7 @@
 
     python codec.py CORPUS OUT --minutes 60        (again to go on: it resumes from OUT/last.pt)
     python codec.py CORPUS OUT --export FOLDER     (an Xcodec2Model folder in 16 bit)
+    python codec.py CORPUS OUT --goes-on-from FOLDER     (from such a folder: what was kept besides is learnt anew)
 
 In: the corpus of `corpus.py` (WAV, timed phones). Out: checkpoints and `log.jsonl` in OUT.
 
@@ -29,7 +30,9 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Xcodec2Config, Xcodec2Model
 
+from kept import load, save
 from losses import Discriminator, Recogniser, Spectra, balanced, fooled, heard_alike, pieces, told_apart
 from shape import configuration, initialise
 from team import Team
@@ -82,18 +85,15 @@ class FilterBank(nn.Module):
 class Trainee(nn.Module):
     """An Xcodec2Model with what is needed only while it learns."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Xcodec2Model) -> None:
         super().__init__()
-        from transformers import Xcodec2Config, Xcodec2Model
-
-        self.codec = Xcodec2Model(Xcodec2Config(**configuration()))
+        self.codec = codec
         self.bank = FilterBank()
         dimension = self.codec.config.quantization_dim
         self.phone_head = nn.Sequential(
             nn.Conv1d(dimension, 128, 3, padding=1), nn.SiLU(), nn.Conv1d(128, len(PHONES), 1)
         )
         self.teach_acoustic = True
-        initialise(self.codec)
 
     def before_quantiser(self, audio: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, frames, quantization_dim), with gradients through the semantic encoder too."""
@@ -129,6 +129,17 @@ class Trainee(nn.Module):
             "audio": made,
             "phones": self.phone_head(latents.transpose(1, 2)).float(),
         }
+
+
+def begun(source: Path | None) -> Xcodec2Model:
+    """What to train: a folder's codec, one of the shape of a run's last.pt, or a new one."""
+    if source is None:
+        codec = Xcodec2Model(Xcodec2Config(**configuration()))
+        initialise(codec)
+        return codec
+    if source.is_dir():
+        return Xcodec2Model.from_pretrained(source, dtype=torch.float32)
+    return Xcodec2Model(Xcodec2Config.from_pretrained(source.parent))
 
 
 @torch.no_grad()
@@ -238,10 +249,12 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     streams = Streams(arguments.corpus, arguments.shards, dict(zip(VOICES, arguments.shares, strict=True)))
     print("hours:", [round(len(a) / 16000 / 3600, 2) for a in streams.audio], flush=True)
-    trainee, spectra, critic, recogniser = Trainee(), Spectra(), Discriminator(), Recogniser(len(PHONES))
+    source: Path | None = arguments.goes_on_from
+    trainee, spectra, critic, recogniser = Trainee(begun(source)), Spectra(), Discriminator(), Recogniser(len(PHONES))
+    trainee.codec.config.save_pretrained(out)
     print("parameters:", sum(p.numel() for p in trainee.codec.parameters()), flush=True)
-    random = np.random.default_rng(0)
-    whiten(trainee, streams.batch(random, 16, 3.0)[0])
+    if source is None:
+        whiten(trainee, streams.batch(np.random.default_rng(0), 16, 3.0)[0])
     optimiser = torch.optim.AdamW(trainee.parameters(), lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
     critic_optimiser = torch.optim.AdamW(critic.parameters(), lr=1e-3, betas=(0.5, 0.9))
     recogniser_optimiser = torch.optim.AdamW(recogniser.parameters(), lr=1e-3)
@@ -256,14 +269,13 @@ def train(arguments: argparse.Namespace) -> None:
     step, spent = 0, 0.0
     last = out / "last.pt"
     if last.exists():
-        state = torch.load(last, weights_only=True)
-        for name, part in kept.items():
-            part.load_state_dict(state[name])
+        state = load(last, kept)
         step, spent = state["step"], state["spent"]
-    elif arguments.goes_on_from:
-        trainee.load_state_dict(torch.load(arguments.goes_on_from, weights_only=True)["trainee"])
-        if arguments.decoder:
-            take_decoder(trainee, critic, torch.load(arguments.decoder, weights_only=True))
+    else:
+        if source is not None and source.is_file():
+            trainee.load_state_dict(torch.load(source, weights_only=True)["trainee"])
+        if arguments.judges:
+            load(arguments.judges, {"critic": critic, "recogniser": recogniser})
     random = np.random.default_rng([step, team.rank])
     torch.manual_seed(team.rank)
     budget = arguments.minutes * 60
@@ -272,13 +284,9 @@ def train(arguments: argparse.Namespace) -> None:
     sums: dict[str, float] = {}
     seen, seen_audio, since = set(), 0.0, 0
 
-    def save() -> None:
-        if team.rank:
-            return
-        state = {name: part.state_dict() for name, part in kept.items()}
-        state |= {"step": step, "spent": spent + time.process_time() - began}
-        torch.save(state, last.with_suffix(".part"))
-        last.with_suffix(".part").replace(last)
+    def keep() -> None:
+        if not team.rank:
+            save(last, kept, step=step, spent=spent + time.process_time() - began)
 
     while True:
         total = team.agreed(spent + time.process_time() - began)
@@ -289,7 +297,7 @@ def train(arguments: argparse.Namespace) -> None:
         rate = arguments.rate * (1 if share < 0.5 else 0.05 + 0.95 * (1 - (share - 0.5) * 2))
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 100)
-        seconds = 2.0 if share < 0.3 and not arguments.goes_on_from else 3.0
+        seconds = 2.0 if share < 0.3 and source is None else 3.0
         audio, phones = streams.batch(random, arguments.rows, seconds, arguments.others)
         real = audio[: arguments.rows]
         adversarial = share > arguments.critic_from
@@ -351,21 +359,15 @@ def train(arguments: argparse.Namespace) -> None:
                 print(json.dumps(row), flush=True)
             sums, seen, seen_audio, since, mark = {}, set(), 0.0, 0, time.monotonic()
         if step % 250 == 0:
-            save()
-    save()
-
-
-def take_decoder(trainee: Trainee, critic: Discriminator, state: dict) -> None:
-    """Begin with the decoder and the discriminator of a run of `decoder.py`."""
-    later = {k: v for k, v in state["codec"].items() if k.startswith(("quantizer.project_out.", "acoustic_decoder."))}
-    trainee.codec.load_state_dict(later, strict=False)
-    critic.load_state_dict(state["critic"])
+            keep()
+    keep()
 
 
 def export(arguments: argparse.Namespace) -> None:
     """Write the codec as an Xcodec2Model folder in float16."""
-    trainee = Trainee()
-    trainee.load_state_dict(torch.load(arguments.out / "last.pt", weights_only=True)["trainee"])
+    last = arguments.out / "last.pt"
+    trainee = Trainee(begun(last))
+    load(last, {"trainee": trainee})
     trainee.codec.config.speech_level = SPEECH_LEVEL
     trainee.codec.half().save_pretrained(arguments.export)
 
@@ -375,10 +377,10 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=60, help="of processor time, in all, over every resumption")
-    parser.add_argument("--goes-on-from", type=Path, help="last.pt of another run, under a schedule of its own")
     parser.add_argument(
-        "--decoder", type=Path, help="with it: last.pt of decoder.py, whose decoder and critic are taken"
+        "--goes-on-from", type=Path, help="last.pt of another run, or a codec's folder, under a schedule of its own"
     )
+    parser.add_argument("--judges", type=Path, help="last.pt of another run, whose discriminator and recogniser go on")
     parser.add_argument("--shards", type=int, default=4, help="shards of 1,000 lines a voice to learn from")
     parser.add_argument("--shares", type=float, nargs=4, default=[1, 1, 1, 1], help=f"of {', '.join(VOICES)}")
     parser.add_argument("--others", type=float, default=0.25, help="share of crops at another pitch")

@@ -31,6 +31,7 @@ from torch import nn
 from transformers import Xcodec2Config, Xcodec2Model
 
 from codec import HOP, PHONES, read_clip
+from kept import load, save
 from losses import Discriminator, Recogniser, Spectra, balanced, fooled, heard_alike, pieces, told_apart
 from team import Team
 
@@ -116,14 +117,10 @@ def train(arguments: argparse.Namespace) -> None:
     step, spent = 0, 0.0
     last = out / "last.pt"
     if last.exists():
-        state = torch.load(last, weights_only=True)
-        for name, part in kept.items():
-            part.load_state_dict(state[name])
+        state = load(last, kept)
         step, spent = state["step"], state["spent"]
     elif arguments.judges:
-        state = torch.load(arguments.judges, weights_only=True)
-        critic.load_state_dict(state["critic"])
-        recogniser.load_state_dict(state["recogniser"])
+        load(arguments.judges, {"critic": critic, "recogniser": recogniser})
     learns_from = 0 if arguments.judges else CAN_TELL
     # Processor time, so that a busy machine delays training instead of shortening it.
     began, mark = time.process_time(), time.monotonic()
@@ -131,13 +128,9 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(team.rank)  # from here on each hears its own pieces
     feed = pairs.batches(np.random.default_rng([step, team.rank]), arguments.batch)
 
-    def save() -> None:
-        if team.rank:
-            return
-        state = {name: part.state_dict() for name, part in kept.items()}
-        state |= {"step": step, "spent": spent + time.process_time() - began}
-        torch.save(state, last.with_suffix(".part"))
-        last.with_suffix(".part").replace(last)
+    def keep() -> None:
+        if not team.rank:
+            save(last, kept, step=step, spent=spent + time.process_time() - began)
 
     while True:
         share = team.agreed((spent + time.process_time() - began) / (arguments.minutes * 60))
@@ -190,8 +183,8 @@ def train(arguments: argparse.Namespace) -> None:
             print(json.dumps(row), flush=True)
             sums, mark = {}, time.monotonic()
         if step % 300 == 0:
-            save()
-    save()
+            keep()
+    keep()
     if team.rank == 0:
         codec.half().save_pretrained(out / "codec")
 

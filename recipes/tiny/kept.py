@@ -1,0 +1,26 @@
+"""What a training run leaves to go on from: the state of each of its parts, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Parts = Mapping[str, torch.nn.Module | torch.optim.Optimizer]
+
+
+def save(path: Path, parts: Parts, **progress: float) -> None:
+    """Replaced as a whole, so that a stop at any moment leaves one that can be read."""
+    part = path.with_suffix(".part")
+    torch.save({name: kept.state_dict() for name, kept in parts.items()} | progress, part)
+    part.replace(path)
+
+
+def load(path: Path, parts: Parts) -> dict[str, Any]:
+    """-> all that was saved, `progress` among it."""
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    for name, kept in parts.items():
+        kept.load_state_dict(state[name])
+    return state
