@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.errors import LlasaError, ModelError, UsageError
 
 ABOUT_FILE = "llasa.json"
 """In a checkpoint's folder: what it says of itself."""
@@ -69,6 +70,28 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+
+
+def move_to(part: Path, target: Path) -> str:
+    """Give a finished file its place. -> what is wrong with that place, the file being gone then; empty if it lies there.
+
+    Raises:
+        LlasaError: No other place would do: the disk is full, or can't be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        problem = f"{target} can't be written: {error.strerror}."
+        if error.errno in _OF_THE_PLACE:
+            return problem
+        raise LlasaError(problem) from error
+    return ""
+
+
+_OF_THE_PLACE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
+"""A name that the disk has no room for, or a folder where the file should be, or a file where its folder should be."""
 
 
 def refuse_overwriting(writes: Iterable[Path | None], reads: Iterable[Path | None]) -> None:

@@ -94,17 +94,20 @@ def check_name(name: str) -> str:
 
 
 def path_of(name: str) -> Path:
-    """The file a voice is, or would be, saved in; names that differ only in case are one."""
+    """The file a voice is, or would be, saved in; names that differ only in case are one.
+
+    Raises:
+        UsageError: There is none, and none could be saved under that name. (Files that lie there may have any.)
+    """
     folder = voices_folder()
-    wanted = (check_name(name) + ENDING).casefold()
+    wanted = (name + ENDING).casefold()
     try:
-        return next(
-            (path for path in sorted(folder.iterdir()) if path.name.casefold() == wanted), folder / (name + ENDING)
-        )
+        there = [path for path in sorted(folder.iterdir()) if path.name.casefold() == wanted]
     except FileNotFoundError:
-        return folder / (name + ENDING)
+        there = []
     except OSError as error:
         raise LlasaError(f"The folder of saved voices, {folder}, can't be read: {error.strerror}.", _OTHER) from error
+    return there[0] if there else folder / (check_name(name) + ENDING)
 
 
 def is_saved(name: str) -> bool:
@@ -161,7 +164,7 @@ def check_free(name: str, force: bool) -> Path:
     Raises:
         UsageError: Not a name, or one that is taken.
     """
-    path = path_of(name)
+    path = path_of(check_name(name))
     if path.exists() and not force:
         raise UsageError(f"There is a voice {path.stem} already.", "Take another name, or replace it with --force.")
     return path

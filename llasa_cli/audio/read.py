@@ -93,7 +93,7 @@ def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        with _without_chatter(path), soundfile.SoundFile(path) as file:
+        with _without_chatter(path), soundfile.SoundFile(_name_of(path)) as file:
             rate = int(file.samplerate)
             if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
                 raise AudioError(f"{path} says of itself that its sampling rate is {rate} Hz.", "Convert it to WAV.")
@@ -106,6 +106,11 @@ def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
             return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path} can't be read as audio: {_reason(error)}", _how_to_convert(path)) from error
+
+
+def _name_of(path: Path) -> str | bytes:
+    """soundfile would encode a name itself, and stumble over one that is not UTF-8."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import sqlite3
@@ -44,7 +45,7 @@ CREATE TABLE item (
 CREATE TABLE earlier (
     place TEXT PRIMARY KEY, key TEXT, ok INTEGER, at INTEGER, length INTEGER, listed INTEGER) WITHOUT ROWID;
 CREATE TABLE taken (name TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID;
-CREATE TABLE clip (path TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE clip (path BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
 
@@ -112,7 +113,7 @@ class Plan:
         with _guarded(self.work):
             for (at, length), row in rows:
                 path, key = row.get("path"), row.get("key")
-                if isinstance(path, str) and isinstance(key, str):
+                if isinstance(path, str) and isinstance(key, str) and _is_unicode(path) and _is_unicode(key):
                     ok = row.get("status") == "ok"
                     self._base.execute("REPLACE INTO earlier VALUES (?, ?, ?, ?, ?, 0)", (path, key, ok, at, length))
                     self._remembers = True
@@ -126,7 +127,8 @@ class Plan:
             problem: Why it can't be made; empty if it can.
         """
         ending = item.ending or self._ending
-        body = json.dumps(_body(item), ensure_ascii=False)
+        body = json.dumps(_body(item))  # in ASCII: a path need not be Unicode
+        problem = problem.encode(errors="replace").decode()
         with _guarded(self.work):
             values = (item.number, item.id, voice, len(item.text), key, problem)
             number, name = self._placed(item.name, ending, body, values)
@@ -136,7 +138,7 @@ class Plan:
             if status != _TO_MAKE:
                 self._base.execute("UPDATE item SET status = ? WHERE number = ?", (status, number))
             if item.ref is not None:
-                self._base.execute("INSERT OR IGNORE INTO clip VALUES (?)", (str(item.ref),))
+                self._base.execute("INSERT OR IGNORE INTO clip VALUES (?)", (os.fsencode(item.ref),))
         return Task(number, item, path, key, problem)
 
     def _placed(self, name: str, ending: str, body: str, values: tuple[Any, ...]) -> tuple[int, str]:
@@ -171,13 +173,20 @@ class Plan:
         self._base.execute("UPDATE item SET at = ?, length = ? WHERE number = ?", (row[2], row[3], number))
         return _THERE
 
+    def clips(self) -> Iterator[Path]:
+        """The items' clips that are there."""
+        with _guarded(self.work):
+            rows = self._base.execute("SELECT path FROM clip")
+            for (name,) in rows:
+                clip = Path(os.fsdecode(name))
+                if os.path.isfile(clip):  # which is not troubled by a name that can be none, as a transcript's
+                    yield clip
+
     def spare_clips(self, shared: Path | None = None) -> None:
         """An item that would be written over a clip can't be made; one that is there already is not written."""
         with _guarded(self.work):
-            clips = self._base.execute("SELECT path FROM clip")
-            for clip in chain([shared] if shared is not None else [], (Path(path) for (path,) in clips)):
-                if clip.is_file():
-                    self._spare(clip)
+            for clip in chain([shared] if shared is not None else [], self.clips()):
+                self._spare(clip)
 
     def _spare(self, clip: Path) -> None:
         folder = self.folder.resolve()
@@ -298,6 +307,11 @@ def _body(item: Item) -> dict[str, Any]:
 
 
 _COLUMNS = ("number", "id", "name")
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can hold halves of characters; the plan can't, and no path that was made here has one."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _task(number: int, line: int, own_id: str, path: str, body: str, key: str, problem: str) -> Task:

@@ -62,7 +62,7 @@ class Results:
                 at += len(line)
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(row, dict):
                     yield place, row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -366,7 +367,7 @@ def _voices() -> Iterator[Finding]:
     yield Finding(OK, "saved voices", f"{len(entries) or 'none'}, in {folder}")
     for entry in entries:
         if entry.voice is None:
-            yield Finding(NOTE, f"voice {entry.name}", entry.error, f"llasa voices remove {entry.name}")
+            yield Finding(NOTE, f"voice {entry.name}", entry.error, f"llasa voices remove {shlex.quote(entry.name)}")
 
 
 def _extras() -> Iterator[Finding]:

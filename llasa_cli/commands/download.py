@@ -160,15 +160,15 @@ class _Download:
         return None if self._update else cached_whole(name)
 
     def _drop_damaged(self, name: str, folder: Path) -> None:
-        from llasa_cli.hub.download import damaged_files, drop
+        from llasa_cli.hub.download import damaged_files, drop, plan
 
         progress = _Progress(self._report, f"checking {name}", _size_under(folder))
         damaged, count = damaged_files(folder, progress.add)
         if not damaged:
             self._report.line(f"{name}: {count} files checked, all are as published")
             return
-        self._connection()  # offline, what is damaged is better than nothing: it stays
         self._report.line(f"{name}: damaged, to be fetched again: {', '.join(file.name for file in damaged)}")
+        plan(self._connection(), name)  # without an answer it stays: what is damaged is better than nothing
         drop(folder, damaged)
 
     # --- weigh ---

@@ -66,6 +66,8 @@ class Target:
         from llasa_cli.items import ENDINGS
 
         output = options.output
+        if str(output) == "-":
+            raise UsageError("A list's sounds don't fit into one stream.", "Name a folder, or one file: -o book.wav.")
         ending = output.suffix.lstrip(".").lower()
         if ending in FORMATS and not output.is_dir():
             kind = pick_format(str(output), options.file_format)
@@ -87,7 +89,7 @@ class Target:
         return cls(output, kind)
 
     def check(self, options: BatchOptions) -> None:
-        """Refuse to write over the list or the clip of the flags. (The clips of items are looked at with the items.)
+        """Refuse to write over the list or the clip of the flags. (For the clips of items see `spare`.)
 
         Raises:
             UsageError: They are the same file, or sound and subtitles are.
@@ -97,6 +99,17 @@ class Target:
 
         source = Path(options.source) if options.source != "-" else None
         refuse_overwriting([self.folder / RESULTS, self.joined, options.subtitles], [source, options.ref])
+
+    def spare(self, clips: Iterable[Path], options: BatchOptions) -> None:
+        """Refuse to write one file over a clip that an item names. (Where each item is a file, the plan spares it.)
+
+        Raises:
+            UsageError: They are the same file.
+        """
+        from llasa_cli.files import refuse_overwriting
+
+        if self.joined is not None:
+            refuse_overwriting([self.joined, options.subtitles], clips)
 
 
 def _refuse_others(folder: Path) -> None:
@@ -123,11 +136,13 @@ def remove_items(folder: Path, items: Iterable[str]) -> None:
 
 
 def make_folder(folder: Path, stack: ExitStack) -> None:
-    """One that was made for nothing is gone on leaving the stack."""
+    """One that was made for nothing is gone on leaving the stack, and what was made to hold it."""
     try:
         if not folder.is_dir():
+            made = [folder, *(parent for parent in folder.parents if not parent.exists())]
             folder.mkdir(parents=True)
-            stack.callback(_remove_if_empty, folder)
+            for each in reversed(made):
+                stack.callback(_remove_if_empty, each)
     except OSError as error:
         raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
 

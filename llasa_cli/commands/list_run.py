@@ -138,6 +138,7 @@ class _Run:
         problems = Problems()
         items = items_of(source.open, source.path.suffix.lower(), source.path.parent, problems)
         survey.add_all(items, lambda count: self._report.progress(f"looking at the list: {count} items"))
+        self._target.spare(plan.clips(), self._options)
         if problems.count:
             self._tell_bad(plan)
             problems.refuse()
@@ -149,8 +150,9 @@ class _Run:
     def _noting_slots(self, results: Results) -> Any:
         """Rows of earlier runs; the same model goes on with as many texts at once as it had, so that it says the same."""
         for place, row in results.rows():
+            slots = row.get("batch")
             if self._options.slots is None and row.get("settings") == self._settings and row.get("status") == "ok":
-                self._slots = row.get("batch") or self._slots
+                self._slots = slots if isinstance(slots, int) and slots > 0 else self._slots
             yield place, row
 
     def _trace(self, voice: str | None, speaker: str | None) -> str:

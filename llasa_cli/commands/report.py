@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -70,10 +71,14 @@ def claim_stdout() -> BinaryIO:
 
 
 def result(text: str) -> None:
-    """A line of results, to standard output."""
+    """A line of results, to standard output; a path that is not Unicode, byte for byte."""
     out = claim_stdout()
     try:
-        out.write((text + "\n").encode(errors="replace"))
+        line = (text + "\n").encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        line = (text + "\n").encode(errors="replace")
+    try:
+        out.write(line)
         out.flush()
     except BrokenPipeError:
         raise  # the reader has enough: not an error
@@ -220,7 +225,9 @@ class Report:
 
 
 def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """One line. Of a path that is not Unicode the odd bytes are escaped as Python does it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def speed(seconds: float, wall_s: float) -> str:

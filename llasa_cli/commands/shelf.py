@@ -23,8 +23,7 @@ def show(names: Sequence[str], json: bool) -> None:
     """One line for each model, or all that is known of those that are named."""
     from llasa_cli.hub.shelf import books
 
-    wanted = {_repo(name) for name in names}
-    found = [book for book in books() if not names or book.repo in wanted]
+    found = list(books()) if not names else _named(names)
     if json:
         result(as_json([_as_object(book) for book in found]))
         return
@@ -38,14 +37,27 @@ def show(names: Sequence[str], json: bool) -> None:
     result(_LEGEND)
 
 
-def _repo(name: str) -> str:
+def _named(names: Sequence[str]) -> list[Book]:
+    """Raises:
+    ModelError: One is neither known nor here.
+    """
     from llasa_cli.errors import ModelError
     from llasa_cli.hub.catalogue import repo_of
+    from llasa_cli.hub.shelf import books, built_in
+    from llasa_cli.settings import BUILT_IN_MODEL
 
-    found = repo_of(name)
-    if found is None:
-        raise ModelError(f"There is no model {name!r}.", "llasa download --list shows the known ones.")
-    return found[0]
+    known, chosen = list(books()), []
+    for name in names:
+        if name == BUILT_IN_MODEL:
+            chosen.append(built_in())
+            continue
+        repo = repo_of(name)
+        found = [book for book in known if repo is not None and book.repo.lower() == repo[0].lower()]
+        if not found:
+            what = "There is no model" if repo is None else "Nothing is known here of the model"
+            raise ModelError(f"{what} {name!r}.", "llasa download --list shows what is known, and what is here.")
+        chosen += [book for book in found if book not in chosen]
+    return chosen
 
 
 def _size(book: Book) -> str:

@@ -18,6 +18,7 @@ from llasa_cli.batch.plan import Plan, Task
 from llasa_cli.batch.results import Results
 from llasa_cli.crew.pieces import Broken, Crew, Event, Failed, Lost, Made, Over, Piece, Ready, Told
 from llasa_cli.errors import LlasaError
+from llasa_cli.files import move_to
 
 _SYNC_S = 2.0
 _SUSPECT = 2
@@ -172,7 +173,8 @@ class Drive:
 
     def _settle(self, task: Task, event: Made | Failed) -> None:
         if isinstance(event, Made) and event.data is not None:
-            _put(self._plan.work, self._plan.folder / task.path, event.data)
+            problem = _put(self._plan.work, self._plan.folder / task.path, event.data)
+            event = Failed(task.number, problem) if problem else event
         row = self._row_of(task, event)
         self._plan.settle(task.number, self._results.append(row), isinstance(event, Made))
         self._left -= not task.problem
@@ -189,15 +191,14 @@ class Drive:
         self._on_row(row)
 
 
-def _put(work: Path, target: Path, data: bytes) -> None:
-    """A file that came over the network, whole or not at all."""
+def _put(work: Path, target: Path, data: bytes) -> str:
+    """A file that came over the network, whole or not at all. -> as `move_to`."""
     part = work / f"{os.getpid()}.part"
     try:
         with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, target)
     except OSError as error:
         raise LlasaError(f"{target} can't be written: {error.strerror}.") from error
+    return move_to(part, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.crew.pieces import Broken, ClipOf, Event, Failed, Made, Orders, Piece, Ready, Told
 from llasa_cli.errors import LlasaError
+from llasa_cli.files import move_to
 from llasa_cli.many import Job, Many
 from llasa_cli.protocol import Reference
 from llasa_cli.speech import Speech, Take
@@ -53,7 +55,7 @@ def work(
         tell(Broken(error))
     except Exception as error:
         if os.environ.get("LLASA_DEBUG") == "1":
-            raise
+            traceback.print_exc()  # here, for what is told goes to who waits for it in another thread or process
         where = f"{type(error).__name__}: {error}"
         tell(Broken(LlasaError(f"A worker failed: {where}", "LLASA_DEBUG=1 shows where.")))
 
@@ -230,12 +232,10 @@ class _Files:
         data = None
         written = this.sink.path
         if self._is_near:
-            target = self._orders.folder / piece.path
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(written, target)
-            except OSError as error:
-                raise LlasaError(f"{target} can't be written: {error.strerror}.") from error
+            problem = move_to(written, self._orders.folder / piece.path)
+            if problem:
+                self._tell(Failed(piece.number, problem))
+                return
         else:
             data = written.read_bytes()
             written.unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 from llasa_cli.errors import ModelError
 from llasa_cli.files import add_ends, read_object
 from llasa_cli.hub.catalogue import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of, size_text
-from llasa_cli.hub.places import find_snapshot, missing_from, repo_of_folder
+from llasa_cli.hub.places import find_snapshot, is_folder, missing_from, repo_of_folder
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.tensors import places_of
 
@@ -24,7 +24,7 @@ def find_model(name: str) -> Path:
     if name == BUILT_IN_MODEL:
         return BUILT_IN_FOLDER
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     found = repo_of(name)
     if found is None or name.startswith(("/", "./", "../", "~")):

@@ -23,7 +23,7 @@ from llasa_cli.hub.places import (
     is_commit,
     is_etag,
     is_safe_name,
-    missing_from,
+    is_whole,
     read_manifest,
     size_of,
     stored,
@@ -31,7 +31,7 @@ from llasa_cli.hub.places import (
     write_manifest,
 )
 from llasa_cli.hub.sums import OnBytes, is_intact
-from llasa_cli.hub.transfer import fetch_blob, part_of
+from llasa_cli.hub.transfer import fetch_blob, part_of, writing
 from llasa_cli.hub.wire import Wire
 
 
@@ -43,7 +43,8 @@ class Plan:
         repo, revision: From where, as it was asked for.
         commit: What the revision is at the hub now.
         choice: Which files, and what else the model needs.
-        missing: Bytes that are not in the cache yet.
+        missing: Bytes that have to be fetched.
+        copied: Bytes that another cache has, on another disk.
         license: As the catalogue or the model's own page says.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     choice: Choice
     missing: int
     license: str
+    copied: int = 0
 
     @property
     def size(self) -> int:
@@ -67,10 +69,7 @@ def cached_whole(name: str) -> Path | None:
         ModelError: There can be no such model.
     """
     folder = cached_folder(name)
-    try:
-        return folder if folder is not None and not missing_from(folder) else None
-    except ModelError:
-        return None  # its files can't be read: as good as not there
+    return folder if folder is not None and is_whole(folder) else None
 
 
 def cached_folder(name: str) -> Path | None:
@@ -96,7 +95,8 @@ def plan(wire: Wire, name: str) -> Plan:
     said = card.get("license") if isinstance(card, dict) else None
     known = entry.license if entry is not None and said is None else None
     missing = sum(file.size - _bytes_here(place, commit, file) for file in choice.files)
-    return Plan(repo, revision, commit, choice, missing, known or _license_text(said))
+    copied = sum(file.size for file in choice.files if _is_on_another_disk(place, commit, file))
+    return Plan(repo, revision, commit, choice, missing, known or _license_text(said), copied)
 
 
 def check_room(plans: Sequence[Plan]) -> None:
@@ -115,10 +115,10 @@ def check_room(plans: Sequence[Plan]) -> None:
         ) from error
     if not os.access(cache, os.W_OK | os.X_OK):
         raise LlasaError(f"{cache} can't be written.", "Set LLASA_CACHE or HF_HUB_CACHE to a folder of yours.")
-    missing = sum(wanted.missing for wanted in plans)
+    missing = sum(wanted.missing + wanted.copied for wanted in plans)
     if free < missing * 1.05:
         raise LlasaError(
-            f"{size_text(missing)} are to be fetched; {cache} has {size_text(free)} free.",
+            f"{size_text(missing)} are to be fetched or copied; {cache} has {size_text(free)} free.",
             "Make room, or set LLASA_CACHE or HF_HUB_CACHE to a folder on another disk.",
         )
 
@@ -144,10 +144,11 @@ def fetch(wire: Wire, wanted: Plan, on_bytes: OnBytes, on_file: Callable[[Remote
         if file.name == "tokenizer.json" and wanted.choice.kind == "language model":
             check_tokenizer(_lies_at(place, folder, file), wanted.repo, text_model)
         on_file(file)
-    for file in wanted.choice.files:
-        _link(place, folder, file)
-    write_manifest(place, wanted.commit, wanted.choice.files)
-    _remember(place, wanted)
+    with writing(place.cache):
+        for file in wanted.choice.files:
+            _link(place, folder, file)
+        write_manifest(place, wanted.commit, wanted.choice.files)
+        _remember(place, wanted)
     return folder
 
 
@@ -188,7 +189,7 @@ def remove(name: str) -> int:
         LlasaError: It is being fetched, or can't be deleted.
     """
     repo, revision = _named(name)
-    freed = 0
+    freed, was_here = 0, False
     for place in stored(repo):
         commit = place.commit_of(revision) if revision else None
         if revision and commit is None:
@@ -204,7 +205,8 @@ def remove(name: str) -> int:
             except OSError as error:
                 raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error
             freed += before - _bytes_under(place.root)
-    if not freed:
+            was_here = True
+    if not was_here:
         raise ModelError(f"{name} is not on this machine.", "`llasa download --list` shows what is.")
     return freed
 
@@ -273,10 +275,28 @@ def _is_there(place: Stored, commit: str, file: RemoteFile) -> bool:
     return file.size in (size_of(place.blobs / file.etag), size_of(place.snapshot(commit) / file.name))
 
 
+def _in_other_caches(place: Stored, file: RemoteFile) -> list[Path]:
+    """Where the file lies whole; its sum was not looked at."""
+    blobs = [Stored(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
+    return [blob for blob in blobs if size_of(blob) == file.size]
+
+
+def _is_on_another_disk(place: Stored, commit: str, file: RemoteFile) -> bool:
+    """It is not fetched, and needs room all the same."""
+    others = _in_other_caches(place, file)
+    if not others or _is_there(place, commit, file):
+        return False
+    above = next(folder for folder in (place.cache, *place.cache.absolute().parents) if folder.exists())
+    return _disk_of(others[0]) != _disk_of(above)
+
+
+def _disk_of(path: Path) -> int:
+    return path.stat().st_dev
+
+
 def _bytes_here(place: Stored, commit: str, file: RemoteFile) -> int:
     """Bytes of a file that need not be fetched."""
-    others = [Stored(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
-    if _is_there(place, commit, file) or file.size in map(size_of, others):
+    if _is_there(place, commit, file) or _in_other_caches(place, file):
         return file.size
     return min(file.size, max(0, size_of(part_of(place, file))))
 
@@ -292,17 +312,25 @@ def _take_from_another_cache(place: Stored, file: RemoteFile) -> bool:
     for cache in caches()[1:]:
         other = Stored(cache, place.repo).blobs / file.etag
         if is_intact(other, file):
-            place.blobs.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(other.resolve(), blob)
-            except FileExistsError:
-                return True
-            except OSError:  # another disk
-                part = part_of(place, file)
-                shutil.copyfile(other, part)
-                part.replace(blob)
+            with writing(place.cache):
+                _link_or_copy(other, blob, part_of(place, file))
             return True
     return False
+
+
+def _link_or_copy(other: Path, blob: Path, part: Path) -> None:
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(other.resolve(), blob)
+    except FileExistsError:
+        return
+    except OSError:  # another disk
+        try:
+            shutil.copyfile(other, part)
+        except OSError:
+            part.unlink(missing_ok=True)  # copied anew next time: it would only fill the disk
+            raise
+        part.replace(blob)
 
 
 def _link(place: Stored, folder: Path, file: RemoteFile) -> None:

@@ -79,7 +79,7 @@ class Stored:
             commit = self.ref(wanted).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             commit = wanted
-        return commit if is_commit(commit) and self.snapshot(commit).is_dir() else None
+        return commit if is_commit(commit) and is_folder(self.snapshot(commit)) else None
 
 
 def write_cache() -> Path:
@@ -100,7 +100,7 @@ def stored(repo: str) -> Iterator[Stored]:
     """The repository in each cache that has it."""
     for cache in caches():
         found = Stored(cache, repo)
-        if found.root.is_dir():
+        if is_folder(found.root):
             yield found
 
 
@@ -113,7 +113,32 @@ def find_snapshot(repo: str, revision: str | None) -> Path | None:
             found.append(place.snapshot(commit))
     if len(found) < 2:
         return found[0] if found else None
-    return next((folder for folder in found if not missing_from(folder)), found[0])
+    return next((folder for folder in found if is_whole(folder)), found[0])
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that no file can have is none.
+
+    Raises:
+        ModelError: Its own folder can't be looked into.
+    """
+    try:
+        return path.is_dir()
+    except PermissionError as error:
+        raise ModelError(
+            f"{path} can't be read: {error.strerror}.",
+            "For models of your own set LLASA_CACHE or HF_HUB_CACHE to a folder.",
+        ) from error
+    except (OSError, ValueError):
+        return False
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a snapshot has all its files, as far as can be read."""
+    try:
+        return not missing_from(folder)
+    except ModelError:
+        return False
 
 
 def repo_of_folder(folder: Path) -> str | None:

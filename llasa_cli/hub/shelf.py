@@ -8,8 +8,10 @@ from pathlib import Path
 
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_object_if_there
+from llasa_cli.hub.cache import BUILT_IN_FOLDER
 from llasa_cli.hub.catalogue import CATALOGUE, Entry
-from llasa_cli.hub.places import LANGUAGE_MODELS, PART_SUFFIX, Stored, caches, find_snapshot, missing_from, stored
+from llasa_cli.hub.places import LANGUAGE_MODELS, PART_SUFFIX, Stored, caches, find_snapshot, is_whole, stored
+from llasa_cli.settings import BUILT_IN_MODEL
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,19 @@ def books() -> Iterator[Book]:
     for repo in _repositories():
         if repo.lower() not in known:
             book = _book(repo, repo, None)
-            if book.folder is not None and _is_ours(book.folder):
+            if _is_ours(book.folder) if book.folder is not None else is_cut_off(repo):
                 yield book
+
+
+def built_in() -> Book:
+    """The voice that is part of the program."""
+    size = sum(path.stat().st_size for path in BUILT_IN_FOLDER.rglob("*") if path.is_file())
+    return Book(BUILT_IN_MODEL, "part of this program", None, BUILT_IN_FOLDER, True, size)
 
 
 def _book(name: str, repo: str, entry: Entry | None) -> Book:
     folder = find_snapshot(repo, None) or _any_snapshot(repo)
-    whole = folder is not None and _is_whole(folder)
+    whole = folder is not None and is_whole(folder)
     return Book(name, repo, entry, folder, whole, sum(_bytes_of(place) for place in stored(repo)))
 
 
@@ -54,13 +62,6 @@ def _any_snapshot(repo: str) -> Path | None:
     """One that was asked for by its commit, or by another branch."""
     found = [folder for place in stored(repo) for folder in sorted(place.root.glob("snapshots/*")) if folder.is_dir()]
     return found[0] if found else None
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        return not missing_from(folder)
-    except ModelError:
-        return False
 
 
 def _is_ours(folder: Path) -> bool:

@@ -38,7 +38,7 @@ def fetch_blob(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_byte
         LlasaError: It can't be written.
     """
     blob, part = place.blobs / file.etag, part_of(place, file)
-    with _writing(place.cache), _lock(place, file, wire, on_bytes):
+    with writing(place.cache), _lock(place, file, wire, on_bytes):
         if size_of(blob) == file.size:
             return blob
         place.blobs.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def _lock(place: Stored, file: RemoteFile, wire: Wire, on_bytes: OnBytes) -> Ite
 
 
 @contextmanager
-def _writing(cache: Path) -> Iterator[None]:
+def writing(cache: Path) -> Iterator[None]:
     """A disk that is full or can't be written, in a sentence. What has arrived stays."""
     try:
         yield

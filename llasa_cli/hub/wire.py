@@ -9,6 +9,7 @@ import email.utils
 import importlib
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -69,9 +70,23 @@ class Wire:
         self.token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         self._http, self._has_answered = _library(), False
         silence = self.patience.timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT
-        self._client = self._http.Client(
-            follow_redirects=True, timeout=self._http.Timeout(silence), headers=self._headers()
-        )
+        self._client = self._opened(silence)
+
+    def _opened(self, silence_s: float) -> Any:
+        """The library's client; proxies and certificates come from the environment."""
+        headers, timeout = self._headers(), self._http.Timeout(silence_s)
+        try:
+            return self._http.Client(follow_redirects=True, timeout=timeout, headers=headers)
+        except ImportError as error:
+            raise ModelError(f"The proxy can't be used: {error}", "pip install socksio; or unset ALL_PROXY.") from error
+        except ValueError as error:
+            raise ModelError(
+                f"The proxy can't be used: {error}", "HTTPS_PROXY looks like http://proxy:3128."
+            ) from error
+        except OSError as error:  # of ssl
+            named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+            hint = f"Look at {' and '.join(named)}." if named else "Is the package certifi whole?"
+            raise ModelError(f"The certificates can't be read: {error}.", hint) from error
 
     def close(self) -> None:
         self._client.close()

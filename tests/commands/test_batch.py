@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -324,3 +325,85 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path, more: list[str]) -
     (tmp_path / "lines.txt").write_text("one\n")
     assert batch(tmp_path, *more).exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def speech_file(path: Path) -> bytes:
+    """A clip that passes for a voice: two seconds of a tone that swells."""
+    time = np.arange(32_000) / 16_000
+    buzz = np.sign(np.sin(2 * np.pi * 140 * time)) * np.clip(np.sin(2 * np.pi * 4 * time) + 0.7, 0, 1)
+    with path.open("wb") as file:
+        soundfile.write(file, (0.2 * buzz).astype(np.float32), 16_000, format="WAV")
+    return path.read_bytes()
+
+
+def test_one_file_is_not_written_over_a_clip_of_the_list(tmp_path: Path) -> None:
+    before = speech_file(tmp_path / "me.wav")
+    item = {"text": "hi", "ref": "me.wav", "ref_text": "Twenty letters or so of speech."}
+    (tmp_path / "l.jsonl").write_text(json.dumps(item) + "\n")
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "l.jsonl"), "-o", str(tmp_path / "me.wav"), *SHORT])
+    assert made.exit_code == 2, made.output
+    assert "would be written over" in made.stderr
+    assert (tmp_path / "me.wav").read_bytes() == before
+
+
+def test_a_clip_that_can_be_no_file_spoils_its_own_item_only(tmp_path: Path) -> None:
+    """As where a transcript stands in the column of the clips."""
+    items = [{"id": "a", "text": "one", "ref": "what is said " * 40, "ref_text": "x"}, {"id": "b", "text": "two"}]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    made = batch(tmp_path, name="l.jsonl")
+    assert made.exit_code == 5, made.output
+    assert "1 items made" in made.stderr
+    assert "line 1" in made.stderr
+
+
+@pytest.mark.parametrize("output", [("deep" * 30 + "/") * 40 + "x", "in_the_way", "there.wav/deeper"])
+def test_a_place_that_can_not_be_spoils_its_own_item_only(tmp_path: Path, output: str) -> None:
+    (tmp_path / "out" / "in_the_way.wav").mkdir(parents=True)
+    items = [{"text": "one", "output": output}, {"text": "two", "output": "there"}, {"text": "three", "output": "c"}]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    made = batch(tmp_path, name="l.jsonl")
+    assert made.exit_code == 5, made.output
+    status = [row["status"] for row in rows(tmp_path)]
+    assert sorted(status) == ["error", "ok", "ok"]
+    assert (tmp_path / "out" / "c.wav").is_file()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are Unicode there")
+def test_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    speech_file(odd / os.fsdecode(b"m\xe9.wav"))
+    (odd / "lines.txt").write_text("one\n")
+    clip = ["--ref", str(odd / os.fsdecode(b"m\xe9.wav")), "--ref-text", "Twenty letters or so of speech."]
+    made = batch(odd, *clip)
+    assert made.exit_code == 0, made.output
+    assert made.stdout_bytes.strip() == os.fsencode(odd / "out" / "00001.wav")
+    told = batch(odd, *clip, "--json", "--seed", "9")
+    assert json.loads(told.stdout_bytes.splitlines()[0])["text"] == "one"
+
+
+def test_rows_of_anything_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one\n")
+    batch(tmp_path)
+    kept = (tmp_path / "out" / "results.jsonl").read_text()
+    strange = {**json.loads(kept), "batch": "many"}
+    more = ["[" * 100_000, '{"path": "\\ud800", "key": "\\ud800"}', json.dumps(strange), '{"path": 3}']
+    (tmp_path / "out" / "results.jsonl").write_text(kept + "\n".join(more) + "\n")
+    made = batch(tmp_path)
+    assert made.exit_code == 0, made.output
+    assert "0 items made, 1 were there" in made.stderr
+
+
+def test_a_list_does_not_go_to_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one\n")
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "lines.txt"), "-o", "-", *SHORT])
+    assert made.exit_code == 2, made.output
+
+
+def test_a_dry_run_leaves_no_folder_behind(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("one\n")
+    deep = tmp_path / "new" / "deep" / "out"
+    made = CliRunner().invoke(app, ["batch", str(tmp_path / "lines.txt"), "-o", str(deep), "--dry-run", *SHORT])
+    assert made.exit_code == 0, made.output
+    assert not (tmp_path / "new").exists()

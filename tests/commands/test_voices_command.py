@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -284,3 +285,19 @@ def test_a_clip_that_can_not_be_heard_says_what_to_do(run: Command, clip: Path, 
     code, _, told = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
     assert (code, told.count("error: ")) == (1, 1)
     assert not folder.exists()
+
+
+def test_files_of_any_name_are_voices_and_a_remedy_names_one_of_them(
+    run: Command, kim: SavedVoice, folder: Path
+) -> None:
+    text = save(kim).read_text()
+    for name, written in (("my", text), ("voice", text), ("my voice", "{"), ("kim!", text), ("bad!", "{")):
+        (folder / f"{name}.json").write_text(written)
+    told = run("doctor", "--no-self-test")[1]
+    for name in ("my voice", "bad!"):
+        assert f"llasa voices remove {shlex.quote(name)}" in told
+        assert run("voices", "remove", name)[0] == 0
+    assert sorted(path.stem for path in folder.iterdir()) == sorted({"my", "voice", "kim!", kim.name})
+    assert find("kim!").codes == kim.codes
+    with pytest.raises(UsageError):
+        save(replace(kim, name="kim!"), force=True)

@@ -101,3 +101,17 @@ def test_free_memory_is_a_number_of_this_machine() -> None:
     import torch
 
     assert 1 << 20 < free_bytes(torch.device("cpu")) < 1 << 50
+
+
+def test_what_nobody_foresaw_ends_the_run_also_while_it_is_debugged(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr("llasa_cli.crew.worker.Speech.load", break_down)
+    monkeypatch.setenv("LLASA_DEBUG", "1")
+    (event,) = worked(orders)
+    assert isinstance(event, Broken)
+    assert "CUDA error" in str(event.error)
+    assert "Traceback" in capfd.readouterr().err

@@ -345,7 +345,7 @@ def test_no_room_is_said_before_a_byte_is_fetched(hub: FakeHub, cache: Path, mon
     check_room([wanted])
     usage = type("Usage", (), {"free": wanted.missing})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(LlasaError, match="are to be fetched"):
+    with pytest.raises(LlasaError, match="are to be fetched or copied"):
         check_room([wanted])
     assert hub.asked(WEIGHTS) == []
 
@@ -436,3 +436,81 @@ def test_progress_is_shown_on_a_terminal_and_taken_away_again(
     os.close(ours)
     assert re.search(rb"small-llasa  \d\.\d of 2\.3 MB  \d+%  [\d.]+ MB/s  0:0\d left", shown)
     assert b"\r\x1b[K" in shown[shown.rindex(b"left") :]
+
+
+def test_a_damaged_file_stays_while_the_hub_gives_no_answer(
+    hub: FakeHub, llasa: Llasa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(llasa("download", REPO))
+    blob = (folder / "model.safetensors").resolve()
+    blob.write_bytes(bytes(blob.stat().st_size))
+    hub.repositories.clear()
+    assert llasa("download", REPO, "--verify").returncode == 3
+    assert blob.is_file()
+
+
+def test_all_that_is_known_of_one_that_is_named(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
+    unknown = llasa("download", "--list", "foo/bar")
+    assert (unknown.returncode, unknown.stdout) == (3, "")
+    assert "foo/bar" in unknown.stderr
+    assert "CC BY-NC" in llasa("download", "--list", "hkustaudio/llasa-1b").stdout
+    assert "part of this program" in llasa("download", "--list", "tiny").stdout
+    blobs = Stored(cache, REPO).blobs
+    blobs.mkdir(parents=True)
+    (blobs / f"{'0' * 64}{PART_SUFFIX}").write_bytes(bytes(2_000_000))
+    assert re.search(r"^bytes_here +2 MB", llasa("download", "--list", REPO).stdout, re.MULTILINE), "cut off"
+    assert re.search(rf"^{REPO} +\? +partly ", llasa("download", "--list").stdout, re.MULTILINE)
+
+
+def test_a_revision_that_frees_nothing_is_removed_without_a_complaint(
+    hub: FakeHub, llasa: Llasa, repo_folder: Path
+) -> None:
+    old = folder_of(llasa("download", REPO))
+    (repo_folder / "more.json").write_text("{}")
+    new = folder_of(llasa("download", REPO, "--update"))
+    assert new != old
+    made = llasa("download", "--remove", f"{REPO}@{old.name}")
+    assert made.returncode == 0, made.stderr
+    assert not old.exists()
+    assert new.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "socksio"),
+        ("ALL_PROXY", "nonsense://127.0.0.1:9", "proxy"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "SSL_CERT_FILE=/nowhere.pem"),
+        ("SSL_CERT_FILE", __file__, "certificates"),
+    ],
+)
+def test_a_setting_of_the_network_that_is_wrong_is_named(
+    hub: FakeHub, llasa: Llasa, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    made = llasa("download", "1b")
+    assert made.returncode == 3
+    assert said in made.stderr
+
+
+def test_a_cache_that_can_not_be_looked_into_is_a_sentence(
+    hub: FakeHub, llasa: Llasa, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.is_dir
+
+    def is_dir(path: Path) -> bool:  # root, who may run this, is refused nothing
+        if path.is_relative_to(cache):
+            raise PermissionError(13, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    for arguments in (("download", "--list"), ("download", "1b"), ("say", "-m", "1b", "hi", "-o", "x.wav")):
+        made = llasa(*arguments)
+        assert made.returncode == 3
+        assert "can't be read: Permission denied" in made.stderr
+
+
+def test_a_name_that_no_file_can_have_is_no_model(llasa: Llasa) -> None:
+    made = llasa("say", "-m", "x" * 300, "hi", "-o", "x.wav")
+    assert made.returncode == 3
+    assert "no model of that name" in made.stderr

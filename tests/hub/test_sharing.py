@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.errors import LlasaError
 from llasa_cli.hub.cache import find_model
-from llasa_cli.hub.download import cached_whole, damaged_files, fetch, plan, remove
+from llasa_cli.hub.download import cached_whole, check_room, damaged_files, fetch, plan, remove
 from llasa_cli.hub.places import Stored
 from llasa_cli.hub.wire import Wire
-from tests.hub.conftest import REPO, same_files
+from tests.hub.conftest import REPO, forget, same_files
 from tests.hub.fake_hub import FakeHub
 
 
@@ -112,3 +113,51 @@ def test_without_links_a_model_is_whole_all_the_same(
     assert bodies(hub) - before < 1000, "the configuration was read, and nothing fetched"
     remove(REPO)
     assert not Stored(cache, REPO).root.exists()
+
+
+def test_a_broken_copy_does_not_hide_the_whole_one(
+    hub: FakeHub, wire: Wire, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = download(wire)
+    monkeypatch.setenv("LLASA_CACHE", str(tmp_path / "own"))
+    broken = download(wire)
+    assert broken != whole
+    forget(broken.parents[1] / ".llasa")
+    (broken / "config.json").unlink()
+    (broken / "config.json").write_text("{")
+    assert find_model(REPO) == cached_whole(REPO) == whole
+
+
+def test_what_another_disk_holds_is_not_fetched_and_needs_room(
+    hub: FakeHub, wire: Wire, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download(wire)
+    monkeypatch.setenv("LLASA_CACHE", str(tmp_path / "own"))
+    assert plan(wire, REPO).copied == 0
+    (tmp_path / "own").mkdir(exist_ok=True)
+    monkeypatch.setattr("llasa_cli.hub.download._disk_of", lambda path: "own" in path.parts)
+    wanted = plan(wire, REPO)
+    assert (wanted.missing, wanted.copied) == (0, wanted.size)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": wanted.size // 2}))
+    with pytest.raises(LlasaError, match="fetched or copied"):
+        check_room([wanted])
+
+
+def test_a_disk_that_fills_while_it_is_copied_to_is_a_sentence(
+    hub: FakeHub, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download(wire)
+    monkeypatch.setenv("LLASA_CACHE", str(tmp_path / "own"))
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    def no_link(*paths: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", no_link)
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(LlasaError, match="is full"):
+        download(wire)
+    assert not list((tmp_path / "own").rglob("*.incomplete"))
