@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import CONTEXT_TOKENS, ChatOptions, SamplingOptions
+from llasa_cli.text.characters import whole_characters
 
 if TYPE_CHECKING:
     from llasa_cli.lm.write import Writer
@@ -33,7 +34,7 @@ class Conversation:
 
     def __init__(self, writer: Writer, protocol: Protocol, system: str | None = None) -> None:
         self._writer, self._protocol = writer, protocol
-        self._system = [{"role": "system", "content": system}] if system else []
+        self._system = [{"role": "system", "content": whole_characters(system)}] if system else []
         self.messages: list[dict[str, str]] = []
         self.forgotten = 0
 
@@ -45,7 +46,7 @@ class Conversation:
             ModelError: The checkpoint's chat template can't be used.
         """
         self.messages, ids, stop = self._fitting(
-            [*self.messages, {"role": "user", "content": text}], options.most_tokens
+            [*self.messages, {"role": "user", "content": whole_characters(text)}], options.most_tokens
         )
         said: list[int] = []
         given = ""

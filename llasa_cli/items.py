@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import SamplingRequest
+from llasa_cli.settings import COLDEST, LARGEST_NUMBER, SamplingRequest
 
 SAMPLING = tuple(part.name for part in fields(SamplingRequest))
 """Columns that say how an item is drawn, called as the flags are."""
@@ -33,8 +33,6 @@ LONGEST_LINE = 16_000_000
 """Bytes. A book is a megabyte; a line of gigabytes is another kind of file."""
 SHOWN = 20
 """Problems told one by one; of the rest only how many there are."""
-COLDEST = 0.01
-"""As for --temperature: below it scores leave float32's range."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
 
@@ -278,6 +276,8 @@ def _what_is_wrong_with(name: str, value: Any) -> str:
         number = math.nan
     if not math.isfinite(number):
         return "is not a number"
+    if number > LARGEST_NUMBER:
+        return "is no number to work with"
     if name == "top_k":
         return "" if number >= 0 and number == int(number) else "is not a whole number from 0"
     if name in ("top_p", "min_p"):

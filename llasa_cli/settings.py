@@ -123,6 +123,12 @@ class SpeechOptions:
     """The text is Markdown: its marks are not spoken."""
 
 
+COLDEST = 0.01
+"""Scores are divided by the temperature; below this they leave float32's range, and no chance is left to draw by."""
+LARGEST_NUMBER = 1_000_000
+"""Of any sampling flag. What is beyond is a slip, and overflows somewhere."""
+
+
 @dataclass(frozen=True)
 class ChatOptions:
     """How a model that still chats writes its answers; the defaults are Llama 3's own."""

@@ -27,6 +27,7 @@ from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_about
 from llasa_cli.protocol import Prompt, Protocol, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.text.characters import whole_characters
 from llasa_cli.text.chunks import MOST_CHARACTERS
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Speech:
 
         most = int(self._about.get("most_characters") or MOST_CHARACTERS)
         spell = self._spelling(on_note)
-        return passages(map(_sound_text, parts), most, spell, options.markdown, on_note)
+        return passages(map(whole_characters, parts), most, spell, options.markdown, on_note)
 
     @property
     def slowest_s_a_character(self) -> float:
@@ -357,7 +358,7 @@ class Request:
         codes: list[int] = []
         pieces: list[np.ndarray] = []
         prompt = self.prompt(passage)
-        seed = self.options.seed or 0
+        seed = (self.options.seed or 0) % LARGEST_SEED
         before = self.voice.codes if self.voice is not None else ()
         with self.speech.model.generate(prompt, self.sampling, seed) as generation:
             made = decode_stream(self.speech.codec, live.watch(_noted(generation, codes)), before)
@@ -462,11 +463,6 @@ class Attempts:
         others = tuple(problem for seed, problems in self._failures if seed != take.seed for problem in problems)
         take = replace(take, retried=others, tries=self._tries, wall_s=time.monotonic() - self._began)
         return replace(take, pause_s=self._passage.pause_s, sentences=self._passage.sentences), samples
-
-
-def _sound_text(text: str) -> str:
-    """Halves of characters (arguments that are not UTF-8, JSON's lone surrogates) become U+FFFD: no tokenizer takes them."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _noted(codes: Iterable[int], into: list[int]) -> Iterator[int]:

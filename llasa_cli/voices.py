@@ -85,7 +85,7 @@ def check_name(name: str) -> str:
         UsageError: It is not.
     """
     devices = r"(?i)con|prn|aux|nul|com\d|lpt\d"
-    too_long = len(name.encode()) > _LONGEST_NAME
+    too_long = len(name.encode(errors="replace")) > _LONGEST_NAME
     if too_long or not re.fullmatch(r"\w[\w-]*(?:[ .][\w-]+)*", name) or re.fullmatch(devices, name):
         raise UsageError(f"{_short(name)} can't be a voice's name.", "Use letters, digits, - and _; such as kim-2.")
     if name.lower().endswith(ENDING):

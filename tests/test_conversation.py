@@ -152,3 +152,36 @@ def test_who_only_speaks_is_told_so(tmp_path: Path) -> None:
         assert b"3b-chat" in made.stderr
     assert chat("-o", str(tmp_path / "no.wav"), "Hello?").returncode == 3  # not downloaded
     assert not (tmp_path / "no.wav").exists()
+
+
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
+def test_bytes_that_are_no_text_are_asked_as_they_can_be(chatting: Path, tmp_path: Path) -> None:
+    flags = ("-m", str(chatting), "--max-seconds", "0.2", "-q", "-o", str(tmp_path / "a.wav"))
+    command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *flags]
+    made = subprocess.run(command, input=b"What is in the s\xe9a?\n", capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr.decode()
+    writer, protocol = loaded(chatting)
+    conversation = Conversation(writer, protocol, system="\udcff")
+    list(conversation.answer("What \udcff?", GREEDY, 0))
+    assert conversation.messages[0]["content"] == "What \ufffd?"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe's end")
+@pytest.mark.parametrize("chatting", ["tied"], indirect=True)
+def test_who_reads_no_further_does_not_end_the_sound(chatting: Path, tmp_path: Path) -> None:
+    flags = ("-m", str(chatting), "--max-seconds", "0.2", "-o", str(tmp_path / "a.wav"), TALK[0]["content"])
+    command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.close()
+        assert made.wait(60) == 0
+    assert (tmp_path / "a.wav").is_file()
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--answer-temperature", "inf"), ("--answer-temperature", "1e-40")])
+def test_answers_are_drawn_by_what_can_be_drawn_by(tmp_path: Path, flag: str, value: str) -> None:
+    made = chat("-m", "tiny", "-o", str(tmp_path / "no.wav"), flag, value, "Hello?")
+    assert made.returncode == 2
+    assert flag in made.stderr.decode()
+    empty = chat("-m", "tiny", "-o", str(tmp_path / "no.wav"), "  ")
+    assert empty.returncode == 2

@@ -272,3 +272,8 @@ def test_loops_and_silence_are_measured() -> None:
     assert longest_loop([1, 2, 3] * 10) == 27
     assert longest_silence(np.zeros(16_000, np.float32), 16_000) == pytest.approx(1.0)
     assert longest_silence(np.zeros(0, np.float32), 16_000) == 0
+
+
+def test_a_seed_of_any_size_is_one_also_while_it_is_streamed(speech: Speech) -> None:
+    for seed in (2**31 + 5, 10**22):
+        assert list(speech.say("hi", replace(SHORT, seed=seed), live=Always()))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from llasa_cli.audio.sounding import FRAME_S, Sounding
+from llasa_cli.audio.sounding import FRAME_S, Sounding, room_for
 from llasa_cli.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ _FAINT, _SANE, _PEAK = 0.01, 0.05, 0.95
 """Levels (root mean square) of the speech: -40 dB is raised to -26 dB, no peak beyond 0.95. Speech at arm's length of a
 microphone is recorded at -20 to -30 dB; models are trained on that."""
 _CLIPPED_SHARE = 1e-3
-_OFFSET = 0.005
-"""A recorder's constant offset of more than -46 dB is taken out: it would be cloned, and clicks where speech begins."""
+_OFFSET, _OFFSET_SHARE = 0.005, 0.05
+"""A recorder's constant offset of more than -46 dB, or of a twentieth of the speech, is taken out: it would be cloned, grows
+with a clip that is raised, and clicks where speech begins."""
 _LONG_PAUSE_S = 1.5
 _FASTEST_A_S, _SLOWEST_A_S = 35.0, 3.0
 """Letters a second; people speak 9 to 20. A digit is four, an East Asian character three."""
@@ -123,15 +124,16 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     if length_s < SHORTEST_S:
         raise AudioError(f"The reference clip is {length_s:.1f} s long.", "Give 3 to 10 s of speech, at least 1 s.")
     clipped = float((np.abs(samples) >= 0.999).mean()) > _CLIPPED_SHARE and np.abs(samples).max() <= 1.001
-    offset = float(samples.mean(dtype=np.float64))
-    if abs(offset) > _OFFSET:
-        samples = samples - np.float32(offset)
     speech = Sounding.of(samples, sampling_rate)
     if speech.loudest < _SILENT:
         raise AudioError("The reference clip is silent.", "Record it again, nearer to the microphone.")
     if speech.seconds < SHORTEST_S or speech.sound_s < _LEAST_SOUND_S:
         found = min(speech.seconds, speech.sound_s) if speech.seconds >= SHORTEST_S else speech.seconds
         raise AudioError(f"The reference clip has {found:.1f} s of speech.", "Give 3 to 10 s, at least 1 s.")
+    peak = float(np.abs(samples).max())
+    offset = float(samples.mean(dtype=np.float64))
+    if abs(offset) > min(_OFFSET, _OFFSET_SHARE * speech.level):
+        samples = samples - np.float32(offset)
     step, edge = round(sampling_rate * FRAME_S), round(_EDGE_S * sampling_rate)
     begin, end = speech.span
     trimmed = samples[max(0, begin * step - edge) : min(len(samples), end * step + edge)]
@@ -141,29 +143,18 @@ def check_sound(samples: np.ndarray, sampling_rate: int) -> Clip:
     longest = max((end - begin for begin, end in speech.pauses), default=0.0)
     if longest > _LONG_PAUSE_S:
         warnings.append(f"the reference clip has a pause of {longest:.1f} s: pauses will be cloned too")
-    gain, warning = _gain(trimmed, speech.level)
-    if warning:
-        warnings.append(warning)
-    mended: np.ndarray = (trimmed * np.float32(gain)).astype(np.float32) if gain != 1.0 else trimmed
-    return Clip(mended, tuple(warnings), sampling_rate=sampling_rate)
-
-
-def _gain(samples: np.ndarray, level: float) -> tuple[float, str]:
-    """What to multiply a clip of that level by, and why; 1 leaves one of a usable level untouched."""
-    import numpy as np
-
-    peak = float(np.abs(samples).max())
     if peak > 1.0:
         # Floating-point files may go beyond full scale without being clipped.
-        return (
-            _PEAK / peak,
-            f"the reference clip goes {20 * np.log10(peak):.0f} dB beyond full scale: it was turned down",
-        )
-    if level >= _FAINT:
-        return 1.0, ""
-    gain = min(_SANE / level, _PEAK / peak)
-    said = f"the reference clip is very quiet: it was raised by {20 * np.log10(gain):.0f} dB, and its noise with it"
-    return gain, said
+        gain = _PEAK / peak
+        warnings.append(f"the reference clip goes {20 * np.log10(peak):.0f} dB beyond full scale: it was turned down")
+    elif speech.level < _FAINT:
+        gain = room_for(trimmed, _SANE / speech.level, _PEAK)
+        raised = f"it was raised by {20 * np.log10(gain):.0f} dB, and its noise with it"
+        warnings.append(f"the reference clip is very quiet: {raised}")
+    else:
+        return Clip(trimmed, tuple(warnings), sampling_rate=sampling_rate)
+    mended: np.ndarray = np.clip(trimmed * np.float32(gain), -_PEAK, _PEAK).astype(np.float32)
+    return Clip(mended, tuple(warnings), sampling_rate=sampling_rate)
 
 
 def check_transcript(clip: Clip, transcript: str, split: Callable[[str], Sequence[str]] | None = None) -> Clip:

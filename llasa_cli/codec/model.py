@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llasa_cli.audio.sounding import Sounding
+from llasa_cli.audio.sounding import Sounding, room_for
 from llasa_cli.codec.features import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import AudioError, ModelError
@@ -38,7 +38,7 @@ SHORTEST_CLIP = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
 
 LOUDEST_SAMPLE = 0.98
-"""That bringing a clip to the codec's level leaves it below."""
+"""In a clip that was brought to the codec's level; clicks beyond it are cut."""
 FAINTEST = 1e-4
 """The level (-80 dB) below which a clip is no speech, and stays as it is."""
 
@@ -204,12 +204,13 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
 
 
 def at_level(samples: np.ndarray, level: float) -> np.ndarray:
-    """float32 [n], 16 kHz -> the same with its speech at that root mean square, or as near as its peaks allow."""
+    """float32 [n], 16 kHz -> the same with its speech at that root mean square, or as near as its peaks allow; without its offset."""
     found = Sounding.of(samples, SAMPLING_RATE_HZ).level
     if found < FAINTEST:
         return samples
-    gain = min(level / found, LOUDEST_SAMPLE / float(np.abs(samples).max()))
-    return (samples * np.float32(gain)).astype(np.float32, copy=False)
+    gain = np.float32(room_for(samples, level / found, LOUDEST_SAMPLE))
+    centred = samples - np.float32(samples.mean(dtype=np.float64))  # an offset would be raised with it
+    return np.clip(centred * gain, -LOUDEST_SAMPLE, LOUDEST_SAMPLE).astype(np.float32, copy=False)
 
 
 def _speech_level(stored: CodecTensors) -> float | None:

@@ -100,6 +100,9 @@ def chat(
     wanted = flags.speech_options(
         temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
+    flags.check_temperature("--answer-temperature", answer_temperature)
+    if text and not " ".join(text).strip():
+        raise UsageError("The question is empty.", 'llasa chat "Who are you?"')
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
     refuse_what_only_speaks(model)
     chosen = chosen_voice(voice, speaker, models)
@@ -117,8 +120,8 @@ def chat(
 
         writer = load_writer(speech.model, find_model(model), find_adapter(models.adapter))
         conversation = Conversation(writer, speech.protocol, system)
-        out = sys.stderr.buffer if output == "-" else claim_stdout()
-        parts = _spoken(conversation, questions, answers, seed, out)
+        paper = _Paper(sys.stderr.buffer if output == "-" else claim_stdout())
+        parts = _spoken(conversation, questions, answers, seed, paper)
         wanted = replace(wanted, speaker=chosen.speaker)
         deliver(speech, Source(parts, None, False), wanted, chosen.reference, outlet, report)
 
@@ -154,7 +157,7 @@ def _questions(text: list[str] | None) -> Iterator[str]:
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline().decode(errors="replace")
         if not line:
             return
         if line.strip():
@@ -162,7 +165,7 @@ def _questions(text: list[str] | None) -> Iterator[str]:
 
 
 def _spoken(
-    conversation: Conversation, questions: Iterator[str], options: ChatOptions, seed: int, out: BinaryIO
+    conversation: Conversation, questions: Iterator[str], options: ChatOptions, seed: int, paper: _Paper
 ) -> Iterator[str]:
     """The answers sentence by sentence, as they are written; all of each is printed as well."""
     from llasa_cli.text.stream import sentences_of
@@ -172,18 +175,26 @@ def _spoken(
 
         def read(_most: int, pieces: Iterator[str] = pieces) -> bytes:
             words = next(pieces, "").encode(errors="replace")
-            _print(out, words or b"\n")
+            paper.write(words or b"\n")
             return words
 
         yield from sentences_of(read, is_more_waiting=lambda: True)
         yield "\n\n"
 
 
-def _print(out: BinaryIO, words: bytes) -> None:
-    try:
-        out.write(words)
-        out.flush()
-    except BrokenPipeError:
-        raise  # the reader has enough: not an error
-    except OSError as error:
-        raise LlasaError(f"Standard output can't be written: {error.strerror}.") from error
+class _Paper:
+    """Where answers are printed. Who reads them may have enough; who listens goes on."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out: BinaryIO | None = out
+
+    def write(self, words: bytes) -> None:
+        if self._out is None:
+            return
+        try:
+            self._out.write(words)
+            self._out.flush()
+        except BrokenPipeError:
+            self._out = None
+        except OSError as error:
+            raise LlasaError(f"Standard output can't be written: {error.strerror}.") from error

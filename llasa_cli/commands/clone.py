@@ -103,7 +103,8 @@ def _source(
     """The text; None where a voice is only to be saved. Standard input is read then only if it is named."""
     if save is None or text or file is not None:
         return text_source(text, file, "clone", markdown)
-    if wishes.output is not None or wishes.play or wishes.subtitles is not None:
+    about_sound = (wishes.output, wishes.play, wishes.subtitles, wishes.file_format, wishes.stream, wishes.listener)
+    if any(wish not in (None, False) for wish in about_sound):
         raise UsageError("There is no text to speak.", "Give it, - for standard input, or only --save NAME.")
     return None
 

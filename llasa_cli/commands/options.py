@@ -12,7 +12,9 @@ from llasa_cli.errors import UsageError
 from llasa_cli.settings import (
     ATTENTIONS,
     BUILT_IN_MODEL,
+    COLDEST,
     DEFAULT_LISTENER,
+    LARGEST_NUMBER,
     ModelOptions,
     SamplingOptions,
     SamplingRequest,
@@ -222,8 +224,6 @@ Speaker = Annotated[
 
 DEFAULT_MODEL = BUILT_IN_MODEL
 DEFAULT_RECOGNISER = DEFAULT_LISTENER
-COLDEST = 0.01
-"""Scores are divided by the temperature; below this they leave float32's range, and no chance is left to draw by."""
 DEFAULT_RETRIES = SpeechOptions().retries
 
 
@@ -248,15 +248,13 @@ def speech_options(
     retries: int,
 ) -> SpeechOptions:
     for name, value in (
-        ("--temperature", temperature),
         ("--repetition-penalty", repetition_penalty),
         ("--guidance", guidance),
         ("--max-seconds", max_seconds),
+        ("--top-k", top_k),
     ):
-        if value is not None and not math.isfinite(value):
-            raise UsageError(f"{name} {value} is no number to work with.")
-    if temperature is not None and 0 < temperature < COLDEST:
-        raise UsageError(f"--temperature {temperature} is too near to 0.", "0 always takes the likeliest code.")
+        _check_number(name, value)
+    check_temperature("--temperature", temperature)
     request = SamplingRequest(
         temperature=temperature,
         top_p=top_p,
@@ -267,3 +265,17 @@ def speech_options(
         max_seconds=max_seconds,
     )
     return SpeechOptions(sampling=request, seed=seed, speaker=voice, retries=retries)
+
+
+def check_temperature(flag: str, value: float | None) -> None:
+    """Raises:
+    UsageError: It is none that can be drawn by.
+    """
+    _check_number(flag, value)
+    if value is not None and 0 < value < COLDEST:
+        raise UsageError(f"{flag} {value} is too near to 0.", "0 always takes the likeliest.")
+
+
+def _check_number(flag: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value <= LARGEST_NUMBER):
+        raise UsageError(f"{flag} {value} is no number to work with.")

@@ -23,8 +23,16 @@ def spelling(wanted: bool, tell: Callable[[str], object] | None = None) -> Calla
         words = [] if told else left_out(text)
         if tell is not None and words:
             told = True
-            named = ", ".join(f"\u2018{word}\u2019" for word in words[:3])
+            named = ", ".join(f"\u2018{_shortened(word)}\u2019" for word in words[:3])
             tell(f"This voice reads Latin letters. Left out, here and further on: {named}.")
         return spell_out(text)
 
     return spell
+
+
+def _shortened(word: str) -> str:
+    """A script without blanks has words of a page."""
+    return word if len(word) <= _SHOWN else word[: _SHOWN - 1] + "\u2026"
+
+
+_SHOWN = 24

@@ -108,6 +108,21 @@ def test_a_faint_clip_with_one_loud_click_is_not_driven_beyond_full_scale() -> N
     sound[5 * RATE] = 0.5
     clip = check_sound(sound, RATE)
     assert np.abs(clip.samples).max() <= 0.951
+    assert np.sqrt(np.mean(clip.samples**2)) == pytest.approx(0.05, rel=0.25), "and it is raised all the same"
+    assert "by 2" in clip.warnings[0]
+
+
+def test_an_offset_that_is_small_beside_full_scale_is_not_small_beside_a_quiet_voice() -> None:
+    for level in (0.01, 0.05):
+        plain = check_sound(LONG * (level / 0.3), RATE)
+        shifted = check_sound(LONG * (level / 0.3) + np.float32(0.0045), RATE)
+        assert abs(shifted.samples.mean()) < 1e-3
+        assert len(shifted.samples) == len(plain.samples)
+
+
+def test_an_offset_that_is_taken_out_is_not_told_as_beyond_full_scale() -> None:
+    loud = np.clip(LONG * 20 + np.float32(0.1), -1, 1)
+    assert not [told for told in check_sound(loud, RATE).warnings if "full scale" in told]
 
 
 def test_steady_noise_around_the_speech_is_trimmed_like_silence() -> None:

@@ -85,10 +85,19 @@ def test_silence_around_speech_is_not_counted_into_its_level(padding: int) -> No
     assert np.sqrt(np.mean(np.square(at[padding : padding + 16_000]))) == pytest.approx(0.05, rel=0.05)
 
 
-def test_peaks_are_not_cut_and_silence_is_not_raised() -> None:
-    clicks = np.zeros(16_000, np.float32)
-    clicks[::4000] = 0.5
-    assert np.abs(at_level(clicks + tone(16_000) * np.float32(0.01), 0.2)).max() <= 0.981
+def test_a_click_is_cut_where_speech_is_raised_and_silence_is_not_raised() -> None:
+    quiet = tone(16_000) * np.float32(0.05)
+    clicks = quiet.copy()
+    clicks[::4000] = 0.9
+    raised = at_level(clicks, 0.05)
+    assert np.abs(raised).max() <= 0.981
+    assert np.std(raised) > 3 * np.std(quiet), "0.9 of a click leaves room for a tenth of more"
+    spiky = np.zeros(16_000, np.float32)
+    spiky[::50] = 0.9
+    raised = at_level(spiky, 0.5)
+    np.testing.assert_allclose(raised / raised.max(), (spiky - 0.018) / 0.882, atol=1e-3, err_msg="no click: not cut")
+    offset = at_level(tone(16_000) * np.float32(0.1) + np.float32(0.05), 0.05)
+    assert abs(offset.mean()) < 1e-4
     faint = tone(16_000) * np.float32(1e-5)
     assert at_level(faint, 0.05) is faint
     assert not at_level(np.zeros(1000, np.float32), 0.05).any()

@@ -195,6 +195,9 @@ def test_a_clip_that_holds_none_is_one_sentence(
         (["--ref-text", "?!"], "not of each other"),
         (["--ref-text", WORDS, "--save", "a/b"], "can't be a voice's name"),
         (["--ref-text", WORDS, "-o", "out.wav"], "no text"),
+        (["--ref-text", WORDS, "--save", "kim", "--format", "flac"], "no text"),
+        (["--ref-text", WORDS, "--save", "kim", "--stream"], "no text"),
+        (["--ref-text", WORDS, "--save", "\udcff"], "can't be a voice's name"),
     ],
 )
 def test_a_transcript_or_name_that_can_not_be_is_a_matter_of_usage(

@@ -408,3 +408,11 @@ def test_numbers() -> None:
 def test_roman_numerals_are_read_in_their_usual_form_only() -> None:
     assert [roman(text) for text in ("I", "IV", "IX", "XIV", "XL", "XCIX", "CXX")] == [1, 4, 9, 14, 40, 99, 120]
     assert [roman(text) for text in ("", "IIII", "VX", "IC", "MC", "xi")] == [None] * 6
+
+
+def test_a_page_without_blanks_is_not_repeated_in_the_warning() -> None:
+    notes: list[str] = []
+    spell = spelling(True, notes.append)
+    assert spell is not None
+    spell("日" * 50_000 + " hello")
+    assert len(notes[0]) < 120
