@@ -178,10 +178,16 @@ def test_who_reads_no_further_does_not_end_the_sound(chatting: Path, tmp_path: P
     assert (tmp_path / "a.wav").is_file()
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--answer-temperature", "inf"), ("--answer-temperature", "1e-40")])
-def test_answers_are_drawn_by_what_can_be_drawn_by(tmp_path: Path, flag: str, value: str) -> None:
-    made = chat("-m", "tiny", "-o", str(tmp_path / "no.wav"), flag, value, "Hello?")
-    assert made.returncode == 2
-    assert flag in made.stderr.decode()
-    empty = chat("-m", "tiny", "-o", str(tmp_path / "no.wav"), "  ")
-    assert empty.returncode == 2
+def test_answers_are_drawn_by_what_can_be_drawn_by(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from llasa_cli.app import app
+
+    for said, arguments in (
+        ("--answer-temperature inf", ["--answer-temperature", "inf", "Hello?"]),
+        ("--answer-temperature 1e-40", ["--answer-temperature", "1e-40", "Hello?"]),
+        ("is empty", ["  "]),
+    ):
+        made = CliRunner().invoke(app, ["chat", "-m", "tiny", "-o", str(tmp_path / "no.wav"), *arguments])
+        assert made.exit_code == 2
+        assert said in made.stderr
