@@ -3,7 +3,8 @@
     python benchmarks/own_voice.py RECORDINGS MODEL [--base tiny] [--sentences 40]
 
 In: the folder that `llasa prepare` read (NAME.wav, NAME.txt) and the checkpoint that `llasa finetune` wrote. Printed, a JSON
-line each: the recordings themselves, and through the base's codec and back; the base model as it is; the base cloning one of the recordings; the finetuned model.
+line each: the recordings themselves, and through the base's codec and back; the base model as it is; the base cloning one of
+the recordings; the finetuned model.
 `like`: mean cosine between each sentence's speaker embedding (resemblyzer) and that of the recordings; `wer`: word error rate
 of sentences that are in no training set (of the recordings: of their own texts), by pocketsphinx.
 """

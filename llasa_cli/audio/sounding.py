@@ -1,7 +1,4 @@
-"""Where in a clip there is sound, and how loud it is there.
-
-sounding = Sounding.of(samples, 16_000)      float32 [n], mono, of any level
-"""
+"""Where in a clip there is sound, and how loud it is there: float32 [n], mono, of any level, in frames of 20 ms."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FRAME_S = 0.02
-CLICKS = 1e-3
+_CLICKS = 1e-3
 """The share of samples that may be cut where a clip is raised: one click is no reason to leave it quiet."""
 _QUIET_DB, _NOISE_DB, _NOISE_CEILING_DB = -45.0, 6.0, -30.0
 """Below the loudest 20 ms is silence; so is what is hardly louder than the noise, up to -30 dB."""
@@ -81,5 +78,5 @@ def room_for(samples: np.ndarray, gain: float, most: float) -> float:
     """A gain, or the largest by which all but a few clicks stay below `most`; never one that turns down what is raised."""
     import numpy as np
 
-    loud = float(np.quantile(np.abs(samples), 1 - CLICKS)) if len(samples) else 0.0
+    loud = float(np.quantile(np.abs(samples), 1 - _CLICKS)) if len(samples) else 0.0
     return gain if gain <= 1 or loud == 0 else max(1.0, min(gain, most / loud))

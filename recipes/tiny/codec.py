@@ -251,7 +251,8 @@ def train(arguments: argparse.Namespace) -> None:
     print("hours:", [round(len(a) / 16000 / 3600, 2) for a in streams.audio], flush=True)
     source: Path | None = arguments.goes_on_from
     trainee, spectra, critic, recogniser = Trainee(begun(source)), Spectra(), Discriminator(), Recogniser(len(PHONES))
-    trainee.codec.config.save_pretrained(out)
+    if not team.rank:
+        trainee.codec.config.save_pretrained(out)  # the shape that last.pt is of
     print("parameters:", sum(p.numel() for p in trainee.codec.parameters()), flush=True)
     if source is None:
         whiten(trainee, streams.batch(np.random.default_rng(0), 16, 3.0)[0])
@@ -273,7 +274,7 @@ def train(arguments: argparse.Namespace) -> None:
         step, spent = state["step"], state["spent"]
     else:
         if source is not None and source.is_file():
-            trainee.load_state_dict(torch.load(source, weights_only=True)["trainee"])
+            load(source, {"trainee": trainee})
         if arguments.judges:
             load(arguments.judges, {"critic": critic, "recogniser": recogniser})
     random = np.random.default_rng([step, team.rank])
