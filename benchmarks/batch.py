@@ -36,10 +36,10 @@ TIMES = ("wall_s",)
 
 def write_list(path: Path, lines: int, seed: int = 1, most_words: int = 7) -> None:
     """Short sentences with ids."""
-    draw = random.Random(seed)
+    sample = random.Random(seed)
     with path.open("w", encoding="utf-8") as file:
         for number in range(lines):
-            words = " ".join(draw.choice(WORDS) for _ in range(draw.randint(2, most_words)))
+            words = " ".join(sample.choice(WORDS) for _ in range(sample.randint(2, most_words)))
             file.write(f"line-{number:07d}|{words.capitalize()}.\n")
 
 
@@ -109,11 +109,11 @@ def texts(source: Path, count: int) -> list[str]:
 
 
 def say_in_a_loop(source: Path, count: int) -> float:
-    """Codes a second of `Speech.say` written to files, the model loaded before."""
+    """Codes a second of `Synthesizer.say` written to files, the model loaded before."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from llasa_cli.audio.sinks import FileSink\nfrom llasa_cli.commands.delivery import load_speech\n"
-        "from llasa_cli.commands.report import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
+        "from llasa_cli.audio.sinks import FileSink\nfrom llasa_cli.cli.speak import load_speech\n"
+        "from llasa_cli.cli.console import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
         "speech = load_speech(ModelOptions(device='cpu'), Report(True))\n"
         "texts = sys.stdin.read().splitlines()\n"
         "speech.speak(texts[0], SpeechOptions(seed=1))\n"
@@ -161,7 +161,7 @@ def kills(arguments: argparse.Namespace, folder: Path) -> bool:
     began = time.monotonic()
     batch(source, folder / "straight", *arguments.more)
     straight_s = time.monotonic() - began
-    draw = random.Random(arguments.seed)
+    sample = random.Random(arguments.seed)
     print(f"a straight run of {arguments.items} items: {straight_s:.1f} s")
     output = folder / "killed"
     command = [*LLASA, "batch", str(source), "-o", str(output), "--device", "cpu", *arguments.more]
@@ -169,11 +169,11 @@ def kills(arguments: argparse.Namespace, folder: Path) -> bool:
     for number in range(1, arguments.kills + 1):
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
         # Every fifth while it begins; the others so that the last kill falls on the last items.
-        wanted = draw.uniform(number - 1, number) * arguments.items / (arguments.kills + 1)
-        until = time.monotonic() + (draw.uniform(0.2, 4.0) if number % 5 == 0 else 60.0)
+        wanted = sample.uniform(number - 1, number) * arguments.items / (arguments.kills + 1)
+        until = time.monotonic() + (sample.uniform(0.2, 4.0) if number % 5 == 0 else 60.0)
         while time.monotonic() < until and len(rows_so_far(output)) < wanted:
             time.sleep(0.01)
-        time.sleep(draw.uniform(0.0, 0.3))
+        time.sleep(sample.uniform(0.0, 0.3))
         run.send_signal(signal.SIGKILL)
         run.wait()
         done.append(len(rows_so_far(output)))
@@ -195,30 +195,30 @@ def told(found: list[str]) -> bool:
 
 def ray(arguments: argparse.Namespace, folder: Path) -> bool:
     """A cluster of a head and two more nodes; workers are killed by SIGKILL, and at last a whole node."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import RayBackend
 
     source = folder / "lines.txt"
     write_list(source, arguments.items)
     batch(source, folder / "straight", *arguments.more)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = RayBackend(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     nodes.append(cluster.add_node(num_cpus=1))
     cluster.wait_for_nodes()
     command = [*LLASA, "batch", str(source), "-o", str(folder / "shared"), "--device", "cpu", "--json"]
     command += ["--ray", cluster.address, "--workers", "2", *arguments.more]
-    draw = random.Random(arguments.seed)
+    sample = random.Random(arguments.seed)
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     killed = 0
     while run.poll() is None and killed < arguments.kills:
-        time.sleep(draw.uniform(3.0, 8.0))
+        time.sleep(sample.uniform(3.0, 8.0))
         if killed == 1 and nodes:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             killed += 1
             continue
         workers = speakers()
         if workers:
-            os.kill(draw.choice(workers), signal.SIGKILL)
+            os.kill(sample.choice(workers), signal.SIGKILL)
             killed += 1
     out, err = run.communicate()
     cluster.shutdown()

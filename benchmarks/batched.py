@@ -20,13 +20,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from codec import machine
-from llasa_cli.codec.model import Codec, load_codec
-from llasa_cli.files import read_about
-from llasa_cli.hub.cache import find_codec, find_model
-from llasa_cli.lm.batch import Request
-from llasa_cli.lm.cache import Cache, runs_of
-from llasa_cli.lm.load import LanguageModel, load_language_model
-from llasa_cli.protocol import Protocol
+from llasa_cli.checkpoint.resolve import find_codec, find_model
+from llasa_cli.codec.codec import Codec, load_codec
+from llasa_cli.files import read_metadata
+from llasa_cli.lm.engine import GenerationRequest
+from llasa_cli.lm.kv_cache import Cache, runs_of
+from llasa_cli.lm.loader import LanguageModel, load_language_model
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import SamplingRequest
 
 TEXT = "The morning train number {} was crowded with people going to work."
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     folder = find_model(arguments.model)
-    about = read_about(folder)
-    protocol = Protocol.load(folder)
+    about = read_metadata(folder)
+    protocol = PromptFormat.load(folder)
     model = load_language_model(folder, protocol, "cpu", arguments.dtype)
     codec = load_codec(find_codec(folder, about.get("codec")), "cpu")
     sampling = SamplingRequest(max_seconds=arguments.max_seconds).over(about.get("sampling", {}))
@@ -64,7 +64,7 @@ def main() -> None:
             while waiting or batch.free < slots:
                 while waiting and batch.free:
                     seed, prompt = waiting.pop()
-                    batch.add(Request(prompt, sampling, seed, seed))
+                    batch.add(GenerationRequest(prompt, sampling, seed, seed))
                 for finished in batch.step():
                     count += len(finished.codes)
                     if sound is not None:

@@ -45,10 +45,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
 
 import judge  # noqa: E402
-from llasa_cli.audio.read import read_clip  # noqa: E402
-from llasa_cli.audio.reference import check_reference  # noqa: E402
+from llasa_cli.audio.reader import read_clip  # noqa: E402
 from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
-from llasa_cli.speech import Speech  # noqa: E402
+from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
+from llasa_cli.voices.reference import check_reference  # noqa: E402
 
 RATE_HZ = 16_000
 
@@ -159,7 +159,7 @@ def _nearer(rows: list[tuple[Voice, float, dict[str, float]]]) -> dict[str, Any]
     }
 
 
-def errors(listener: judge.Listener, said: str, samples: np.ndarray) -> tuple[int, int]:
+def errors(listener: judge.Recognizer, said: str, samples: np.ndarray) -> tuple[int, int]:
     """Wrong words, and words."""
     import jiwer
 
@@ -196,8 +196,8 @@ def main() -> None:
     options = parser.parse_args()
     voices = read_voices(options.clips, options.most)
     seen = [voice for voice in voices if voice.speaker not in options.unseen]
-    ears, listener = Ears(seen), judge.Listener()
-    speech = Speech.load(ModelOptions(model=options.model))
+    ears, listener = Ears(seen), judge.Recognizer()
+    speech = Synthesizer.load(ModelOptions(model=options.model))
     spoken_by_clips = {voice.text for voice in voices}
     lines = options.texts.read_text(encoding="utf-8").splitlines()
     sentences = [line for line in reversed(lines) if line.strip() and line not in spoken_by_clips]

@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from llasa_cli.codec.features import filter_bank, pad_audio
-from llasa_cli.codec.model import load_codec
+from llasa_cli.codec.codec import load_codec
+from llasa_cli.codec.fbank import filter_bank, pad_audio
 
 
 def machine() -> str:
@@ -87,8 +87,8 @@ PEAK = """
 import re, sys
 from pathlib import Path
 from typing import Any
-from llasa_cli.codec.model import load_codec
-from llasa_cli.codec.stream import decode_stream
+from llasa_cli.codec.codec import load_codec
+from llasa_cli.codec.streaming import decode_stream
 codec = load_codec(Path(sys.argv[1]), 'cpu')
 codec.decode([1] * 50)
 Path('/proc/self/clear_refs').write_text('5')
@@ -108,8 +108,9 @@ import sys, time
 import torch, safetensors.torch
 from pathlib import Path
 from typing import Any
-from llasa_cli.codec import decoder, stored
-from llasa_cli.codec.model import load_codec
+from llasa_cli.codec import weights as stored
+from llasa_cli.codec import decoder
+from llasa_cli.codec.codec import load_codec
 codes = [n % 64 for n in range(150)]
 began = time.perf_counter()
 codec = load_codec(Path(sys.argv[1]), 'cpu', wait=sys.argv[2] == 'wait')

@@ -52,12 +52,12 @@ def main() -> None:
 @torch.inference_mode()
 def read(model: str, kind: str) -> torch.Tensor:
     """float32 (codes, scores): after the prompt, and after each of some codes that are drawn once for all."""
-    from llasa_cli.hub.cache import find_model
-    from llasa_cli.lm.load import load_language_model
-    from llasa_cli.protocol import Protocol
+    from llasa_cli.checkpoint.resolve import find_model
+    from llasa_cli.lm.loader import load_language_model
+    from llasa_cli.prompt import PromptFormat
 
     folder = find_model(model)
-    protocol = Protocol.load(folder)
+    protocol = PromptFormat.load(folder)
     network = load_language_model(folder, protocol, "cpu", kind).network
     drawn = torch.randint(protocol.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
     stream = network.stream(2048)
@@ -87,17 +87,17 @@ def scores(arguments: argparse.Namespace) -> dict[str, Any]:
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
     import jiwer
 
-    from judge import SENTENCES, Listener
+    from judge import SENTENCES, Recognizer
     from judge import words as words_of
     from llasa_cli.settings import ModelOptions, SpeechOptions
-    from llasa_cli.speech import Speech
+    from llasa_cli.synthesis.synthesizer import Synthesizer
 
     torch.set_num_threads(1)
     formats = ["fp32", *arguments.formats]
-    voices = {kind: Speech.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind)) for kind in formats}
+    voices = {kind: Synthesizer.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind)) for kind in formats}
     lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()]
     lines = lines[arguments.skip :][: arguments.first]
-    listener = Listener()
+    listener = Recognizer()
     errors: dict[str, list[int]] = {kind: [] for kind in formats}
     lengths = []
     for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):

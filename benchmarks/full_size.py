@@ -62,10 +62,10 @@ def write_safetensors(path: Path, shapes: Shapes, dtype: str) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
-            file.write(draw(name, shape).to(kind).view(torch.uint8).numpy().tobytes())
+            file.write(sample(name, shape).to(kind).view(torch.uint8).numpy().tobytes())
 
 
-def draw(name: str, shape: tuple[int, ...]) -> Any:
+def sample(name: str, shape: tuple[int, ...]) -> Any:
     """Numbers at which signals keep their size, and no code is much likelier than another."""
     import torch
 
@@ -80,11 +80,11 @@ def draw(name: str, shape: tuple[int, ...]) -> Any:
 
 def llama_shapes(size: dict[str, Any]) -> Shapes:
     """By transformers' names."""
-    from llasa_cli.lm.network import Shape
+    from llasa_cli.lm.llama import LlamaConfig
     from llasa_cli.lm.weights import EMBEDDING, HEAD, shapes_of
 
     head = (VOCABULARY, size["hidden"])
-    return {EMBEDDING: head} | shapes_of(Shape.of(llama_config(size))) | ({HEAD: head} if size["head"] else {})
+    return {EMBEDDING: head} | shapes_of(LlamaConfig.of(llama_config(size))) | ({HEAD: head} if size["head"] else {})
 
 
 def llama_config(size: dict[str, Any]) -> dict[str, Any]:
@@ -202,11 +202,11 @@ def run(folder: Path, seconds: float, dtypes: list[str], name: str) -> Iterator[
 
 def load(folder: Path, dtype: str) -> dict[str, Any]:
     """Memory of loading one model, in this process."""
-    from llasa_cli.lm.load import load_language_model
-    from llasa_cli.protocol import Protocol
-    from llasa_cli.tensors import places_of
+    from llasa_cli.checkpoint.safetensors_header import places_of
+    from llasa_cli.lm.loader import load_language_model
+    from llasa_cli.prompt import PromptFormat
 
-    protocol = Protocol.load(folder)
+    protocol = PromptFormat.load(folder)
     numbers = sum(math.prod(place.shape) for place in places_of(folder).values())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.monotonic()

@@ -30,10 +30,10 @@ sys.path.insert(0, str(ROOT))
 
 from codec import machine  # noqa: E402
 from llasa_cli.device import NumberFormat, pick_format  # noqa: E402
-from llasa_cli.lm.batch import Batch, Request  # noqa: E402
-from llasa_cli.lm.matrix import Embedding, Matrix  # noqa: E402
-from llasa_cli.lm.network import Layer, Network, Shape  # noqa: E402
-from llasa_cli.protocol import Protocol  # noqa: E402
+from llasa_cli.lm.engine import GenerationRequest, SlotEngine  # noqa: E402
+from llasa_cli.lm.linear import Embedding, Matrix  # noqa: E402
+from llasa_cli.lm.llama import Layer, Llama, LlamaConfig  # noqa: E402
+from llasa_cli.prompt import PromptFormat  # noqa: E402
 from llasa_cli.settings import ATTENTIONS, SamplingOptions  # noqa: E402
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -134,7 +134,7 @@ def measured(size: str, device: torch.device, arguments: argparse.Namespace) -> 
         return rows
 
 
-def write_tokenizer(folder: Path, size: str) -> Protocol:
+def write_tokenizer(folder: Path, size: str) -> PromptFormat:
     """The published layout of ids; text tokens are the built-in voice's."""
     from recipes.tiny.tokenizer import write_tokenizer as write
 
@@ -142,10 +142,10 @@ def write_tokenizer(folder: Path, size: str) -> Protocol:
         write(folder, 64, ())
     else:
         write(folder, 65_536, (), first_code_id=128_264)
-    return Protocol.load(folder)
+    return PromptFormat.load(folder)
 
 
-def random_model(size: str, protocol: Protocol, device: torch.device) -> Any:
+def random_model(size: str, protocol: PromptFormat, device: torch.device) -> Any:
     """transformers' Llama, made where it runs, in bfloat16 (dry: float32)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -168,10 +168,10 @@ def random_model(size: str, protocol: Protocol, device: torch.device) -> Any:
         torch.set_default_dtype(torch.float32)
 
 
-def own_network(theirs: Any, protocol: Protocol, kind: NumberFormat, device: torch.device, attention: str) -> Network:
+def own_network(theirs: Any, protocol: PromptFormat, kind: NumberFormat, device: torch.device, attention: str) -> Llama:
     """The same weights in ours."""
     weights = theirs.state_dict()
-    shape = Shape.of(theirs.config.to_dict())
+    shape = LlamaConfig.of(theirs.config.to_dict())
 
     def matrix(*names: str) -> Matrix:
         parts = [weights[name + ".weight"] for name in names]
@@ -190,8 +190,8 @@ def own_network(theirs: Any, protocol: Protocol, kind: NumberFormat, device: tor
 
     first, count = protocol.first_code_id, protocol.code_count
     head = weights["lm_head.weight"]
-    spoken = [head[first : first + count], head[protocol.stop_id : protocol.stop_id + 1]]
-    return Network(
+    spoken = [head[first : first + count], head[protocol.end_id : protocol.end_id + 1]]
+    return Llama(
         shape,
         Embedding(weights["model.embed_tokens.weight"].to(kind.stored), kind.states),
         [layer(index) for index in range(shape.layers)],
@@ -201,7 +201,7 @@ def own_network(theirs: Any, protocol: Protocol, kind: NumberFormat, device: tor
     )
 
 
-def weight_bytes(network: Network) -> int:
+def weight_bytes(network: Llama) -> int:
     """Read by a step: everything but the embedding's other rows."""
     layers = sum(value.bytes for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix))
     return layers + network.head.bytes
@@ -214,8 +214,8 @@ def seconds_to_read(count: int, device: torch.device) -> float:
 
 
 def speaks(
-    network: Network,
-    protocol: Protocol,
+    network: Llama,
+    protocol: PromptFormat,
     prompt: Any,
     sampling: SamplingOptions,
     count: int,
@@ -223,7 +223,7 @@ def speaks(
     records: bool = True,
 ) -> Callable[[], None]:
     """`count` sequences through `codes` steps, in a batch that is kept; who says END makes room for another."""
-    batch = Batch(network, protocol, count, static=True)
+    batch = SlotEngine(network, protocol, count, static=True)
     batch._step._records = records and network.device.type == "cuda"  # type: ignore[attr-defined]
     seeds = iter(range(10**9))
 
@@ -231,13 +231,13 @@ def speaks(
         for _ in range(arguments.codes):
             while batch.free:
                 seed = next(seeds)
-                batch.add(Request(prompt, sampling, seed, seed))
+                batch.add(GenerationRequest(prompt, sampling, seed, seed))
             batch.step()
 
     return work
 
 
-def generates(theirs: Any, protocol: Protocol, prompt: Any, codes: int, device: torch.device) -> Callable[[], None]:
+def generates(theirs: Any, protocol: PromptFormat, prompt: Any, codes: int, device: torch.device) -> Callable[[], None]:
     """transformers' loop, drawing greedily among the codes."""
     from transformers import LogitsProcessor, LogitsProcessorList
 

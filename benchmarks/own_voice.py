@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
 
 import judge  # noqa: E402
-from llasa_cli.audio.read import read_clip  # noqa: E402
-from llasa_cli.audio.reference import check_reference  # noqa: E402
+from llasa_cli.audio.reader import read_clip  # noqa: E402
 from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
-from llasa_cli.speech import Speech  # noqa: E402
+from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
+from llasa_cli.voices.reference import check_reference  # noqa: E402
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     from resemblyzer import VoiceEncoder, preprocess_wav
 
     torch.set_num_threads(1)
-    encoder, listener = VoiceEncoder("cpu", verbose=False), judge.Listener()
+    encoder, listener = VoiceEncoder("cpu", verbose=False), judge.Recognizer()
     lines = [line for line in judge.SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()]
     lines = lines[: arguments.sentences]
     files = sorted(arguments.recordings.glob("*.wav"))
@@ -63,7 +63,9 @@ def main() -> None:
         print(json.dumps({"what": what, "like": round(float(np.mean(alike)), 3)} | judge.score(pairs)), flush=True)
 
     tell("recordings", clips, leave_out=True)
-    base, mine = (Speech.load(ModelOptions(model=name, device="cpu")) for name in (arguments.base, arguments.model))
+    base, mine = (
+        Synthesizer.load(ModelOptions(model=name, device="cpu")) for name in (arguments.base, arguments.model)
+    )
     tell("through the codec", ((text, base.codec.decode(base.codec.encode(samples))) for text, samples in clips), True)
     text, samples = max(clips, key=lambda clip: len(clip[1]))
     reference = base.encode_reference(check_reference(samples, 16_000, text).samples, text)

@@ -104,7 +104,7 @@ def run_read(size: int) -> dict[str, Any]:
     """Plainly reading `size` bytes, the quicker of two ways: torch's sum, and this package's product with one row."""
     import torch
 
-    from llasa_cli.lm.native import kernels, roomy
+    from llasa_cli.lm.cpu.build import kernels, roomy
 
     numbers = roomy((max(1, size // 8192), 2048), torch.float32).fill_(1.0)
     ways: list[Callable[[], object]] = [numbers.sum]
@@ -117,22 +117,22 @@ def run_read(size: int) -> dict[str, Any]:
 def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, Any]:
     import torch
 
-    from llasa_cli.hub.cache import find_model
-    from llasa_cli.lm.batch import Request
-    from llasa_cli.lm.load import load_language_model
-    from llasa_cli.protocol import Protocol
+    from llasa_cli.checkpoint.resolve import find_model
+    from llasa_cli.lm.engine import GenerationRequest
+    from llasa_cli.lm.loader import load_language_model
+    from llasa_cli.prompt import PromptFormat
     from llasa_cli.settings import SamplingOptions
 
     began = time.perf_counter()
     folder = find_model(arguments.model)
-    protocol = Protocol.load(folder)
+    protocol = PromptFormat.load(folder)
     model = load_language_model(folder, protocol, "cpu", kind)
     loaded = time.perf_counter()
     prompt, sampling = protocol.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
     with torch.inference_mode():
         many = model.batch(int(batch))
         for number in range(int(batch)):
-            many.add(Request(prompt, sampling, seed=number, tag=number))
+            many.add(GenerationRequest(prompt, sampling, seed=number, tag=number))
         many.step()
         first, cold = time.perf_counter(), time.time()
         steps = []
@@ -156,8 +156,8 @@ def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
-    from llasa_cli.hub.cache import find_model
-    from llasa_cli.protocol import Protocol
+    from llasa_cli.checkpoint.resolve import find_model
+    from llasa_cli.prompt import PromptFormat
 
     times: list[float] = []
 
@@ -168,7 +168,7 @@ def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
 
     began = time.perf_counter()
     folder = find_model(arguments.model)
-    protocol = Protocol.load(folder)
+    protocol = PromptFormat.load(folder)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[kind]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     loaded, loaded_at = time.perf_counter(), time.time()
@@ -196,9 +196,9 @@ def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
 def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     """From the process's start to the first samples, as `llasa say` gets them."""
     from llasa_cli.settings import ModelOptions, SpeechOptions
-    from llasa_cli.speech import Speech
+    from llasa_cli.synthesis.synthesizer import Synthesizer
 
-    speech = Speech.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind))
+    speech = Synthesizer.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind))
 
     class AtOnce:
         """Hears each piece when it is made."""
@@ -219,7 +219,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def matrix_bytes(network: Any) -> int:
     """What a step reads of the weights."""
-    from llasa_cli.lm.matrix import Matrix
+    from llasa_cli.lm.linear import Matrix
 
     found = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
     return sum(matrix.bytes for matrix in (*found, network.head))
@@ -278,7 +278,7 @@ def last_line(command: list[str], threads: int) -> dict[str, Any]:
 
 
 def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
-    from llasa_cli.hub.cache import find_model
+    from llasa_cli.checkpoint.resolve import find_model
 
     peer, python = str(Path(__file__).with_name("llama_peer.py")), arguments.llama_python
     if subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode:
@@ -296,7 +296,7 @@ def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str
 
 
 def has_codec(model: str) -> bool:
-    from llasa_cli.hub.cache import find_model
+    from llasa_cli.checkpoint.resolve import find_model
 
     return (find_model(model) / "codec").is_dir()
 

@@ -43,13 +43,13 @@ STAGES = """
 import atexit, builtins, importlib, json, sys, threading, time
 began = float(sys.argv.pop(1))
 rows, main = {}, threading.current_thread()
-IMPORTS = {"llasa_cli.app", "tokenizers", "jinja2.sandbox", "numpy", "torch"}
+IMPORTS = {"llasa_cli.cli.app", "tokenizers", "jinja2.sandbox", "numpy", "torch"}
 CALLS = [
-    ("tokenizer and template", "llasa_cli.protocol", "Protocol.load"),
-    ("load the model", "llasa_cli.lm.load", "load_language_model"),
-    ("load the codec", "llasa_cli.codec.model", "load_codec"),
-    ("code", "llasa_cli.lm.decode", "Generation.__next__"),
-    ("decode", "llasa_cli.codec.model", "Codec.decode"),
+    ("tokenizer and template", "llasa_cli.prompt", "PromptFormat.load"),
+    ("load the model", "llasa_cli.lm.loader", "load_language_model"),
+    ("load the codec", "llasa_cli.codec.codec", "load_codec"),
+    ("code", "llasa_cli.lm.generation", "Generation.__next__"),
+    ("decode", "llasa_cli.codec.codec", "Codec.decode"),
 ]
 
 def note(name, start):
@@ -100,7 +100,7 @@ def tell():
     print("stages: " + json.dumps(rows), file=sys.stderr, flush=True)
 
 atexit.register(tell)
-import llasa_cli.app
+import llasa_cli.cli.app
 from llasa_cli.__main__ import main as run
 sys.argv[0] = "llasa"
 run()

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "tiny"))
-from judge import SENTENCES, Listener, score, words
+from judge import SENTENCES, Recognizer, score, words
 from llasa_cli import speech as engine
-from llasa_cli.protocol import Reference
+from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SpeechOptions
-from llasa_cli.speech import Speech, Take
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
 
-def keep_previous(request: engine._Request, take: Take) -> Take:
+def keep_previous(request: engine._Request, take: Utterance) -> Utterance:
     """Instead of `_Request._keep`: every good take becomes the reference of the next."""
     if not take.problems:
         request.voice = Reference(take.text, take.codes)
@@ -45,9 +45,9 @@ def main() -> None:
     from resemblyzer import VoiceEncoder, preprocess_wav
 
     torch.set_num_threads(1)
-    speech = Speech.load(ModelOptions(model=arguments.model, device="cpu"))
+    speech = Synthesizer.load(ModelOptions(model=arguments.model, device="cpu"))
     speech.protocol.default_speaker = None
-    encoder, listener = VoiceEncoder("cpu", verbose=False), Listener()
+    encoder, listener = VoiceEncoder("cpu", verbose=False), Recognizer()
     lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if len(line) > 45]
     for way, keep in WAYS.items():
         engine._Request._keep = keep  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ def main() -> None:
         pairs: list[tuple[list[str], list[str]]] = []
         for seed in range(arguments.seeds):
             text = lines[seed * arguments.passages :][: arguments.passages]
-            takes: list[Take] = []
+            takes: list[Utterance] = []
             sounds = []
             for chunk in speech.say(iter(text), SpeechOptions(seed=seed), None, takes.append):
                 sounds.append(chunk.samples[round(takes[-1].pause_s * speech.sampling_rate) :])

@@ -1,4 +1,4 @@
-"""What decoding in windows costs: the table that the values in `llasa_cli/codec/stream.py` were chosen from.
+"""What decoding in windows costs: the table that the values in `llasa_cli/codec/streaming.py` were chosen from.
 
     OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [--joined 10] [--first 40] [ROW ...]
 
@@ -32,8 +32,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from llasa_cli.codec.model import Codec, load_codec
-from llasa_cli.codec.stream import Windows, decode_stream
+from llasa_cli.codec.codec import Codec, load_codec
+from llasa_cli.codec.streaming import Windows, decode_stream
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "recipes" / "tiny" / "held_out.txt"
@@ -45,14 +45,14 @@ QUIET_DB = -70.0
 def make_codes(path: Path, seeds: int = 2) -> None:
     """[{text, codes}] of every held-out sentence by the built-in voice with its defaults."""
     from llasa_cli.settings import SpeechOptions
-    from llasa_cli.speech import Speech, Take
+    from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
-    speech = Speech.load()
+    speech = Synthesizer.load()
     lines = HELD_OUT.read_text(encoding="utf-8").splitlines()
     rows = []
     for seed in range(seeds):
         for number, line in enumerate(line for line in lines if line.strip()):
-            takes: list[Take] = []
+            takes: list[Utterance] = []
             speech.speak(line, SpeechOptions(seed=number * 1000 + 500 * seed), on_take=takes.append)
             rows.append({"text": line, "codes": [code for take in takes for code in take.codes]})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +166,9 @@ def cost(windows: Windows, count: int = 2000) -> float:
 def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
     """Word error rate, by the judge of the recipe."""
     sys.path.insert(0, str(ROOT / "recipes" / "tiny"))
-    from judge import Listener, score, words
+    from judge import Recognizer, score, words
 
-    listener = Listener()
+    listener = Recognizer()
     pairs = [(words(text), listener.hear(found)) for text, found in zip(texts, samples, strict=True)]
     return float(str(score(pairs, 10)["wer"]))
 
@@ -176,9 +176,9 @@ def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
 def first_sound(sentences: int) -> str:
     """From the prompt to the first piece, as processor time and as the clock saw it."""
     from llasa_cli.settings import SamplingRequest
-    from llasa_cli.speech import Speech
+    from llasa_cli.synthesis.synthesizer import Synthesizer
 
-    speech = Speech.load()
+    speech = Synthesizer.load()
     lines = [line for line in HELD_OUT.read_text(encoding="utf-8").splitlines() if line.strip()]
     spent: list[tuple[float, float]] = []
     for seed, line in enumerate(lines[: sentences + 1]):

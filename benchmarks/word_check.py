@@ -24,10 +24,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
 
 from judge import teacher, words  # noqa: E402
-from llasa_cli.asr import load_listener  # noqa: E402
+from llasa_cli.asr import load_recognizer  # noqa: E402
 from llasa_cli.settings import SpeechOptions  # noqa: E402
-from llasa_cli.speech import Speech, Take  # noqa: E402
-from llasa_cli.text.words import word_problems  # noqa: E402
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance  # noqa: E402
+from llasa_cli.text.word_check import word_problems  # noqa: E402
 
 SHARE = 0.35
 """Of a take that is broken: about three words."""
@@ -41,7 +41,7 @@ def breakings(random: np.random.Generator, code_count: int) -> dict[str, Callabl
         begin = int(random.integers(len(codes) // 8, len(codes) - length - len(codes) // 8))
         return begin, begin + length
 
-    def left_out(codes: list[int], other: list[int]) -> list[int]:
+    def unsupported_words(codes: list[int], other: list[int]) -> list[int]:
         begin, end = middle(codes)
         return codes[:begin] + codes[end:]
 
@@ -58,7 +58,7 @@ def breakings(random: np.random.Generator, code_count: int) -> dict[str, Callabl
         return codes[:begin] + random.integers(0, code_count, end - begin).tolist() + codes[end:]
 
     return {
-        "left out": left_out,
+        "left out": unsupported_words,
         "said twice": said_twice,
         "from another": from_another,
         "mumbled": mumbled,
@@ -94,14 +94,14 @@ Heard = dict[str, list[tuple[str, str]]]
 def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
     lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()][:sentences]
-    listener, speech = load_listener(asr, "cpu"), Speech.load()
+    listener, speech = load_recognizer(asr, "cpu"), Synthesizer.load()
     random = np.random.default_rng(0)
     heard: Heard = defaultdict(list)
     flite = teacher("rms")
     takes: list[tuple[str, list[int]]] = []
     for number, line in enumerate(lines):
         heard["flite"].append((line, listener.hear(flite(line), 16_000)))
-        made: list[Take] = []
+        made: list[Utterance] = []
         samples = speech.speak(line, SpeechOptions(seed=number), on_take=made.append)
         if any(take.problems for take in made):
             continue

@@ -1,4 +1,4 @@
-"""Text to speech with Llasa: `llasa_cli.speech.Speaker` from Python, `llasa` from the shell.
+"""Text to speech with Llasa: `llasa_cli.synthesis.synthesizer.Speaker` from Python, `llasa` from the shell.
 
 Nothing is imported here, so that `llasa --help` stays light.
 """

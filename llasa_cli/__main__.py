@@ -9,8 +9,8 @@ import sys
 def main() -> None:
     """Run the command line; Ctrl-C before a command has begun ends it as quietly as later."""
     try:
-        from llasa_cli.app import app
-        from llasa_cli.commands.report import open_closed_streams
+        from llasa_cli.cli.app import app
+        from llasa_cli.cli.console import open_closed_streams
 
         open_closed_streams()
         app()

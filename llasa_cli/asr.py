@@ -1,6 +1,6 @@
 """Speech to text, by a recogniser that the user has: for reference clips without a transcript, and for `--verify`.
 
-    listener = load_listener("openai/whisper-base", "cpu")
+    listener = load_recognizer("openai/whisper-base", "cpu")
     text = listener.hear(samples, 16_000)              float32 [n], mono
 
 Nothing is downloaded here. Whisper runs in transformers' pipeline; `pocketsphinx` hears English and carries its model.
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.catalogue import repo_of
-from llasa_cli.hub.places import find_snapshot
+from llasa_cli.hub.cache_layout import find_snapshot
+from llasa_cli.hub.catalog import repo_of
 from llasa_cli.settings import DEFAULT_LISTENER
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SILENT = 1e-3
 """Peak. Given silence, Whisper invents words ("Thank you.")."""
 
 
-class Listener(Protocol):
+class Recognizer(Protocol):
     """A recogniser, loaded.
 
     Attributes:
@@ -49,7 +49,7 @@ class Listener(Protocol):
         """
 
 
-def check_listener(name: str = DEFAULT_LISTENER) -> None:
+def check_recognizer(name: str = DEFAULT_LISTENER) -> None:
     """Refuse, before anything heavy is loaded, a recogniser that is not here.
 
     Raises:
@@ -64,7 +64,7 @@ def check_listener(name: str = DEFAULT_LISTENER) -> None:
     _find(name)
 
 
-def load_listener(name: str = DEFAULT_LISTENER, device: str = "auto") -> Listener:
+def load_recognizer(name: str = DEFAULT_LISTENER, device: str = "auto") -> Recognizer:
     """Load a recogniser.
 
     Args:
@@ -74,7 +74,7 @@ def load_listener(name: str = DEFAULT_LISTENER, device: str = "auto") -> Listene
     Raises:
         ModelError: It is not here, or is no recogniser.
     """
-    check_listener(name)
+    check_recognizer(name)
     return _Sphinx() if name == POCKETSPHINX else _Pipeline(name, _find(name), device)
 
 

@@ -128,7 +128,7 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.part")
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """What a checkpoint's `llasa.json` says of it; empty for one without.
 
     Raises:

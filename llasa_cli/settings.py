@@ -72,7 +72,7 @@ class SamplingRequest:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a download puts up with a network that fails."""
 
     tries: int = 6

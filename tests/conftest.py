@@ -69,14 +69,14 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from llasa_cli.protocol import Protocol
+    from llasa_cli.prompt import PromptFormat
 
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     shutil.copytree(tokenizer_folder, folder)
     shutil.copytree(random_codec, folder / "codec")
     torch.manual_seed(2)
     config = LlamaConfig(
-        vocab_size=Protocol.load(folder).vocabulary_size,
+        vocab_size=PromptFormat.load(folder).vocabulary_size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

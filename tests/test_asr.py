@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llasa_cli.asr import _parts, check_listener, load_listener
+from llasa_cli.asr import _parts, check_recognizer, load_recognizer
 from llasa_cli.errors import LlasaError, ModelError
 
 
@@ -91,7 +91,7 @@ def noise(seconds: float, rate: int = 16_000) -> np.ndarray:
 
 
 def test_a_whisper_hears_text_at_any_rate(random_whisper: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    listener = load_listener(str(random_whisper), "cpu")
+    listener = load_recognizer(str(random_whisper), "cpu")
     samples = noise(2.0)
     text = listener.hear(samples, 16_000)
     assert isinstance(text, str)
@@ -104,7 +104,7 @@ def test_a_whisper_hears_text_at_any_rate(random_whisper: Path, capfd: pytest.Ca
 
 
 def test_a_whisper_is_told_the_language_and_guesses_one_it_does_not_know(random_whisper: Path) -> None:
-    listener = load_listener(str(random_whisper), "cpu")
+    listener = load_recognizer(str(random_whisper), "cpu")
     model, asked = listener._run.model, []  # type: ignore[attr-defined]
     generate = model.generate
 
@@ -119,7 +119,7 @@ def test_a_whisper_is_told_the_language_and_guesses_one_it_does_not_know(random_
 
 
 def test_silence_has_no_words_and_length_is_no_limit(random_whisper: Path) -> None:
-    listener = load_listener(str(random_whisper), "cpu")
+    listener = load_recognizer(str(random_whisper), "cpu")
     assert listener.hear(np.zeros(60 * 16_000, np.float32), 16_000) == ""
     assert listener.hear(np.zeros(0, np.float32), 16_000) == ""
     both = listener.hear(np.concatenate([noise(10.0), np.zeros(16_000, np.float32), noise(10.0)] * 2), 16_000)
@@ -146,7 +146,7 @@ def test_long_sound_is_divided_where_it_is_still_and_nothing_is_lost() -> None:
 )
 def test_what_is_not_here_says_what_to_do(name: str, sentence: str, hint: str) -> None:
     with pytest.raises(ModelError, match=sentence) as raised:
-        check_listener(name)
+        check_recognizer(name)
     assert hint in raised.value.hint
 
 
@@ -156,12 +156,12 @@ def test_a_folder_that_is_no_recogniser_is_one_sentence(
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", random_checkpoint):
         with pytest.raises(ModelError):
-            load_listener(str(folder), "cpu")
+            load_recognizer(str(folder), "cpu")
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((random_whisper / name).read_bytes())
     with pytest.raises(ModelError, match="can't be loaded"):
-        load_listener(str(tmp_path), "cpu")
+        load_recognizer(str(tmp_path), "cpu")
 
 
 def test_pickled_weights_are_not_loaded(random_whisper: Path, tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_pickled_weights_are_not_loaded(random_whisper: Path, tmp_path: Path) ->
     torch.save(load_file(weights), tmp_path / "pickled" / "pytorch_model.bin")
     weights.unlink()
     with pytest.raises(ModelError):
-        load_listener(str(tmp_path / "pickled"), "cpu")
+        load_recognizer(str(tmp_path / "pickled"), "cpu")
 
 
 def test_pocketsphinx_hears_english_and_says_so() -> None:
     pytest.importorskip("pocketsphinx")
-    listener = load_listener("pocketsphinx")
+    listener = load_recognizer("pocketsphinx")
     assert listener.hear(np.zeros(16_000, np.float32), 16_000) == ""
     assert isinstance(listener.hear(noise(1.0, 44_100), 44_100, "en-GB"), str)
     with pytest.raises(LlasaError, match="English"):
@@ -198,5 +198,5 @@ def test_a_recogniser_in_the_hubs_cache_is_found(
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    check_listener("openai/whisper-base")
+    check_recognizer("openai/whisper-base")
     assert json.loads((snapshot / "config.json").read_text())["model_type"] == "whisper"

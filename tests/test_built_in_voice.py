@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from llasa_cli.hub.cache import BUILT_IN_FOLDER
+from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 from llasa_cli.settings import SamplingRequest, SpeechOptions
-from llasa_cli.speech import Speech
+from llasa_cli.synthesis.synthesizer import Synthesizer
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")
-def speech() -> Speech:
-    return Speech.load()
+def speech() -> Synthesizer:
+    return Synthesizer.load()
 
 
 def judge() -> object:
@@ -43,7 +43,7 @@ def test_it_is_of_the_published_classes() -> None:
     assert json.loads((BUILT_IN_FOLDER / "codec" / "config.json").read_text())["architectures"] == ["Xcodec2Model"]
 
 
-def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Speech) -> None:
+def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Synthesizer) -> None:
     for line in SENTENCES[:3]:
         takes = []
         samples = speech.speak(line, SpeechOptions(seed=0), on_take=takes.append)
@@ -55,7 +55,7 @@ def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Spee
 @pytest.mark.parametrize(
     "text", ["7", "At 9:05 the FBI paid $1,234.50!", "?!... (hm) -- [x] & ♥ 日本 ok", "a", "x" * 400, "Wörld’s   best…"]
 )
-def test_digits_acronyms_and_odd_punctuation_do_not_crash(speech: Speech, text: str) -> None:
+def test_digits_acronyms_and_odd_punctuation_do_not_crash(speech: Synthesizer, text: str) -> None:
     options = SpeechOptions(SamplingRequest(max_seconds=3), seed=0, retries=0)  # a row of x may go on for 40 s
     assert len(speech.speak(text, options)) > 1600
 
@@ -71,7 +71,7 @@ def test_transformers_own_classes_load_it() -> None:
 def test_it_is_understood() -> None:
     """Eight unseen sentences, far from a measurement; `recipes/tiny/judge.py` measures."""
     found = judge()
-    speak, listener = found.model("tiny", None, {}), found.Listener()  # type: ignore[attr-defined]
+    speak, listener = found.model("tiny", None, {}), found.Recognizer()  # type: ignore[attr-defined]
     pairs = [(found.words(line), listener.hear(speak(line))) for line in SENTENCES[:8]]  # type: ignore[attr-defined]
     assert found.score(pairs, 10)["wer"] < 0.4, pairs  # type: ignore[attr-defined]
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llasa_cli.batch.manifest import Item
 from llasa_cli.batch.results import Kept, Place
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import is_same_file
-from llasa_cli.items import Item
 
 WORK_FOLDER = ".llasa"
 TOKEN = "token"

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from llasa_cli.codec.parts import Parts
+from llasa_cli.codec.background_loader import BackgroundLoader
 from llasa_cli.errors import ModelError
-from llasa_cli.products import packed
+from llasa_cli.packed_linear import packed
 from llasa_cli.settings import CODES_PER_SECOND
 
 if TYPE_CHECKING:
-    from llasa_cli.codec.stored import CodecTensors
+    from llasa_cli.codec.weights import CodecTensors
 
 ROWS = 256
 """Codes, 5 s, that are taken through the layers at once. With half as many it is 8 % slower; twice as many gain nothing."""
@@ -39,7 +39,7 @@ _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderConfig:
     """What config.json and the tensors' shapes tell; defaults are `Xcodec2Config`'s."""
 
     levels: tuple[int, ...]
@@ -65,7 +65,7 @@ class Shape:
         return math.prod(self.levels)
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Shape:
+    def of(cls, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> DecoderConfig:
         """Read a config.json of transformers' form, and the shapes of the tensors.
 
         Raises:
@@ -121,7 +121,7 @@ class Decoder:
     down who sees whom. So a decode takes three times (N, width) numbers of memory, whatever the width of the products.
     """
 
-    def __init__(self, shape: Shape, weights: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, shape: DecoderConfig, weights: Mapping[str, torch.Tensor]) -> None:
         self.shape = shape
         names = _names(shape)
         self._norms = {name: weights[name] for name in names if "norm" in name}
@@ -129,7 +129,7 @@ class Decoder:
         apart = {*self._norms, *self._raised}
         matrices = [name for name in names if name.endswith(".weight") and name not in apart]
         # A tensor is read when its turn comes, and gone before the next if it was laid out anew.
-        self._linears: Parts[Linear] = Parts(
+        self._linears: BackgroundLoader[Linear] = BackgroundLoader(
             (name.removesuffix(".weight") for name in matrices),
             lambda name: Linear(weights[name + ".weight"], weights.get(name + ".bias")),
         )
@@ -335,7 +335,7 @@ def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype)
         ModelError: The file is broken, or tensors are missing or of other shapes.
     """
     stored.need(["acoustic_decoder.head.linear.weight"])
-    shape = Shape.of(stored.settings, stored.shapes)
+    shape = DecoderConfig.of(stored.settings, stored.shapes)
     prefixes = ("acoustic_decoder.", "quantizer.")
     held = {name: name.split(".", 1)[1] for name in stored.shapes if name.startswith(prefixes)}
     own = {short: name for name, short in held.items()}
@@ -360,7 +360,7 @@ class _Read(Mapping[str, torch.Tensor]):
         return len(self._names)
 
 
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], shape: Shape) -> None:
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], shape: DecoderConfig) -> None:
     """Not every wrong shape fails later: a bias of one number is broadcast.
 
     Raises:
@@ -407,7 +407,7 @@ def _block_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return norms | {f"{name}.conv{half}.weight": (width, width, 3) for half in "12"}
 
 
-def _names(shape: Shape) -> list[str]:
+def _names(shape: DecoderConfig) -> list[str]:
     """Every tensor that decoding needs, in the order in which it does."""
 
     def block(name: str) -> list[str]:

@@ -13,11 +13,9 @@ from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.files import beside, write_whole
-from llasa_cli.hub.catalogue import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of, size_text
-from llasa_cli.hub.choose import Choice, check_tokenizer, choose, refuse_known
-from llasa_cli.hub.places import (
+from llasa_cli.hub.cache_layout import (
+    CachedRepo,
     RemoteFile,
-    Stored,
     caches,
     find_snapshot,
     is_commit,
@@ -30,9 +28,11 @@ from llasa_cli.hub.places import (
     write_cache,
     write_manifest,
 )
-from llasa_cli.hub.sums import OnBytes, is_intact
+from llasa_cli.hub.catalog import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of, size_text
+from llasa_cli.hub.checksum import OnBytes, is_intact
+from llasa_cli.hub.http import Wire
+from llasa_cli.hub.select import Selection, check_tokenizer, choose, refuse_known
 from llasa_cli.hub.transfer import fetch_blob, part_of, writing
-from llasa_cli.hub.wire import Wire
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Plan:
     repo: str
     revision: str | None
     commit: str
-    choice: Choice
+    choice: Selection
     missing: int
     license: str
     copied: int = 0
@@ -89,7 +89,7 @@ def plan(wire: Wire, name: str) -> Plan:
     commit = str(about.get("sha"))
     if not is_commit(commit):
         raise ModelError(f"{wire.endpoint} names no commit for {repo}.", "Is HF_ENDPOINT right?")
-    entry, place = entry_of(repo), Stored(write_cache(), repo)
+    entry, place = entry_of(repo), CachedRepo(write_cache(), repo)
     choice = choose(repo, _files(wire, about, repo), entry, lambda file: _read_small(wire, repo, commit, file))
     card = about.get("cardData")
     said = card.get("license") if isinstance(card, dict) else None
@@ -134,7 +134,7 @@ def fetch(wire: Wire, wanted: Plan, on_bytes: OnBytes, on_file: Callable[[Remote
         ModelError: It can't be fetched, or turns out not to be a Llasa before its weights are.
         LlasaError: It can't be written.
     """
-    place = Stored(write_cache(), wanted.repo)
+    place = CachedRepo(write_cache(), wanted.repo)
     folder = place.snapshot(wanted.commit)
     for file in wanted.choice.files:
         if _is_there(place, wanted.commit, file) or _take_from_another_cache(place, file):
@@ -256,7 +256,7 @@ def _files(wire: Wire, about: dict[str, Any], repo: str) -> list[RemoteFile]:
 def _read_small(wire: Wire, repo: str, commit: str, file: RemoteFile) -> bytes:
     """From a cache if it is there as the hub has it, else from the hub."""
     for cache in caches():
-        blob = Stored(cache, repo).blobs / file.etag
+        blob = CachedRepo(cache, repo).blobs / file.etag
         if is_intact(blob, file):
             return blob.read_bytes()
     return wire.read(repo, commit, file)
@@ -270,18 +270,18 @@ def _license_text(said: Any) -> str:
 # --- in the cache ---
 
 
-def _is_there(place: Stored, commit: str, file: RemoteFile) -> bool:
+def _is_there(place: CachedRepo, commit: str, file: RemoteFile) -> bool:
     """Whole, as its blob or, where the disk has no links, by its name."""
     return file.size in (size_of(place.blobs / file.etag), size_of(place.snapshot(commit) / file.name))
 
 
-def _in_other_caches(place: Stored, file: RemoteFile) -> list[Path]:
+def _in_other_caches(place: CachedRepo, file: RemoteFile) -> list[Path]:
     """Where the file lies whole; its sum was not looked at."""
-    blobs = [Stored(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
+    blobs = [CachedRepo(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
     return [blob for blob in blobs if size_of(blob) == file.size]
 
 
-def _is_on_another_disk(place: Stored, commit: str, file: RemoteFile) -> bool:
+def _is_on_another_disk(place: CachedRepo, commit: str, file: RemoteFile) -> bool:
     """It is not fetched, and needs room all the same."""
     others = _in_other_caches(place, file)
     if not others or _is_there(place, commit, file):
@@ -294,23 +294,23 @@ def _disk_of(path: Path) -> int:
     return path.stat().st_dev
 
 
-def _bytes_here(place: Stored, commit: str, file: RemoteFile) -> int:
+def _bytes_here(place: CachedRepo, commit: str, file: RemoteFile) -> int:
     """Bytes of a file that need not be fetched."""
     if _is_there(place, commit, file) or _in_other_caches(place, file):
         return file.size
     return min(file.size, max(0, size_of(part_of(place, file))))
 
 
-def _lies_at(place: Stored, folder: Path, file: RemoteFile) -> Path:
+def _lies_at(place: CachedRepo, folder: Path, file: RemoteFile) -> Path:
     blob = place.blobs / file.etag
     return blob if blob.is_file() else folder / file.name
 
 
-def _take_from_another_cache(place: Stored, file: RemoteFile) -> bool:
+def _take_from_another_cache(place: CachedRepo, file: RemoteFile) -> bool:
     """What the hub's shared cache holds is not fetched once more into LLASA_CACHE, if its sum is right."""
     blob = place.blobs / file.etag
     for cache in caches()[1:]:
-        other = Stored(cache, place.repo).blobs / file.etag
+        other = CachedRepo(cache, place.repo).blobs / file.etag
         if is_intact(other, file):
             with writing(place.cache):
                 _link_or_copy(other, blob, part_of(place, file))
@@ -333,7 +333,7 @@ def _link_or_copy(other: Path, blob: Path, part: Path) -> None:
         part.replace(blob)
 
 
-def _link(place: Stored, folder: Path, file: RemoteFile) -> None:
+def _link(place: CachedRepo, folder: Path, file: RemoteFile) -> None:
     """Give a blob its name in the snapshot: by a symbolic link as the hub library does, else by what the disk can do."""
     from huggingface_hub import constants
 
@@ -356,7 +356,7 @@ def _link(place: Stored, folder: Path, file: RemoteFile) -> None:
     link.replace(path)
 
 
-def _remember(place: Stored, wanted: Plan) -> None:
+def _remember(place: CachedRepo, wanted: Plan) -> None:
     """`refs/main` and the like; last, so that a revision that is known is whole."""
     revision = wanted.revision or "main"
     if revision == wanted.commit or not is_safe_name(revision):
@@ -379,7 +379,7 @@ def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:
 # --- deleting ---
 
 
-def _hold_all(place: Stored, held: ExitStack) -> None:
+def _hold_all(place: CachedRepo, held: ExitStack) -> None:
     """Take the locks of all its files: nobody is fetching it then."""
     from filelock import FileLock, Timeout
 
@@ -392,14 +392,14 @@ def _hold_all(place: Stored, held: ExitStack) -> None:
             continue
 
 
-def _delete_all(place: Stored) -> None:
+def _delete_all(place: CachedRepo) -> None:
     """First out of sight, so that what is cut off leaves no model that is half there."""
     place.root.rename(place.root.with_name(f".removed-{secrets.token_hex(4)}-{place.root.name}"))
     for aside in place.cache.glob(".removed-*"):
         shutil.rmtree(aside)
 
 
-def _delete_commit(place: Stored, commit: str) -> None:
+def _delete_commit(place: CachedRepo, commit: str) -> None:
     """One snapshot, what leads to it, and the blobs that no other snapshot uses."""
     refs = [path for path in place.root.glob("refs/**/*") if path.is_file()]
     for path in refs:

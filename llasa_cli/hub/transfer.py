@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.places import PART_SUFFIX, RemoteFile, Stored, size_of
-from llasa_cli.hub.sums import READ_BYTES, OnBytes, Sum
-from llasa_cli.hub.wire import Retry, Wire, WrongPart
+from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo, RemoteFile, size_of
+from llasa_cli.hub.checksum import READ_BYTES, OnBytes, Sum
+from llasa_cli.hub.http import Retry, Wire, WrongPart
 
 _POLL_S = 0.2
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Bytes as they are, and no link that somebody has put there."""
 
 
-def part_of(place: Stored, file: RemoteFile) -> Path:
+def part_of(place: CachedRepo, file: RemoteFile) -> Path:
     """Where a file lies while it is fetched."""
     return place.blobs / f"{file.etag}{PART_SUFFIX}"
 
 
-def fetch_blob(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Path:
+def fetch_blob(wire: Wire, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Path:
     """Fetch a file; nothing is done if it is there. -> its blob.
 
     Raises:
@@ -56,7 +56,7 @@ def fetch_blob(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_byte
     )
 
 
-def _complete(wire: Wire, place: Stored, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Sum:
+def _complete(wire: Wire, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Sum:
     """Bring the part to its full size. -> the sum of what is in it."""
     address = wire.address(place.repo, commit, file.name)
     number = os.open(part_of(place, file), os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
@@ -148,7 +148,7 @@ def _put_in_place(part: Path, blob: Path, file: RemoteFile) -> Path:
 
 
 @contextmanager
-def _lock(place: Stored, file: RemoteFile, wire: Wire, on_bytes: OnBytes) -> Iterator[None]:
+def _lock(place: CachedRepo, file: RemoteFile, wire: Wire, on_bytes: OnBytes) -> Iterator[None]:
     """One download of a file at a time; the hub library's lock, so that it waits too."""
     from filelock import FileLock, Timeout
 

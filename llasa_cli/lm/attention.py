@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from llasa_cli.errors import UsageError
-from llasa_cli.lm.native import Kernels
+from llasa_cli.lm.cpu.build import Kernels
 from llasa_cli.settings import ATTENTIONS
 
 

@@ -1,7 +1,7 @@
 """vLLM in place of our own network, for `batch --engine vllm`: the same requests in, the same codes out.
 
     model = VllmModel(folder, protocol, options)
-    batch = model.batch(slots=128)              add, step, drop, free: as lm.batch.Batch
+    batch = model.batch(slots=128)              add, step, drop, free: as lm.batch.SlotEngine
 
 Prompts and sampling go over as token ids; only speech codes and END may be drawn, END stops. vLLM draws by its own generator:
 a seed makes the same take again with vLLM, not the one of our own engine.
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.batch import Finished, Request
-from llasa_cli.protocol import Protocol
+from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, ModelOptions, SamplingOptions
 
 SLOTS = 128
@@ -38,7 +38,7 @@ class VllmModel:
 
     is_small = False
 
-    def __init__(self, folder: Path, protocol: Protocol, options: ModelOptions) -> None:
+    def __init__(self, folder: Path, protocol: PromptFormat, options: ModelOptions) -> None:
         if options.adapter is not None:
             raise UsageError("--engine vllm takes no adapter.", "Merge it first: llasa finetune --merge.")
         if options.dtype not in _DTYPES:
@@ -66,22 +66,22 @@ class VllmModel:
 
 
 class Engine:
-    """vLLM's engine as `lm.batch.Batch`."""
+    """vLLM's engine as `lm.batch.SlotEngine`."""
 
-    def __init__(self, engine: Any, parameters: Any, protocol: Protocol, slots: int) -> None:
+    def __init__(self, engine: Any, parameters: Any, protocol: PromptFormat, slots: int) -> None:
         self._engine, self._parameters = engine, parameters
         self._first, self._count = protocol.first_code_id, protocol.code_count
-        self._stop = protocol.stop_id
+        self._stop = protocol.end_id
         self._allowed = [*range(self._first, self._first + self._count), self._stop]
         self._slots = slots
-        self._in: dict[str, Request] = {}
+        self._in: dict[str, GenerationRequest] = {}
         self._asked = 0
 
     @property
     def free(self) -> int:
         return self._slots - len(self._in)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: GenerationRequest) -> None:
         if request.guided:
             raise UsageError("--engine vllm can't do guidance.", "Pass --guidance 1, or leave --engine away.")
         self._asked += 1
@@ -90,7 +90,7 @@ class Engine:
         prompt = {"prompt_token_ids": list(request.prompt.ids)}
         self._engine.add_request(name, prompt, self._parameters(**self._draw(request)))
 
-    def _draw(self, request: Request) -> dict[str, Any]:
+    def _draw(self, request: GenerationRequest) -> dict[str, Any]:
         options: SamplingOptions = request.sampling
         room = CONTEXT_TOKENS - len(request.prompt.ids)
         return {

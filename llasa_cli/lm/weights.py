@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from llasa_cli.checkpoint.safetensors_header import AGAIN, Place, is_finite, places_of, read_tensor
 from llasa_cli.errors import ModelError
-from llasa_cli.lm.adapter import Adapter
-from llasa_cli.lm.network import Shape
-from llasa_cli.tensors import AGAIN, Place, is_finite, places_of, read_tensor
+from llasa_cli.lm.llama import LlamaConfig
+from llasa_cli.lm.lora import Adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _HARMLESS = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
@@ -32,7 +32,7 @@ class Weights:
         if adapter is not None:
             adapter.check(set(self.files))
 
-    def check(self, shape: Shape, vocabulary: int, tied: bool) -> None:
+    def check(self, shape: LlamaConfig, vocabulary: int, tied: bool) -> None:
         """The headers against what config.json and tokenizer say: all of a Llama, and nothing that would be left out.
 
         Args:
@@ -114,7 +114,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
     return {name: place.file for name, place in places_of(folder).items()}
 
 
-def shapes_of(shape: Shape) -> dict[str, tuple[int, ...]]:
+def shapes_of(shape: LlamaConfig) -> dict[str, tuple[int, ...]]:
     """A Llama's tensors less embedding and head, and the shape that config.json gives them."""
     width, inner = shape.hidden, shape.inner
     queries, keys = shape.heads * shape.head, shape.key_value_heads * shape.head

@@ -30,8 +30,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from llasa_cli.text.chunks import DENSE
 from llasa_cli.text.sentences import ended, sentence_ends
+from llasa_cli.text.width import DENSE
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

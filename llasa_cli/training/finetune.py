@@ -23,18 +23,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.codec.model import codec_identity, keep_few_primitives
+from llasa_cli.checkpoint.resolve import find_codec, find_model
+from llasa_cli.codec.codec import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_about, read_object, write_json
-from llasa_cli.hub.cache import find_codec, find_model
-from llasa_cli.hub.catalogue import PUBLISHED_CODEC, repo_of
-from llasa_cli.lm.adapter import base_of, is_adapter
-from llasa_cli.protocol import Protocol
+from llasa_cli.files import copy_files, make_folder, read_metadata, read_object, write_json
+from llasa_cli.hub.catalog import PUBLISHED_CODEC, repo_of
+from llasa_cli.lm.lora import base_of, is_adapter
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions, LoraOptions
-from llasa_cli.training.arguments import check_packages, ranks, training_arguments
-from llasa_cli.training.chat import ChatRows, Mixed
-from llasa_cli.training.checkpoint import (
+from llasa_cli.training.chat_dataset import ChatRows, ConcatDataset
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, held_out_split, read_index
+from llasa_cli.training.prepare import tokenizer_fingerprint
+from llasa_cli.training.run_state import (
     PROGRESS_FILE,
     data_fingerprint,
     describe_protocol,
@@ -42,9 +43,8 @@ from llasa_cli.training.checkpoint import (
     export_checkpoint,
     refuse_model_in,
 )
-from llasa_cli.training.data import Batches, Rows, held_out_split, read_index
-from llasa_cli.training.prepare import tokenizer_fingerprint
 from llasa_cli.training.schedule import SCHEDULES, Clock
+from llasa_cli.training.trainer_arguments import check_packages, ranks, training_arguments
 from llasa_cli.training.vocabulary import CODE_COUNT, TOKENIZER_FILES, codec_size, extend_tokenizer, knows_speech
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _finetune(
         _refuse_others_checkpoints(options.output)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)
-    protocol = Protocol.load(tokens)
+    protocol = PromptFormat.load(tokens)
     known_speakers = protocol.speakers
     protocol.speakers = ()  # the data may bring new ones
     rows, held_out = _read_data(options, protocol, tokens, start, device, note)
@@ -131,12 +131,12 @@ def _finetune(
     with arguments.main_process_first():  # the others wait until the folder is there
         if ranks()[0] == 0:
             _drop_unfinished(options)
-            about = read_about(options.output) if last is not None else {}
+            about = read_metadata(options.output) if last is not None else {}
             if not about:
                 about = _about(options, rows, protocol, known_speakers, start)
                 _begin_folder(options, protocol, tokens, start, about)
     _drop_new_tokenizer(options)
-    about = read_about(options.output)
+    about = read_metadata(options.output)
     if last is not None:
         _compare_data(options, about, note)
         about |= {"base": base_name(options.model)} if options.model is not None else {}  # it may have moved
@@ -147,7 +147,7 @@ def _finetune(
         _train(
             _Run(options, protocol, rows, held_out, clock, device, arguments, start, last, about), on_log, on_progress
         )
-    return read_about(options.output) | {"minutes": round(clock.spent() / 60, 2)}
+    return read_metadata(options.output) | {"minutes": round(clock.spent() / 60, 2)}
 
 
 class _Run:
@@ -156,7 +156,7 @@ class _Run:
     def __init__(
         self,
         options: FinetuneOptions,
-        protocol: Protocol,
+        protocol: PromptFormat,
         rows: Data,
         held_out: Data | None,
         clock: Clock,
@@ -238,14 +238,14 @@ def _was_cut_off(folder: Path) -> bool:
 
     `llasa.json` tells of no step until the model is whole.
     """
-    about = read_about(folder)
+    about = read_metadata(folder)
     steps = about.get("steps")
     return "recipe" in about and (steps == 0 or (folder / f"checkpoint-{steps}").is_dir())
 
 
 def _refuse_others_checkpoints(folder: Path) -> None:
     """Raises UsageError where another trainer keeps its checkpoints: they would be taken for old ones and removed."""
-    if "recipe" not in read_about(folder) and any(folder.glob("checkpoint-*")):
+    if "recipe" not in read_metadata(folder) and any(folder.glob("checkpoint-*")):
         raise UsageError(f"There are another program's checkpoints in {folder}.", "Name another folder with -o.")
 
 
@@ -269,7 +269,7 @@ def base_name(model: str | None) -> str | None:
 
 def _check_base(options: FinetuneOptions) -> None:
     """Raises UsageError: The run in the output folder began with another model than the one that is named now."""
-    began = read_about(options.output).get("base")
+    began = read_metadata(options.output).get("base")
     named = base_name(options.model)
     if named is None or named in (began, base_name(began)):
         return
@@ -361,14 +361,16 @@ def _steps(options: FinetuneOptions, rows: Data) -> int | None:
     if len(given) != 1 or given[0] <= 0:
         raise UsageError("How long to train?", "Give one of --steps, --epochs and --minutes, above 0.")
     if options.epochs is not None:
-        one_pass = Batches(rows.lengths, options.tokens_per_batch, options.seed, rows=options.rows_per_batch)
+        one_pass = LengthGroupedBatchSampler(
+            rows.lengths, options.tokens_per_batch, options.seed, rows=options.rows_per_batch
+        )
         return max(1, round(options.epochs * one_pass.in_one_pass() / (options.accumulate * ranks()[1])))
     return options.steps
 
 
 def _read_data(
     options: FinetuneOptions,
-    protocol: Protocol,
+    protocol: PromptFormat,
     tokens: Path,
     start: Path | None,
     device: torch.device,
@@ -383,10 +385,10 @@ def _read_data(
             f"{options.data} was made for another tokenizer than that of {tokens}.", "Run `llasa prepare` for this one."
         )
     if options.online:
-        home = next((place for place in (tokens, start) if place is not None and read_about(place)), options.output)
+        home = next((place for place in (tokens, start) if place is not None and read_metadata(place)), options.output)
         rows, held_out = _read_recordings(options, protocol, home, device, note)
     else:
-        rows = Rows(
+        rows = SpeechDataset(
             options.data,
             "train",
             protocol,
@@ -401,23 +403,25 @@ def _read_data(
                 f"{rows.cut} rows are left out: longer than --context {options.context}, or without this model's markers."
             )
         split = held_out_split(options.data)
-        held_out = Rows(options.data, split, protocol, options.speakers, context=options.context) if split else None
+        held_out = (
+            SpeechDataset(options.data, split, protocol, options.speakers, context=options.context) if split else None
+        )
     if options.chat:
         conversations = ChatRows(options.chat, protocol, options.context)
         if not len(conversations):
             raise UsageError(f"No conversation fits into --context {options.context}.", "Shorten them.")
         if conversations.cut:
             note(f"{conversations.cut} conversations are left out: longer than --context {options.context}.")
-        rows = Mixed(rows, conversations)
+        rows = ConcatDataset(rows, conversations)
     return rows, held_out if held_out is not None and len(held_out) else None
 
 
 def _read_recordings(
-    options: FinetuneOptions, protocol: Protocol, home: Path, device: torch.device, note: Callable[[str], None]
+    options: FinetuneOptions, protocol: PromptFormat, home: Path, device: torch.device, note: Callable[[str], None]
 ) -> tuple[Data, Data | None]:
     """Rows that are encoded as they are read, by the codec that belongs to the model."""
-    from llasa_cli.codec.model import load_codec
-    from llasa_cli.training.online import AudioRows
+    from llasa_cli.codec.codec import load_codec
+    from llasa_cli.training.online_dataset import AudioRows
 
     if options.workers > 0:
         raise UsageError("The codec runs in the training process itself when online.", "Leave --workers out.")
@@ -427,7 +431,7 @@ def _read_recordings(
                 "--online reads every row with its text and its speaker.",
                 f"For {flag}, `llasa prepare` the data first.",
             )
-    codec = load_codec(find_codec(home, options.codec or read_about(home).get("codec")), str(device))
+    codec = load_codec(find_codec(home, options.codec or read_metadata(home).get("codec")), str(device))
     if codec.code_count != protocol.code_count:
         raise UsageError(
             f"The model has {protocol.code_count} speech codes, the codec {codec.code_count}.",
@@ -444,10 +448,10 @@ def _read_recordings(
 
 
 def _about(
-    options: FinetuneOptions, rows: Data, protocol: Protocol, known_speakers: tuple[str, ...], start: Path | None
+    options: FinetuneOptions, rows: Data, protocol: PromptFormat, known_speakers: tuple[str, ...], start: Path | None
 ) -> dict[str, Any]:
     """What goes into llasa.json. The voice spoken with by default is the one most rows are of."""
-    about: dict[str, Any] = {"format": 1} | (read_about(start) if start is not None else {})
+    about: dict[str, Any] = {"format": 1} | (read_metadata(start) if start is not None else {})
     about.pop("merged", None)  # of the base's own making
     counts = Counter(name for name in rows.speakers if name is not None)
     about["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
@@ -463,7 +467,7 @@ def _about(
 
 
 def _begin_folder(
-    options: FinetuneOptions, protocol: Protocol, tokens: Path, start: Path | None, about: dict[str, Any]
+    options: FinetuneOptions, protocol: PromptFormat, tokens: Path, start: Path | None, about: dict[str, Any]
 ) -> None:
     """Everything of the checkpoint but the weights."""
     about["codec"] = _bring_codec(options, protocol, start, about.get("codec"))
@@ -471,7 +475,7 @@ def _begin_folder(
     write_json(options.output / "llasa.json", about)
 
 
-def _bring_codec(options: FinetuneOptions, protocol: Protocol, start: Path | None, named: str | None) -> str:
+def _bring_codec(options: FinetuneOptions, protocol: PromptFormat, start: Path | None, named: str | None) -> str:
     """What llasa.json calls the codec. A folder comes along (as hard links where the disk can), a repository is named."""
     if options.codec is not None:
         codec_size(options.codec)  # refuses what is none

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.training.sources import Columns, Entry, Held, Problem, Row, checked
+from llasa_cli.training.sources import Columns, DatasetAudio, Entry, Problem, Row, checked
 
 HUB = "hf:"
 _SAVED = ("dataset_dict.json", "state.json")
@@ -67,12 +67,12 @@ def _read_split(source: str, split: str, rows: Any, columns: Columns) -> Iterato
             where,
             f"{split} {index}",
             (),
-            lambda index=index, where=where: _row(light, index, where, found, Held(source, split, index), own),  # type: ignore[misc]
+            lambda index=index, where=where: _row(light, index, where, found, DatasetAudio(source, split, index), own),  # type: ignore[misc]
             own,
         )
 
 
-def _row(light: Any, index: int, where: str, found: Mapping[str, str], held: Held, split: str) -> Row | Problem:
+def _row(light: Any, index: int, where: str, found: Mapping[str, str], held: DatasetAudio, split: str) -> Row | Problem:
     fields = light[index]
     text, speaker = (fields.get(found.get(kind, "")) for kind in ("text", "speaker"))
     codes = fields.get(found.get("codes", ""))
@@ -97,7 +97,7 @@ def split_of(name: str) -> str:
     return "test" if name.startswith("test") else ""
 
 
-def stored_audio(held: Held, columns: Columns) -> Any:
+def stored_audio(held: DatasetAudio, columns: Columns) -> Any:
     """A clip's audio as the dataset stores it: {"bytes", "path"}, {"array", "sampling_rate"}, or a path."""
     name, rows = _audio_of(held.source, held.split, columns)
     return rows[held.index][name]

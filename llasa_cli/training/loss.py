@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from llasa_cli.protocol import NO_LABEL
+from llasa_cli.prompt import NO_LABEL
 
 
 def labelled_forward(

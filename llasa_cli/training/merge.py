@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.files import copy_files, make_folder, read_about, write_json
-from llasa_cli.hub.cache import find_model
-from llasa_cli.lm.adapter import base_of, read_adapter
+from llasa_cli.checkpoint.resolve import find_model
+from llasa_cli.files import copy_files, make_folder, read_metadata, write_json
+from llasa_cli.lm.lora import base_of, read_adapter
 from llasa_cli.lm.weights import weight_files
-from llasa_cli.training.checkpoint import refuse_model_in
 from llasa_cli.training.finetune import bring_folder
+from llasa_cli.training.run_state import refuse_model_in
 from llasa_cli.training.vocabulary import TOKENIZER_FILES, codec_size, extend_tokenizer
 
 LARGEST_FILE = 4_000_000_000
@@ -52,7 +52,7 @@ def merge_adapter(adapter: Path, output: Path, base: str | None = None) -> dict[
     named = adapter if (adapter / TOKENIZER_FILES[0]).is_file() else source
     copy_files(source, output, ("config.json", "generation_config.json"))
     copy_files(named, output, TOKENIZER_FILES)
-    about = {"format": 1} | read_about(source) | read_about(adapter)
+    about = {"format": 1} | read_metadata(source) | read_metadata(adapter)
     codec = about.get("codec")
     for owner in (adapter, source):
         if codec is not None and (owner / codec).is_dir():
@@ -120,19 +120,19 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
     from transformers import set_seed
 
     from llasa_cli.device import pick_device
-    from llasa_cli.hub.catalogue import PUBLISHED_CODEC
-    from llasa_cli.protocol import Protocol
+    from llasa_cli.hub.catalog import PUBLISHED_CODEC
+    from llasa_cli.prompt import PromptFormat
     from llasa_cli.settings import FinetuneOptions
-    from llasa_cli.training.checkpoint import describe_protocol, export_checkpoint
     from llasa_cli.training.finetune import quiet_libraries
     from llasa_cli.training.model import build_model
+    from llasa_cli.training.run_state import describe_protocol, export_checkpoint
 
     refuse_model_in(output)
     quiet_libraries()
     source = find_model(name)
     extend_tokenizer(source, output, codec_size(codec))
     set_seed(seed)
-    protocol = Protocol.load(output)
+    protocol = PromptFormat.load(output)
     model = build_model(FinetuneOptions(Path(), output, model=name), protocol, source, pick_device("cpu"))
     about: dict[str, Any] = {"format": 1, "base": name, "protocol": describe_protocol(protocol), "steps": 0}
     about["codec"] = codec or PUBLISHED_CODEC

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.vocabulary import resize
 
@@ -27,7 +27,7 @@ def attention_of(options: FinetuneOptions, device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def build_model(options: FinetuneOptions, protocol: Protocol, start: Path | None, device: torch.device) -> Any:
+def build_model(options: FinetuneOptions, protocol: PromptFormat, start: Path | None, device: torch.device) -> Any:
     """A Llama ready to be trained, its embeddings as many as the tokenizer has tokens.
 
     Args:
@@ -45,7 +45,7 @@ def build_model(options: FinetuneOptions, protocol: Protocol, start: Path | None
     model = _fresh(options, protocol, attention) if start is None else _read(start, attention, kind)
     grown = resize(model, protocol.vocabulary_size)
     model.config.tie_word_embeddings = model.lm_head.weight is model.model.embed_tokens.weight
-    model.generation_config.eos_token_id = protocol.stop_id
+    model.generation_config.eos_token_id = protocol.end_id
     if options.lora is None:
         return model
     if grown or start is None:
@@ -107,7 +107,7 @@ def _read(folder: Path, attention: str, kind: torch.dtype) -> Any:
         raise ModelError(f"The model in {folder} can't be loaded: {error}", "Fetch it again.") from error
 
 
-def _fresh(options: FinetuneOptions, protocol: Protocol, attention: str) -> Any:
+def _fresh(options: FinetuneOptions, protocol: PromptFormat, attention: str) -> Any:
     """Random weights in the shape that the configuration file tells; the vocabulary comes from the tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -119,7 +119,7 @@ def _fresh(options: FinetuneOptions, protocol: Protocol, attention: str) -> Any:
     shape |= {
         "vocab_size": protocol.vocabulary_size,
         "bos_token_id": None,
-        "eos_token_id": protocol.stop_id,
+        "eos_token_id": protocol.end_id,
         "pad_token_id": protocol.pad_id,
     }
     return LlamaForCausalLM._from_config(LlamaConfig(**shape), attn_implementation=attention)

@@ -31,25 +31,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-from typing import Protocol as Interface
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from llasa_cli.codec.features import HOP
-from llasa_cli.codec.model import SHORTEST_CLIP
+from llasa_cli.codec.codec import SHORTEST_CLIP
+from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import make_folder, read_about, write_json
-from llasa_cli.hub.catalogue import size_text
-from llasa_cli.protocol import Protocol
+from llasa_cli.files import make_folder, read_metadata, write_json
+from llasa_cli.hub.catalog import size_text
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
-from llasa_cli.training import clips
-from llasa_cli.training.clips import Unusable
-from llasa_cli.training.codes import CodeStore, clip_key
-from llasa_cli.training.data import rows_to_hold_out
+from llasa_cli.training import row_check as clips
+from llasa_cli.training.code_cache import CodeStore, clip_key
+from llasa_cli.training.dataset import rows_to_hold_out
 from llasa_cli.training.hub_datasets import is_dataset
-from llasa_cli.training.ledger import Ledger, Planned, open_scratch, short_hash
-from llasa_cli.training.memmaps import RowMaker, Writer, rank_name
+from llasa_cli.training.memmap_writer import RowMaker, Writer, rank_name
+from llasa_cli.training.row_check import Unusable
+from llasa_cli.training.row_database import CheckedRow, RowDatabase, open_scratch, short_hash
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 from llasa_cli.training.texts import text_ids
 
@@ -63,7 +62,7 @@ _EVERY_ROWS = 500
 """Between two words of progress."""
 
 
-class Encoder(Interface):
+class Encoder(Protocol):
     """What is needed of a codec (`codec.model.Codec`)."""
 
     @property
@@ -94,15 +93,15 @@ class Progress:
     rank: int = 0
 
 
-Listener = Callable[[Progress], None]
+Recognizer = Callable[[Progress], None]
 
 
 def prepare(
     options: PrepareOptions,
-    protocol: Protocol,
+    protocol: PromptFormat,
     codec: Encoder | None,
     fingerprint: str,
-    on_progress: Listener | None = None,
+    on_progress: Recognizer | None = None,
 ) -> dict[str, Any]:
     """Check, encode and write everything; or, of several ranks, this one's share.
 
@@ -147,7 +146,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 def named_codec(folder: Path) -> str | None:
     """The codec that a checkpoint's `llasa.json` names."""
-    return read_about(folder).get("codec")
+    return read_metadata(folder).get("codec")
 
 
 def _check_options(options: PrepareOptions) -> None:
@@ -185,9 +184,11 @@ def _tells(path: Path, name: str) -> bool:
 # --- checking ---
 
 
-def _checked_rows(options: PrepareOptions, protocol: Protocol, scratch: sqlite3.Connection, listen: Listener) -> Ledger:
+def _checked_rows(
+    options: PrepareOptions, protocol: PromptFormat, scratch: sqlite3.Connection, listen: Recognizer
+) -> RowDatabase:
     """Every row of this rank, looked at: into the ledger, as a row or as a problem."""
-    ledger = Ledger(scratch, options.seed)
+    ledger = RowDatabase(scratch, options.seed)
     checker, told = _Checker(options, protocol), 0
     listen(Progress("checking", 0))
     entries = ((number, entry) for number, entry in enumerate(_chosen(options)) if _is_mine(entry, options))
@@ -233,12 +234,12 @@ def _is_mine(entry: Entry, options: PrepareOptions) -> bool:
 class _Checker:
     """Rows whose audio opens and which fit into the context; judged by the header, before anything is encoded."""
 
-    def __init__(self, options: PrepareOptions, protocol: Protocol) -> None:
+    def __init__(self, options: PrepareOptions, protocol: PromptFormat) -> None:
         self._options, self._protocol = options, protocol
         self._columns = columns_of(options)
         self._frames: dict[str | None, int] = {}
 
-    def look_at(self, numbered: tuple[int, Entry]) -> tuple[int, Entry, Planned | Problem]:
+    def look_at(self, numbered: tuple[int, Entry]) -> tuple[int, Entry, CheckedRow | Problem]:
         """Called by several threads: most of it is waiting for a disk."""
         number, entry = numbered
         row = entry.make()
@@ -249,7 +250,7 @@ class _Checker:
         except Unusable as why:
             return number, entry, Problem(row.where, str(why))
 
-    def _planned(self, number: int, row: Row) -> Planned:
+    def _planned(self, number: int, row: Row) -> CheckedRow:
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
         ids = text_ids(self._protocol, row.text)
@@ -259,7 +260,9 @@ class _Checker:
             raise Unusable(clips.CROWDED)
         codes_file = row.codes if isinstance(row.codes, Path) else None
         kept = np.array(ids, np.int32).tobytes()
-        return Planned(number, row.where, row.audio, codes_file, ready, row.text, kept, speaker, row.split, key, count)
+        return CheckedRow(
+            number, row.where, row.audio, codes_file, ready, row.text, kept, speaker, row.split, key, count
+        )
 
     def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
         """Codes where the table itself holds them, a key, and how many codes there are or will be."""
@@ -296,7 +299,12 @@ class _Run:
     """One rank's work on its share of the rows."""
 
     def __init__(
-        self, options: PrepareOptions, protocol: Protocol, codec: Encoder | None, fingerprint: str, listen: Listener
+        self,
+        options: PrepareOptions,
+        protocol: PromptFormat,
+        codec: Encoder | None,
+        fingerprint: str,
+        listen: Recognizer,
     ) -> None:
         self._options, self._protocol, self._codec = options, protocol, codec
         self._fingerprint, self._listen = fingerprint, listen
@@ -326,7 +334,7 @@ class _Run:
             splits = self._write(ledger, store)
         return self._finish(ledger, splits)
 
-    def _check_room(self, ledger: Ledger) -> None:
+    def _check_room(self, ledger: RowDatabase) -> None:
         """Better now than after hours."""
         to_encode = 2 * ledger.sum_of("count", f"good AND {_TO_ENCODE}")
         need = ledger.sum_of("1") * self._options.max_tokens * 4 + to_encode
@@ -338,7 +346,7 @@ class _Run:
                 "Make room, name another disk with -o, or make rows shorter with --max-tokens.",
             )
 
-    def _encode(self, ledger: Ledger, store: CodeStore) -> None:
+    def _encode(self, ledger: RowDatabase, store: CodeStore) -> None:
         """Codes of all clips into the store."""
         todo = f"good AND {_TO_ENCODE}"
         rows, all_seconds = ledger.sum_of("1", todo), ledger.sum_of("count", todo) / CODES_PER_SECOND
@@ -362,7 +370,7 @@ class _Run:
             self._listen(Progress("encoding", done, rows, seconds, all_seconds))
         self._recount(ledger, store)
 
-    def _recount(self, ledger: Ledger, store: CodeStore) -> None:
+    def _recount(self, ledger: RowDatabase, store: CodeStore) -> None:
         """Resampled clips may have a code more than their header promised."""
         checker = _Checker(self._options, self._protocol)
         for row in ledger.rows(condition="good AND codes_file IS NULL AND ready IS NULL"):
@@ -375,7 +383,7 @@ class _Run:
             except Unusable as why:
                 ledger.spoil(row, str(why))
 
-    def _write(self, ledger: Ledger, store: CodeStore) -> dict[str, Any]:
+    def _write(self, ledger: RowDatabase, store: CodeStore) -> dict[str, Any]:
         options, make_row = self._options, RowMaker(self._protocol)
         self._remove_indexes()
         names = sorted({"train", "val", *ledger.splits()})
@@ -411,7 +419,7 @@ class _Run:
             if gone or path.name in (*one, *own):
                 path.unlink(missing_ok=True)
 
-    def _ready_codes(self, row: Planned) -> tuple[Planned, np.ndarray | None]:
+    def _ready_codes(self, row: CheckedRow) -> tuple[CheckedRow, np.ndarray | None]:
         """uint16 [n] of codes made elsewhere; None where they were made here. Called by several threads."""
         if row.ready is not None:
             return row, np.frombuffer(row.ready, np.uint16)
@@ -424,7 +432,7 @@ class _Run:
                 f"{row.where} was changed while it was read: {why}.", "Run the same command again."
             ) from why
 
-    def _digest(self, ledger: Ledger) -> str:
+    def _digest(self, ledger: RowDatabase) -> str:
         """Of all that decides what is written, in its order: only then may a killed run's rows be kept."""
         digest = hashlib.sha256(_identity(self._options, self._protocol, self._codec, self._fingerprint).encode())
         for row in ledger.rows():
@@ -432,7 +440,7 @@ class _Run:
             digest.update(repr(parts).encode(errors="replace"))
         return digest.hexdigest()
 
-    def _finish(self, ledger: Ledger, splits: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, ledger: RowDatabase, splits: dict[str, Any]) -> dict[str, Any]:
         options = self._options
         listing = options.output / f"skipped{'_' + self._name if self._name else ''}.jsonl"
         _write_listing(listing, ledger)
@@ -455,9 +463,9 @@ def _refuse(reasons: dict[str, int], listing: Path) -> None:
 _TO_ENCODE = "codes_file IS NULL AND ready IS NULL AND key NOT IN (SELECT key FROM codes)"
 
 
-def _batches(rows: Iterable[Planned], most_codes: float) -> Iterator[list[Planned]]:
+def _batches(rows: Iterable[CheckedRow], most_codes: float) -> Iterator[list[CheckedRow]]:
     """Clips of one length together: only those may share a batch, because the encoder normalises over time."""
-    batch: list[Planned] = []
+    batch: list[CheckedRow] = []
     for row in rows:
         if batch and (row.count != batch[0].count or row.count * (len(batch) + 1) > most_codes):
             yield batch
@@ -468,18 +476,18 @@ def _batches(rows: Iterable[Planned], most_codes: float) -> Iterator[list[Planne
 
 
 def _read_ahead(
-    batches: Iterable[list[Planned]], columns: Columns
-) -> Iterator[list[tuple[Planned, np.ndarray | Unusable]]]:
+    batches: Iterable[list[CheckedRow]], columns: Columns
+) -> Iterator[list[tuple[CheckedRow, np.ndarray | Unusable]]]:
     """Batches with their samples; while one is encoded the next are read and resampled."""
 
-    def samples(row: Planned) -> np.ndarray | Unusable:
+    def samples(row: CheckedRow) -> np.ndarray | Unusable:
         assert row.audio is not None
         try:
             return clips.read(row.audio, columns)
         except Unusable as why:
             return why
 
-    def read(batch: list[Planned]) -> list[tuple[Planned, np.ndarray | Unusable]]:
+    def read(batch: list[CheckedRow]) -> list[tuple[CheckedRow, np.ndarray | Unusable]]:
         return [(row, samples(row)) for row in batch]
 
     return in_order(read, batches, threads=2, together=1)
@@ -512,7 +520,7 @@ def in_order(
                 future.cancel()
 
 
-def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
+def _wanted(options: PrepareOptions, ledger: RowDatabase) -> int:
     """How many of this rank's rows are kept for validation: a share (below 1) or a number; none where a source has some."""
     if options.validation <= 0 or "val" in ledger.splits():
         return 0
@@ -526,7 +534,7 @@ def _wanted(options: PrepareOptions, ledger: Ledger) -> int:
 # --- reporting ---
 
 
-def _expected_splits(ledger: Ledger, options: PrepareOptions) -> dict[str, Any]:
+def _expected_splits(ledger: RowDatabase, options: PrepareOptions) -> dict[str, Any]:
     """What would be written, were no clip to turn out bad."""
     ledger.hold_out(_wanted(options, ledger))
     splits = {}
@@ -544,10 +552,10 @@ def _hours(codes: int) -> float:
 
 def _report(
     options: PrepareOptions,
-    protocol: Protocol,
+    protocol: PromptFormat,
     codec: Encoder | None,
     fingerprint: str,
-    ledger: Ledger,
+    ledger: RowDatabase,
     splits: dict[str, Any],
 ) -> dict[str, Any]:
     """The index: what went in, what came out, with what, and what was left out."""
@@ -573,7 +581,7 @@ def _report(
     }
 
 
-def _write_listing(path: Path, ledger: Ledger) -> None:
+def _write_listing(path: Path, ledger: RowDatabase) -> None:
     """All rows that are left out, a JSON line each; no file if there are none."""
     part = path.with_name(path.name + ".part")
     count = 0
@@ -639,7 +647,7 @@ def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _identity(options: PrepareOptions, protocol: Protocol, codec: Encoder | None, fingerprint: str) -> str:
+def _identity(options: PrepareOptions, protocol: PromptFormat, codec: Encoder | None, fingerprint: str) -> str:
     """What all ranks of one run have in common."""
     settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
     settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(protocol.pad_id)}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingRequest
-from llasa_cli.training.clips import Unusable
+from llasa_cli.training.row_check import Unusable
 from llasa_cli.training.texts import text_ids
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Samples:
     def __init__(
         self,
         options: FinetuneOptions,
-        protocol: Protocol,
+        protocol: PromptFormat,
         held_out: Data | None,
         codec: Path,
         about: Mapping[str, Any],
     ) -> None:
-        from llasa_cli.codec.model import load_codec
+        from llasa_cli.codec.codec import load_codec
 
         self._protocol, self._seed = protocol, options.seed
         self._sampling = SamplingRequest().over(about.get("sampling") or {})
@@ -108,16 +108,16 @@ class Samples:
             **(drawn if sampling.temperature > 0 else {}),
             **(guided if sampling.guidance != 1 else {}),
             max_new_tokens=SECONDS * CODES_PER_SECOND,
-            eos_token_id=self._protocol.stop_id,
-            pad_token_id=self._protocol.stop_id,
+            eos_token_id=self._protocol.end_id,
+            pad_token_id=self._protocol.end_id,
             use_cache=True,
             logits_processor=LogitsProcessorList([_OnlySpeech(self._protocol)]),
         )[0, len(prompt) :].tolist()
         first = self._protocol.first_code_id
-        return [token - first for token in made if token != self._protocol.stop_id]
+        return [token - first for token in made if token != self._protocol.end_id]
 
 
-def _ids(protocol: Protocol, text: str) -> list[int]:
+def _ids(protocol: PromptFormat, text: str) -> list[int]:
     try:
         return text_ids(protocol, text)
     except Unusable as why:
@@ -127,8 +127,8 @@ def _ids(protocol: Protocol, text: str) -> list[int]:
 class _OnlySpeech:
     """Nothing but codes and END can be drawn; END not first."""
 
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol, self._begin = protocol, None  # type: tuple[Protocol, int | None]
+    def __init__(self, protocol: PromptFormat) -> None:
+        self._protocol, self._begin = protocol, None  # type: tuple[PromptFormat, int | None]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         import torch
@@ -140,5 +140,5 @@ class _OnlySpeech:
         if self._begin is None:
             self._begin = input_ids.shape[1]
         if input_ids.shape[1] > self._begin:
-            allowed[:, protocol.stop_id] = scores[:, protocol.stop_id]
+            allowed[:, protocol.end_id] = scores[:, protocol.end_id]
         return allowed

@@ -67,7 +67,7 @@ _KNOWN = {
 
 
 @dataclass(frozen=True)
-class Held:
+class DatasetAudio:
     """Audio inside a dataset instead of in a file."""
 
     source: str
@@ -89,7 +89,7 @@ class Row:
     """
 
     where: str
-    audio: Path | Held | None
+    audio: Path | DatasetAudio | None
     text: str
     speaker: str | None = None
     codes: Path | tuple[int, ...] | None = None

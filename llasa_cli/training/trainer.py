@@ -11,8 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,18 +22,18 @@ from transformers.trainer_callback import PrinterCallback
 
 from llasa_cli.errors import LlasaError
 from llasa_cli.files import write_json
-from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
-from llasa_cli.training.checkpoint import PROGRESS_FILE
-from llasa_cli.training.curve import draw_curve
-from llasa_cli.training.data import Batches, collate
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, collate
+from llasa_cli.training.loss_plot import draw_curve
+from llasa_cli.training.run_state import PROGRESS_FILE
 from llasa_cli.training.schedule import Clock, Rate, longest_row
 
 LOG_FILE, CURVE_FILE = "log.jsonl", "loss.svg"
 
 
-class Data(Interface):
-    """What can be trained on: `data.Rows`, `online.AudioRows`, `chat.Mixed`."""
+class Data(Protocol):
+    """What can be trained on: `data.SpeechDataset`, `online.AudioRows`, `chat.ConcatDataset`."""
 
     lengths: np.ndarray
     codes: np.ndarray
@@ -77,7 +76,7 @@ class SpeechTrainer(Trainer):
         model: Any,
         options: FinetuneOptions,
         arguments: TrainingArguments,
-        protocol: Protocol,
+        protocol: PromptFormat,
         rows: Data,
         held_out: Data | None,
         clock: Clock,
@@ -123,7 +122,7 @@ class SpeechTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Not accelerate's: each process leaves out by itself what is another's, and the order is told by the seed."""
         options = self._options
-        batches = Batches(
+        batches = LengthGroupedBatchSampler(
             self._rows.lengths,
             options.tokens_per_batch,
             options.seed,

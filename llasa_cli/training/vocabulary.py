@@ -11,11 +11,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import copy_files, make_folder, read_object
-from llasa_cli.hub.cache import codec_identity
-from llasa_cli.hub.catalogue import repo_of
-from llasa_cli.protocol import SPEECH_START
+from llasa_cli.hub.catalog import repo_of
+from llasa_cli.prompt import SPEECH_START
 
 CODE_COUNT = 65_536
 MARKERS = tuple(

@@ -35,7 +35,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from codec import PHONES
 from kept import load, save
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from team import Team
 
 SHAPE = Path(__file__).with_name("model.json")
@@ -87,7 +87,7 @@ def next_phones(phones: np.ndarray) -> np.ndarray:
 class Rows:
     """Clips -> training rows (ids, labels, phone, next phone), each int64 of one length."""
 
-    def __init__(self, clips: Clips, protocol: Protocol, untagged: float, textless: float) -> None:
+    def __init__(self, clips: Clips, protocol: PromptFormat, untagged: float, textless: float) -> None:
         self.clips, self.protocol, self.untagged, self.textless = clips, protocol, untagged, textless
 
     def row(
@@ -167,11 +167,11 @@ def pad(group: list[tuple[np.ndarray, ...]]) -> list[torch.Tensor]:
 class Aligner(nn.Module):
     """A `LlamaForCausalLM` with factored code vectors and phone heads."""
 
-    def __init__(self, protocol: Protocol, levels: tuple[int, ...]) -> None:
+    def __init__(self, protocol: PromptFormat, levels: tuple[int, ...]) -> None:
         super().__init__()
         config = LlamaConfig(**json.loads(SHAPE.read_text()), vocab_size=protocol.vocabulary_size)
         config._attn_implementation = "eager"  # a fifth faster than SDPA here on a CPU in bfloat16
-        config.eos_token_id, config.bos_token_id, config.pad_token_id = protocol.stop_id, None, protocol.pad_id
+        config.eos_token_id, config.bos_token_id, config.pad_token_id = protocol.end_id, None, protocol.pad_id
         self.lm = LlamaForCausalLM(config)
         self.protocol = protocol
         width = config.hidden_size
@@ -299,7 +299,7 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    protocol = Protocol.load(arguments.tokenizer)
+    protocol = PromptFormat.load(arguments.tokenizer)
     clips = Clips(arguments.codes, arguments.voices, arguments.validation)
     print(f"{len(clips.texts)} clips, {clips.lengths.sum() / 180_000:.1f} h", flush=True)
     rows = Rows(clips, protocol, arguments.untagged, arguments.textless)

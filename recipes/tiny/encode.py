@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from codec import HOP, PHONES, SAMPLING_RATE_HZ, read_clip
-from llasa_cli.codec.model import Codec, load_codec
+from llasa_cli.codec.codec import Codec, load_codec
 
 BATCH_SECONDS = 24
 

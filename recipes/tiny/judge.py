@@ -31,7 +31,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z]+(?:'[a-z]+)*", text.lower().replace("’", "'"))
 
 
-class Listener:
+class Recognizer:
     """pocketsphinx over whole utterances."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ def teacher(voice: str) -> Callable[[str], np.ndarray]:
 
 
 def through_codec(folder: Path, voice: str) -> Callable[[str], np.ndarray]:
-    from llasa_cli.codec.model import load_codec
+    from llasa_cli.codec.codec import load_codec
 
     codec, real = load_codec(folder), teacher(voice)
     return lambda text: codec.decode(codec.encode(real(text)))
@@ -102,13 +102,13 @@ def model(
     folder: str, voice: str | None, sampling: dict[str, float], problems: list[str] | None = None
 ) -> Callable[[str], np.ndarray]:
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-    from llasa_cli.speech import Speech, Take
+    from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
-    def note(take: Take) -> None:
+    def note(take: Utterance) -> None:
         if problems is not None:
             problems.extend(take.problems)
 
-    speech = Speech.load(ModelOptions(model=folder))
+    speech = Synthesizer.load(ModelOptions(model=folder))
     count = iter(range(1_000_000))
 
     def speak(text: str) -> np.ndarray:
@@ -151,7 +151,7 @@ def main() -> None:
     else:
         speak = model(arguments.folder, arguments.voice, json.loads(arguments.sampling), problems)
     pairs, seconds, wall, quality = [], 0.0, 0.0, []
-    listener = Listener()
+    listener = Recognizer()
     for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):
         began = time.monotonic()
         samples = speak(line)

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-Parts = Mapping[str, torch.nn.Module | torch.optim.Optimizer]
+BackgroundLoader = Mapping[str, torch.nn.Module | torch.optim.Optimizer]
 
 
-def save(path: Path, parts: Parts, **progress: float) -> None:
+def save(path: Path, parts: BackgroundLoader, **progress: float) -> None:
     """Replaced as a whole, so that a stop at any moment leaves one that can be read."""
     part = path.with_suffix(".part")
     torch.save({name: kept.state_dict() for name, kept in parts.items()} | progress, part)
     part.replace(path)
 
 
-def load(path: Path, parts: Parts) -> dict[str, Any]:
+def load(path: Path, parts: BackgroundLoader) -> dict[str, Any]:
     """-> all that was saved, `progress` among it."""
     state: dict[str, Any] = torch.load(path, weights_only=True)
     for name, kept in parts.items():

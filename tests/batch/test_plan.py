@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.batch.manifest import Item
 from llasa_cli.batch.plan import Plan
 from llasa_cli.batch.results import Results
-from llasa_cli.batch.survey import Settings, Survey, seed_of
+from llasa_cli.batch.validate import Settings, Validator, seed_of
 from llasa_cli.errors import UsageError
-from llasa_cli.items import Item
 
 
 def item(number: int, name: str, text: str = "hello", **more: object) -> Item:
@@ -112,7 +112,7 @@ def surveyed(folder: Path, *items: Item, **settings: object) -> list[tuple[str, 
         return f"{voice} {speaker}"
 
     with Plan(folder, "wav") as plan:
-        survey = Survey(plan, Settings(**{"digest": "d"} | settings), trace)  # type: ignore[arg-type]
+        survey = Validator(plan, Settings(**{"digest": "d"} | settings), trace)  # type: ignore[arg-type]
         survey.add_all(items)
         tasks = [plan.task(number) for number in range(1, len(items) + 1)]
         return [(task.key, task.problem) for task in tasks]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from llasa_cli.codec.model import load_codec
+from llasa_cli.codec.codec import load_codec
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +51,8 @@ def test_the_sound_is_transformers(full_size: Path) -> None:
 PROGRAM = """
 import re, sys
 from pathlib import Path
-from llasa_cli.codec.model import load_codec
-from llasa_cli.codec.stream import decode_stream
+from llasa_cli.codec.codec import load_codec
+from llasa_cli.codec.streaming import decode_stream
 
 def held(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from llasa_cli.app import app
-from llasa_cli.hub.wire import Wire
-from llasa_cli.settings import Patience
+from llasa_cli.cli.app import app
+from llasa_cli.hub.http import Wire
+from llasa_cli.settings import RetryPolicy
 from tests.hub.fake_hub import FakeHub
 
 REPO = "somebody/small-llasa"
-QUICK = Patience(first_pause_s=0.01, longest_pause_s=0.02, timeout_s=0.4)
+QUICK = RetryPolicy(first_pause_s=0.01, longest_pause_s=0.02, timeout_s=0.4)
 MARKERS = (
     "<|TEXT_UNDERSTANDING_START|>",
     "<|TEXT_UNDERSTANDING_END|>",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.hub.places import PART_SUFFIX, Stored
+from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo
 from tests.hub.conftest import REPO, Llasa, Made, forget, same_files, write_codec, write_repo
 from tests.hub.fake_hub import FakeHub, Fault
 
@@ -43,7 +43,7 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
 
 def wait_for_part(cache: Path, etag: str, size: int, process: subprocess.Popen[str]) -> Path:
     """Until so much of a file has arrived."""
-    part = Stored(cache, REPO).blobs / f"{etag}{PART_SUFFIX}"
+    part = CachedRepo(cache, REPO).blobs / f"{etag}{PART_SUFFIX}"
     end = time.monotonic() + 60
     while not part.is_file() or part.stat().st_size < size:
         assert process.poll() is None, process.communicate()
@@ -134,7 +134,7 @@ def test_a_file_that_had_all_its_bytes_when_killed_is_checked_and_not_fetched_ag
     hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     weights = repo_folder / "model.safetensors"
-    part = Stored(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
+    part = CachedRepo(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
     part.parent.mkdir(parents=True)
     part.write_bytes(weights.read_bytes())
     assert same_files(repo_folder, folder_of(llasa("download", REPO)))
@@ -320,7 +320,7 @@ def test_remove_frees_the_cache(hub: FakeHub, llasa: Llasa, cache: Path) -> None
 
 def test_what_is_being_fetched_is_not_removed(hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path) -> None:
     folder = folder_of(llasa("download", REPO))
-    lock = Stored(cache, REPO).locks / f"{hub.etag(repo_folder / 'model.safetensors')}.lock"
+    lock = CachedRepo(cache, REPO).locks / f"{hub.etag(repo_folder / 'model.safetensors')}.lock"
     held = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", held, str(lock)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -338,7 +338,7 @@ def test_what_is_being_fetched_is_not_removed(hub: FakeHub, llasa: Llasa, cache:
 def test_no_room_is_said_before_a_byte_is_fetched(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from llasa_cli.errors import LlasaError
     from llasa_cli.hub.download import check_room, plan
-    from llasa_cli.hub.wire import Wire
+    from llasa_cli.hub.http import Wire
 
     with Wire() as wire:
         wanted = plan(wire, REPO)
@@ -455,7 +455,7 @@ def test_all_that_is_known_of_one_that_is_named(hub: FakeHub, llasa: Llasa, cach
     assert "foo/bar" in unknown.stderr
     assert "CC BY-NC" in llasa("download", "--list", "hkustaudio/llasa-1b").stdout
     assert "part of this program" in llasa("download", "--list", "tiny").stdout
-    blobs = Stored(cache, REPO).blobs
+    blobs = CachedRepo(cache, REPO).blobs
     blobs.mkdir(parents=True)
     (blobs / f"{'0' * 64}{PART_SUFFIX}").write_bytes(bytes(2_000_000))
     assert re.search(r"^bytes_here +2 MB", llasa("download", "--list", REPO).stdout, re.MULTILINE), "cut off"

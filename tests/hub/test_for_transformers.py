@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import ModelError
-from llasa_cli.hf import XCodec2Model
+from llasa_cli.transformers_compat import XCodec2Model
 from tests.hub.fake_hub import FakeHub
 
 CODEC = "HKUSTAudio/xcodec2-hf"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.checkpoint.resolve import find_model
 from llasa_cli.errors import LlasaError
-from llasa_cli.hub.cache import find_model
+from llasa_cli.hub.cache_layout import CachedRepo
 from llasa_cli.hub.download import cached_whole, check_room, damaged_files, fetch, plan, remove
-from llasa_cli.hub.places import Stored
-from llasa_cli.hub.wire import Wire
+from llasa_cli.hub.http import Wire
 from tests.hub.conftest import REPO, forget, same_files
 from tests.hub.fake_hub import FakeHub
 
@@ -112,7 +112,7 @@ def test_without_links_a_model_is_whole_all_the_same(
     download(wire)
     assert bodies(hub) - before < 1000, "the configuration was read, and nothing fetched"
     remove(REPO)
-    assert not Stored(cache, REPO).root.exists()
+    assert not CachedRepo(cache, REPO).root.exists()
 
 
 def test_a_broken_copy_does_not_hide_the_whole_one(

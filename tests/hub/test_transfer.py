@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo
 from llasa_cli.hub.download import fetch, plan
-from llasa_cli.hub.places import PART_SUFFIX, Stored
-from llasa_cli.hub.wire import Wire
-from llasa_cli.settings import Patience
+from llasa_cli.hub.http import Wire
+from llasa_cli.settings import RetryPolicy
 from tests.hub.conftest import REPO, same_files
 from tests.hub.fake_hub import FakeHub, Fault, Request
 
@@ -85,8 +85,8 @@ def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(
     with pytest.raises(ModelError, match="arrives damaged each time"):
         download(wire)
     assert parts(cache) == []
-    assert not (Stored(cache, REPO).blobs / hub.etag(repo_folder / "model.safetensors")).exists()
-    assert not Stored(cache, REPO).ref("main").exists(), "what is not whole is not known by its name"
+    assert not (CachedRepo(cache, REPO).blobs / hub.etag(repo_folder / "model.safetensors")).exists()
+    assert not CachedRepo(cache, REPO).ref("main").exists(), "what is not whole is not known by its name"
 
 
 def test_small_files_are_checked_too(hub: FakeHub, wire: Wire) -> None:
@@ -155,7 +155,7 @@ def test_a_wait_of_an_hour_is_told_and_not_slept(hub: FakeHub, wire: Wire, heade
 @pytest.mark.parametrize("kind", ["wrong", "longer"])
 def test_a_damaged_part_is_not_built_upon(hub: FakeHub, wire: Wire, cache: Path, repo_folder: Path, kind: str) -> None:
     weights = repo_folder / "model.safetensors"
-    part = Stored(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
+    part = CachedRepo(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"nonsense" if kind == "wrong" else weights.read_bytes() + b"more")
     assert same_files(repo_folder, download(wire))
@@ -166,7 +166,7 @@ def test_the_token_goes_to_the_hub_alone(
 ) -> None:
     hub.gated[REPO] = {"hf_secret"}
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with Wire(Patience(first_pause_s=0.01)) as own:
+    with Wire(RetryPolicy(first_pause_s=0.01)) as own:
         assert same_files(repo_folder, download(own))
     told = {(request.host, "authorization" in request.headers) for request in hub.requests}
     assert told == {("hub", True), ("files", False)}
@@ -215,7 +215,7 @@ def test_without_locks_two_downloads_at_once_end_right(
     hub.rate = 4e6
 
     def one(_: int) -> Path:
-        with Wire(Patience(first_pause_s=0.01)) as own:
+        with Wire(RetryPolicy(first_pause_s=0.01)) as own:
             return download(own)
 
     with ThreadPoolExecutor(2) as pool:
@@ -244,12 +244,12 @@ def test_whatever_goes_wrong_it_is_the_right_file_or_an_error(
         )
         for _ in range(draw.randrange(1, 8))
     ]
-    with Wire(Patience(first_pause_s=0.001, longest_pause_s=0.002, timeout_s=0.15)) as own:
+    with Wire(RetryPolicy(first_pause_s=0.001, longest_pause_s=0.002, timeout_s=0.15)) as own:
         for _ in range(3):
             try:
                 folder = download(own)
             except ModelError:
-                assert not Stored(cache, REPO).ref("main").exists()
+                assert not CachedRepo(cache, REPO).ref("main").exists()
                 continue
             assert same_files(repo_folder, folder)
             return

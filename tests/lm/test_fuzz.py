@@ -13,7 +13,7 @@ import pytest
 
 from llasa_cli.errors import LlasaError
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest
-from llasa_cli.speech import Speech
+from llasa_cli.synthesis.synthesizer import Synthesizer
 
 FILES = (
     *("config.json", "llasa.json", "tokenizer_config.json", "tokenizer.json", "chat_template.jinja"),
@@ -22,38 +22,38 @@ FILES = (
 VALUES = (None, -1, 0, 1, 2**31, 2**63, 1e308, float("nan"), "", "x", [], {}, [1], True, "../../x", {"a": 1}, [[]])
 
 
-def changed(value: Any, draw: random.Random) -> Any:
+def changed(value: Any, sample: random.Random) -> Any:
     """Something somewhere in a JSON value left out or put in its place."""
-    if isinstance(value, dict) and value and draw.random() < 0.8:
-        name = draw.choice(list(value))
-        if draw.random() < 0.2:
+    if isinstance(value, dict) and value and sample.random() < 0.8:
+        name = sample.choice(list(value))
+        if sample.random() < 0.2:
             return {key: part for key, part in value.items() if key != name}
-        return value | {name: changed(value[name], draw)}
-    if isinstance(value, list) and value and draw.random() < 0.8:
-        place = draw.randrange(len(value))
-        return [*value[:place], changed(value[place], draw), *value[place + 1 :]]
-    return draw.choice(VALUES)
+        return value | {name: changed(value[name], sample)}
+    if isinstance(value, list) and value and sample.random() < 0.8:
+        place = sample.randrange(len(value))
+        return [*value[:place], changed(value[place], sample), *value[place + 1 :]]
+    return sample.choice(VALUES)
 
 
-def spoil(path: Path, draw: random.Random) -> None:
+def spoil(path: Path, sample: random.Random) -> None:
     if path.suffix == ".json":
-        path.write_text(json.dumps(changed(json.loads(path.read_text()), draw)))
+        path.write_text(json.dumps(changed(json.loads(path.read_text()), sample)))
         return
     content = bytearray(path.read_bytes())
     if path.suffix == ".safetensors":
         length = struct.unpack("<Q", content[:8])[0]
-        if draw.random() < 0.5:
-            text = json.dumps(changed(json.loads(content[8 : 8 + length]), draw)).encode()
+        if sample.random() < 0.5:
+            text = json.dumps(changed(json.loads(content[8 : 8 + length]), sample)).encode()
             content[: 8 + length] = struct.pack("<Q", len(text)) + text
         else:
-            content[draw.randrange(8 + length)] = draw.randrange(256)
+            content[sample.randrange(8 + length)] = sample.randrange(256)
     else:
-        content[draw.randrange(len(content))] = draw.choice(b"{}%|x.[]()'")
+        content[sample.randrange(len(content))] = sample.choice(b"{}%|x.[]()'")
     path.write_bytes(content)
 
 
 def use(folder: Path) -> None:
-    speech = Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    speech = Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     speech.sampling(SamplingRequest())
     speech.chunks("Hello there.")
     speech.codec.decode([1, 2, 3])
@@ -63,11 +63,11 @@ def use(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_changed_checkpoint_loads_or_is_refused(random_checkpoint: Path, tmp_path: Path, file: str) -> None:
-    draw = random.Random(file)
+    sample = random.Random(file)
     refusals = []
     for number in range(100):
         folder = Path(shutil.copytree(random_checkpoint, tmp_path / str(number)))
-        spoil(folder / file, draw)
+        spoil(folder / file, sample)
         try:
             use(folder)
         except LlasaError as error:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from llasa_cli.errors import ModelError
-from llasa_cli.lm.load import load_language_model
-from llasa_cli.protocol import Protocol, Reference
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
 
 GREEDY = SamplingOptions(temperature=0, max_seconds=1)
@@ -41,7 +41,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def write_model(folder: Path, protocol: Protocol, shape: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+def write_model(
+    folder: Path, protocol: PromptFormat, shape: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
@@ -53,19 +55,21 @@ def write_model(folder: Path, protocol: Protocol, shape: dict[str, Any], dtype: 
         torch.set_default_dtype(torch.float32)
 
 
-def transformers_codes(folder: Path, protocol: Protocol, ids: tuple[int, ...], count: int, **options: Any) -> list[int]:
+def transformers_codes(
+    folder: Path, protocol: PromptFormat, ids: tuple[int, ...], count: int, **options: Any
+) -> list[int]:
     """`generate` with everything but speech codes and END masked; END not as the first token."""
     from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
     allowed = torch.zeros(protocol.vocabulary_size, dtype=torch.bool)
     allowed[protocol.first_code_id : protocol.first_code_id + protocol.code_count] = True
-    allowed[protocol.stop_id] = True
+    allowed[protocol.end_id] = True
 
     class OnlySpeech(LogitsProcessor):
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
             scores = scores[:, : len(allowed)].masked_fill(~allowed, -torch.inf)
             if input_ids.shape[1] == len(ids):
-                scores[:, protocol.stop_id] = -torch.inf
+                scores[:, protocol.end_id] = -torch.inf
             return scores
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -74,16 +78,16 @@ def transformers_codes(folder: Path, protocol: Protocol, ids: tuple[int, ...], c
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
         max_new_tokens=count,
         do_sample=False,
-        eos_token_id=protocol.stop_id,
+        eos_token_id=protocol.end_id,
         pad_token_id=protocol.pad_id,
         logits_processor=LogitsProcessorList([OnlySpeech()]),
         **options,
     )
     made = out[0, len(ids) :].tolist()
-    return [token - protocol.first_code_id for token in made if token != protocol.stop_id]
+    return [token - protocol.first_code_id for token in made if token != protocol.end_id]
 
 
-def assert_speaks_as_transformers(folder: Path, protocol: Protocol) -> list[int]:
+def assert_speaks_as_transformers(folder: Path, protocol: PromptFormat) -> list[int]:
     """Greedy codes of both are the same; they are returned."""
     model = load_language_model(folder, protocol, "cpu")
     # A random network repeats itself; the penalty makes it go through many codes.
@@ -101,7 +105,7 @@ def assert_speaks_as_transformers(folder: Path, protocol: Protocol) -> list[int]
 @pytest.mark.parametrize("name", SHAPES)
 def test_greedy_codes_are_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     write_model(tmp_path, protocol, SHAPES[name])
     assert_speaks_as_transformers(tmp_path, protocol)
 
@@ -111,7 +115,7 @@ def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_fol
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     write_model(tmp_path, protocol, SHAPES["tied"])
     tied = assert_speaks_as_transformers(tmp_path, protocol)
     weights = load_file(tmp_path / "model.safetensors")
@@ -124,7 +128,7 @@ def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_fol
 def test_rope_is_read_as_transformers_4_wrote_it(tokenizer_folder: Path, tmp_path: Path) -> None:
     """The published checkpoints have rope_theta and rope_scaling, not rope_parameters."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     write_model(tmp_path, protocol, SHAPES["llama3 rope"])
     new = assert_speaks_as_transformers(tmp_path, protocol)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -135,7 +139,7 @@ def test_rope_is_read_as_transformers_4_wrote_it(tokenizer_folder: Path, tmp_pat
 
 
 def test_repetition_penalty_is_that_of_transformers(random_checkpoint: Path) -> None:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     prompt = protocol.prompt("hello", Reference("hm", (5, 9)))
     model = load_language_model(random_checkpoint, protocol, "cpu")
     plain = list(model.generate(prompt, GREEDY, seed=0))
@@ -151,7 +155,7 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
     shutil.copytree(random_checkpoint, tmp_path / "m", ignore=shutil.ignore_patterns("*.safetensors"))
     AutoModelForCausalLM.from_pretrained(random_checkpoint).save_pretrained(tmp_path / "m", max_shard_size="20KB")
     assert (tmp_path / "m" / "model.safetensors.index.json").exists()
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     prompt = protocol.prompt("hello")
     codes = [
         list(load_language_model(folder, protocol, "cpu").generate(prompt, GREEDY, seed=0))
@@ -182,7 +186,7 @@ def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
 ) -> None:
     """Two layers, with heads, groups, widths and rope of the published models; the MLP and the vocabulary are smaller."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     shape = {
         "num_hidden_layers": 2,
         "num_key_value_heads": 8,
@@ -206,7 +210,7 @@ def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
 
     # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
     write_tokenizer(tmp_path, 65_536, (), first_code_id=128_264)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     assert (protocol.first_code_id, protocol.code_count, protocol.vocabulary_size) == (128_264, 65_536, 193_800)
     shape = {
         "hidden_size": 2048,

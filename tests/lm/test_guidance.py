@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from llasa_cli.lm.batch import Request
-from llasa_cli.lm.load import load_language_model
-from llasa_cli.lm.sample import guide
-from llasa_cli.protocol import Prompt, Protocol, Reference
+from llasa_cli.lm.engine import GenerationRequest
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.lm.sampler import classifier_free_guidance
+from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
 from tests.lm.test_greedy_parity import GREEDY, SHAPES, transformers_codes, write_model
 
@@ -22,7 +22,7 @@ def test_greedy_codes_are_those_of_transformers(
     name: str, guidance: float, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = Protocol.load(tmp_path)
+    protocol = PromptFormat.load(tmp_path)
     write_model(tmp_path, protocol, SHAPES[name])
     model = load_language_model(tmp_path, protocol, "cpu")
     changed = []
@@ -43,7 +43,7 @@ def test_greedy_codes_are_those_of_transformers(
 
 
 def test_the_prompt_without_text_has_all_else(tokenizer_folder: Path) -> None:
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     reference = Reference("a voice", (1, 2, 3))
     with_text, other = protocol.prompt("hello", reference), protocol.prompt("quite another text", reference)
     assert with_text.textless == other.textless != protocol.prompt("hello").textless
@@ -52,25 +52,25 @@ def test_the_prompt_without_text_has_all_else(tokenizer_folder: Path) -> None:
 
 
 def test_one_is_off(random_checkpoint: Path) -> None:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     model = load_language_model(random_checkpoint, protocol, "cpu")
     prompt = protocol.prompt("hello")
     plain, one = (list(model.generate(prompt, SamplingOptions(max_seconds=1, guidance=g), 5)) for g in (1, 1.0))
     assert plain == one == list(model.generate(prompt, SamplingOptions(max_seconds=1), 5))
-    assert not Request(prompt, SamplingOptions(guidance=1), 0).guided
+    assert not GenerationRequest(prompt, SamplingOptions(guidance=1), 0).guided
 
 
 def test_scores_move_away_from_those_without_text() -> None:
     scores, textless = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]])
-    chances = [guide(scores, textless, torch.tensor([[g]])).softmax(-1)[0] for g in (0.0, 1.0, 2.0)]
+    chances = [classifier_free_guidance(scores, textless, torch.tensor([[g]])).softmax(-1)[0] for g in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(chances[0], textless.softmax(-1)[0])
     torch.testing.assert_close(chances[1], scores.softmax(-1)[0])
     assert chances[0][1] < chances[1][1] < chances[2][1]
 
 
 def test_it_needs_the_prompt_without_text(random_checkpoint: Path) -> None:
-    model = load_language_model(random_checkpoint, Protocol.load(random_checkpoint), "cpu")
+    model = load_language_model(random_checkpoint, PromptFormat.load(random_checkpoint), "cpu")
     batch = model.batch(1)
     with pytest.raises(ValueError, match="without its text"):
-        batch.add(Request(Prompt((1, 2, 3), 0), SamplingOptions(guidance=2), 0))
+        batch.add(GenerationRequest(Prompt((1, 2, 3), 0), SamplingOptions(guidance=2), 0))
     assert batch.free == 1

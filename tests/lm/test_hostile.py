@@ -20,10 +20,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llasa_cli import tensors
+from llasa_cli.checkpoint import safetensors_header as tensors
 from llasa_cli.errors import ModelError
 from llasa_cli.settings import ModelOptions, SamplingRequest
-from llasa_cli.speech import Speech
+from llasa_cli.synthesis.synthesizer import Synthesizer
 
 DOWN = "model.layers.1.mlp.down_proj.weight"
 Change = Callable[[Path], Any]
@@ -45,13 +45,13 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return tensors.read_tensor(place, name)
 
     monkeypatch.setattr("llasa_cli.lm.weights.read_tensor", noted)
-    monkeypatch.setattr("llasa_cli.codec.stored.read_tensor", noted)
+    monkeypatch.setattr("llasa_cli.codec.weights.read_tensor", noted)
     return names
 
 
 def refusal(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        Speech.load(ModelOptions(model=str(folder), device="cpu")).codec.wait()
+        Synthesizer.load(ModelOptions(model=str(folder), device="cpu")).codec.wait()
     error = caught.value
     assert error.exit_code == 3
     assert "\n" not in error.message + error.hint
@@ -300,7 +300,7 @@ def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> N
     for place in (folder, folder / "codec"):
         (place / "modeling_llasa.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
         (place / "__init__.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
-    speech = Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    speech = Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     assert len(speech.codec.decode([1, 2, 3]))
     assert not (tmp_path / "sprung").exists()
 
@@ -323,12 +323,12 @@ def test_the_command_says_it_in_one_line_and_exits_with_3(folder: Path, tmp_path
 
 def test_nothing_said_is_no_fault(folder: Path) -> None:
     told("llasa.json", speakers=None, default_speaker=None, sampling=None, most_characters=None)(folder)
-    speech = Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    speech = Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     assert speech.speakers == ()
     assert speech.chunks("Hello.")
     speech.sampling(SamplingRequest())
 
 
 def test_the_checkpoint_that_was_spoiled_is_good(folder: Path, read: list[str]) -> None:
-    Speech.load(ModelOptions(model=str(folder), device="cpu"))
+    Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     assert DOWN in read

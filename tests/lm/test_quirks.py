@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llasa_cli.errors import ModelError
-from llasa_cli.lm.load import load_language_model
-from llasa_cli.protocol import Protocol
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingOptions
-from llasa_cli.speech import Speech
+from llasa_cli.synthesis.synthesizer import Synthesizer
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ GREEDY = SamplingOptions(temperature=0.0, max_seconds=0.6)
 
 
 def codes_of(folder: Path) -> list[int]:
-    protocol = Protocol.load(folder)
+    protocol = PromptFormat.load(folder)
     model = load_language_model(folder, protocol, "cpu")
     return list(model.generate(protocol.prompt("hello there"), GREEDY, 0))
 
@@ -113,7 +113,7 @@ def test_norms_that_no_llama_has_are_refused(folder: Path) -> None:
 
 def test_the_transformers_drafts_repositories_load(folder: Path, usual: list[int]) -> None:
     """As `LlasaForCausalLM` and `LlasaTokenizer` save them (transformers pull request 39760)."""
-    stop = Protocol.load(folder).stop_id
+    stop = PromptFormat.load(folder).end_id
     tell(folder, model_type="llasa", architectures=["LlasaForCausalLM"], sampling_rate=16_000, eos_token_id=stop)
     markers = {"speech_generation_end": "<|SPEECH_GENERATION_END|>"}
     tell(
@@ -138,7 +138,7 @@ def test_a_model_and_a_codec_of_unlike_codes_are_no_pair(folder: Path, tmp_path:
     save_file(weights, other / "model.safetensors", {"format": "pt"})
     tell(other, quantization_levels=[4, 4, 4, 4])
     with pytest.raises(ModelError, match=r"speaks 64 codes, the codec in .* knows 256"):
-        Speech.load(ModelOptions(model=str(folder), codec=str(other), device="cpu"))
+        Synthesizer.load(ModelOptions(model=str(folder), codec=str(other), device="cpu"))
 
 
 def test_sound_of_another_rate_is_written_at_that_rate(random_checkpoint: Path, tmp_path: Path) -> None:

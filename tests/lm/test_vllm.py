@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.batch import Request
-from llasa_cli.lm.load import load_language_model
+from llasa_cli.lm.engine import GenerationRequest
+from llasa_cli.lm.loader import load_language_model
 from llasa_cli.lm.vllm import VllmModel
-from llasa_cli.many import Job, Many
-from llasa_cli.protocol import Prompt, Protocol
+from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.speech import Speech
+from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
+from llasa_cli.synthesis.synthesizer import Synthesizer
 
 
 class SamplingParams:
@@ -46,7 +46,7 @@ class LLMEngine:
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
         folder = Path(arguments.model)
-        self._protocol = Protocol.load(folder)
+        self._protocol = PromptFormat.load(folder)
         self._model = load_language_model(folder, self._protocol, "cpu")
         self._requests: dict[str, list[Any]] = {}
         self.history: list[tuple[str, Any]] = []
@@ -77,7 +77,7 @@ class LLMEngine:
                 outputs.append(self._output(name, ids, None))
                 continue
             del self._requests[name]
-            end = [self._protocol.stop_id] if generation.ended else []
+            end = [self._protocol.end_id] if generation.ended else []
             outputs.append(self._output(name, [*ids, *end], "stop" if generation.ended else "length"))
         return outputs
 
@@ -104,9 +104,9 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 class Texts:
     def __init__(self, texts: list[str], options: SpeechOptions) -> None:
-        self._jobs = iter([Job(number, text, options) for number, text in enumerate(texts)])
+        self._jobs = iter([SynthesisRequest(number, text, options) for number, text in enumerate(texts)])
 
-    def take(self) -> Job | None:
+    def take(self) -> SynthesisRequest | None:
         return next(self._jobs, None)
 
 
@@ -128,11 +128,11 @@ class Sounds(dict[Any, Any]):
 def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) -> None:
     models = ModelOptions(model=str(random_checkpoint), device="cpu")
     options = SpeechOptions(seed=3, retries=0, sampling=SamplingRequest(temperature=0.0, max_seconds=0.4))
-    theirs = Speech.load(models, read_model=VllmModel)
-    ours = Speech.load(models)
+    theirs = Synthesizer.load(models, read_model=VllmModel)
+    ours = Synthesizer.load(models)
     texts = ["hello", "good evening", "one more", "and the last of them"]
     sounds = Sounds()
-    Many(theirs, 2).run(Texts(texts, options), sounds)
+    BatchSynthesizer(theirs, 2).run(Texts(texts, options), sounds)
     for number, text in enumerate(texts):
         assert np.array_equal(np.concatenate(sounds[number]), ours.speak(text, options))
 
@@ -140,29 +140,29 @@ def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) 
 @pytest.mark.usefixtures("vllm")
 def test_only_codes_and_end_may_be_drawn_and_end_stops(random_checkpoint: Path) -> None:
     models = ModelOptions(model=str(random_checkpoint), device="cpu", dtype="bf16")
-    speech = Speech.load(models, read_model=VllmModel)
+    speech = Synthesizer.load(models, read_model=VllmModel)
     sampling = SamplingRequest(temperature=0.7, top_p=0.8, top_k=0, min_p=0.1, repetition_penalty=1.3, max_seconds=1.0)
-    Many(speech, 4).run(Texts(["hello"], SpeechOptions(seed=9, retries=0, sampling=sampling)), Sounds())
+    BatchSynthesizer(speech, 4).run(Texts(["hello"], SpeechOptions(seed=9, retries=0, sampling=sampling)), Sounds())
     assert LLMEngine.made is not None
     arguments = LLMEngine.made.arguments
     assert (arguments.max_model_len, arguments.max_num_seqs, arguments.dtype) == (2048, 4, "bfloat16")
     assert arguments.skip_tokenizer_init
     ((_, params),) = LLMEngine.made.history
     protocol = speech.protocol
-    assert params.stop_token_ids == [protocol.stop_id]
+    assert params.stop_token_ids == [protocol.end_id]
     codes = range(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
-    assert params.allowed_token_ids == [*codes, protocol.stop_id]
+    assert params.allowed_token_ids == [*codes, protocol.end_id]
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.8, -1, 0.1)
     assert (params.repetition_penalty, params.seed, params.max_tokens, params.min_tokens) == (1.3, 9, 50, 1)
 
 
 @pytest.mark.usefixtures("vllm")
 def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
     prompt = protocol.prompt("hello")
     for tag in ("a", "b"):
-        batch.add(Request(prompt, SamplingOptions(temperature=0, max_seconds=0.1), 1, tag))
+        batch.add(GenerationRequest(prompt, SamplingOptions(temperature=0, max_seconds=0.1), 1, tag))
     assert batch.free == 0
     batch.drop("a")
     assert batch.free == 1
@@ -174,7 +174,7 @@ def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
 
 @pytest.mark.usefixtures("vllm")
 def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     for options in (ModelOptions(adapter="x"), ModelOptions(dtype="int4")):
         with pytest.raises(UsageError):
             VllmModel(random_checkpoint, protocol, options)
@@ -182,10 +182,10 @@ def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path
         VllmModel(tmp_path / "broken", protocol, ModelOptions()).batch(2)
     batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
     with pytest.raises(UsageError, match="guidance"):
-        batch.add(Request(protocol.prompt("hello"), SamplingOptions(guidance=1.5), 1))
+        batch.add(GenerationRequest(protocol.prompt("hello"), SamplingOptions(guidance=1.5), 1))
 
 
 def test_without_vllm_it_says_so(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UsageError, match="needs the package vllm"):
-        VllmModel(random_checkpoint, Protocol.load(random_checkpoint), ModelOptions())
+        VllmModel(random_checkpoint, PromptFormat.load(random_checkpoint), ModelOptions())

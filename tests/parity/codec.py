@@ -32,7 +32,7 @@ def compare(folder: Path) -> dict[str, float]:
         Largest differences: of the samples, of the numbers before the quantiser (relative to their spread), and the share of
         codes that are others.
     """
-    from llasa_cli.codec.model import load_codec
+    from llasa_cli.codec.codec import load_codec
 
     with np.load(folder / "expected.npz") as file:
         expected = dict(file)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from llasa_cli.protocol import TEXT_END, TEXT_START, Protocol, Reference
+from llasa_cli.prompt import TEXT_END, TEXT_START, PromptFormat, Reference
 from llasa_cli.settings import TEMPLATE_DATE
 
 INSTRUCTION = "Convert the text to speech:"
@@ -84,11 +84,11 @@ def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case
 
 
 @cache
-def _both(folder: Path) -> tuple[Protocol, Any]:
+def _both(folder: Path) -> tuple[PromptFormat, Any]:
     """Ours and transformers', read once: each takes seconds for 193,800 tokens."""
     from transformers import AutoTokenizer
 
-    return Protocol.load(folder), AutoTokenizer.from_pretrained(folder)
+    return PromptFormat.load(folder), AutoTokenizer.from_pretrained(folder)
 
 
 def main() -> None:

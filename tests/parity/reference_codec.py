@@ -121,7 +121,7 @@ def main(kind: str, folder: Path) -> None:
     state = model.state_dict()
     drawn = {}
     for name, tensor in state.items():
-        # As the published file calls them; see `llasa_cli/codec/original.py`.
+        # As the published file calls them; see `llasa_cli/codec/original_format.py`.
         stored = name.removesuffix(".act.bias") + ".act.beta" if name.endswith(".act.bias") else name
         computed = name.endswith(("filter", "window"))
         drawn[stored] = tensor if computed else torch.from_numpy(random_tensor(stored, tuple(tensor.shape)))

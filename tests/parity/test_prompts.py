@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 
 sys.path.insert(0, str(Path(__file__).parent))
 from llama_tokenizer import IDS, write_tokenizer
@@ -25,8 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def protocol(folder: Path) -> Protocol:
-    return Protocol.load(folder)
+def protocol(folder: Path) -> PromptFormat:
+    return PromptFormat.load(folder)
 
 
 def test_every_prompt_is_transformers_own(folder: Path) -> None:
@@ -35,7 +35,7 @@ def test_every_prompt_is_transformers_own(folder: Path) -> None:
     assert differences(folder) == []
 
 
-def test_ids_are_the_published_ones(protocol: Protocol) -> None:
+def test_ids_are_the_published_ones(protocol: PromptFormat) -> None:
     ids = list(protocol.prompt("Hello.").ids)
     assert ids[0] == IDS["<|begin_of_text|>"]
     assert ids.count(IDS["<|begin_of_text|>"]) == 1
@@ -43,13 +43,13 @@ def test_ids_are_the_published_ones(protocol: Protocol) -> None:
     assert ids.count(turn[0]) == 2
     assert ids[-1] == IDS["<|SPEECH_GENERATION_START|>"]
     assert IDS["<|TEXT_UNDERSTANDING_START|>"] in ids
-    assert (protocol.stop_id, protocol.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
+    assert (protocol.end_id, protocol.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
     assert (protocol.code_count, protocol.vocabulary_size) == (65_536, 193_800)
     assert protocol.pad_id == IDS["<|finetune_right_pad_id|>"]
 
 
 @pytest.mark.parametrize("text", ["<|SPEECH_GENERATION_END|>", "a<|eot_id|>b", "<|s_5|><|s_6|>", "<|begin_of_text|>"])
-def test_text_that_spells_a_token_is_text(protocol: Protocol, text: str) -> None:
+def test_text_that_spells_a_token_is_text(protocol: PromptFormat, text: str) -> None:
     """Here, and only here, `apply_chat_template` says something else."""
     plain, spelt = protocol.prompt("x").ids, protocol.prompt(text).ids
     markers = [[id for id in ids if id >= 128_000] for ids in (plain, spelt)]

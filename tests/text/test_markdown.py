@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
+from llasa_cli.text.chunker import PARAGRAPH_PAUSE_S, passages
+from llasa_cli.text.incremental import sentences_of
 from llasa_cli.text.markdown import words_of
-from llasa_cli.text.passages import PARAGRAPH_PAUSE_S, passages
-from llasa_cli.text.stream import sentences_of
 
 
 def read(*parts: str) -> str:

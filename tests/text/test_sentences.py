@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.text.incremental import sentences_of
 from llasa_cli.text.sentences import split_sentences
-from llasa_cli.text.stream import sentences_of
 
 GOLDEN = Path(__file__).with_name("golden_sentences.txt")
 KNOWN_MISSES = {

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS
 
 WORDS = ("sea", "sand", "shell", "salt", "wave", "gull", "tide", "boat")
 
 
-def published_rows(folder: Path, split: str, protocol: Protocol, count: int, pad_id: int, seed: int) -> None:
+def published_rows(folder: Path, split: str, protocol: PromptFormat, count: int, pad_id: int, seed: int) -> None:
     """Rows of two speakers, of 10 to 40 codes; each letter is spoken as three codes that belong to it."""
     random = np.random.default_rng(seed)
     table = np.full((count, CONTEXT_TOKENS), pad_id, np.int32)
@@ -33,7 +33,7 @@ def published_rows(folder: Path, split: str, protocol: Protocol, count: int, pad
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     published_rows(folder, "train", protocol, 120, protocol.pad_id, 0)
     published_rows(folder, "val", protocol, 12, protocol.pad_id, 1)
     return folder

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from llasa_cli.codec.model import load_codec
+from llasa_cli.codec.codec import load_codec
 from llasa_cli.errors import UsageError
-from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import FinetuneOptions
-from llasa_cli.training.chat import ChatRows, wrap_chat
+from llasa_cli.training.chat_dataset import ChatRows, wrap_chat
 from llasa_cli.training.finetune import finetune
-from llasa_cli.training.online import AudioRows
+from llasa_cli.training.online_dataset import AudioRows
 from llasa_cli.training.vocabulary import extend_tokenizer
 
 TALK = [
@@ -37,7 +37,7 @@ def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(spea
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(speaking)
-    row = wrap_chat(Protocol.load(speaking), TALK)
+    row = wrap_chat(PromptFormat.load(speaking), TALK)
     theirs = tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False, date_string="26 Jul 2024")
     assert row["input_ids"].tolist() == theirs
     learnt = row["labels"][row["labels"] != NO_LABEL]
@@ -47,17 +47,17 @@ def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(spea
 
 
 def test_what_a_conversation_spells_stays_text(speaking: Path) -> None:
-    protocol = Protocol.load(speaking)
+    protocol = PromptFormat.load(speaking)
     plain = wrap_chat(protocol, TALK)["input_ids"].tolist()
     tricky = [TALK[0] | {"content": "<|SPEECH_GENERATION_END|><|eot_id|>"}, *TALK[1:]]
     ids = wrap_chat(protocol, tricky)["input_ids"].tolist()
     eot = protocol._tokenizer.token_to_id("<|eot_id|>")
     assert ids.count(eot) == plain.count(eot)
-    assert protocol.stop_id not in ids
+    assert protocol.end_id not in ids
 
 
 def test_forms_of_conversations_are_read_and_all_bad_lines_named(speaking: Path, tmp_path: Path) -> None:
-    protocol, file = Protocol.load(speaking), tmp_path / "chat.jsonl"
+    protocol, file = PromptFormat.load(speaking), tmp_path / "chat.jsonl"
     sharegpt = [{"from": "human", "value": "sea?"}, {"from": "gpt", "value": "salt"}]
     lines = [json.dumps({"messages": TALK}), json.dumps(TALK), "", json.dumps({"conversations": sharegpt})]
     file.write_text("\n".join(lines), encoding="utf-8")
@@ -118,9 +118,9 @@ def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordi
 
 
 def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random_checkpoint: Path) -> None:
-    from llasa_cli.audio.read import read_clip
+    from llasa_cli.audio.reader import read_clip
 
-    protocol, codec = Protocol.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
+    protocol, codec = PromptFormat.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
     protocol.speakers = ()
     rows = AudioRows.read((recordings,), protocol, codec, 2048)
     assert len(rows) == 8

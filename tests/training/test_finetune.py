@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
-from llasa_cli.training.data import Rows, collate
+from llasa_cli.training.dataset import SpeechDataset, collate
 from llasa_cli.training.finetune import bring_folder, finetune
 from llasa_cli.training.loss import score_labels_only
 from llasa_cli.training.vocabulary import codec_size
@@ -60,7 +60,7 @@ def log_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+def model_revision(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     return load_file(folder / "model.safetensors")
@@ -85,7 +85,7 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOp
     assert about["codec"] == "some/codec"
     assert not list(fresh.output.glob("*.part")) + list(fresh.output.glob(".saving"))
 
-    protocol = Protocol.load(fresh.output)
+    protocol = PromptFormat.load(fresh.output)
     assert protocol.speakers == ("rms", "slt")
     AutoTokenizer.from_pretrained(fresh.output)
     model = LlamaForCausalLM.from_pretrained(fresh.output)
@@ -119,8 +119,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOpti
     about = finetune(replace(halves, fresh=None, tokenizer=None))
     assert about["steps"] == 12
     assert about["tokens"] == json.loads((whole.output / "llasa.json").read_text())["tokens"]
-    for name, value in weights_of(whole.output).items():
-        torch.testing.assert_close(weights_of(halves.output)[name], value, rtol=0, atol=0)
+    for name, value in model_revision(whole.output).items():
+        torch.testing.assert_close(model_revision(halves.output)[name], value, rtol=0, atol=0)
 
 
 def losses_of(folder: Path) -> dict[float, float]:
@@ -169,7 +169,7 @@ def test_a_checkpoint_describes_itself(fresh: FinetuneOptions) -> None:
     assert about["recipe"]["warm_up_share"] == 0.03
     assert "output" not in about["recipe"]
     assert about["protocol"]["instruction"] == "Convert the text to speech:"
-    protocol = Protocol.load(options.output)
+    protocol = PromptFormat.load(options.output)
     assert about["protocol"]["first_code_id"] == protocol.first_code_id
     assert about["data"]["rows"] == 120
     assert len(about["data"]["fingerprint"]) == 12
@@ -228,7 +228,7 @@ def test_other_data_in_a_run_that_goes_on_is_said(
     fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
 ) -> None:
     assert fresh.tokenizer is not None
-    protocol = Protocol.load(fresh.tokenizer)
+    protocol = PromptFormat.load(fresh.tokenizer)
     write_rows(tmp_path / "data", "train", protocol, 20, protocol.pad_id, 5)
     finetune(replace(fresh, steps=1, evaluate_every=99))
     notes: list[str] = []
@@ -307,7 +307,7 @@ def test_a_checkpoint_is_trained_on_and_brings_its_codec_and_speakers(
     assert about["speakers"] == ["rms", "slt"]
     assert about["default_speaker"] == "slt"
     assert about["base"] == str(random_checkpoint)
-    before, after = weights_of(random_checkpoint), weights_of(options.output)
+    before, after = model_revision(random_checkpoint), model_revision(options.output)
     moved = [(after[name].float() - before[name].float()).abs().max() for name in after]
     assert max(moved) > 0
     assert set(after) == set(before)
@@ -316,7 +316,7 @@ def test_a_checkpoint_is_trained_on_and_brings_its_codec_and_speakers(
 def test_accumulated_batches_weigh_labels_and_not_batches(fresh: FinetuneOptions, tmp_path: Path) -> None:
     """Two batches of 300 tokens a step are one step of 600 only if the loss is divided by all labels of both."""
     plain = _model(fresh)
-    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    rows = SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path()))
     short, long = collate([rows[0], rows[1]]), collate([rows[2], rows[3], rows[4]])
     for batch in (short, long):
         batch.pop("lengths")
@@ -331,7 +331,7 @@ def _model(options: FinetuneOptions) -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    protocol = Protocol.load(options.tokenizer or Path())
+    protocol = PromptFormat.load(options.tokenizer or Path())
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=protocol.vocabulary_size))
     score_labels_only(model)
     return model.eval()
@@ -340,7 +340,7 @@ def _model(options: FinetuneOptions) -> torch.nn.Module:
 def test_the_loss_of_a_bucketed_batch_is_that_of_rows_padded_to_2048(fresh: FinetuneOptions) -> None:
     """The published way: pad to 2,048, mask the padding, score every position."""
     model = _model(fresh)
-    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    rows = SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path()))
     items = [rows[index] for index in range(3)]
     batch = collate(items)
     batch.pop("lengths")
@@ -364,7 +364,7 @@ def test_the_loss_of_a_bucketed_batch_is_that_of_rows_padded_to_2048(fresh: Fine
 
 def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> None:
     model = _model(fresh)
-    rows = Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path()))
+    rows = SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path()))
     batch = collate([rows[index] for index in range(4)])
     batch.pop("lengths")
     model(**batch).loss.backward()
@@ -413,7 +413,7 @@ def test_reporting_to_nobody_is_an_answer(fresh: FinetuneOptions) -> None:
 
 def test_rows_that_are_left_out_are_told(fresh: FinetuneOptions) -> None:
     notes: list[str] = []
-    longest = int(Rows(fresh.data, "train", Protocol.load(fresh.tokenizer or Path())).lengths.max())
+    longest = int(SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path())).lengths.max())
     finetune(replace(fresh, steps=1, context=longest - 1), on_note=notes.append)
     assert "rows are left out: longer than" in notes[0]
 
@@ -455,8 +455,8 @@ def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions
     plain, twice = (replace(fresh, output=tmp_path / name, steps=2, evaluate_every=99) for name in ("plain", "twice"))
     finetune(plain)
     finetune(replace(twice, gradient_checkpointing=True))
-    for name, value in weights_of(plain.output).items():
-        torch.testing.assert_close(weights_of(twice.output)[name], value, rtol=0, atol=1e-6)
+    for name, value in model_revision(plain.output).items():
+        torch.testing.assert_close(model_revision(twice.output)[name], value, rtol=0, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
@@ -471,7 +471,7 @@ def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions
         finetune(replace(wild, save_every_steps=1))
     assert [path.name for path in fresh.output.glob("checkpoint-*")] == ["checkpoint-1"]
     assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 1
-    assert all(value.isfinite().all() for value in weights_of(fresh.output).values())
+    assert all(value.isfinite().all() for value in model_revision(fresh.output).values())
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -507,7 +507,7 @@ def test_a_full_disk_is_one_sentence_and_the_save_before_is_gone_on_from(
         finetune(options, fill)
     assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 2
     limit_files(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-    Protocol.load(fresh.output)
-    assert len(weights_of(fresh.output)) > 0
+    PromptFormat.load(fresh.output)
+    assert len(model_revision(fresh.output)) > 0
     assert finetune(options)["steps"] == 4
     assert sorted(path.name for path in fresh.output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.testing
 
-from llasa_cli.app import app
+from llasa_cli.cli.app import app
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 
 FLAGS = (

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.load import LanguageModel, load_language_model
-from llasa_cli.protocol import Protocol
+from llasa_cli.lm.loader import LanguageModel, load_language_model
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.merge import merge_adapter
@@ -46,7 +46,7 @@ def scores(model: LanguageModel, ids: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def ids(random_checkpoint: Path) -> torch.Tensor:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     return torch.tensor(protocol.wrap_row(protocol.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
 
 
@@ -70,17 +70,17 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
     from peft import PeftModel
     from transformers import LlamaForCausalLM
 
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     base = scores(load_language_model(random_checkpoint, protocol, "cpu"), ids)
     unmerged = scores(load_language_model(random_checkpoint, protocol, "cpu", adapter=trained.output), ids)
     alone = scores(load_language_model(trained.output, protocol, "cpu"), ids)
     about = merge_adapter(trained.output, tmp_path / "merged")
-    merged = scores(load_language_model(tmp_path / "merged", Protocol.load(tmp_path / "merged"), "cpu"), ids)
+    merged = scores(load_language_model(tmp_path / "merged", PromptFormat.load(tmp_path / "merged"), "cpu"), ids)
     model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(random_checkpoint), trained.output).eval()
     with torch.no_grad():
         every = model(input_ids=ids[None]).logits[0, -1]
     codes = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
-    by_peft = torch.cat([every[codes], every[protocol.stop_id : protocol.stop_id + 1]])
+    by_peft = torch.cat([every[codes], every[protocol.end_id : protocol.end_id + 1]])
     assert (unmerged - base).abs().max() > 0.1, "the adapter does something"
     for other in (alone, merged, by_peft):
         torch.testing.assert_close(other, unmerged, rtol=0, atol=1e-4)
@@ -101,12 +101,12 @@ def test_the_adapters_folder_speaks_as_the_merged_model_does(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-    from llasa_cli.speech import Speech
+    from llasa_cli.synthesis.synthesizer import Synthesizer
 
     merge_adapter(trained.output, tmp_path / "merged")
     options = SpeechOptions(SamplingRequest(temperature=0, max_seconds=0.6), seed=1, retries=0)
     alone, beside, merged = (
-        Speech.load(ModelOptions(model=str(folder), adapter=adapter, device="cpu")).speak("sea salt", options)
+        Synthesizer.load(ModelOptions(model=str(folder), adapter=adapter, device="cpu")).speak("sea salt", options)
         for folder, adapter in (
             (trained.output, None),
             (random_checkpoint, str(trained.output)),
@@ -117,7 +117,7 @@ def test_the_adapters_folder_speaks_as_the_merged_model_does(
     torch.testing.assert_close(torch.from_numpy(alone), torch.from_numpy(merged), rtol=0, atol=1e-4)
     assert (alone == beside).all()
     with pytest.raises(ModelError, match="no adapter in"):
-        Speech.load(ModelOptions(model=str(random_checkpoint), adapter=str(tmp_path)))
+        Synthesizer.load(ModelOptions(model=str(random_checkpoint), adapter=str(tmp_path)))
 
 
 def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: FinetuneOptions, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: Fi
 def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
 
     def load(change: dict, tensors: dict | None = None) -> None:
         folder = tmp_path / "adapter"

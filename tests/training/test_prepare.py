@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from llasa_cli.codec.model import Codec, load_codec
+from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.errors import UsageError
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training.prepare import prepare
 
@@ -22,8 +22,8 @@ def codec(random_codec: Path) -> Codec:
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> Protocol:
-    return Protocol.load(tokenizer_folder)
+def protocol(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
 
 
 def sound(seconds: float, seed: int, rate: int = 16_000) -> np.ndarray:
@@ -64,7 +64,7 @@ def read_split(folder: Path, split: str) -> np.ndarray:
     return np.memmap(folder / f"{split}_input_ids.memmap", dtype="int32", mode="r", shape=shape)
 
 
-def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec) -> None:
+def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
     out = tmp_path / "out"
     prepare(PrepareOptions((recordings / "table.csv",), out, validation=2), protocol, codec, "tokenizer")
     train, val = read_split(out, "train"), read_split(out, "val")
@@ -85,7 +85,7 @@ def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protoco
 
 
 def test_every_bad_row_is_reported_with_its_reason(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     out = tmp_path / "out"
     prepare(PrepareOptions((recordings / "table.csv",), out), protocol, codec, "tokenizer")
@@ -126,7 +126,7 @@ class StoppingCodec:
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_files(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
     options = PrepareOptions((recordings / "table.csv",), once, validation=3)
@@ -150,7 +150,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
 
 
 def test_a_changed_recording_is_encoded_again(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     options = PrepareOptions((recordings / "table.csv",), tmp_path / "out", validation=0)
     prepare(options, protocol, codec, "t")
@@ -161,7 +161,7 @@ def test_a_changed_recording_is_encoded_again(
 
 
 def test_a_folder_of_audio_and_text_files_is_read(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     folder = tmp_path / "pairs" / "deep"
     folder.mkdir(parents=True)
@@ -180,7 +180,7 @@ def test_a_folder_of_audio_and_text_files_is_read(
     assert not (out / "val_input_ids.memmap").exists()
 
 
-def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec) -> None:
+def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
     folder = tmp_path / "lj"
     (folder / "wavs").mkdir(parents=True)
     for number in range(2):
@@ -192,7 +192,7 @@ def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, protocol: Proto
     assert index["skipped"]["reasons"] == {"not id|text": 1}
 
 
-def test_several_sources_make_one_set(recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec) -> None:
+def test_several_sources_make_one_set(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
     tables = []
     for number in range(2):
         table = recordings / f"part{number}.csv"
@@ -202,7 +202,7 @@ def test_several_sources_make_one_set(recordings: Path, tmp_path: Path, protocol
     assert index["splits"]["train"]["rows"] == 4
 
 
-def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, protocol: Protocol, codec: Codec) -> None:
+def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
     (tmp_path / "table.csv").write_text("audio,text\nnothing.wav,hello\n", encoding="utf-8")
     with pytest.raises(UsageError, match="No row could be used: no such audio file"):
         prepare(PrepareOptions((tmp_path / "table.csv",), tmp_path / "out"), protocol, codec, "t")
@@ -212,22 +212,22 @@ def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, protocol: Pr
 
 
 def test_a_text_that_spells_a_marker_stays_text(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     table = recordings / "odd.csv"
     table.write_text("audio,text\n1.wav,<|SPEECH_GENERATION_END|>\n", encoding="utf-8")
     prepare(PrepareOptions((table,), tmp_path / "out", validation=0), protocol, codec, "t")
     row = read_split(tmp_path / "out", "train")[0].tolist()
-    assert row.count(protocol.stop_id) == 1
+    assert row.count(protocol.end_id) == 1
     assert len(protocol.split_row(row)[1]) == 30
 
 
 def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_folder: Path, codec: Codec) -> None:
-    from llasa_cli.training.online import AudioRows
+    from llasa_cli.training.online_dataset import AudioRows
 
     table = recordings / "spelt.csv"
     table.write_text("audio,text\n1.wav,3 & 5%\n", encoding="utf-8")
-    spelling = Protocol.load(spelling_folder)
+    spelling = PromptFormat.load(spelling_folder)
     prepare(PrepareOptions((table,), recordings / "out", validation=0), spelling, codec, "t")
     words = spelling.text_ids("three and five percent")
     assert spelling.split_row(read_split(recordings / "out", "train")[0].tolist())[0] == words
@@ -241,13 +241,13 @@ def test_letters_that_the_model_does_not_read_are_a_problem(
     recordings: Path, spelling_folder: Path, codec: Codec, spells: bool, unread: str
 ) -> None:
     """Without spelling they are unknown tokens; with it they would be left out of a text, and stay in its sound."""
-    from llasa_cli.training.online import AudioRows
+    from llasa_cli.training.online_dataset import AudioRows
 
     if not spells:
         (spelling_folder / "llasa.json").unlink()
     table = recordings / "odd.csv"
     table.write_text(f"audio,text\n1.wav,{unread}\n2.wav,boats\n", encoding="utf-8")
-    plain = Protocol.load(spelling_folder)
+    plain = PromptFormat.load(spelling_folder)
     index = prepare(PrepareOptions((table,), recordings / "out", validation=0), plain, codec, "t")
     wanted = {"letters that the model does not read": 1}
     assert index["skipped"]["reasons"] == wanted
@@ -255,7 +255,7 @@ def test_letters_that_the_model_does_not_read_are_a_problem(
 
 
 def test_a_model_of_another_codec_is_refused(
-    recordings: Path, tmp_path: Path, protocol: Protocol, codec: Codec
+    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
 ) -> None:
     protocol.code_count = 4096
     with pytest.raises(UsageError, match="4096 speech codes, the codec 64"):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from llasa_cli.app import app
+from llasa_cli.cli.app import app
 from llasa_cli.settings import PrepareOptions
-from llasa_cli.training import ranks
-from llasa_cli.training.ranks import Names
+from llasa_cli.training import distributed as ranks
+from llasa_cli.training.distributed import Names
 
 INDEX = {
     "splits": {"train": {"rows": 1, "hours": 0.0, "codes": 1, "tokens": 1}},

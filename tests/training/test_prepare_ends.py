@@ -21,9 +21,9 @@ import pytest
 import soundfile
 
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import PrepareOptions
-from llasa_cli.training import memmaps
+from llasa_cli.training import memmap_writer as memmaps
 from llasa_cli.training import prepare as room
 from llasa_cli.training.prepare import Progress, prepare
 
@@ -32,8 +32,8 @@ WIDTH = 96
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> Protocol:
-    return Protocol.load(tokenizer_folder)
+def protocol(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
     steps: list[Progress] = []
     prepare(options_of(table, tmp_path / "once"), protocol, None, "t", steps.append)
     expected = contents(tmp_path / "once")
@@ -107,7 +107,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path
 
 @pytest.mark.usefixtures("often")
 def test_only_what_was_not_safe_is_written_again(
-    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
 
@@ -135,7 +135,7 @@ def test_only_what_was_not_safe_is_written_again(
 
 
 @pytest.mark.usefixtures("often")
-def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
     out = tmp_path / "out"
 
     def stop(progress: Progress) -> None:
@@ -169,7 +169,7 @@ def disk_of(size: int) -> Iterator[None]:
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("size", [2_000, 15_000, 18_000])
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
-    table: Path, tmp_path: Path, protocol: Protocol, size: int
+    table: Path, tmp_path: Path, protocol: PromptFormat, size: int
 ) -> None:
     """2,000 bytes: in the middle of the checks; the others: in the middle of the rows (48 of 384 bytes)."""
     out = tmp_path / "out"
@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protocol: Protocol) -> None:
+def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protocol: PromptFormat) -> None:
     """A device that is always full: what is in the buffers is lost, and the file is as before."""
 
     class Codec:
@@ -209,7 +209,7 @@ def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protoco
 
 
 def test_too_little_room_is_told_before_the_work(
-    tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 1_000_000})
     table = tmp_path / "t.jsonl"
@@ -221,7 +221,7 @@ def test_too_little_room_is_told_before_the_work(
 
 
 def test_other_errors_of_the_disk_keep_their_traceback(
-    table: Path, tmp_path: Path, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -231,7 +231,7 @@ def test_other_errors_of_the_disk_keep_their_traceback(
         prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
 
 
-def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
     """Recordings may be prepared into their own folder."""
     own = ("our_speakers.txt", "notes_input_ids.memmap", "other_input_ids_shape.npy", "rows.sqlite")
     for name in own:
@@ -246,7 +246,7 @@ def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: 
 
 @pytest.mark.parametrize("name", ["index.json", "skipped.jsonl"])
 def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
-    name: str, table: Path, tmp_path: Path, protocol: Protocol
+    name: str, table: Path, tmp_path: Path, protocol: PromptFormat
 ) -> None:
     own = tmp_path / "data" / name
     own.parent.mkdir()
@@ -256,7 +256,7 @@ def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
     assert own.read_text() == '{"pages": [1, 2]}\n'
 
 
-def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: Protocol) -> None:
+def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
     out = tmp_path / "out"
     refused: list[Progress] = []
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
-from llasa_cli.training.data import Rows
-from llasa_cli.training.memmaps import RowMaker
+from llasa_cli.training.dataset import SpeechDataset
+from llasa_cli.training.memmap_writer import RowMaker
 from llasa_cli.training.prepare import prepare
 
 TEXTS = ("the sea", "seven lanterns along the quiet river", "salt", "a gull, at evening", "the boat is here")
@@ -97,17 +97,17 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
-def run(clips: Path, out: Path, protocol: Protocol, **options: Any) -> dict[str, Any]:
+def run(clips: Path, out: Path, protocol: PromptFormat, **options: Any) -> dict[str, Any]:
     return prepare(PrepareOptions((clips,), out, codes=clips / "codes", **options), protocol, None, "t")
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> Protocol:
-    return Protocol.load(tokenizer_folder)
+def protocol(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
 
 
 def test_the_same_bytes_as_the_published_script_writes(
-    clips: Path, tmp_path: Path, protocol: Protocol, tokenizer_folder: Path
+    clips: Path, tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path
 ) -> None:
     tokenizer = PublishedTokenizer(tokenizer_folder, protocol.pad_id)
     rows = [
@@ -125,7 +125,7 @@ def test_the_same_bytes_as_the_published_script_writes(
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_the_published_readers_read_what_is_written_here(
-    clips: Path, tmp_path: Path, protocol: Protocol, fork: bool
+    clips: Path, tmp_path: Path, protocol: PromptFormat, fork: bool
 ) -> None:
     run(clips, tmp_path / "out", protocol, validation=2)
     found = [PublishedDataset(tmp_path / "out", split, fork).rows() for split in ("train", "val")]
@@ -138,14 +138,14 @@ def test_the_published_readers_read_what_is_written_here(
     assert sorted(read.values()) == sorted(expected)
 
 
-def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Path, protocol: Protocol) -> None:
+def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Path, protocol: PromptFormat) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(clips, whole, protocol, validation=0)
     for rank in range(3):
         run(clips, parts, protocol, validation=0, rank=rank, ranks=3)
     together = PublishedDataset(parts, "train", fork=True)
     assert sorted(together.rows()) == sorted(PublishedDataset(whole, "train", fork=True).rows())
-    ours = Rows(parts, "train", protocol)
+    ours = SpeechDataset(parts, "train", protocol)
     assert len(ours) == len(TEXTS)
     assert sorted(ours.parts(number) for number in range(5)) == sorted(
         protocol.split_row(row) for row in together.rows()
@@ -154,7 +154,7 @@ def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("pad", ["<|end_of_text|>", "<|pad|>"])
 def test_what_the_published_script_writes_is_read_here(
-    clips: Path, tmp_path: Path, protocol: Protocol, tokenizer_folder: Path, pad: str
+    clips: Path, tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path, pad: str
 ) -> None:
     """Whatever they pad with."""
     pad_id = PublishedTokenizer(tokenizer_folder, 0)._tokenizer.token_to_id(pad)
@@ -164,7 +164,7 @@ def test_what_the_published_script_writes_is_read_here(
         for number, text in enumerate(TEXTS)
     ]
     write_published(tmp_path / "theirs", "train", rows)
-    ours = Rows(tmp_path / "theirs", "train", protocol)
+    ours = SpeechDataset(tmp_path / "theirs", "train", protocol)
     assert [ours.parts(number) for number in range(5)] == [
         (protocol.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
         for number, text in enumerate(TEXTS)
@@ -172,7 +172,7 @@ def test_what_the_published_script_writes_is_read_here(
 
 
 def test_end_is_never_lost_where_the_published_script_cuts_it(
-    tmp_path: Path, protocol: Protocol, tokenizer_folder: Path
+    tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path
 ) -> None:
     """Every length around the limit: a row is whole, or it is listed as too long. Theirs lose END from 2,049 on."""
     text = "salt"
@@ -184,21 +184,21 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
     index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
     rows = PublishedDataset(tmp_path / "out", "train", fork=False).rows()
     assert [len(protocol.split_row(row)[1]) for row in rows] == [longest - 2, longest - 1, longest]
-    assert all(row.count(protocol.stop_id) == 1 for row in rows)
+    assert all(row.count(protocol.end_id) == 1 for row in rows)
     assert index["skipped"]["reasons"] == {"too long: over 2048 tokens": len(counts) - 3}
-    read = Rows(tmp_path / "out", "train", protocol)
+    read = SpeechDataset(tmp_path / "out", "train", protocol)
     assert read.cut == 0
     for number in range(3):
         item = read[number]
-        assert item["labels"][-1] == item["input_ids"][-1] == protocol.stop_id
+        assert item["labels"][-1] == item["input_ids"][-1] == protocol.end_id
     assert len(read[2]["input_ids"]) == CONTEXT_TOKENS
     # And theirs:
     np.save(tmp_path / "c.npy", np.zeros(2046, np.int32))
     theirs = published_row(PublishedTokenizer(tokenizer_folder, 0), text, tmp_path / "c.npy", protocol.first_code_id)
-    assert protocol.stop_id not in theirs
+    assert protocol.end_id not in theirs
 
 
-def test_rows_are_made_as_the_protocol_makes_them(protocol: Protocol) -> None:
+def test_rows_are_made_as_the_protocol_makes_them(protocol: PromptFormat) -> None:
     codes = np.array([5, 0, 63], np.uint16)
     made = RowMaker(protocol)(np.array(protocol.text_ids("salt"), np.int32), codes)
     assert made.dtype == np.int32

@@ -14,11 +14,11 @@ import pytest
 import soundfile
 
 from llasa_cli.errors import UsageError
-from llasa_cli.protocol import Protocol
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import PrepareOptions
-from llasa_cli.training.clips import Unusable, look, read, read_codes
 from llasa_cli.training.prepare import prepare
-from llasa_cli.training.sources import Columns, Held, Problem, Row, read_rows
+from llasa_cli.training.row_check import Unusable, look, read, read_codes
+from llasa_cli.training.sources import Columns, DatasetAudio, Problem, Row, read_rows
 
 CODES = 64
 
@@ -177,7 +177,9 @@ def test_names_that_are_no_text_are_prepared_or_told(tmp_path: Path, tokenizer_f
     odd.with_suffix(".txt").write_text("one")
     write_sound(data / "b.wav").rename(odd.with_name(odd.name + "2.wav"))
     odd.with_name(odd.name + "2.txt").write_text("two")
-    index = prepare(PrepareOptions((data,), tmp_path / "out", validation=0), Protocol.load(tokenizer_folder), None, "t")
+    index = prepare(
+        PrepareOptions((data,), tmp_path / "out", validation=0), PromptFormat.load(tokenizer_folder), None, "t"
+    )
     assert index["splits"]["train"]["rows"] == 1
     assert index["skipped"]["rows"] == [{"row": f"{data}/caf\ufffd2.wav", "reason": "audio can't be read"}]
 
@@ -231,7 +233,7 @@ def test_codes_that_can_not_be_used_say_why(tmp_path: Path, array: Any, reason: 
 
 def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path, tokenizer_folder: Path) -> None:
     """`id.wav.npy` of LLaSA_training's get_memmap_from_token.py, `folder/id.npy` of X-Codec-2.0's inference_save_code.py."""
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     codes = tmp_path / "vq_codes"
     for name in ("LJ1.wav.npy", "LJ2.npy", "book/LJ3.npy"):
         (codes / name).parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +252,7 @@ def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path
 
 
 def test_codes_stand_in_json_lines(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     rows = [{"text": "one", "codes": list(range(20))}, {"text": "two", "codes": [64] * 20}, {"text": "hi", "codes": []}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
@@ -292,9 +294,9 @@ def saved_dataset(tmp_path: Path) -> Path:
 def test_a_saved_dataset_is_prepared_with_its_own_validation_rows(
     saved_dataset: Path, tmp_path: Path, tokenizer_folder: Path, random_codec: Path
 ) -> None:
-    from llasa_cli.codec.model import load_codec
+    from llasa_cli.codec.codec import load_codec
 
-    protocol, codec = Protocol.load(tokenizer_folder), load_codec(random_codec, "cpu")
+    protocol, codec = PromptFormat.load(tokenizer_folder), load_codec(random_codec, "cpu")
     out = tmp_path / "out"
     index = prepare(PrepareOptions((saved_dataset,), out, validation=0.5), protocol, codec, "t")
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 2, "val": 1}
@@ -304,7 +306,7 @@ def test_a_saved_dataset_is_prepared_with_its_own_validation_rows(
     }
     table = np.fromfile(out / "val_input_ids.memmap", np.int32).reshape(1, 2048)
     text, codes = protocol.split_row(table[0].tolist())
-    samples = read(Held(str(saved_dataset), "validation", 0), Columns())
+    samples = read(DatasetAudio(str(saved_dataset), "validation", 0), Columns())
     assert (text, codes) == (protocol.text_ids("three"), codec.encode(samples))
     assert len(samples) == 11_200
     only_train = PrepareOptions((saved_dataset,), tmp_path / "two", splits=("train",), validation=0)
@@ -354,7 +356,7 @@ def test_the_library_is_asked_for_by_name(saved_dataset: Path, monkeypatch: pyte
 
 
 def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     data = tmp_path / "data"
     write_sound(data / "long.wav", 90, 8_000)
     write_sound(data / "nothing.wav", 0)
@@ -404,7 +406,7 @@ def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path,
 def test_a_dry_run_tells_the_same_without_codec_or_output(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     data = tmp_path / "data"
     for number, rate in enumerate((8_000, 16_000, 44_100, 48_000)):
         write_sound(data / f"{number}.wav", 1 + number, rate, 1 + number % 2)
@@ -422,7 +424,7 @@ def test_a_dry_run_tells_the_same_without_codec_or_output(
 
 
 def test_a_share_or_the_first_rows_can_be_taken(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = Protocol.load(tokenizer_folder)
+    protocol = PromptFormat.load(tokenizer_folder)
     lines = [json.dumps({"text": f"row {number}", "codes": [number % 60] * 20}) for number in range(50)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import typer.testing
 
-from llasa_cli.app import app
+from llasa_cli.cli.app import app
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import FinetuneOptions
-from llasa_cli.training.recipe import read_recipe
+from llasa_cli.training.published_recipe import read_recipe
 from llasa_cli.training.schedule import Rate
 
 # What all of them say alike; then, of each, what it says of its own.
@@ -235,7 +235,7 @@ def test_schedules_are_those_of_transformers(kind: str) -> None:
 
 
 def test_the_trainers_own_settings_pass_and_others_are_refused(tmp_path: Path) -> None:
-    from llasa_cli.training.arguments import check_names
+    from llasa_cli.training.trainer_arguments import check_names
 
     assert check_names({"neftune_noise_alpha": 5}) == {"neftune_noise_alpha": 5}
     with pytest.raises(LlasaError, match="has no nonsense"):

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from llasa_cli.protocol import NO_LABEL, Protocol
+from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE, FinetuneOptions
-from llasa_cli.training.data import Batches, Rows, collate
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.vocabulary import extend_tokenizer
 
@@ -66,8 +66,8 @@ def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def protocol(speaking: Path) -> Protocol:
-    return Protocol.load(speaking)
+def protocol(speaking: Path) -> PromptFormat:
+    return PromptFormat.load(speaking)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def published(speaking: Path) -> Published:
 
 
 @pytest.fixture
-def data(protocol: Protocol, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
+def data(protocol: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
     """Rows as the public data has them: no speakers, padded with end-of-turn."""
     pad = protocol._tokenizer.token_to_id("<|eot_id|>")
     write_rows(tmp_path / "data", "train", protocol, 12, pad, 3)
@@ -92,35 +92,35 @@ def table(folder: Path, split: str = "train") -> np.ndarray:
     return np.memmap(folder / f"{split}_input_ids.memmap", np.int32, "r", shape=form)
 
 
-def test_ids_and_labels_are_the_published_ones(data: Path, protocol: Protocol, published: Published) -> None:
-    rows = Rows(data, "train", protocol)
+def test_ids_and_labels_are_the_published_ones(data: Path, protocol: PromptFormat, published: Published) -> None:
+    rows = SpeechDataset(data, "train", protocol)
     for index, row in enumerate(table(data)):
         item = rows[index]
         ids, labels, _ = published.item(row)
         length = len(item["input_ids"])
         np.testing.assert_array_equal(ids[:length], item["input_ids"])
         np.testing.assert_array_equal(labels[:length], item["labels"])
-        assert item["labels"][-1] == protocol.stop_id
+        assert item["labels"][-1] == protocol.end_id
         # After END the published row has the turn's end, which its own padding rule hides, and padding.
         assert (labels[length:] == NO_LABEL).all()
 
 
 def test_of_the_forks_labels_only_the_turns_end_after_end_is_left_out(
-    data: Path, protocol: Protocol, published: Published
+    data: Path, protocol: PromptFormat, published: Published
 ) -> None:
     """The model stops at END: nothing after it is ever generated, so nothing after it is learnt."""
     eot = published.pad_id
     published.pad_id = published.tokenizer.convert_tokens_to_ids("<|end_of_text|>")
-    rows = Rows(data, "train", protocol)
+    rows = SpeechDataset(data, "train", protocol)
     for index, row in enumerate(table(data)):
         _, labels, _ = published.item(row)
         length = len(rows[index]["labels"])
         np.testing.assert_array_equal(labels[:length], rows[index]["labels"])
-        assert labels[labels != NO_LABEL].tolist()[-2:] == [protocol.stop_id, eot]
+        assert labels[labels != NO_LABEL].tolist()[-2:] == [protocol.end_id, eot]
         assert (labels[length + 1 :] == NO_LABEL).all()
 
 
-def test_trap_pad_masks_real_tokens(data: Path, protocol: Protocol, published: Published, text_llama: Path) -> None:
+def test_trap_pad_masks_real_tokens(data: Path, protocol: PromptFormat, published: Published, text_llama: Path) -> None:
     """Published: every real end-of-turn is hidden in training, and seen when speaking. Here it is seen in both."""
     from transformers import LlamaForCausalLM
 
@@ -129,7 +129,7 @@ def test_trap_pad_masks_real_tokens(data: Path, protocol: Protocol, published: P
     model = LlamaForCausalLM.from_pretrained(text_llama).eval()
     model.resize_token_embeddings(protocol.vocabulary_size)
     ids, labels, mask = published.item(table(data)[0])
-    item = Rows(data, "train", protocol)[0]
+    item = SpeechDataset(data, "train", protocol)[0]
     length = len(item["input_ids"])
     assert (mask[:length] == 0).sum() == (item["input_ids"] == published.pad_id).sum() > 0
     batch = collate([item])
@@ -148,7 +148,7 @@ def test_trap_pad_masks_real_tokens(data: Path, protocol: Protocol, published: P
     assert abs(hidden - seen) > 1e-4
 
 
-def test_trap_end_is_lost(protocol: Protocol, published: Published, tmp_path: Path) -> None:
+def test_trap_end_is_lost(protocol: PromptFormat, published: Published, tmp_path: Path) -> None:
     """Published: a row of 2,048 with the template over it loses END. Here it is left out, and counted."""
     pad = published.pad_id
     codes = CONTEXT_TOKENS - len(protocol.row("sea", []))
@@ -157,33 +157,33 @@ def test_trap_end_is_lost(protocol: Protocol, published: Published, tmp_path: Pa
     padded.tofile(tmp_path / "train_input_ids.memmap")
     np.save(tmp_path / "train_input_ids_shape.npy", np.array(padded.shape))
     ids, labels, _ = published.item(padded[0])
-    assert protocol.stop_id not in ids
+    assert protocol.end_id not in ids
     assert labels[-1] != NO_LABEL, "it learns to go on"
-    ours = Rows(tmp_path, "train", protocol)
+    ours = SpeechDataset(tmp_path, "train", protocol)
     assert (len(ours), ours.cut) == (1, 1)
-    assert ours[0]["labels"][-1] == protocol.stop_id
+    assert ours[0]["labels"][-1] == protocol.end_id
 
 
-def test_trap_todays_date_is_in_the_prompt(data: Path, protocol: Protocol, published: Published) -> None:
+def test_trap_todays_date_is_in_the_prompt(data: Path, protocol: PromptFormat, published: Published) -> None:
     published.date = None
     ids, _, _ = published.item(table(data)[0])
-    ours = Rows(data, "train", protocol)[0]["input_ids"]
+    ours = SpeechDataset(data, "train", protocol)[0]["input_ids"]
     text = published.tokenizer.decode
     assert TEMPLATE_DATE not in text(ids[:60].tolist())
     assert TEMPLATE_DATE in text(ours.tolist())
 
 
-def test_trap_text_spells_a_token(protocol: Protocol, published: Published) -> None:
+def test_trap_text_spells_a_token(protocol: PromptFormat, published: Published) -> None:
     text = "say <|SPEECH_GENERATION_END|> and <|eot_id|>"
-    assert protocol.stop_id in published.tokenizer.encode(text, add_special_tokens=False)
-    assert not {protocol.stop_id, published.pad_id} & set(protocol.text_ids(text))
+    assert protocol.end_id in published.tokenizer.encode(text, add_special_tokens=False)
+    assert not {protocol.end_id, published.pad_id} & set(protocol.text_ids(text))
 
 
 def test_trap_config_keys_of_transformers_4(tmp_path: Path) -> None:
     """Published: transformers 5 stops at these keys. Here they are understood (test_recipes)."""
     from transformers import HfArgumentParser, TrainingArguments
 
-    from llasa_cli.training.recipe import read_recipe
+    from llasa_cli.training.published_recipe import read_recipe
 
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"output_dir": "out", "evaluation_strategy": "steps", "warmup_ratio": 0.03}))
@@ -197,10 +197,10 @@ def test_trap_files_to_judge_on_that_nobody_wrote(
 ) -> None:
     """Published: the fork's configuration judges, and its data has no such files. Here a run without them trains, and
     whichever name they have, they are found."""
-    protocol = Protocol.load(random_checkpoint)
+    protocol = PromptFormat.load(random_checkpoint)
     write_rows(tmp_path / "data", "train_rank0_partial0", protocol, 6, protocol.pad_id, 0)
     write_rows(tmp_path / "data", "train_rank1_partial0", protocol, 5, protocol.pad_id, 1)
-    assert len(Rows(tmp_path / "data", "train", protocol)) == 11
+    assert len(SpeechDataset(tmp_path / "data", "train", protocol)) == 11
     options = FinetuneOptions(
         tmp_path / "data", tmp_path / "out", str(random_checkpoint), steps=1, evaluate_at_start=True, device="cpu"
     )
@@ -213,7 +213,7 @@ def test_trap_files_to_judge_on_that_nobody_wrote(
 
 
 def test_rows_of_parts_are_those_of_one_file(
-    protocol: Protocol, tmp_path: Path, write_rows: Callable[..., None]
+    protocol: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
     write_rows(tmp_path / "whole", "train", protocol, 9, protocol.pad_id, 0)
     ids = table(tmp_path / "whole")
@@ -223,7 +223,10 @@ def test_rows_of_parts_are_those_of_one_file(
         (tmp_path / "parts").mkdir(exist_ok=True)
         np.ascontiguousarray(part).tofile(tmp_path / "parts" / f"{name}_input_ids.memmap")
         np.save(tmp_path / "parts" / f"{name}_input_ids_shape.npy", np.array(part.shape))
-    whole, parts = Rows(tmp_path / "whole", "train", protocol), Rows(tmp_path / "parts", "train", protocol)
+    whole, parts = (
+        SpeechDataset(tmp_path / "whole", "train", protocol),
+        SpeechDataset(tmp_path / "parts", "train", protocol),
+    )
     assert len(parts) == len(whole) == 9
     for index in range(9):
         assert parts.parts(index) == whole.parts(index)
@@ -252,8 +255,8 @@ def test_the_loss_of_a_step_weighs_every_label_alike(
         lines = map(json.loads, (options.output / "log.jsonl").read_text().splitlines())
         return [line["loss"] for line in lines if "loss" in line]
 
-    rows = Rows(data_folder, "train", Protocol.load(random_checkpoint))
-    batches = list(islice(Batches(rows.lengths, 260, 4), 2))
+    rows = SpeechDataset(data_folder, "train", PromptFormat.load(random_checkpoint))
+    batches = list(islice(LengthGroupedBatchSampler(rows.lengths, 260, 4), 2))
     counts = [sum(int((rows[row]["labels"] != NO_LABEL).sum()) for row in batch) for batch in batches]
     assert counts[0] != counts[1]
     one, two = losses("single", 1, 2)

@@ -1,0 +1,48 @@
+"""The command line: which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llasa_cli import __version__
+from llasa_cli.cli.batch import batch
+from llasa_cli.cli.chat import chat
+from llasa_cli.cli.clone import clone
+from llasa_cli.cli.console import boundary
+from llasa_cli.cli.doctor import doctor
+from llasa_cli.cli.download import download
+from llasa_cli.cli.finetune import finetune
+from llasa_cli.cli.prepare import prepare
+from llasa_cli.cli.say import say
+from llasa_cli.cli.voices import app as voices
+
+app = typer.Typer(
+    name="llasa",
+    help="Text to speech with Llasa.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"llasa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("-V", "--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _command in (say, clone, batch, chat, download, prepare, finetune, doctor):
+    app.command()(boundary(_command))
+
+app.add_typer(voices, name="voices")

@@ -1,0 +1,235 @@
+"""What the user sees: the only writer to standard error, and the keeper of standard output.
+
+Standard output carries audio, `--json` or paths. While a command runs, file descriptor 1 and `sys.stdout` lead to
+standard error, so that no library's print and no C++ log can get into the sound.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, ParamSpec, TypeVar
+
+import typer
+
+from llasa_cli.errors import LlasaError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_output: BinaryIO | None = None
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived. Not an Exception: only what cleans up may see it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def open_closed_streams() -> None:
+    """Give descriptors 0 to 2 something where the caller closed them (`>&-`).
+
+    Otherwise the next file opened would be number 1 or 2, and whatever a library prints would be in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # To be written to, standard output has to be there: read-only, it fails in a sentence.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
+def claim_stdout() -> BinaryIO:
+    """Take standard output for results alone; everything else that prints is led to standard error."""
+    global _output
+    if _output is not None and not _output.closed:
+        return _output
+    try:
+        real = sys.stdout.fileno() == 1
+    except (AttributeError, OSError, ValueError):
+        real = False
+    if real:
+        sys.stdout.flush()
+        _output = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        return _output
+    # Somebody has put another object there (a test, a notebook): it stays.
+    stream: BinaryIO = sys.stdout.buffer
+    return stream
+
+
+def result(text: str) -> None:
+    """A line of results, to standard output; a path that is not Unicode, byte for byte."""
+    out = claim_stdout()
+    try:
+        line = (text + "\n").encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        line = (text + "\n").encode(errors="replace")
+    try:
+        out.write(line)
+        out.flush()
+    except BrokenPipeError:
+        raise  # the reader has enough: not an error
+    except OSError as error:
+        raise LlasaError(f"Standard output can't be written: {error.strerror}.") from error
+
+
+def boundary(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what ends a command into one line and an exit code; an unknown error keeps its traceback."""
+
+    @functools.wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        _listen_for_signals()
+        try:
+            return command(*arguments, **options)
+        except LlasaError as error:
+            if os.environ.get("LLASA_DEBUG") == "1":
+                import traceback
+
+                traceback.print_exc()
+            note(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""))
+            if _output is not None:
+                _drop_output()
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:
+            _drop_output()  # the reader has what it wanted
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            note("stopped")
+            raise typer.Exit(130) from None
+        except Terminated as end:
+            raise typer.Exit(end.exit_code) from None
+
+    return run
+
+
+def note(text: str) -> None:
+    """A line to standard error, whatever `-q` says."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def _listen_for_signals() -> None:
+    """SIGTERM, and SIGHUP of a terminal that closes, end as Ctrl-C does: by cleaning up."""
+
+    def stop(number: int, frame: Any) -> None:
+        if _no_exception_passes(frame):
+            again = threading.Timer(0.02, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Terminated(number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        try:
+            if number is not None and signal.getsignal(number) is usual:  # nohup ignores SIGHUP: so it stays
+                signal.signal(number, stop)
+        except ValueError:
+            return  # not the main thread: somebody else's process
+
+
+def _no_exception_passes(frame: Any) -> bool:
+    """In the middle of torch's import its C++ would abort the process; from libsndfile's callbacks nothing comes through."""
+    module = sys.modules.get("torch")
+    if getattr(getattr(module, "__spec__", None), "_initializing", False):
+        return True
+    while frame is not None and not frame.f_code.co_name.startswith("vio_"):
+        frame = frame.f_back
+    return frame is not None
+
+
+def _drop_output() -> None:
+    """What is still buffered would fail again when the interpreter closes it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (_output, sys.__stdout__):
+        try:
+            if stream is not None:
+                os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):
+            continue
+
+
+class Console:
+    """Progress and the closing line of one command.
+
+    Args:
+        quiet: Nothing but errors.
+        verbose: A line for each take, and what was retried and why.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self._live = not quiet and sys.stderr.isatty()
+        self._shown = 0.0
+        self.began = time.monotonic()
+
+    @property
+    def is_live(self) -> bool:
+        """Somebody watches a terminal."""
+        return self._live
+
+    def stage(self, text: str) -> None:
+        """What is being done, replaced by the next; only on a terminal."""
+        if self._live:
+            self._show(text + " ...")
+
+    def progress(self, text: str) -> None:
+        """As `stage`, at most ten times a second."""
+        if self._live and time.monotonic() - self._shown > 0.1:
+            self._show(text)
+
+    def line(self, text: str) -> None:
+        """A line that stays, unless quiet."""
+        if not self.quiet:
+            self.clear()
+            note(text)
+
+    def detail(self, text: str) -> None:
+        """A line for `--verbose`."""
+        if self.verbose:
+            self.line(text)
+
+    def clear(self) -> None:
+        if self._live and self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = 0.0
+
+    def _show(self, text: str) -> None:
+        width = os.get_terminal_size(2).columns or 80  # a terminal that doesn't know its width says 0
+        print(f"\r\x1b[K{text[: width - 1]}", end="", file=sys.stderr, flush=True)
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+
+def as_json(value: Any) -> str:
+    """One line. Of a path that is not Unicode the odd bytes are escaped as Python does it."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def speed(seconds: float, wall_s: float) -> str:
+    """ "3.2 s of speech in 1.1 s, 2.9 times real time"."""
+    return f"{seconds:.1f} s of speech in {wall_s:.1f} s, {seconds / max(wall_s, 1e-9):.1f} times real time"

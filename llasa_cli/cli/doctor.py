@@ -1,0 +1,423 @@
+"""`llasa doctor`: what is here, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llasa_cli.cli import flags
+from llasa_cli.cli.console import Console, as_json, claim_stdout, result
+from llasa_cli.errors import LlasaError
+from llasa_cli.settings import DEFAULT_LISTENER, ModelOptions
+
+OK, NOTE, BROKEN = "ok", "note", "broken"
+"""Usable; something that not everybody needs is missing; nothing is spoken until it is mended."""
+PACKAGE = "llasa-cli"
+TEST_TEXT = "This is a short test of the voice."
+_LITTLE_MEMORY = 1_000_000_000
+_LITTLE_ROOM = 3_000_000_000
+"""Bytes: the smallest published model and its codec are 5 GB, a Whisper 0.3."""
+_STYLES = {OK: "green", NOTE: "yellow", BROKEN: "bold red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        state: ok, note or broken.
+        what: Is looked at.
+        found: In words.
+        mend: The command or setting that mends it; empty where nothing is to be mended.
+    """
+
+    state: str
+    what: str
+    found: str
+    mend: str = ""
+
+
+def doctor(
+    model: flags.Model = flags.DEFAULT_MODEL,
+    device: flags.Device = "auto",
+    self_test: Annotated[bool, typer.Option("--self-test/--no-self-test", help="Let the built-in voice speak.")] = True,
+    quiet: flags.Quiet = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at device, memory, sound, caches and versions; say what is missing and how to mend it."""
+    from llasa_cli.cli.tables import table_text
+
+    claim_stdout()
+    findings: list[Finding] = []
+    with Console(quiet) as report:
+        for look in _looks(model, device, self_test):
+            report.stage(f"looking at {look.what}")
+            findings += look.findings()
+    broken = [finding for finding in findings if finding.state == BROKEN]
+    if json:
+        result(as_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        rows = [(f.state, f.what, f.found + (f"\n-> {f.mend}" if f.mend else "")) for f in findings]
+        result(table_text(("", "what", "found"), rows, styles=_STYLES))
+    if broken:
+        raise LlasaError(f"Not in order: {', '.join(finding.what for finding in broken)}.", broken[0].mend)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A part of the examination. What it stumbles over is a finding too, not the end of the report."""
+
+    what: str
+    at: Callable[[], Iterator[Finding]]
+    is_needed: bool = False
+
+    def findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        state = BROKEN if self.is_needed else NOTE
+        try:
+            found.extend(self.at())
+        except LlasaError as error:
+            found.append(Finding(state, self.what, error.message, error.hint))
+        except Exception as error:  # whatever is wrong with this machine is what was asked for
+            found.append(Finding(state, self.what, f"{type(error).__name__}: {error}".strip()))
+        return found
+
+
+def _looks(model: str, device: str, self_test: bool) -> Iterator[_Look]:
+    yield _Look("versions", _versions, is_needed=True)
+    yield _Look("device", lambda: _device(device), is_needed=True)
+    yield _Look("memory", _memory)
+    yield _Look("sound output", _sound)
+    yield _Look("file formats", _formats, is_needed=True)
+    yield _Look("hub", _hub)
+    yield _Look("model cache", _cache)
+    yield _Look("model", lambda: _model(model), is_needed=True)
+    yield _Look("saved voices", _voices)
+    yield _Look("extras", _extras)
+    if self_test:
+        yield _Look("self-test", lambda: _self_test(device), is_needed=True)
+
+
+# --- versions ---
+
+
+def _versions() -> Iterator[Finding]:
+    """Every package that is needed, against what this one's own metadata asks for."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.requirements import Requirement
+
+    from llasa_cli import __version__
+
+    yield Finding(OK, "llasa", f"{__version__}, {Path(__file__).parents[1]}")
+    yield Finding(OK, "python", f"{platform.python_version()}, {sys.executable}; {platform.platform()}")
+    for requirement in map(Requirement, _requirements()):
+        if requirement.marker is not None:
+            continue  # an extra's
+        mend = f"{_pip()} install --upgrade '{requirement}'"
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            yield Finding(BROKEN, requirement.name, "not installed", mend)
+            continue
+        fits = requirement.specifier.contains(found, prereleases=True)
+        wanted = "" if fits else f", but {requirement.specifier} is needed"
+        yield Finding(OK if fits else BROKEN, requirement.name, found + wanted, "" if fits else mend)
+
+
+def _requirements() -> list[str]:
+    """What is asked for of other packages; empty for a copy that was never installed."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        return sorted(requires(PACKAGE) or [])
+    except PackageNotFoundError:
+        return []
+
+
+def _pip() -> str:
+    return f"{sys.executable} -m pip"
+
+
+# --- the machine ---
+
+
+def _device(wanted: str) -> Iterator[Finding]:
+    import torch
+
+    from llasa_cli.device import pick_device
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = os.environ.get("OMP_NUM_THREADS")
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'' if count == 1 else 's'}" + (f" (OMP_NUM_THREADS={named})" if named else "")
+    yield Finding(OK, "CPU", f"{_cpu_name()}, {usable} cores for this process, {threads}")
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        free, whole = torch.cuda.mem_get_info(number)
+        yield Finding(OK, f"cuda:{number}", f"{facts.name}, {_gigabytes(free)} of {_gigabytes(whole)} free")
+    if not torch.cuda.is_available() and _has_nvidia():
+        yield Finding(
+            NOTE, "CUDA", f"there is an NVIDIA GPU that torch {torch.__version__} can't use",
+            "install a CUDA build of torch: https://pytorch.org/get-started/locally",
+        )  # fmt: skip
+    if torch.backends.mps.is_available():
+        yield Finding(OK, "mps", "Apple GPU")
+    yield Finding(OK, "device used", str(pick_device(wanted)) + (f" (--device {wanted})" if wanted != "auto" else ""))
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _has_nvidia() -> bool:
+    import shutil
+
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _memory() -> Iterator[Finding]:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    free = _available_memory()
+    limit = _memory_limit()
+    if limit is not None and (whole is None or limit < whole):
+        whole, free = limit, min(free, limit) if free is not None else None
+    if whole is None:
+        yield Finding(NOTE, "memory", "not known on this system")
+        return
+    text = _gigabytes(whole) + (f", {_gigabytes(free)} of it free" if free is not None else "")
+    little = free is not None and free < _LITTLE_MEMORY
+    yield Finding(
+        NOTE if little else OK, "memory", text, "close other programs: a model of 1b needs 5 GB" if little else ""
+    )
+
+
+def _available_memory() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _memory_limit() -> int | None:
+    """Of a container."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        return None if text == "max" else int(text)
+    except (OSError, ValueError):
+        return None
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+# --- sound ---
+
+
+def _sound() -> Iterator[Finding]:
+    mend = {
+        "linux": "apt install libportaudio2 (or your system's PortAudio); -o writes files without it",
+        "darwin": "brew install portaudio; -o writes files without it",
+    }.get(sys.platform, f"{_pip()} install --force-reinstall sounddevice; -o writes files without it")
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        yield Finding(NOTE, "sound output", f"can't be played: {error}", mend)
+        return
+    version = sounddevice.get_portaudio_version()[1].partition(",")[0]
+    try:
+        device = sounddevice.query_devices(kind="output")
+    except (sounddevice.PortAudioError, ValueError) as error:
+        yield Finding(NOTE, "sound output", f"no device to play on ({version}; {error})", "-o writes files without one")
+        return
+    yield Finding(OK, "sound output", f"{device['name']}, {device['default_samplerate']:.0f} Hz; {version}")
+
+
+def _formats() -> Iterator[Finding]:
+    import soundfile
+
+    known = soundfile.available_subtypes()
+    formats = soundfile.available_formats()
+    missing = [
+        name
+        for name, there in (("flac", "FLAC" in formats), ("mp3", "MP3" in formats), ("opus", "OPUS" in known))
+        if not there
+    ]
+    text = f"libsndfile {soundfile.__libsndfile_version__}: wav flac ogg opus mp3"
+    if missing:
+        text = f"libsndfile {soundfile.__libsndfile_version__} writes no {', '.join(missing)}"
+    mend = f"{_pip()} install --upgrade --force-reinstall soundfile" if missing else ""
+    yield Finding(NOTE if missing else OK, "file formats", text, mend)
+
+
+# --- models ---
+
+
+def _hub() -> Iterator[Finding]:
+    from huggingface_hub import constants, get_token
+
+    offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_set(name)]
+    if offline:
+        yield Finding(
+            NOTE,
+            "offline",
+            f"{', '.join(offline)} is set: nothing is downloaded",
+            f"unset {' '.join(offline)} to download",
+        )
+    token = (
+        "a token is there" if get_token() else "no token (published models ask for one: HF_TOKEN, or `hf auth login`)"
+    )
+    yield Finding(OK, "hub", f"{constants.ENDPOINT}, {token}")
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _cache() -> Iterator[Finding]:
+    import shutil
+
+    from llasa_cli.hub.cache_layout import write_cache
+
+    cache = write_cache()
+    free = shutil.disk_usage(_nearest(cache)).free
+    text = f"{cache}, {_gigabytes(free)} free" + ("" if cache.exists() else "; not made yet")
+    if not _is_writable(cache):
+        yield Finding(NOTE, "model cache", f"{text}; it can't be written", "set HF_HUB_CACHE to a folder of yours")
+    elif free < _LITTLE_ROOM:
+        yield Finding(NOTE, "model cache", text, "make room, or set HF_HUB_CACHE to a folder on another disk")
+    else:
+        yield Finding(OK, "model cache", text)
+    if cache.is_dir():
+        yield from _cached_models(cache)
+
+
+def _cached_models(cache: Path) -> Iterator[Finding]:
+    from huggingface_hub import scan_cache_dir
+
+    from llasa_cli.hub.catalog import CATALOGUE, size_text
+
+    names = {entry.repo: short for short, entry in CATALOGUE.items()}
+    for repo in sorted(scan_cache_dir(cache).repos, key=lambda repo: str(repo.repo_id)):
+        if repo.repo_type != "model":
+            continue
+        cut_off = [path for path in Path(repo.repo_path).glob("blobs/*.incomplete") if path.is_file()]
+        short = names.get(repo.repo_id)
+        name = repo.repo_id + (f" ({short})" if short else "")
+        mend = f"llasa download {short or repo.repo_id}" if cut_off else ""
+        text = f"{name}, {size_text(repo.size_on_disk)}" + ("; a download was cut off" if cut_off else "")
+        yield Finding(NOTE if cut_off else OK, "in the cache", text, mend)
+
+
+def _model(name: str) -> Iterator[Finding]:
+    """The model that is spoken with where none is named."""
+    from llasa_cli.checkpoint.resolve import codec_identity, find_codec, find_model, revision_of
+    from llasa_cli.files import read_metadata
+    from llasa_cli.prompt import PromptFormat
+
+    folder = find_model(name)
+    about = read_metadata(folder)
+    protocol = PromptFormat.load(folder)
+    codec = find_codec(folder, about.get("codec"))
+    speakers = f"; speakers {', '.join(protocol.speakers)}" if protocol.speakers else ""
+    named = " (LLASA_MODEL)" if os.environ.get("LLASA_MODEL") == name else ""
+    yield Finding(
+        OK, "model", f"{name}{named}, revision {revision_of(folder)}, codec {codec_identity(codec)}{speakers}"
+    )
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, or the one it would be made in."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _is_writable(folder: Path) -> bool:
+    nearest = _nearest(folder)
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+
+
+# --- voices and extras ---
+
+
+def _voices() -> Iterator[Finding]:
+    from llasa_cli.voices.library import listed, voices_folder
+
+    folder = voices_folder()
+    if not _is_writable(folder):
+        yield Finding(NOTE, "saved voices", f"{folder} can't be written", "set LLASA_VOICES to a folder of yours")
+    entries = listed()
+    yield Finding(OK, "saved voices", f"{len(entries) or 'none'}, in {folder}")
+    for entry in entries:
+        if entry.voice is None:
+            yield Finding(NOTE, f"voice {entry.name}", entry.error, f"llasa voices remove {shlex.quote(entry.name)}")
+
+
+def _extras() -> Iterator[Finding]:
+    from importlib.util import find_spec
+
+    from llasa_cli.asr import check_recognizer
+
+    for extra, module, use in (("train", "accelerate", "finetune"), ("asr", "pocketsphinx", "--asr pocketsphinx")):
+        if find_spec(module) is None:
+            yield Finding(NOTE, use, f"{module} is not installed", f"{_pip()} install '{PACKAGE}[{extra}]'")
+        else:
+            yield Finding(OK, use, f"{module} is installed")
+    try:
+        check_recognizer(DEFAULT_LISTENER)
+    except LlasaError:
+        yield Finding(
+            NOTE,
+            "--asr",
+            f"{DEFAULT_LISTENER} is not here: clips need --ref-text",
+            f"llasa download {DEFAULT_LISTENER}",
+        )
+    else:
+        yield Finding(OK, "--asr", f"{DEFAULT_LISTENER} is here")
+
+
+def _self_test(device: str) -> Iterator[Finding]:
+    """The built-in voice, as `llasa say` speaks with it."""
+    import time
+
+    from llasa_cli.settings import SpeechOptions
+    from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+
+    began = time.monotonic()
+    speech = Synthesizer.load(ModelOptions(device=device))
+    loaded = time.monotonic()
+    takes: list[Utterance] = []
+    samples = speech.speak(TEST_TEXT, SpeechOptions(seed=0), on_take=takes.append)
+    spoken = time.monotonic()
+    seconds = len(samples) / speech.sampling_rate
+    problems = [problem for take in takes for problem in take.problems]
+    text = (
+        f"the built-in voice was loaded in {loaded - began:.1f} s and spoke {seconds:.1f} s in {spoken - loaded:.1f} s"
+    )
+    yield Finding(
+        BROKEN if problems else OK,
+        "self-test",
+        text + (f"; {'; '.join(problems)}" if problems else ""),
+        _reinstall(problems),
+    )
+
+
+def _reinstall(problems: list[Any]) -> str:
+    return f"{_pip()} install --force-reinstall {PACKAGE}" if problems else ""

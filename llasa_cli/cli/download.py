@@ -1,0 +1,273 @@
+"""`llasa download`: published models into the cache, what is there, and out of it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llasa_cli.cli import flags
+from llasa_cli.cli.console import Console, as_json, claim_stdout, result
+from llasa_cli.errors import UsageError
+from llasa_cli.settings import BUILT_IN_MODEL
+
+if TYPE_CHECKING:
+    from llasa_cli.hub.cache_layout import RemoteFile
+    from llasa_cli.hub.download import Plan
+    from llasa_cli.hub.http import Wire
+
+_NOTEWORTHY_BYTES = 50_000_000
+"""Files from this size on get a line of their own where nobody watches a progress line."""
+
+
+def download(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="1b, 3b, 8b, ..., org/repo or org/repo@revision; none lists them.", show_default=False
+        ),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the known models, and what is in the cache.")] = False,
+    with_codec: Annotated[
+        bool, typer.Option("--codec/--no-codec", help="Fetch the codec (of an adapter: the model) it needs as well.")
+    ] = True,
+    update: Annotated[
+        bool, typer.Option("--update", help="Ask the hub for a newer one though it is in the cache.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all its files again; damaged ones are fetched anew.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete it from the cache.")] = False,
+    text_model: Annotated[
+        bool, typer.Option("--text-model", help="A text model to finetune from: it need not speak yet.")
+    ] = False,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+) -> None:
+    """Fetch a published model. Sizes and licence are said first; most are for non-commercial use only."""
+    claim_stdout()
+    if listed or not names:
+        if update or verify or remove:
+            raise UsageError("Name the model.", "Such as: llasa download 1b --verify")
+        from llasa_cli.cli.model_list import show
+
+        show(names or [], json)
+        return
+    if remove and (update or verify):
+        raise UsageError("--remove goes with neither --update nor --verify.")
+    with Console(quiet) as report:
+        if remove:
+            for name in names:
+                _remove(name, report, json)
+            return
+        try:
+            for name in names:
+                _Download(report, with_codec, update, verify, text_model).run(name, json)
+        except KeyboardInterrupt:
+            report.line("What has been fetched stays; the same command goes on from there.")
+            raise
+
+
+def _remove(name: str, report: Console, json: bool) -> None:
+    from llasa_cli.hub.catalog import entry_named, size_text
+    from llasa_cli.hub.download import remove
+
+    if name == BUILT_IN_MODEL:
+        raise UsageError(f"{name} is part of the program.", "It goes with: pip uninstall llasa-cli")
+    freed = remove(name)
+    report.line(f"removed {name}: {size_text(freed)} are free again")
+    named = entry_named(name)
+    if named is not None and named[1].codec is not None:
+        report.line("its codec stays, other models may need it: llasa download --remove xcodec2")
+    if json:
+        result(as_json({"model": name, "freed_bytes": freed}))
+
+
+class _Download:
+    """One model and what it needs, in three steps: look, weigh, fetch."""
+
+    def __init__(self, report: Console, with_codec: bool, update: bool, verify: bool, text_model: bool) -> None:
+        self._report = report
+        self._with_companion, self._update, self._verify, self._text_model = with_codec, update, verify, text_model
+        self._wire: Wire | None = None
+
+    def run(self, name: str, json: bool) -> None:
+        from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
+
+        if name == BUILT_IN_MODEL:
+            self._tell(name, BUILT_IN_FOLDER, 0, json)
+            return
+        try:
+            folders, plans = self._look(name)
+            if plans:
+                self._weigh(plans)
+            elif not self._verify:
+                self._report.line(f"{name} is here; --update asks the hub for a newer one")
+            for wanted in plans:
+                folders[wanted.repo] = self._fetch(wanted)
+        finally:
+            if self._wire is not None:
+                self._wire.close()
+        fetched = {wanted.repo: wanted.missing for wanted in plans}
+        for repo, folder in folders.items():
+            self._tell(repo, folder, fetched.get(repo, 0), json)
+
+    # --- look ---
+
+    def _look(self, name: str) -> tuple[dict[str, Path], list[Plan]]:
+        """-> the folders of what is here already (in the order of the results), and plans for the rest."""
+        from llasa_cli.hub.catalog import repo_of
+        from llasa_cli.hub.download import plan
+
+        folders: dict[str, Path] = {}
+        plans: list[Plan] = []
+        wanted: str | None = name
+        while wanted is not None and len(folders) < 4:  # an adapter, its model, the model's codec
+            found = repo_of(wanted)
+            key = found[0] if found is not None else wanted
+            if key in folders:
+                break
+            here = self._here(wanted)
+            if here is not None:
+                folders[key] = here
+                wanted = _companion_of(here)
+            else:
+                self._report.stage(f"asking for {wanted}")
+                plans.append(plan(self._connection(), wanted))
+                folders[plans[-1].repo] = Path()
+                wanted = plans[-1].choice.companion
+            if not self._with_companion or wanted == BUILT_IN_MODEL:
+                break
+        return folders, plans
+
+    def _connection(self) -> Wire:
+        from llasa_cli.hub.http import Wire
+
+        if self._wire is None:
+            self._wire = Wire(on_note=self._report.line)
+        return self._wire
+
+    def _here(self, name: str) -> Path | None:
+        """The folder of a model that needs no fetching; damaged files are gone afterwards."""
+        from llasa_cli.hub.download import cached_folder, cached_whole
+
+        folder = cached_folder(name)
+        if folder is not None and self._verify:
+            self._drop_damaged(name, folder)
+        return None if self._update else cached_whole(name)
+
+    def _drop_damaged(self, name: str, folder: Path) -> None:
+        from llasa_cli.hub.download import damaged_files, drop, plan
+
+        progress = _Progress(self._report, f"checking {name}", _size_under(folder))
+        damaged, count = damaged_files(folder, progress.add)
+        if not damaged:
+            self._report.line(f"{name}: {count} files checked, all are as published")
+            return
+        self._report.line(f"{name}: damaged, to be fetched again: {', '.join(file.name for file in damaged)}")
+        plan(self._connection(), name)  # without an answer it stays: what is damaged is better than nothing
+        drop(folder, damaged)
+
+    # --- weigh ---
+
+    def _weigh(self, plans: Sequence[Plan]) -> None:
+        from llasa_cli.hub.catalog import entry_of, size_text
+        from llasa_cli.hub.download import check_room
+
+        for wanted in plans:
+            there = ", already here" if not wanted.missing else ""
+            if 0 < wanted.missing < wanted.size:
+                there = f", {size_text(wanted.size - wanted.missing)} of it already here"
+            self._report.line(f"{wanted.repo}: {size_text(wanted.size)}, licence {wanted.license}{there}")
+            entry = entry_of(wanted.repo)
+            for quirk in entry.quirks if entry is not None else ():
+                self._report.line(f"  {quirk}")
+            if entry is not None and entry.unverified:
+                self._report.line(f"  not verified by this program's makers: {', '.join(entry.unverified)}")
+        check_room(plans)
+
+    # --- fetch ---
+
+    def _fetch(self, wanted: Plan) -> Path:
+        from llasa_cli.hub.catalog import size_text
+        from llasa_cli.hub.download import fetch
+
+        report, began = self._report, time.monotonic()
+        progress = _Progress(report, wanted.repo.partition("/")[2], wanted.size)
+
+        def on_file(file: RemoteFile) -> None:
+            if file.size >= _NOTEWORTHY_BYTES and not report.is_live:
+                report.line(f"  {file.name}: {size_text(file.size)}")
+
+        folder = fetch(self._connection(), wanted, progress.add, on_file, self._text_model)
+        if progress.fresh:
+            wall_s = time.monotonic() - began
+            report.line(
+                f"{wanted.repo}: {size_text(progress.fresh)} fetched in {wall_s:.0f} s, every file's sum is right"
+            )
+        return folder
+
+    def _tell(self, name: str, folder: Path, fetched: int, json: bool) -> None:
+        if json:
+            commit = folder.name if folder.parent.name == "snapshots" else None
+            result(as_json({"model": name, "folder": str(folder), "commit": commit, "fetched_bytes": fetched}))
+        else:
+            result(str(folder))
+
+
+class _Progress:
+    """ "Llasa-1B  1.24 of 2.74 GB  45%  38 MB/s  0:40 left", on a terminal."""
+
+    def __init__(self, report: Console, name: str, size: int) -> None:
+        self._report, self._name, self._size = report, name, size
+        self._there = self.fresh = 0
+        self._began = time.monotonic()
+
+    def add(self, count: int, fresh: bool) -> None:
+        self._there += count
+        if fresh:
+            self.fresh += count
+        speed = self.fresh / max(time.monotonic() - self._began, 1e-3)
+        left_s = (self._size - self._there) / speed if speed else 0.0
+        self._report.progress(
+            f"{self._name}  {_of(self._there, self._size)}  {100 * self._there // max(self._size, 1)}%"
+            f"  {speed / 1e6:.1f} MB/s  {_clock(left_s)} left"
+        )
+
+
+def _of(there: int, size: int) -> str:
+    if size >= 10**9:
+        return f"{there / 1e9:.2f} of {size / 1e9:.2f} GB"
+    return f"{there / 1e6:.1f} of {size / 1e6:.1f} MB"
+
+
+def _clock(seconds: float) -> str:
+    whole = int(min(seconds, 359_999))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _size_under(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _companion_of(folder: Path) -> str | None:
+    """What a model in the cache needs besides itself: its codec's repository; None if that lies inside, or it is one."""
+    from llasa_cli.checkpoint.resolve import codec_of
+    from llasa_cli.files import read_metadata, read_object_if_there
+    from llasa_cli.hub.cache_layout import LANGUAGE_MODELS
+    from llasa_cli.hub.catalog import repo_of
+
+    adapter: dict[str, Any] = read_object_if_there(folder / "adapter_config.json")
+    if adapter:
+        base = str(adapter.get("base_model_name_or_path", ""))
+        return base if repo_of(base) is not None else None
+    if read_object_if_there(folder / "config.json").get("model_type") not in LANGUAGE_MODELS:
+        return None
+    named = read_metadata(folder).get("codec")
+    if named is not None and (folder / str(named) / "config.json").is_file():
+        return None
+    return str(named or codec_of(folder))

@@ -1,0 +1,115 @@
+"""Where a text comes from: arguments, a file, or standard input as it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from llasa_cli.errors import UsageError
+
+WRITER_PAUSE_S = 0.1
+"""A line that stands alone for so long was meant to be spoken, even if no mark ends it."""
+MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """Where the text comes from.
+
+    Attributes:
+        parts: Of the text, as they become known.
+        size: Bytes, or None for a pipe, which nobody knows the end of.
+        markdown: Whether it is Markdown.
+        digest: Of the whole text; for a pipe there is none.
+        path: Of the file it is read from.
+    """
+
+    parts: Iterable[str]
+    size: int | None
+    markdown: bool
+    digest: Callable[[], str] | None = None
+    path: Path | None = None
+
+
+def text_source(text: list[str] | None, file: str | None, command: str, markdown: bool | None = None) -> TextInput:
+    """The text of the arguments, of a file, or of standard input as it arrives.
+
+    Raises:
+        UsageError: No text, two texts, an empty one, or a file that can't be read.
+    """
+    if text and file:
+        raise UsageError("There is text in the arguments and a file as well.", "Give one of them.")
+    if text and text != ["-"]:
+        whole = " ".join(text)
+        return TextInput(
+            _with_words([whole], "The text"),
+            len(whole.encode(errors="replace")),
+            bool(markdown),
+            lambda: _digest([whole]),
+        )
+    if file is not None and file != "-":
+        path = Path(file)
+        if markdown is None:
+            markdown = path.suffix.lower() in MARKDOWN_ENDINGS
+        return _file_source(path, markdown)
+    if sys.stdin is None or (sys.stdin.isatty() and file is None and text is None):
+        raise UsageError(
+            "There is no text.",
+            f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
+        )
+    return TextInput(_piped(), None, bool(markdown))
+
+
+def _file_source(path: Path, markdown: bool) -> TextInput:
+    from llasa_cli.text.incremental import parts_of_file
+
+    try:
+        parts = _with_words(parts_of_file(path), str(path))
+        if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
+            return TextInput(parts, None, markdown)
+        return TextInput(parts, path.stat().st_size, markdown, lambda: _digest(parts_of_file(path)), path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def _piped() -> Iterator[str]:
+    """Standard input, sentence by sentence; refused before anything is loaded when it is empty."""
+    from llasa_cli.text.incremental import sentences_of
+
+    pipe = sys.stdin.buffer
+    read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
+    return _with_words(sentences_of(read, _is_more_waiting), "The text")
+
+
+def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
+    """The same parts; refused here, before anything is loaded, if there is nothing to say in any of them."""
+    rest = iter(parts)
+    seen: list[str] = []
+    for part in rest:
+        seen.append(part)
+        if any(character.isalnum() for character in part):
+            return chain(seen, rest)
+    raise UsageError(
+        f"{name} has nothing to say in it." if "".join(seen).strip() else f"{name} is empty.", "Give it words."
+    )
+
+
+def _is_more_waiting() -> bool:
+    """Whether standard input goes on at once; a moment is allowed for a writer that writes in pieces."""
+    import select
+
+    try:
+        return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
+    except (OSError, ValueError):
+        return False  # Windows can't ask a pipe; a test's stream has no descriptor

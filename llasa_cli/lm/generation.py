@@ -1,0 +1,61 @@
+"""Prompt -> speech codes, one at a time.
+
+    generation = model.generate(prompt, sampling, seed)
+    for code in generation: ...        0 to code_count - 1, 50 a second
+    generation.ended                   True: the model said END; False: it ran into the length
+
+Closing it (or dropping it) stops the work: nothing is computed that nobody asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from llasa_cli.lm.engine import GenerationRequest, SlotEngine
+from llasa_cli.lm.llama import Llama
+from llasa_cli.prompt import Prompt, PromptFormat
+from llasa_cli.settings import SamplingOptions
+
+
+class Generation(Iterator[int]):
+    """The codes of one take, made as they are asked for: a batch of one.
+
+    Attributes:
+        ended: END was drawn.
+        limit: The most codes there can be: `max_seconds`, or what the context leaves.
+    """
+
+    def __init__(
+        self, network: Llama, protocol: PromptFormat, prompt: Prompt, sampling: SamplingOptions, seed: int
+    ) -> None:
+        self.ended = False
+        request = GenerationRequest(prompt, sampling, seed)
+        self.limit = request.limit
+        self._codes = self._run(network, protocol, request)
+
+    def __next__(self) -> int:
+        return next(self._codes)
+
+    def close(self) -> None:
+        """Stop; what was made so far stays valid."""
+        self._codes.close()
+
+    def __enter__(self) -> Generation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, network: Llama, protocol: PromptFormat, request: GenerationRequest):  # type: ignore[no-untyped-def]
+        batch = SlotEngine(network, protocol, slots=1)
+        batch.add(request)
+        codes = batch.codes(request.tag)
+        given = 0
+        while not batch.free:
+            for finished in batch.step():
+                self.ended = finished.ended
+            yield from codes[given:]
+            given = len(codes)

@@ -1,0 +1,120 @@
+"""Clips of any form become float32, mono, 16 kHz; bad ones become a sentence."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.audio.reader import read_clip, read_recording
+from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.voices.reference import check_reference
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_any_rate_and_channel_count_keeps_the_tone(tmp_path: Path, rate: int, channels: int) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.stack([tone(1.0, rate)] * channels, axis=1), rate)
+    samples = read_clip(path)
+    assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(16_000, abs=2)
+    middle = slice(2000, 14_000)
+    assert np.abs(samples[middle] - tone(1.0, 16_000)[middle]).max() < 0.01
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all", b"\0" * 4096])
+def test_what_is_no_audio_is_said_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"clip\.wav"):
+        read_clip(path)
+
+
+def test_missing_and_empty_clips_are_said_so(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no audio file"):
+        read_clip(tmp_path / "absent.wav")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    with pytest.raises(AudioError, match="no sound"):
+        read_clip(tmp_path / "empty.wav")
+
+
+def test_a_reference_loses_the_silence_around_it_and_nothing_else() -> None:
+    quiet = np.zeros(16_000, np.float32)
+    speech = np.concatenate([tone(1.0, 16_000), quiet[:8000], tone(1.0, 16_000)])
+    clip = check_reference(np.concatenate([quiet, speech, quiet]), 16_000, "some twenty letters here")
+    assert len(clip.samples) / 16_000 == pytest.approx(2.7, abs=0.05)
+    assert clip.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("samples", "text", "error"),
+    [
+        (np.zeros(32_000, np.float32), "hello there", AudioError),
+        (tone(0.5, 16_000), "hello", AudioError),
+        (tone(16.0, 16_000), "hello " * 40, AudioError),
+        (tone(3.0, 16_000), " ", UsageError),
+        (tone(3.0, 16_000), "hi", UsageError),
+        (tone(2.0, 16_000), "much too long " * 20, UsageError),
+    ],
+    ids=["silent", "short", "long", "no transcript", "transcript too short", "transcript too long"],
+)
+def test_what_would_not_give_the_voice_is_refused(samples: np.ndarray, text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        check_reference(samples, 16_000, text)
+
+
+def test_clipping_and_faintness_are_warned_of() -> None:
+    loud = np.clip(tone(2.0, 16_000) * 10, -1, 1)
+    assert "clipped" in check_reference(loud, 16_000, "some twenty letters here").warnings[0]
+    assert "quiet" in check_reference(tone(2.0, 16_000) * 0.02, 16_000, "some twenty letters here").warnings[0]
+
+
+def test_a_damaged_mp3_is_one_error_and_no_chatter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, tone(3.0, 16_000), 16_000)
+    whole = path.read_bytes()
+    for cut in (900, 2000, 5000):
+        damaged = bytearray(whole)
+        damaged[cut : cut + 400] = bytes(range(200, 0, -1)) * 2
+        for content in (damaged, whole[:cut]):
+            path.write_bytes(content)
+            with suppress(AudioError):
+                read_clip(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_voice_is_not_lost_where_channels_are_mixed(tmp_path: Path) -> None:
+    voice, nothing = tone(1.0, 16_000), np.zeros(16_000, np.float32)
+    for number, channels in enumerate(([voice, -voice], [nothing] * 7 + [voice], [voice, nothing])):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+        assert np.abs(read_clip(path)).max() > 0.14
+
+
+def test_a_longer_file_than_is_wanted_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, tone(5.0, 8000), 8000)
+    assert read_recording(path, longest_s=5.1).file_rate == 8000
+    with pytest.raises(AudioError, match="5 s long"):
+        read_recording(path, longest_s=4.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("my clip.m4a", "ffmpeg -i 'my clip.m4a' 'my clip.wav'"), ("clip.wav", "to WAV or FLAC")]
+)
+def test_what_is_not_read_comes_with_the_command_that_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
+    with pytest.raises(AudioError) as refused:
+        read_clip(name)
+    assert said in refused.value.hint

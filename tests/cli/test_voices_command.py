@@ -1,0 +1,303 @@
+"""Saved voices from the command line: made, listed, spoken with, refused before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from llasa_cli.checkpoint.resolve import codec_identity
+from llasa_cli.cli.app import app
+from llasa_cli.cli.voices import chosen_voice
+from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.settings import ModelOptions, SpeechOptions
+from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.voices.library import SavedVoice, find, save
+
+WORDS = "Nine words are said in it, or so."
+SHORT = ["--max-seconds", "0.3", "--retries", "0", "-q"]
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLASA_VOICES", str(tmp_path / "voices"))
+    return tmp_path / "voices"
+
+
+@pytest.fixture
+def models(random_checkpoint: Path) -> ModelOptions:
+    return ModelOptions(model=str(random_checkpoint))
+
+
+@pytest.fixture
+def kim(random_codec: Path) -> SavedVoice:
+    return SavedVoice("kim", "Paid 7 dollars.", (1, 2, 3), codec_identity(random_codec), language="en")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    soundfile.write(tmp_path / "clip.wav", noise, 16_000)
+    return tmp_path / "clip.wav"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, random_checkpoint: Path) -> Command:
+    monkeypatch.setenv("LLASA_MODEL", str(random_checkpoint))
+
+    def start(*arguments: str) -> tuple[int, str, str]:
+        made = CliRunner().invoke(app, list(arguments))
+        assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+        return made.exit_code, made.stdout, made.stderr
+
+    return start
+
+
+def test_a_clip_becomes_a_voice_that_is_spoken_with(
+    run: Command, clip: Path, folder: Path, tmp_path: Path, models: ModelOptions, random_codec: Path
+) -> None:
+    saving = ["clone", "--ref", str(clip), "--ref-text", f" {WORDS} ", "--save", "kim", "--license", "mine\nalone"]
+    code, out, said = run(*saving, "--language", "en", "--json")
+    assert code == 0, said
+    facts = json.loads(out)
+    assert facts["voice"] == "kim"
+    assert facts["path"] == str(folder / "kim.json")
+    voice = find("kim")
+    assert (voice.text, voice.language, voice.transcribed_by) == (WORDS, "en", None)
+    assert (voice.codec, voice.model) == (codec_identity(random_codec), models.model)
+    assert voice.license == "recording: mine alone; model: not stated"
+    assert voice.sound["sampling_rate"] == 16_000
+    assert len(voice.codes) == 150
+    (tmp_path / "list.txt").write_text("hello\n")
+    code, out, said = run("batch", str(tmp_path / "list.txt"), "-o", str(tmp_path / "out"), "--voice", "kim", *SHORT)
+    assert code == 0, said
+    assert soundfile.info(tmp_path / "out" / "00001.wav").frames > 0
+
+
+def test_text_is_spoken_and_the_voice_is_kept(run: Command, clip: Path, tmp_path: Path) -> None:
+    out_file = tmp_path / "out.wav"
+    code, out, said = run(
+        "clone", "--ref", str(clip), "--ref-text", WORDS, "--save", "kim", "hi", "-o", str(out_file), *SHORT
+    )
+    assert (code, out) == (0, ""), said
+    assert out_file.exists()
+    assert find("kim").codes
+    again = ["clone", "--ref", str(clip), "--ref-text", "other words are in it", "--save", "kim"]
+    assert run(*again)[0] == 2
+    assert find("kim").text == WORDS
+    assert run(*again, "--force")[0] == 0
+    assert find("kim").text == "other words are in it"
+
+
+def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, folder: Path) -> None:
+    code, out, said = run("voices")
+    assert (code, out) == (0, "")
+    assert "No voice is saved" in said
+    save(kim)
+    save(replace(kim, name="lee", codec="000000000000", text="Red \x1b[31m [bold]letters[/bold]"))
+    (folder / "odd.json").write_text("{")
+    code, out, _ = run("voices")
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == ["voice", "kim", "lee", "odd"]
+    assert "another codec" in lines[2]
+    assert "[bold]letters[/bold]" in lines[2]
+    assert "broken" in lines[3]
+    assert "\x1b" not in out
+    rows = [json.loads(line) for line in run("voices", "--json")[1].splitlines()]
+    assert [(row["name"], row.get("usable")) for row in rows] == [("kim", True), ("lee", False), ("odd", None)]
+    assert json.loads(run("voices", "show", "kim", "--json")[1])["codes"] == [1, 2, 3]
+    assert "Paid 7 dollars." in run("voices", "show", "kim")[1]
+    assert "\x1b" not in run("voices", "show", "lee")[1]
+    assert run("voices", "remove", "odd", "lee")[0] == 0
+    assert os.listdir(folder) == ["kim.json"]
+    code, _, said = run("voices", "remove", "lee")
+    assert (code, said.splitlines()[0]) == (2, "error: There is no saved voice 'lee'.")
+
+
+@pytest.mark.parametrize("flag", [["--json"], ["-m", "nosuch"]])
+def test_flags_of_the_list_are_refused_before_a_subcommand(run: Command, kim: SavedVoice, flag: list[str]) -> None:
+    code, out, told = run("voices", *flag, "show", "kim")
+    assert (code, out) == (2, "")
+    assert "llasa voices show NAME --json" in told
+
+
+def test_listing_needs_no_model(run: Command, kim: SavedVoice) -> None:
+    save(kim)
+    code, out, _ = run("voices", "-m", "no-such-model", "--json")
+    assert (code, json.loads(out)["usable"]) == (0, None)
+
+
+def test_a_name_is_a_saved_voice_a_file_or_a_speaker(models: ModelOptions, kim: SavedVoice, tmp_path: Path) -> None:
+    path = save(kim)
+    for asked in ("kim", "KIM", str(path)):
+        chosen = chosen_voice(asked, None, models)
+        assert chosen.speaker is None
+        assert chosen.reference is not None
+        assert (chosen.reference.text, chosen.reference.codes) == ("Paid 7 dollars.", (1, 2, 3))
+    for asked in ("slt", "SLT", "Speaker slt", "speaker Slt"):
+        assert chosen_voice(asked, None, models).speaker == "slt"
+        assert chosen_voice(None, asked, models).speaker == "slt"
+    nothing = chosen_voice(None, None, models)
+    assert (nothing.speaker, nothing.reference) == (None, None)
+
+
+def test_a_voice_that_spells_out_spells_its_transcript_out(
+    models: ModelOptions, kim: SavedVoice, tmp_path: Path
+) -> None:
+    save(kim)
+    other = tmp_path / "model"
+    shutil.copytree(models.model, other)
+    about = json.loads((other / "llasa.json").read_text()) | {"spell_out": True}
+    (other / "llasa.json").write_text(json.dumps(about))
+    chosen = chosen_voice("kim", None, ModelOptions(model=str(other)))
+    assert chosen.reference is not None
+    assert chosen.reference.text == "Paid seven dollars."
+    save(replace(kim, name="wei", text="你好。"))
+    with pytest.raises(UsageError, match="reads no letter"):
+        chosen_voice("wei", None, ModelOptions(model=str(other)))
+
+
+def test_what_is_not_clear_is_asked_for(models: ModelOptions, kim: SavedVoice) -> None:
+    save(replace(kim, name="slt"))
+    with pytest.raises(UsageError, match="saved voice and a speaker") as raised:
+        chosen_voice("slt", None, models)
+    assert "--speaker slt" in raised.value.hint
+    assert chosen_voice(None, "slt", models).speaker == "slt"
+    with pytest.raises(UsageError, match=r"a --voice and a --speaker"):
+        chosen_voice("slt", "rms", models)
+    for voice, speaker in (("nobody", None), (None, "nobody"), ("x" * 300, None), ("../x", None), ("", None)):
+        with pytest.raises(UsageError):
+            chosen_voice(voice, speaker, models)
+
+
+def test_a_model_that_names_no_speakers_is_given_a_tag_only_by_its_own_flag(
+    models: ModelOptions, kim: SavedVoice, tmp_path: Path
+) -> None:
+    other = tmp_path / "model"
+    shutil.copytree(models.model, other)
+    (other / "llasa.json").write_text('{"codec": "codec"}')
+    unnamed = ModelOptions(model=str(other))
+    assert chosen_voice(None, "Speaker kore", unnamed).speaker == "kore"
+    with pytest.raises(UsageError) as raised:
+        chosen_voice("kore", None, unnamed)
+    assert "--speaker" in raised.value.hint
+    with pytest.raises(UsageError):
+        chosen_voice(None, "<|SPEECH_GENERATION_END|>", unnamed)
+
+
+def test_a_published_speaker_model_is_known_by_its_catalogue_entry(
+    models: ModelOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(models.model, tmp_path / "model")
+    (tmp_path / "model" / "llasa.json").unlink()
+    monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_model", lambda name: tmp_path / "model")
+    assert chosen_voice("Kore", None, ModelOptions(model="1b-kore-puck")).speaker == "kore"
+    with pytest.raises(UsageError, match="no voice 'kore'"):
+        chosen_voice("kore", None, ModelOptions(model="1b"))
+
+
+def test_a_model_that_is_not_here_is_said_so(models: ModelOptions, kim: SavedVoice) -> None:
+    save(kim)
+    with pytest.raises(ModelError):
+        chosen_voice("kim", None, ModelOptions(model="1b"))
+    with pytest.raises(ModelError):
+        chosen_voice("kim", None, replace(models, codec="absent"))
+
+
+def test_another_codecs_voice_is_refused_before_torch_is_imported(
+    models: ModelOptions, kim: SavedVoice, tmp_path: Path
+) -> None:
+    save(replace(kim, codec="000000000000"))
+    (tmp_path / "list.txt").write_text("hello\n")
+    code = (
+        "import sys\nfrom llasa_cli.__main__ import main\n"
+        f"sys.argv = ['llasa', 'batch', 'list.txt', '-o', 'out', '-v', 'kim', '-m', {models.model!r}]\n"
+        "try: main()\nexcept SystemExit as end: assert end.code == 2, end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert "another codec" in made.stderr
+
+
+def test_in_a_list_each_item_has_its_own_voice(
+    run: Command, kim: SavedVoice, tmp_path: Path, random_codec: Path, clip: Path
+) -> None:
+    save(kim)
+    save(replace(kim, name="odd", codec="000000000000"))
+    rows = [
+        {"id": "a", "text": "hi", "voice": "kim", "seed": 1},
+        {"id": "b", "text": "hi", "voice": "SLT", "seed": 1},
+        {"id": "c", "text": "hi", "voice": "odd"},
+        {"id": "d", "text": "hi", "ref": "clip.wav", "ref_text": WORDS},
+        {"id": "e", "text": "hi", "ref": "clip.wav", "ref_text": WORDS},
+        {"id": "f", "text": "hi", "seed": 1},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *SHORT]
+    assert run(*command)[0] == 5
+    results = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in results] == ["ok", "ok", "error", "ok", "ok", "ok"]
+    assert "another codec" in results[2]["error"]
+    sounds = [soundfile.read(tmp_path / "out" / f"{name}.wav")[0] for name in "abf"]
+    assert not np.array_equal(sounds[0], sounds[1])
+    assert not np.array_equal(sounds[1], sounds[2])
+    save(replace(kim, codes=(4, 5, 6)), force=True)
+    again = [Path(line).stem for line in run(*command)[1].splitlines()]
+    assert again == ["a"], "what a saved voice says now is another take; the rest is there"
+
+
+def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> None:
+    """The built-in voice is the speaker, pocketsphinx the listener: nothing is put in their place."""
+    pytest.importorskip("pocketsphinx")
+    said = "The morning train was crowded with people going to work."
+    samples = Synthesizer.load().speak(said, SpeechOptions(seed=0))
+    silence = np.zeros(16_000, np.float32)
+    soundfile.write(tmp_path / "clip.flac", np.concatenate([silence, samples, silence]), 16_000)
+    command = ["clone", "--ref", str(tmp_path / "clip.flac"), "--asr", "pocketsphinx", "--save", "kim"]
+    code, _, told = run(*command)
+    assert code == 0, told
+    voice = find("kim")
+    assert "heard by pocketsphinx: " + voice.text in told
+    assert len(set(said.lower().replace(".", "").split()) & set(voice.text.split())) >= 6
+    assert voice.transcribed_by == "pocketsphinx"
+    assert len(voice.codes) / 50 < len(samples) / 16_000 + 0.3, "the silence around it is gone"
+
+
+def test_a_clip_that_can_not_be_heard_says_what_to_do(run: Command, clip: Path, folder: Path) -> None:
+    code, out, told = run("clone", "--ref", str(clip), "--save", "kim")
+    assert (code, out) == (3, "")
+    assert "llasa download openai/whisper-base" in told
+    assert "--ref-text" in told
+    code, _, told = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
+    assert (code, told.count("error: ")) == (1, 1)
+    assert not folder.exists()
+
+
+def test_files_of_any_name_are_voices_and_a_remedy_names_one_of_them(
+    run: Command, kim: SavedVoice, folder: Path
+) -> None:
+    text = save(kim).read_text()
+    for name, written in (("my", text), ("voice", text), ("my voice", "{"), ("kim!", text), ("bad!", "{")):
+        (folder / f"{name}.json").write_text(written)
+    told = run("doctor", "--no-self-test")[1]
+    for name in ("my voice", "bad!"):
+        assert f"llasa voices remove {shlex.quote(name)}" in told
+        assert run("voices", "remove", name)[0] == 0
+    assert sorted(path.stem for path in folder.iterdir()) == sorted({"my", "voice", "kim!", kim.name})
+    assert find("kim!").codes == kim.codes
+    with pytest.raises(UsageError):
+        save(replace(kim, name="kim!"), force=True)

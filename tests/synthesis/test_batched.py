@@ -1,0 +1,254 @@
+"""Many texts at once say what each says alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import LlasaError
+from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.prompt import Reference
+from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest, is_out_of_memory
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+
+SHORT = SpeechOptions(seed=1, retries=1, sampling=SamplingRequest(max_seconds=0.3))
+LONG = "This is the first sentence of a book that has three of them. This one is the second of its sentences, and long. [pause:0.2] The third and last of the sentences stands here at the end. [pause:0.1]"
+TEXTS = ["hello", LONG, "[pause:0.3] and so on", "one more", LONG, "good evening to you all"]
+
+
+@pytest.fixture(scope="module")
+def speech(random_checkpoint: Path) -> Synthesizer:
+    return Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
+
+
+@pytest.fixture
+def voiceless(speech: Synthesizer) -> Iterator[Synthesizer]:
+    default, speech.protocol.default_speaker = speech.protocol.default_speaker, None
+    yield speech
+    speech.protocol.default_speaker = default
+
+
+class Texts:
+    def __init__(self, *texts: str, options: SpeechOptions = SHORT, reference: Reference | None = None) -> None:
+        jobs = [SynthesisRequest(n, text, replace(options, seed=n), reference) for n, text in enumerate(texts)]
+        self._jobs = iter(jobs)
+
+    def take(self) -> SynthesisRequest | None:
+        return next(self._jobs, None)
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.sounds: dict[Any, list[np.ndarray]] = {}
+        self.takes: dict[Any, list[Utterance]] = {}
+        self.ends: list[Any] = []
+        self.errors: dict[Any, LlasaError] = {}
+        self.notes: list[str] = []
+
+    def write(self, tag: Any, take: Utterance, samples: np.ndarray) -> None:
+        self.sounds.setdefault(tag, []).append(samples)
+        self.takes.setdefault(tag, []).append(take)
+
+    def end(self, tag: Any) -> None:
+        self.ends.append(tag)
+
+    def fail(self, tag: Any, error: LlasaError) -> None:
+        self.errors[tag] = error
+
+    def note(self, tag: Any, text: str) -> None:
+        self.notes.append(text)
+
+
+def spoken(speech: Synthesizer, slots: int, jobs: Texts, **more: Any) -> Kept:
+    kept = Kept()
+    BatchSynthesizer(speech, slots, **more).run(jobs, kept)
+    return kept
+
+
+def facts(takes: list[Utterance]) -> list[Utterance]:
+    return [replace(take, wall_s=0.0) for take in takes]
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_each_text_sounds_as_it_does_alone(speech: Synthesizer, greedy: bool) -> None:
+    sampling = SamplingRequest(max_seconds=0.3, temperature=0.0 if greedy else 0.9)
+    options = replace(SHORT, sampling=sampling)
+    for slots in (1, 4):
+        kept = spoken(speech, slots, Texts(*TEXTS, options=options))
+        assert sorted(kept.ends) == list(range(len(TEXTS)))
+        for number, text in enumerate(TEXTS):
+            takes: list[Utterance] = []
+            alone = speech.speak(text, replace(options, seed=number), None, takes.append)
+            assert facts(kept.takes[number]) == facts(takes)
+            assert np.array_equal(np.concatenate(kept.sounds[number]), alone)
+
+
+def test_a_text_without_a_voice_keeps_the_one_it_began_with(
+    voiceless: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    kept = spoken(voiceless, 3, Texts(*TEXTS))
+    for number, text in enumerate(TEXTS):
+        takes: list[Utterance] = []
+        alone = voiceless.speak(text, replace(SHORT, seed=number), None, takes.append)
+        assert facts(kept.takes[number]) == facts(takes)
+        assert np.array_equal(np.concatenate(kept.sounds[number]), alone)
+
+
+def test_a_reference_is_decoded_with_its_speech_and_cut_off(speech: Synthesizer) -> None:
+    voice = Reference("what is said", tuple(range(20)))
+    kept = spoken(speech, 4, Texts("hello", "good evening", reference=voice))
+    for number, text in enumerate(("hello", "good evening")):
+        assert np.array_equal(kept.sounds[number][0], speech.speak(text, replace(SHORT, seed=number), voice))
+
+
+def test_a_text_that_says_nothing_fails_alone(speech: Synthesizer) -> None:
+    kept = spoken(speech, 2, Texts("hello", "...", "[pause:0.5]", "good", "word " * 800))
+    assert sorted(kept.ends) == [0, 3, 4]
+    assert {number: error.message for number, error in kept.errors.items()} == dict.fromkeys(
+        (1, 2), "There is nothing to say in this text."
+    )
+
+
+def test_a_text_that_fails_on_its_way_fails_once(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = speech.protocol.prompt
+
+    def prompt(text: str, *rest: Any) -> Any:
+        if "last" in text:
+            raise LlasaError("No room for the prompt.")
+        return plain(text, *rest)
+
+    monkeypatch.setattr(speech.protocol, "prompt", prompt)
+    kept = spoken(speech, 1, Texts("hello", LONG, "good evening"), engine=None)
+    assert sorted(kept.ends) == [0, 2]
+    assert list(kept.errors) == [1]
+
+
+def test_what_cannot_be_followed_is_noted(speech: Synthesizer) -> None:
+    assert spoken(speech, 2, Texts("hello [pause:soon] there")).notes == [
+        "[pause:soon] is no pause that can be read: it is spoken as text."
+    ]
+
+
+def test_a_listener_has_it_said_again(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    heard: dict[str, int] = {}
+
+    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
+        heard[text] = heard.get(text, 0) + 1
+        return ("a word is missing",) if heard[text] == 1 else ()
+
+    kept = spoken(speech, 2, Texts("hello", "good evening"), check=check)
+    assert [take.tries for takes in kept.takes.values() for take in takes] == [2, 2]
+    assert sorted(take.seed for takes in kept.takes.values() for take in takes) == [1, 2]
+
+
+class Greedy:
+    """An engine that has memory for three sequences."""
+
+    def __init__(self, engine: Any, slots: int) -> None:
+        self._engine, self._slots, self._in = engine, slots, 0
+
+    @property
+    def free(self) -> int:
+        return self._engine.free
+
+    def add(self, request: GenerationRequest) -> None:
+        self._in += 1
+        self._engine.add(request)
+
+    def step(self) -> list[Finished]:
+        if self._in > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        done = self._engine.step()
+        self._in -= len(done)
+        return list(done)
+
+    def drop(self, tag: Any) -> None:
+        self._engine.drop(tag)
+
+
+def test_without_memory_enough_it_goes_on_with_half_as_many(speech: Synthesizer) -> None:
+    notes: list[str] = []
+    kept = Kept()
+    many = BatchSynthesizer(
+        speech, 8, engine=lambda slots: Greedy(speech.model.batch(slots), slots), on_note=notes.append
+    )
+    many.run(Texts(*TEXTS), kept)
+    assert sorted(kept.ends) == list(range(len(TEXTS)))
+    assert notes == [f"not memory enough: going on with {slots} at once" for slots in (4, 2)]
+    alone = spoken(speech, 8, Texts(*TEXTS))
+    assert all(
+        np.array_equal(np.concatenate(kept.sounds[n]), np.concatenate(alone.sounds[n])) for n in range(len(TEXTS))
+    )
+
+
+def test_without_memory_for_one_it_says_so(speech: Synthesizer) -> None:
+    def none(slots: int) -> Any:
+        raise MemoryError("no room")
+
+    with pytest.raises(LlasaError, match="not memory enough"):
+        BatchSynthesizer(speech, 4, engine=none).run(Texts("hello"), Kept())
+
+
+@pytest.mark.parametrize("where", ["write", "end", "take", "check"])
+def test_what_fails_for_all_ends_it_whoever_waits_for_whom(
+    speech: Synthesizer, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+
+    class Full(Kept):
+        def write(self, *arguments: Any) -> None:
+            if where == "write":
+                raise LlasaError("The disk is full.")
+            super().write(*arguments)
+
+        def end(self, tag: Any) -> None:
+            if where == "end":
+                raise LlasaError("The disk is full.")
+
+    class FatalError(Texts):
+        count = 0
+
+        def take(self) -> SynthesisRequest | None:
+            self.count += 1
+            if where == "take" and self.count > 3:
+                raise LlasaError("The disk is full.")
+            return super().take()
+
+    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
+        if where == "check":
+            raise LlasaError("The disk is full.")
+        return ()
+
+    with pytest.raises(LlasaError, match="The disk is full"):
+        BatchSynthesizer(speech, 2, check).run(FatalError(*TEXTS * 9, options=replace(SHORT, retries=0)), Full())
+    assert [thread.name for thread in threading.enumerate() if thread.name in ("prompts", "sound", "files")] == []
+
+
+def test_it_can_be_stopped_while_it_waits_for_work(speech: Synthesizer) -> None:
+    class Endless:
+        def take(self) -> SynthesisRequest | None:
+            many.stop(LlasaError("That is enough."))
+            return SynthesisRequest(0, "hello", SHORT)
+
+    many = BatchSynthesizer(speech, 2)
+    with pytest.raises(LlasaError, match="enough"):
+        many.run(Endless(), Kept())
+
+
+def test_nothing_to_do_is_done_at_once(speech: Synthesizer) -> None:
+    assert spoken(speech, 2, Texts()).ends == []
+
+
+def test_out_of_memory_is_known_by_its_words() -> None:
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))

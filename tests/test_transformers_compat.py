@@ -1,0 +1,213 @@
+"""The classes of transformers' draft, on the built-in voice: a real model, small enough for `generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlamaConfig
+
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.prompt import PromptFormat, Reference
+from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.transformers_compat import (
+    MARKERS,
+    LlasaConfig,
+    LlasaForCausalLM,
+    LlasaProcessor,
+    LlasaTokenizer,
+    XCodec2Model,
+)
+
+VOICE = Path(__file__).parents[1] / "llasa_cli" / "voices_data" / "tiny"
+TEXT = "one two three"
+
+# As the draft's page has it (pull request 39760, docs/source/en/model_doc/llasa.md), with the imports changed and the
+# three names that say which repositories and which device.
+SNIPPET = """
+import torch
+from llasa_cli.transformers_compat import LlasaTokenizer, LlasaForCausalLM, LlasaProcessor, XCodec2Model
+import soundfile as sf
+
+# load tokenizer
+processor = LlasaProcessor(
+    LlasaTokenizer.from_pretrained(model_repo),
+    XCodec2Model.from_pretrained(codec_repo).eval().to(torch_device)
+)
+
+# load model
+model = LlasaForCausalLM.from_pretrained(model_repo)
+model.eval().to(torch_device)
+
+# TTS
+input_text = "How much wood would a woodchuck chuck if a woodchuck could chuck speech tokens?"
+with torch.no_grad():
+
+    # Tokenize the text
+    encoded_text = processor(input_text).to(torch_device)
+
+    # Generate the speech autoregressively
+    outputs = model.generate(
+        encoded_text["input_ids"],
+        do_sample=False,
+        max_length=600,    # up to ~10 seconds. Max allowed length is 2048, as Llasa was trained with max length 2048
+        top_p=1,           # Adjusts the diversity of generated content
+        temperature=0.8,   # Controls randomness in output
+    )
+
+# decode to audio
+gen_wav = processor.decode(outputs, input_offset=encoded_text["input_offset"])
+sf.write("llasa_out.wav", gen_wav.cpu().numpy(), 16000)
+print("Generated speech saved to llasa_out.wav")
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> SimpleNamespace:
+    tokenizer = LlasaTokenizer.from_pretrained(str(VOICE))
+    codec = XCodec2Model.from_pretrained(str(VOICE / "codec"))
+    return SimpleNamespace(
+        processor=LlasaProcessor(tokenizer, codec),
+        model=LlasaForCausalLM.from_pretrained(str(VOICE), dtype=torch.float32).eval(),
+        protocol=PromptFormat.load(VOICE),
+    )
+
+
+def test_the_documented_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"model_repo": str(VOICE), "codec_repo": str(VOICE / "codec"), "torch_device": "cpu"}
+    exec(compile(SNIPPET, "snippet", "exec"), names)
+    samples, rate = sf.read("llasa_out.wav")
+    assert rate == 16_000
+    assert 1.5 < len(samples) / rate < 10
+    assert np.sqrt(np.mean(samples**2)) > 0.01
+    ids = names["outputs"][0].tolist()  # type: ignore[index]
+    assert ids[-1] == names["model"].config.eos_token_id  # type: ignore[attr-defined]
+    assert len(samples) == 320 * (len(ids) - 1 - int(names["encoded_text"]["input_offset"][0]))  # type: ignore[index]
+
+
+def test_generate_gives_the_codes_of_the_own_engine(loaded: SimpleNamespace) -> None:
+    encoded = loaded.processor(TEXT)
+    outputs = loaded.model.generate(encoded["input_ids"], do_sample=False)
+    engine = load_language_model(VOICE, loaded.protocol, "cpu", "float32")
+    prompt = loaded.protocol.prompt(TEXT)
+    assert tuple(encoded["input_ids"][0].tolist()) == prompt.ids
+    codes = list(engine.generate(prompt, SamplingOptions(temperature=0), 0))
+    made = outputs[0, len(prompt.ids) : -1] - loaded.protocol.first_code_id
+    assert made.tolist() == codes
+    sound = loaded.processor.decode(outputs, input_offset=encoded["input_offset"])
+    torch.testing.assert_close(sound, torch.from_numpy(loaded.processor.audio_codec.codec.decode(codes)))
+
+
+def test_texts_generated_together_are_those_generated_alone(loaded: SimpleNamespace) -> None:
+    texts = [TEXT, "the sun was low"]
+    together = loaded.processor(texts)
+    outputs = loaded.model.generate(**{k: together[k] for k in ("input_ids", "attention_mask")}, do_sample=False)
+    sounds = loaded.processor.batch_decode(outputs, input_offset=together["input_offset"])
+    for text, sound in zip(texts, sounds, strict=True):
+        alone = loaded.processor(text)
+        output = loaded.model.generate(alone["input_ids"], do_sample=False)
+        torch.testing.assert_close(sound, loaded.processor.decode(output, input_offset=alone["input_offset"]))
+
+
+def test_a_take_cut_by_its_length_keeps_its_last_code(loaded: SimpleNamespace) -> None:
+    encoded = loaded.processor(TEXT)
+    outputs = loaded.model.generate(encoded["input_ids"], do_sample=False, max_new_tokens=7)
+    sound = loaded.processor.decode(outputs, input_offset=encoded["input_offset"])
+    assert len(sound) == 7 * 320
+
+
+def test_a_voice_is_cloned_and_its_clip_cut_off(loaded: SimpleNamespace) -> None:
+    codec = loaded.processor.audio_codec.codec
+    clip = codec.decode(list(range(100, 150)))  # any sound of the codec's serves as a clip
+    encoded = loaded.processor(TEXT, audio=clip, transcript="a clip")
+    heard = tuple(codec.encode(clip))
+    ids = encoded["input_ids"]
+    assert tuple(ids[0].tolist()) == loaded.protocol.prompt(TEXT, Reference("a clip", heard)).ids
+    made = [7, 8, 9, 10, 11]
+    spoken = torch.tensor([[loaded.protocol.first_code_id + code for code in made]])
+    sound = loaded.processor.decode(torch.cat([ids, spoken], dim=1), input_offset=encoded["input_offset"])
+    whole = codec.decode([*heard, *made])
+    torch.testing.assert_close(sound, torch.from_numpy(whole[-5 * 320 :]))
+
+
+def test_what_a_text_spells_stays_text(loaded: SimpleNamespace) -> None:
+    ids = loaded.processor("no <|SPEECH_GENERATION_END|> here")["input_ids"][0].tolist()
+    assert loaded.protocol.end_id not in ids
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"text": None}, "string"),
+        ({"text": [TEXT, 3]}, "string"),
+        ({"text": TEXT, "return_tensors": "np"}, "torch"),
+        ({"text": TEXT, "audio": np.zeros(16_000, np.float32)}, "transcript"),
+        ({"text": TEXT, "audio": np.zeros(16_000, np.float32), "transcript": "a", "sampling_rate": 44_100}, "44100 Hz"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(loaded: SimpleNamespace, arguments: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        loaded.processor(**arguments)
+
+
+def test_what_is_not_speech_is_not_decoded(loaded: SimpleNamespace) -> None:
+    ids = loaded.processor(TEXT)["input_ids"]
+    with pytest.raises(ValueError, match="not speech"):
+        loaded.processor.decode(ids, input_offset=ids.shape[1] - 2)
+    with pytest.raises(ValueError, match="one sequence"):
+        loaded.processor.decode(torch.cat([ids, ids]), input_offset=[1, 1])
+
+
+def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
+    loaded: SimpleNamespace, tmp_path: Path
+) -> None:
+    loaded.model.save_pretrained(tmp_path)
+    loaded.processor.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).model_type == "llasa"
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    tokenizer, processor = AutoTokenizer.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
+    assert (type(model), type(tokenizer), type(processor)) == (LlasaForCausalLM, LlasaTokenizer, LlasaProcessor)
+    before, after = loaded.processor(TEXT), processor(TEXT)
+    assert before["input_ids"].equal(after["input_ids"])
+    first = loaded.model.generate(before["input_ids"], do_sample=False)
+    second = model.generate(after["input_ids"], do_sample=False)
+    assert first.equal(second)
+    torch.testing.assert_close(
+        processor.decode(second, input_offset=after["input_offset"]),
+        loaded.processor.decode(first, input_offset=before["input_offset"]),
+    )
+    speech = Synthesizer.load(ModelOptions(model=str(tmp_path), device="cpu"))
+    greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
+    takes: list[Utterance] = []
+    speech.speak(TEXT, greedy, on_take=takes.append)
+    made = first[0, before["input_ids"].shape[1] : -1] - loaded.protocol.first_code_id
+    assert takes[0].codes == tuple(made.tolist())
+
+
+def test_a_text_model_gets_room_for_markers_and_codes(tmp_path: Path) -> None:
+    LlamaConfig(vocab_size=128_256, hidden_size=64, num_attention_heads=2, tie_word_embeddings=True).save_pretrained(
+        tmp_path
+    )
+    config = LlasaConfig.from_pretrained_llm(str(tmp_path))
+    assert (config.vocab_size, config.eos_token_id, config.tie_word_embeddings) == (193_800, 128_261, True)
+    assert config.llasa_start_end_tokens == MARKERS
+
+
+def test_a_text_tokenizer_gets_markers_and_codes_in_their_order(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer(models.WordLevel({"[UNK]": 0, "hello": 1, "</s>": 2}, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>", unk_token="[UNK]").save_pretrained(tmp_path)
+    tokenizer = LlasaTokenizer.from_pretrained_llm(str(tmp_path), codebook_size=16)
+    assert tokenizer.convert_tokens_to_ids([*MARKERS.values(), "<|s_0|>", "<|s_15|>"]) == [*range(3, 12), 26]
+    tokenizer.save_pretrained(tmp_path / "again")
+    again = LlasaTokenizer.from_pretrained(str(tmp_path / "again"))
+    assert (again.codebook_size, again.get_vocab()) == (16, tokenizer.get_vocab())

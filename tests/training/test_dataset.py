@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import UsageError
+from llasa_cli.prompt import NO_LABEL, PromptFormat
+from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, collate, rows_to_hold_out
+
+
+@pytest.fixture
+def protocol(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
+
+
+def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(data_folder: Path, protocol: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", protocol)
+    assert len(rows) == 120
+    for index in (0, 1, 57):
+        item = rows[index]
+        text, codes = rows.parts(index)
+        ids, labels = protocol.wrap_row(text, codes, rows.speakers[index])
+        assert item["input_ids"].tolist() == ids
+        assert item["labels"].tolist() == labels
+        start = ids.index(protocol.start_id)
+        assert set(labels[:start]) == {NO_LABEL}
+        assert labels[start:] == ids[start:]
+        assert rows.lengths[index] == len(ids)
+        assert rows.codes[index] == len(codes)
+
+
+def test_every_row_ends_with_end(data_folder: Path, protocol: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", protocol)
+    batch = collate([rows[index] for index in range(40)])
+    for ids, labels, length in zip(batch["input_ids"], batch["labels"], batch["lengths"], strict=True):
+        assert ids[length - 1] == labels[length - 1] == protocol.end_id
+        assert (labels[length:] == NO_LABEL).all()
+
+
+def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
+    table = np.full((len(rows), CONTEXT_TOKENS), pad_id, np.int32)
+    for place, row in zip(table, rows, strict=True):
+        place[: min(len(row), CONTEXT_TOKENS)] = row[:CONTEXT_TOKENS]
+    folder.mkdir(exist_ok=True)
+    table.tofile(folder / "train_input_ids.memmap")
+    np.save(folder / "train_input_ids_shape.npy", np.array(table.shape))
+
+
+def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, protocol: PromptFormat) -> None:
+    for number, name in enumerate(("rms", "slt")):
+        write_rows(tmp_path, [protocol.row("sea", [1, 2, number])], protocol.pad_id)
+        (tmp_path / "train_input_ids.memmap").rename(tmp_path / f"train_input_ids_{number}.memmap")
+        (tmp_path / "train_input_ids_shape.npy").rename(tmp_path / f"train_input_ids_{number}_shape.npy")
+        if number:
+            (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
+    rows = SpeechDataset(tmp_path, "train", protocol)
+    assert rows.speakers == [None, "slt"]
+    assert [rows.parts(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
+
+
+def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, protocol: PromptFormat) -> None:
+    whole = protocol.row("sea", [1, 2, 3])
+    cut = protocol.row("sea", [1] * 3000)
+    write_rows(tmp_path, [whole, cut, [0] * 20], protocol.pad_id)
+    rows = SpeechDataset(tmp_path, "train", protocol)
+    assert len(rows) == 1
+    assert rows.cut == 2
+
+
+def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(
+    tmp_path: Path, protocol: PromptFormat
+) -> None:
+    frame = len(protocol.wrap_row([], [])[0])
+    fits, too_long = CONTEXT_TOKENS - frame - 3, CONTEXT_TOKENS - frame - 2
+    write_rows(tmp_path, [protocol.row("sea", [1] * fits), protocol.row("sea", [1] * too_long)], protocol.pad_id)
+    rows = SpeechDataset(tmp_path, "train", protocol)
+    assert rows.lengths.tolist() == [CONTEXT_TOKENS]
+    assert rows[0]["input_ids"][-1] == protocol.end_id
+    assert rows.cut == 1
+
+
+@pytest.mark.parametrize("padding", ["stop", "text_end", "a"])
+def test_the_padding_token_does_not_matter(tmp_path: Path, protocol: PromptFormat, padding: str) -> None:
+    pad_id = {"stop": protocol.end_id, "text_end": protocol.text_end_id, "a": protocol.text_ids("a")[0]}[padding]
+    write_rows(tmp_path, [protocol.row("salt", [5, 6])], pad_id)
+    assert SpeechDataset(tmp_path, "train", protocol).parts(0) == (protocol.text_ids("salt"), [5, 6])
+
+
+def test_only_the_wanted_speakers_are_read(data_folder: Path, protocol: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", protocol, only=("slt",))
+    assert len(rows) == 60
+    assert set(rows.speakers) == {"slt"}
+    with pytest.raises(UsageError, match="No row is left") as caught:
+        SpeechDataset(data_folder, "train", protocol, only=("nobody",))
+    assert "slt" in caught.value.hint
+
+
+def test_why_no_row_is_left_is_said(tmp_path: Path, protocol: PromptFormat) -> None:
+    write_rows(tmp_path, [protocol.row("salt", [5, 6])], protocol.end_id)
+    with pytest.raises(UsageError, match="No row is left") as caught:
+        SpeechDataset(tmp_path, "train", protocol, context=4)
+    assert caught.value.hint == "None fits into --context 4."
+    with pytest.raises(UsageError) as caught:
+        SpeechDataset(tmp_path, "train", protocol, only=("nobody",))
+    assert caught.value.hint == "Speakers in the data: none is named."
+
+
+def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, protocol: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", protocol, untagged=0.5)
+    lengths = [len(rows[index]["input_ids"]) for index in range(120)]
+    assert lengths == [len(rows[index]["input_ids"]) for index in range(120)]
+    untagged = sum(length == full - 1 for length, full in zip(lengths, rows.lengths, strict=True))
+    assert 40 < untagged < 80
+
+
+def test_textless_rows_have_all_but_their_text(data_folder: Path, protocol: PromptFormat) -> None:
+    full, rows = (SpeechDataset(data_folder, "train", protocol, textless=share) for share in (0.0, 0.5))
+    changed = 0
+    for index in range(120):
+        text, codes = full.parts(index)
+        wanted = [protocol.wrap_row(said, codes, full.speakers[index])[0] for said in (text, [])]
+        ids = rows[index]["input_ids"].tolist()
+        assert ids in wanted
+        assert ids == rows[index]["input_ids"].tolist()
+        changed += ids == wanted[1]
+    assert 40 < changed < 80
+
+
+def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: PromptFormat) -> None:
+    write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
+    with pytest.raises(UsageError, match="has this model's markers"):
+        SpeechDataset(tmp_path, "train", protocol)
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "ranks", "wanted"),
+    [(0.01, 11, 1, 1), (0.01, 12, 1, 3), (0.01, 40, 1, 3), (0.01, 1000, 1, 10), (0.5, 8, 1, 4), (0.01, 20, 8, 1)],
+)
+def test_of_a_dozen_rows_a_share_is_at_least_three(share: float, rows: int, ranks: int, wanted: int) -> None:
+    assert rows_to_hold_out(share, rows, ranks) == wanted
+
+
+def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 10_000)
+    lengths[7] = 5000  # longer than a batch: it comes alone
+    batches = LengthGroupedBatchSampler(lengths, 2000, seed=3)
+    one_pass = list(islice(iter(batches), batches.in_one_pass()))
+    assert sorted(row for batch in one_pass for row in batch) == list(range(10_000))
+    assert all(lengths[batch].max() * len(batch) <= 2000 for batch in one_pass if 7 not in batch)
+    assert [7] in one_pass
+    padded = sum(lengths[batch].max() * len(batch) for batch in one_pass)
+    assert padded < 1.05 * lengths.sum(), "padding is a small part"
+
+
+def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 500)
+    whole = list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3)), 300))
+    assert list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3, start=lambda: 170)), 130)) == whole[170:]
+
+
+def test_short_speech_comes_first_when_asked_to() -> None:
+    random = np.random.default_rng(0)
+    codes, text = random.integers(20, 400, 5000), random.integers(5, 200, 5000)
+    batches = LengthGroupedBatchSampler(
+        codes + text, 2000, codes=codes, most_codes=lambda number: 100 if number < 5 else 400
+    )
+    stream = list(islice(iter(batches), 300))
+    assert all(codes[batch].max() <= 100 for batch in stream[:5])
+    assert max(codes[batch].max() for batch in stream) > 350

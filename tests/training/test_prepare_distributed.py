@@ -1,0 +1,244 @@
+"""Several processes do what one does: the same rows, each once, whoever starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from llasa_cli.errors import UsageError
+from llasa_cli.prompt import PromptFormat
+from llasa_cli.settings import PrepareOptions
+from llasa_cli.training.dataset import find_tables
+from llasa_cli.training.distributed import Merged, Names, Rank, prepare_in_workers, rank_of
+from llasa_cli.training.prepare import Progress, prepare
+
+ROWS = 40
+
+
+@pytest.fixture
+def protocol(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Rows with codes; two share an id, two are empty."""
+    path = tmp_path / "t.jsonl"
+    lines = [
+        {"id": number, "text": f"row {number}", "codes": [number] * 30, "speaker": ("rms", "slt")[number % 2]}
+        for number in range(ROWS)
+    ]
+    lines += [
+        {"id": 3, "text": "again", "codes": [3] * 30},
+        {"id": 50, "text": "", "codes": [1] * 9},
+        {"id": 51, "text": " "},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def rows_in(folder: Path, *splits: str) -> list[tuple[list[int], str]]:
+    """Every row with its speaker."""
+    return [
+        (ids.tolist(), speaker)
+        for split in splits or ("train", "val")
+        for part in find_tables(folder, split)
+        for ids, speaker in zip(part.ids, part.speakers, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_ranks_make_the_rows_of_one_process(table: Path, tmp_path: Path, protocol: PromptFormat, ranks: int) -> None:
+    one, many = tmp_path / "one", tmp_path / "many"
+    expected = prepare(PrepareOptions((table,), one, validation=7), protocol, None, "t")
+    for rank in reversed(range(ranks)):
+        assert not (many / "index.json").exists()
+        found = prepare(PrepareOptions((table,), many, validation=7, rank=rank, ranks=ranks), protocol, None, "t")
+    assert sorted(rows_in(many)) == sorted(rows_in(one))
+    assert len(rows_in(many, "val")) == len(rows_in(one, "val")) == 7
+    assert found == json.loads((many / "index.json").read_text())
+    assert (
+        found["skipped"]["reasons"]
+        == expected["skipped"]["reasons"]
+        == {"no text": 2, "its id or its audio was there before": 1}
+    )
+    assert found["speakers"] == expected["speakers"] == {"rms": 20, "slt": 20}
+    assert {name: split["rows"] for name, split in found["splits"].items()} == {"train": 33, "val": 7}
+    listed = [line for path in many.glob("skipped_rank*.jsonl") for line in path.read_text().splitlines()]
+    assert len(listed) == 3
+
+
+def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, protocol: PromptFormat) -> None:
+    """What three encoded is there for one, and no part of theirs is left to be read beside its rows."""
+
+    class Codec:
+        identity, code_count, clips = "abc", protocol.code_count, 0
+
+        def encode_batch(self, clips: Any) -> list[list[int]]:
+            Codec.clips += len(clips)
+            return [[round(1e3 * abs(float(clip[5]))) % 64] * (len(clip) // 320) for clip in clips]
+
+    for number in range(12):
+        soundfile.write(tmp_path / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 16_000), 16_000)
+        (tmp_path / f"{number}.txt").write_text(f"clip {number}")
+    out = tmp_path / "out"
+    for rank in range(3):
+        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=3), protocol, Codec(), "t")
+    three = rows_in(out)
+    assert Codec.clips == 12
+    prepare(PrepareOptions((tmp_path,), out), protocol, Codec(), "t")
+    assert Codec.clips == 12
+    assert not list(out.glob("*_rank*_partial*"))
+    assert sorted(rows_in(out)) == sorted(three)
+    for rank in range(2):
+        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=2), protocol, Codec(), "t")
+    assert Codec.clips == 12
+    assert sorted(rows_in(out)) == sorted(three)
+    assert not (out / "train_input_ids.memmap").exists()
+
+
+def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
+    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llasa_cli.training import memmap_writer as memmaps
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self: memmaps.Writer) -> None:
+        self._save()
+        raise Killed
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(memmaps.Writer, "finish", kill)
+        with pytest.raises(Killed):
+            prepare(PrepareOptions((table,), out, rank=1, ranks=3), protocol, None, "t")
+    assert {path.suffix for path in out.iterdir()} == {".part", ".json"}
+    prepare(PrepareOptions((table,), out), protocol, None, "t")
+    left = {path.name for path in out.iterdir()}
+    assert not any("rank" in name or "writing" in name or name.endswith(".part") for name in left), left
+
+
+def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+    out = tmp_path / "out"
+    prepare(PrepareOptions((table,), out, rank=0, ranks=2), protocol, None, "t")
+    prepare(PrepareOptions((table,), out, rank=1, ranks=2, subset=0.5), protocol, None, "t")
+    assert not (out / "index.json").exists()
+    prepare(PrepareOptions((table,), out, rank=0, ranks=2, subset=0.5), protocol, None, "t")
+    assert (out / "index.json").exists()
+
+
+def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, protocol: PromptFormat) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "one", "codes": [1, 2, 3]}\n{"text": "", "codes": [1]}\n')
+    out = tmp_path / "out"
+    for rank in range(4):
+        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=rank, ranks=4), protocol, None, "t")
+    assert len(rows_in(out, "train")) == 1
+    (tmp_path / "t.jsonl").write_text('{"text": "", "codes": [1]}\n')
+    prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=1, ranks=2), protocol, None, "t")
+    with pytest.raises(UsageError, match="No row could be used: no text"):
+        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=0, ranks=2), protocol, None, "t")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Rank()),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Rank(3, 8, 1)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "2"}, Rank(2, 4, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Rank(0, 4, 0)),
+        # A step of two tasks in a job of eight.
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "8"}, Rank(1, 2, 0)),
+        # The batch script itself, before srun: one process, which has to do everything.
+        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Rank()),
+        # torchrun inside a Slurm task.
+        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(1, 2, 0)),
+        ({"RANK": "", "WORLD_SIZE": "x"}, Rank()),
+    ],
+)  # fmt: skip
+def test_torchrun_and_slurm_tell_the_rank(environment: dict[str, str], expected: Rank) -> None:
+    assert rank_of(environment) == expected
+
+
+def test_flags_tell_it_against_the_environment() -> None:
+    assert rank_of({"RANK": "3", "WORLD_SIZE": "8"}, 1, 2) == Rank(1, 2, 0)
+    with pytest.raises(UsageError, match="go together"):
+        rank_of({}, 1, None)
+    with pytest.raises(UsageError, match="no rank 2 of 2"):
+        prepare(PrepareOptions(("x",), Path("y"), rank=2, ranks=2), None, None, "t")  # type: ignore[arg-type]
+
+
+def test_progress_of_several_is_that_of_the_slowest_stage() -> None:
+    merge = Merged()
+    assert merge(Progress("checking", 10, rank=0)).rows == 10
+    assert merge(Progress("checking", 30, rank=1)).rows == 30
+    assert merge(Progress("encoding", 1, 5, 2.0, 10.0, rank=0)).stage == "checking"
+    assert merge(Progress("encoding", 2, 7, 3.0, 20.0, rank=1)) == Progress("encoding", 3, 12, 5.0, 30.0)
+    assert merge(Progress("writing", 1, 5, rank=0)).stage == "encoding"
+    assert merge(Progress("writing", 7, 7, rank=1)) == Progress("writing", 8, 12)
+
+
+def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
+    told: list[Progress] = []
+    options = PrepareOptions((str(table),), tmp_path / "out", validation=4)
+    index = prepare_in_workers(options, Names(str(tokenizer_folder), device="cpu"), 2, told.append)
+    assert index == json.loads((tmp_path / "out" / "index.json").read_text())
+    assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 36, "val": 4}
+    assert len(rows_in(tmp_path / "out")) == ROWS
+    assert told[-1] == Progress("writing", ROWS, ROWS)
+
+
+def test_a_worker_that_fails_fails_the_command_in_its_words(tmp_path: Path, tokenizer_folder: Path) -> None:
+    options = PrepareOptions((str(tmp_path / "absent.csv"),), tmp_path / "out")
+    with pytest.raises(UsageError, match=r"There is no .*absent.csv"):
+        prepare_in_workers(options, Names(str(tokenizer_folder)), 2)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_command_in_a_sentence(tmp_path: Path, random_checkpoint: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(200):
+        soundfile.write(
+            data / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 16_000 + 320 * number), 16_000
+        )
+        (data / f"{number}.txt").write_text(f"clip {number}")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "llasa_cli", "prepare", str(data), "-m", str(random_checkpoint), "-o", str(out)]
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
+    while not any(path.stat().st_size for path in out.glob("codes-*.bin")):
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    worker = next(int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+    os.kill(worker, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ended with signal 9" in said
+    assert "Run the same command again" in said
+    assert "Traceback" not in said
+    assert not (out / "index.json").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_and_the_command_with_ranks_agree(table: Path, tmp_path: Path, random_checkpoint: Path) -> None:
+    command = ["-m", "llasa_cli", "prepare", str(table), "-m", str(random_checkpoint), "-q", "-o"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    subprocess.run([*torchrun, *command, str(tmp_path / "torchrun")], check=True, env=environment)
+    for rank in "01":
+        share = ["--rank", rank, "--ranks", "2"]
+        subprocess.run([sys.executable, *command, str(tmp_path / "flags"), *share], check=True, env=environment)
+    for path in (tmp_path / "flags").glob("*.memmap"):
+        assert path.read_bytes() == (tmp_path / "torchrun" / path.name).read_bytes()
+    assert (tmp_path / "torchrun" / "index.json").read_text() == (tmp_path / "flags" / "index.json").read_text()

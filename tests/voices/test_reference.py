@@ -1,0 +1,145 @@
+"""A clip and its words: trimmed, mended, and cut together or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.voices.reference import check_reference, check_sound, check_transcript, cut_at_pause, letters_of
+
+RATE = 16_000
+SENTENCES = (
+    "The morning train was crowded with people going to work.",
+    "She put fresh flowers on the table.",
+    "My grandfather used to fish in the small lake behind the farm.",
+    "We should leave before the rain starts again!",
+    "The shop on the corner sells bread, milk and newspapers?",
+)
+LETTER_S = 0.09
+
+
+def spoken(sentence: str) -> np.ndarray:
+    """A buzz as long as the sentence."""
+    time = np.arange(round(letters_of(sentence) * LETTER_S * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * 150 * time)).astype(np.float32)
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+def joined(sentences: tuple[str, ...], pauses: tuple[float, ...]) -> np.ndarray:
+    parts = [silence(0.5)]
+    for sentence, pause in zip(sentences, pauses, strict=True):
+        parts += [spoken(sentence), silence(pause)]
+    return np.concatenate(parts)
+
+
+LONG = joined(SENTENCES, (0.5, 0.6, 0.4, 0.5, 0.5))
+"""About 20 s."""
+
+
+def test_sound_and_words_are_cut_at_the_same_sentence() -> None:
+    clip = check_reference(LONG, RATE, " ".join(SENTENCES))
+    assert clip.transcript == " ".join(SENTENCES[:3])
+    expected = sum(map(len, map(spoken, SENTENCES[:3]))) / RATE + 0.5 + 0.6 + 0.2
+    assert clip.seconds == pytest.approx(expected, abs=0.1)
+    assert "cut together" in clip.warnings[0]
+
+
+def test_scripts_without_blanks_are_cut_without_one() -> None:
+    sentences = (
+        "今天天气很好我们去公园玩吧。",
+        "明天可能会下雨所以请带伞。",
+        "他昨天在图书馆看了很多书。",
+        "我们下个星期去北京旅行。",
+        "孩子们在院子里高兴地玩。",
+    )
+    clip = check_reference(joined(sentences, (0.5,) * 5), RATE, "".join(sentences))
+    assert clip.transcript == "".join(sentences[:4])
+
+
+@pytest.mark.parametrize(
+    ("sound", "words"),
+    [
+        (LONG, SENTENCES[:2] + SENTENCES[3:]),
+        (LONG, SENTENCES[1:]),
+        (LONG, SENTENCES[2:] + SENTENCES[:2]),
+        (joined(SENTENCES, (0.5, 0.1, 0.4, 0.5, 0.5)), SENTENCES),
+        (joined(SENTENCES, (0.05,) * 5), SENTENCES),
+        (np.concatenate([LONG[: 9 * RATE], silence(0.5), LONG[9 * RATE :]]), SENTENCES),
+    ],
+    ids=["one left out", "first left out", "in another order", "a pause missing", "no pauses", "a pause too many"],
+)
+def test_a_cut_that_would_be_a_guess_is_refused(sound: np.ndarray, words: tuple[str, ...]) -> None:
+    with pytest.raises(AudioError, match="15 s is the most") as raised:
+        check_reference(sound, RATE, " ".join(words))
+    assert "--asr" in raised.value.hint
+
+
+def test_what_is_heard_afterwards_is_cut_in_a_pause() -> None:
+    clip = cut_at_pause(check_sound(LONG, RATE))
+    assert 5.0 < clip.speech_s <= 15.0
+    assert clip.transcript == ""
+    assert np.abs(clip.samples[-160:]).max() == 0, "in the middle of a stillness"
+    with pytest.raises(AudioError, match="without a pause"):
+        cut_at_pause(check_sound(spoken("x" * 300), RATE))
+    short = check_sound(LONG[: 10 * RATE], RATE)
+    assert cut_at_pause(short) is short
+
+
+def test_a_good_level_is_left_as_it_is() -> None:
+    clip = check_sound(LONG, RATE)
+    begin = round(0.4 * RATE)
+    assert np.array_equal(clip.samples, LONG[begin : begin + len(clip.samples)])
+    assert clip.warnings == ()
+
+
+@pytest.mark.parametrize("level", [0.002, 0.005, 0.01])
+def test_a_faint_clip_is_raised_and_it_is_said(level: float) -> None:
+    clip = check_sound(LONG * (level / 0.3), RATE)
+    assert np.sqrt(np.mean(clip.samples**2)) == pytest.approx(0.05, rel=0.15)
+    assert "raised by" in clip.warnings[0]
+
+
+def test_a_faint_clip_with_one_loud_click_is_not_driven_beyond_full_scale() -> None:
+    sound = LONG * 0.01
+    sound[5 * RATE] = 0.5
+    clip = check_sound(sound, RATE)
+    assert np.abs(clip.samples).max() <= 0.951
+    assert np.sqrt(np.mean(clip.samples**2)) == pytest.approx(0.05, rel=0.25), "and it is raised all the same"
+    assert "by 2" in clip.warnings[0]
+
+
+def test_an_offset_that_is_small_beside_full_scale_is_not_small_beside_a_quiet_voice() -> None:
+    for level in (0.01, 0.05):
+        plain = check_sound(LONG * (level / 0.3), RATE)
+        shifted = check_sound(LONG * (level / 0.3) + np.float32(0.0045), RATE)
+        assert abs(shifted.samples.mean()) < 1e-3
+        assert len(shifted.samples) == len(plain.samples)
+
+
+def test_an_offset_that_is_taken_out_is_not_told_as_beyond_full_scale() -> None:
+    loud = np.clip(LONG * 20 + np.float32(0.1), -1, 1)
+    assert not [told for told in check_sound(loud, RATE).warnings if "full scale" in told]
+
+
+def test_steady_noise_around_the_speech_is_trimmed_like_silence() -> None:
+    sound = np.concatenate([silence(2.0), spoken(SENTENCES[0]), silence(2.0)])
+    sound += np.random.default_rng(0).normal(0, 0.004, len(sound)).astype(np.float32)
+    clip = check_sound(sound, RATE)
+    assert clip.speech_s == pytest.approx(len(spoken(SENTENCES[0])) / RATE, abs=0.1)
+
+
+def test_digits_weigh_as_much_as_they_take_to_say() -> None:
+    assert check_transcript(check_sound(spoken("x" * 90), RATE), "Call 0151 2345678 now.").transcript
+    with pytest.raises(UsageError, match="not of each other"):
+        check_transcript(check_sound(spoken("x" * 90), RATE), "Call now")
+
+
+def test_a_constant_offset_is_taken_out() -> None:
+    clean, offset = check_sound(LONG[: 10 * RATE], RATE), check_sound(LONG[: 10 * RATE] + np.float32(0.2), RATE)
+    assert len(clean.samples) == len(offset.samples)
+    assert abs(float(offset.samples.mean())) < 0.01
+    assert np.abs(clean.samples - offset.samples).max() < 0.01
