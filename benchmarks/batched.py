@@ -42,11 +42,11 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = find_model(arguments.model)
     about = read_metadata(folder)
-    protocol = PromptFormat.load(folder)
-    model = load_language_model(folder, protocol, "cpu", arguments.dtype)
+    prompt_format = PromptFormat.load(folder)
+    model = load_language_model(folder, prompt_format, "cpu", arguments.dtype)
     codec = load_codec(find_codec(folder, about.get("codec")), "cpu")
     sampling = SamplingRequest(max_seconds=arguments.max_seconds).over(about.get("sampling", {}))
-    prompts = [protocol.prompt(TEXT.format(number)) for number in range(4 * max(arguments.slots))]
+    prompts = [prompt_format.prompt(TEXT.format(number)) for number in range(4 * max(arguments.slots))]
 
     def one_by_one(sound: Codec | None) -> int:
         count = 0
@@ -106,7 +106,7 @@ def step_times(model: LanguageModel, repeats: int) -> dict[str, float]:
     """Of 16 slots, without drawing."""
     lengths = {"30": [30] * 16, "1900": [1900] * 16, "15 x 30, 1 x 1900": [30] * 15 + [1900]}
     cache = Cache(model.network, 16, 2048)
-    ids = torch.full((16,), model.protocol.first_code_id)
+    ids = torch.full((16,), model.prompt_format.first_code_id)
     times: dict[str, list[float]] = {name: [] for name in lengths}
     with torch.inference_mode():
         for _ in range(5 * repeats):

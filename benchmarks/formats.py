@@ -57,12 +57,12 @@ def read(model: str, kind: str) -> torch.Tensor:
     from llasa_cli.prompt import PromptFormat
 
     folder = find_model(model)
-    protocol = PromptFormat.load(folder)
-    network = load_language_model(folder, protocol, "cpu", kind).network
-    drawn = torch.randint(protocol.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
+    prompt_format = PromptFormat.load(folder)
+    network = load_language_model(folder, prompt_format, "cpu", kind).network
+    drawn = torch.randint(prompt_format.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
     stream = network.stream(2048)
-    found = [stream.feed(torch.tensor(protocol.prompt(TEXT).ids))]
-    found += [stream.feed(protocol.first_code_id + code[None]) for code in drawn]
+    found = [stream.feed(torch.tensor(prompt_format.prompt(TEXT).ids))]
+    found += [stream.feed(prompt_format.first_code_id + code[None]) for code in drawn]
     return torch.stack(found)
 
 

@@ -206,15 +206,15 @@ def load(folder: Path, dtype: str) -> dict[str, Any]:
     from llasa_cli.lm.loader import load_language_model
     from llasa_cli.prompt import PromptFormat
 
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     numbers = sum(math.prod(place.shape) for place in places_of(folder).values())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.monotonic()
-    model = load_language_model(folder, protocol, "cpu", dtype)
+    model = load_language_model(folder, prompt_format, "cpu", dtype)
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     width = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}[dtype]
-    next(model.generate(protocol.prompt("Hello."), sampling(), 0))  # it can be used
+    next(model.generate(prompt_format.prompt("Hello."), sampling(), 0))  # it can be used
     weights = numbers * width
     return {
         "model": str(folder),

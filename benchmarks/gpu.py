@@ -87,29 +87,29 @@ def main() -> None:
 def measured(size: str, device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        protocol = write_tokenizer(folder, size)
-        theirs = random_model(size, protocol, device)
-        prompt = protocol.prompt("The morning train was crowded with people going to work.")
+        prompt_format = write_tokenizer(folder, size)
+        theirs = random_model(size, prompt_format, device)
+        prompt = prompt_format.prompt("The morning train was crowded with people going to work.")
         rows: dict[str, Any] = {}
         greedy = SamplingOptions(temperature=0, max_seconds=arguments.codes / 50)
         for dtype in arguments.dtypes:
             kind = pick_format(dtype, device)
-            network = own_network(theirs, protocol, kind, device, arguments.attention)
+            network = own_network(theirs, prompt_format, kind, device, arguments.attention)
             limit = seconds_to_read(weight_bytes(network), device)
             works: dict[str, tuple[int, Callable[[], None]]] = {}
             for count in arguments.batches:
                 for name, sampling in (("greedy", greedy), ("drawn", DRAWN)):
                     works[f"{dtype} x{count} {name}"] = (
                         count,
-                        speaks(network, protocol, prompt, sampling, count, arguments),
+                        speaks(network, prompt_format, prompt, sampling, count, arguments),
                     )
             if device.type == "cuda":
                 works[f"{dtype} x1 greedy, not recorded"] = (
                     1,
-                    speaks(network, protocol, prompt, greedy, 1, arguments, False),
+                    speaks(network, prompt_format, prompt, greedy, 1, arguments, False),
                 )
             if not rows:
-                works["transformers generate x1"] = 1, generates(theirs, protocol, prompt, arguments.codes, device)
+                works["transformers generate x1"] = 1, generates(theirs, prompt_format, prompt, arguments.codes, device)
             for name, seconds in turns(
                 {name: work for name, (_, work) in works.items()}, device, arguments.repeats
             ).items():
@@ -145,12 +145,12 @@ def write_tokenizer(folder: Path, size: str) -> PromptFormat:
     return PromptFormat.load(folder)
 
 
-def random_model(size: str, protocol: PromptFormat, device: torch.device) -> Any:
+def random_model(size: str, prompt_format: PromptFormat, device: torch.device) -> Any:
     """transformers' Llama, made where it runs, in bfloat16 (dry: float32)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=protocol.vocabulary_size,
+        vocab_size=prompt_format.vocabulary_size,
         num_key_value_heads=2 if size == "dry" else 8,
         head_dim=HEADS[size],
         rope_parameters=dict(ROPE),
@@ -168,7 +168,9 @@ def random_model(size: str, protocol: PromptFormat, device: torch.device) -> Any
         torch.set_default_dtype(torch.float32)
 
 
-def own_network(theirs: Any, protocol: PromptFormat, kind: NumberFormat, device: torch.device, attention: str) -> Llama:
+def own_network(
+    theirs: Any, prompt_format: PromptFormat, kind: NumberFormat, device: torch.device, attention: str
+) -> Llama:
     """The same weights in ours."""
     weights = theirs.state_dict()
     shape = LlamaConfig.of(theirs.config.to_dict())
@@ -188,9 +190,9 @@ def own_network(theirs: Any, protocol: PromptFormat, kind: NumberFormat, device:
             down=matrix(own + "mlp.down_proj"),
         )
 
-    first, count = protocol.first_code_id, protocol.code_count
+    first, count = prompt_format.first_code_id, prompt_format.code_count
     head = weights["lm_head.weight"]
-    spoken = [head[first : first + count], head[protocol.end_id : protocol.end_id + 1]]
+    spoken = [head[first : first + count], head[prompt_format.end_id : prompt_format.end_id + 1]]
     return Llama(
         shape,
         Embedding(weights["model.embed_tokens.weight"].to(kind.stored), kind.states),
@@ -215,7 +217,7 @@ def seconds_to_read(count: int, device: torch.device) -> float:
 
 def speaks(
     network: Llama,
-    protocol: PromptFormat,
+    prompt_format: PromptFormat,
     prompt: Any,
     sampling: SamplingOptions,
     count: int,
@@ -223,7 +225,7 @@ def speaks(
     records: bool = True,
 ) -> Callable[[], None]:
     """`count` sequences through `codes` steps, in a batch that is kept; who says END makes room for another."""
-    batch = SlotEngine(network, protocol, count, static=True)
+    batch = SlotEngine(network, prompt_format, count, static=True)
     batch._step._records = records and network.device.type == "cuda"  # type: ignore[attr-defined]
     seeds = iter(range(10**9))
 
@@ -237,11 +239,13 @@ def speaks(
     return work
 
 
-def generates(theirs: Any, protocol: PromptFormat, prompt: Any, codes: int, device: torch.device) -> Callable[[], None]:
+def generates(
+    theirs: Any, prompt_format: PromptFormat, prompt: Any, codes: int, device: torch.device
+) -> Callable[[], None]:
     """transformers' loop, drawing greedily among the codes."""
     from transformers import LogitsProcessor, LogitsProcessorList
 
-    spoken = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
+    spoken = slice(prompt_format.first_code_id, prompt_format.first_code_id + prompt_format.code_count)
 
     class OnlyCodes(LogitsProcessor):
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -258,7 +262,7 @@ def generates(theirs: Any, protocol: PromptFormat, prompt: Any, codes: int, devi
             max_new_tokens=codes,
             do_sample=False,
             eos_token_id=None,
-            pad_token_id=protocol.pad_id,
+            pad_token_id=prompt_format.pad_id,
             logits_processor=LogitsProcessorList([OnlyCodes()]),
         )
 

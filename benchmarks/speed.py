@@ -125,10 +125,10 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
 
     began = time.perf_counter()
     folder = find_model(arguments.model)
-    protocol = PromptFormat.load(folder)
-    model = load_language_model(folder, protocol, "cpu", kind)
+    prompt_format = PromptFormat.load(folder)
+    model = load_language_model(folder, prompt_format, "cpu", kind)
     loaded = time.perf_counter()
-    prompt, sampling = protocol.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
+    prompt, sampling = prompt_format.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
     with torch.inference_mode():
         many = model.batch(int(batch))
         for number in range(int(batch)):
@@ -168,18 +168,18 @@ def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
 
     began = time.perf_counter()
     folder = find_model(arguments.model)
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[kind]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     loaded, loaded_at = time.perf_counter(), time.time()
-    ids = torch.tensor([protocol.prompt(TEXT).ids])
+    ids = torch.tensor([prompt_format.prompt(TEXT).ids])
     made = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=arguments.codes + 1,
         do_sample=False,
         eos_token_id=None,
-        pad_token_id=protocol.pad_id,
+        pad_token_id=prompt_format.pad_id,
         logits_processor=LogitsProcessorList([Clock()]),
     )
     return {

@@ -46,7 +46,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     speech = Synthesizer.load(ModelOptions(model=arguments.model, device="cpu"))
-    speech.protocol.default_speaker = None
+    speech.prompt_format.default_speaker = None
     encoder, listener = VoiceEncoder("cpu", verbose=False), Recognizer()
     lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if len(line) > 45]
     for way, keep in WAYS.items():

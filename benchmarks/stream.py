@@ -183,7 +183,7 @@ def first_sound(sentences: int) -> str:
     spent: list[tuple[float, float]] = []
     for seed, line in enumerate(lines[: sentences + 1]):
         cpu, wall = time.process_time(), time.perf_counter()
-        prompt = speech.protocol.prompt(speech.chunks(line)[0])
+        prompt = speech.prompt_format.prompt(speech.chunks(line)[0])
         with speech.model.generate(prompt, speech.sampling(SamplingRequest()), seed) as generation:
             next(decode_stream(speech.codec, generation))
         spent.append((time.process_time() - cpu, time.perf_counter() - wall))

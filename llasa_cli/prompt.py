@@ -62,19 +62,19 @@ class Prompt:
     """Attributes:
     ids: Everything before the first code to be generated.
     reference_codes: How many of the last ids are the reference's codes; the sound made of them is cut off again.
-    textless: The same without a word of text: what guidance goes away from.
+    unconditional: The same without a word of text: what guidance goes away from.
     """
 
     ids: tuple[int, ...]
     reference_codes: int
-    textless: tuple[int, ...] = ()
+    unconditional: tuple[int, ...] = ()
 
 
 class PromptFormat:
     """How one checkpoint is spoken to. Build it with `PromptFormat.load`.
 
     Attributes:
-        start_id, stop_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
+        start_id, end_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
         marker_ids: Of the eight tokens that stand around text and speech, as many as there are.
         first_code_id, code_count: Code n (0 to code_count - 1) is token `first_code_id + n`.
         vocabulary_size: The highest id plus 1.
@@ -324,12 +324,12 @@ class PromptFormat:
 
     # --- training rows ---
 
-    def row(self, text: str, codes: Sequence[int]) -> list[int]:
+    def encode_row(self, text: str, codes: Sequence[int]) -> list[int]:
         """A row as the published data files hold it: text, codes and END, without template and padding."""
         spoken = [self.first_code_id + code for code in codes]
         return [self.text_start_id, *self.text_ids(text), self.text_end_id, self.start_id, *spoken, self.end_id]
 
-    def split_row(self, row: Sequence[int]) -> tuple[list[int], list[int]]:
+    def decode_row(self, row: Sequence[int]) -> tuple[list[int], list[int]]:
         """A published row (padded or not) -> text ids and codes.
 
         Raises:
@@ -340,13 +340,13 @@ class PromptFormat:
         start, stop = ids.index(self.start_id), ids.index(self.end_id)
         return ids[1:text_end], [token - self.first_code_id for token in ids[start + 1 : stop]]
 
-    def wrap_row(
+    def training_example(
         self, text_ids: Sequence[int], codes: Sequence[int], speaker: str | None = None
     ) -> tuple[list[int], list[int]]:
         """What the model is trained on: the prompt, the codes and END, and labels that begin with START.
 
         Args:
-            text_ids: From `text_ids` or `split_row`.
+            text_ids: From `text_ids` or `decode_row`.
             codes: 0 to code_count - 1.
             speaker: Its tag; None adds none (unlike `prompt`, which takes the default).
 

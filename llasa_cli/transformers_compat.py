@@ -10,7 +10,7 @@
 Importing this module registers them with the Auto classes. What differs from the draft, each for a reason:
 
 - `decode` cuts at END and not one token before the last: a take that ran into its length keeps its last code.
-- The prompt's date is fixed, and text that spells a control token stays text (as in `protocol`).
+- The prompt's date is fixed, and text that spells a control token stays text (as in `prompt_format`).
 - Several texts are padded on the left, with an attention mask, so that they can be generated together.
 - `processor(text, audio=clip, transcript=...)` clones a voice, which the draft can't.
 - `generate` stops at END and at 2,048 tokens whatever the checkpoint's config says: those published by the authors name text
@@ -280,7 +280,7 @@ class LlasaProcessor(ProcessorMixin):
         template = chat_template or tokenizer.get_chat_template()
         # Whose voices it has, where the checkpoint tells.
         self._about = read_metadata(Path(tokenizer.name_or_path))
-        self._protocol = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._about)
+        self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._about)
 
     def __call__(
         self,
@@ -312,7 +312,7 @@ class LlasaProcessor(ProcessorMixin):
         if return_tensors != "pt":
             raise ValueError("LlasaProcessor gives torch tensors only: return_tensors='pt'.")
         reference = None if audio is None else self._reference(audio, transcript, sampling_rate)
-        rows = [self._protocol.prompt(part, reference, speaker).ids for part in texts]
+        rows = [self._prompt_format.prompt(part, reference, speaker).ids for part in texts]
         longest = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or 0
         return BatchFeature(
@@ -357,7 +357,7 @@ class LlasaProcessor(ProcessorMixin):
         return self.batch_decode(decoder_input_ids, offsets, **kwargs)[0]
 
     def _sound(self, ids: list[int], offset: int) -> torch.Tensor:
-        end = self._protocol.end_id
+        end = self._prompt_format.end_id
         spoken = ids[offset:]
         spoken = spoken[: spoken.index(end)] if end in spoken else spoken
         codes = [self._code(token) for token in spoken]
@@ -371,8 +371,8 @@ class LlasaProcessor(ProcessorMixin):
         return sound[len(before) * (len(sound) // len(whole)) :]
 
     def _code(self, token: int) -> int | None:
-        code = token - self._protocol.first_code_id
-        return code if 0 <= code < self._protocol.code_count else None
+        code = token - self._prompt_format.first_code_id
+        return code if 0 <= code < self._prompt_format.code_count else None
 
     def _decoded(self, codes: torch.Tensor) -> torch.Tensor:
         """(1, 1, N) -> (n,)."""

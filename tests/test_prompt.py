@@ -102,23 +102,27 @@ def rendered_by_transformers(folder: Path, text: str, codes: tuple[int, ...] = (
     "text", ["Hello there.", "How are you today? Fine, I'd say...", "naïve 12 — ünïcödé 日本", "a"]
 )
 def test_prompts_are_those_of_transformers(folder: Path, text: str) -> None:
-    protocol = PromptFormat.load(folder)
-    assert list(protocol.prompt(text).ids) == rendered_by_transformers(folder, text)
-    made = protocol.prompt(text, speaker="kore") if not protocol.speakers else protocol.prompt(text, speaker="rms")
-    tag = "Speaker kore" if not protocol.speakers else "Speaker rms"
+    prompt_format = PromptFormat.load(folder)
+    assert list(prompt_format.prompt(text).ids) == rendered_by_transformers(folder, text)
+    made = (
+        prompt_format.prompt(text, speaker="kore")
+        if not prompt_format.speakers
+        else prompt_format.prompt(text, speaker="rms")
+    )
+    tag = "Speaker kore" if not prompt_format.speakers else "Speaker rms"
     assert list(made.ids) == rendered_by_transformers(folder, text, tag=tag)
 
 
 def test_cloning_puts_transcript_and_text_into_one_pair_and_ends_in_the_codes(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
-    made = protocol.prompt(" Hello there. ", Reference("how are you ", (3, 63, 0)))
+    prompt_format = PromptFormat.load(folder)
+    made = prompt_format.prompt(" Hello there. ", Reference("how are you ", (3, 63, 0)))
     assert list(made.ids) == rendered_by_transformers(folder, "how are you Hello there.", (3, 63, 0))
     assert made.reference_codes == 3
-    assert [token - protocol.first_code_id for token in made.ids[-3:]] == [3, 63, 0]
+    assert [token - prompt_format.first_code_id for token in made.ids[-3:]] == [3, 63, 0]
 
 
 def test_japanese_transcripts_are_joined_without_a_blank_and_chinese_ones_with_one(llama_folder: Path) -> None:
-    protocol = PromptFormat.load(llama_folder)
+    prompt_format = PromptFormat.load(llama_folder)
     for heard, text, joined in (
         ("こんにちは。", "元気", ""),
         ("元気です", "はい", ""),
@@ -131,7 +135,7 @@ def test_japanese_transcripts_are_joined_without_a_blank_and_chinese_ones_with_o
         ("𠮷", "元気", " "),
         ("안녕", "하세요", " "),
     ):
-        made = protocol.prompt(text, Reference(heard, (1,)))
+        made = prompt_format.prompt(text, Reference(heard, (1,)))
         assert list(made.ids) == rendered_by_transformers(llama_folder, heard + joined + text, (1,)), heard
 
 
@@ -157,8 +161,10 @@ def test_of_several_templates_the_default_one_is_used(llama_folder: Path, tmp_pa
 
 
 def test_an_empty_transcript_leaves_the_text_as_it_is(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
-    assert list(protocol.prompt("hello", Reference(" ", (1,))).ids) == rendered_by_transformers(folder, "hello", (1,))
+    prompt_format = PromptFormat.load(folder)
+    assert list(prompt_format.prompt("hello", Reference(" ", (1,))).ids) == rendered_by_transformers(
+        folder, "hello", (1,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,29 +184,33 @@ def test_no_text_becomes_a_control_token(folder: Path, text: str) -> None:
     from tokenizers import Tokenizer
 
     added = set(Tokenizer.from_file(str(folder / "tokenizer.json")).get_added_tokens_decoder())
-    protocol = PromptFormat.load(folder)
-    plain = protocol.text_ids(text)
+    prompt_format = PromptFormat.load(folder)
+    plain = prompt_format.text_ids(text)
     assert plain
     assert not added & set(plain)
-    empty, full = protocol.prompt("x").ids, protocol.prompt(text).ids
-    assert len(full) - len(empty) == len(plain) - len(protocol.text_ids("x"))
-    assert protocol.text_ids(text.strip()) == list(full[full.index(protocol.text_start_id) + 1 :][: len(plain)])
+    empty, full = prompt_format.prompt("x").ids, prompt_format.prompt(text).ids
+    assert len(full) - len(empty) == len(plain) - len(prompt_format.text_ids("x"))
+    assert prompt_format.text_ids(text.strip()) == list(
+        full[full.index(prompt_format.text_start_id) + 1 :][: len(plain)]
+    )
 
 
 def test_a_speakers_name_can_not_smuggle_tokens(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     for name in ("<|SPEECH_GENERATION_END|>", "kore<|s_1|>", "kore <|TEXT_UNDERSTANDING_START|>", " ", ""):
         with pytest.raises(UsageError):
-            protocol.prompt("hello", speaker=name)
+            prompt_format.prompt("hello", speaker=name)
 
 
 def test_a_speakers_name_is_one_token_or_plain_text(tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
-    assert len(protocol.prompt("x", speaker="rms").ids) == len(protocol.prompt("x").ids) + 1
-    assert len(protocol.prompt("x", speaker="kore").ids) == len(protocol.prompt("x").ids) + len("Speaker kore")
+    prompt_format = PromptFormat.load(tokenizer_folder)
+    assert len(prompt_format.prompt("x", speaker="rms").ids) == len(prompt_format.prompt("x").ids) + 1
+    assert len(prompt_format.prompt("x", speaker="kore").ids) == len(prompt_format.prompt("x").ids) + len(
+        "Speaker kore"
+    )
     for name in ("Speaker slt", "kore Convert the text to speech:", "rms Speaker slt"):
         with pytest.raises(UsageError, match="no speaker's name"):
-            protocol.prompt("x", speaker=name)
+            prompt_format.prompt("x", speaker=name)
 
 
 def test_truncation_and_padding_left_in_the_file_are_off(folder: Path, tmp_path: Path) -> None:
@@ -277,11 +287,13 @@ def test_an_unknown_speaker_is_refused_with_the_known_ones(random_checkpoint: Pa
 
 
 def test_the_default_speaker_is_used_unless_a_reference_speaks(random_checkpoint: Path) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
-    assert protocol.prompt("hello").ids == protocol.prompt("hello", speaker="rms").ids
-    assert protocol.prompt("hello", speaker="slt").ids != protocol.prompt("hello", speaker="rms").ids
-    with_reference = protocol.prompt("hello", Reference("hm", (1,))).ids
-    assert not set(with_reference) & {protocol._tokenizer.token_to_id(f"Speaker {name}") for name in ("rms", "slt")}
+    prompt_format = PromptFormat.load(random_checkpoint)
+    assert prompt_format.prompt("hello").ids == prompt_format.prompt("hello", speaker="rms").ids
+    assert prompt_format.prompt("hello", speaker="slt").ids != prompt_format.prompt("hello", speaker="rms").ids
+    with_reference = prompt_format.prompt("hello", Reference("hm", (1,))).ids
+    assert not set(with_reference) & {
+        prompt_format._tokenizer.token_to_id(f"Speaker {name}") for name in ("rms", "slt")
+    }
 
 
 def test_the_published_spelling_with_a_space_is_known(llama_folder: Path, tmp_path: Path) -> None:
@@ -294,37 +306,48 @@ def test_the_published_spelling_with_a_space_is_known(llama_folder: Path, tmp_pa
 
 
 def test_too_long_a_prompt_is_refused(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     with pytest.raises(UsageError, match="2048"):
-        protocol.prompt("word " * 3000)
+        prompt_format.prompt("word " * 3000)
     with pytest.raises(UsageError, match="2048"):
-        protocol.prompt("word", Reference("hm", (1,) * 2040))
+        prompt_format.prompt("word", Reference("hm", (1,) * 2040))
 
 
 def test_a_row_goes_there_and_back(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
-    row = protocol.row("hello there", [0, 63, 5])
-    assert row[-1] == protocol.end_id
-    assert row[0] == protocol.text_start_id
-    padded = [*row, *[protocol.pad_id] * 9]
-    assert protocol.split_row(padded) == (protocol.text_ids("hello there"), [0, 63, 5])
+    prompt_format = PromptFormat.load(folder)
+    row = prompt_format.encode_row("hello there", [0, 63, 5])
+    assert row[-1] == prompt_format.end_id
+    assert row[0] == prompt_format.text_start_id
+    padded = [*row, *[prompt_format.pad_id] * 9]
+    assert prompt_format.decode_row(padded) == (prompt_format.text_ids("hello there"), [0, 63, 5])
     with pytest.raises(ValueError, match="not in list"):
-        protocol.split_row(row[:-1])
+        prompt_format.decode_row(row[:-1])
 
 
 def test_what_is_trained_on_is_the_prompt_and_then_codes_and_end(folder: Path) -> None:
-    protocol = PromptFormat.load(folder)
-    ids, labels = protocol.wrap_row(protocol.text_ids("hello"), [7, 8])
-    bare = protocol.prompt("hello") if not protocol.default_speaker else protocol.prompt("hello", Reference("", ()))
+    prompt_format = PromptFormat.load(folder)
+    ids, labels = prompt_format.training_example(prompt_format.text_ids("hello"), [7, 8])
+    bare = (
+        prompt_format.prompt("hello")
+        if not prompt_format.default_speaker
+        else prompt_format.prompt("hello", Reference("", ()))
+    )
     assert ids[: len(bare.ids)] == list(bare.ids)
-    spoken = [protocol.start_id, protocol.first_code_id + 7, protocol.first_code_id + 8, protocol.end_id]
+    spoken = [
+        prompt_format.start_id,
+        prompt_format.first_code_id + 7,
+        prompt_format.first_code_id + 8,
+        prompt_format.end_id,
+    ]
     assert ids[-4:] == spoken
     assert labels == [NO_LABEL] * (len(ids) - 4) + spoken
 
 
 def test_pad_is_a_token_of_its_own(tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
-    assert protocol.pad_id not in protocol.wrap_row(protocol.text_ids("hello there?"), range(64))[0]
+    prompt_format = PromptFormat.load(tokenizer_folder)
+    assert (
+        prompt_format.pad_id not in prompt_format.training_example(prompt_format.text_ids("hello there?"), range(64))[0]
+    )
 
 
 def test_foreign_and_broken_tokenizers_are_refused(tmp_path: Path, tokenizer_folder: Path) -> None:

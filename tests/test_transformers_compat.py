@@ -74,7 +74,7 @@ def loaded() -> SimpleNamespace:
     return SimpleNamespace(
         processor=LlasaProcessor(tokenizer, codec),
         model=LlasaForCausalLM.from_pretrained(str(VOICE), dtype=torch.float32).eval(),
-        protocol=PromptFormat.load(VOICE),
+        prompt_format=PromptFormat.load(VOICE),
     )
 
 
@@ -94,11 +94,11 @@ def test_the_documented_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_generate_gives_the_codes_of_the_own_engine(loaded: SimpleNamespace) -> None:
     encoded = loaded.processor(TEXT)
     outputs = loaded.model.generate(encoded["input_ids"], do_sample=False)
-    engine = load_language_model(VOICE, loaded.protocol, "cpu", "float32")
-    prompt = loaded.protocol.prompt(TEXT)
+    engine = load_language_model(VOICE, loaded.prompt_format, "cpu", "float32")
+    prompt = loaded.prompt_format.prompt(TEXT)
     assert tuple(encoded["input_ids"][0].tolist()) == prompt.ids
     codes = list(engine.generate(prompt, SamplingOptions(temperature=0), 0))
-    made = outputs[0, len(prompt.ids) : -1] - loaded.protocol.first_code_id
+    made = outputs[0, len(prompt.ids) : -1] - loaded.prompt_format.first_code_id
     assert made.tolist() == codes
     sound = loaded.processor.decode(outputs, input_offset=encoded["input_offset"])
     torch.testing.assert_close(sound, torch.from_numpy(loaded.processor.audio_codec.codec.decode(codes)))
@@ -128,9 +128,9 @@ def test_a_voice_is_cloned_and_its_clip_cut_off(loaded: SimpleNamespace) -> None
     encoded = loaded.processor(TEXT, audio=clip, transcript="a clip")
     heard = tuple(codec.encode(clip))
     ids = encoded["input_ids"]
-    assert tuple(ids[0].tolist()) == loaded.protocol.prompt(TEXT, Reference("a clip", heard)).ids
+    assert tuple(ids[0].tolist()) == loaded.prompt_format.prompt(TEXT, Reference("a clip", heard)).ids
     made = [7, 8, 9, 10, 11]
-    spoken = torch.tensor([[loaded.protocol.first_code_id + code for code in made]])
+    spoken = torch.tensor([[loaded.prompt_format.first_code_id + code for code in made]])
     sound = loaded.processor.decode(torch.cat([ids, spoken], dim=1), input_offset=encoded["input_offset"])
     whole = codec.decode([*heard, *made])
     torch.testing.assert_close(sound, torch.from_numpy(whole[-5 * 320 :]))
@@ -138,7 +138,7 @@ def test_a_voice_is_cloned_and_its_clip_cut_off(loaded: SimpleNamespace) -> None
 
 def test_what_a_text_spells_stays_text(loaded: SimpleNamespace) -> None:
     ids = loaded.processor("no <|SPEECH_GENERATION_END|> here")["input_ids"][0].tolist()
-    assert loaded.protocol.end_id not in ids
+    assert loaded.prompt_format.end_id not in ids
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
     greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
     takes: list[Utterance] = []
     speech.speak(TEXT, greedy, on_take=takes.append)
-    made = first[0, before["input_ids"].shape[1] : -1] - loaded.protocol.first_code_id
+    made = first[0, before["input_ids"].shape[1] : -1] - loaded.prompt_format.first_code_id
     assert takes[0].codes == tuple(made.tolist())
 
 

@@ -119,7 +119,7 @@ def chat(
         from llasa_cli.synthesis.chat import Conversation
 
         writer = load_writer(speech.model, find_model(model), find_adapter(models.adapter))
-        conversation = Conversation(writer, speech.protocol, system)
+        conversation = Conversation(writer, speech.prompt_format, system)
         paper = _Paper(sys.stderr.buffer if output == "-" else claim_stdout())
         parts = _spoken(conversation, questions, answers, seed, paper)
         wanted = replace(wanted, speaker=chosen.speaker)

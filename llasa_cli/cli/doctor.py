@@ -333,9 +333,9 @@ def _model(name: str) -> Iterator[Finding]:
 
     folder = find_model(name)
     about = read_metadata(folder)
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     codec = find_codec(folder, about.get("codec"))
-    speakers = f"; speakers {', '.join(protocol.speakers)}" if protocol.speakers else ""
+    speakers = f"; speakers {', '.join(prompt_format.speakers)}" if prompt_format.speakers else ""
     named = " (LLASA_MODEL)" if os.environ.get("LLASA_MODEL") == name else ""
     yield Finding(
         OK, "model", f"{name}{named}, revision {revision_of(folder)}, codec {codec_identity(codec)}{speakers}"

@@ -41,8 +41,8 @@ class GraphedDecodeStep(DecodeStep):
 
     ahead = 1
 
-    def __init__(self, network: Llama, protocol: PromptFormat, slots: int, guided: bool = False) -> None:
-        super().__init__(network, protocol, slots, guided)
+    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False) -> None:
+        super().__init__(network, prompt_format, slots, guided)
         self._cache.reserve(CONTEXT_TOKENS)  # it must not move
         self._records = network.device.type == "cuda"
         self._recorded: dict[Form, _Recorded] = {}

@@ -43,8 +43,8 @@ class DecodeStep:
 
     ahead = 0
 
-    def __init__(self, network: Llama, protocol: PromptFormat, slots: int, guided: bool = False) -> None:
-        self.network, self.protocol, self.guided = network, protocol, guided
+    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False) -> None:
+        self.network, self.prompt_format, self.guided = network, prompt_format, guided
         self._slots = slots if slots == 1 else -(-slots // ROWS) * ROWS
         self.rows = 2 * self._slots if guided else self._slots
         device = network.device
@@ -60,14 +60,14 @@ class DecodeStep:
         self._made = column(torch.int64, self._slots)  # codes
         self._numbers = torch.zeros(self._slots, CONTEXT_TOKENS, device=device)
         self._choice = SamplerState.room(self._slots, device)
-        self._spoken = torch.zeros(self._slots, protocol.code_count + 1, dtype=torch.bool, device=device)
+        self._spoken = torch.zeros(self._slots, prompt_format.code_count + 1, dtype=torch.bool, device=device)
 
     def _rows_of(self, slot: int) -> tuple[int, ...]:
         return (slot, self._slots + slot) if self.guided else (slot,)
 
     def join(self, slot: int, prompt: Prompt, sampling: SamplingOptions, seed: int) -> None:
         """A sequence begins: its prompt is read but for the last token, which the next step takes."""
-        for row, ids in zip(self._rows_of(slot), (prompt.ids, prompt.textless), strict=False):
+        for row, ids in zip(self._rows_of(slot), (prompt.ids, prompt.unconditional), strict=False):
             self._cache.read_prompt(row, ids[:-1])
             self._lengths[row] = len(ids) - 1
             self._ids[row], self._positions[row], self._moves[row] = ids[-1], len(ids) - 1, 1
@@ -77,7 +77,9 @@ class DecodeStep:
         self._spoken[slot] = False
         reference = prompt.ids[len(prompt.ids) - prompt.reference_codes :]
         if reference:
-            self._spoken[slot, torch.tensor(reference, device=self._ids.device) - self.protocol.first_code_id] = True
+            self._spoken[slot, torch.tensor(reference, device=self._ids.device) - self.prompt_format.first_code_id] = (
+                True
+            )
 
     def leave(self, slot: int) -> None:
         """Nobody is there any more; the slot is computed as before, from its first token."""
@@ -121,8 +123,8 @@ class DecodeStep:
         # Speech has at least one code.
         scores[:, -1].masked_fill_(self._made == 0, -torch.inf)
         drawn = sample(scores, self._choice, self._numbers.gather(1, self._made[:, None]), kinds, look)
-        code = drawn.clamp(max=self.protocol.code_count - 1)
-        self._ids.view(-1, self._slots).copy_(code + self.protocol.first_code_id)
+        code = drawn.clamp(max=self.prompt_format.code_count - 1)
+        self._ids.view(-1, self._slots).copy_(code + self.prompt_format.first_code_id)
         if penalised:
             self._spoken.scatter_(1, code[:, None], True)
         self._positions.add_(self._moves).clamp_(max=CONTEXT_TOKENS - 1)

@@ -75,14 +75,14 @@ class SlotEngine:
         static: Step as on a GPU, on any device; see `lm.graphs`.
     """
 
-    def __init__(self, network: Llama, protocol: PromptFormat, slots: int, static: bool = False) -> None:
+    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, static: bool = False) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots")
         self.slots = slots
-        self._stop = protocol.code_count
+        self._stop = prompt_format.code_count
         # On a GPU a step is a few hundred small calls, which take longer to make than to do.
         kind = GraphedDecodeStep if network.device.type == "cuda" or static else DecodeStep
-        self._make = partial(kind, network, protocol, slots)
+        self._make = partial(kind, network, prompt_format, slots)
         self._steps: dict[bool, DecodeStep] = {}
         """By whether it guides; each is made when the first sequence of its kind comes."""
         self._ahead = kind.ahead
@@ -100,9 +100,9 @@ class SlotEngine:
 
         Raises:
             ValueError: No slot is free, the prompt leaves no room for a code, or guidance is asked for and it has no
-                `textless`.
+                `unconditional`.
         """
-        if request.guided and not request.prompt.textless:
+        if request.guided and not request.prompt.unconditional:
             raise ValueError("guidance needs the prompt without its text")
         if not 0 < len(request.prompt.ids) < CONTEXT_TOKENS:
             raise ValueError(f"a prompt of {len(request.prompt.ids)} tokens; the context has {CONTEXT_TOKENS}")

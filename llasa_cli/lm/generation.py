@@ -27,12 +27,12 @@ class Generation(Iterator[int]):
     """
 
     def __init__(
-        self, network: Llama, protocol: PromptFormat, prompt: Prompt, sampling: SamplingOptions, seed: int
+        self, network: Llama, prompt_format: PromptFormat, prompt: Prompt, sampling: SamplingOptions, seed: int
     ) -> None:
         self.ended = False
         request = GenerationRequest(prompt, sampling, seed)
         self.limit = request.limit
-        self._codes = self._run(network, protocol, request)
+        self._codes = self._run(network, prompt_format, request)
 
     def __next__(self) -> int:
         return next(self._codes)
@@ -49,8 +49,8 @@ class Generation(Iterator[int]):
     ) -> None:
         self.close()
 
-    def _run(self, network: Llama, protocol: PromptFormat, request: GenerationRequest):  # type: ignore[no-untyped-def]
-        batch = SlotEngine(network, protocol, slots=1)
+    def _run(self, network: Llama, prompt_format: PromptFormat, request: GenerationRequest):  # type: ignore[no-untyped-def]
+        batch = SlotEngine(network, prompt_format, slots=1)
         batch.add(request)
         codes = batch.codes(request.tag)
         given = 0

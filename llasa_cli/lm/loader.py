@@ -31,31 +31,31 @@ SMALL_WEIGHTS = 20_000_000
 class LanguageModel:
     """A loaded model. Build it with `load_language_model`."""
 
-    def __init__(self, network: Llama, protocol: PromptFormat) -> None:
-        self.network, self.protocol = network, protocol
+    def __init__(self, network: Llama, prompt_format: PromptFormat) -> None:
+        self.network, self.prompt_format = network, prompt_format
         self.device, self.dtype = network.device, network.dtype
         shape = network.shape
         self.is_small = self.device.type == "cpu" and 12 * shape.layers * shape.hidden**2 < SMALL_WEIGHTS
 
     def generate(self, prompt: Prompt, sampling: SamplingOptions, seed: int) -> Generation:
         """Speak a prompt: an iterator of codes. The same prompt, options and seed give the same codes on one machine."""
-        return Generation(self.network, self.protocol, prompt, sampling, seed)
+        return Generation(self.network, self.prompt_format, prompt, sampling, seed)
 
     def batch(self, slots: int) -> SlotEngine:
         """Speak up to `slots` prompts at once."""
-        return SlotEngine(self.network, self.protocol, slots)
+        return SlotEngine(self.network, self.prompt_format, slots)
 
 
 def load_language_model(
     folder: Path,
-    protocol: PromptFormat,
+    prompt_format: PromptFormat,
     device: str = "auto",
     dtype: str = "auto",
     adapter: Path | None = None,
     attention: str = "auto",
     on_checked: Callable[[], None] | None = None,
 ) -> LanguageModel:
-    """Load the checkpoint in `folder`, whose tokenizer `protocol` was read from.
+    """Load the checkpoint in `folder`, whose tokenizer `prompt_format` was read from.
 
     Args:
         adapter: A LoRA adapter of that checkpoint, added to the weights as they are read. A `folder` that is itself an
@@ -74,20 +74,20 @@ def load_language_model(
     config = _read_config(folder)
     shape = LlamaConfig.of(config)
     read = Weights(folder, where, kind.states, None if adapter is None else read_adapter(adapter))
-    read.check(shape, protocol.vocabulary_size, bool(config.get("tie_word_embeddings", False)))
+    read.check(shape, prompt_format.vocabulary_size, bool(config.get("tie_word_embeddings", False)))
     if on_checked is not None:
         on_checked()
     kept = {"BF16": "bf16", "F16": "fp16"}.get(read.files[EMBEDDING].dtype, "fp32")
     kind = pick_format(dtype, where, kept, 12 * shape.layers * shape.hidden**2)
     network = Llama(
         shape,
-        head=_head(read, protocol, shape.hidden, kind),
+        head=_head(read, prompt_format, shape.hidden, kind),
         embedding=_embedding(read, kind),
         layers=[_layer(read, f"model.layers.{index}.", shape, kind) for index in range(shape.layers)],
         norm=read("model.norm.weight", shape.hidden),
         attention=attention,
     )
-    return LanguageModel(network, protocol)
+    return LanguageModel(network, prompt_format)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -105,15 +105,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _head(read: Weights, protocol: PromptFormat, width: int, kind: NumberFormat) -> Matrix:
+def _head(read: Weights, prompt_format: PromptFormat, width: int, kind: NumberFormat) -> Matrix:
     """The rows that may be drawn: the codes', then END's.
 
     Where a head is stored it counts, whatever `tie_word_embeddings` says (Llasa-3B has both).
     """
     whole = read.stored(HEAD if HEAD in read.files else EMBEDDING)
-    first, stop = protocol.first_code_id, protocol.end_id
-    rows = [whole[first : first + protocol.code_count], whole[stop : stop + 1]]
-    return Matrix.of(rows, protocol.code_count + 1, width, kind, read.device)
+    first, stop = prompt_format.first_code_id, prompt_format.end_id
+    rows = [whole[first : first + prompt_format.code_count], whole[stop : stop + 1]]
+    return Matrix.of(rows, prompt_format.code_count + 1, width, kind, read.device)
 
 
 def _embedding(read: Weights, kind: NumberFormat) -> Embedding:

@@ -141,20 +141,20 @@ def _drawn(shares: torch.Tensor, order: torch.Tensor, stays: torch.Tensor, numbe
     return order.gather(-1, torch.minimum(passed, last))
 
 
-def classifier_free_guidance(scores: torch.Tensor, textless: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+def classifier_free_guidance(scores: torch.Tensor, unconditional: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
     """Classifier-free guidance: what the text makes likelier is made likelier still, by `guidance` times its share.
 
     log p = log p(code | no text) + guidance (log p(code | text) - log p(code | no text)), up to a constant. 1 is the text's own
     scores, up to rounding.
 
     Args:
-        scores, textless: float32 (B, n), with the text and without.
+        scores, unconditional: float32 (B, n), with the text and without.
         guidance: (B, 1).
 
     Source: Sanchez et al., "Stay on topic with Classifier-Free Guidance", arXiv 2306.17806; the same as `guidance_scale`
     of transformers' `generate`.
     """
-    without = textless.log_softmax(-1)
+    without = unconditional.log_softmax(-1)
     return without + guidance * (scores.log_softmax(-1) - without)
 
 

@@ -63,7 +63,7 @@ def load_writer(model: LanguageModel, folder: Path, adapter: Path | None = None)
     Raises:
         ModelError: As for the model itself.
     """
-    network, protocol = model.network, model.protocol
+    network, prompt_format = model.network, model.prompt_format
     if adapter is None and is_adapter(folder):
         from llasa_cli.checkpoint.resolve import find_model
 
@@ -71,16 +71,18 @@ def load_writer(model: LanguageModel, folder: Path, adapter: Path | None = None)
     kind = pick_format(network.head.format, model.device)
     read = Weights(folder, model.device, kind.states, None if adapter is None else read_adapter(adapter))
     name = "lm_head.weight" if "lm_head.weight" in read.files else "model.embed_tokens.weight"
-    rows = protocol.first_code_id
+    rows = prompt_format.first_code_id
     head = Matrix.of([read.stored(name)[:rows]], rows, network.shape.hidden, kind, model.device)
     text = Llama(network.shape, network.embedding, network.layers, network.norm, head)
-    return TextGenerator(text, torch.tensor(protocol.marker_ids, device=model.device), _ends(folder, protocol))
+    return TextGenerator(
+        text, torch.tensor(prompt_format.marker_ids, device=model.device), _ends(folder, prompt_format)
+    )
 
 
-def _ends(folder: Path, protocol: PromptFormat) -> frozenset[int]:
+def _ends(folder: Path, prompt_format: PromptFormat) -> frozenset[int]:
     """`eos_token_id` of config.json and generation_config.json, a number or a list, without END of speech."""
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         value = read_object_if_there(folder / name).get("eos_token_id")
         found |= {value} if isinstance(value, int) else set(value or ())
-    return frozenset(found - {protocol.end_id})
+    return frozenset(found - {prompt_format.end_id})

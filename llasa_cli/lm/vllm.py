@@ -1,6 +1,6 @@
 """vLLM in place of our own network, for `batch --engine vllm`: the same requests in, the same codes out.
 
-    model = VllmModel(folder, protocol, options)
+    model = VllmModel(folder, prompt_format, options)
     batch = model.batch(slots=128)              add, step, drop, free: as lm.batch.SlotEngine
 
 Prompts and sampling go over as token ids; only speech codes and END may be drawn, END stops. vLLM draws by its own generator:
@@ -38,12 +38,12 @@ class VllmModel:
 
     is_small = False
 
-    def __init__(self, folder: Path, protocol: PromptFormat, options: ModelOptions) -> None:
+    def __init__(self, folder: Path, prompt_format: PromptFormat, options: ModelOptions) -> None:
         if options.adapter is not None:
             raise UsageError("--engine vllm takes no adapter.", "Merge it first: llasa finetune --merge.")
         if options.dtype not in _DTYPES:
             raise UsageError(f"--engine vllm has no --dtype {options.dtype}.", "Take auto, fp32, bf16 or fp16.")
-        self._folder, self._protocol, self._options = folder, protocol, options
+        self._folder, self._prompt_format, self._options = folder, prompt_format, options
         self._vllm = _vllm()
 
     def batch(self, slots: int) -> Engine:
@@ -62,16 +62,16 @@ class VllmModel:
             engine = self._vllm.LLMEngine.from_engine_args(arguments)
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(f"vLLM can't load {self._folder}: {error}", "Without --engine our own runs it.") from error
-        return Engine(engine, self._vllm.SamplingParams, self._protocol, slots)
+        return Engine(engine, self._vllm.SamplingParams, self._prompt_format, slots)
 
 
 class Engine:
     """vLLM's engine as `lm.batch.SlotEngine`."""
 
-    def __init__(self, engine: Any, parameters: Any, protocol: PromptFormat, slots: int) -> None:
+    def __init__(self, engine: Any, parameters: Any, prompt_format: PromptFormat, slots: int) -> None:
         self._engine, self._parameters = engine, parameters
-        self._first, self._count = protocol.first_code_id, protocol.code_count
-        self._stop = protocol.end_id
+        self._first, self._count = prompt_format.first_code_id, prompt_format.code_count
+        self._stop = prompt_format.end_id
         self._allowed = [*range(self._first, self._first + self._count), self._stop]
         self._slots = slots
         self._in: dict[str, GenerationRequest] = {}

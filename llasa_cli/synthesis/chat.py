@@ -1,6 +1,6 @@
 """Text chat with a model that speaks and still chats (Llasa-3B-Preserve-TextChat and its kind).
 
-    conversation = Conversation(writer, protocol)
+    conversation = Conversation(writer, prompt_format)
     for words in conversation.answer("Who are you?", ChatOptions()): ...      text, piece by piece, as it is drawn
 
 The whole conversation is the prompt of each answer, in the checkpoint's own chat template; what no longer fits is forgotten from
@@ -32,8 +32,8 @@ class Conversation:
         forgotten: How many messages no longer fit in.
     """
 
-    def __init__(self, writer: TextGenerator, protocol: PromptFormat, system: str | None = None) -> None:
-        self._writer, self._protocol = writer, protocol
+    def __init__(self, writer: TextGenerator, prompt_format: PromptFormat, system: str | None = None) -> None:
+        self._writer, self._prompt_format = writer, prompt_format
         self._system = [{"role": "system", "content": whole_characters(system)}] if system else []
         self.messages: list[dict[str, str]] = []
         self.forgotten = 0
@@ -54,7 +54,7 @@ class Conversation:
         try:
             for token in self._writer.write(ids, stop, sampling, seed, options.most_tokens):
                 said.append(token)
-                whole = self._protocol.text_of(said)
+                whole = self._prompt_format.text_of(said)
                 if not whole.endswith(UNFINISHED) and len(whole) > len(given):
                     yield whole[len(given) :]
                     given = whole
@@ -65,7 +65,7 @@ class Conversation:
         """As many of the latest messages as leave room for the answer, their prompt, and the token that ends a turn."""
         forgotten = 0
         while True:
-            ids, stop = self._protocol.chat_prompt([*self._system, *messages])
+            ids, stop = self._prompt_format.chat_prompt([*self._system, *messages])
             if len(ids) + room <= CONTEXT_TOKENS:
                 self.forgotten += forgotten
                 return messages, ids, stop

@@ -82,17 +82,17 @@ class Synthesizer:
 
     def __init__(
         self,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         model: LanguageModel,
         codec: Codec,
         about: dict[str, Any],
         name: str,
         revision: str,
     ) -> None:
-        self.protocol, self.model, self.codec = protocol, model, codec
+        self.prompt_format, self.model, self.codec = prompt_format, model, codec
         self.name, self.revision = name, revision
         self.sampling_rate = codec.sampling_rate
-        self.speakers = protocol.speakers
+        self.speakers = prompt_format.speakers
         self._about = about
 
     @classmethod
@@ -123,24 +123,26 @@ class Synthesizer:
         folder = find_model(options.model)
         about = read_metadata(folder)
         codec_folder = find_codec(folder, options.codec or about.get("codec"))
-        protocol = PromptFormat.load(folder)
+        prompt_format = PromptFormat.load(folder)
         adapter = find_adapter(options.adapter)
         if adapter is not None:
             about = about | read_metadata(adapter)
-            protocol.speakers = tuple(about.get("speakers") or ())
-            protocol.default_speaker = about.get("default_speaker")
-        protocol.prompt("", speaker=speaker)  # refuses who is not known; and the template's library is loaded by then
+            prompt_format.speakers = tuple(about.get("speakers") or ())
+            prompt_format.default_speaker = about.get("default_speaker")
+        prompt_format.prompt(
+            "", speaker=speaker
+        )  # refuses who is not known; and the template's library is loaded by then
         from llasa_cli.codec.codec import codes_known_to, load_codec
         from llasa_cli.lm.loader import load_language_model
 
         known = codes_known_to(codec_folder)  # by the headers: before anything big is read
-        if known != protocol.code_count:
+        if known != prompt_format.code_count:
             raise ModelError(
-                f"The model speaks {protocol.code_count} codes, the codec in {codec_folder} knows {known}.",
+                f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows {known}.",
                 "Name the codec that belongs to the model with --codec.",
             )
         if read_model is not None:
-            model = read_model(folder, protocol, options)
+            model = read_model(folder, prompt_format, options)
             tell("loading its codec")
             codec = load_codec(codec_folder, options.device)
         else:
@@ -152,7 +154,7 @@ class Synthesizer:
 
             try:
                 model = load_language_model(
-                    folder, protocol, options.device, options.dtype, adapter, options.attention, on_checked=begin
+                    folder, prompt_format, options.device, options.dtype, adapter, options.attention, on_checked=begin
                 )
             except BaseException:
                 for begun in codecs:
@@ -161,7 +163,7 @@ class Synthesizer:
             (codec,) = codecs
             if model.device.type != "cpu":
                 codec.wait()  # CUDA graphs are recorded next: not tried while another thread takes memory of the GPU
-        return cls(protocol, model, codec, about, options.model, model_revision(options))
+        return cls(prompt_format, model, codec, about, options.model, model_revision(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Fill what was left open: by the checkpoint's `llasa.json`, else by the general defaults."""
@@ -327,7 +329,9 @@ class SynthesisSession:
         self._check, self._live = check, live
         self.sampling = speech.sampling(options.sampling)
         self._rate = speech.sampling_rate
-        self.needs_voice = reference is None and options.speaker is None and speech.protocol.default_speaker is None
+        self.needs_voice = (
+            reference is None and options.speaker is None and speech.prompt_format.default_speaker is None
+        )
         self.voice = reference
 
     def speak(self, passage: TextChunk, tell: Callable[[Utterance], None]) -> Iterator[AudioChunk]:
@@ -397,7 +401,7 @@ class SynthesisSession:
         return attempts.best()
 
     def prompt(self, passage: TextChunk) -> Prompt:
-        return self.speech.protocol.prompt(passage.text, self.voice, self.options.speaker)
+        return self.speech.prompt_format.prompt(passage.text, self.voice, self.options.speaker)
 
     def attempts(self, passage: TextChunk) -> RetryLoop:
         """The takes that a passage gets, in the voice that there is by now."""

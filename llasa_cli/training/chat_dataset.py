@@ -36,8 +36,8 @@ class ChatRows:
         UsageError: A file that is not there; all lines that are no conversation, in one message.
     """
 
-    def __init__(self, files: Sequence[Path], protocol: PromptFormat, context: int) -> None:
-        rows = [wrap_chat(protocol, messages) for messages in _read(files)]
+    def __init__(self, files: Sequence[Path], prompt_format: PromptFormat, context: int) -> None:
+        rows = [wrap_chat(prompt_format, messages) for messages in _read(files)]
         self._rows = [row for row in rows if len(row["input_ids"]) <= context]
         self.cut = len(rows) - len(self._rows)
         self.lengths = np.array([len(row["input_ids"]) for row in self._rows], np.int64)
@@ -73,12 +73,12 @@ class ConcatDataset:
         return self._speech.wrap(text, codes, speaker)
 
 
-def wrap_chat(protocol: PromptFormat, messages: Sequence[Message]) -> dict[str, np.ndarray]:
+def wrap_chat(prompt_format: PromptFormat, messages: Sequence[Message]) -> dict[str, np.ndarray]:
     """A conversation's ids and labels: NO_LABEL but for what the assistant says and the token after it."""
     ids: list[int] = []
     labels: list[int] = []
     ends_turn = False
-    for is_said, piece in protocol.chat_pieces(messages):
+    for is_said, piece in prompt_format.chat_pieces(messages):
         ids += piece
         labels += piece if is_said else [NO_LABEL] * len(piece)
         if ends_turn and piece:

@@ -1,6 +1,6 @@
 """The published training files, read as rows to learn from and as batches of like length.
 
-    rows = SpeechDataset(folder, "train", protocol)
+    rows = SpeechDataset(folder, "train", prompt_format)
     rows[7]          {"input_ids": int64 [n], "labels": int64 [n]}: template, text, codes, END; labels from START on
     LengthGroupedBatchSampler(...)     an endless stream of lists of row numbers, each at most `tokens` tokens when padded
     collate(items)   (B, T) tensors, padded at the end
@@ -107,7 +107,7 @@ class SpeechDataset:
         self,
         folder: Path,
         split: str,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         only: Sequence[str] = (),
         untagged: float = 0.0,
         seed: int = 0,
@@ -117,7 +117,7 @@ class SpeechDataset:
         """Args:
         folder: Of `llasa prepare`, or of the published form.
         split: train or val.
-        protocol: Of the model to be trained.
+        prompt_format: Of the model to be trained.
         only: Rows of these speakers; all if empty.
         untagged: Share of rows read without their speaker tag, so that the model can also clone.
         seed: Draws those.
@@ -126,11 +126,11 @@ class SpeechDataset:
         """
         self._tables = find_tables(folder, split)
         self._begins = np.cumsum([0, *(table.form[0] for table in self._tables)])
-        self._protocol, self._untagged, self._textless, self._seed = protocol, untagged, textless, seed
+        self._prompt_format, self._untagged, self._textless, self._seed = prompt_format, untagged, textless, seed
         read = [name for table in self._tables for name in table.speakers]
         count = len(read)
         self._ends, starts, text_ends = self._scan(count)
-        frames = {name: len(protocol.wrap_row([], [], name or None)[0]) for name in set(read)}
+        frames = {name: len(prompt_format.training_example([], [], name or None)[0]) for name in set(read)}
         frame = np.array([frames[name] for name in read], np.int64)
         self._all_codes = self._ends - starts - 1
         lengths = frame + text_ends - 1 + self._all_codes
@@ -154,14 +154,14 @@ class SpeechDataset:
 
     def _scan(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where END, START and the text's end stand in each row; END is 0 where one of them is missing."""
-        protocol = self._protocol
+        prompt_format = self._prompt_format
         found = np.zeros((3, count), np.int32)
         for table, offset in zip(self._tables, self._begins, strict=False):
             for begin in range(0, table.form[0], _SCANNED_ROWS):
                 piece = np.asarray(table.ids[begin : begin + _SCANNED_ROWS])
                 places = [
                     (piece == token).argmax(axis=1)
-                    for token in (protocol.end_id, protocol.start_id, protocol.text_end_id)
+                    for token in (prompt_format.end_id, prompt_format.start_id, prompt_format.text_end_id)
                 ]
                 whole = (places[0] > places[1]) & (places[1] > places[2]) & (places[2] > 0)
                 place = slice(offset + begin, offset + begin + len(piece))
@@ -179,7 +179,7 @@ class SpeechDataset:
 
     def parts(self, index: int) -> tuple[list[int], list[int]]:
         """Text ids and codes of a row."""
-        return self._protocol.split_row(self._row(int(self._numbers[index])))
+        return self._prompt_format.decode_row(self._row(int(self._numbers[index])))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.parts(index)
@@ -193,7 +193,7 @@ class SpeechDataset:
 
     def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
         """The model's input and labels for any text and codes."""
-        ids, labels = self._protocol.wrap_row(text, codes, speaker)
+        ids, labels = self._prompt_format.training_example(text, codes, speaker)
         return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
 
 

@@ -97,9 +97,9 @@ def prepare_with(
     from llasa_cli.prompt import PromptFormat
 
     folder = find_model(names.model)
-    protocol = PromptFormat.load(folder)
-    codec = None if options.dry_run else _codec(folder, names, protocol.code_count, local)
-    return prepare(options, protocol, codec, tokenizer_fingerprint(folder), on_progress)
+    prompt_format = PromptFormat.load(folder)
+    codec = None if options.dry_run else _codec(folder, names, prompt_format.code_count, local)
+    return prepare(options, prompt_format, codec, tokenizer_fingerprint(folder), on_progress)
 
 
 def _codec(model: Path, names: Names, code_count: int, local: int) -> Encoder:

@@ -38,7 +38,7 @@ from llasa_cli.training.prepare import tokenizer_fingerprint
 from llasa_cli.training.run_state import (
     PROGRESS_FILE,
     data_fingerprint,
-    describe_protocol,
+    describe_prompt_format,
     describe_recipe,
     export_checkpoint,
     refuse_model_in,
@@ -118,10 +118,10 @@ def _finetune(
         _refuse_others_checkpoints(options.output)
     start = _start_folder(options, last)
     tokens = _tokenizer_folder(options, start, last)
-    protocol = PromptFormat.load(tokens)
-    known_speakers = protocol.speakers
-    protocol.speakers = ()  # the data may bring new ones
-    rows, held_out = _read_data(options, protocol, tokens, start, device, note)
+    prompt_format = PromptFormat.load(tokens)
+    known_speakers = prompt_format.speakers
+    prompt_format.speakers = ()  # the data may bring new ones
+    rows, held_out = _read_data(options, prompt_format, tokens, start, device, note)
     clock = Clock(
         _steps(options, rows),
         options.minutes * 60 if options.minutes is not None else None,
@@ -133,8 +133,8 @@ def _finetune(
             _drop_unfinished(options)
             about = read_metadata(options.output) if last is not None else {}
             if not about:
-                about = _about(options, rows, protocol, known_speakers, start)
-                _begin_folder(options, protocol, tokens, start, about)
+                about = _about(options, rows, prompt_format, known_speakers, start)
+                _begin_folder(options, prompt_format, tokens, start, about)
     _drop_new_tokenizer(options)
     about = read_metadata(options.output)
     if last is not None:
@@ -145,7 +145,9 @@ def _finetune(
         note(f"The run in {options.output} was at its end: nothing left to do. A longer one goes on from there.")
     else:
         _train(
-            _Run(options, protocol, rows, held_out, clock, device, arguments, start, last, about), on_log, on_progress
+            _Run(options, prompt_format, rows, held_out, clock, device, arguments, start, last, about),
+            on_log,
+            on_progress,
         )
     return read_metadata(options.output) | {"minutes": round(clock.spent() / 60, 2)}
 
@@ -156,7 +158,7 @@ class _Run:
     def __init__(
         self,
         options: FinetuneOptions,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         rows: Data,
         held_out: Data | None,
         clock: Clock,
@@ -166,7 +168,7 @@ class _Run:
         last: Path | None,
         about: dict[str, Any],
     ) -> None:
-        self.options, self.protocol, self.rows, self.held_out = options, protocol, rows, held_out
+        self.options, self.prompt_format, self.rows, self.held_out = options, prompt_format, rows, held_out
         self.clock, self.device, self.arguments = clock, device, arguments
         self.start, self.last, self.about = start, last, about
 
@@ -187,14 +189,14 @@ def _train(
     set_seed(options.seed)
     # A whole model goes on from its checkpoint; an adapter's base is always the one it began with.
     begin = run.last if run.last is not None and options.lora is None else run.start
-    model = build_model(options, run.protocol, begin, run.device)
+    model = build_model(options, run.prompt_format, begin, run.device)
     score_labels_only(bare(model))
 
     def export(trained: Any, state: Any, step: int, tokens_seen: int) -> None:
         export_checkpoint(trained, options.output, run.about | {"steps": step, "tokens": tokens_seen}, state)
 
     hooks = Hooks(export, on_log, _speaker(run), on_progress)
-    trainer = SpeechTrainer(model, options, run.arguments, run.protocol, run.rows, run.held_out, run.clock, hooks)
+    trainer = SpeechTrainer(model, options, run.arguments, run.prompt_format, run.rows, run.held_out, run.clock, hooks)
     trainer.tokens_seen = int(_progress(run.last).get("tokens", 0))
     try:
         trainer.train(resume_from_checkpoint=str(run.last) if run.last else None)
@@ -212,7 +214,7 @@ def _speaker(run: _Run) -> Callable[[Any, int], object] | None:
     from llasa_cli.training.samples import Samples
 
     folder = find_codec(run.options.output, run.about.get("codec"))
-    return Samples(run.options, run.protocol, run.held_out, folder, run.about).speak
+    return Samples(run.options, run.prompt_format, run.held_out, folder, run.about).speak
 
 
 # --- before training ---
@@ -370,7 +372,7 @@ def _steps(options: FinetuneOptions, rows: Data) -> int | None:
 
 def _read_data(
     options: FinetuneOptions,
-    protocol: PromptFormat,
+    prompt_format: PromptFormat,
     tokens: Path,
     start: Path | None,
     device: torch.device,
@@ -386,12 +388,12 @@ def _read_data(
         )
     if options.online:
         home = next((place for place in (tokens, start) if place is not None and read_metadata(place)), options.output)
-        rows, held_out = _read_recordings(options, protocol, home, device, note)
+        rows, held_out = _read_recordings(options, prompt_format, home, device, note)
     else:
         rows = SpeechDataset(
             options.data,
             "train",
-            protocol,
+            prompt_format,
             only=options.speakers,
             untagged=options.untagged,
             seed=options.seed,
@@ -404,10 +406,12 @@ def _read_data(
             )
         split = held_out_split(options.data)
         held_out = (
-            SpeechDataset(options.data, split, protocol, options.speakers, context=options.context) if split else None
+            SpeechDataset(options.data, split, prompt_format, options.speakers, context=options.context)
+            if split
+            else None
         )
     if options.chat:
-        conversations = ChatRows(options.chat, protocol, options.context)
+        conversations = ChatRows(options.chat, prompt_format, options.context)
         if not len(conversations):
             raise UsageError(f"No conversation fits into --context {options.context}.", "Shorten them.")
         if conversations.cut:
@@ -417,7 +421,7 @@ def _read_data(
 
 
 def _read_recordings(
-    options: FinetuneOptions, protocol: PromptFormat, home: Path, device: torch.device, note: Callable[[str], None]
+    options: FinetuneOptions, prompt_format: PromptFormat, home: Path, device: torch.device, note: Callable[[str], None]
 ) -> tuple[Data, Data | None]:
     """Rows that are encoded as they are read, by the codec that belongs to the model."""
     from llasa_cli.codec.codec import load_codec
@@ -432,12 +436,12 @@ def _read_recordings(
                 f"For {flag}, `llasa prepare` the data first.",
             )
     codec = load_codec(find_codec(home, options.codec or read_metadata(home).get("codec")), str(device))
-    if codec.code_count != protocol.code_count:
+    if codec.code_count != prompt_format.code_count:
         raise UsageError(
-            f"The model has {protocol.code_count} speech codes, the codec {codec.code_count}.",
+            f"The model has {prompt_format.code_count} speech codes, the codec {codec.code_count}.",
             "Name the codec that belongs to the model with --codec.",
         )
-    recordings = AudioRows.read((options.data,), protocol, codec, options.context, options.speakers)
+    recordings = AudioRows.read((options.data,), prompt_format, codec, options.context, options.speakers)
     for reason, count in recordings.cut.items():
         note(f"{count} recordings are left out: {reason}.")
     rows, held_out = recordings.split(options.validation, options.seed)
@@ -448,7 +452,11 @@ def _read_recordings(
 
 
 def _about(
-    options: FinetuneOptions, rows: Data, protocol: PromptFormat, known_speakers: tuple[str, ...], start: Path | None
+    options: FinetuneOptions,
+    rows: Data,
+    prompt_format: PromptFormat,
+    known_speakers: tuple[str, ...],
+    start: Path | None,
 ) -> dict[str, Any]:
     """What goes into llasa.json. The voice spoken with by default is the one most rows are of."""
     about: dict[str, Any] = {"format": 1} | (read_metadata(start) if start is not None else {})
@@ -458,24 +466,24 @@ def _about(
     about["default_speaker"] = counts.most_common(1)[0][0] if counts else None
     about["base"] = base_name(options.model)
     about["chats"] = bool(options.chat)  # what is trained on speech alone forgets how
-    if protocol.spell_out:
+    if prompt_format.spell_out:
         about["spell_out"] = True  # of a fresh model's tokenizer: as its rows were written, so is what it speaks
-    about["protocol"] = describe_protocol(protocol)
+    about["protocol"] = describe_prompt_format(prompt_format)
     about["recipe"] = describe_recipe(options)
     about["data"] = {"fingerprint": None if options.online else data_fingerprint(options.data), "rows": len(rows)}
     return about | {"steps": 0, "tokens": 0}
 
 
 def _begin_folder(
-    options: FinetuneOptions, protocol: PromptFormat, tokens: Path, start: Path | None, about: dict[str, Any]
+    options: FinetuneOptions, prompt_format: PromptFormat, tokens: Path, start: Path | None, about: dict[str, Any]
 ) -> None:
     """Everything of the checkpoint but the weights."""
-    about["codec"] = _bring_codec(options, protocol, start, about.get("codec"))
+    about["codec"] = _bring_codec(options, prompt_format, start, about.get("codec"))
     copy_files(tokens, options.output, TOKENIZER_FILES)
     write_json(options.output / "llasa.json", about)
 
 
-def _bring_codec(options: FinetuneOptions, protocol: PromptFormat, start: Path | None, named: str | None) -> str:
+def _bring_codec(options: FinetuneOptions, prompt_format: PromptFormat, start: Path | None, named: str | None) -> str:
     """What llasa.json calls the codec. A folder comes along (as hard links where the disk can), a repository is named."""
     if options.codec is not None:
         codec_size(options.codec)  # refuses what is none
@@ -484,11 +492,11 @@ def _bring_codec(options: FinetuneOptions, protocol: PromptFormat, start: Path |
             return options.codec
     elif start is not None and (start / (named or "codec")).is_dir():
         folder = start / (named or "codec")
-    elif named is not None or protocol.code_count == CODE_COUNT:
+    elif named is not None or prompt_format.code_count == CODE_COUNT:
         return named or PUBLISHED_CODEC
     else:
         raise UsageError(
-            f"Which codec do these {protocol.code_count} codes belong to?", "Name its folder with --codec."
+            f"Which codec do these {prompt_format.code_count} codes belong to?", "Name its folder with --codec."
         )
     made_with = read_index(options.data).get("codec")
     if made_with is not None and made_with != codec_identity(folder):

@@ -37,9 +37,9 @@ def rank_name(rank: int, ranks: int) -> str:
 class RowMaker:
     """Rows as `PromptFormat.row` makes them, as arrays and from what is already encoded: of a million rows it counts."""
 
-    def __init__(self, protocol: PromptFormat) -> None:
-        self._first_code = protocol.first_code_id
-        text_start, text_end, start, stop = protocol.row("", ())
+    def __init__(self, prompt_format: PromptFormat) -> None:
+        self._first_code = prompt_format.first_code_id
+        text_start, text_end, start, stop = prompt_format.encode_row("", ())
         self._before, self._between, self._end = (
             np.array(part, np.int32) for part in ([text_start], [text_end, start], [stop])
         )

@@ -125,16 +125,16 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
     from llasa_cli.settings import FinetuneOptions
     from llasa_cli.training.finetune import quiet_libraries
     from llasa_cli.training.model import build_model
-    from llasa_cli.training.run_state import describe_protocol, export_checkpoint
+    from llasa_cli.training.run_state import describe_prompt_format, export_checkpoint
 
     refuse_model_in(output)
     quiet_libraries()
     source = find_model(name)
     extend_tokenizer(source, output, codec_size(codec))
     set_seed(seed)
-    protocol = PromptFormat.load(output)
-    model = build_model(FinetuneOptions(Path(), output, model=name), protocol, source, pick_device("cpu"))
-    about: dict[str, Any] = {"format": 1, "base": name, "protocol": describe_protocol(protocol), "steps": 0}
+    prompt_format = PromptFormat.load(output)
+    model = build_model(FinetuneOptions(Path(), output, model=name), prompt_format, source, pick_device("cpu"))
+    about: dict[str, Any] = {"format": 1, "base": name, "protocol": describe_prompt_format(prompt_format), "steps": 0}
     about["codec"] = codec or PUBLISHED_CODEC
     if codec is not None and Path(codec).is_dir():
         bring_folder(Path(codec), output / "codec")

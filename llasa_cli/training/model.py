@@ -27,7 +27,7 @@ def attention_of(options: FinetuneOptions, device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
-def build_model(options: FinetuneOptions, protocol: PromptFormat, start: Path | None, device: torch.device) -> Any:
+def build_model(options: FinetuneOptions, prompt_format: PromptFormat, start: Path | None, device: torch.device) -> Any:
     """A Llama ready to be trained, its embeddings as many as the tokenizer has tokens.
 
     Args:
@@ -42,10 +42,10 @@ def build_model(options: FinetuneOptions, protocol: PromptFormat, start: Path | 
     # What is trained is in float32: steps of a small rate are lost in bfloat16's three digits. A frozen base is not.
     frozen_16 = options.lora is not None and device.type == "cuda"
     kind = torch.bfloat16 if frozen_16 else torch.float32
-    model = _fresh(options, protocol, attention) if start is None else _read(start, attention, kind)
-    grown = resize(model, protocol.vocabulary_size)
+    model = _fresh(options, prompt_format, attention) if start is None else _read(start, attention, kind)
+    grown = resize(model, prompt_format.vocabulary_size)
     model.config.tie_word_embeddings = model.lm_head.weight is model.model.embed_tokens.weight
-    model.generation_config.eos_token_id = protocol.end_id
+    model.generation_config.eos_token_id = prompt_format.end_id
     if options.lora is None:
         return model
     if grown or start is None:
@@ -107,7 +107,7 @@ def _read(folder: Path, attention: str, kind: torch.dtype) -> Any:
         raise ModelError(f"The model in {folder} can't be loaded: {error}", "Fetch it again.") from error
 
 
-def _fresh(options: FinetuneOptions, protocol: PromptFormat, attention: str) -> Any:
+def _fresh(options: FinetuneOptions, prompt_format: PromptFormat, attention: str) -> Any:
     """Random weights in the shape that the configuration file tells; the vocabulary comes from the tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -117,9 +117,9 @@ def _fresh(options: FinetuneOptions, protocol: PromptFormat, attention: str) -> 
     except (OSError, ValueError) as error:
         raise UsageError(f"{options.fresh} can't be read: {error}") from error
     shape |= {
-        "vocab_size": protocol.vocabulary_size,
+        "vocab_size": prompt_format.vocabulary_size,
         "bos_token_id": None,
-        "eos_token_id": protocol.end_id,
-        "pad_token_id": protocol.pad_id,
+        "eos_token_id": prompt_format.end_id,
+        "pad_token_id": prompt_format.pad_id,
     }
     return LlamaForCausalLM._from_config(LlamaConfig(**shape), attn_implementation=attention)

@@ -1,6 +1,6 @@
 """Recordings as rows to learn from, encoded while the model trains: nothing is prepared, nothing is written.
 
-    rows = AudioRows.read(sources, protocol, codec)
+    rows = AudioRows.read(sources, prompt_format, codec)
     train, held_out = rows.split(0.005, seed=0)
 
 For sets that are read once, or that change: each pass encodes each clip again, where `llasa prepare` does it once. The codec
@@ -46,20 +46,25 @@ class AudioRows:
     """
 
     def __init__(
-        self, clips: Sequence[Clip], protocol: PromptFormat, codec: Codec, context: int, cut: Counter[str] | None = None
+        self,
+        clips: Sequence[Clip],
+        prompt_format: PromptFormat,
+        codec: Codec,
+        context: int,
+        cut: Counter[str] | None = None,
     ) -> None:
-        self._clips, self._protocol, self._codec, self._context = list(clips), protocol, codec, context
+        self._clips, self._prompt_format, self._codec, self._context = list(clips), prompt_format, codec, context
         self.tell: Callable[[str], None] = lambda line: None
         self.cut: Counter[str] = cut if cut is not None else Counter()
         self.codes = np.array([clip.codes for clip in clips], np.int64)
         self.speakers = [clip.speaker for clip in clips]
-        frames = {name: len(protocol.wrap_row([], [], name)[0]) for name in set(self.speakers)}
+        frames = {name: len(prompt_format.training_example([], [], name)[0]) for name in set(self.speakers)}
         text = [len(clip.text_ids) + frames[clip.speaker] for clip in clips]
         self.lengths = np.array(text, np.int64) + self.codes
 
     @classmethod
     def read(
-        cls, sources: Sequence[Path], protocol: PromptFormat, codec: Codec, context: int, only: Sequence[str] = ()
+        cls, sources: Sequence[Path], prompt_format: PromptFormat, codec: Codec, context: int, only: Sequence[str] = ()
     ) -> AudioRows:
         """Every usable recording of some folders or tables, as `llasa prepare` reads them; judged by its header.
 
@@ -75,17 +80,17 @@ class AudioRows:
                 if isinstance(row, Problem):
                     cut[row.reason] += 1
                     continue
-                clip = _clip(row, protocol, cut)
+                clip = _clip(row, prompt_format, cut)
                 if clip is not None and (not only or clip.speaker in only):
                     clips.append(clip)
-        rows = cls(clips, protocol, codec, context)
+        rows = cls(clips, prompt_format, codec, context)
         fits = rows.lengths < context  # one code of room for what resampling adds
         cut["too long"] += int((~fits).sum())
         kept = [clip for clip, fit in zip(clips, fits, strict=True) if fit]
         if not kept:
             reasons = ", ".join(f"{reason} ({count})" for reason, count in cut.most_common(3) if count)
             raise UsageError(f"No recording could be used: {reasons or 'there are none'}.")
-        return cls(kept, protocol, codec, context, +cut)
+        return cls(kept, prompt_format, codec, context, +cut)
 
     def split(self, validation: float, seed: int) -> tuple[AudioRows, AudioRows | None]:
         """To train and to judge on: a share (below 1) or a number kept back, never all."""
@@ -100,7 +105,7 @@ class AudioRows:
 
         def part(wants: Callable[[int], bool]) -> AudioRows:
             clips = [clip for number, clip in enumerate(self._clips) if wants(number)]
-            return AudioRows(clips, self._protocol, self._codec, self._context, self.cut)
+            return AudioRows(clips, self._prompt_format, self._codec, self._context, self.cut)
 
         return part(lambda number: number not in kept), part(lambda number: number in kept)
 
@@ -131,11 +136,11 @@ class AudioRows:
 
     def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
         """The model's input and labels for any text and codes."""
-        ids, labels = self._protocol.wrap_row(text, codes, speaker)
+        ids, labels = self._prompt_format.training_example(text, codes, speaker)
         return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
 
 
-def _clip(row: Any, protocol: PromptFormat, cut: Counter[str]) -> Clip | None:
+def _clip(row: Any, prompt_format: PromptFormat, cut: Counter[str]) -> Clip | None:
     import soundfile
 
     try:
@@ -147,7 +152,7 @@ def _clip(row: Any, protocol: PromptFormat, cut: Counter[str]) -> Clip | None:
     try:
         if samples < SHORTEST_CLIP:
             raise Unusable(SHORT)
-        ids = text_ids(protocol, row.text)
+        ids = text_ids(prompt_format, row.text)
         if len(ids) > samples // HOP:
             raise Unusable(CROWDED)
     except Unusable as why:

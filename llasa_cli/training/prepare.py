@@ -98,7 +98,7 @@ Recognizer = Callable[[Progress], None]
 
 def prepare(
     options: PrepareOptions,
-    protocol: PromptFormat,
+    prompt_format: PromptFormat,
     codec: Encoder | None,
     fingerprint: str,
     on_progress: Recognizer | None = None,
@@ -107,7 +107,7 @@ def prepare(
 
     Args:
         options: Where from, where to.
-        protocol: Of the checkpoint (or tokenizer folder) that will be trained.
+        prompt_format: Of the checkpoint (or tokenizer folder) that will be trained.
         codec: Its codec; None where every row brings its codes, or for `options.dry_run`.
         fingerprint: Of the tokenizer, see `tokenizer_fingerprint`; rows of one tokenizer are noise to another.
 
@@ -119,12 +119,12 @@ def prepare(
         LlasaError: The disk is full.
     """
     _check_options(options)
-    if codec is not None and protocol.code_count != codec.code_count:
+    if codec is not None and prompt_format.code_count != codec.code_count:
         raise UsageError(
-            f"The model has {protocol.code_count} speech codes, the codec {codec.code_count}.",
+            f"The model has {prompt_format.code_count} speech codes, the codec {codec.code_count}.",
             "Name the codec that belongs to the model with --codec.",
         )
-    protocol.speakers = ()  # training may bring new ones
+    prompt_format.speakers = ()  # training may bring new ones
     told = on_progress or (lambda progress: None)
 
     def listen(progress: Progress) -> None:
@@ -132,11 +132,11 @@ def prepare(
 
     if options.dry_run:
         with closing(open_scratch(None)) as scratch:
-            ledger = _checked_rows(options, protocol, scratch, listen)
-            return _report(options, protocol, codec, fingerprint, ledger, _expected_splits(ledger, options))
+            ledger = _checked_rows(options, prompt_format, scratch, listen)
+            return _report(options, prompt_format, codec, fingerprint, ledger, _expected_splits(ledger, options))
     make_folder(options.output)
     with _full_disk_in_a_sentence(options.output), _alone(options.output, options.rank):
-        return _Run(options, protocol, codec, fingerprint, listen).all()
+        return _Run(options, prompt_format, codec, fingerprint, listen).all()
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -185,11 +185,11 @@ def _tells(path: Path, name: str) -> bool:
 
 
 def _checked_rows(
-    options: PrepareOptions, protocol: PromptFormat, scratch: sqlite3.Connection, listen: Recognizer
+    options: PrepareOptions, prompt_format: PromptFormat, scratch: sqlite3.Connection, listen: Recognizer
 ) -> RowDatabase:
     """Every row of this rank, looked at: into the ledger, as a row or as a problem."""
     ledger = RowDatabase(scratch, options.seed)
-    checker, told = _Checker(options, protocol), 0
+    checker, told = _Checker(options, prompt_format), 0
     listen(Progress("checking", 0))
     entries = ((number, entry) for number, entry in enumerate(_chosen(options)) if _is_mine(entry, options))
     for number, entry, found in in_order(checker.look_at, entries):
@@ -234,8 +234,8 @@ def _is_mine(entry: Entry, options: PrepareOptions) -> bool:
 class _Checker:
     """Rows whose audio opens and which fit into the context; judged by the header, before anything is encoded."""
 
-    def __init__(self, options: PrepareOptions, protocol: PromptFormat) -> None:
-        self._options, self._protocol = options, protocol
+    def __init__(self, options: PrepareOptions, prompt_format: PromptFormat) -> None:
+        self._options, self._prompt_format = options, prompt_format
         self._columns = columns_of(options)
         self._frames: dict[str | None, int] = {}
 
@@ -253,7 +253,7 @@ class _Checker:
     def _planned(self, number: int, row: Row) -> CheckedRow:
         speaker = self._options.speaker if row.speaker is None else row.speaker
         ready, key, count = self._codes(row)
-        ids = text_ids(self._protocol, row.text)
+        ids = text_ids(self._prompt_format, row.text)
         text = len(ids)
         self.check_length(speaker, text, count)
         if text > count:
@@ -267,7 +267,7 @@ class _Checker:
     def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
         """Codes where the table itself holds them, a key, and how many codes there are or will be."""
         if row.codes is not None:
-            codes = clips.read_codes(row.codes, self._protocol.code_count)
+            codes = clips.read_codes(row.codes, self._prompt_format.code_count)
             if isinstance(row.codes, Path):
                 return None, clip_key(row.codes), len(codes)
             return codes.tobytes(), hashlib.sha256(codes.tobytes()).hexdigest()[:16], len(codes)
@@ -285,7 +285,7 @@ class _Checker:
         """
         if speaker not in self._frames:
             try:
-                self._frames[speaker] = len(self._protocol.wrap_row([], [], speaker)[0])
+                self._frames[speaker] = len(self._prompt_format.training_example([], [], speaker)[0])
             except UsageError as error:
                 raise Unusable(error.message) from error
         if self._frames[speaker] + text + count > CONTEXT_TOKENS or MARKERS + text + count > self._options.max_tokens:
@@ -301,12 +301,12 @@ class _Run:
     def __init__(
         self,
         options: PrepareOptions,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         codec: Encoder | None,
         fingerprint: str,
         listen: Recognizer,
     ) -> None:
-        self._options, self._protocol, self._codec = options, protocol, codec
+        self._options, self._prompt_format, self._codec = options, prompt_format, codec
         self._fingerprint, self._listen = fingerprint, listen
         self._name = rank_name(options.rank, options.ranks).partition("_")[0]
         self._own_index = options.output / f"index_{self._name}.json" if self._name else options.output / "index.json"
@@ -320,7 +320,7 @@ class _Run:
             database.unlink(missing_ok=True)
 
     def _with(self, scratch: sqlite3.Connection) -> dict[str, Any]:
-        ledger = _checked_rows(self._options, self._protocol, scratch, self._listen)
+        ledger = _checked_rows(self._options, self._prompt_format, scratch, self._listen)
         identity = None if self._codec is None else self._codec.identity
         with CodeStore(self._options.output, identity or "none", scratch, self._options.rank) as store:
             self._check_room(ledger)
@@ -372,7 +372,7 @@ class _Run:
 
     def _recount(self, ledger: RowDatabase, store: CodeStore) -> None:
         """Resampled clips may have a code more than their header promised."""
-        checker = _Checker(self._options, self._protocol)
+        checker = _Checker(self._options, self._prompt_format)
         for row in ledger.rows(condition="good AND codes_file IS NULL AND ready IS NULL"):
             count = store.count(row.key)
             if count is None or count == row.count:
@@ -384,14 +384,14 @@ class _Run:
                 ledger.spoil(row, str(why))
 
     def _write(self, ledger: RowDatabase, store: CodeStore) -> dict[str, Any]:
-        options, make_row = self._options, RowMaker(self._protocol)
+        options, make_row = self._options, RowMaker(self._prompt_format)
         self._remove_indexes()
         names = sorted({"train", "val", *ledger.splits()})
         with Writer(
             options.output,
             names,
             options.max_tokens,
-            self._protocol.pad_id,
+            self._prompt_format.pad_id,
             self._digest(ledger),
             options.rank,
             options.ranks,
@@ -426,7 +426,7 @@ class _Run:
         if row.codes_file is None:
             return row, None
         try:
-            return row, clips.read_codes(row.codes_file, self._protocol.code_count)
+            return row, clips.read_codes(row.codes_file, self._prompt_format.code_count)
         except Unusable as why:
             raise LlasaError(
                 f"{row.where} was changed while it was read: {why}.", "Run the same command again."
@@ -434,7 +434,7 @@ class _Run:
 
     def _digest(self, ledger: RowDatabase) -> str:
         """Of all that decides what is written, in its order: only then may a killed run's rows be kept."""
-        digest = hashlib.sha256(_identity(self._options, self._protocol, self._codec, self._fingerprint).encode())
+        digest = hashlib.sha256(_identity(self._options, self._prompt_format, self._codec, self._fingerprint).encode())
         for row in ledger.rows():
             parts = (row.where, row.text, row.speaker, row.split, row.key, row.count)
             digest.update(repr(parts).encode(errors="replace"))
@@ -444,11 +444,11 @@ class _Run:
         options = self._options
         listing = options.output / f"skipped{'_' + self._name if self._name else ''}.jsonl"
         _write_listing(listing, ledger)
-        index = _report(options, self._protocol, self._codec, self._fingerprint, ledger, splits)
+        index = _report(options, self._prompt_format, self._codec, self._fingerprint, ledger, splits)
         if options.ranks == 1:
             write_json(self._own_index, index)
             return index
-        run = _identity(options, self._protocol, self._codec, self._fingerprint)
+        run = _identity(options, self._prompt_format, self._codec, self._fingerprint)
         index |= {"rank": options.rank, "run": hashlib.sha256(run.encode()).hexdigest()[:16]}
         write_json(self._own_index, index)
         return join_indexes(options.output, options.ranks) or index
@@ -552,7 +552,7 @@ def _hours(codes: int) -> float:
 
 def _report(
     options: PrepareOptions,
-    protocol: PromptFormat,
+    prompt_format: PromptFormat,
     codec: Encoder | None,
     fingerprint: str,
     ledger: RowDatabase,
@@ -570,9 +570,9 @@ def _report(
         "speakers": ledger.speakers(),
         "codec": None if codec is None else codec.identity,
         "tokenizer": fingerprint,
-        "first_code_id": protocol.first_code_id,
-        "code_count": protocol.code_count,
-        "pad_id": protocol.pad_id,
+        "first_code_id": prompt_format.first_code_id,
+        "code_count": prompt_format.code_count,
+        "pad_id": prompt_format.pad_id,
         "width": options.max_tokens,
         "seed": options.seed,
         "sources": [str(source) for source in options.sources],
@@ -647,11 +647,11 @@ def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _identity(options: PrepareOptions, protocol: PromptFormat, codec: Encoder | None, fingerprint: str) -> str:
+def _identity(options: PrepareOptions, prompt_format: PromptFormat, codec: Encoder | None, fingerprint: str) -> str:
     """What all ranks of one run have in common."""
     settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
-    settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(protocol.pad_id)}
-    settings |= {"spell_out": str(protocol.spell_out)}
+    settings |= {"codec": str(codec and codec.identity), "tokenizer": fingerprint, "pad": str(prompt_format.pad_id)}
+    settings |= {"spell_out": str(prompt_format.spell_out)}
     return json.dumps(settings, sort_keys=True)
 
 

@@ -77,15 +77,15 @@ def _save_whole(model: Any, part: Path, state: Mapping[str, Any]) -> None:
 # --- what llasa.json says ---
 
 
-def describe_protocol(protocol: PromptFormat) -> dict[str, Any]:
+def describe_prompt_format(prompt_format: PromptFormat) -> dict[str, Any]:
     """How the model is spoken to: enough to see that data or code of another form does not belong to it."""
     return {
         "instruction": INSTRUCTION,
         "date": TEMPLATE_DATE,
-        "start_id": protocol.start_id,
-        "stop_id": protocol.end_id,
-        "first_code_id": protocol.first_code_id,
-        "code_count": protocol.code_count,
+        "start_id": prompt_format.start_id,
+        "stop_id": prompt_format.end_id,
+        "first_code_id": prompt_format.first_code_id,
+        "code_count": prompt_format.code_count,
     }
 
 

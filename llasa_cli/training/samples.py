@@ -43,28 +43,30 @@ class Samples:
     def __init__(
         self,
         options: FinetuneOptions,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         held_out: Data | None,
         codec: Path,
         about: Mapping[str, Any],
     ) -> None:
         from llasa_cli.codec.codec import load_codec
 
-        self._protocol, self._seed = protocol, options.seed
+        self._prompt_format, self._seed = prompt_format, options.seed
         self._sampling = SamplingRequest().over(about.get("sampling") or {})
         speaker = about.get("default_speaker")
         self._folder = options.output / FOLDER
-        texts = [(_ids(protocol, text), speaker) for text in options.speak]
+        texts = [(_ids(prompt_format, text), speaker) for text in options.speak]
         if not texts and held_out is not None:
             rows = range(min(SENTENCES, len(held_out)))
             texts = [(held_out.parts(row)[0], held_out.speakers[row]) for row in rows]
         if not texts:
             raise UsageError("There is nothing to speak: the data has no held-out rows.", "Give sentences by --speak.")
         # Everything before the first code: a row without codes, less END.
-        self._prompts = [[protocol.wrap_row(said, [], tag)[0][:-1] for said in (ids, [])] for ids, tag in texts]
+        self._prompts = [
+            [prompt_format.training_example(said, [], tag)[0][:-1] for said in (ids, [])] for ids, tag in texts
+        ]
         self._codec = load_codec(codec, options.device)
         self._folder.mkdir(parents=True, exist_ok=True)
-        words = [protocol.text_of(ids) for ids, _ in texts]
+        words = [prompt_format.text_of(ids) for ids, _ in texts]
         (self._folder / "sentences.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
 
     def speak(self, model: Any, step: int) -> list[Path]:
@@ -75,9 +77,9 @@ class Samples:
         written = []
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            for number, (prompt, textless) in enumerate(self._prompts):
+            for number, (prompt, unconditional) in enumerate(self._prompts):
                 torch.manual_seed(self._seed + number)
-                codes = self._codes(model, prompt, textless)
+                codes = self._codes(model, prompt, unconditional)
                 path = self._folder / f"{number}-{step:07}.wav"
                 part = path.with_name(path.name + ".part")
                 try:
@@ -88,7 +90,7 @@ class Samples:
                 written.append(path)
         return written
 
-    def _codes(self, model: Any, prompt: Sequence[int], textless: Sequence[int]) -> list[int]:
+    def _codes(self, model: Any, prompt: Sequence[int], unconditional: Sequence[int]) -> list[int]:
         import torch
         from transformers import LogitsProcessorList
 
@@ -98,7 +100,7 @@ class Samples:
         drawn |= {"min_p": sampling.min_p} if sampling.min_p > 0 else {}
         guided = {
             "guidance_scale": sampling.guidance,
-            "negative_prompt_ids": torch.tensor([list(textless)], device=model.device),
+            "negative_prompt_ids": torch.tensor([list(unconditional)], device=model.device),
         }
         made = model.generate(
             input_ids=ids,
@@ -108,18 +110,18 @@ class Samples:
             **(drawn if sampling.temperature > 0 else {}),
             **(guided if sampling.guidance != 1 else {}),
             max_new_tokens=SECONDS * CODES_PER_SECOND,
-            eos_token_id=self._protocol.end_id,
-            pad_token_id=self._protocol.end_id,
+            eos_token_id=self._prompt_format.end_id,
+            pad_token_id=self._prompt_format.end_id,
             use_cache=True,
-            logits_processor=LogitsProcessorList([_OnlySpeech(self._protocol)]),
+            logits_processor=LogitsProcessorList([_OnlySpeech(self._prompt_format)]),
         )[0, len(prompt) :].tolist()
-        first = self._protocol.first_code_id
-        return [token - first for token in made if token != self._protocol.end_id]
+        first = self._prompt_format.first_code_id
+        return [token - first for token in made if token != self._prompt_format.end_id]
 
 
-def _ids(protocol: PromptFormat, text: str) -> list[int]:
+def _ids(prompt_format: PromptFormat, text: str) -> list[int]:
     try:
-        return text_ids(protocol, text)
+        return text_ids(prompt_format, text)
     except Unusable as why:
         raise UsageError(f"The model can't speak {text!r}: {why}.", "Give another sentence by --speak.") from why
 
@@ -127,18 +129,18 @@ def _ids(protocol: PromptFormat, text: str) -> list[int]:
 class _OnlySpeech:
     """Nothing but codes and END can be drawn; END not first."""
 
-    def __init__(self, protocol: PromptFormat) -> None:
-        self._protocol, self._begin = protocol, None  # type: tuple[PromptFormat, int | None]
+    def __init__(self, prompt_format: PromptFormat) -> None:
+        self._prompt_format, self._begin = prompt_format, None  # type: tuple[PromptFormat, int | None]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         import torch
 
-        protocol = self._protocol
+        prompt_format = self._prompt_format
         allowed = torch.full_like(scores, float("-inf"))
-        codes = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
+        codes = slice(prompt_format.first_code_id, prompt_format.first_code_id + prompt_format.code_count)
         allowed[:, codes] = scores[:, codes]
         if self._begin is None:
             self._begin = input_ids.shape[1]
         if input_ids.shape[1] > self._begin:
-            allowed[:, protocol.end_id] = scores[:, protocol.end_id]
+            allowed[:, prompt_format.end_id] = scores[:, prompt_format.end_id]
         return allowed

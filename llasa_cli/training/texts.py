@@ -7,14 +7,14 @@ from llasa_cli.text.normalize.spelling import spelling
 from llasa_cli.training.row_check import Unusable
 
 
-def text_ids(protocol: PromptFormat, text: str) -> list[int]:
+def text_ids(prompt_format: PromptFormat, text: str) -> list[int]:
     """Raises Unusable: The model reads nothing of it, or not all."""
     unsupported_words: list[str] = []
-    spell = spelling(protocol.spell_out, unsupported_words.append)
+    spell = spelling(prompt_format.spell_out, unsupported_words.append)
     text = spell(text) if spell else text
-    ids = protocol.text_ids(text)
+    ids = prompt_format.text_ids(text)
     if not ids or not text.strip():
         raise Unusable("no text")
-    if unsupported_words or protocol.unknown_id in ids:
+    if unsupported_words or prompt_format.unknown_id in ids:
         raise Unusable("letters that the model does not read")
     return ids

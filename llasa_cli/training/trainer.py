@@ -76,7 +76,7 @@ class SpeechTrainer(Trainer):
         model: Any,
         options: FinetuneOptions,
         arguments: TrainingArguments,
-        protocol: PromptFormat,
+        prompt_format: PromptFormat,
         rows: Data,
         held_out: Data | None,
         clock: Clock,
@@ -84,7 +84,7 @@ class SpeechTrainer(Trainer):
     ) -> None:
         self.model: Any
         self.optimizer: Any
-        self._options, self._protocol, self._clock, self._hooks = options, protocol, clock, hooks
+        self._options, self._prompt_format, self._clock, self._hooks = options, prompt_format, clock, hooks
         self._rows, self._held_out = rows, held_out
         self._rate = Rate(
             options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, clock.steps
@@ -245,8 +245,8 @@ class SpeechTrainer(Trainer):
         """Summed cross-entropy over the codes alone: START says nothing, and END little."""
         batch = collate(items)
         labels = batch["labels"]
-        first = self._protocol.first_code_id
-        labels[(labels < first) | (labels >= first + self._protocol.code_count)] = NO_LABEL
+        first = self._prompt_format.first_code_id
+        labels[(labels < first) | (labels >= first + self._prompt_format.code_count)] = NO_LABEL
         with self.compute_loss_context_manager(), self.accelerator.autocast():
             out = model(
                 input_ids=batch["input_ids"].to(self.args.device),

@@ -87,8 +87,8 @@ def next_phones(phones: np.ndarray) -> np.ndarray:
 class Rows:
     """Clips -> training rows (ids, labels, phone, next phone), each int64 of one length."""
 
-    def __init__(self, clips: Clips, protocol: PromptFormat, untagged: float, textless: float) -> None:
-        self.clips, self.protocol, self.untagged, self.textless = clips, protocol, untagged, textless
+    def __init__(self, clips: Clips, prompt_format: PromptFormat, untagged: float, textless: float) -> None:
+        self.clips, self.prompt_format, self.untagged, self.textless = clips, prompt_format, untagged, textless
 
     def row(
         self, indices: list[int], tag: bool, text_of: int | None = None, silent: bool = False
@@ -100,8 +100,8 @@ class Rows:
         phones = np.concatenate([item[2] for item in items])
         # Voices that are others at another speed (slt@0.9) have no name: they can only be cloned.
         speaker = items[0][3] if tag and "@" not in items[0][3] else None
-        text_ids = [] if silent else self.protocol.text_ids(text)
-        ids, labels = self.protocol.wrap_row(text_ids, codes.tolist(), speaker)
+        text_ids = [] if silent else self.prompt_format.text_ids(text)
+        ids, labels = self.prompt_format.training_example(text_ids, codes.tolist(), speaker)
         now, after = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), NO_LABEL, np.int64)
         # The row ends in the codes and END. What stands before a code predicts it, so labels move one to the left.
         begin = len(ids) - 1 - len(codes) - 1
@@ -167,15 +167,15 @@ def pad(group: list[tuple[np.ndarray, ...]]) -> list[torch.Tensor]:
 class Aligner(nn.Module):
     """A `LlamaForCausalLM` with factored code vectors and phone heads."""
 
-    def __init__(self, protocol: PromptFormat, levels: tuple[int, ...]) -> None:
+    def __init__(self, prompt_format: PromptFormat, levels: tuple[int, ...]) -> None:
         super().__init__()
-        config = LlamaConfig(**json.loads(SHAPE.read_text()), vocab_size=protocol.vocabulary_size)
+        config = LlamaConfig(**json.loads(SHAPE.read_text()), vocab_size=prompt_format.vocabulary_size)
         config._attn_implementation = "eager"  # a fifth faster than SDPA here on a CPU in bfloat16
-        config.eos_token_id, config.bos_token_id, config.pad_token_id = protocol.end_id, None, protocol.pad_id
+        config.eos_token_id, config.bos_token_id, config.pad_token_id = prompt_format.end_id, None, prompt_format.pad_id
         self.lm = LlamaForCausalLM(config)
-        self.protocol = protocol
+        self.prompt_format = prompt_format
         width = config.hidden_size
-        places = np.unravel_index(np.arange(protocol.code_count), levels, order="F")
+        places = np.unravel_index(np.arange(prompt_format.code_count), levels, order="F")
         offsets = np.cumsum(levels) - np.array(levels)
         self.register_buffer("places", torch.tensor(np.stack(places, 1) + offsets))
         self.level_vectors = nn.Parameter(torch.randn(sum(levels), width) * 0.02)
@@ -187,7 +187,7 @@ class Aligner(nn.Module):
         """(V, width): what the checkpoint will hold."""
         free = self.lm.model.embed_tokens.weight
         shared = self.level_vectors[self.places].sum(1)
-        first = self.protocol.first_code_id
+        first = self.prompt_format.first_code_id
         return torch.cat([free[:first], free[first : first + len(shared)] + shared, free[first + len(shared) :]])
 
     def hidden(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -197,7 +197,7 @@ class Aligner(nn.Module):
         table = self.table()
         flat = self.hidden(ids, table).flatten(0, 1)
         wanted = labels.flatten()
-        spoken = wanted >= self.protocol.first_code_id
+        spoken = wanted >= self.prompt_format.first_code_id
         kept = wanted != NO_LABEL
         code = F.cross_entropy((flat[kept] @ table.T).float(), wanted[kept])
         speech = flat[spoken]
@@ -267,7 +267,7 @@ def start_from(model: Aligner, known: Path, near: bool) -> None:
     Its codes were another codec's: their vectors start anew, unless that codec was this one earlier in its training (`near`).
     A model's folder has no heads for the phones; and its vectors of codes are the sums.
     """
-    first, count = model.protocol.first_code_id, model.protocol.code_count
+    first, count = model.prompt_format.first_code_id, model.prompt_format.code_count
     table = model.lm.model.embed_tokens.weight
     fresh, levels = table[first : first + count].clone(), model.level_vectors.clone()
     if known.is_dir():
@@ -299,11 +299,11 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    protocol = PromptFormat.load(arguments.tokenizer)
+    prompt_format = PromptFormat.load(arguments.tokenizer)
     clips = Clips(arguments.codes, arguments.voices, arguments.validation)
     print(f"{len(clips.texts)} clips, {clips.lengths.sum() / 180_000:.1f} h", flush=True)
-    rows = Rows(clips, protocol, arguments.untagged, arguments.textless)
-    model = Aligner(protocol, tuple(arguments.levels))
+    rows = Rows(clips, prompt_format, arguments.untagged, arguments.textless)
+    model = Aligner(prompt_format, tuple(arguments.levels))
     print("parameters:", sum(p.numel() for p in model.lm.parameters()), flush=True)
     chain = optimisers(model, arguments.rate, arguments.muon)
     step, spent, tokens_seen = 0, 0.0, 0

@@ -57,11 +57,11 @@ def spoken(codec: Codec) -> list[list[int]]:
     from llasa_cli.prompt import PromptFormat
     from llasa_cli.settings import SamplingOptions
 
-    protocol = PromptFormat.load(BUILT_IN_FOLDER)
-    model = load_language_model(BUILT_IN_FOLDER, protocol, "cpu", "auto")
+    prompt_format = PromptFormat.load(BUILT_IN_FOLDER)
+    model = load_language_model(BUILT_IN_FOLDER, prompt_format, "cpu", "auto")
     texts = ("we should leave before the rain starts again.", "the shop sells bread.", "she put flowers on the table.")
     sampling = SamplingOptions(temperature=0.4, top_p=0.9)
-    return [list(model.generate(protocol.prompt(text), sampling, 0)) for text in texts]
+    return [list(model.generate(prompt_format.prompt(text), sampling, 0)) for text in texts]
 
 
 # --- the bookkeeping ---

@@ -35,12 +35,14 @@ class Calls(TorchDispatchMode):
 def test_the_static_step_speaks_as_the_plain_one(model: LanguageModel, slots: int) -> None:  # noqa: F811
     plain = spoken(model.batch(slots), requests(model))
     for chance in (None, random.Random(1)):
-        assert spoken(SlotEngine(model.network, model.protocol, slots, static=True), requests(model), chance) == plain
+        assert (
+            spoken(SlotEngine(model.network, model.prompt_format, slots, static=True), requests(model), chance) == plain
+        )
 
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_the_static_step_makes_the_same_calls_whatever_the_data(model: LanguageModel, guided: bool) -> None:  # noqa: F811
-    step = GraphedDecodeStep(model.network, model.protocol, 4, guided)
+    step = GraphedDecodeStep(model.network, model.prompt_format, 4, guided)
     made = []
     with torch.inference_mode():
         for round_ in range(3):
@@ -89,7 +91,7 @@ def test_the_static_step_never_needs_a_number(
 
     layers = [layer(real) for real in own.layers]
     network = Llama(own.shape, Rows(), layers, own.norm.to(meta), Product(own.head.shape[0]))  # type: ignore[arg-type]
-    step = GraphedDecodeStep(network, model.protocol, 4)
+    step = GraphedDecodeStep(network, model.prompt_format, 4)
     with torch.inference_mode():
         assert step.compute(((0, step.rows, 256),), *EVERY, look=False).shape == (4,)
         monkeypatch.setattr("llasa_cli.lm.sampler.LIKELIEST", 8)
@@ -107,7 +109,7 @@ def test_a_step_that_can_not_be_recorded_runs_call_by_call(
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(GraphedDecodeStep, "_record", fails)
-    step = GraphedDecodeStep(model.network, model.protocol, 3)
+    step = GraphedDecodeStep(model.network, model.prompt_format, 3)
     step._records = True  # and below is what __call__ does with it, but for the copy by a stream that is not here
     request = requests(model)[1]
     wanted = list(model.generate(request.prompt, request.sampling, request.seed))

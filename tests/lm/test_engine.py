@@ -53,7 +53,7 @@ def requests(model: LanguageModel) -> list[GenerationRequest]:
     ]
     references = [None, Reference("a voice", tuple(range(60))), None, Reference("hm", (1, 2, 3))]
     return [
-        GenerationRequest(model.protocol.prompt(text, references[n % 4]), samplings[n % 6], seed=n, tag=n)
+        GenerationRequest(model.prompt_format.prompt(text, references[n % 4]), samplings[n % 6], seed=n, tag=n)
         for n, text in enumerate(TEXTS * 2 + TEXTS[1:4])
     ]
 
@@ -93,10 +93,10 @@ def test_codes_are_those_of_one_alone(model: LanguageModel) -> None:
 
 def test_greedy_codes_are_those_of_transformers(model: LanguageModel, folder: Path) -> None:
     sampling = SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1)
-    prompts = [model.protocol.prompt(text, Reference("a voice", (1, 2, 3, 60))) for text in TEXTS]
+    prompts = [model.prompt_format.prompt(text, Reference("a voice", (1, 2, 3, 60))) for text in TEXTS]
     order = [GenerationRequest(prompt, sampling, 0, tag) for tag, prompt in enumerate(prompts)]
     for tag, finished in spoken(model.batch(3), order).items():
-        wanted = transformers_codes(folder, model.protocol, prompts[tag].ids, 50, repetition_penalty=1.5)
+        wanted = transformers_codes(folder, model.prompt_format, prompts[tag].ids, 50, repetition_penalty=1.5)
         assert list(finished.codes) == wanted
         assert len(set(wanted)) > 2
 
@@ -105,7 +105,7 @@ def test_a_dropped_sequence_leaves_no_trace(model: LanguageModel) -> None:
     wanted = spoken(model.batch(2), requests(model))
     batch = model.batch(2)
     long = [
-        GenerationRequest(model.protocol.prompt("x " * 100), SamplingOptions(max_seconds=9), 5, f"x{n}")
+        GenerationRequest(model.prompt_format.prompt("x " * 100), SamplingOptions(max_seconds=9), 5, f"x{n}")
         for n in range(2)
     ]
     batch.add(long[0])
@@ -127,9 +127,9 @@ def test_lengths_at_the_edges(model: LanguageModel) -> None:
     assert batch.step() == []
     short = SamplingOptions(max_seconds=0.0001)
     codes = tuple(n % 64 for n in range(1990))
-    full = model.protocol.prompt("hello", Reference("a", codes))
+    full = model.prompt_format.prompt("hello", Reference("a", codes))
     for tag, (prompt, sampling) in enumerate(
-        [(model.protocol.prompt("hello"), short), (full, SamplingOptions(temperature=9.0, top_p=1.0))]
+        [(model.prompt_format.prompt("hello"), short), (full, SamplingOptions(temperature=9.0, top_p=1.0))]
     ):
         batch.add(GenerationRequest(prompt, sampling, 1, tag))
     done = {}
@@ -159,10 +159,10 @@ def test_what_prompts_begin_with_alike_is_read_once(
 ) -> None:
     from llasa_cli.lm.kv_cache import Cache
 
-    fresh = load_language_model(folder, model.protocol, "cpu")
+    fresh = load_language_model(folder, model.prompt_format, "cpu")
     voice = Reference("what the voice says in the clip, which all of the prompts begin with " * 2, (1, 2, 3))
     order = [
-        GenerationRequest(model.protocol.prompt(text, voice), SamplingOptions(max_seconds=1), 1, tag)
+        GenerationRequest(model.prompt_format.prompt(text, voice), SamplingOptions(max_seconds=1), 1, tag)
         for tag, text in enumerate(TEXTS[:4])
     ]
     alike = len(__import__("os").path.commonprefix([request.prompt.ids for request in order])) // 32 * 32
@@ -176,12 +176,12 @@ def test_what_prompts_begin_with_alike_is_read_once(
     assert sum(read) == sum(len(request.prompt.ids) - 1 for request in order) - 3 * alike
     monkeypatch.undo()
     for request in order:
-        alone = load_language_model(folder, model.protocol, "cpu")
+        alone = load_language_model(folder, model.prompt_format, "cpu")
         assert spoken(alone.batch(4), [request])[request.tag] == together[request.tag]
 
 
 def test_attention_written_out_says_the_same(folder: Path, model: LanguageModel) -> None:
-    written = load_language_model(folder, model.protocol, "cpu", attention="eager")
+    written = load_language_model(folder, model.prompt_format, "cpu", attention="eager")
     assert written.network.attention.kind == "eager"
     assert spoken(written.batch(3), requests(model)) == spoken(model.batch(3), requests(model))
 
@@ -189,7 +189,7 @@ def test_attention_written_out_says_the_same(folder: Path, model: LanguageModel)
 @pytest.mark.parametrize("attention", ["flash", "fast"])
 def test_attention_that_there_is_not_is_a_usage_error(folder: Path, model: LanguageModel, attention: str) -> None:
     with pytest.raises(UsageError, match=attention):
-        load_language_model(folder, model.protocol, "cpu", attention=attention)
+        load_language_model(folder, model.prompt_format, "cpu", attention=attention)
 
 
 @pytest.mark.parametrize("slots", [1, 64])

@@ -66,9 +66,11 @@ def loaded(folder: Path, kind: str) -> LanguageModel:
 def said(model: LanguageModel, count: int = 40) -> torch.Tensor:
     """Scores after a prompt and after each of some tokens: float32 (count + 1, codes + 1)."""
     stream = model.network.stream(200)
-    ids = torch.randint(model.protocol.code_count, (count,), generator=torch.Generator().manual_seed(1))
-    prompt = torch.tensor(model.protocol.prompt("hello there").ids)
-    return torch.stack([stream.feed(prompt), *(stream.feed(model.protocol.first_code_id + one[None]) for one in ids)])
+    ids = torch.randint(model.prompt_format.code_count, (count,), generator=torch.Generator().manual_seed(1))
+    prompt = torch.tensor(model.prompt_format.prompt("hello there").ids)
+    return torch.stack(
+        [stream.feed(prompt), *(stream.feed(model.prompt_format.first_code_id + one[None]) for one in ids)]
+    )
 
 
 def apart(some: torch.Tensor, others: torch.Tensor) -> float:
@@ -108,9 +110,11 @@ def test_threads_change_no_bit(folder: Path, kind: str) -> None:
         for count in (1, 2, 5):
             torch.set_num_threads(1)  # the prompt is torch's, which may round otherwise with more
             stream = model.network.stream(200)
-            stream.feed(torch.tensor(model.protocol.prompt("hello there").ids))
+            stream.feed(torch.tensor(model.prompt_format.prompt("hello there").ids))
             torch.set_num_threads(count)
-            found.append(torch.stack([stream.feed(torch.tensor([model.protocol.first_code_id + n])) for n in range(3)]))
+            found.append(
+                torch.stack([stream.feed(torch.tensor([model.prompt_format.first_code_id + n])) for n in range(3)])
+            )
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1])
@@ -121,7 +125,7 @@ def test_greedy_codes_are_those_of_transformers_alone_and_in_a_batch(tokenizer_f
     folder = written(tokenizer_folder, tmp_path, SHAPES["four on two, of 16"])
     model = loaded(folder, "fp32")
     sampling = SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1)
-    prompts = [model.protocol.prompt("a cat " * n, Reference("a voice", (1, 2, 3, 60))) for n in range(1, 7)]
+    prompts = [model.prompt_format.prompt("a cat " * n, Reference("a voice", (1, 2, 3, 60))) for n in range(1, 7)]
     batch = model.batch(4)
     done: dict[int, list[int]] = {}
     waiting = [GenerationRequest(prompt, sampling, 0, tag) for tag, prompt in enumerate(prompts)]
@@ -131,7 +135,7 @@ def test_greedy_codes_are_those_of_transformers_alone_and_in_a_batch(tokenizer_f
         done |= {finished.request.tag: list(finished.codes) for finished in batch.step()}
     for tag, prompt in enumerate(prompts):
         assert list(model.generate(prompt, sampling, 0)) == done[tag]
-    assert done[3] == transformers_codes(folder, model.protocol, prompts[3].ids, 50, repetition_penalty=1.5)
+    assert done[3] == transformers_codes(folder, model.prompt_format, prompts[3].ids, 50, repetition_penalty=1.5)
     assert len(set(done[3])) > 2
 
 
@@ -143,7 +147,7 @@ def test_scores_that_are_no_numbers_are_told(tokenizer_folder: Path, tmp_path: P
     holder = model.network if broken == "norm" else model.network.layers[1]
     getattr(holder, broken)[3] = float("nan")
     with pytest.raises(ModelError, match="not numbers"):
-        list(model.generate(model.protocol.prompt("x"), SamplingOptions(max_seconds=1), 0))
+        list(model.generate(model.prompt_format.prompt("x"), SamplingOptions(max_seconds=1), 0))
 
 
 @pytest.mark.parametrize(("pairs", "group"), [(1, 1), (2, 3), (8, 4)])

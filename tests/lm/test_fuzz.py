@@ -57,7 +57,7 @@ def use(folder: Path) -> None:
     speech.sampling(SamplingRequest())
     speech.chunks("Hello there.")
     speech.codec.decode([1, 2, 3])
-    list(speech.model.generate(speech.protocol.prompt("hello"), SamplingOptions(max_seconds=0.04), 0))
+    list(speech.model.generate(speech.prompt_format.prompt("hello"), SamplingOptions(max_seconds=0.04), 0))
 
 
 @pytest.mark.slow

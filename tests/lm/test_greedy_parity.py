@@ -42,34 +42,34 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def write_model(
-    folder: Path, protocol: PromptFormat, shape: dict[str, Any], dtype: torch.dtype = torch.float32
+    folder: Path, prompt_format: PromptFormat, shape: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(3)
     torch.set_default_dtype(dtype)
     try:
-        config = LlamaConfig(vocab_size=protocol.vocabulary_size, initializer_range=0.3, **shape)
+        config = LlamaConfig(vocab_size=prompt_format.vocabulary_size, initializer_range=0.3, **shape)
         LlamaForCausalLM(config).save_pretrained(folder)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
 def transformers_codes(
-    folder: Path, protocol: PromptFormat, ids: tuple[int, ...], count: int, **options: Any
+    folder: Path, prompt_format: PromptFormat, ids: tuple[int, ...], count: int, **options: Any
 ) -> list[int]:
     """`generate` with everything but speech codes and END masked; END not as the first token."""
     from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
-    allowed = torch.zeros(protocol.vocabulary_size, dtype=torch.bool)
-    allowed[protocol.first_code_id : protocol.first_code_id + protocol.code_count] = True
-    allowed[protocol.end_id] = True
+    allowed = torch.zeros(prompt_format.vocabulary_size, dtype=torch.bool)
+    allowed[prompt_format.first_code_id : prompt_format.first_code_id + prompt_format.code_count] = True
+    allowed[prompt_format.end_id] = True
 
     class OnlySpeech(LogitsProcessor):
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
             scores = scores[:, : len(allowed)].masked_fill(~allowed, -torch.inf)
             if input_ids.shape[1] == len(ids):
-                scores[:, protocol.end_id] = -torch.inf
+                scores[:, prompt_format.end_id] = -torch.inf
             return scores
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -78,24 +78,24 @@ def transformers_codes(
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
         max_new_tokens=count,
         do_sample=False,
-        eos_token_id=protocol.end_id,
-        pad_token_id=protocol.pad_id,
+        eos_token_id=prompt_format.end_id,
+        pad_token_id=prompt_format.pad_id,
         logits_processor=LogitsProcessorList([OnlySpeech()]),
         **options,
     )
     made = out[0, len(ids) :].tolist()
-    return [token - protocol.first_code_id for token in made if token != protocol.end_id]
+    return [token - prompt_format.first_code_id for token in made if token != prompt_format.end_id]
 
 
-def assert_speaks_as_transformers(folder: Path, protocol: PromptFormat) -> list[int]:
+def assert_speaks_as_transformers(folder: Path, prompt_format: PromptFormat) -> list[int]:
     """Greedy codes of both are the same; they are returned."""
-    model = load_language_model(folder, protocol, "cpu")
+    model = load_language_model(folder, prompt_format, "cpu")
     # A random network repeats itself; the penalty makes it go through many codes.
     options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.5)
     made = []
     for text, reference in (("the cat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
-        prompt = protocol.prompt(text, reference)
-        wanted = transformers_codes(folder, protocol, prompt.ids, 50, repetition_penalty=1.5)
+        prompt = prompt_format.prompt(text, reference)
+        wanted = transformers_codes(folder, prompt_format, prompt.ids, 50, repetition_penalty=1.5)
         assert list(model.generate(prompt, options, seed=0)) == wanted
         assert len(set(wanted)) > 2, "a constant output would prove little"
         made += wanted
@@ -105,9 +105,9 @@ def assert_speaks_as_transformers(folder: Path, protocol: PromptFormat) -> list[
 @pytest.mark.parametrize("name", SHAPES)
 def test_greedy_codes_are_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = PromptFormat.load(tmp_path)
-    write_model(tmp_path, protocol, SHAPES[name])
-    assert_speaks_as_transformers(tmp_path, protocol)
+    prompt_format = PromptFormat.load(tmp_path)
+    write_model(tmp_path, prompt_format, SHAPES[name])
+    assert_speaks_as_transformers(tmp_path, prompt_format)
 
 
 def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_folder: Path, tmp_path: Path) -> None:
@@ -115,37 +115,37 @@ def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_fol
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = PromptFormat.load(tmp_path)
-    write_model(tmp_path, protocol, SHAPES["tied"])
-    tied = assert_speaks_as_transformers(tmp_path, protocol)
+    prompt_format = PromptFormat.load(tmp_path)
+    write_model(tmp_path, prompt_format, SHAPES["tied"])
+    tied = assert_speaks_as_transformers(tmp_path, prompt_format)
     weights = load_file(tmp_path / "model.safetensors")
     assert "lm_head.weight" not in weights
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].flip(0)
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    assert assert_speaks_as_transformers(tmp_path, protocol) != tied
+    assert assert_speaks_as_transformers(tmp_path, prompt_format) != tied
 
 
 def test_rope_is_read_as_transformers_4_wrote_it(tokenizer_folder: Path, tmp_path: Path) -> None:
     """The published checkpoints have rope_theta and rope_scaling, not rope_parameters."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = PromptFormat.load(tmp_path)
-    write_model(tmp_path, protocol, SHAPES["llama3 rope"])
-    new = assert_speaks_as_transformers(tmp_path, protocol)
+    prompt_format = PromptFormat.load(tmp_path)
+    write_model(tmp_path, prompt_format, SHAPES["llama3 rope"])
+    new = assert_speaks_as_transformers(tmp_path, prompt_format)
     config = json.loads((tmp_path / "config.json").read_text())
     scaling = config.pop("rope_parameters")
     config |= {"rope_theta": scaling.pop("rope_theta"), "rope_scaling": scaling}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert assert_speaks_as_transformers(tmp_path, protocol) == new
+    assert assert_speaks_as_transformers(tmp_path, prompt_format) == new
 
 
 def test_repetition_penalty_is_that_of_transformers(random_checkpoint: Path) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
-    prompt = protocol.prompt("hello", Reference("hm", (5, 9)))
-    model = load_language_model(random_checkpoint, protocol, "cpu")
+    prompt_format = PromptFormat.load(random_checkpoint)
+    prompt = prompt_format.prompt("hello", Reference("hm", (5, 9)))
+    model = load_language_model(random_checkpoint, prompt_format, "cpu")
     plain = list(model.generate(prompt, GREEDY, seed=0))
     options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.3)
     made = list(model.generate(prompt, options, seed=0))
-    assert made == transformers_codes(random_checkpoint, protocol, prompt.ids, 50, repetition_penalty=1.3)
+    assert made == transformers_codes(random_checkpoint, prompt_format, prompt.ids, 50, repetition_penalty=1.3)
     assert made != plain
 
 
@@ -155,16 +155,16 @@ def test_several_weight_files_load_as_one(random_checkpoint: Path, tmp_path: Pat
     shutil.copytree(random_checkpoint, tmp_path / "m", ignore=shutil.ignore_patterns("*.safetensors"))
     AutoModelForCausalLM.from_pretrained(random_checkpoint).save_pretrained(tmp_path / "m", max_shard_size="20KB")
     assert (tmp_path / "m" / "model.safetensors.index.json").exists()
-    protocol = PromptFormat.load(random_checkpoint)
-    prompt = protocol.prompt("hello")
+    prompt_format = PromptFormat.load(random_checkpoint)
+    prompt = prompt_format.prompt("hello")
     codes = [
-        list(load_language_model(folder, protocol, "cpu").generate(prompt, GREEDY, seed=0))
+        list(load_language_model(folder, prompt_format, "cpu").generate(prompt, GREEDY, seed=0))
         for folder in (random_checkpoint, tmp_path / "m")
     ]
     assert codes[0] == codes[1]
     next((tmp_path / "m").glob("*.safetensors")).unlink()
     with pytest.raises(ModelError, match="lacks model-"):
-        load_language_model(tmp_path / "m", protocol, "cpu")
+        load_language_model(tmp_path / "m", prompt_format, "cpu")
 
 
 FAMILIES = {
@@ -186,7 +186,7 @@ def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
 ) -> None:
     """Two layers, with heads, groups, widths and rope of the published models; the MLP and the vocabulary are smaller."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = PromptFormat.load(tmp_path)
+    prompt_format = PromptFormat.load(tmp_path)
     shape = {
         "num_hidden_layers": 2,
         "num_key_value_heads": 8,
@@ -195,11 +195,11 @@ def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
         "rope_parameters": LLAMA3
         | {"original_max_position_embeddings": 8192, "factor": 8.0 if family == "8B" else 32.0},
     }
-    write_model(tmp_path, protocol, shape | FAMILIES[family])
-    prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
-    model = load_language_model(tmp_path, protocol, "cpu", "float32")
+    write_model(tmp_path, prompt_format, shape | FAMILIES[family])
+    prompt = prompt_format.prompt("hello there", Reference("a voice", tuple(range(40))))
+    model = load_language_model(tmp_path, prompt_format, "cpu", "float32")
     made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=0.5), seed=0))
-    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 25)[: len(made)]
+    assert made == transformers_codes(tmp_path, prompt_format, prompt.ids, 25)[: len(made)]
     assert len(made) > 3
 
 
@@ -210,8 +210,12 @@ def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
 
     # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
     write_tokenizer(tmp_path, 65_536, (), first_code_id=128_264)
-    protocol = PromptFormat.load(tmp_path)
-    assert (protocol.first_code_id, protocol.code_count, protocol.vocabulary_size) == (128_264, 65_536, 193_800)
+    prompt_format = PromptFormat.load(tmp_path)
+    assert (prompt_format.first_code_id, prompt_format.code_count, prompt_format.vocabulary_size) == (
+        128_264,
+        65_536,
+        193_800,
+    )
     shape = {
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -224,11 +228,11 @@ def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
         "rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8192},
         "rms_norm_eps": 1e-5,
     }
-    write_model(tmp_path, protocol, shape, torch.bfloat16)
-    model = load_language_model(tmp_path, protocol, "cpu", "float32")
-    prompt = protocol.prompt("hello there", Reference("a voice", tuple(range(40))))
+    write_model(tmp_path, prompt_format, shape, torch.bfloat16)
+    model = load_language_model(tmp_path, prompt_format, "cpu", "float32")
+    prompt = prompt_format.prompt("hello there", Reference("a voice", tuple(range(40))))
     made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=4), seed=0))
     del model
-    assert made == transformers_codes(tmp_path, protocol, prompt.ids, 200)
+    assert made == transformers_codes(tmp_path, prompt_format, prompt.ids, 200)
     assert len(made) == 200
     assert all(0 <= code < 65_536 for code in made)

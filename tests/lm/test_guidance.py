@@ -22,20 +22,20 @@ def test_greedy_codes_are_those_of_transformers(
     name: str, guidance: float, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
-    protocol = PromptFormat.load(tmp_path)
-    write_model(tmp_path, protocol, SHAPES[name])
-    model = load_language_model(tmp_path, protocol, "cpu")
+    prompt_format = PromptFormat.load(tmp_path)
+    write_model(tmp_path, prompt_format, SHAPES[name])
+    model = load_language_model(tmp_path, prompt_format, "cpu")
     changed = []
     for text, reference in (("the cat sat on the mat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
-        prompt = protocol.prompt(text, reference)
+        prompt = prompt_format.prompt(text, reference)
         made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=1, guidance=guidance), seed=0))
         wanted = transformers_codes(
             tmp_path,
-            protocol,
+            prompt_format,
             prompt.ids,
             50,
             guidance_scale=guidance,
-            negative_prompt_ids=torch.tensor([prompt.textless]),
+            negative_prompt_ids=torch.tensor([prompt.unconditional]),
         )
         assert made == wanted
         changed.append(made != list(model.generate(prompt, GREEDY, seed=0)))
@@ -43,27 +43,29 @@ def test_greedy_codes_are_those_of_transformers(
 
 
 def test_the_prompt_without_text_has_all_else(tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     reference = Reference("a voice", (1, 2, 3))
-    with_text, other = protocol.prompt("hello", reference), protocol.prompt("quite another text", reference)
-    assert with_text.textless == other.textless != protocol.prompt("hello").textless
-    assert with_text.textless[-3:] == with_text.ids[-3:]
-    assert len(with_text.textless) == len(with_text.ids) - len(protocol.text_ids("a voice hello"))
+    with_text, other = prompt_format.prompt("hello", reference), prompt_format.prompt("quite another text", reference)
+    assert with_text.unconditional == other.unconditional != prompt_format.prompt("hello").unconditional
+    assert with_text.unconditional[-3:] == with_text.ids[-3:]
+    assert len(with_text.unconditional) == len(with_text.ids) - len(prompt_format.text_ids("a voice hello"))
 
 
 def test_one_is_off(random_checkpoint: Path) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
-    model = load_language_model(random_checkpoint, protocol, "cpu")
-    prompt = protocol.prompt("hello")
+    prompt_format = PromptFormat.load(random_checkpoint)
+    model = load_language_model(random_checkpoint, prompt_format, "cpu")
+    prompt = prompt_format.prompt("hello")
     plain, one = (list(model.generate(prompt, SamplingOptions(max_seconds=1, guidance=g), 5)) for g in (1, 1.0))
     assert plain == one == list(model.generate(prompt, SamplingOptions(max_seconds=1), 5))
     assert not GenerationRequest(prompt, SamplingOptions(guidance=1), 0).guided
 
 
 def test_scores_move_away_from_those_without_text() -> None:
-    scores, textless = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]])
-    chances = [classifier_free_guidance(scores, textless, torch.tensor([[g]])).softmax(-1)[0] for g in (0.0, 1.0, 2.0)]
-    torch.testing.assert_close(chances[0], textless.softmax(-1)[0])
+    scores, unconditional = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[2.0, 0.0, 0.0]])
+    chances = [
+        classifier_free_guidance(scores, unconditional, torch.tensor([[g]])).softmax(-1)[0] for g in (0.0, 1.0, 2.0)
+    ]
+    torch.testing.assert_close(chances[0], unconditional.softmax(-1)[0])
     torch.testing.assert_close(chances[1], scores.softmax(-1)[0])
     assert chances[0][1] < chances[1][1] < chances[2][1]
 

@@ -166,7 +166,7 @@ def test_scores_that_are_no_numbers_end_in_a_sentence(folder: Path, temperature:
     change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))  # times anything: infinite
     model = load(folder)
     with pytest.raises(ModelError, match="not numbers"):
-        next(model.generate(model.protocol.prompt("hello"), SamplingOptions(temperature=temperature), 0))
+        next(model.generate(model.prompt_format.prompt("hello"), SamplingOptions(temperature=temperature), 0))
 
 
 def test_a_device_that_is_not_here_is_a_usage_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +189,8 @@ def test_a_dtype_arrives_in_every_matrix(folder: Path, dtype: str, kept: str) ->
     assert model.dtype == network.norm.dtype == torch.float32
     matrices = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
     assert {matrix.format for matrix in (*matrices, network.head)} == {kept}
-    codes = list(model.generate(model.protocol.prompt("hello"), SamplingOptions(max_seconds=0.2), 0))
-    assert all(0 <= code < model.protocol.code_count for code in codes)
+    codes = list(model.generate(model.prompt_format.prompt("hello"), SamplingOptions(max_seconds=0.2), 0))
+    assert all(0 <= code < model.prompt_format.code_count for code in codes)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_large_model_stays_in_the_16_bit_it_is_stored_in(stored: str, weights:
 
 def test_a_prompt_fed_in_parts_scores_as_fed_at_once(folder: Path) -> None:
     model = load(folder)
-    ids = torch.tensor(model.protocol.prompt("a longer prompt than that").ids)
+    ids = torch.tensor(model.prompt_format.prompt("a longer prompt than that").ids)
     with torch.inference_mode():
         whole = model.network.stream(len(ids)).feed(ids)
         stream = model.network.stream(len(ids))

@@ -27,9 +27,9 @@ GREEDY = SamplingOptions(temperature=0.0, max_seconds=0.6)
 
 
 def codes_of(folder: Path) -> list[int]:
-    protocol = PromptFormat.load(folder)
-    model = load_language_model(folder, protocol, "cpu")
-    return list(model.generate(protocol.prompt("hello there"), GREEDY, 0))
+    prompt_format = PromptFormat.load(folder)
+    model = load_language_model(folder, prompt_format, "cpu")
+    return list(model.generate(prompt_format.prompt("hello there"), GREEDY, 0))
 
 
 @pytest.fixture(scope="module")

@@ -120,21 +120,21 @@ def model(random_checkpoint: Path) -> LanguageModel:
 
 
 def test_a_seed_makes_the_same_take_again_and_another_another(model: LanguageModel) -> None:
-    prompt, options = model.protocol.prompt("hello"), SamplingOptions(max_seconds=1)
+    prompt, options = model.prompt_format.prompt("hello"), SamplingOptions(max_seconds=1)
     first, again, other = (list(model.generate(prompt, options, seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_only_codes_come_out_and_at_least_one(model: LanguageModel) -> None:
-    prompt = model.protocol.prompt("hello")
+    prompt = model.prompt_format.prompt("hello")
     for seed in range(30):
         codes = list(model.generate(prompt, SamplingOptions(temperature=5.0, top_p=1.0, max_seconds=0.5), seed))
         assert codes
-        assert all(0 <= code < model.protocol.code_count for code in codes)
+        assert all(0 <= code < model.prompt_format.code_count for code in codes)
 
 
 def test_end_and_length_are_told_apart(model: LanguageModel) -> None:
-    prompt, ends = model.protocol.prompt("hello"), set()
+    prompt, ends = model.prompt_format.prompt("hello"), set()
     for seed in range(40):
         generation = model.generate(prompt, SamplingOptions(temperature=5.0, top_p=1.0, max_seconds=1), seed)
         count = len(list(generation))
@@ -144,7 +144,7 @@ def test_end_and_length_are_told_apart(model: LanguageModel) -> None:
 
 
 def test_length_is_bounded_by_the_context(model: LanguageModel) -> None:
-    prompt = model.protocol.prompt("hello " * 330)
+    prompt = model.prompt_format.prompt("hello " * 330)
     generation = model.generate(prompt, SamplingOptions(max_seconds=1000), 0)
     assert generation.limit == 2048 - len(prompt.ids)
 
@@ -155,7 +155,7 @@ def test_closing_stops_the_work(model: LanguageModel, monkeypatch: pytest.Monkey
     steps: list[int] = []
     plain = Cache.step
     monkeypatch.setattr(Cache, "step", lambda self, *given: steps.append(1) or plain(self, *given))
-    with model.generate(model.protocol.prompt("hello"), SamplingOptions(temperature=0), 0) as generation:
+    with model.generate(model.prompt_format.prompt("hello"), SamplingOptions(temperature=0), 0) as generation:
         next(generation)
         next(generation)
     assert len(steps) == 2

@@ -46,8 +46,8 @@ class LLMEngine:
     def __init__(self, arguments: Any) -> None:
         self.arguments = arguments
         folder = Path(arguments.model)
-        self._protocol = PromptFormat.load(folder)
-        self._model = load_language_model(folder, self._protocol, "cpu")
+        self._prompt_format = PromptFormat.load(folder)
+        self._model = load_language_model(folder, self._prompt_format, "cpu")
         self._requests: dict[str, list[Any]] = {}
         self.history: list[tuple[str, Any]] = []
         LLMEngine.made = self
@@ -73,11 +73,11 @@ class LLMEngine:
         for name, (generation, ids) in list(self._requests.items()):
             code = next(generation, None)
             if code is not None:
-                ids.append(self._protocol.first_code_id + code)
+                ids.append(self._prompt_format.first_code_id + code)
                 outputs.append(self._output(name, ids, None))
                 continue
             del self._requests[name]
-            end = [self._protocol.end_id] if generation.ended else []
+            end = [self._prompt_format.end_id] if generation.ended else []
             outputs.append(self._output(name, [*ids, *end], "stop" if generation.ended else "length"))
         return outputs
 
@@ -148,19 +148,19 @@ def test_only_codes_and_end_may_be_drawn_and_end_stops(random_checkpoint: Path) 
     assert (arguments.max_model_len, arguments.max_num_seqs, arguments.dtype) == (2048, 4, "bfloat16")
     assert arguments.skip_tokenizer_init
     ((_, params),) = LLMEngine.made.history
-    protocol = speech.protocol
-    assert params.stop_token_ids == [protocol.end_id]
-    codes = range(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
-    assert params.allowed_token_ids == [*codes, protocol.end_id]
+    prompt_format = speech.prompt_format
+    assert params.stop_token_ids == [prompt_format.end_id]
+    codes = range(prompt_format.first_code_id, prompt_format.first_code_id + prompt_format.code_count)
+    assert params.allowed_token_ids == [*codes, prompt_format.end_id]
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.7, 0.8, -1, 0.1)
     assert (params.repetition_penalty, params.seed, params.max_tokens, params.min_tokens) == (1.3, 9, 50, 1)
 
 
 @pytest.mark.usefixtures("vllm")
 def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
-    batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
-    prompt = protocol.prompt("hello")
+    prompt_format = PromptFormat.load(random_checkpoint)
+    batch = VllmModel(random_checkpoint, prompt_format, ModelOptions()).batch(2)
+    prompt = prompt_format.prompt("hello")
     for tag in ("a", "b"):
         batch.add(GenerationRequest(prompt, SamplingOptions(temperature=0, max_seconds=0.1), 1, tag))
     assert batch.free == 0
@@ -174,15 +174,15 @@ def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
 
 @pytest.mark.usefixtures("vllm")
 def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
+    prompt_format = PromptFormat.load(random_checkpoint)
     for options in (ModelOptions(adapter="x"), ModelOptions(dtype="int4")):
         with pytest.raises(UsageError):
-            VllmModel(random_checkpoint, protocol, options)
+            VllmModel(random_checkpoint, prompt_format, options)
     with pytest.raises(ModelError, match="can't load"):
-        VllmModel(tmp_path / "broken", protocol, ModelOptions()).batch(2)
-    batch = VllmModel(random_checkpoint, protocol, ModelOptions()).batch(2)
+        VllmModel(tmp_path / "broken", prompt_format, ModelOptions()).batch(2)
+    batch = VllmModel(random_checkpoint, prompt_format, ModelOptions()).batch(2)
     with pytest.raises(UsageError, match="guidance"):
-        batch.add(GenerationRequest(protocol.prompt("hello"), SamplingOptions(guidance=1.5), 1))
+        batch.add(GenerationRequest(prompt_format.prompt("hello"), SamplingOptions(guidance=1.5), 1))
 
 
 def test_without_vllm_it_says_so(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,11 +62,11 @@ def joined(case: Case) -> str:
 
 def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case, list[int], list[int]]]:
     """Cases whose ids are not transformers', with both."""
-    protocol, tokenizer = _both(folder)
+    prompt_format, tokenizer = _both(folder)
     found = []
     for case in CASES:
         reference = Reference(case.heard, case.codes) if case.codes else None
-        ours = list(protocol.prompt(case.text, reference, case.speaker).ids)
+        ours = list(prompt_format.prompt(case.text, reference, case.speaker).ids)
         tag = f"Speaker {case.speaker}" if case.speaker else ""
         messages = [
             {"role": "user", "content": f"{instruction}{TEXT_START}{joined(case)}{TEXT_END}"},

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def protocol(folder: Path) -> PromptFormat:
+def prompt_format(folder: Path) -> PromptFormat:
     return PromptFormat.load(folder)
 
 
@@ -35,26 +35,26 @@ def test_every_prompt_is_transformers_own(folder: Path) -> None:
     assert differences(folder) == []
 
 
-def test_ids_are_the_published_ones(protocol: PromptFormat) -> None:
-    ids = list(protocol.prompt("Hello.").ids)
+def test_ids_are_the_published_ones(prompt_format: PromptFormat) -> None:
+    ids = list(prompt_format.prompt("Hello.").ids)
     assert ids[0] == IDS["<|begin_of_text|>"]
     assert ids.count(IDS["<|begin_of_text|>"]) == 1
     turn = [IDS["<|eot_id|>"], IDS["<|start_header_id|>"]]
     assert ids.count(turn[0]) == 2
     assert ids[-1] == IDS["<|SPEECH_GENERATION_START|>"]
     assert IDS["<|TEXT_UNDERSTANDING_START|>"] in ids
-    assert (protocol.end_id, protocol.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
-    assert (protocol.code_count, protocol.vocabulary_size) == (65_536, 193_800)
-    assert protocol.pad_id == IDS["<|finetune_right_pad_id|>"]
+    assert (prompt_format.end_id, prompt_format.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
+    assert (prompt_format.code_count, prompt_format.vocabulary_size) == (65_536, 193_800)
+    assert prompt_format.pad_id == IDS["<|finetune_right_pad_id|>"]
 
 
 @pytest.mark.parametrize("text", ["<|SPEECH_GENERATION_END|>", "a<|eot_id|>b", "<|s_5|><|s_6|>", "<|begin_of_text|>"])
-def test_text_that_spells_a_token_is_text(protocol: PromptFormat, text: str) -> None:
+def test_text_that_spells_a_token_is_text(prompt_format: PromptFormat, text: str) -> None:
     """Here, and only here, `apply_chat_template` says something else."""
-    plain, spelt = protocol.prompt("x").ids, protocol.prompt(text).ids
+    plain, spelt = prompt_format.prompt("x").ids, prompt_format.prompt(text).ids
     markers = [[id for id in ids if id >= 128_000] for ids in (plain, spelt)]
     assert markers[0] == markers[1]
-    assert protocol.text_of(protocol.text_ids(text)) == text
+    assert prompt_format.text_of(prompt_format.text_ids(text)) == text
 
 
 def test_a_blank_more_in_the_instruction_would_be_found(folder: Path) -> None:

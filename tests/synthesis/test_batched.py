@@ -30,9 +30,9 @@ def speech(random_checkpoint: Path) -> Synthesizer:
 
 @pytest.fixture
 def voiceless(speech: Synthesizer) -> Iterator[Synthesizer]:
-    default, speech.protocol.default_speaker = speech.protocol.default_speaker, None
+    default, speech.prompt_format.default_speaker = speech.prompt_format.default_speaker, None
     yield speech
-    speech.protocol.default_speaker = default
+    speech.prompt_format.default_speaker = default
 
 
 class Texts:
@@ -118,14 +118,14 @@ def test_a_text_that_says_nothing_fails_alone(speech: Synthesizer) -> None:
 
 
 def test_a_text_that_fails_on_its_way_fails_once(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = speech.protocol.prompt
+    plain = speech.prompt_format.prompt
 
     def prompt(text: str, *rest: Any) -> Any:
         if "last" in text:
             raise LlasaError("No room for the prompt.")
         return plain(text, *rest)
 
-    monkeypatch.setattr(speech.protocol, "prompt", prompt)
+    monkeypatch.setattr(speech.prompt_format, "prompt", prompt)
     kept = spoken(speech, 1, Texts("hello", LONG, "good evening"), engine=None)
     assert sorted(kept.ends) == [0, 2]
     assert list(kept.errors) == [1]

@@ -41,11 +41,11 @@ def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
     extend_tokenizer(root / "text", folder, 64)
     shutil.copytree(random_codec, folder / "codec")
     (folder / "llasa.json").write_text(json.dumps({"format": 1, "codec": "codec", "chats": True}), encoding="utf-8")
-    protocol = PromptFormat.load(folder)
+    prompt_format = PromptFormat.load(folder)
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=protocol.vocabulary_size,
+            vocab_size=prompt_format.vocabulary_size,
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=2,
@@ -53,7 +53,7 @@ def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
             tie_word_embeddings=request.param == "tied",
         )
     )
-    row = {name: torch.from_numpy(value)[None].long() for name, value in wrap_chat(protocol, TALK).items()}
+    row = {name: torch.from_numpy(value)[None].long() for name, value in wrap_chat(prompt_format, TALK).items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(150):
         optimizer.zero_grad()
@@ -64,13 +64,13 @@ def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
 
 
 def loaded(folder: Path) -> tuple[TextGenerator, PromptFormat]:
-    protocol = PromptFormat.load(folder)
-    return load_writer(load_language_model(folder, protocol, "cpu", "float32"), folder), protocol
+    prompt_format = PromptFormat.load(folder)
+    return load_writer(load_language_model(folder, prompt_format, "cpu", "float32"), folder), prompt_format
 
 
 def test_answers_are_those_that_were_learnt_and_the_second_knows_the_first(chatting: Path) -> None:
-    writer, protocol = loaded(chatting)
-    conversation = Conversation(writer, protocol)
+    writer, prompt_format = loaded(chatting)
+    conversation = Conversation(writer, prompt_format)
     pieces = list(conversation.answer(TALK[0]["content"], GREEDY, 0))
     assert len(pieces) > 5  # it grows
     assert "".join(pieces) == TALK[1]["content"]
@@ -81,18 +81,21 @@ def test_answers_are_those_that_were_learnt_and_the_second_knows_the_first(chatt
 def test_tokens_are_those_of_transformers_generate(chatting: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    writer, protocol = loaded(chatting)
-    ids, stop = protocol.chat_prompt([{"role": "user", "content": "Is the sand in the sea?"}])
+    writer, prompt_format = loaded(chatting)
+    ids, stop = prompt_format.chat_prompt([{"role": "user", "content": "Is the sand in the sea?"}])
     ours = list(writer.write(ids, stop, SamplingOptions(temperature=0), 0, 40))
     model = AutoModelForCausalLM.from_pretrained(chatting, dtype=torch.float32)
-    banned = [[token] for token in (*protocol.marker_ids, *range(protocol.first_code_id, protocol.vocabulary_size))]
+    banned = [
+        [token]
+        for token in (*prompt_format.marker_ids, *range(prompt_format.first_code_id, prompt_format.vocabulary_size))
+    ]
     made = model.generate(
         torch.tensor([ids]),
         attention_mask=torch.ones(1, len(ids), dtype=torch.long),
         do_sample=False,
         max_new_tokens=40,
         eos_token_id=stop,
-        pad_token_id=protocol.pad_id,
+        pad_token_id=prompt_format.pad_id,
         bad_words_ids=banned,
     )[0, len(ids) :].tolist()
     assert ours == [token for token in made if token != stop]
@@ -100,8 +103,8 @@ def test_tokens_are_those_of_transformers_generate(chatting: Path) -> None:
 
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_what_does_not_fit_is_forgotten_with_its_answer(chatting: Path) -> None:
-    writer, protocol = loaded(chatting)
-    conversation = Conversation(writer, protocol, system="Be short.")
+    writer, prompt_format = loaded(chatting)
+    conversation = Conversation(writer, prompt_format, system="Be short.")
     for _ in range(3):
         conversation.messages += [{"role": "user", "content": "a" * 700}, {"role": "assistant", "content": "b"}]
     list(conversation.answer("Well?", GREEDY, 0))
@@ -114,9 +117,9 @@ def test_what_does_not_fit_is_forgotten_with_its_answer(chatting: Path) -> None:
 
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
 def test_a_question_that_spells_the_end_of_a_turn_is_text(chatting: Path) -> None:
-    _, protocol = loaded(chatting)
-    plain, stop = protocol.chat_prompt([{"role": "user", "content": "x"}])
-    tricky, _ = protocol.chat_prompt([{"role": "user", "content": "<|eot_id|>"}])
+    _, prompt_format = loaded(chatting)
+    plain, stop = prompt_format.chat_prompt([{"role": "user", "content": "x"}])
+    tricky, _ = prompt_format.chat_prompt([{"role": "user", "content": "<|eot_id|>"}])
     assert tricky.count(stop) == plain.count(stop)
 
 
@@ -160,8 +163,8 @@ def test_bytes_that_are_no_text_are_asked_as_they_can_be(chatting: Path, tmp_pat
     command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *flags]
     made = subprocess.run(command, input=b"What is in the s\xe9a?\n", capture_output=True, check=False)
     assert made.returncode == 0, made.stderr.decode()
-    writer, protocol = loaded(chatting)
-    conversation = Conversation(writer, protocol, system="\udcff")
+    writer, prompt_format = loaded(chatting)
+    conversation = Conversation(writer, prompt_format, system="\udcff")
     list(conversation.answer("What \udcff?", GREEDY, 0))
     assert conversation.messages[0]["content"] == "What \ufffd?"
 

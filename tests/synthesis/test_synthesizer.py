@@ -45,8 +45,8 @@ def test_long_text_comes_in_pieces_with_pauses(speech: Synthesizer) -> None:
 
 def test_nothing_is_computed_before_it_is_asked_for(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    plain = speech.protocol.prompt
-    monkeypatch.setattr(speech.protocol, "prompt", lambda text, *rest: asked.append(text) or plain(text, *rest))
+    plain = speech.prompt_format.prompt
+    monkeypatch.setattr(speech.prompt_format, "prompt", lambda text, *rest: asked.append(text) or plain(text, *rest))
     chunks = speech.say(iter(["One sentence.", "Another one."]), SHORT)
     assert asked == []
     next(chunks)
@@ -159,9 +159,9 @@ BOOK = "This is the first sentence of a book that has three of them. This one is
 @pytest.fixture
 def voiceless(speech: Synthesizer) -> Iterator[Synthesizer]:
     """As a published Llasa: nobody in particular speaks unless a reference says so."""
-    default, speech.protocol.default_speaker = speech.protocol.default_speaker, None
+    default, speech.prompt_format.default_speaker = speech.prompt_format.default_speaker, None
     yield speech
-    speech.protocol.default_speaker = default
+    speech.prompt_format.default_speaker = default
 
 
 def test_a_text_without_a_voice_keeps_the_one_it_began_with(
@@ -169,9 +169,11 @@ def test_a_text_without_a_voice_keeps_the_one_it_began_with(
 ) -> None:
     monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
     asked: list[Reference | None] = []
-    plain = voiceless.protocol.prompt
+    plain = voiceless.prompt_format.prompt
     monkeypatch.setattr(
-        voiceless.protocol, "prompt", lambda text, voice=None, *rest: asked.append(voice) or plain(text, voice, *rest)
+        voiceless.prompt_format,
+        "prompt",
+        lambda text, voice=None, *rest: asked.append(voice) or plain(text, voice, *rest),
     )
     takes: list[Utterance] = []
     voiceless.speak(BOOK, SHORT, None, takes.append)

@@ -14,14 +14,16 @@ from llasa_cli.settings import CONTEXT_TOKENS
 WORDS = ("sea", "sand", "shell", "salt", "wave", "gull", "tide", "boat")
 
 
-def published_rows(folder: Path, split: str, protocol: PromptFormat, count: int, pad_id: int, seed: int) -> None:
+def published_rows(folder: Path, split: str, prompt_format: PromptFormat, count: int, pad_id: int, seed: int) -> None:
     """Rows of two speakers, of 10 to 40 codes; each letter is spoken as three codes that belong to it."""
     random = np.random.default_rng(seed)
     table = np.full((count, CONTEXT_TOKENS), pad_id, np.int32)
     for row in table:
         text = " ".join(random.choice(WORDS, random.integers(1, 4)))
-        codes = [(token * 3 + part) % protocol.code_count for token in protocol.text_ids(text) for part in range(3)]
-        ids = protocol.row(text, codes)
+        codes = [
+            (token * 3 + part) % prompt_format.code_count for token in prompt_format.text_ids(text) for part in range(3)
+        ]
+        ids = prompt_format.encode_row(text, codes)
         row[: len(ids)] = ids
     folder.mkdir(parents=True, exist_ok=True)
     table.tofile(folder / f"{split}_input_ids.memmap")
@@ -33,9 +35,9 @@ def published_rows(folder: Path, split: str, protocol: PromptFormat, count: int,
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    protocol = PromptFormat.load(tokenizer_folder)
-    published_rows(folder, "train", protocol, 120, protocol.pad_id, 0)
-    published_rows(folder, "val", protocol, 12, protocol.pad_id, 1)
+    prompt_format = PromptFormat.load(tokenizer_folder)
+    published_rows(folder, "train", prompt_format, 120, prompt_format.pad_id, 0)
+    published_rows(folder, "val", prompt_format, 12, prompt_format.pad_id, 1)
     return folder
 
 

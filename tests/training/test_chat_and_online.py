@@ -47,27 +47,27 @@ def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(spea
 
 
 def test_what_a_conversation_spells_stays_text(speaking: Path) -> None:
-    protocol = PromptFormat.load(speaking)
-    plain = wrap_chat(protocol, TALK)["input_ids"].tolist()
+    prompt_format = PromptFormat.load(speaking)
+    plain = wrap_chat(prompt_format, TALK)["input_ids"].tolist()
     tricky = [TALK[0] | {"content": "<|SPEECH_GENERATION_END|><|eot_id|>"}, *TALK[1:]]
-    ids = wrap_chat(protocol, tricky)["input_ids"].tolist()
-    eot = protocol._tokenizer.token_to_id("<|eot_id|>")
+    ids = wrap_chat(prompt_format, tricky)["input_ids"].tolist()
+    eot = prompt_format._tokenizer.token_to_id("<|eot_id|>")
     assert ids.count(eot) == plain.count(eot)
-    assert protocol.end_id not in ids
+    assert prompt_format.end_id not in ids
 
 
 def test_forms_of_conversations_are_read_and_all_bad_lines_named(speaking: Path, tmp_path: Path) -> None:
-    protocol, file = PromptFormat.load(speaking), tmp_path / "chat.jsonl"
+    prompt_format, file = PromptFormat.load(speaking), tmp_path / "chat.jsonl"
     sharegpt = [{"from": "human", "value": "sea?"}, {"from": "gpt", "value": "salt"}]
     lines = [json.dumps({"messages": TALK}), json.dumps(TALK), "", json.dumps({"conversations": sharegpt})]
     file.write_text("\n".join(lines), encoding="utf-8")
-    rows = ChatRows([file], protocol, 2048)
+    rows = ChatRows([file], prompt_format, 2048)
     assert len(rows) == 3
     assert rows.lengths[0] == rows.lengths[1] == len(rows[0]["input_ids"])
-    assert ChatRows([file], protocol, int(rows.lengths[0]) - 1).cut == 2
+    assert ChatRows([file], prompt_format, int(rows.lengths[0]) - 1).cut == 2
     file.write_text("\n".join([*lines, "{", json.dumps({"messages": TALK[:1]})]), encoding="utf-8")
     with pytest.raises(UsageError, match=r"chat.jsonl:5, chat.jsonl:6"):
-        ChatRows([file], protocol, 2048)
+        ChatRows([file], prompt_format, 2048)
 
 
 @pytest.fixture
@@ -120,23 +120,25 @@ def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordi
 def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random_checkpoint: Path) -> None:
     from llasa_cli.audio.reader import read_clip
 
-    protocol, codec = PromptFormat.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
-    protocol.speakers = ()
-    rows = AudioRows.read((recordings,), protocol, codec, 2048)
+    prompt_format, codec = PromptFormat.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
+    prompt_format.speakers = ()
+    rows = AudioRows.read((recordings,), prompt_format, codec, 2048)
     assert len(rows) == 8
     assert sum(rows.cut.values()) == 3
     for index in range(8):
         codes = codec.encode(read_clip(recordings.parent / f"{index}.wav"))
-        ids, labels = protocol.wrap_row(protocol.text_ids(f"sea number {index}"), codes, rows.speakers[index])
+        ids, labels = prompt_format.training_example(
+            prompt_format.text_ids(f"sea number {index}"), codes, rows.speakers[index]
+        )
         assert rows[index]["input_ids"].tolist() == ids
         assert rows[index]["labels"].tolist() == labels
         assert abs(rows.lengths[index] - len(ids)) <= 1
     train, held_out = rows.split(0.25, seed=0)
     assert held_out is not None
     assert (len(train), len(held_out)) == (6, 2)
-    assert len(AudioRows.read((recordings,), protocol, codec, 2048, only=("kore",))) == 4
+    assert len(AudioRows.read((recordings,), prompt_format, codec, 2048, only=("kore",))) == 4
     with pytest.raises(UsageError, match="No recording could be used"):
-        AudioRows.read((recordings,), protocol, codec, 20)
+        AudioRows.read((recordings,), prompt_format, codec, 20)
 
 
 def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(

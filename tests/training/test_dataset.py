@@ -13,31 +13,33 @@ from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset,
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> PromptFormat:
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
-def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(data_folder: Path, protocol: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", protocol)
+def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(
+    data_folder: Path, prompt_format: PromptFormat
+) -> None:
+    rows = SpeechDataset(data_folder, "train", prompt_format)
     assert len(rows) == 120
     for index in (0, 1, 57):
         item = rows[index]
         text, codes = rows.parts(index)
-        ids, labels = protocol.wrap_row(text, codes, rows.speakers[index])
+        ids, labels = prompt_format.training_example(text, codes, rows.speakers[index])
         assert item["input_ids"].tolist() == ids
         assert item["labels"].tolist() == labels
-        start = ids.index(protocol.start_id)
+        start = ids.index(prompt_format.start_id)
         assert set(labels[:start]) == {NO_LABEL}
         assert labels[start:] == ids[start:]
         assert rows.lengths[index] == len(ids)
         assert rows.codes[index] == len(codes)
 
 
-def test_every_row_ends_with_end(data_folder: Path, protocol: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", protocol)
+def test_every_row_ends_with_end(data_folder: Path, prompt_format: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", prompt_format)
     batch = collate([rows[index] for index in range(40)])
     for ids, labels, length in zip(batch["input_ids"], batch["labels"], batch["lengths"], strict=True):
-        assert ids[length - 1] == labels[length - 1] == protocol.end_id
+        assert ids[length - 1] == labels[length - 1] == prompt_format.end_id
         assert (labels[length:] == NO_LABEL).all()
 
 
@@ -50,79 +52,85 @@ def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
     np.save(folder / "train_input_ids_shape.npy", np.array(table.shape))
 
 
-def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, protocol: PromptFormat) -> None:
+def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, prompt_format: PromptFormat) -> None:
     for number, name in enumerate(("rms", "slt")):
-        write_rows(tmp_path, [protocol.row("sea", [1, 2, number])], protocol.pad_id)
+        write_rows(tmp_path, [prompt_format.encode_row("sea", [1, 2, number])], prompt_format.pad_id)
         (tmp_path / "train_input_ids.memmap").rename(tmp_path / f"train_input_ids_{number}.memmap")
         (tmp_path / "train_input_ids_shape.npy").rename(tmp_path / f"train_input_ids_{number}_shape.npy")
         if number:
             (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
-    rows = SpeechDataset(tmp_path, "train", protocol)
+    rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert rows.speakers == [None, "slt"]
     assert [rows.parts(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
 
 
-def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, protocol: PromptFormat) -> None:
-    whole = protocol.row("sea", [1, 2, 3])
-    cut = protocol.row("sea", [1] * 3000)
-    write_rows(tmp_path, [whole, cut, [0] * 20], protocol.pad_id)
-    rows = SpeechDataset(tmp_path, "train", protocol)
+def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, prompt_format: PromptFormat) -> None:
+    whole = prompt_format.encode_row("sea", [1, 2, 3])
+    cut = prompt_format.encode_row("sea", [1] * 3000)
+    write_rows(tmp_path, [whole, cut, [0] * 20], prompt_format.pad_id)
+    rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert len(rows) == 1
     assert rows.cut == 2
 
 
 def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(
-    tmp_path: Path, protocol: PromptFormat
+    tmp_path: Path, prompt_format: PromptFormat
 ) -> None:
-    frame = len(protocol.wrap_row([], [])[0])
+    frame = len(prompt_format.training_example([], [])[0])
     fits, too_long = CONTEXT_TOKENS - frame - 3, CONTEXT_TOKENS - frame - 2
-    write_rows(tmp_path, [protocol.row("sea", [1] * fits), protocol.row("sea", [1] * too_long)], protocol.pad_id)
-    rows = SpeechDataset(tmp_path, "train", protocol)
+    write_rows(
+        tmp_path,
+        [prompt_format.encode_row("sea", [1] * fits), prompt_format.encode_row("sea", [1] * too_long)],
+        prompt_format.pad_id,
+    )
+    rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert rows.lengths.tolist() == [CONTEXT_TOKENS]
-    assert rows[0]["input_ids"][-1] == protocol.end_id
+    assert rows[0]["input_ids"][-1] == prompt_format.end_id
     assert rows.cut == 1
 
 
 @pytest.mark.parametrize("padding", ["stop", "text_end", "a"])
-def test_the_padding_token_does_not_matter(tmp_path: Path, protocol: PromptFormat, padding: str) -> None:
-    pad_id = {"stop": protocol.end_id, "text_end": protocol.text_end_id, "a": protocol.text_ids("a")[0]}[padding]
-    write_rows(tmp_path, [protocol.row("salt", [5, 6])], pad_id)
-    assert SpeechDataset(tmp_path, "train", protocol).parts(0) == (protocol.text_ids("salt"), [5, 6])
+def test_the_padding_token_does_not_matter(tmp_path: Path, prompt_format: PromptFormat, padding: str) -> None:
+    pad_id = {"stop": prompt_format.end_id, "text_end": prompt_format.text_end_id, "a": prompt_format.text_ids("a")[0]}[
+        padding
+    ]
+    write_rows(tmp_path, [prompt_format.encode_row("salt", [5, 6])], pad_id)
+    assert SpeechDataset(tmp_path, "train", prompt_format).parts(0) == (prompt_format.text_ids("salt"), [5, 6])
 
 
-def test_only_the_wanted_speakers_are_read(data_folder: Path, protocol: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", protocol, only=("slt",))
+def test_only_the_wanted_speakers_are_read(data_folder: Path, prompt_format: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", prompt_format, only=("slt",))
     assert len(rows) == 60
     assert set(rows.speakers) == {"slt"}
     with pytest.raises(UsageError, match="No row is left") as caught:
-        SpeechDataset(data_folder, "train", protocol, only=("nobody",))
+        SpeechDataset(data_folder, "train", prompt_format, only=("nobody",))
     assert "slt" in caught.value.hint
 
 
-def test_why_no_row_is_left_is_said(tmp_path: Path, protocol: PromptFormat) -> None:
-    write_rows(tmp_path, [protocol.row("salt", [5, 6])], protocol.end_id)
+def test_why_no_row_is_left_is_said(tmp_path: Path, prompt_format: PromptFormat) -> None:
+    write_rows(tmp_path, [prompt_format.encode_row("salt", [5, 6])], prompt_format.end_id)
     with pytest.raises(UsageError, match="No row is left") as caught:
-        SpeechDataset(tmp_path, "train", protocol, context=4)
+        SpeechDataset(tmp_path, "train", prompt_format, context=4)
     assert caught.value.hint == "None fits into --context 4."
     with pytest.raises(UsageError) as caught:
-        SpeechDataset(tmp_path, "train", protocol, only=("nobody",))
+        SpeechDataset(tmp_path, "train", prompt_format, only=("nobody",))
     assert caught.value.hint == "Speakers in the data: none is named."
 
 
-def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, protocol: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", protocol, untagged=0.5)
+def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, prompt_format: PromptFormat) -> None:
+    rows = SpeechDataset(data_folder, "train", prompt_format, untagged=0.5)
     lengths = [len(rows[index]["input_ids"]) for index in range(120)]
     assert lengths == [len(rows[index]["input_ids"]) for index in range(120)]
     untagged = sum(length == full - 1 for length, full in zip(lengths, rows.lengths, strict=True))
     assert 40 < untagged < 80
 
 
-def test_textless_rows_have_all_but_their_text(data_folder: Path, protocol: PromptFormat) -> None:
-    full, rows = (SpeechDataset(data_folder, "train", protocol, textless=share) for share in (0.0, 0.5))
+def test_textless_rows_have_all_but_their_text(data_folder: Path, prompt_format: PromptFormat) -> None:
+    full, rows = (SpeechDataset(data_folder, "train", prompt_format, textless=share) for share in (0.0, 0.5))
     changed = 0
     for index in range(120):
         text, codes = full.parts(index)
-        wanted = [protocol.wrap_row(said, codes, full.speakers[index])[0] for said in (text, [])]
+        wanted = [prompt_format.training_example(said, codes, full.speakers[index])[0] for said in (text, [])]
         ids = rows[index]["input_ids"].tolist()
         assert ids in wanted
         assert ids == rows[index]["input_ids"].tolist()
@@ -130,10 +138,10 @@ def test_textless_rows_have_all_but_their_text(data_folder: Path, protocol: Prom
     assert 40 < changed < 80
 
 
-def test_data_of_another_tokenizer_is_refused(tmp_path: Path, protocol: PromptFormat) -> None:
-    write_rows(tmp_path, [[1, 2, 3]], protocol.pad_id)
+def test_data_of_another_tokenizer_is_refused(tmp_path: Path, prompt_format: PromptFormat) -> None:
+    write_rows(tmp_path, [[1, 2, 3]], prompt_format.pad_id)
     with pytest.raises(UsageError, match="has this model's markers"):
-        SpeechDataset(tmp_path, "train", protocol)
+        SpeechDataset(tmp_path, "train", prompt_format)
 
 
 @pytest.mark.parametrize(

@@ -85,13 +85,13 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOp
     assert about["codec"] == "some/codec"
     assert not list(fresh.output.glob("*.part")) + list(fresh.output.glob(".saving"))
 
-    protocol = PromptFormat.load(fresh.output)
-    assert protocol.speakers == ("rms", "slt")
+    prompt_format = PromptFormat.load(fresh.output)
+    assert prompt_format.speakers == ("rms", "slt")
     AutoTokenizer.from_pretrained(fresh.output)
     model = LlamaForCausalLM.from_pretrained(fresh.output)
     assert model.dtype == torch.bfloat16
     assert model.config.use_cache
-    prompt = torch.tensor([protocol.prompt("sea").ids])
+    prompt = torch.tensor([prompt_format.prompt("sea").ids])
     made = model.generate(prompt, do_sample=False, max_new_tokens=5, attention_mask=torch.ones_like(prompt))
     assert made.shape[1] > prompt.shape[1]
 
@@ -169,8 +169,8 @@ def test_a_checkpoint_describes_itself(fresh: FinetuneOptions) -> None:
     assert about["recipe"]["warm_up_share"] == 0.03
     assert "output" not in about["recipe"]
     assert about["protocol"]["instruction"] == "Convert the text to speech:"
-    protocol = PromptFormat.load(options.output)
-    assert about["protocol"]["first_code_id"] == protocol.first_code_id
+    prompt_format = PromptFormat.load(options.output)
+    assert about["protocol"]["first_code_id"] == prompt_format.first_code_id
     assert about["data"]["rows"] == 120
     assert len(about["data"]["fingerprint"]) == 12
     assert (options.output / "loss.svg").read_text().startswith("<svg")
@@ -228,8 +228,8 @@ def test_other_data_in_a_run_that_goes_on_is_said(
     fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
 ) -> None:
     assert fresh.tokenizer is not None
-    protocol = PromptFormat.load(fresh.tokenizer)
-    write_rows(tmp_path / "data", "train", protocol, 20, protocol.pad_id, 5)
+    prompt_format = PromptFormat.load(fresh.tokenizer)
+    write_rows(tmp_path / "data", "train", prompt_format, 20, prompt_format.pad_id, 5)
     finetune(replace(fresh, steps=1, evaluate_every=99))
     notes: list[str] = []
     finetune(replace(fresh, steps=2, evaluate_every=99), on_note=notes.append)
@@ -331,8 +331,8 @@ def _model(options: FinetuneOptions) -> torch.nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    protocol = PromptFormat.load(options.tokenizer or Path())
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=protocol.vocabulary_size))
+    prompt_format = PromptFormat.load(options.tokenizer or Path())
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=prompt_format.vocabulary_size))
     score_labels_only(model)
     return model.eval()
 

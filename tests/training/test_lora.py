@@ -46,8 +46,8 @@ def scores(model: LanguageModel, ids: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def ids(random_checkpoint: Path) -> torch.Tensor:
-    protocol = PromptFormat.load(random_checkpoint)
-    return torch.tensor(protocol.wrap_row(protocol.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
+    prompt_format = PromptFormat.load(random_checkpoint)
+    return torch.tensor(prompt_format.training_example(prompt_format.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
 
 
 def test_only_the_adapter_is_written_and_the_folder_says_what_it_belongs_to(
@@ -70,17 +70,17 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
     from peft import PeftModel
     from transformers import LlamaForCausalLM
 
-    protocol = PromptFormat.load(random_checkpoint)
-    base = scores(load_language_model(random_checkpoint, protocol, "cpu"), ids)
-    unmerged = scores(load_language_model(random_checkpoint, protocol, "cpu", adapter=trained.output), ids)
-    alone = scores(load_language_model(trained.output, protocol, "cpu"), ids)
+    prompt_format = PromptFormat.load(random_checkpoint)
+    base = scores(load_language_model(random_checkpoint, prompt_format, "cpu"), ids)
+    unmerged = scores(load_language_model(random_checkpoint, prompt_format, "cpu", adapter=trained.output), ids)
+    alone = scores(load_language_model(trained.output, prompt_format, "cpu"), ids)
     about = merge_adapter(trained.output, tmp_path / "merged")
     merged = scores(load_language_model(tmp_path / "merged", PromptFormat.load(tmp_path / "merged"), "cpu"), ids)
     model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(random_checkpoint), trained.output).eval()
     with torch.no_grad():
         every = model(input_ids=ids[None]).logits[0, -1]
-    codes = slice(protocol.first_code_id, protocol.first_code_id + protocol.code_count)
-    by_peft = torch.cat([every[codes], every[protocol.end_id : protocol.end_id + 1]])
+    codes = slice(prompt_format.first_code_id, prompt_format.first_code_id + prompt_format.code_count)
+    by_peft = torch.cat([every[codes], every[prompt_format.end_id : prompt_format.end_id + 1]])
     assert (unmerged - base).abs().max() > 0.1, "the adapter does something"
     for other in (alone, merged, by_peft):
         torch.testing.assert_close(other, unmerged, rtol=0, atol=1e-4)
@@ -139,7 +139,7 @@ def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: Fi
 def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
-    protocol = PromptFormat.load(random_checkpoint)
+    prompt_format = PromptFormat.load(random_checkpoint)
 
     def load(change: dict, tensors: dict | None = None) -> None:
         folder = tmp_path / "adapter"
@@ -150,7 +150,7 @@ def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
         save_file(
             tensors or load_file(trained.output / "adapter_model.safetensors"), folder / "adapter_model.safetensors"
         )
-        load_language_model(random_checkpoint, protocol, "cpu", adapter=folder)
+        load_language_model(random_checkpoint, prompt_format, "cpu", adapter=folder)
 
     load({})
     whole = load_file(trained.output / "adapter_model.safetensors")

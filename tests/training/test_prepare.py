@@ -22,7 +22,7 @@ def codec(random_codec: Path) -> Codec:
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> PromptFormat:
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
@@ -64,9 +64,11 @@ def read_split(folder: Path, split: str) -> np.ndarray:
     return np.memmap(folder / f"{split}_input_ids.memmap", dtype="int32", mode="r", shape=shape)
 
 
-def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
+def test_files_have_the_published_form(
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
+) -> None:
     out = tmp_path / "out"
-    prepare(PrepareOptions((recordings / "table.csv",), out, validation=2), protocol, codec, "tokenizer")
+    prepare(PrepareOptions((recordings / "table.csv",), out, validation=2), prompt_format, codec, "tokenizer")
     train, val = read_split(out, "train"), read_split(out, "val")
     assert train.shape == (8, CONTEXT_TOKENS)
     assert val.shape == (2, CONTEXT_TOKENS)
@@ -74,8 +76,8 @@ def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protoco
     expected = []
     for number in range(10):
         codes = codec.encode(soundfile.read(recordings / f"{number}.wav", dtype="float32")[0])
-        row = protocol.row(f"hello, number {number}", codes)
-        expected.append([*row, *[protocol.pad_id] * (CONTEXT_TOKENS - len(row))])
+        row = prompt_format.encode_row(f"hello, number {number}", codes)
+        expected.append([*row, *[prompt_format.pad_id] * (CONTEXT_TOKENS - len(row))])
     found = [*train.tolist(), *val.tolist()]
     assert sorted(found) == sorted(expected)
     speakers = (out / "train_speakers.txt").read_text().splitlines()
@@ -85,10 +87,10 @@ def test_files_have_the_published_form(recordings: Path, tmp_path: Path, protoco
 
 
 def test_every_bad_row_is_reported_with_its_reason(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     out = tmp_path / "out"
-    prepare(PrepareOptions((recordings / "table.csv",), out), protocol, codec, "tokenizer")
+    prepare(PrepareOptions((recordings / "table.csv",), out), prompt_format, codec, "tokenizer")
     index = json.loads((out / "index.json").read_text())
     reasons = {Path(row["row"]).name: row["reason"] for row in index["skipped"]["rows"]}
     assert reasons == {
@@ -126,14 +128,14 @@ class StoppingCodec:
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_files(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
     options = PrepareOptions((recordings / "table.csv",), once, validation=3)
-    prepare(options, protocol, codec, "t")
+    prepare(options, prompt_format, codec, "t")
     again = PrepareOptions(options.sources, twice, validation=3)
     with pytest.raises(Interrupted):
-        prepare(again, protocol, StoppingCodec(codec, 2), "t")  # type: ignore[arg-type]
+        prepare(again, prompt_format, StoppingCodec(codec, 2), "t")  # type: ignore[arg-type]
     lines = next(twice.glob("codes-*.jsonl"))
     kept = len(lines.read_text().splitlines())
     assert 0 < kept < 10
@@ -143,25 +145,25 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
     with lines.open("a") as file:
         file.write('["abc", 12')
     second = StoppingCodec(codec, 100)
-    prepare(again, protocol, second, "t")  # type: ignore[arg-type]
+    prepare(again, prompt_format, second, "t")  # type: ignore[arg-type]
     assert second.clips == 10 - kept
     for name in ("train_input_ids.memmap", "val_input_ids.memmap", "train_speakers.txt", "index.json"):
         assert (once / name).read_bytes() == (twice / name).read_bytes(), name
 
 
 def test_a_changed_recording_is_encoded_again(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     options = PrepareOptions((recordings / "table.csv",), tmp_path / "out", validation=0)
-    prepare(options, protocol, codec, "t")
+    prepare(options, prompt_format, codec, "t")
     before = read_split(options.output, "train")[3].copy()
     soundfile.write(recordings / "3.wav", sound(0.9, 77), 16_000)
-    prepare(options, protocol, codec, "t")
+    prepare(options, prompt_format, codec, "t")
     assert read_split(options.output, "train")[3].tolist() != before.tolist()
 
 
 def test_a_folder_of_audio_and_text_files_is_read(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     folder = tmp_path / "pairs" / "deep"
     folder.mkdir(parents=True)
@@ -169,57 +171,59 @@ def test_a_folder_of_audio_and_text_files_is_read(
     (folder / "a.txt").write_text("two\nchannels \n", encoding="utf-8")
     shutil.copy(recordings / "1.wav", folder / "b.wav")
     out = tmp_path / "out"
-    index = prepare(PrepareOptions((folder.parent,), out, "rms", validation=0), protocol, codec, "t")
+    index = prepare(PrepareOptions((folder.parent,), out, "rms", validation=0), prompt_format, codec, "t")
     rows = read_split(out, "train")
     assert len(rows) == 1
-    text, codes = protocol.split_row(rows[0].tolist())
-    assert text == protocol.text_ids("two channels")
+    text, codes = prompt_format.decode_row(rows[0].tolist())
+    assert text == prompt_format.text_ids("two channels")
     assert len(codes) == 25
     assert index["skipped"]["reasons"] == {"no text file of the same name": 1}
     assert (out / "train_speakers.txt").read_text() == "rms\n"
     assert not (out / "val_input_ids.memmap").exists()
 
 
-def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
+def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec) -> None:
     folder = tmp_path / "lj"
     (folder / "wavs").mkdir(parents=True)
     for number in range(2):
         shutil.copy(recordings / f"{number}.wav", folder / "wavs" / f"LJ{number}.wav")
     (folder / "metadata.csv").write_text('LJ0|"so, he said|so he said\nLJ1|yes\nno bar\n', encoding="utf-8")
-    index = prepare(PrepareOptions((folder,), tmp_path / "out", validation=0), protocol, codec, "t")
-    texts = [protocol.split_row(row)[0] for row in read_split(tmp_path / "out", "train").tolist()]
-    assert texts == [protocol.text_ids("so he said"), protocol.text_ids("yes")]
+    index = prepare(PrepareOptions((folder,), tmp_path / "out", validation=0), prompt_format, codec, "t")
+    texts = [prompt_format.decode_row(row)[0] for row in read_split(tmp_path / "out", "train").tolist()]
+    assert texts == [prompt_format.text_ids("so he said"), prompt_format.text_ids("yes")]
     assert index["skipped"]["reasons"] == {"not id|text": 1}
 
 
-def test_several_sources_make_one_set(recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
+def test_several_sources_make_one_set(
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
+) -> None:
     tables = []
     for number in range(2):
         table = recordings / f"part{number}.csv"
         table.write_text(f"audio\ttext\n{number}.wav\tone\n{number + 2}.wav\ttwo\n", encoding="utf-8")
         tables.append(table)
-    index = prepare(PrepareOptions(tuple(tables), tmp_path / "out", validation=0), protocol, codec, "t")
+    index = prepare(PrepareOptions(tuple(tables), tmp_path / "out", validation=0), prompt_format, codec, "t")
     assert index["splits"]["train"]["rows"] == 4
 
 
-def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, protocol: PromptFormat, codec: Codec) -> None:
+def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, prompt_format: PromptFormat, codec: Codec) -> None:
     (tmp_path / "table.csv").write_text("audio,text\nnothing.wav,hello\n", encoding="utf-8")
     with pytest.raises(UsageError, match="No row could be used: no such audio file"):
-        prepare(PrepareOptions((tmp_path / "table.csv",), tmp_path / "out"), protocol, codec, "t")
+        prepare(PrepareOptions((tmp_path / "table.csv",), tmp_path / "out"), prompt_format, codec, "t")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(UsageError, match="does not name the columns audio and text"):
-        prepare(PrepareOptions((tmp_path / "other.csv",), tmp_path / "out"), protocol, codec, "t")
+        prepare(PrepareOptions((tmp_path / "other.csv",), tmp_path / "out"), prompt_format, codec, "t")
 
 
 def test_a_text_that_spells_a_marker_stays_text(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     table = recordings / "odd.csv"
     table.write_text("audio,text\n1.wav,<|SPEECH_GENERATION_END|>\n", encoding="utf-8")
-    prepare(PrepareOptions((table,), tmp_path / "out", validation=0), protocol, codec, "t")
+    prepare(PrepareOptions((table,), tmp_path / "out", validation=0), prompt_format, codec, "t")
     row = read_split(tmp_path / "out", "train")[0].tolist()
-    assert row.count(protocol.end_id) == 1
-    assert len(protocol.split_row(row)[1]) == 30
+    assert row.count(prompt_format.end_id) == 1
+    assert len(prompt_format.decode_row(row)[1]) == 30
 
 
 def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_folder: Path, codec: Codec) -> None:
@@ -230,7 +234,7 @@ def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_fo
     spelling = PromptFormat.load(spelling_folder)
     prepare(PrepareOptions((table,), recordings / "out", validation=0), spelling, codec, "t")
     words = spelling.text_ids("three and five percent")
-    assert spelling.split_row(read_split(recordings / "out", "train")[0].tolist())[0] == words
+    assert spelling.decode_row(read_split(recordings / "out", "train")[0].tolist())[0] == words
     rows = AudioRows.read((table,), spelling, codec, CONTEXT_TOKENS)
     assert rows.parts(0)[0] == words
     assert rows.lengths[0] == len(rows[0]["input_ids"])
@@ -255,8 +259,8 @@ def test_letters_that_the_model_does_not_read_are_a_problem(
 
 
 def test_a_model_of_another_codec_is_refused(
-    recordings: Path, tmp_path: Path, protocol: PromptFormat, codec: Codec
+    recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
-    protocol.code_count = 4096
+    prompt_format.code_count = 4096
     with pytest.raises(UsageError, match="4096 speech codes, the codec 64"):
-        prepare(PrepareOptions((recordings / "table.csv",), tmp_path / "out"), protocol, codec, "t")
+        prepare(PrepareOptions((recordings / "table.csv",), tmp_path / "out"), prompt_format, codec, "t")

@@ -26,7 +26,7 @@ ROWS = 40
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> PromptFormat:
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
@@ -58,12 +58,14 @@ def rows_in(folder: Path, *splits: str) -> list[tuple[list[int], str]]:
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 7])
-def test_ranks_make_the_rows_of_one_process(table: Path, tmp_path: Path, protocol: PromptFormat, ranks: int) -> None:
+def test_ranks_make_the_rows_of_one_process(
+    table: Path, tmp_path: Path, prompt_format: PromptFormat, ranks: int
+) -> None:
     one, many = tmp_path / "one", tmp_path / "many"
-    expected = prepare(PrepareOptions((table,), one, validation=7), protocol, None, "t")
+    expected = prepare(PrepareOptions((table,), one, validation=7), prompt_format, None, "t")
     for rank in reversed(range(ranks)):
         assert not (many / "index.json").exists()
-        found = prepare(PrepareOptions((table,), many, validation=7, rank=rank, ranks=ranks), protocol, None, "t")
+        found = prepare(PrepareOptions((table,), many, validation=7, rank=rank, ranks=ranks), prompt_format, None, "t")
     assert sorted(rows_in(many)) == sorted(rows_in(one))
     assert len(rows_in(many, "val")) == len(rows_in(one, "val")) == 7
     assert found == json.loads((many / "index.json").read_text())
@@ -78,11 +80,11 @@ def test_ranks_make_the_rows_of_one_process(table: Path, tmp_path: Path, protoco
     assert len(listed) == 3
 
 
-def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, protocol: PromptFormat) -> None:
+def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, prompt_format: PromptFormat) -> None:
     """What three encoded is there for one, and no part of theirs is left to be read beside its rows."""
 
     class Codec:
-        identity, code_count, clips = "abc", protocol.code_count, 0
+        identity, code_count, clips = "abc", prompt_format.code_count, 0
 
         def encode_batch(self, clips: Any) -> list[list[int]]:
             Codec.clips += len(clips)
@@ -93,22 +95,22 @@ def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, protocol: P
         (tmp_path / f"{number}.txt").write_text(f"clip {number}")
     out = tmp_path / "out"
     for rank in range(3):
-        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=3), protocol, Codec(), "t")
+        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=3), prompt_format, Codec(), "t")
     three = rows_in(out)
     assert Codec.clips == 12
-    prepare(PrepareOptions((tmp_path,), out), protocol, Codec(), "t")
+    prepare(PrepareOptions((tmp_path,), out), prompt_format, Codec(), "t")
     assert Codec.clips == 12
     assert not list(out.glob("*_rank*_partial*"))
     assert sorted(rows_in(out)) == sorted(three)
     for rank in range(2):
-        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=2), protocol, Codec(), "t")
+        prepare(PrepareOptions((tmp_path,), out, rank=rank, ranks=2), prompt_format, Codec(), "t")
     assert Codec.clips == 12
     assert sorted(rows_in(out)) == sorted(three)
     assert not (out / "train_input_ids.memmap").exists()
 
 
 def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
-    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llasa_cli.training import memmap_writer as memmaps
 
@@ -123,32 +125,32 @@ def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
     with monkeypatch.context() as patch:
         patch.setattr(memmaps.Writer, "finish", kill)
         with pytest.raises(Killed):
-            prepare(PrepareOptions((table,), out, rank=1, ranks=3), protocol, None, "t")
+            prepare(PrepareOptions((table,), out, rank=1, ranks=3), prompt_format, None, "t")
     assert {path.suffix for path in out.iterdir()} == {".part", ".json"}
-    prepare(PrepareOptions((table,), out), protocol, None, "t")
+    prepare(PrepareOptions((table,), out), prompt_format, None, "t")
     left = {path.name for path in out.iterdir()}
     assert not any("rank" in name or "writing" in name or name.endswith(".part") for name in left), left
 
 
-def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
     out = tmp_path / "out"
-    prepare(PrepareOptions((table,), out, rank=0, ranks=2), protocol, None, "t")
-    prepare(PrepareOptions((table,), out, rank=1, ranks=2, subset=0.5), protocol, None, "t")
+    prepare(PrepareOptions((table,), out, rank=0, ranks=2), prompt_format, None, "t")
+    prepare(PrepareOptions((table,), out, rank=1, ranks=2, subset=0.5), prompt_format, None, "t")
     assert not (out / "index.json").exists()
-    prepare(PrepareOptions((table,), out, rank=0, ranks=2, subset=0.5), protocol, None, "t")
+    prepare(PrepareOptions((table,), out, rank=0, ranks=2, subset=0.5), prompt_format, None, "t")
     assert (out / "index.json").exists()
 
 
-def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, protocol: PromptFormat) -> None:
+def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, prompt_format: PromptFormat) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "one", "codes": [1, 2, 3]}\n{"text": "", "codes": [1]}\n')
     out = tmp_path / "out"
     for rank in range(4):
-        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=rank, ranks=4), protocol, None, "t")
+        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=rank, ranks=4), prompt_format, None, "t")
     assert len(rows_in(out, "train")) == 1
     (tmp_path / "t.jsonl").write_text('{"text": "", "codes": [1]}\n')
-    prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=1, ranks=2), protocol, None, "t")
+    prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=1, ranks=2), prompt_format, None, "t")
     with pytest.raises(UsageError, match="No row could be used: no text"):
-        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=0, ranks=2), protocol, None, "t")
+        prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=0, ranks=2), prompt_format, None, "t")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ WIDTH = 96
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> PromptFormat:
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
@@ -80,9 +80,11 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(
+    table: Path, tmp_path: Path, prompt_format: PromptFormat
+) -> None:
     steps: list[Progress] = []
-    prepare(options_of(table, tmp_path / "once"), protocol, None, "t", steps.append)
+    prepare(options_of(table, tmp_path / "once"), prompt_format, None, "t", steps.append)
     expected = contents(tmp_path / "once")
     assert {"index.json", "train_input_ids.memmap", "train_speakers.txt", "skipped.jsonl"} < set(expected)
     assert not any(name.endswith((".part", ".sqlite")) or name.startswith((".", "writing")) for name in expected)
@@ -96,18 +98,18 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(table: Path, tmp_path
             if len(seen) > moment:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        ended = in_a_child(lambda out=out, kill=kill: prepare(options_of(table, out), protocol, None, "t", kill))  # type: ignore[misc]
+        ended = in_a_child(lambda out=out, kill=kill: prepare(options_of(table, out), prompt_format, None, "t", kill))  # type: ignore[misc]
         assert ended == -signal.SIGKILL
         assert not any(path.suffix in (".memmap", ".json") and "writing" not in path.name for path in out.iterdir())
         resumed += (out / "writing.json").is_file()
-        prepare(options_of(table, out), protocol, None, "t")
+        prepare(options_of(table, out), prompt_format, None, "t")
         assert contents(out) == expected
     assert resumed >= 4
 
 
 @pytest.mark.usefixtures("often")
 def test_only_what_was_not_safe_is_written_again(
-    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
 
@@ -115,7 +117,7 @@ def test_only_what_was_not_safe_is_written_again(
         if progress.stage == "writing" and progress.rows >= 30:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    in_a_child(lambda: prepare(options_of(table, out), protocol, None, "t", stop))
+    in_a_child(lambda: prepare(options_of(table, out), prompt_format, None, "t", stop))
     # What was not on the disk yet may be anything after a power cut; it is cut off.
     with (out / "train_input_ids.memmap.part").open("ab") as file:
         file.write(b"half a row")
@@ -127,7 +129,7 @@ def test_only_what_was_not_safe_is_written_again(
         add(self, split, *rest)
 
     monkeypatch.setattr(memmaps.Writer, "add", count)
-    index = prepare(options_of(table, out), protocol, None, "t")
+    index = prepare(options_of(table, out), prompt_format, None, "t")
     rows = sum(split["rows"] for split in index["splits"].values())
     assert len(written) == rows - 24  # 30 rows were on their way, 24 of them safe: three times eight
     size = (out / "train_input_ids.memmap").stat().st_size
@@ -135,18 +137,18 @@ def test_only_what_was_not_safe_is_written_again(
 
 
 @pytest.mark.usefixtures("often")
-def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
     out = tmp_path / "out"
 
     def stop(progress: Progress) -> None:
         if progress.stage == "writing" and progress.rows >= 30:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    in_a_child(lambda: prepare(options_of(table, out), protocol, None, "t", stop))
+    in_a_child(lambda: prepare(options_of(table, out), prompt_format, None, "t", stop))
     assert (out / "writing.json").is_file()
     table.write_text(table.read_text().replace("row 2", "other 2"), encoding="utf-8")
-    prepare(options_of(table, out), protocol, None, "t")
-    prepare(options_of(table, tmp_path / "fresh"), protocol, None, "t")
+    prepare(options_of(table, out), prompt_format, None, "t")
+    prepare(options_of(table, tmp_path / "fresh"), prompt_format, None, "t")
     assert contents(out) == contents(tmp_path / "fresh")
 
 
@@ -169,7 +171,7 @@ def disk_of(size: int) -> Iterator[None]:
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("size", [2_000, 15_000, 18_000])
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
-    table: Path, tmp_path: Path, protocol: PromptFormat, size: int
+    table: Path, tmp_path: Path, prompt_format: PromptFormat, size: int
 ) -> None:
     """2,000 bytes: in the middle of the checks; the others: in the middle of the rows (48 of 384 bytes)."""
     out = tmp_path / "out"
@@ -177,21 +179,21 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
         disk_of(size),
         pytest.raises(LlasaError, match="out can't be written: ") as caught,
     ):
-        prepare(options_of(table, out), protocol, None, "t")
+        prepare(options_of(table, out), prompt_format, None, "t")
     assert caught.value.exit_code == 1
     assert caught.value.hint == "Make room and run the same command again: it goes on where it stopped."
     assert not any(path.suffix in (".memmap", ".npy") or path.name == "index.json" for path in out.iterdir())
-    prepare(options_of(table, out), protocol, None, "t")
-    prepare(options_of(table, tmp_path / "fresh"), protocol, None, "t")
+    prepare(options_of(table, out), prompt_format, None, "t")
+    prepare(options_of(table, tmp_path / "fresh"), prompt_format, None, "t")
     assert contents(out) == contents(tmp_path / "fresh")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protocol: PromptFormat) -> None:
+def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, prompt_format: PromptFormat) -> None:
     """A device that is always full: what is in the buffers is lost, and the file is as before."""
 
     class Codec:
-        identity, code_count = "abc", protocol.code_count
+        identity, code_count = "abc", prompt_format.code_count
 
         def encode_batch(self, clips: Any) -> list[list[int]]:
             return [[1] * (len(clip) // 320) for clip in clips]
@@ -203,70 +205,72 @@ def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, protoco
     out.mkdir()
     (out / "codes-abc.bin").symlink_to("/dev/full")
     with pytest.raises(LlasaError, match="No space left on device"):
-        prepare(options_of(tmp_path, out), protocol, Codec(), "t")
+        prepare(options_of(tmp_path, out), prompt_format, Codec(), "t")
     (out / "codes-abc.bin").unlink()
-    assert prepare(options_of(tmp_path, out), protocol, Codec(), "t")["splits"]["train"]["rows"] == 2
+    assert prepare(options_of(tmp_path, out), prompt_format, Codec(), "t")["splits"]["train"]["rows"] == 2
 
 
 def test_too_little_room_is_told_before_the_work(
-    tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 1_000_000})
     table = tmp_path / "t.jsonl"
     table.write_text("".join(json.dumps({"text": "hello", "codes": [1] * 20}) + "\n" for _ in range(300)))
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: usage)  # type: ignore[attr-defined]
     with pytest.raises(LlasaError, match=r"needs 2 MB, and 1 MB are free."):
-        prepare(PrepareOptions((table,), tmp_path / "out"), protocol, None, "t")
+        prepare(PrepareOptions((table,), tmp_path / "out"), prompt_format, None, "t")
     assert not list((tmp_path / "out").glob("*.memmap*"))
 
 
 def test_other_errors_of_the_disk_keep_their_traceback(
-    table: Path, tmp_path: Path, protocol: PromptFormat, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(memmaps.Writer, "finish", broken)
     with pytest.raises(OSError, match="Input/output"):
-        prepare(options_of(table, tmp_path / "out"), protocol, None, "t")
+        prepare(options_of(table, tmp_path / "out"), prompt_format, None, "t")
 
 
-def test_files_that_only_have_such_a_name_are_left_alone(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_files_that_only_have_such_a_name_are_left_alone(
+    table: Path, tmp_path: Path, prompt_format: PromptFormat
+) -> None:
     """Recordings may be prepared into their own folder."""
     own = ("our_speakers.txt", "notes_input_ids.memmap", "other_input_ids_shape.npy", "rows.sqlite")
     for name in own:
         (tmp_path / name).write_text(name)
-    prepare(options_of(table, tmp_path), protocol, None, "t")
+    prepare(options_of(table, tmp_path), prompt_format, None, "t")
     for path in list(tmp_path.glob("val_*")):  # of an earlier run with a split that this one has not
         path.rename(path.with_name(path.name.replace("val_", "test_")))
-    prepare(options_of(table, tmp_path), protocol, None, "t")
+    prepare(options_of(table, tmp_path), prompt_format, None, "t")
     assert [(tmp_path / name).read_text() for name in own] == list(own)
     assert not list(tmp_path.glob("test_*"))
 
 
 @pytest.mark.parametrize("name", ["index.json", "skipped.jsonl"])
 def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
-    name: str, table: Path, tmp_path: Path, protocol: PromptFormat
+    name: str, table: Path, tmp_path: Path, prompt_format: PromptFormat
 ) -> None:
     own = tmp_path / "data" / name
     own.parent.mkdir()
     own.write_text('{"pages": [1, 2]}\n')
     with pytest.raises(UsageError, match="not of llasa prepare"):
-        prepare(options_of(table, own.parent), protocol, None, "f")
+        prepare(options_of(table, own.parent), prompt_format, None, "f")
     assert own.read_text() == '{"pages": [1, 2]}\n'
 
 
-def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
     out = tmp_path / "out"
     refused: list[Progress] = []
 
     def other(progress: Progress) -> None:
         if not refused:
             with pytest.raises(UsageError, match="Another `llasa prepare` is writing to"):
-                prepare(options_of(table, out), protocol, None, "t")
+                prepare(options_of(table, out), prompt_format, None, "t")
             refused.append(progress)
 
-    prepare(options_of(table, out), protocol, None, "t", other)
+    prepare(options_of(table, out), prompt_format, None, "t", other)
     assert refused
     assert not list(out.glob(".lock*"))
 

@@ -97,25 +97,25 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
-def run(clips: Path, out: Path, protocol: PromptFormat, **options: Any) -> dict[str, Any]:
-    return prepare(PrepareOptions((clips,), out, codes=clips / "codes", **options), protocol, None, "t")
+def run(clips: Path, out: Path, prompt_format: PromptFormat, **options: Any) -> dict[str, Any]:
+    return prepare(PrepareOptions((clips,), out, codes=clips / "codes", **options), prompt_format, None, "t")
 
 
 @pytest.fixture
-def protocol(tokenizer_folder: Path) -> PromptFormat:
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
 def test_the_same_bytes_as_the_published_script_writes(
-    clips: Path, tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path
+    clips: Path, tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path
 ) -> None:
-    tokenizer = PublishedTokenizer(tokenizer_folder, protocol.pad_id)
+    tokenizer = PublishedTokenizer(tokenizer_folder, prompt_format.pad_id)
     rows = [
-        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", protocol.first_code_id)
+        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", prompt_format.first_code_id)
         for number, text in enumerate(TEXTS)
     ]
     write_published(tmp_path / "theirs", "train", rows)
-    run(clips, tmp_path / "ours", protocol, validation=0)
+    run(clips, tmp_path / "ours", prompt_format, validation=0)
     name = "train_input_ids.memmap"
     assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
     shapes = [np.load(tmp_path / who / "train_input_ids_shape.npy") for who in ("ours", "theirs")]
@@ -125,81 +125,83 @@ def test_the_same_bytes_as_the_published_script_writes(
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_the_published_readers_read_what_is_written_here(
-    clips: Path, tmp_path: Path, protocol: PromptFormat, fork: bool
+    clips: Path, tmp_path: Path, prompt_format: PromptFormat, fork: bool
 ) -> None:
-    run(clips, tmp_path / "out", protocol, validation=2)
+    run(clips, tmp_path / "out", prompt_format, validation=2)
     found = [PublishedDataset(tmp_path / "out", split, fork).rows() for split in ("train", "val")]
     assert [len(rows) for rows in found] == [3, 2]
-    read = {bytes(np.array(row)): protocol.split_row(row) for rows in found for row in rows}
+    read = {bytes(np.array(row)): prompt_format.decode_row(row) for rows in found for row in rows}
     expected = [
-        (protocol.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
+        (prompt_format.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
         for number, text in enumerate(TEXTS)
     ]
     assert sorted(read.values()) == sorted(expected)
 
 
-def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Path, protocol: PromptFormat) -> None:
+def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(clips, whole, protocol, validation=0)
+    run(clips, whole, prompt_format, validation=0)
     for rank in range(3):
-        run(clips, parts, protocol, validation=0, rank=rank, ranks=3)
+        run(clips, parts, prompt_format, validation=0, rank=rank, ranks=3)
     together = PublishedDataset(parts, "train", fork=True)
     assert sorted(together.rows()) == sorted(PublishedDataset(whole, "train", fork=True).rows())
-    ours = SpeechDataset(parts, "train", protocol)
+    ours = SpeechDataset(parts, "train", prompt_format)
     assert len(ours) == len(TEXTS)
     assert sorted(ours.parts(number) for number in range(5)) == sorted(
-        protocol.split_row(row) for row in together.rows()
+        prompt_format.decode_row(row) for row in together.rows()
     )
 
 
 @pytest.mark.parametrize("pad", ["<|end_of_text|>", "<|pad|>"])
 def test_what_the_published_script_writes_is_read_here(
-    clips: Path, tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path, pad: str
+    clips: Path, tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path, pad: str
 ) -> None:
     """Whatever they pad with."""
     pad_id = PublishedTokenizer(tokenizer_folder, 0)._tokenizer.token_to_id(pad)
-    tokenizer = PublishedTokenizer(tokenizer_folder, protocol.pad_id if pad_id is None else pad_id)
+    tokenizer = PublishedTokenizer(tokenizer_folder, prompt_format.pad_id if pad_id is None else pad_id)
     rows = [
-        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", protocol.first_code_id)
+        published_row(tokenizer, text, clips / "codes" / f"LJ{number}.wav.npy", prompt_format.first_code_id)
         for number, text in enumerate(TEXTS)
     ]
     write_published(tmp_path / "theirs", "train", rows)
-    ours = SpeechDataset(tmp_path / "theirs", "train", protocol)
+    ours = SpeechDataset(tmp_path / "theirs", "train", prompt_format)
     assert [ours.parts(number) for number in range(5)] == [
-        (protocol.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
+        (prompt_format.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
         for number, text in enumerate(TEXTS)
     ]
 
 
 def test_end_is_never_lost_where_the_published_script_cuts_it(
-    tmp_path: Path, protocol: PromptFormat, tokenizer_folder: Path
+    tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path
 ) -> None:
     """Every length around the limit: a row is whole, or it is listed as too long. Theirs lose END from 2,049 on."""
     text = "salt"
-    frame = len(protocol.wrap_row(protocol.text_ids(text), [])[0])
+    frame = len(prompt_format.training_example(prompt_format.text_ids(text), [])[0])
     longest = CONTEXT_TOKENS - frame
     counts = range(longest - 2, longest + 80)
     lines = [json.dumps({"text": text, "codes": [count % 64] * count}) for count in counts]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
+    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), prompt_format, None, "t")
     rows = PublishedDataset(tmp_path / "out", "train", fork=False).rows()
-    assert [len(protocol.split_row(row)[1]) for row in rows] == [longest - 2, longest - 1, longest]
-    assert all(row.count(protocol.end_id) == 1 for row in rows)
+    assert [len(prompt_format.decode_row(row)[1]) for row in rows] == [longest - 2, longest - 1, longest]
+    assert all(row.count(prompt_format.end_id) == 1 for row in rows)
     assert index["skipped"]["reasons"] == {"too long: over 2048 tokens": len(counts) - 3}
-    read = SpeechDataset(tmp_path / "out", "train", protocol)
+    read = SpeechDataset(tmp_path / "out", "train", prompt_format)
     assert read.cut == 0
     for number in range(3):
         item = read[number]
-        assert item["labels"][-1] == item["input_ids"][-1] == protocol.end_id
+        assert item["labels"][-1] == item["input_ids"][-1] == prompt_format.end_id
     assert len(read[2]["input_ids"]) == CONTEXT_TOKENS
     # And theirs:
     np.save(tmp_path / "c.npy", np.zeros(2046, np.int32))
-    theirs = published_row(PublishedTokenizer(tokenizer_folder, 0), text, tmp_path / "c.npy", protocol.first_code_id)
-    assert protocol.end_id not in theirs
+    theirs = published_row(
+        PublishedTokenizer(tokenizer_folder, 0), text, tmp_path / "c.npy", prompt_format.first_code_id
+    )
+    assert prompt_format.end_id not in theirs
 
 
-def test_rows_are_made_as_the_protocol_makes_them(protocol: PromptFormat) -> None:
+def test_rows_are_made_as_the_protocol_makes_them(prompt_format: PromptFormat) -> None:
     codes = np.array([5, 0, 63], np.uint16)
-    made = RowMaker(protocol)(np.array(protocol.text_ids("salt"), np.int32), codes)
+    made = RowMaker(prompt_format)(np.array(prompt_format.text_ids("salt"), np.int32), codes)
     assert made.dtype == np.int32
-    assert made.tolist() == protocol.row("salt", codes.tolist())
+    assert made.tolist() == prompt_format.encode_row("salt", codes.tolist())

@@ -233,7 +233,7 @@ def test_codes_that_can_not_be_used_say_why(tmp_path: Path, array: Any, reason: 
 
 def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path, tokenizer_folder: Path) -> None:
     """`id.wav.npy` of LLaSA_training's get_memmap_from_token.py, `folder/id.npy` of X-Codec-2.0's inference_save_code.py."""
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     codes = tmp_path / "vq_codes"
     for name in ("LJ1.wav.npy", "LJ2.npy", "book/LJ3.npy"):
         (codes / name).parent.mkdir(parents=True, exist_ok=True)
@@ -241,21 +241,21 @@ def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path
     (tmp_path / "metadata.csv").write_text("LJ1|one|one\nLJ2|two|two\nbook/LJ3|three|three\nLJ4|four|four\n")
     out = tmp_path / "out"
     options = PrepareOptions((tmp_path / "metadata.csv",), out, codes=codes, validation=0)
-    index = prepare(options, protocol, None, "t")
+    index = prepare(options, prompt_format, None, "t")
     shape = tuple(np.load(out / "train_input_ids_shape.npy"))
     table = np.memmap(out / "train_input_ids.memmap", np.int32, "r", shape=shape)
-    assert [protocol.split_row(row.tolist()) for row in table] == [
-        (protocol.text_ids(text), list(range(first, 30))) for first, text in ((1, "one"), (2, "two"), (3, "three"))
+    assert [prompt_format.decode_row(row.tolist()) for row in table] == [
+        (prompt_format.text_ids(text), list(range(first, 30))) for first, text in ((1, "one"), (2, "two"), (3, "three"))
     ]
     assert index["skipped"]["reasons"] == {"no such codes file": 1}
     assert index["codec"] is None
 
 
 def test_codes_stand_in_json_lines(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     rows = [{"text": "one", "codes": list(range(20))}, {"text": "two", "codes": [64] * 20}, {"text": "hi", "codes": []}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), protocol, None, "t")
+    index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), prompt_format, None, "t")
     assert index["splits"]["train"] == {"rows": 1, "hours": 0.0, "codes": 20, "tokens": 27}
     assert set(index["skipped"]["reasons"]) == {"codes that the model does not have: it has 0 to 63", "no codes in it"}
 
@@ -296,23 +296,23 @@ def test_a_saved_dataset_is_prepared_with_its_own_validation_rows(
 ) -> None:
     from llasa_cli.codec.codec import load_codec
 
-    protocol, codec = PromptFormat.load(tokenizer_folder), load_codec(random_codec, "cpu")
+    prompt_format, codec = PromptFormat.load(tokenizer_folder), load_codec(random_codec, "cpu")
     out = tmp_path / "out"
-    index = prepare(PrepareOptions((saved_dataset,), out, validation=0.5), protocol, codec, "t")
+    index = prepare(PrepareOptions((saved_dataset,), out, validation=0.5), prompt_format, codec, "t")
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 2, "val": 1}
     assert index["skipped"] == {
         "reasons": {"audio can't be read": 1},
         "rows": [{"row": f"{saved_dataset} train[2]", "reason": "audio can't be read"}],
     }
     table = np.fromfile(out / "val_input_ids.memmap", np.int32).reshape(1, 2048)
-    text, codes = protocol.split_row(table[0].tolist())
+    text, codes = prompt_format.decode_row(table[0].tolist())
     samples = read(DatasetAudio(str(saved_dataset), "validation", 0), Columns())
-    assert (text, codes) == (protocol.text_ids("three"), codec.encode(samples))
+    assert (text, codes) == (prompt_format.text_ids("three"), codec.encode(samples))
     assert len(samples) == 11_200
     only_train = PrepareOptions((saved_dataset,), tmp_path / "two", splits=("train",), validation=0)
-    assert prepare(only_train, protocol, codec, "t")["splits"]["val"]["rows"] == 0
+    assert prepare(only_train, prompt_format, codec, "t")["splits"]["val"]["rows"] == 0
     with pytest.raises(UsageError, match="has no split 'en'"):
-        prepare(PrepareOptions((saved_dataset,), tmp_path / "three", splits=("en",)), protocol, codec, "t")
+        prepare(PrepareOptions((saved_dataset,), tmp_path / "three", splits=("en",)), prompt_format, codec, "t")
 
 
 def test_parquet_with_arrays_or_paths_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +356,7 @@ def test_the_library_is_asked_for_by_name(saved_dataset: Path, monkeypatch: pyte
 
 
 def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     data = tmp_path / "data"
     write_sound(data / "long.wav", 90, 8_000)
     write_sound(data / "nothing.wav", 0)
@@ -382,7 +382,7 @@ def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path,
         b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b'{"text": "caf\xe9", "codes": [1]}\nnot json\n'
     )
     out = tmp_path / "out"
-    index = prepare(PrepareOptions((data / "t.jsonl",), out, validation=0), protocol, None, "t")
+    index = prepare(PrepareOptions((data / "t.jsonl",), out, validation=0), prompt_format, None, "t")
     listed = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert index["skipped"]["rows"] == listed
     assert index["splits"]["train"]["rows"] == 2
@@ -406,7 +406,7 @@ def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path,
 def test_a_dry_run_tells_the_same_without_codec_or_output(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     data = tmp_path / "data"
     for number, rate in enumerate((8_000, 16_000, 44_100, 48_000)):
         write_sound(data / f"{number}.wav", 1 + number, rate, 1 + number % 2)
@@ -415,7 +415,7 @@ def test_a_dry_run_tells_the_same_without_codec_or_output(
     (data / "5.txt").write_text("hi")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    index = prepare(PrepareOptions((data,), Path(), validation=1, dry_run=True), protocol, None, "t")
+    index = prepare(PrepareOptions((data,), Path(), validation=1, dry_run=True), prompt_format, None, "t")
     assert sorted(tmp_path.rglob("*")) == before
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 3, "val": 1}
     assert sum(split["codes"] for split in index["splits"].values()) == 50 * (1 + 2 + 3 + 4)
@@ -424,17 +424,19 @@ def test_a_dry_run_tells_the_same_without_codec_or_output(
 
 
 def test_a_share_or_the_first_rows_can_be_taken(tmp_path: Path, tokenizer_folder: Path) -> None:
-    protocol = PromptFormat.load(tokenizer_folder)
+    prompt_format = PromptFormat.load(tokenizer_folder)
     lines = [json.dumps({"text": f"row {number}", "codes": [number % 60] * 20}) for number in range(50)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
 
     def taken(**options: Any) -> list[int]:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0, **options), protocol, None, "t")
+        prepare(
+            PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0, **options), prompt_format, None, "t"
+        )
         table = np.fromfile(tmp_path / "out" / "train_input_ids.memmap", np.int32).reshape(
             -1, options.get("max_tokens", 2048)
         )
-        return [protocol.split_row(row.tolist())[1][0] for row in table]
+        return [prompt_format.decode_row(row.tolist())[1][0] for row in table]
 
     assert taken(sample=10) == list(range(10))
     assert taken(subset=0.1) == [9, 19, 29, 39, 49]

@@ -66,7 +66,7 @@ def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture
-def protocol(speaking: Path) -> PromptFormat:
+def prompt_format(speaking: Path) -> PromptFormat:
     return PromptFormat.load(speaking)
 
 
@@ -79,10 +79,10 @@ def published(speaking: Path) -> Published:
 
 
 @pytest.fixture
-def data(protocol: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
+def data(prompt_format: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
     """Rows as the public data has them: no speakers, padded with end-of-turn."""
-    pad = protocol._tokenizer.token_to_id("<|eot_id|>")
-    write_rows(tmp_path / "data", "train", protocol, 12, pad, 3)
+    pad = prompt_format._tokenizer.token_to_id("<|eot_id|>")
+    write_rows(tmp_path / "data", "train", prompt_format, 12, pad, 3)
     (tmp_path / "data" / "train_speakers.txt").unlink()
     return tmp_path / "data"
 
@@ -92,44 +92,46 @@ def table(folder: Path, split: str = "train") -> np.ndarray:
     return np.memmap(folder / f"{split}_input_ids.memmap", np.int32, "r", shape=form)
 
 
-def test_ids_and_labels_are_the_published_ones(data: Path, protocol: PromptFormat, published: Published) -> None:
-    rows = SpeechDataset(data, "train", protocol)
+def test_ids_and_labels_are_the_published_ones(data: Path, prompt_format: PromptFormat, published: Published) -> None:
+    rows = SpeechDataset(data, "train", prompt_format)
     for index, row in enumerate(table(data)):
         item = rows[index]
         ids, labels, _ = published.item(row)
         length = len(item["input_ids"])
         np.testing.assert_array_equal(ids[:length], item["input_ids"])
         np.testing.assert_array_equal(labels[:length], item["labels"])
-        assert item["labels"][-1] == protocol.end_id
+        assert item["labels"][-1] == prompt_format.end_id
         # After END the published row has the turn's end, which its own padding rule hides, and padding.
         assert (labels[length:] == NO_LABEL).all()
 
 
 def test_of_the_forks_labels_only_the_turns_end_after_end_is_left_out(
-    data: Path, protocol: PromptFormat, published: Published
+    data: Path, prompt_format: PromptFormat, published: Published
 ) -> None:
     """The model stops at END: nothing after it is ever generated, so nothing after it is learnt."""
     eot = published.pad_id
     published.pad_id = published.tokenizer.convert_tokens_to_ids("<|end_of_text|>")
-    rows = SpeechDataset(data, "train", protocol)
+    rows = SpeechDataset(data, "train", prompt_format)
     for index, row in enumerate(table(data)):
         _, labels, _ = published.item(row)
         length = len(rows[index]["labels"])
         np.testing.assert_array_equal(labels[:length], rows[index]["labels"])
-        assert labels[labels != NO_LABEL].tolist()[-2:] == [protocol.end_id, eot]
+        assert labels[labels != NO_LABEL].tolist()[-2:] == [prompt_format.end_id, eot]
         assert (labels[length + 1 :] == NO_LABEL).all()
 
 
-def test_trap_pad_masks_real_tokens(data: Path, protocol: PromptFormat, published: Published, text_llama: Path) -> None:
+def test_trap_pad_masks_real_tokens(
+    data: Path, prompt_format: PromptFormat, published: Published, text_llama: Path
+) -> None:
     """Published: every real end-of-turn is hidden in training, and seen when speaking. Here it is seen in both."""
     from transformers import LlamaForCausalLM
 
     from llasa_cli.training.loss import score_labels_only
 
     model = LlamaForCausalLM.from_pretrained(text_llama).eval()
-    model.resize_token_embeddings(protocol.vocabulary_size)
+    model.resize_token_embeddings(prompt_format.vocabulary_size)
     ids, labels, mask = published.item(table(data)[0])
-    item = SpeechDataset(data, "train", protocol)[0]
+    item = SpeechDataset(data, "train", prompt_format)[0]
     length = len(item["input_ids"])
     assert (mask[:length] == 0).sum() == (item["input_ids"] == published.pad_id).sum() > 0
     batch = collate([item])
@@ -148,35 +150,35 @@ def test_trap_pad_masks_real_tokens(data: Path, protocol: PromptFormat, publishe
     assert abs(hidden - seen) > 1e-4
 
 
-def test_trap_end_is_lost(protocol: PromptFormat, published: Published, tmp_path: Path) -> None:
+def test_trap_end_is_lost(prompt_format: PromptFormat, published: Published, tmp_path: Path) -> None:
     """Published: a row of 2,048 with the template over it loses END. Here it is left out, and counted."""
     pad = published.pad_id
-    codes = CONTEXT_TOKENS - len(protocol.row("sea", []))
-    rows = [protocol.row("sea", [1] * codes), protocol.row("sea", [1] * 9)]
+    codes = CONTEXT_TOKENS - len(prompt_format.encode_row("sea", []))
+    rows = [prompt_format.encode_row("sea", [1] * codes), prompt_format.encode_row("sea", [1] * 9)]
     padded = np.array([row + [pad] * (CONTEXT_TOKENS - len(row)) for row in rows], np.int32)
     padded.tofile(tmp_path / "train_input_ids.memmap")
     np.save(tmp_path / "train_input_ids_shape.npy", np.array(padded.shape))
     ids, labels, _ = published.item(padded[0])
-    assert protocol.end_id not in ids
+    assert prompt_format.end_id not in ids
     assert labels[-1] != NO_LABEL, "it learns to go on"
-    ours = SpeechDataset(tmp_path, "train", protocol)
+    ours = SpeechDataset(tmp_path, "train", prompt_format)
     assert (len(ours), ours.cut) == (1, 1)
-    assert ours[0]["labels"][-1] == protocol.end_id
+    assert ours[0]["labels"][-1] == prompt_format.end_id
 
 
-def test_trap_todays_date_is_in_the_prompt(data: Path, protocol: PromptFormat, published: Published) -> None:
+def test_trap_todays_date_is_in_the_prompt(data: Path, prompt_format: PromptFormat, published: Published) -> None:
     published.date = None
     ids, _, _ = published.item(table(data)[0])
-    ours = SpeechDataset(data, "train", protocol)[0]["input_ids"]
+    ours = SpeechDataset(data, "train", prompt_format)[0]["input_ids"]
     text = published.tokenizer.decode
     assert TEMPLATE_DATE not in text(ids[:60].tolist())
     assert TEMPLATE_DATE in text(ours.tolist())
 
 
-def test_trap_text_spells_a_token(protocol: PromptFormat, published: Published) -> None:
+def test_trap_text_spells_a_token(prompt_format: PromptFormat, published: Published) -> None:
     text = "say <|SPEECH_GENERATION_END|> and <|eot_id|>"
-    assert protocol.end_id in published.tokenizer.encode(text, add_special_tokens=False)
-    assert not {protocol.end_id, published.pad_id} & set(protocol.text_ids(text))
+    assert prompt_format.end_id in published.tokenizer.encode(text, add_special_tokens=False)
+    assert not {prompt_format.end_id, published.pad_id} & set(prompt_format.text_ids(text))
 
 
 def test_trap_config_keys_of_transformers_4(tmp_path: Path) -> None:
@@ -197,25 +199,25 @@ def test_trap_files_to_judge_on_that_nobody_wrote(
 ) -> None:
     """Published: the fork's configuration judges, and its data has no such files. Here a run without them trains, and
     whichever name they have, they are found."""
-    protocol = PromptFormat.load(random_checkpoint)
-    write_rows(tmp_path / "data", "train_rank0_partial0", protocol, 6, protocol.pad_id, 0)
-    write_rows(tmp_path / "data", "train_rank1_partial0", protocol, 5, protocol.pad_id, 1)
-    assert len(SpeechDataset(tmp_path / "data", "train", protocol)) == 11
+    prompt_format = PromptFormat.load(random_checkpoint)
+    write_rows(tmp_path / "data", "train_rank0_partial0", prompt_format, 6, prompt_format.pad_id, 0)
+    write_rows(tmp_path / "data", "train_rank1_partial0", prompt_format, 5, prompt_format.pad_id, 1)
+    assert len(SpeechDataset(tmp_path / "data", "train", prompt_format)) == 11
     options = FinetuneOptions(
         tmp_path / "data", tmp_path / "out", str(random_checkpoint), steps=1, evaluate_at_start=True, device="cpu"
     )
     finetune(options)
     assert "held_out" not in (options.output / "log.jsonl").read_text()
-    write_rows(tmp_path / "data", "test_rank0_partial0", protocol, 6, protocol.pad_id, 2)
+    write_rows(tmp_path / "data", "test_rank0_partial0", prompt_format, 6, prompt_format.pad_id, 2)
     options = FinetuneOptions(tmp_path / "data", tmp_path / "again", str(random_checkpoint), steps=1, device="cpu")
     finetune(options)
     assert "held_out" in (options.output / "log.jsonl").read_text()
 
 
 def test_rows_of_parts_are_those_of_one_file(
-    protocol: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]
+    prompt_format: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
-    write_rows(tmp_path / "whole", "train", protocol, 9, protocol.pad_id, 0)
+    write_rows(tmp_path / "whole", "train", prompt_format, 9, prompt_format.pad_id, 0)
     ids = table(tmp_path / "whole")
     for name in ("train_rank0_partial0", "train_rank0_partial1", "train_rank1_partial0"):
         part = ids[: int(name[-1]) + 2] if name[10] == "0" else ids[5:]
@@ -224,8 +226,8 @@ def test_rows_of_parts_are_those_of_one_file(
         np.ascontiguousarray(part).tofile(tmp_path / "parts" / f"{name}_input_ids.memmap")
         np.save(tmp_path / "parts" / f"{name}_input_ids_shape.npy", np.array(part.shape))
     whole, parts = (
-        SpeechDataset(tmp_path / "whole", "train", protocol),
-        SpeechDataset(tmp_path / "parts", "train", protocol),
+        SpeechDataset(tmp_path / "whole", "train", prompt_format),
+        SpeechDataset(tmp_path / "parts", "train", prompt_format),
     )
     assert len(parts) == len(whole) == 9
     for index in range(9):

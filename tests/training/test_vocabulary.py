@@ -28,10 +28,14 @@ def test_on_llama_3_the_ids_are_the_published_ones(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "text" / "tokenizer.json"))
     (tmp_path / "text" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}{{ messages[1]['content'] }}")
     extend_tokenizer(tmp_path / "text", tmp_path / "speech")
-    protocol = PromptFormat.load(tmp_path / "speech")
-    assert (protocol.text_start_id, protocol.text_end_id) == (128_258, 128_259)
-    assert (protocol.start_id, protocol.end_id) == (128_260, 128_261)
-    assert (protocol.first_code_id, protocol.code_count, protocol.vocabulary_size) == (128_264, 65_536, 193_800)
+    prompt_format = PromptFormat.load(tmp_path / "speech")
+    assert (prompt_format.text_start_id, prompt_format.text_end_id) == (128_258, 128_259)
+    assert (prompt_format.start_id, prompt_format.end_id) == (128_260, 128_261)
+    assert (prompt_format.first_code_id, prompt_format.code_count, prompt_format.vocabulary_size) == (
+        128_264,
+        65_536,
+        193_800,
+    )
 
 
 def test_the_tokens_are_those_that_the_published_script_adds(text_llama: Path, tmp_path: Path) -> None:
@@ -54,8 +58,8 @@ def test_the_tokens_are_those_that_the_published_script_adds(text_llama: Path, t
 
 def speech_data(text_llama: Path, folder: Path, write_rows: Callable[..., None]) -> Path:
     extend_tokenizer(text_llama, folder / "tokenizer", 64)
-    protocol = PromptFormat.load(folder / "tokenizer")
-    write_rows(folder / "data", "train", protocol, 24, protocol.pad_id, 0)
+    prompt_format = PromptFormat.load(folder / "tokenizer")
+    write_rows(folder / "data", "train", prompt_format, 24, prompt_format.pad_id, 0)
     (folder / "data" / "index.json").write_text(json.dumps({"code_count": 64}))
     return folder / "data"
 
@@ -78,14 +82,14 @@ def test_a_text_llama_learns_to_speak(
     assert not (options.output / ".tokenizer").exists()
     assert about["protocol"]["code_count"] == 64
     weights, tied = load_file(options.output / "model.safetensors"), text_llama.name == "tied"
-    protocol = PromptFormat.load(options.output)
-    assert len(weights["model.embed_tokens.weight"]) == protocol.vocabulary_size
+    prompt_format = PromptFormat.load(options.output)
+    assert len(weights["model.embed_tokens.weight"]) == prompt_format.vocabulary_size
     assert ("lm_head.weight" in weights) != tied
     config = json.loads((options.output / "config.json").read_text())
     assert config["tie_word_embeddings"] == tied
-    assert config["vocab_size"] == protocol.vocabulary_size
-    model = load_language_model(options.output, protocol, "cpu")
-    spoken = list(model.generate(protocol.prompt("sea", speaker="slt"), SamplingOptions(max_seconds=0.2), 0))
+    assert config["vocab_size"] == prompt_format.vocabulary_size
+    model = load_language_model(options.output, prompt_format, "cpu")
+    spoken = list(model.generate(prompt_format.prompt("sea", speaker="slt"), SamplingOptions(max_seconds=0.2), 0))
     assert len(spoken) <= 10
     # What was stopped goes on from the folder alone.
     shutil.rmtree(options.output / "checkpoint-3")
@@ -122,8 +126,8 @@ def test_a_head_that_is_stored_counts_though_the_configuration_ties(
     torch.manual_seed(1)
     weights["lm_head.weight"] = torch.randn_like(weights["model.embed_tokens.weight"])
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    protocol = PromptFormat.load(folder)
-    write_rows(tmp_path / "data", "train", protocol, 8, protocol.pad_id, 0)
+    prompt_format = PromptFormat.load(folder)
+    write_rows(tmp_path / "data", "train", prompt_format, 8, prompt_format.pad_id, 0)
     options = FinetuneOptions(
         tmp_path / "data", tmp_path / "out", model=str(folder), steps=1, learning_rate=0.0, device="cpu"
     )
