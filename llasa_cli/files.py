@@ -1,8 +1,9 @@
-"""Files that checkpoints are made of: JSON objects, and which weights a big file holds."""
+"""Reading and writing files: JSON objects, files that are complete or absent, locks."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -10,20 +11,174 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 
 ABOUT_FILE = "llasa.json"
-"""In a checkpoint's folder: what it says of itself."""
+"""The file in a checkpoint's folder that holds its metadata."""
 _END_BYTES = 1 << 20
 
 
-def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """A file that holds one JSON object.
+# --- complete or absent ---
+
+
+class AtomicFile:
+    """A binary file that appears under its name only when it is complete.
+
+    The data goes to a temporary file in the same folder, which `commit` flushes to disk and renames. Several processes, on
+    several machines, may write the same target at the same time; the last rename wins. A `with` block commits, or discards
+    if it raises:
+
+        with AtomicFile(path) as target:
+            target.file.write(b"...")
+
+    Opening also removes the temporary files that killed processes of this machine left for the same target.
+
+    Args:
+        path: The target. A symbolic link is replaced, not followed.
+        replace: Whether an existing target may be replaced.
+
+    Attributes:
+        file: Open for writing, reading and seeking.
+        part: The path of the temporary file.
 
     Raises:
-        ModelError: It can't be read, or holds something else.
+        OSError: The temporary file can't be created. `commit` raises it as well, and FileExistsError without `replace`.
+    """
+
+    def __init__(self, path: Path, replace: bool = True) -> None:
+        self.path, self._replace = path, replace
+        _remove_stale_parts(path)
+        self.part = temporary_path(path)
+        self.file = self.part.open("w+b")
+
+    def commit(self) -> None:
+        """Flush to disk and rename. If that fails, the temporary file is removed and the old target stays."""
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            if self._replace:
+                os.replace(self.part, self.path)
+            else:
+                _rename_without_replacing(self.part, self.path)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Close and remove the temporary file. It may be called at any time, and again."""
+        try:
+            self.file.close()
+        except OSError:
+            pass  # a full disk: the buffered bytes are not needed
+        finally:
+            self.part.unlink(missing_ok=True)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+
+def _rename_without_replacing(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(part, path)
+
+
+_HOST_NAME = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+_HOST = hashlib.blake2b(_HOST_NAME.encode(), digest_size=4).hexdigest()
+
+
+def temporary_path(path: Path) -> Path:
+    """An unused hidden name in the same folder, unique across processes and machines."""
+    # 40 characters of the name: all of it with an ending could exceed the file system's limit.
+    return path.with_name(f".{path.name[:40]}.{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _remove_stale_parts(path: Path) -> None:
+    """Remove the temporary files of this target whose processes ran on this machine and have ended."""
+    if os.name == "nt":  # os.kill(pid, 0) would send Ctrl-C there
+        return
+    for part in path.parent.glob(f".{glob.escape(path.name[:40])}.{_HOST}-*-*.part"):
+        number = part.name.rsplit("-", 2)[1]
+        if number.isascii() and number.isdigit() and not _is_running(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file by `AtomicFile`.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    data = text.encode("utf-8")
+    with AtomicFile(path) as target:
+        target.file.write(data)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file by `AtomicFile`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def take_lock(path: Path, busy: LlasaError) -> Callable[[], None]:
+    """Lock a file without waiting. -> the function that releases the lock.
+
+    The operating system releases the lock when the process ends, however it ends. On a file system that supports no locks
+    the caller proceeds without one.
+
+    Args:
+        path: The lock file. It holds no data and may disappear on release.
+        busy: The error to raise if another process holds the lock.
+
+    Raises:
+        LlasaError: `busy`.
+        OSError: The lock file can't be created.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise busy from error
+    except NotImplementedError:
+        pass  # a file system without locks
+    return lock.release
+
+
+# --- JSON ---
+
+
+def read_json_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ModelError: It can't be read, or holds another value.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -34,49 +189,36 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     return found
 
 
-def read_object_if_there(path: Path, hint: str = "") -> dict[str, Any]:
-    """As `read_object`; empty where there is no file."""
-    return read_object(path, hint) if path.is_file() else {}
+def read_json_object_if_exists(path: Path, hint: str = "") -> dict[str, Any]:
+    """As `read_json_object`; an empty dictionary if there is no such file."""
+    return read_json_object(path, hint) if path.is_file() else {}
 
 
-def write_json(path: Path, content: Any) -> None:
-    """An object as a file, by `write_whole`."""
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Written beside, flushed to disk and renamed: whole or not there, and nothing is left of one that fails.
-
-    Several processes, of several machines even, may do so at once.
-
-    Raises:
-        OSError: It can't be written.
-    """
-    part = beside(path)
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+# --- folders and paths ---
 
 
 def make_folder(folder: Path) -> None:
-    """Raises UsageError where it can't be made."""
+    """Create an output folder with its parents.
+
+    Raises:
+        UsageError: It can't be created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"The folder {folder} can't be made: {error.strerror}.", "Name another with -o.") from error
+        raise UsageError(
+            f"The folder {folder} can't be created: {error.strerror}.", "Choose another one with -o."
+        ) from error
 
 
 def move_to(part: Path, target: Path) -> str:
-    """Give a finished file its place. -> what is wrong with that place, the file being gone then; empty if it lies there.
+    """Rename a finished file to its target, creating the target's folder.
+
+    Returns:
+        An empty string, or why this target can't be written. In that case the finished file is removed.
 
     Raises:
-        LlasaError: No other place would do: the disk is full, or can't be written.
+        LlasaError: No other target would work either: the disk is full or can't be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,32 +226,32 @@ def move_to(part: Path, target: Path) -> str:
     except OSError as error:
         part.unlink(missing_ok=True)
         problem = f"{target} can't be written: {error.strerror}."
-        if error.errno in _OF_THE_PLACE:
+        if error.errno in _PROBLEMS_OF_THE_NAME:
             return problem
         raise LlasaError(problem) from error
     return ""
 
 
-_OF_THE_PLACE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
-"""A name that the disk has no room for, or a folder where the file should be, or a file where its folder should be."""
+_PROBLEMS_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
+"""The name is too long, or there is a folder where the file should be, or a file where its folder should be."""
 
 
 def refuse_overwriting(writes: Iterable[Path | None], reads: Iterable[Path | None]) -> None:
-    """Raises UsageError where a file that is to be written is read too, or is named for two outputs."""
+    """Raise UsageError if an output file is also an input file, or is named for two outputs."""
     seen: list[Path] = []
     sources = [path for path in reads if path is not None]
     for path in writes:
         if path is None:
             continue
         if any(is_same_file(path, other) for other in sources):
-            raise UsageError(f"{path} is read here, and would be written over.", "Write elsewhere.")
+            raise UsageError(f"{path} is an input of this command and would be overwritten.", "Write to another file.")
         if any(is_same_file(path, other) for other in seen):
-            raise UsageError(f"{path} is named for two outputs.", "Give each a name of its own.")
+            raise UsageError(f"{path} is named for two outputs.", "Give each output its own file name.")
         seen.append(path)
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, which need not be there yet; devices and pipes are no files."""
+    """Whether two paths lead to one regular file. The file need not exist yet."""
     try:
         return os.path.samefile(one, other) and one.is_file()
     except OSError:
@@ -117,24 +259,30 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Those of these names that are there. A folder onto itself: they stay as they are."""
+    """Copy the files of these names that exist. If both folders are the same, nothing changes."""
     for name in names:
         if (source / name).is_file() and source.resolve() != target.resolve():
             shutil.copyfile(source / name, target / name)
 
 
-def beside(path: Path) -> Path:
-    """A name in the same folder that nobody else has: a cache may be shared by several machines."""
-    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.part")
+def hash_ends(digest: hashlib._Hash, path: Path) -> None:
+    """Add a file's first and last mebibyte to a digest. Hashing all of 2.5 GB would take seconds each time."""
+    with path.open("rb") as file:
+        digest.update(file.read(_END_BYTES))
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        digest.update(file.read())
+
+
+# --- a checkpoint's metadata ---
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's `llasa.json` says of it; empty for one without.
+    """Read a checkpoint's `llasa.json`; an empty dictionary if there is no such file.
 
     Raises:
-        ModelError: It can't be read, or says what makes no sense.
+        ModelError: It can't be read, or an entry has a wrong type.
     """
-    about = read_object_if_there(folder / ABOUT_FILE)
+    about = read_json_object_if_exists(folder / ABOUT_FILE)
     for name, value in about.items():
         if value is not None and name in _ABOUT and not _ABOUT[name](value):
             raise ModelError(f"{folder / ABOUT_FILE} has {name} {str(value)[:60]}, which makes no sense.")
@@ -155,12 +303,4 @@ _ABOUT: dict[str, Callable[[Any], bool]] = {
     "most_characters": lambda value: type(value) is int and value > 0,
     "slowest_s_a_character": lambda value: type(value) in (int, float) and value > 0,
 }
-"""What is read from `llasa.json` and must be of its kind; other entries are for people."""
-
-
-def add_ends(digest: hashlib._Hash, path: Path) -> None:
-    """Take a file's first and last mebibyte into a digest: all of 2.5 GB would take seconds each time."""
-    with path.open("rb") as file:
-        digest.update(file.read(_END_BYTES))
-        file.seek(max(0, path.stat().st_size - _END_BYTES))
-        digest.update(file.read())
+"""The entries of `llasa.json` that the program reads, and a check of each one's type. Other entries are for people."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import read_metadata, read_object_if_there
+from llasa_cli.files import read_json_object_if_exists, read_metadata
 from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
 
 INSTRUCTION = "Convert the text to speech:"
@@ -130,7 +130,7 @@ class PromptFormat:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} can't be read: {error}.", "Fetch the checkpoint again.") from error
-        settings = read_object_if_there(folder / "tokenizer_config.json")
+        settings = read_json_object_if_exists(folder / "tokenizer_config.json")
         if "auto_map" in settings:
             raise ModelError(
                 f"The tokenizer in {folder} asks for code of its own (auto_map), which is never run here.",

@@ -40,7 +40,7 @@ from transformers import (
 
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
-from llasa_cli.files import ABOUT_FILE, read_metadata, read_object, write_json
+from llasa_cli.files import ABOUT_FILE, read_json_object, read_metadata, write_json
 from llasa_cli.prompt import SPEECH_END, PromptFormat, Reference
 from llasa_cli.settings import CONTEXT_TOKENS
 
@@ -409,7 +409,7 @@ class LlasaProcessor(ProcessorMixin):
         tokenizer = LlasaTokenizer.from_pretrained(str(pretrained_model_name_or_path), **kwargs)
         named = Path(pretrained_model_name_or_path) / _PROCESSOR_FILE
         if audio_codec is None and named.is_file():
-            name = read_object(named, "Save the processor again.").get("audio_codec")
+            name = read_json_object(named, "Save the processor again.").get("audio_codec")
             audio_codec = None if name is None else XCodec2Model.from_pretrained(name)
         return cls(tokenizer, audio_codec)
 

@@ -30,6 +30,7 @@ from llasa_cli.batch.manifest import Item
 from llasa_cli.batch.results import Kept, Place
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import is_same_file
+from llasa_cli.scratch_database import open_scratch_database
 
 WORK_FOLDER = ".llasa"
 TOKEN = "token"
@@ -101,10 +102,7 @@ class Plan:
 
     def _open(self) -> None:
         (self.work / TOKEN).write_text(self.token, encoding="ascii")
-        self._base = sqlite3.connect(self.work / _BASE, isolation_level=None, check_same_thread=False)
-        # Nothing of it outlives the run: no journal, no waiting for the disk.
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_CACHE_KIB}"):
-            self._base.execute(f"PRAGMA {pragma}")
+        self._base = open_scratch_database(self.work / _BASE, _CACHE_KIB, any_thread=True)
         self._base.executescript(_TABLES)
         self._base.execute("BEGIN")
 

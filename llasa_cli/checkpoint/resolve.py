@@ -7,10 +7,11 @@ from pathlib import Path
 
 from llasa_cli.checkpoint.safetensors_header import places_of
 from llasa_cli.errors import ModelError
-from llasa_cli.files import add_ends, read_object
+from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
-from llasa_cli.hub.catalog import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of, size_text
+from llasa_cli.hub.catalog import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
+from llasa_cli.wording import format_size
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
 
@@ -51,7 +52,7 @@ def _what_is_known(name: str) -> str:
     named = entry_named(name)
     if named is None:
         return ""
-    size = f"{size_text(named[1].size)}, " if named[1].size else ""
+    size = f"{format_size(named[1].size)}, " if named[1].size else ""
     return f" ({size}licence: {named[1].license})"
 
 
@@ -91,7 +92,7 @@ def revision_of(folder: Path) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
-        add_ends(digest, path)
+        hash_ends(digest, path)
     return digest.hexdigest()[:12]
 
 
@@ -128,7 +129,7 @@ def codec_identity(folder: Path) -> str:
     Raises:
         ModelError: The folder is no codec's.
     """
-    read_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
+    read_json_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
     places = places_of(folder)
     found = next((names for names in _MEANING if names[0] in places), tuple(sorted(places)))
     digest = hashlib.sha256()

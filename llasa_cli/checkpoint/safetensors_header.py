@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object
+from llasa_cli.files import read_json_object
 
 AGAIN = "Fetch the checkpoint again."
 LONGEST_HEADER = 16 << 20
@@ -71,7 +71,7 @@ def places_of(folder: Path) -> dict[str, Place]:
 
 
 def _places_of_shards(folder: Path, index: Path) -> dict[str, Place]:
-    named = read_object(index, AGAIN).get("weight_map")
+    named = read_json_object(index, AGAIN).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         raise ModelError(f"{index} names no weight files.", AGAIN)
     files = sorted(set(named.values()))

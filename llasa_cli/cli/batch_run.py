@@ -19,10 +19,10 @@ from llasa_cli.batch.destination import ListSource, Target, make_folder, remove_
 from llasa_cli.cli.clone import ReferenceTranscriber
 from llasa_cli.cli.console import Console, as_json, result
 from llasa_cli.cli.progress import Progress
-from llasa_cli.cli.speak import shorten
 from llasa_cli.cli.voices import ChosenVoice, chosen_voice
 from llasa_cli.errors import BatchError, UsageError
 from llasa_cli.settings import ENGINES, ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     from llasa_cli.batch.concatenate import Part

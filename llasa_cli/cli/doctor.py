@@ -311,7 +311,8 @@ def _cache() -> Iterator[Finding]:
 def _cached_models(cache: Path) -> Iterator[Finding]:
     from huggingface_hub import scan_cache_dir
 
-    from llasa_cli.hub.catalog import CATALOGUE, size_text
+    from llasa_cli.hub.catalog import CATALOGUE
+    from llasa_cli.wording import format_size
 
     names = {entry.repo: short for short, entry in CATALOGUE.items()}
     for repo in sorted(scan_cache_dir(cache).repos, key=lambda repo: str(repo.repo_id)):
@@ -321,7 +322,7 @@ def _cached_models(cache: Path) -> Iterator[Finding]:
         short = names.get(repo.repo_id)
         name = repo.repo_id + (f" ({short})" if short else "")
         mend = f"llasa download {short or repo.repo_id}" if cut_off else ""
-        text = f"{name}, {size_text(repo.size_on_disk)}" + ("; a download was cut off" if cut_off else "")
+        text = f"{name}, {format_size(repo.size_on_disk)}" + ("; a download was cut off" if cut_off else "")
         yield Finding(NOTE if cut_off else OK, "in the cache", text, mend)
 
 

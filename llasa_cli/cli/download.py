@@ -72,13 +72,14 @@ def download(
 
 
 def _remove(name: str, report: Console, json: bool) -> None:
-    from llasa_cli.hub.catalog import entry_named, size_text
+    from llasa_cli.hub.catalog import entry_named
     from llasa_cli.hub.download import remove
+    from llasa_cli.wording import format_size
 
     if name == BUILT_IN_MODEL:
         raise UsageError(f"{name} is part of the program.", "It goes with: pip uninstall llasa-cli")
     freed = remove(name)
-    report.line(f"removed {name}: {size_text(freed)} are free again")
+    report.line(f"removed {name}: {format_size(freed)} are free again")
     named = entry_named(name)
     if named is not None and named[1].codec is not None:
         report.line("its codec stays, other models may need it: llasa download --remove xcodec2")
@@ -174,14 +175,15 @@ class _Download:
     # --- weigh ---
 
     def _weigh(self, plans: Sequence[Plan]) -> None:
-        from llasa_cli.hub.catalog import entry_of, size_text
+        from llasa_cli.hub.catalog import entry_of
         from llasa_cli.hub.download import check_room
+        from llasa_cli.wording import format_size
 
         for wanted in plans:
             there = ", already here" if not wanted.missing else ""
             if 0 < wanted.missing < wanted.size:
-                there = f", {size_text(wanted.size - wanted.missing)} of it already here"
-            self._report.line(f"{wanted.repo}: {size_text(wanted.size)}, licence {wanted.license}{there}")
+                there = f", {format_size(wanted.size - wanted.missing)} of it already here"
+            self._report.line(f"{wanted.repo}: {format_size(wanted.size)}, licence {wanted.license}{there}")
             entry = entry_of(wanted.repo)
             for quirk in entry.quirks if entry is not None else ():
                 self._report.line(f"  {quirk}")
@@ -192,21 +194,21 @@ class _Download:
     # --- fetch ---
 
     def _fetch(self, wanted: Plan) -> Path:
-        from llasa_cli.hub.catalog import size_text
         from llasa_cli.hub.download import fetch
+        from llasa_cli.wording import format_size
 
         report, began = self._report, time.monotonic()
         progress = _Progress(report, wanted.repo.partition("/")[2], wanted.size)
 
         def on_file(file: RemoteFile) -> None:
             if file.size >= _NOTEWORTHY_BYTES and not report.is_live:
-                report.line(f"  {file.name}: {size_text(file.size)}")
+                report.line(f"  {file.name}: {format_size(file.size)}")
 
         folder = fetch(self._connection(), wanted, progress.add, on_file, self._text_model)
         if progress.fresh:
             wall_s = time.monotonic() - began
             report.line(
-                f"{wanted.repo}: {size_text(progress.fresh)} fetched in {wall_s:.0f} s, every file's sum is right"
+                f"{wanted.repo}: {format_size(progress.fresh)} fetched in {wall_s:.0f} s, every file's sum is right"
             )
         return folder
 
@@ -257,15 +259,15 @@ def _size_under(folder: Path) -> int:
 def _companion_of(folder: Path) -> str | None:
     """What a model in the cache needs besides itself: its codec's repository; None if that lies inside, or it is one."""
     from llasa_cli.checkpoint.resolve import codec_of
-    from llasa_cli.files import read_metadata, read_object_if_there
+    from llasa_cli.files import read_json_object_if_exists, read_metadata
     from llasa_cli.hub.cache_layout import LANGUAGE_MODELS
     from llasa_cli.hub.catalog import repo_of
 
-    adapter: dict[str, Any] = read_object_if_there(folder / "adapter_config.json")
+    adapter: dict[str, Any] = read_json_object_if_exists(folder / "adapter_config.json")
     if adapter:
         base = str(adapter.get("base_model_name_or_path", ""))
         return base if repo_of(base) is not None else None
-    if read_object_if_there(folder / "config.json").get("model_type") not in LANGUAGE_MODELS:
+    if read_json_object_if_exists(folder / "config.json").get("model_type") not in LANGUAGE_MODELS:
         return None
     named = read_metadata(folder).get("codec")
     if named is not None and (folder / str(named) / "config.json").is_file():

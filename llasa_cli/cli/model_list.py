@@ -61,11 +61,11 @@ def _named(names: Sequence[str]) -> list[ModelStatus]:
 
 
 def _size(book: ModelStatus) -> str:
-    from llasa_cli.hub.catalog import size_text
+    from llasa_cli.wording import format_size
 
     if book.is_whole:
-        return size_text(book.here)
-    return size_text(book.entry.size) if book.entry is not None and book.entry.size else "?"
+        return format_size(book.here)
+    return format_size(book.entry.size) if book.entry is not None and book.entry.size else "?"
 
 
 def _here(book: ModelStatus) -> str:
@@ -90,11 +90,11 @@ def _source(book: ModelStatus) -> str:
 
 def _all_of(book: ModelStatus) -> str:
     """Every field, a line each."""
-    from llasa_cli.hub.catalog import size_text
+    from llasa_cli.wording import format_size
 
     fields = _as_object(book)
     for name in ("size", "bytes_here"):
-        fields[name] = size_text(fields[name]) if fields.get(name) else None
+        fields[name] = format_size(fields[name]) if fields.get(name) else None
     fields = {name: value for name, value in fields.items() if value not in (None, (), [])}
     longest = max(map(len, fields))
     return "\n".join(f"{name:<{longest}}  {_text(value)}" for name, value in fields.items())

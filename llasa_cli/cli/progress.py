@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.cli.console import Console, speed
+from llasa_cli.wording import format_duration
 
 if TYPE_CHECKING:
     from llasa_cli.batch.scheduler import Tally
@@ -37,7 +38,7 @@ class Progress:
         if tally.failed:
             parts.append(f"{tally.failed} failed")
         if tally.left_s is not None:
-            parts.append(f"{duration(tally.left_s)} left")
+            parts.append(f"{format_duration(tally.left_s)} left")
         return ", ".join(parts)
 
     @staticmethod
@@ -62,11 +63,3 @@ class Progress:
             "retries": tally.retries,
             "lost_workers": tally.lost_workers,
         }
-
-
-def duration(seconds: float) -> str:
-    """4000 -> "1 h 6 min"."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

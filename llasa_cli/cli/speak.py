@@ -19,6 +19,7 @@ from llasa_cli.cli.audio_output import AudioOutput, OutputOptions
 from llasa_cli.cli.console import Console, as_json, result, speed
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
+from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,10 +202,6 @@ def tell_take(take: Utterance, number: int, report: Console) -> None:
         report.line(f"warning: chunk {number} ({shorten(take.text)}): {'; '.join(take.problems)}; {take.tries} tries")
     again = f", again after: {'; '.join(take.retried)}" if take.retried else ""
     report.detail(f"chunk {number}: {shorten(take.text)}: {speed(take.seconds, take.wall_s)}, seed {take.seed}{again}")
-
-
-def shorten(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def summary(outlet: AudioOutput, wall_s: float, wanted: SpeechOptions, speech: Synthesizer) -> dict[str, Any]:

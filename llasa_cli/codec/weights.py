@@ -15,7 +15,7 @@ from llasa_cli.checkpoint.resolve import find_model
 from llasa_cli.checkpoint.safetensors_header import Place, is_finite, places_of, read_tensor
 from llasa_cli.codec import original_format as original
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object
+from llasa_cli.files import read_json_object
 
 AGAIN = "Fetch the codec again."
 _HINT = "A codec folder holds config.json and model.safetensors."
@@ -38,7 +38,7 @@ class CodecTensors:
         self.folder = folder
         if not (folder / "config.json").is_file():
             raise ModelError(f"There is no config.json in {folder}.", _HINT)
-        self.settings = read_object(folder / "config.json", AGAIN)
+        self.settings = read_json_object(folder / "config.json", AGAIN)
         self._places: dict[str, tuple[str, Place]] = {}
         self._sources: dict[str, original.Source] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object, write_whole
+from llasa_cli.files import read_json_object, write_text
 
 PART_SUFFIX = ".llasa.incomplete"
 _SHA256, _SHA1 = 64, 40
@@ -176,7 +176,7 @@ def write_manifest(place: CachedRepo, commit: str, files: tuple[RemoteFile, ...]
     listing = {"format": 1, "repo": place.repo, "files": [asdict(file) for file in files]}
     path = place.manifest(commit)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(listing, indent=1) + "\n")
+    write_text(path, json.dumps(listing, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> tuple[RemoteFile, ...] | None:
@@ -185,7 +185,9 @@ def read_manifest(folder: Path) -> tuple[RemoteFile, ...] | None:
     if not path.is_file():
         return None
     try:
-        files = tuple(RemoteFile(str(f["name"]), int(f["size"]), str(f["etag"])) for f in read_object(path)["files"])
+        files = tuple(
+            RemoteFile(str(f["name"]), int(f["size"]), str(f["etag"])) for f in read_json_object(path)["files"]
+        )
     except (ModelError, KeyError, TypeError, ValueError):
         return None  # as if it had never been written: the files themselves are looked at then
     return files if all(is_safe_name(file.name) and is_etag(file.etag) for file in files) else None
@@ -208,10 +210,10 @@ def _missing_by_kind(folder: Path) -> list[str]:
     missing = []
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        missing += [name for name in sorted(shards_of(read_object(index))) if not (folder / name).is_file()]
+        missing += [name for name in sorted(shards_of(read_json_object(index))) if not (folder / name).is_file()]
     elif not any(folder.glob("*.safetensors")):
         missing.append("model.safetensors")
-    if read_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS:
+    if read_json_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS:
         missing += [name for name in ("tokenizer.json",) if not (folder / name).is_file()]
     return missing
 

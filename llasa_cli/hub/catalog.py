@@ -196,13 +196,3 @@ def repo_of(name: str) -> tuple[str, str | None] | None:
 def entry_of(repo: str) -> Entry | None:
     """What is known of a repository."""
     return next((entry for entry in CATALOGUE.values() if entry.repo.lower() == repo.lower()), None)
-
-
-def short_name_of(repo: str) -> str:
-    """What to type for a repository: its short name, if it has one."""
-    return next((short for short, entry in CATALOGUE.items() if entry.repo == repo), repo)
-
-
-def size_text(size: int) -> str:
-    """Bytes -> "2.74 GB"."""
-    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.files import beside, write_whole
+from llasa_cli.files import temporary_path, write_text
 from llasa_cli.hub.cache_layout import (
     CachedRepo,
     RemoteFile,
@@ -28,11 +28,12 @@ from llasa_cli.hub.cache_layout import (
     write_cache,
     write_manifest,
 )
-from llasa_cli.hub.catalog import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of, size_text
+from llasa_cli.hub.catalog import CATALOGUE, UNVERIFIED_NAME, entry_of, repo_of
 from llasa_cli.hub.checksum import OnBytes, is_intact
 from llasa_cli.hub.http import Wire
 from llasa_cli.hub.select import Selection, check_tokenizer, choose, refuse_known
 from llasa_cli.hub.transfer import fetch_blob, part_of, writing
+from llasa_cli.wording import format_size
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def check_room(plans: Sequence[Plan]) -> None:
     missing = sum(wanted.missing + wanted.copied for wanted in plans)
     if free < missing * 1.05:
         raise LlasaError(
-            f"{size_text(missing)} are to be fetched or copied; {cache} has {size_text(free)} free.",
+            f"{format_size(missing)} are to be fetched or copied; {cache} has {format_size(free)} free.",
             "Make room, or set LLASA_CACHE or HF_HUB_CACHE to a folder on another disk.",
         )
 
@@ -343,7 +344,7 @@ def _link(place: CachedRepo, folder: Path, file: RemoteFile) -> None:
     if path.exists() and path.samefile(blob):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    link = beside(path)
+    link = temporary_path(path)
     try:
         if constants.HF_HUB_DISABLE_SYMLINKS:
             raise OSError
@@ -363,7 +364,7 @@ def _remember(place: CachedRepo, wanted: Plan) -> None:
         return
     ref = place.ref(revision)
     ref.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(ref, wanted.commit)
+    write_text(ref, wanted.commit)
 
 
 def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:

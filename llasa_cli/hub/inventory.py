@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object_if_there
+from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.hub.cache_layout import LANGUAGE_MODELS, PART_SUFFIX, CachedRepo, caches, find_snapshot, is_whole, stored
 from llasa_cli.hub.catalog import CATALOGUE, Entry
 from llasa_cli.settings import BUILT_IN_MODEL
@@ -69,7 +69,7 @@ def _is_ours(folder: Path) -> bool:
     if (folder.parents[1] / ".llasa" / f"{folder.name}.json").is_file():
         return True
     try:
-        kind = read_object_if_there(folder / "config.json").get("model_type")
+        kind = read_json_object_if_exists(folder / "config.json").get("model_type")
     except ModelError:
         return False
     return kind == "xcodec2" or (kind in LANGUAGE_MODELS and "llasa" in str(folder.parents[1].name).lower())

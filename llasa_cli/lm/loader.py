@@ -14,7 +14,7 @@ from llasa_cli.checkpoint.resolve import find_model
 from llasa_cli.checkpoint.safetensors_header import AGAIN
 from llasa_cli.device import NumberFormat, pick_device, pick_format
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_object
+from llasa_cli.files import read_json_object
 from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.linear import Embedding, Matrix
@@ -94,7 +94,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"There is no config.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
-    config = read_object(path, AGAIN)
+    config = read_json_object(path, AGAIN)
     if "auto_map" in config:
         raise ModelError(
             f"The checkpoint in {folder} asks for code of its own (auto_map), which is never run here.",

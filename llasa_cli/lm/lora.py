@@ -19,7 +19,7 @@ import torch
 
 from llasa_cli.checkpoint.safetensors_header import read_header, read_tensor
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_metadata, read_object
+from llasa_cli.files import read_json_object, read_metadata
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -96,7 +96,7 @@ def base_of(folder: Path) -> str:
         ModelError: Neither of its files tells.
     """
     named = read_metadata(folder).get("base")
-    named = named or read_object(folder / CONFIG_FILE, "Copy it again.").get("base_model_name_or_path")
+    named = named or read_json_object(folder / CONFIG_FILE, "Copy it again.").get("base_model_name_or_path")
     if not isinstance(named, str):
         raise ModelError(
             f"The adapter in {folder} does not say which model it belongs to.",
@@ -114,7 +114,7 @@ def read_adapter(folder: Path) -> Adapter:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"There is no {name} in {folder}.", "An adapter's folder holds both of peft's files.")
-    config = read_object(folder / CONFIG_FILE, "Copy it again.")
+    config = read_json_object(folder / CONFIG_FILE, "Copy it again.")
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelError(f"The adapter in {folder} is a {config['peft_type']}, not a LoRA.")
     for flag, what in _NOT_DONE.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from llasa_cli.device import pick_format
-from llasa_cli.files import read_object_if_there
+from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.lm.linear import Matrix
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel
@@ -83,6 +83,6 @@ def _ends(folder: Path, prompt_format: PromptFormat) -> frozenset[int]:
     """`eos_token_id` of config.json and generation_config.json, a number or a list, without END of speech."""
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
-        value = read_object_if_there(folder / name).get("eos_token_id")
+        value = read_json_object_if_exists(folder / name).get("eos_token_id")
         found |= {value} if isinstance(value, int) else set(value or ())
     return frozenset(found - {prompt_format.end_id})

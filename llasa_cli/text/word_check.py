@@ -30,6 +30,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from llasa_cli.text.normalize.english import spell_out
+from llasa_cli.wording import shorten
 
 LONGEST_RUN = 3
 """Wrong words in a row that are still put down to the recogniser."""
@@ -192,11 +193,7 @@ def _in_words(run: list[Step], name: str, blank: str) -> str:
     heard = blank.join(step.heard for step in run if step.heard)
     count = f"{len(run)} {name if len(run) > 1 else name.removesuffix('s')}" + (" in a row" if len(run) > 1 else "")
     if not heard:
-        return f"{count} missing: {_shorten(said)}"
+        return f"{count} missing: {shorten(said, 50)}"
     if not said:
-        return f"{count} invented: {_shorten(heard)}"
-    return f"{count} wrong: {_shorten(said)} was heard as {_shorten(heard)}"
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 50 else text[:47] + "...")
+        return f"{count} invented: {shorten(heard, 50)}"
+    return f"{count} wrong: {shorten(said, 50)} was heard as {shorten(heard, 50)}"

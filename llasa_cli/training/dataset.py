@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llasa_cli.errors import UsageError
-from llasa_cli.files import read_object_if_there
+from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS
 
@@ -293,4 +293,4 @@ def collate(items: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
 
 def read_index(folder: Path) -> dict[str, Any]:
     """`index.json` of `llasa prepare`; empty for data in the published form alone."""
-    return read_object_if_there(folder / "index.json", "Run `llasa prepare` again.")
+    return read_json_object_if_exists(folder / "index.json", "Run `llasa prepare` again.")

@@ -27,7 +27,7 @@ from llasa_cli.checkpoint.resolve import find_codec, find_model
 from llasa_cli.codec.codec import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_metadata, read_object, write_json
+from llasa_cli.files import copy_files, make_folder, read_json_object, read_metadata, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC, repo_of
 from llasa_cli.lm.lora import base_of, is_adapter
 from llasa_cli.prompt import PromptFormat
@@ -322,7 +322,7 @@ def _start_folder(options: FinetuneOptions, last: Path | None) -> Path | None:
 
 def _check_adapter(folder: Path, wanted: LoraOptions) -> None:
     """Raises UsageError: The adapter in the output folder has another shape than the one that is asked for now."""
-    has = read_object(folder / "adapter_config.json")
+    has = read_json_object(folder / "adapter_config.json")
     rank, alpha, targets = int(has["r"]), float(has["lora_alpha"]), sorted(has["target_modules"])
     if (rank, alpha, targets) != (wanted.rank, wanted.alpha, sorted(wanted.targets)):
         flags = f"--lora-rank {rank} --lora-alpha {alpha:g} " + " ".join(f"--lora-target {name}" for name in targets)

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from llasa_cli.files import write_whole
+from llasa_cli.files import write_text
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 800, 400, 60, 20, 20, 40
 _COLOURS = {"loss": "#1f77b4", "held_out": "#d62728", "text_gain": "#2ca02c"}
@@ -20,7 +20,7 @@ def draw_curve(log: Path, picture: Path) -> None:
     lines = {name: points for name, points in read_losses(log).items() if points}
     if not lines:
         return
-    write_whole(picture, svg(lines))
+    write_text(picture, svg(lines))
 
 
 def read_losses(log: Path) -> dict[str, list[Point]]:

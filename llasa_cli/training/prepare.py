@@ -39,8 +39,8 @@ from llasa_cli.codec.codec import SHORTEST_CLIP
 from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import make_folder, read_metadata, write_json
-from llasa_cli.hub.catalog import size_text
 from llasa_cli.prompt import PromptFormat
+from llasa_cli.scratch_database import open_scratch_database
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training import row_check as clips
 from llasa_cli.training.code_cache import CodeStore, clip_key
@@ -48,9 +48,10 @@ from llasa_cli.training.dataset import rows_to_hold_out
 from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.memmap_writer import RowMaker, Writer, rank_name
 from llasa_cli.training.row_check import Unusable
-from llasa_cli.training.row_database import CheckedRow, RowDatabase, open_scratch, short_hash
+from llasa_cli.training.row_database import CheckedRow, RowDatabase, short_hash
 from llasa_cli.training.sources import Columns, Entry, Problem, Row, read_entries
 from llasa_cli.training.texts import text_ids
+from llasa_cli.wording import format_size
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -131,7 +132,7 @@ def prepare(
         told(replace(progress, rank=options.rank))
 
     if options.dry_run:
-        with closing(open_scratch(None)) as scratch:
+        with closing(open_scratch_database(None)) as scratch:
             ledger = _checked_rows(options, prompt_format, scratch, listen)
             return _report(options, prompt_format, codec, fingerprint, ledger, _expected_splits(ledger, options))
     make_folder(options.output)
@@ -314,7 +315,7 @@ class _Run:
     def all(self) -> dict[str, Any]:
         database = self._options.output / f".rows{'-' + self._name if self._name else ''}.sqlite"
         try:
-            with closing(open_scratch(database)) as scratch:
+            with closing(open_scratch_database(database)) as scratch:
                 return self._with(scratch)
         finally:
             database.unlink(missing_ok=True)
@@ -342,7 +343,7 @@ class _Run:
         free = shutil.disk_usage(self._options.output).free + sum(path.stat().st_size for path in parts)
         if need > free:
             raise LlasaError(
-                f"{self._options.output} needs {size_text(need)}, and {size_text(free)} are free.",
+                f"{self._options.output} needs {format_size(need)}, and {format_size(free)} are free.",
                 "Make room, name another disk with -o, or make rows shorter with --max-tokens.",
             )
 

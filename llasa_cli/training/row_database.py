@@ -15,7 +15,6 @@ from pathlib import Path
 from llasa_cli.settings import CODES_PER_SECOND
 from llasa_cli.training.sources import DatasetAudio, Problem
 
-_PAGES_KIB = 8_192
 """Of the database held in memory."""
 _COLUMNS = "number, place, audio, codes_file, ready, text, text_ids, speaker, split, key, count"
 _SCHEMA = """
@@ -58,22 +57,6 @@ class CheckedRow:
     def tokens(self) -> int:
         """Of the text."""
         return len(self.text_ids) // 4
-
-
-def open_scratch(path: Path | None) -> sqlite3.Connection:
-    """A database for this process alone, emptied. None: where the system keeps temporary files, gone with the process.
-
-    Nothing is locked, journalled or forced to disk: it is worth nothing after a crash.
-    """
-    if path is None:
-        connection = sqlite3.connect("", isolation_level=None)
-    else:
-        path.unlink(missing_ok=True)
-        # Network file systems are bad at locks, and nobody else opens it.
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?nolock=1", uri=True, isolation_level=None)
-    for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", f"cache_size=-{_PAGES_KIB}"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
 
 
 def short_hash(text: str) -> int:

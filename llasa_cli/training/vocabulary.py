@@ -13,7 +13,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_object
+from llasa_cli.files import copy_files, make_folder, read_json_object
 from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import SPEECH_START
 
@@ -78,7 +78,7 @@ def codec_size(codec: str | None) -> int:
             raise ModelError(f"There is no codec {codec}.", "Name its folder, or org/repo.")
         return CODE_COUNT
     codec_identity(Path(codec))  # refuses a folder of other things
-    levels = read_object(Path(codec) / "config.json").get("quantization_levels")
+    levels = read_json_object(Path(codec) / "config.json").get("quantization_levels")
     return math.prod(levels) if levels else CODE_COUNT
 
 

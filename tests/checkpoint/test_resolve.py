@@ -11,7 +11,8 @@ import pytest
 
 from llasa_cli.checkpoint.resolve import codec_of, find_adapter, find_codec, find_model, revision_of
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.catalog import ALIASES, ANIME_CODEC, CATALOGUE, PUBLISHED_CODEC, repo_of, size_text
+from llasa_cli.hub.catalog import ALIASES, ANIME_CODEC, CATALOGUE, PUBLISHED_CODEC, repo_of
+from llasa_cli.wording import format_size
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ def test_names_become_repositories() -> None:
     assert repo_of("1b@main") == ("HKUSTAudio/Llasa-1B", "main")
     assert repo_of("a/b@c") == ("a/b", "c")
     assert repo_of("./a") is None
-    assert size_text(2_740_000_000) == "2.74 GB"
+    assert format_size(2_740_000_000) == "2.74 GB"
 
 
 def test_the_catalogue_holds_together() -> None:

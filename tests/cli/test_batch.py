@@ -342,7 +342,7 @@ def test_one_file_is_not_written_over_a_clip_of_the_list(tmp_path: Path) -> None
     (tmp_path / "l.jsonl").write_text(json.dumps(item) + "\n")
     made = CliRunner().invoke(app, ["batch", str(tmp_path / "l.jsonl"), "-o", str(tmp_path / "me.wav"), *SHORT])
     assert made.exit_code == 2, made.output
-    assert "would be written over" in made.stderr
+    assert "would be overwritten" in made.stderr
     assert (tmp_path / "me.wav").read_bytes() == before
 
 

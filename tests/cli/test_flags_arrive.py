@@ -316,6 +316,6 @@ def test_what_is_read_is_not_written_over(engine: type[FakeSpeech], tmp_path: Pa
     ):
         made = CliRunner().invoke(app, command)
         assert made.exit_code == 2, (command, made.output)
-        assert "written over" in made.stderr or "two outputs" in made.stderr, command
+        assert "overwritten" in made.stderr or "two outputs" in made.stderr, command
     assert engine.history == []
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

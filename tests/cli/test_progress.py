@@ -9,7 +9,7 @@ import pytest
 from llasa_cli.batch.scheduler import Tally
 from llasa_cli.cli import progress as module
 from llasa_cli.cli.console import Console
-from llasa_cli.cli.progress import Progress, duration
+from llasa_cli.cli.progress import Progress
 
 
 @pytest.fixture
@@ -48,10 +48,3 @@ def test_the_summary_has_hours_and_times_real_time(tally: Tally) -> None:
     assert facts["hours"] == round(60 / 3600, 4)
     assert facts["times_real_time"] == pytest.approx(2.0, abs=0.01)
     assert (facts["items"], facts["made"], facts["there"], facts["failed"]) == (100, 19, 10, 1)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (29, "29 s"), (90, "2 min"), (4000, "1 h 7 min"), (90_000, "25 h 0 min")]
-)
-def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -428,7 +428,7 @@ def test_a_run_that_goes_on_takes_the_optimisers_settings_it_is_given_now(fresh:
 
 def test_an_output_that_cant_be_made_is_one_sentence(fresh: FinetuneOptions, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="can't be made: Not a directory"):
+    with pytest.raises(UsageError, match="can't be created: Not a directory"):
         finetune(replace(fresh, output=tmp_path / "file" / "mine"))
 
 

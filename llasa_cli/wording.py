@@ -1,0 +1,21 @@
+"""How quantities and quotations are written in messages."""
+
+from __future__ import annotations
+
+
+def shorten(text: str, limit: int = 40) -> str:
+    """Quote a text, with three dots in place of what exceeds `limit` characters."""
+    return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def format_duration(seconds: float) -> str:
+    """29 -> "29 s", 90 -> "2 min", 4000 -> "1 h 7 min"."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_size(size: int) -> str:
+    """Bytes -> "2.74 GB"."""
+    return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
