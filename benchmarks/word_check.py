@@ -41,7 +41,7 @@ def breakings(random: np.random.Generator, code_count: int) -> dict[str, Callabl
         begin = int(random.integers(len(codes) // 8, len(codes) - length - len(codes) // 8))
         return begin, begin + length
 
-    def unsupported_words(codes: list[int], other: list[int]) -> list[int]:
+    def left_out(codes: list[int], other: list[int]) -> list[int]:
         begin, end = middle(codes)
         return codes[:begin] + codes[end:]
 
@@ -58,7 +58,7 @@ def breakings(random: np.random.Generator, code_count: int) -> dict[str, Callabl
         return codes[:begin] + random.integers(0, code_count, end - begin).tolist() + codes[end:]
 
     return {
-        "left out": unsupported_words,
+        "left out": left_out,
         "said twice": said_twice,
         "from another": from_another,
         "mumbled": mumbled,

@@ -81,7 +81,7 @@ class PromptFormat:
         pad_id: A token that stands nowhere in a row.
         speakers, default_speaker: The tags a multi-speaker finetune knows, and the one used when none is asked for.
         speaker_space: The published inference example has a space between tag and START, the training data none.
-        spell_out: It wants numbers and signs in words (`text.spelling`).
+        spell_out: It wants numbers and signs in words (`text.normalize`).
         unknown_id: What a letter becomes that the tokenizer does not know; None: it knows all.
         join: What the checkpoint wants between a reference's transcript and the text; None: what the writing wants.
     """

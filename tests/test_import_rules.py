@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "llasa_cli"
 LEVELS = {
     "errors": 0, "settings": 0, "wording": 0, "memory": 0, "scratch_database": 0, "files": 0.5,
-    "text": 1, "prompt": 1, "audio": 1, "checkpoint.safetensors_header": 0.7, "hub": 1, "checkpoint": 1.1, "voices": 1.2,
+    "text": 0.9, "prompt": 1, "audio": 1, "checkpoint.safetensors_header": 0.7, "hub": 1, "checkpoint": 1.1, "voices": 1.2,
     "device": 1, "packed_linear": 1,
     "batch": 1.5, "batch.destination": 1.5, "hub.inventory": 1.15, "lm": 2, "codec": 2, "asr": 2,
     "synthesis.quality": 1, "synthesis": 3, "synthesis.batched": 3.5,
@@ -82,7 +82,7 @@ def test_light_rooms_import_nothing_heavy_at_start(path: Path) -> None:
             n
             for n in imports(tree, True)
             if n.startswith("llasa_cli.")
-            and 1 <= LEVELS.get(room_of(tuple(n.split(".")[1:])), 0) < 4
+            and 0.9 <= LEVELS.get(room_of(tuple(n.split(".")[1:])), 0) < 4
             and "batch.destination" not in n
         ]
         assert not below, f"{path.name} must import {below} inside functions"

@@ -20,13 +20,11 @@ from types import TracebackType
 from typing import BinaryIO
 
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.text.unicode import CJK_START
 
 ENDINGS = (".srt", ".vtt")
 TWO_LINES = 84
 """Columns from which a sentence is broken in two: two lines of 42 are what broadcasters allow."""
-DENSE = 0x2E80
-"""From here on (East Asian scripts) a character is two columns wide, and takes as long to say as three letters, as
-text/chunks.py counts too."""
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 """Line ends would end the entry, control characters upset players."""
 
@@ -155,7 +153,7 @@ def _one_line(text: str) -> str:
 
 def _length(text: str, dense: int = 3) -> int:
     """To say, in letters."""
-    return len(text) if text.isascii() else sum(dense if ord(c) >= DENSE else 1 for c in text)
+    return len(text) if text.isascii() else sum(dense if ord(c) >= CJK_START else 1 for c in text)
 
 
 def _lines(text: str) -> list[str]:
@@ -167,6 +165,6 @@ def _lines(text: str) -> list[str]:
     nearest = min(blanks, key=lambda at: abs(at - middle), default=0)
     if abs(nearest - middle) <= len(text) // 4:
         return [text[:nearest], text[nearest + 1 :]]
-    if ord(text[middle]) >= DENSE:
+    if ord(text[middle]) >= CJK_START:
         return [text[:middle], text[middle:]]
     return [text[:nearest], text[nearest + 1 :]] if blanks else [text]

@@ -168,7 +168,7 @@ def _spoken(
     conversation: Conversation, questions: Iterator[str], options: ChatOptions, seed: int, paper: _Paper
 ) -> Iterator[str]:
     """The answers sentence by sentence, as they are written; all of each is printed as well."""
-    from llasa_cli.text.incremental import sentences_of
+    from llasa_cli.text.incremental import read_sentences
 
     for number, question in enumerate(questions):
         pieces = conversation.answer(question, options, (seed + number) % 2**31)
@@ -178,7 +178,7 @@ def _spoken(
             paper.write(words or b"\n")
             return words
 
-        yield from sentences_of(read, is_more_waiting=lambda: True)
+        yield from read_sentences(read, is_more_waiting=lambda: True)
         yield "\n\n"
 
 

@@ -155,7 +155,7 @@ class _Listening:
         self._pacing.add(take.seconds, take.wall_s / take.tries)
 
     def wants(self, text: str) -> bool:
-        from llasa_cli.text.width import width
+        from llasa_cli.text.width import spoken_length
 
         speed = self._pacing.speed
         if speed is None:
@@ -163,7 +163,7 @@ class _Listening:
         if not self._pacing.is_fast():
             return False
         # A second try must fit in as well.
-        return self._sink.waiting_s * speed < 2 * SECONDS_A_CHARACTER * width(text)
+        return self._sink.waiting_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
 
 
 def _remembered(take: Utterance) -> dict[str, Any]:

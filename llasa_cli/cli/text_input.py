@@ -65,13 +65,13 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
 
 
 def _file_source(path: Path, markdown: bool) -> TextInput:
-    from llasa_cli.text.incremental import parts_of_file
+    from llasa_cli.text.incremental import read_text_file
 
     try:
-        parts = _with_words(parts_of_file(path), str(path))
+        parts = _with_words(read_text_file(path), str(path))
         if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
             return TextInput(parts, None, markdown)
-        return TextInput(parts, path.stat().st_size, markdown, lambda: _digest(parts_of_file(path)), path)
+        return TextInput(parts, path.stat().st_size, markdown, lambda: _digest(read_text_file(path)), path)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
 
@@ -85,11 +85,11 @@ def _digest(parts: Iterable[str]) -> str:
 
 def _piped() -> Iterator[str]:
     """Standard input, sentence by sentence; refused before anything is loaded when it is empty."""
-    from llasa_cli.text.incremental import sentences_of
+    from llasa_cli.text.incremental import read_sentences
 
     pipe = sys.stdin.buffer
     read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
-    return _with_words(sentences_of(read, _is_more_waiting), "The text")
+    return _with_words(read_sentences(read, _is_more_waiting), "The text")
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:

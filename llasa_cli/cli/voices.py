@@ -259,7 +259,7 @@ class _Model:
             UsageError: It was made with another codec.
         """
         from llasa_cli.prompt import Reference
-        from llasa_cli.text.normalize.spelling import spelling
+        from llasa_cli.text.normalize.loader import load_normalizer
 
         codec = self.codec
         if voice.codec != codec:
@@ -268,7 +268,7 @@ class _Model:
                 f"The voice {voice.name} was made with another codec ({voice.codec}{made_with}) than the model's ({codec}).",
                 "Save it again with this model: llasa clone --ref CLIP --save NAME -m MODEL --force.",
             )
-        spell = spelling(bool(self._about.get("spell_out")))
+        spell = load_normalizer(bool(self._about.get("spell_out")))
         text = spell(voice.text) if spell else voice.text
         if not any(character.isalnum() for character in text):
             raise UsageError(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llasa_cli.settings import CODES_PER_SECOND
+from llasa_cli.text.unicode import CJK_START
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,6 @@ LONGEST_SILENCE_S = 2.0
 SILENCE = 0.003
 """Of full scale: -50 dB."""
 CLIPPED_SHARE = 0.01
-_DENSE = 0x2E80
-"""From here on a character is a syllable or more (East Asian scripts)."""
 
 
 def problems_of(
@@ -46,7 +45,7 @@ def problems_of(
     """
     found = []
     seconds = len(codes) / CODES_PER_SECOND
-    weight = sum(3 if ord(character) >= _DENSE else 1 for character in text if character.isalnum())
+    weight = sum(3 if ord(character) >= CJK_START else 1 for character in text if character.isalnum())
     if not ended:
         found.append("ran to its length limit without an end")
     if seconds < FASTEST_S_A_CHARACTER * weight:

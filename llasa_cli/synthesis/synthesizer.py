@@ -27,7 +27,7 @@ from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.quality import SLOWEST_S_A_CHARACTER, problems_of
 from llasa_cli.text.unicode import whole_characters
-from llasa_cli.text.width import MOST_CHARACTERS
+from llasa_cli.text.width import MAX_CHARACTERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,11 +177,11 @@ class Synthesizer:
         self, parts: Iterable[str], options: SpeechOptions, on_note: Callable[[str], None] | None = None
     ) -> Iterator[TextChunk]:
         """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
-        from llasa_cli.text.chunker import passages
+        from llasa_cli.text.chunker import chunk_text
 
-        most = int(self._about.get("most_characters") or MOST_CHARACTERS)
+        most = int(self._about.get("most_characters") or MAX_CHARACTERS)
         spell = self._spelling(on_note)
-        return passages(map(whole_characters, parts), most, spell, options.markdown, on_note)
+        return chunk_text(map(whole_characters, parts), most, spell, options.markdown, on_note)
 
     @property
     def slowest_s_a_character(self) -> float:
@@ -190,9 +190,9 @@ class Synthesizer:
 
     def _spelling(self, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
         """How this voice wants numbers and signs written; None: it reads them itself. `tell`: of what it can't read."""
-        from llasa_cli.text.normalize.spelling import spelling
+        from llasa_cli.text.normalize.loader import load_normalizer
 
-        return spelling(bool(self._about.get("spell_out")), tell)
+        return load_normalizer(bool(self._about.get("spell_out")), tell)
 
     def say(
         self,

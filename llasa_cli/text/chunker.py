@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llasa_cli.text.sentences import ended, sentences_in
-from llasa_cli.text.width import MOST_CHARACTERS, cut, join, width
+from llasa_cli.text.width import MAX_CHARACTERS, join, split, spoken_length
 
 SENTENCE_PAUSE_S = 0.25
 """What a reader takes between two sentences."""
@@ -74,10 +74,10 @@ class TextChunk:
     pause_s: float
 
 
-def passages(
+def chunk_text(
     parts: Iterable[str],
-    most_characters: int = MOST_CHARACTERS,
-    spell_out: Callable[[str], str] | None = None,
+    most_characters: int = MAX_CHARACTERS,
+    normalize: Callable[[str], str] | None = None,
     markdown: bool = False,
     on_note: Callable[[str], None] | None = None,
 ) -> Iterator[TextChunk]:
@@ -86,18 +86,18 @@ def passages(
     Args:
         parts: The text in the pieces in which it comes, blanks and line ends included. A part ends a sentence, and
             what it completes is given before the next part is asked for.
-        most_characters: In a passage, as `chunks.width` counts; of the text that the model is given.
-        spell_out: Writing -> what this voice can read (`normalise.spell_out`), sentence by sentence.
+        most_characters: In a passage, as `chunks.spoken_length` counts; of the text that the model is given.
+        normalize: Writing -> what this voice can read (`normalise.normalize`), sentence by sentence.
         markdown: The text is Markdown: its words are read and not its signs; see `text.markdown`.
         on_note: Told in a sentence about a pause that can't be read or is too long.
 
     Sentences without a letter or a digit (in the spelled-out form) are left out. A text may give nothing.
     """
     if markdown:
-        from llasa_cli.text.markdown import words_of
+        from llasa_cli.text.markdown import read_markdown
 
-        parts = words_of(parts)
-    return _Breaths(most_characters, spell_out or _as_it_is).of(_steps(parts, on_note or _as_it_is))
+        parts = read_markdown(parts)
+    return _Breaths(most_characters, normalize or _as_it_is).of(_steps(parts, on_note or _as_it_is))
 
 
 def _as_it_is(text: str) -> str:
@@ -177,8 +177,8 @@ def _break_seconds(attributes: str) -> float | None:
 class _Breaths:
     """Joins short sentences and cuts long ones; keeps at most one passage."""
 
-    def __init__(self, most: int, spell_out: Callable[[str], str]) -> None:
-        self._most, self._spell_out = most, spell_out
+    def __init__(self, most: int, normalize: Callable[[str], str]) -> None:
+        self._most, self._spell_out = most, normalize
         self._text, self._sentences = "", []  # type: ignore[var-annotated]
         self._pause_s = 0.0  # before what is being joined
         self._natural_s = 0.0  # after it
@@ -194,8 +194,8 @@ class _Breaths:
             for number, (spoken, written) in enumerate(self._pieces(step.written)):
                 # A line without a mark must not run into the next.
                 before = self._text if number else ended(self._text)
-                short = min(width(spoken), width(self._text)) < self._most // SHORT
-                if self._text and short and width(join(before, spoken)) <= self._most:
+                short = min(spoken_length(spoken), spoken_length(self._text)) < self._most // SHORT
+                if self._text and short and spoken_length(join(before, spoken)) <= self._most:
                     self._text = before
                 else:
                     yield from self._end()
@@ -212,7 +212,7 @@ class _Breaths:
             spoken = self._spell_out(part)
             if spoken != part:
                 spoken = _with_mark(spoken, part)
-            pieces = cut(spoken, self._most)
+            pieces = split(spoken, self._most)
             written = [part] if len(pieces) == 1 else pieces
             if len(pieces) > 1 and spoken != part:
                 written = _shared_out(part, pieces, self._spell_out)
@@ -261,15 +261,15 @@ def _with_mark(spoken: str, sentence: str) -> str:
     return spoken + mark[1] if mark and spoken[-1:].isalnum() else spoken
 
 
-def _shared_out(sentence: str, pieces: list[str], spell_out: Callable[[str], str]) -> list[str]:
+def _shared_out(sentence: str, pieces: list[str], normalize: Callable[[str], str]) -> list[str]:
     """The words of a sentence, given to the pieces of its spelled-out form by how long each word is in it."""
     words = sentence.split()
-    lengths = [width(spell_out(word)) + 1 for word in words]
-    scale = sum(width(piece) for piece in pieces) / sum(lengths)
+    lengths = [spoken_length(normalize(word)) + 1 for word in words]
+    scale = sum(spoken_length(piece) for piece in pieces) / sum(lengths)
     shares: list[list[str]] = [[] for _ in pieces]
     ends = [0.0]
     for piece in pieces:
-        ends.append(ends[-1] + width(piece))
+        ends.append(ends[-1] + spoken_length(piece))
     spoken, at = 0.0, 0
     for word, length in zip(words, lengths, strict=True):
         middle = (spoken + length / 2) * scale

@@ -24,7 +24,7 @@ _OPEN_MARKUP = re.compile(r"(?:\[\s*pause\s*[:=][^\[\]\n]{0,40}|<break\b[^<>]{0,
 """`[pause: 500` or `<break time="1` at the end of what has come: no place to cut."""
 
 
-def sentences_of(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
+def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
     """Yield what has been completed: whole sentences, or a line after which the writer pauses.
 
     A line end alone is no pause to speak: text wrapped at 80 columns would be cut in the middle of its sentences.
@@ -74,7 +74,7 @@ def _last_end(waiting: str) -> int:
     return blank if blank > 0 else len(waiting)
 
 
-def parts_of_file(path: Path) -> Iterator[str]:
+def read_text_file(path: Path) -> Iterator[str]:
     """A text file in parts of about 64 KB that end with a paragraph, else with a sentence; never held whole.
 
     Line ends of all systems become "\\n"; a byte order mark goes. A regular file is checked to its end before the

@@ -13,7 +13,7 @@ Parsed by markdown-it (CommonMark, with tables and struck text), which comes wit
     code blocks         left out: nobody wants braces read to them
     footnotes           left out, mark and note
     HTML                tags and comments dropped, with what is in script and style; words between tags are read;
-                        <br> ends a line, <break> is a pause (see `text.passages`)
+                        <br> ends a line, <break> is a pause (see `text.chunk_text`)
     front matter        left out (between two lines of --- or +++ at the very beginning)
     link definitions    left out; a link whose definition is far away still gives its text
 
@@ -31,7 +31,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from llasa_cli.text.sentences import ended, sentence_ends
-from llasa_cli.text.width import DENSE
+from llasa_cli.text.unicode import CJK_START
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -70,7 +70,7 @@ _ALERT = re.compile(r"\[!(\w+)\]\s*")
 _HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
 
 
-def words_of(parts: Iterable[str]) -> Iterator[str]:
+def read_markdown(parts: Iterable[str]) -> Iterator[str]:
     """Parts of a Markdown text -> parts of plain text.
 
     Together the parts are the text, line ends included; each ends where a sentence or a line does (`text.stream`).
@@ -88,7 +88,11 @@ def _spoken(pieces: Iterable[str]) -> Iterator[str]:
         words = _words(piece)
         if words.strip():
             # The end of a piece in the middle of a paragraph is a sentence's; else a paragraph's.
-            yield words if piece.endswith("\n") else words.rstrip() + ("" if ord(words.rstrip()[-1]) >= DENSE else " ")
+            yield (
+                words
+                if piece.endswith("\n")
+                else words.rstrip() + ("" if ord(words.rstrip()[-1]) >= CJK_START else " ")
+            )
 
 
 class _Blocks:

@@ -32,8 +32,9 @@ import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
-DENSE = "\u2e80"
-"""From here on scripts have no blanks between words (Korean has)."""
+from llasa_cli.text.unicode import CJK_START
+
+_CJK = chr(CJK_START)
 _HARD = "。！？｡।॥۔؟։።፧။༎។៕᙮"
 """Nothing else than the end of a sentence, with a blank after it or not."""
 _CLOSERS = "\"'”’“‘»«›‹)\\]}」』）】》〉〕"
@@ -185,7 +186,7 @@ def ended(text: str) -> str:
     bare = text.rstrip().rstrip(_CLOSERS.replace("\\", ""))
     if not bare or bare[-1] in _MARKS:
         return text
-    return text.rstrip() + ("。" if bare[-1] >= DENSE and not "가" <= bare[-1] <= "힣" else ".")
+    return text.rstrip() + ("。" if bare[-1] >= _CJK and not "가" <= bare[-1] <= "힣" else ".")
 
 
 def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
@@ -246,7 +247,7 @@ def _may_end(found: re.Match[str]) -> bool:
         return True
     if found["closers"] and "가" <= after <= "힣":
         return False  # a particle: “...?”라고
-    return bool(found["call"] or found["stop"]) and begin > 0 and after >= DENSE <= text[begin - 1]
+    return bool(found["call"] or found["stop"]) and begin > 0 and after >= _CJK <= text[begin - 1]
 
 
 def _hard_end(found: re.Match[str], begin: int, growing: bool) -> int | None:

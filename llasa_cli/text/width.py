@@ -8,12 +8,11 @@ import unicodedata
 from collections.abc import Iterator
 
 from llasa_cli.text.sentences import split_sentences as split_sentences
+from llasa_cli.text.unicode import CJK_START
 
-MOST_CHARACTERS = 200
+MAX_CHARACTERS = 200
 """About 13 s of English: well inside what the models were trained on, long enough for a sentence's melody."""
 
-DENSE = 0x2E80
-"""From here on a character is a syllable or more (East Asian scripts)."""
 DENSE_WIDTH = 3
 """Such a character takes as long as three letters: 200 Chinese characters are 45 s, more than the context holds."""
 
@@ -31,28 +30,28 @@ _LEADING_VOWELS = "เแโใไ"
 """Thai: written before the consonant after which they are spoken."""
 
 
-def width(text: str) -> int:
+def spoken_length(text: str) -> int:
     """How long a text is to speak, in Latin letters."""
-    return len(text) if text.isascii() else sum(DENSE_WIDTH if ord(c) >= DENSE else 1 for c in text)
+    return len(text) if text.isascii() else sum(DENSE_WIDTH if ord(c) >= CJK_START else 1 for c in text)
 
 
 def join(first: str, second: str) -> str:
     """With a blank between, except where the script has none (Hangul has)."""
-    if not first or (ord(first[-1]) >= DENSE and not "가" <= first[-1] <= "힣"):
+    if not first or (ord(first[-1]) >= CJK_START and not "가" <= first[-1] <= "힣"):
         return first + second
     return f"{first} {second}"
 
 
-def cut(sentence: str, most: int) -> list[str]:
+def split(sentence: str, most: int) -> list[str]:
     """One sentence in pieces that fit: at semicolons, else commas, else blanks, else anywhere."""
-    whole = width(sentence)
+    whole = spoken_length(sentence)
     if whole <= most:
         return [sentence]
     even = math.ceil(whole / math.ceil(whole / most))
     for pause in _PAUSES:
         parts = [part for part in pause.split(sentence) if part]
         if len(parts) > 1:
-            return [small for piece in _evenly(parts, even, most) for small in cut(piece, most)]
+            return [small for piece in _evenly(parts, even, most) for small in split(piece, most)]
     return list(_anywhere(sentence, even))
 
 
@@ -70,7 +69,7 @@ def _evenly(parts: list[str], even: int, most: int) -> list[str]:
 def _fill(parts: list[str], limit: int) -> Iterator[str]:
     piece = parts[0]
     for part in parts[1:]:
-        if width(piece) + 1 + width(part) <= limit:
+        if spoken_length(piece) + 1 + spoken_length(part) <= limit:
             piece = join(piece, part)
         else:
             yield piece
@@ -82,7 +81,7 @@ def _anywhere(word: str, limit: int) -> Iterator[str]:
     """A script without blanks, or no word at all; a letter and its signs stay together."""
     begin, used = 0, 0
     for at, character in enumerate(word):
-        size = width(character)
+        size = spoken_length(character)
         if used + size > limit and at > begin and not _clings(word, at):
             yield word[begin:at]
             begin, used = at, 0

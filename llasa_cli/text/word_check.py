@@ -29,7 +29,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from llasa_cli.text.normalize.english import spell_out
+from llasa_cli.text.normalize.english import normalize
 from llasa_cli.wording import shorten
 
 LONGEST_RUN = 3
@@ -88,7 +88,7 @@ def units_of(text: str) -> list[str]:
     """Words without case, marks and punctuation, numbers in words; characters of scripts without blanks."""
     text = unicodedata.normalize("NFKC", text)
     if re.search(r"\d", text) and not _NO_BLANKS.search(text):
-        text = spell_out(text)
+        text = normalize(text)
     text = "".join(map(_plain, text.casefold()))
     text = re.sub(r"['’ʼ`]", "", text)
     text = _NO_BLANKS.sub(lambda match: f" {match[0]} ", text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.text.normalize.spelling import spelling
+from llasa_cli.text.normalize.loader import load_normalizer
 from llasa_cli.training.row_check import Unusable
 
 
 def text_ids(prompt_format: PromptFormat, text: str) -> list[int]:
     """Raises Unusable: The model reads nothing of it, or not all."""
     unsupported_words: list[str] = []
-    spell = spelling(prompt_format.spell_out, unsupported_words.append)
+    spell = load_normalizer(prompt_format.spell_out, unsupported_words.append)
     text = spell(text) if spell else text
     ids = prompt_format.text_ids(text)
     if not ids or not text.strip():

@@ -26,7 +26,7 @@ def load_reference(path: Path, transcript: str | None, heard: str | None = None)
     from dataclasses import replace
 
     from llasa_cli.audio.reader import read_recording
-    from llasa_cli.text.width import split_sentences
+    from llasa_cli.text.sentences import split_sentences
     from llasa_cli.voices.reference import LONGEST_FILE_S, check_rate, check_sound, check_transcript, cut_at_pause
 
     if transcript is not None and not transcript.strip():

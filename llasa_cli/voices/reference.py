@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.audio.vad import FRAME_S, VoiceActivity, room_for
 from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.text.unicode import CJK_START
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,7 +219,9 @@ def _check_plausible(transcript: str, seconds: float) -> None:
 def letters_of(text: str) -> int:
     """How long a text is in speech, counted in letters: a digit is a word of four, an East Asian character a syllable."""
     return sum(
-        4 if character.isdigit() else 3 if ord(character) >= 0x2E80 else 1 for character in text if character.isalnum()
+        4 if character.isdigit() else 3 if ord(character) >= CJK_START else 1
+        for character in text
+        if character.isalnum()
     )
 
 
@@ -263,7 +266,7 @@ def _certain_cut(clip: Clip, sentences: list[str]) -> tuple[float, str] | None:
     end_s, count = best
     words = ""
     for sentence in sentences[:count]:
-        words += sentence if not words or ord(words[-1]) >= 0x2E80 else " " + sentence
+        words += sentence if not words or ord(words[-1]) >= CJK_START else " " + sentence
     return end_s, words
 
 

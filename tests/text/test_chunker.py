@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from llasa_cli.text.chunker import LONGEST_PAUSE_S, PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S, TextChunk, passages
-from llasa_cli.text.normalize.english import spell_out
-from llasa_cli.text.width import width
+from llasa_cli.text.chunker import LONGEST_PAUSE_S, PARAGRAPH_PAUSE_S, SENTENCE_PAUSE_S, TextChunk, chunk_text
+from llasa_cli.text.normalize.english import normalize
+from llasa_cli.text.width import spoken_length
 
 
 def of(*parts: str, most: int = 200) -> list[tuple[str, float]]:
-    return [(passage.text, passage.pause_s) for passage in passages(parts, most)]
+    return [(passage.text, passage.pause_s) for passage in chunk_text(parts, most)]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_is_no_pause_stays_text(markup: str) -> None:
 
 def test_a_pause_that_cannot_be_read_or_is_too_long_is_told_about() -> None:
     notes: list[str] = []
-    assert list(passages(["A [pause:soon] b [pause:1h] c [pause:99] d. [pause:1]"], on_note=notes.append))
+    assert list(chunk_text(["A [pause:soon] b [pause:1h] c [pause:99] d. [pause:1]"], on_note=notes.append))
     assert len(notes) == 3
     assert "[pause:soon]" in notes[0]
     assert "60 s" in notes[2]
@@ -91,14 +91,14 @@ def test_the_first_passage_is_given_before_the_last_part_is_looked_at() -> None:
             taken.append(number)
             yield f"Sentence {number}."
 
-    given = passages(parts())
+    given = chunk_text(parts())
     assert next(given).text == "Sentence 0."
     assert taken == [0]
     assert [passage.text for passage in given] == ["Sentence 1.", "Sentence 2."]
 
 
 def test_the_model_is_given_words_and_the_subtitles_what_was_written() -> None:
-    assert list(passages(["Dr. Lee paid $5. ♥ Then he left at 9:05!"], 200, spell_out)) == [
+    assert list(chunk_text(["Dr. Lee paid $5. ♥ Then he left at 9:05!"], 200, normalize)) == [
         TextChunk(
             "doctor Lee paid five dollars. Then he left at nine oh five!",
             ("Dr. Lee paid $5.", "♥ Then he left at 9:05!"),
@@ -109,12 +109,12 @@ def test_the_model_is_given_words_and_the_subtitles_what_was_written() -> None:
 
 def test_a_sentence_too_long_for_a_breath_is_shared_out_with_what_was_written() -> None:
     sentence = ", ".join(f"{number} apples" for number in range(1000, 1100)) + "."
-    given = list(passages([sentence], 100, spell_out))
-    assert " ".join(passage.text for passage in given) == spell_out(sentence)
+    given = list(chunk_text([sentence], 100, normalize))
+    assert " ".join(passage.text for passage in given) == normalize(sentence)
     assert " ".join(piece for passage in given for piece in passage.sentences) == sentence
     for passage in given:
         (written,) = passage.sentences
-        assert abs(len(spell_out(written).split()) - len(passage.text.split())) <= 4
+        assert abs(len(normalize(written).split()) - len(passage.text.split())) <= 4
 
 
 @pytest.mark.parametrize("text", ["", " \n\n ", "♥", "...", "😀 😀!\n\n—", "<>", "“”"])
@@ -123,7 +123,7 @@ def test_text_that_says_nothing_gives_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize("most", [30, 120, 200])
-@pytest.mark.parametrize("spell", [None, spell_out])
+@pytest.mark.parametrize("spell", [None, normalize])
 def test_every_passage_fits_and_no_word_is_lost(most: int, spell: Callable[[str], str] | None) -> None:
     generator = random.Random(most)
     words = "word a longer, sentence. Mr. why? 3.50 $5 and; (so) 日本。 été “Well!” he... U.S. supercalifragilistic \n\n".split(
@@ -131,8 +131,8 @@ def test_every_passage_fits_and_no_word_is_lost(most: int, spell: Callable[[str]
     )
     for _ in range(40):
         text = " ".join(generator.choices(words, k=80)) + " " + "x, y " * generator.randint(0, 200)
-        given = list(passages([text], most, spell))
-        assert all(0 < width(passage.text) <= most and passage.pause_s >= 0 for passage in given)
+        given = list(chunk_text([text], most, spell))
+        assert all(0 < spoken_length(passage.text) <= most and passage.pause_s >= 0 for passage in given)
         if spell is None:
             assert "".join(passage.text for passage in given).replace(" ", "") == "".join(text.split())
         # What says nothing in this voice is in no subtitle.
@@ -148,13 +148,13 @@ def test_a_line_of_a_megabyte_begins_at_once() -> None:
         asked.append(len(text))
         return text
 
-    given = passages(["no mark at all " * 20_000], 200, spell)
+    given = chunk_text(["no mark at all " * 20_000], 200, spell)
     assert next(given).text.startswith("no mark")
     assert sum(asked) < 10_000
 
 
 def test_a_sentence_keeps_its_mark_and_a_line_without_one_gets_it_before_the_next() -> None:
-    given = list(passages(["She lives in the U.S. The food is good:\n- milk\n- “eggs”\n- bread"], 200, spell_out))
+    given = list(chunk_text(["She lives in the U.S. The food is good:\n- milk\n- “eggs”\n- bread"], 200, normalize))
     assert [passage.text for passage in given] == ["She lives in the you ess. The food is good: milk. eggs. bread"]
     assert given[0].sentences == ("She lives in the U.S.", "The food is good:", "- milk", "- “eggs”", "- bread")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.chunker import passages
-from llasa_cli.text.incremental import parts_of_file
-from llasa_cli.text.width import split_sentences
+from llasa_cli.text.chunker import chunk_text
+from llasa_cli.text.incremental import read_text_file
+from llasa_cli.text.sentences import split_sentences
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -23,7 +23,7 @@ def write(path: Path, data: bytes) -> Path:
 @pytest.mark.parametrize("between", [" ", "\n\n", "\r\n\r\n", "\n"])
 def test_a_long_file_comes_in_parts_that_end_with_a_sentence(tmp_path: Path, between: str) -> None:
     text = between.join(f"Dr. Lee paid {number}.50 to “Mr. Ö” on the way." for number in range(3000))
-    parts = list(parts_of_file(write(tmp_path / "a.txt", text.encode())))
+    parts = list(read_text_file(write(tmp_path / "a.txt", text.encode())))
     plain = text.replace("\r\n", "\n")
     assert "".join(parts) == plain
     assert len(parts) > 1
@@ -34,7 +34,7 @@ def test_a_long_file_comes_in_parts_that_end_with_a_sentence(tmp_path: Path, bet
 
 @pytest.mark.parametrize("text", ["x" * 600_000, "word " * 120_000, "今" * 200_000])
 def test_a_line_without_an_end_is_cut_all_the_same(tmp_path: Path, text: str) -> None:
-    parts = list(parts_of_file(write(tmp_path / "a.txt", text.encode())))
+    parts = list(read_text_file(write(tmp_path / "a.txt", text.encode())))
     assert "".join(parts).rstrip() == text.rstrip()
     assert max(map(len, parts)) < 400_000
 
@@ -43,7 +43,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(sentences: int) -> int:
         path = write(tmp_path / "a.txt", b"One sentence of this long book, and more of it.\n\n" * sentences)
         tracemalloc.start()
-        count = sum(len(passage.sentences) for passage in passages(parts_of_file(path)))
+        count = sum(len(passage.sentences) for passage in chunk_text(read_text_file(path)))
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert count == sentences
@@ -62,7 +62,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_marks_of_other_systems_are_read(tmp_path: Path, data: bytes, expected: str) -> None:
-    assert "".join(parts_of_file(write(tmp_path / "a.txt", data))) == expected
+    assert "".join(read_text_file(write(tmp_path / "a.txt", data))) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_marks_of_other_systems_are_read(tmp_path: Path, data: bytes, expected: 
 )
 def test_what_is_no_text_is_refused_before_the_first_part(tmp_path: Path, data: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        parts_of_file(write(tmp_path / "a.txt", data))
+        read_text_file(write(tmp_path / "a.txt", data))
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.txt"):
         with pytest.raises(UsageError, match="can't be read"):
-            parts_of_file(path)
+            read_text_file(path)
 
 
 def test_a_named_pipe_is_read_as_it_grows(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_named_pipe_is_read_as_it_grows(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=writer)
     thread.start()
-    parts = parts_of_file(tmp_path / "pipe")
+    parts = read_text_file(tmp_path / "pipe")
     assert next(parts) == "First sentence."
     spoken.set()
     assert list(parts) == [" Second one."]

@@ -9,13 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from llasa_cli.text.chunker import PARAGRAPH_PAUSE_S, passages
-from llasa_cli.text.incremental import sentences_of
-from llasa_cli.text.markdown import words_of
+from llasa_cli.text.chunker import PARAGRAPH_PAUSE_S, chunk_text
+from llasa_cli.text.incremental import read_sentences
+from llasa_cli.text.markdown import read_markdown
 
 
 def read(*parts: str) -> str:
-    return "".join(words_of(parts)).strip()
+    return "".join(read_markdown(parts)).strip()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_signs_become_words_and_paragraphs(written: str, said: str) -> None:
 def arriving(pieces: Iterable[str]) -> Iterator[str]:
     """What a pipe gives that gets these pieces."""
     data = (piece.encode() for piece in pieces)
-    return sentences_of(lambda _: next(data, b""), lambda: True)
+    return read_sentences(lambda _: next(data, b""), lambda: True)
 
 
 WHOLE = """---
@@ -137,7 +137,7 @@ def test_a_growing_pipe_is_spoken_before_the_paragraph_ends() -> None:
             taken.append(part)
             yield part
 
-    given = passages(arriving(pieces()), markdown=True)
+    given = chunk_text(arriving(pieces()), markdown=True)
     assert next(given).text == "Title."
     assert len(taken) == 1
     assert next(given).text == "First sentence. Next sentence."
@@ -146,7 +146,7 @@ def test_a_growing_pipe_is_spoken_before_the_paragraph_ends() -> None:
 
 
 def test_headings_are_followed_by_a_pause_and_short_items_share_a_passage() -> None:
-    given = list(passages(["# Shopping\n\n- milk\n- eggs\n- bread\n\nDone."], markdown=True))
+    given = list(chunk_text(["# Shopping\n\n- milk\n- eggs\n- bread\n\nDone."], markdown=True))
     assert [(passage.text, passage.pause_s) for passage in given] == [
         ("Shopping.", 0.0),
         ("milk. eggs. bread.", PARAGRAPH_PAUSE_S),
@@ -174,7 +174,7 @@ def test_hostile_markdown_is_read_through(text: str) -> None:
 def test_a_long_markdown_file_takes_no_more_memory_than_a_page() -> None:
     def peak(blocks: int) -> int:
         tracemalloc.start()
-        words = sum(len(part.split()) for part in words_of("A *paragraph* here.\n\n" for _ in range(blocks)))
+        words = sum(len(part.split()) for part in read_markdown("A *paragraph* here.\n\n" for _ in range(blocks)))
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert words == 3 * blocks

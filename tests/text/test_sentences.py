@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.text.incremental import sentences_of
+from llasa_cli.text.incremental import read_sentences
 from llasa_cli.text.sentences import split_sentences
 
 GOLDEN = Path(__file__).with_name("golden_sentences.txt")
@@ -55,7 +55,7 @@ def spoken(sentences: list[str]) -> list[str]:
 
 def arriving(data: bytes, cuts: list[int]) -> list[str]:
     pieces = iter([data[begin:end] for begin, end in pairwise([0, *cuts, len(data)]) if begin < end] + [b""])
-    return list(sentences_of(lambda _: next(pieces), lambda: True))
+    return list(read_sentences(lambda _: next(pieces), lambda: True))
 
 
 GARBAGE = (
@@ -86,7 +86,7 @@ def test_a_pipe_is_cut_into_the_same_sentences_wherever_it_is_torn(seed: int) ->
 def test_a_pipe_does_not_tear_a_pause_apart(text: str) -> None:
     for is_more in (True, False):
         pieces = iter([bytes([byte]) for byte in text.encode()] + [b""])
-        parts = list(sentences_of(lambda _, pieces=pieces: next(pieces), lambda is_more=is_more: is_more))
+        parts = list(read_sentences(lambda _, pieces=pieces: next(pieces), lambda is_more=is_more: is_more))
         assert "".join(parts) == text
         assert all(part.count("[") == part.count("]") and part.count("<") == part.count(">") for part in parts)
 

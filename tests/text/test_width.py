@@ -10,14 +10,14 @@ from itertools import pairwise
 import pytest
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.chunker import passages
-from llasa_cli.text.incremental import sentences_of
+from llasa_cli.text.chunker import chunk_text
+from llasa_cli.text.incremental import read_sentences
 from llasa_cli.text.sentences import split_sentences
-from llasa_cli.text.width import cut, width
+from llasa_cli.text.width import split, spoken_length
 
 
 def split_text(text: str, most: int = 200) -> list[str]:
-    return [passage.text for passage in passages([text], most)]
+    return [passage.text for passage in chunk_text([text], most)]
 
 
 def test_sentences_end_at_their_marks_and_not_at_abbreviations() -> None:
@@ -57,13 +57,13 @@ def test_chunks_fit_and_lose_nothing(most: int) -> None:
     for _ in range(50):
         text = " ".join(generator.choice(words) for _ in range(generator.randint(1, 120)))
         chunks = split_text(text, most)
-        assert all(0 < width(chunk) <= most for chunk in chunks)
+        assert all(0 < spoken_length(chunk) <= most for chunk in chunks)
         assert "".join("".join(chunks).split()) == "".join(text.split())
 
 
 def test_a_chinese_chunk_is_a_breath_too() -> None:
     chunks = split_text("今天天气很好，我们去公园散步吧，" * 40, 200)
-    assert all(width(chunk) <= 200 and len(chunk) <= 66 for chunk in chunks)
+    assert all(spoken_length(chunk) <= 200 and len(chunk) <= 66 for chunk in chunks)
     assert not any(" " in chunk for chunk in chunks), "Chinese is joined without blanks"
 
 
@@ -88,7 +88,7 @@ def test_a_number_stays_with_its_unit_and_a_title_with_its_name() -> None:
 
 @pytest.mark.parametrize("word", ["เก้าอี้ใหญ่ไม่" * 40, "क्षत्रिय" * 60, "👩‍👩‍👧‍👦" * 40, "e\u0301" * 300])
 def test_letters_and_their_signs_stay_together(word: str) -> None:
-    chunks = cut(word, 100)
+    chunks = split(word, 100)
     assert "".join(chunks) == word
     assert len(chunks) > 2
     for before, after in pairwise(chunks):
@@ -98,7 +98,7 @@ def test_letters_and_their_signs_stay_together(word: str) -> None:
 
 
 def test_a_heap_of_signs_is_cut_all_the_same() -> None:
-    assert max(map(width, split_text("a" + "\u0301" * 5000, 100))) < 200
+    assert max(map(spoken_length, split_text("a" + "\u0301" * 5000, 100))) < 200
 
 
 def test_short_sentences_share_a_chunk() -> None:
@@ -115,7 +115,7 @@ def test_a_growing_pipe_is_spoken_sentence_by_sentence() -> None:
         taken.append(size)
         return next(arrivals)
 
-    parts = sentences_of(read)
+    parts = read_sentences(read)
     assert next(parts).strip() == "Hello there."
     assert len(taken) == 2, "the first sentence must not wait for the second"
     assert next(parts).strip() == "How are you?"
@@ -124,7 +124,7 @@ def test_a_growing_pipe_is_spoken_sentence_by_sentence() -> None:
 
 def growing(*arrivals: bytes, more: bool) -> list[str]:
     parts = iter([*arrivals, b""])
-    return [part.strip() for part in sentences_of(lambda _: next(parts), lambda: more)]
+    return [part.strip() for part in read_sentences(lambda _: next(parts), lambda: more)]
 
 
 def test_a_name_is_not_torn_from_its_title_in_a_pipe() -> None:

@@ -673,7 +673,7 @@ def _with_inches(text: str) -> str:
 
 
 def unsupported_words(text: str) -> list[str]:
-    """The words and signs of money that `spell_out` leaves out, and characters that were unreadable in a file."""
+    """The words and signs of money that `normalize` leaves out, and characters that were unreadable in a file."""
     if text.isascii():
         return []
     text = re.sub(r"(?<!\w)[α-ωΑ-Ω](?!\w)|[µμ]", " ", text).translate(_LETTERS_OF_THEIR_OWN)
@@ -689,7 +689,7 @@ def _is_left_out(character: str) -> bool:
     return kind in ("Lu", "Ll", "Lt", "Lo") and not re.search("[A-Za-z]", unicodedata.normalize("NFKD", character))
 
 
-def spell_out(text: str) -> str:
+def normalize(text: str) -> str:
     """Text -> letters, spaces and `' - , . ; : ! ?`. Writing in other scripts than Latin is left out.
 
     The result may be empty: a text of symbols says nothing.

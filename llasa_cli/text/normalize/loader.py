@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-def spelling(wanted: bool, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
+def load_normalizer(wanted: bool, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
     """Writing -> what the voice reads, where it wants numbers and signs spelled out; None: it reads them itself.
 
     Args:
@@ -14,7 +14,7 @@ def spelling(wanted: bool, tell: Callable[[str], object] | None = None) -> Calla
     """
     if not wanted:
         return None
-    from llasa_cli.text.normalize.english import spell_out, unsupported_words
+    from llasa_cli.text.normalize.english import normalize, unsupported_words
 
     told = tell is None
 
@@ -25,7 +25,7 @@ def spelling(wanted: bool, tell: Callable[[str], object] | None = None) -> Calla
             told = True
             named = ", ".join(f"\u2018{_shortened(word)}\u2019" for word in words[:3])
             tell(f"This voice reads Latin letters. Left out, here and further on: {named}.")
-        return spell_out(text)
+        return normalize(text)
 
     return spell
 
