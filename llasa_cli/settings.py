@@ -1,14 +1,15 @@
-"""Constants with their units, and the frozen options that travel from flags to the engine.
+"""Constants with their units, and the frozen option dataclasses that travel from the command line to the engine.
 
-Every default lives here, once; `--help` shows it from here.
+Name, default, limits and help of every option stand here once, or in the dataclass of the command that alone has the
+option; see `llasa_cli.options`. The annotations are evaluated: this module doesn't postpone them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from llasa_cli.options import Flag, Options, all_optional
 
 CODES_PER_SECOND = 50
 """Speech codes a second (X-Codec2: 16 kHz, 320 samples a code)."""
@@ -23,311 +24,547 @@ TEMPLATE_DATE = "26 Jul 2024"
 """The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
 
 ATTENTIONS = ("auto", "sdpa", "flash", "eager")
-"""What `--attention` takes; see `lm.attention`."""
+"""The values of `--attention`; see `lm.attention`."""
+
+ENGINES = ("llasa", "vllm")
+"""The values of `--engine`: what runs the language model of a batch."""
+
+SCHEDULES = ("trapezoid", "cosine", "linear", "constant")
+"""The values of `--schedule`; see `training.schedule`."""
 
 DEFAULT_LISTENER = "openai/whisper-base"
-"""Hears reference clips that come without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
+"""The recognizer for reference clips without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
+
+ITEM_PAUSE_S = 0.6
+"""Seconds between two items in one file, about the pause between two paragraphs."""
+
+LARGEST_NUMBER = 1_000_000
+"""The largest value of a sampling option. Anything larger is a typing error and would overflow."""
+
+SMALLEST_TEMPERATURE = 0.01
+"""Logits are divided by the temperature; below this they leave the range of float32."""
+
+COLDEST = SMALLEST_TEMPERATURE
+
+_SAMPLING, _MODEL = "Sampling", "Model"
+
+MODEL_FLAG = Flag(
+    "tiny (built in), 1b, 3b, ..., a folder, or org/repo.",
+    names=("-m", "--model"),
+    panel=_MODEL,
+    environment="LLASA_MODEL",
+    completion="models",
+)
+CODEC_FLAG = Flag("Codec folder or repository; by default the model's own.", panel=_MODEL)
+DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="devices")
 
 
 @dataclass(frozen=True)
-class SamplingOptions:
-    """How the next speech code is drawn.
+class SamplingOptions(Options):
+    """How the next speech code is sampled.
 
-    Defaults are those of the cards' later update ("more stable"); `repetition_penalty` 1 is off.
+    The defaults are those of the cards' later update ("more stable").
     """
 
-    temperature: float = 0.9
-    """0 is greedy. Below about 0.3 Llasa tends to loop."""
-    top_p: float = 0.95
-    """Keep the fewest codes whose probabilities reach this; 1 keeps all."""
-    top_k: int = 0
-    """Keep the k likeliest codes; 0 keeps all."""
-    min_p: float = 0.0
-    """Drop codes less likely than this share of the likeliest; 0 drops none."""
-    repetition_penalty: float = 1.0
-    """Divide positive (multiply negative) scores of codes already spoken; 1 is off."""
-    guidance: float = 1.0
-    """How far to go from what would be said without the text, past what is said with it (see `lm.sample.guide`); 1 is off."""
-    max_seconds: float = 40.0
-    """Stop after this much audio. The 2,048-token context sets its own limit, about 40 s."""
+    temperature: Annotated[
+        float,
+        Flag(
+            "0 is greedy; below 0.3 large models repeat themselves.",
+            minimum=0,
+            maximum=LARGEST_NUMBER,
+            smallest_above_zero=SMALLEST_TEMPERATURE,
+            panel=_SAMPLING,
+        ),
+    ] = 0.9
+    top_p: Annotated[
+        float,
+        Flag("Keep the fewest codes that together reach this probability.", minimum=0, maximum=1, panel=_SAMPLING),
+    ] = 0.95
+    top_k: Annotated[
+        int, Flag("Keep the k likeliest codes; 0 keeps all.", minimum=0, maximum=LARGEST_NUMBER, panel=_SAMPLING)
+    ] = 0
+    min_p: Annotated[
+        float,
+        Flag("Drop codes below this share of the likeliest one.", minimum=0, maximum=1, panel=_SAMPLING),
+    ] = 0.0
+    repetition_penalty: Annotated[
+        float,
+        Flag(
+            "Make codes that were already spoken less likely; 1 is off.",
+            minimum=0.01,
+            maximum=LARGEST_NUMBER,
+            panel=_SAMPLING,
+        ),
+    ] = 1.0
+    guidance: Annotated[
+        float,
+        Flag(
+            "Classifier-free guidance: above 1 the speech follows the text more closely; 1 is off.",
+            minimum=0,
+            maximum=LARGEST_NUMBER,
+            panel=_SAMPLING,
+        ),
+    ] = 1.0
+    max_seconds: Annotated[
+        float,
+        Flag("The longest speech of one chunk, in seconds.", minimum=0.02, maximum=LARGEST_NUMBER, panel=_SAMPLING),
+    ] = 40.0
+
+
+if TYPE_CHECKING:
+    _OptionalSampling = SamplingOptions
+else:
+    _OptionalSampling = all_optional(SamplingOptions, "the model's, else")
 
 
 @dataclass(frozen=True)
-class SamplingRequest:
-    """What the caller wants of `SamplingOptions`; None leaves it to the checkpoint, which may leave it to the defaults."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    guidance: float | None = None
-    max_seconds: float | None = None
+class SamplingRequest(_OptionalSampling):
+    """The caller's part of `SamplingOptions`: the same fields, where None leaves the value to the checkpoint."""
 
     def over(self, checkpoint: Mapping[str, Any]) -> SamplingOptions:
-        """Request, else the checkpoint's own (`sampling` in llasa.json), else the defaults."""
+        """The requested values, else the checkpoint's (`sampling` in llasa.json), else the defaults."""
         known = {part.name for part in fields(self)}
-        wanted = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
-        return SamplingOptions(**{k: v for k, v in checkpoint.items() if k in known} | wanted)
+        requested = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
+        return SamplingOptions(**{k: v for k, v in checkpoint.items() if k in known} | requested)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a download puts up with a network that fails."""
+    """How long a download tolerates a failing network."""
 
     tries: int = 6
-    """Requests in a row that bring no new byte, before it is given up."""
+    """Requests in a row without a new byte before the download fails."""
     first_tries: int = 3
-    """The same while nothing has answered at all: there may be no network."""
+    """The same until the first answer: there may be no network at all."""
     first_pause_s: float = 1.0
-    """Before the second try; each further one is twice as long."""
+    """Before the second try; each later pause is twice as long."""
     longest_pause_s: float = 30.0
     longest_wait_s: float = 320.0
-    """The longest a hub may ask to be left alone (Retry-After); its limits are counted over 300 s."""
+    """The longest Retry-After that is obeyed; the hub counts its limits over 300 s."""
     timeout_s: float | None = None
-    """Silence after which a connection is given up; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
+    """Silence after which a connection is closed; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
     copies: int = 3
-    """How often a file is fetched whole whose sum is wrong."""
+    """How often a file whose checksum is wrong is fetched again from the beginning."""
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options):
     """Which model runs, and where."""
 
-    model: str = BUILT_IN_MODEL
-    """A catalogue name (`tiny`, `1b`), a folder, or `org/repo[@revision]`."""
-    codec: str | None = None
-    """A codec folder or repo; None takes the one that belongs to the model."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:N, mps."""
-    dtype: str = "auto"
-    """auto, float32, bfloat16, float16."""
-    adapter: str | None = None
-    """The folder of a LoRA adapter that was trained on this model."""
-    attention: str = "auto"
-    """auto, sdpa, flash, eager: see `lm.attention`."""
+    model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
+    codec: Annotated[str | None, CODEC_FLAG] = None
+    device: Annotated[str, DEVICE_FLAG] = "auto"
+    dtype: Annotated[str, Flag("auto, fp32, bf16, fp16, int8 or int4.", panel=_MODEL, completion="dtypes")] = "auto"
+    adapter: Annotated[
+        str | None,
+        Flag(
+            "Folder of a LoRA adapter trained on the model. `-m FOLDER` finds the model of an adapter by itself.",
+            panel=_MODEL,
+        ),
+    ] = None
+    attention: Annotated[
+        str, Flag("auto, sdpa, flash (CUDA and the package flash-attn) or eager.", choices=ATTENTIONS, panel=_MODEL)
+    ] = "auto"
 
 
 @dataclass(frozen=True)
-class SpeechOptions:
-    """One request: how to speak, whose voice, how often to try."""
+class SpeechOptions(Options):
+    """One request: how to sample, which speaker, how often to retry."""
 
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
-    seed: int | None = None
-    """None draws one; the seed used is always reported."""
+    seed: Annotated[
+        int | None,
+        Flag("Repeats a run exactly.", minimum=0, panel=_SAMPLING, default_text="drawn, and reported"),
+    ] = None
     speaker: str | None = None
     """A speaker tag that the checkpoint was trained with; None takes the checkpoint's default."""
-    retries: int = 2
-    """How often a take that fails its checks is made again with the next seed."""
+    retries: Annotated[
+        int, Flag("How often a chunk that fails its checks is spoken again.", minimum=0, panel=_SAMPLING)
+    ] = 2
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
 
 
-COLDEST = 0.01
-"""Scores are divided by the temperature; below this they leave float32's range, and no chance is left to draw by."""
-LARGEST_NUMBER = 1_000_000
-"""Of any sampling flag. What is beyond is a slip, and overflows somewhere."""
-
-
 @dataclass(frozen=True)
-class ChatOptions:
+class ChatOptions(Options):
     """How a model that still chats writes its answers; the defaults are Llama 3's own."""
 
-    temperature: float = 0.6
-    """0 takes the likeliest token."""
-    top_p: float = 0.9
-    most_tokens: int = 512
-    """Of one answer; the conversation before it has what is left of the context."""
+    temperature: Annotated[
+        float,
+        Flag(
+            "0 takes the likeliest token.",
+            names=("--answer-temperature",),
+            minimum=0,
+            maximum=LARGEST_NUMBER,
+            smallest_above_zero=SMALLEST_TEMPERATURE,
+            panel="Answer",
+        ),
+    ] = 0.6
+    top_p: Annotated[
+        float,
+        Flag(
+            "Keep the fewest tokens that together reach this probability.",
+            names=("--answer-top-p",),
+            minimum=0,
+            maximum=1,
+            panel="Answer",
+        ),
+    ] = 0.9
+    most_tokens: Annotated[
+        int,
+        Flag(
+            "The longest answer, in tokens.",
+            names=("--answer-tokens",),
+            minimum=1,
+            maximum=CONTEXT_TOKENS // 2,
+            panel="Answer",
+        ),
+    ] = 512
 
 
-ENGINES = ("llasa", "vllm")
-"""What may run the language model of a batch."""
-
-
-ITEM_PAUSE_S = 0.6
-"""Between two items in one file: what a reader takes between two paragraphs."""
+_SCHEDULING = "Many at once"
 
 
 @dataclass(frozen=True)
-class BatchOptions:
+class BatchOptions(Options):
     """A list to a folder of files, or to one file."""
 
-    source: str
-    """The list's file; - is standard input."""
-    output: Path
-    """A folder; or, with a sound file's ending, one file of all items."""
-    file_format: str | None = None
-    """Of the files; None: WAV, or by the ending of the one file."""
-    pause_s: float | None = None
-    """Between two items in one file; None: ITEM_PAUSE_S."""
-    subtitles: Path | None = None
-    """Of the one file, .srt or .vtt."""
-    ref: Path | None = None
+    source: Annotated[
+        str,
+        Flag("Lines, id|text, .csv, .tsv or .jsonl; - is standard input.", is_argument=True, metavar="LIST"),
+    ]
+    output: Annotated[
+        Path,
+        Flag(
+            "Folder for the files and results.jsonl, or one file (.wav ...) of all items.",
+            names=("-o", "--output"),
+        ),
+    ]
+    ref: Annotated[
+        Path | None,
+        Flag(
+            "A clip of the voice for items that name none.",
+            names=("--ref", "--ref-audio", "--ref_audio"),
+        ),
+    ] = None
+    file_format: Annotated[
+        str | None,
+        Flag(
+            "wav, flac, ogg, opus or mp3.",
+            names=("--format",),
+            default_text="wav; of a single file, its ending",
+            completion="formats",
+        ),
+    ] = None
+    pause_s: Annotated[
+        float | None,
+        Flag(
+            "Seconds between two items in one file.",
+            names=("--pause",),
+            minimum=0,
+            maximum=60,
+            default_text=f"{ITEM_PAUSE_S:g}",
+        ),
+    ] = None
+    subtitles: Annotated[Path | None, Flag("Subtitles of the one file: .srt or .vtt.", panel="Sound")] = None
     ref_text: str | None = None
-    """A clip for the items that name no voice."""
+    """The transcript of `ref`."""
     language: str | None = None
-    """Of clips and texts, for the recogniser."""
+    """Of clips and texts, for the recognizer."""
     listener: str | None = None
-    """A recogniser that has to find the words of each take."""
-    slots: int | None = None
-    """Texts that are spoken at once by each worker; None goes by the free memory."""
-    workers: int | None = None
-    """Processes on each device; None: this one, and on Ray an actor for each GPU (or CPU) there is."""
-    devices: str | None = None
-    """`0,1`, `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs: a process each."""
-    ray: str | None = None
-    """The address of a Ray cluster, `auto` for the one of this machine, `local` for a new one."""
-    engine: str = ENGINES[0]
-    """One of ENGINES."""
-    dry_run: bool = False
-    """Look at the list, say what would be made, and make nothing."""
-    json: bool = False
+    """A recognizer that has to find the words of each take."""
+    slots: Annotated[
+        int | None,
+        Flag(
+            "Texts that each worker speaks at once.",
+            names=("--batch-size",),
+            minimum=1,
+            maximum=4096,
+            panel=_SCHEDULING,
+            default_text="what the free memory has room for",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Flag(
+            "Processes on each device, each with its own model; with --ray, actors in total.",
+            minimum=1,
+            maximum=4096,
+            panel=_SCHEDULING,
+        ),
+    ] = None
+    devices: Annotated[
+        str | None,
+        Flag("Devices with a process each: 0,1,2 or all (every GPU), or cpu,cpu.", panel=_SCHEDULING),
+    ] = None
+    ray: Annotated[
+        str | None,
+        Flag(
+            "Distribute over a Ray cluster: its address, auto, or local for a new one.",
+            metavar="ADDRESS",
+            panel=_SCHEDULING,
+        ),
+    ] = None
+    engine: Annotated[
+        str, Flag("What runs the model: llasa, or vllm (if installed).", choices=ENGINES, panel=_SCHEDULING)
+    ] = ENGINES[0]
+    dry_run: Annotated[bool, Flag("Check the whole list and write nothing.")] = False
+    json: Annotated[bool, Flag("Print one JSON object for each item, and a summary.")] = False
 
 
 @dataclass(frozen=True)
-class PrepareOptions:
+class PrepareOptions(Options):
     """Recordings to training files."""
 
-    sources: tuple[Path | str, ...]
-    """Folders of audio and .txt, tables with audio and text, datasets (`hf:organisation/name` on the hub)."""
-    output: Path
-    speaker: str | None = None
-    """The tag of rows that name no speaker; None leaves them without one."""
-    validation: float = 0.01
-    """Rows kept for validation: a share below 1 (of a dozen at least three), or their number; 0 keeps none. Not drawn where a
-    source has its own."""
-    seed: int = 0
-    """Draws the validation rows."""
-    text_column: str | None = None
-    audio_column: str | None = None
-    speaker_column: str | None = None
-    """What a table or dataset calls them; None takes the first known name that is there."""
-    codes: Path | None = None
-    """A folder with a .npy of codes for each clip, made elsewhere; nothing is encoded then."""
-    splits: tuple[str, ...] = ()
-    """Of a dataset, those to take; all if empty."""
-    subset: float = 1.0
-    """Share of the rows that is taken, evenly spread."""
-    sample: int = 0
-    """Of each source and split, only so many rows; 0 takes all."""
-    max_tokens: int = CONTEXT_TOKENS
-    """The width of the written rows; longer ones are left out."""
-    batch_seconds: float = 24.0
-    """Audio encoded together at most: on a CPU larger batches are no faster."""
+    sources: Annotated[
+        tuple[Path | str, ...],
+        Flag(
+            "Folders of audio with .txt files of the same name, tables (CSV, TSV, JSON lines) with the columns "
+            "audio,text[,speaker], LJSpeech's metadata.csv, saved datasets or parquet, or hf:org/name from the hub.",
+            is_argument=True,
+            metavar="DATA...",
+        ),
+    ]
+    output: Annotated[
+        Path,
+        Flag(
+            "Folder to write. A run that was stopped resumes in the same folder.",
+            names=("-o", "--output"),
+        ),
+    ]
+    speaker: Annotated[str | None, Flag("Speaker tag of rows that name no speaker.")] = None
+    validation: Annotated[
+        float,
+        Flag(
+            "Rows kept apart for validation: a share below 1 (at least three rows of a dozen), or a number of rows; 0 keeps "
+            "none. A dataset with its own validation rows keeps those.",
+            minimum=0,
+        ),
+    ] = 0.01
+    seed: Annotated[int, Flag("Chooses the validation rows.", minimum=0)] = 0
+    text_column: Annotated[str | None, Flag("Name of the text column, if it is not text.")] = None
+    audio_column: Annotated[str | None, Flag("Name of the audio column, if it is not audio.")] = None
+    speaker_column: Annotated[str | None, Flag("Name of the speaker column, if it is not speaker.")] = None
+    codes: Annotated[
+        Path | None,
+        Flag(
+            "Folder of codes made elsewhere, a .npy for each clip (id.npy or id.wav.npy): nothing is encoded.",
+        ),
+    ] = None
+    splits: Annotated[
+        tuple[str, ...], Flag("Read only this split of a dataset; may be repeated.", names=("--split",))
+    ] = ()
+    subset: Annotated[float, Flag("Take only this share of the rows, evenly spread.")] = 1.0
+    sample: Annotated[int, Flag("Take only the first N rows of each source; 0 takes all.", minimum=0)] = 0
+    max_tokens: Annotated[
+        int,
+        Flag("Width of the written rows, in tokens; longer rows are skipped.", maximum=CONTEXT_TOKENS),
+    ] = CONTEXT_TOKENS
+    batch_seconds: Annotated[
+        float,
+        Flag("Seconds of audio encoded together; on a CPU larger batches are no faster.", minimum=0),
+    ] = 24.0
     rank: int = 0
     ranks: int = 1
     """Which share of the rows this process does, of how many."""
-    dry_run: bool = False
-    """Look at everything and write nothing."""
+    dry_run: Annotated[bool, Flag("Report hours, lengths and problems, and write nothing.")] = False
+
+
+_START, _LENGTH, _RATE, _BATCHES = "Start", "Length", "Learning rate", "Batches"
+_DATA, _SAVING, _MACHINE = "Data", "Evaluation and saving", "Machine"
 
 
 @dataclass(frozen=True)
-class LoraOptions:
-    """A low-rank adapter instead of all weights; defaults of the published LoRA recipes."""
+class LoraOptions(Options):
+    """A low-rank adapter instead of all weights; the defaults are those of the published LoRA recipes."""
 
-    rank: int = 8
-    alpha: float = 32.0
-    """The adapter's product is scaled by alpha / rank."""
-    dropout: float = 0.1
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    """Names of the matrices that get one."""
+    rank: Annotated[int, Flag("Rank of the adapter.", minimum=1, panel=_START)] = 8
+    alpha: Annotated[float, Flag("The adapter's output is scaled by alpha / rank.", panel=_START)] = 32.0
+    dropout: Annotated[float, Flag("Dropout in the adapter.", minimum=0, maximum=1, panel=_START)] = 0.1
+    targets: Annotated[
+        tuple[str, ...],
+        Flag("A linear layer to adapt; may be repeated.", names=("--lora-target",), panel=_START),
+    ] = ("q_proj", "v_proj")
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
+class FinetuneOptions(Options):
     """Training files to a checkpoint."""
 
-    data: Path
-    """Of `llasa prepare`, or of the published form; with `online`, a source of recordings as `llasa prepare` takes."""
-    output: Path
-    """Becomes a checkpoint folder; a run that was stopped goes on in it."""
-    model: str | None = None
-    """The checkpoint to start from; None with `fresh`."""
-    fresh: Path | None = None
-    """A Llama configuration (JSON) to start from random weights with."""
-    tokenizer: Path | None = None
-    """Tokenizer folder of a fresh model."""
-    codec: str | None = None
-    """Codec named in the checkpoint; None takes that of the model started from."""
-    lora: LoraOptions | None = None
-    """Train an adapter; None trains every weight."""
-    steps: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    """How long: one of the three. Minutes count over all resumptions."""
-    learning_rate: float = 1e-5
-    """5e-5 from a text model, 1e-5 for a whole Llasa, 5e-4 for an adapter (published recipes), 2e-3 for a fresh small one."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.01
-    optimizer: str = "auto"
-    """auto: torch's AdamW, fused where it can be. Else one of transformers' names, such as adamw_bnb_8bit."""
-    schedule: str = "trapezoid"
-    """trapezoid, cosine, linear, constant: see `training.schedule.Rate`."""
-    warm_up_steps: int = 60
-    warm_up_share: float | None = None
-    """The warm-up as a share of the run; None takes the steps."""
-    decay_share: float = 0.6
-    """The last share of the run, over which the trapezoid's rate falls to zero in a line."""
-    gradient_norm: float = 1.0
-    """Longer gradients are shortened to this."""
-    tokens_per_batch: int = 2048
-    """Tokens a batch at most, padding included."""
-    rows_per_batch: int | None = None
-    """Rows a batch at most; None: as many as the tokens allow."""
-    accumulate: int = 1
-    """Batches a step."""
-    context: int = CONTEXT_TOKENS
-    """Tokens of the longest row, template included; longer ones are left out, never cut."""
-    bf16: bool | None = None
-    """bfloat16 autocast; None: on a GPU."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice instead of keeping them: less memory, a quarter slower."""
-    flash_attention: bool = False
-    """FlashAttention-2 (package flash-attn, a CUDA GPU)."""
-    liger: bool = False
-    """Liger kernels (package liger-kernel, a CUDA GPU)."""
-    deepspeed: Path | None = None
-    """A DeepSpeed configuration (JSON)."""
-    workers: int = 0
-    """Processes that read rows ahead."""
-    device: str = "auto"
-    seed: int = 0
-    speakers: tuple[str, ...] = ()
-    """Train on these speakers' rows only; all if empty."""
-    untagged: float = 0.0
-    """Share of rows read without their speaker tag."""
-    textless: float = 0.0
-    """Share of rows read without their text: what guidance goes away from (see `SamplingOptions.guidance`)."""
-    short_first: float = 0.0
-    """The first share of the run, in which rows grow from one second of speech to all lengths."""
-    chat: tuple[Path, ...] = ()
-    """JSONL files of text conversations, mixed in so that a model keeps its chat."""
-    online: bool = False
-    """`data` is recordings; the codec runs inside training and nothing is written."""
-    validation: float = 0.005
-    """Rows kept for judging when online, as in `PrepareOptions` (published: 0.005)."""
-    save_every_minutes: float = 10.0
-    """What is lost at most when the process is killed."""
-    save_every_steps: int | None = None
-    """Saves at these steps as well; None at none."""
-    keep: int = 2
-    """How many `checkpoint-N` are kept."""
-    evaluate_every: int = 500
-    """Steps."""
-    evaluate_at_start: bool = False
-    evaluate_rows: int = 200
-    speak_every: int = 0
-    """Steps between spoken samples; 0 speaks none."""
-    speak: tuple[str, ...] = ()
-    """What is spoken then; empty: the first held-out sentences."""
-    log_every: int = 50
-    """Steps."""
-    report_to: tuple[str, ...] = ()
-    """tensorboard, wandb or any other of the Trainer's."""
-    run_name: str | None = None
-    """What the run is called there."""
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else of transformers' TrainingArguments, by name."""
-    resume: bool = True
-    """False refuses an output folder with a run in it."""
+    data: Annotated[
+        Path,
+        Flag(
+            "Folder that `llasa prepare` wrote, or data of the published form; with --online, recordings.",
+            is_argument=True,
+        ),
+    ]
+    output: Annotated[
+        Path,
+        Flag(
+            "Folder that becomes the checkpoint. A run that was stopped resumes in the same folder.",
+            names=("-o", "--output"),
+        ),
+    ]
+    model: Annotated[
+        str | None,
+        replace(MODEL_FLAG, help="Checkpoint to start from: a Llasa, or a text Llama.", panel=_START, environment=None),
+    ] = None
+    fresh: Annotated[
+        Path | None,
+        Flag("Llama configuration (JSON) to start from random weights with.", panel=_START),
+    ] = None
+    tokenizer: Annotated[Path | None, Flag("Tokenizer folder of a fresh model.", panel=_START)] = None
+    codec: Annotated[str | None, replace(CODEC_FLAG, panel=_START)] = None
+    lora: Annotated[LoraOptions | None, Flag("Train an adapter; the model's own weights stay.", panel=_START)] = None
+    steps: Annotated[int | None, Flag("How long to train, in steps.", panel=_LENGTH)] = None
+    epochs: Annotated[float | None, Flag("How long to train, in passes over the data.", panel=_LENGTH)] = None
+    minutes: Annotated[float | None, Flag("How long to train, in minutes over all resumed runs.", panel=_LENGTH)] = None
+    learning_rate: Annotated[
+        float,
+        Flag(
+            "1e-5 for a whole Llasa, 5e-5 from a text model, 5e-4 for an adapter, 2e-3 for a fresh small model.",
+            minimum=0,
+            panel=_RATE,
+        ),
+    ] = 1e-5
+    betas: Annotated[tuple[float, float], Flag("Betas of AdamW.", panel=_RATE)] = (0.9, 0.95)
+    epsilon: Annotated[float, Flag("Epsilon of AdamW.", minimum=0, panel=_RATE)] = 1e-8
+    weight_decay: Annotated[float, Flag("Weight decay of AdamW.", minimum=0, panel=_RATE)] = 0.01
+    optimizer: Annotated[
+        str,
+        Flag(
+            "auto (torch's AdamW, fused where possible), or a name of transformers' such as adamw_bnb_8bit.",
+            panel=_RATE,
+        ),
+    ] = "auto"
+    schedule: Annotated[
+        str, Flag("Shape of the learning rate: trapezoid, cosine, linear or constant.", choices=SCHEDULES, panel=_RATE)
+    ] = SCHEDULES[0]
+    warm_up_steps: Annotated[int, Flag("Steps until the learning rate is reached.", minimum=0, panel=_RATE)] = 60
+    warm_up_share: Annotated[
+        float | None, Flag("The same, as a share of the run.", minimum=0, maximum=1, panel=_RATE)
+    ] = None
+    decay_share: Annotated[
+        float,
+        Flag(
+            "Last share of the run, in which the trapezoid's rate falls linearly to 0.",
+            minimum=0,
+            maximum=1,
+            panel=_RATE,
+        ),
+    ] = 0.6
+    gradient_norm: Annotated[float, Flag("Gradients are clipped to this norm; 0 is off.", minimum=0, panel=_RATE)] = 1.0
+    tokens_per_batch: Annotated[
+        int, Flag("The most tokens in a batch, padding included.", minimum=1, panel=_BATCHES)
+    ] = 2048
+    rows_per_batch: Annotated[
+        int | None,
+        Flag("The most rows in a batch.", minimum=1, panel=_BATCHES, default_text="as many as the tokens allow"),
+    ] = None
+    accumulate: Annotated[int, Flag("Batches per optimizer step.", minimum=1, panel=_BATCHES)] = 1
+    context: Annotated[
+        int,
+        Flag("The longest row in tokens, chat template included; longer rows are skipped.", minimum=1, panel=_BATCHES),
+    ] = CONTEXT_TOKENS
+    bf16: Annotated[bool | None, Flag("bfloat16 autocast.", panel=_MACHINE, default_text="on a GPU")] = None
+    gradient_checkpointing: Annotated[
+        bool,
+        Flag("Recompute activations instead of keeping them: less memory, a quarter slower.", panel=_MACHINE),
+    ] = False
+    flash_attention: Annotated[bool, Flag("FlashAttention-2 (CUDA and the package flash-attn).", panel=_MACHINE)] = (
+        False
+    )
+    liger: Annotated[bool, Flag("Liger kernels (CUDA and the package liger-kernel).", panel=_MACHINE)] = False
+    deepspeed: Annotated[Path | None, Flag("DeepSpeed configuration (JSON).", panel=_MACHINE)] = None
+    workers: Annotated[int, Flag("Processes that read rows ahead.", minimum=0, panel=_MACHINE)] = 0
+    device: Annotated[str, replace(DEVICE_FLAG, panel=_MACHINE)] = ModelOptions.device
+    seed: Annotated[int, Flag("Seed of new weights and of the order of the rows.", minimum=0, panel=_BATCHES)] = 0
+    speakers: Annotated[
+        tuple[str, ...],
+        Flag("Train on this speaker's rows only; may be repeated.", names=("--speaker",), panel=_DATA),
+    ] = ()
+    untagged: Annotated[
+        float,
+        Flag(
+            "Share of rows that are read without their speaker tag.",
+            names=("--speaker-dropout", "--untagged"),
+            minimum=0,
+            maximum=1,
+            panel=_DATA,
+        ),
+    ] = 0.0
+    textless: Annotated[
+        float,
+        Flag(
+            "Share of rows that are read without their text, for `say --guidance`.",
+            names=("--text-dropout", "--textless"),
+            minimum=0,
+            maximum=1,
+            panel=_DATA,
+        ),
+    ] = 0.0
+    short_first: Annotated[
+        float,
+        Flag(
+            "First share of the run, in which rows grow from one second of speech to all lengths.",
+            names=("--length-curriculum", "--short-first"),
+            minimum=0,
+            maximum=1,
+            panel=_DATA,
+        ),
+    ] = 0.0
+    chat: Annotated[
+        tuple[Path, ...],
+        Flag(
+            "JSONL file of text conversations, mixed in so that the model keeps its chat; may be repeated.",
+            panel=_DATA,
+        ),
+    ] = ()
+    online: Annotated[
+        bool, Flag("DATA is recordings, which are encoded during training; no data files are written.", panel=_DATA)
+    ] = False
+    validation: Annotated[
+        float,
+        Flag("Rows kept for evaluation with --online: a share below 1, or a number.", minimum=0, panel=_DATA),
+    ] = 0.005
+    save_every_minutes: Annotated[
+        float,
+        Flag("Minutes between saves: the most that a kill loses.", names=("--save-every",), minimum=0, panel=_SAVING),
+    ] = 10.0
+    save_every_steps: Annotated[
+        int | None, Flag("Save every N steps as well.", names=("--save-steps",), minimum=1, panel=_SAVING)
+    ] = None
+    keep: Annotated[int, Flag("How many `checkpoint-N` folders are kept for resuming.", minimum=1, panel=_SAVING)] = 2
+    evaluate_every: Annotated[
+        int,
+        Flag("Steps between evaluations on the validation rows.", names=("--eval-every",), minimum=1, panel=_SAVING),
+    ] = 500
+    evaluate_at_start: Annotated[
+        bool, Flag("Evaluate before the first step too.", names=("--eval-at-start",), panel=_SAVING)
+    ] = False
+    evaluate_rows: Annotated[
+        int, Flag("The most validation rows that are evaluated.", names=("--eval-rows",), minimum=1, panel=_SAVING)
+    ] = 200
+    speak_every: Annotated[
+        int, Flag("Steps between spoken samples (WAV); 0 speaks none.", minimum=0, panel=_SAVING)
+    ] = 0
+    speak: Annotated[
+        tuple[str, ...],
+        Flag("A sentence to speak; may be repeated.", panel=_SAVING, default_text="the first validation sentences"),
+    ] = ()
+    log_every: Annotated[int, Flag("Steps between log lines.", minimum=1, panel=_SAVING)] = 50
+    report_to: Annotated[
+        tuple[str, ...], Flag("tensorboard, wandb or another of the Trainer's; may be repeated.", panel=_SAVING)
+    ] = ()
+    run_name: Annotated[str | None, Flag("Name of the run for --report-to.", panel=_SAVING)] = None
+    trainer: Annotated[
+        Mapping[str, Any],
+        Flag(
+            "Any other option of transformers' TrainingArguments; may be repeated.",
+            metavar="NAME=VALUE",
+            panel=_MACHINE,
+        ),
+    ] = field(default_factory=dict)
+    resume: Annotated[
+        bool, Flag("Resume the run in the output folder, or refuse a folder that has one.", panel=_SAVING)
+    ] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from llasa_cli.cli.console import boundary
 from llasa_cli.cli.doctor import doctor
 from llasa_cli.cli.download import download
 from llasa_cli.cli.finetune import finetune
+from llasa_cli.cli.help import Command, Group
 from llasa_cli.cli.prepare import prepare
 from llasa_cli.cli.say import say
 from llasa_cli.cli.voices import app as voices
@@ -21,7 +23,8 @@ from llasa_cli.cli.voices import app as voices
 app = typer.Typer(
     name="llasa",
     help="Text to speech with Llasa.",
-    no_args_is_help=True,
+    cls=Group,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,14 +38,18 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("-V", "--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    """Text to speech with Llasa."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 for _command in (say, clone, batch, chat, download, prepare, finetune, doctor):
-    app.command()(boundary(_command))
+    app.command(cls=Command)(boundary(_command))
 
 app.add_typer(voices, name="voices")

@@ -99,7 +99,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
                 import traceback
 
                 traceback.print_exc()
-            note(f"error: {error.message}" + (f"\n       {error.hint}" if error.hint else ""))
+            show_error(error.message, error.hint)
             if _output is not None:
                 _drop_output()
             raise typer.Exit(error.exit_code) from None
@@ -121,6 +121,11 @@ def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except OSError:
         return
+
+
+def show_error(message: str, hint: str = "") -> None:
+    """ "error: ..." to standard error, with the hint on the lines below it."""
+    note("\n       ".join([f"error: {message}", *map(str.strip, hint.splitlines())]))
 
 
 def _listen_for_signals() -> None:

@@ -255,15 +255,16 @@ def speech_options(
     ):
         _check_number(name, value)
     check_temperature("--temperature", temperature)
-    request = SamplingRequest(
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        guidance=guidance,
-        max_seconds=max_seconds,
-    )
+    values: dict[str, Any] = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "guidance": guidance,
+        "max_seconds": max_seconds,
+    }
+    request = SamplingRequest(**values)
     return SpeechOptions(sampling=request, seed=seed, speaker=voice, retries=retries)
 
 

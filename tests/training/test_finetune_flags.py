@@ -84,12 +84,12 @@ def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOpt
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"accumulate": 0}, "accumulate 0: --accumulate takes at least 1"),
-        ({"evaluate_every": 0}, "--eval-every takes at least 1"),
-        ({"decay_share": 5}, "takes 0 to 1"),
-        ({"lora": {"rank": 0}}, "--lora-rank takes at least 1"),
+        ({"accumulate": 0}, "accumulate (--accumulate) must be at least 1, not 0"),
+        ({"evaluate_every": 0}, "(--eval-every) must be at least 1"),
+        ({"decay_share": 5}, "must be between 0 and 1, not 5"),
+        ({"lora": {"rank": 0}}, "rank must be at least 1"),
         ({"betas": [0.9]}, "betas (0.9,), which makes no sense"),
-        ({"validation": 0.2}, "--validation is of --online"),
+        ({"validation": 0.2}, "--validation applies to --online only"),
         ({"speak": ["hello"]}, "without --speak-every"),
     ],
 )
@@ -107,17 +107,17 @@ def test_a_files_values_are_held_to_what_the_flags_take(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["-o", "OUT"], "What to train on"),
-        (["DATA"], "Where should the checkpoint go"),
+        (["-o", "OUT"], "Missing argument DATA"),
+        (["DATA"], "Missing option -o/--output"),
         (["DATA", "-o", "OUT", "--lora-rank", "3"], "without --lora"),
-        (["DATA", "-o", "OUT", "--validation", "3"], "--validation is of --online"),
+        (["DATA", "-o", "OUT", "--validation", "3"], "--validation applies to --online only"),
         (["DATA", "-o", "OUT", "--speak", "hello"], "without --speak-every"),
-        (["DATA", "-o", "OUT", "--trainer", "x"], "is not NAME=VALUE"),
-        (["--merge", "a"], "Where should the checkpoint go"),
-        (["--merge", "a", "--extend", "b", "-o", "OUT"], "two things"),
+        (["DATA", "-o", "OUT", "--trainer", "x"], "takes NAME=VALUE"),
+        (["--merge", "a"], "Missing option -o/--output"),
+        (["--merge", "a", "--extend", "b", "-o", "OUT"], "exclude each other"),
         (["DATA", "-o", "OUT", "--config", "/nowhere.json"], "can't be read"),
-        (["DATA", "-o", "OUT", "--warm-up-steps", "3", "--warm-up-share", "0.1"], "two ways to say one thing"),
-        (["DATA", "--merge", "a", "-o", "OUT", "--steps", "5"], "does not read data, --steps"),
+        (["DATA", "-o", "OUT", "--warm-up-steps", "3", "--warm-up-share", "0.1"], "exclude each other"),
+        (["DATA", "--merge", "a", "-o", "OUT", "--steps", "5"], "does not read DATA, --steps"),
         (["--extend", "a", "-o", "OUT", "-m", "tiny"], "does not read --model"),
     ],
 )

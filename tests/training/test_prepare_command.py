@@ -80,13 +80,13 @@ def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x"], "error: Where to?"),
+        (["x"], "error: Missing option -o/--output."),
         (["absent", "-o", "out"], "error: There is no absent."),
         (["absent.csv", "--dry-run"], "error: There is no absent.csv."),
         (["t.jsonl", "-o", "out", "--rank", "1"], "error: --rank and --ranks go together."),
         (["t.jsonl", "-o", "out", "--rank", "2", "--ranks", "2"], "error: There is no rank 2 of 2."),
         (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is no share."),
-        (["t.jsonl", "-o", "out", "--subset", "nan"], "error: --subset nan is no share."),
+        (["t.jsonl", "-o", "out", "--subset", "nan"], "error: --subset must be a finite number, not nan."),
         (["t.jsonl", "-o", "out", "--max-tokens", "3"], "error: Rows of 3 tokens make no sense."),
         (["t.jsonl", "-o", "t.jsonl"], "error: t.jsonl is a file, not a folder."),
     ],
@@ -113,8 +113,8 @@ def test_the_summary_tells_hours_lengths_and_problems(tmp_path: Path, tokenizer_
     for made in (dry, real):
         assert "train: 9 rows, 0.3 min; val: 1 rows, 0.0 min" in made.stderr
         assert "clips of 1.0 to 2.8 s, half of them under 1.8 s" in made.stderr
-        assert f"left out: 1 (no text), the first {tmp_path / 't.jsonl'}:11" in made.stderr
-        assert "left out: 1 (codes that the model does not have: it has 0 to 63)" in made.stderr
+        assert f"skipped: 1 (no text), the first is {tmp_path / 't.jsonl'}:11" in made.stderr
+        assert "skipped: 1 (codes that the model does not have: it has 0 to 63)" in made.stderr
     assert dry.stdout == ""
     as_json = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out"), "--json"])
     index = json.loads(as_json.stdout)

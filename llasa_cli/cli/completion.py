@@ -1,0 +1,53 @@
+"""What the shell offers for an option's value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from llasa_cli.options import Flag
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
+
+
+def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
+    """Values that begin with what was typed.
+
+    Args:
+        given: The options that were parsed before, by parameter name.
+    """
+    values = flag.choices or SOURCES[flag.completion](given)
+    return [value for value in values if value.startswith(incomplete)]
+
+
+def _models(given: Mapping[str, Any]) -> Iterable[str]:
+    from llasa_cli.hub.catalog import CATALOGUE
+
+    return [BUILT_IN_MODEL, *(name for name, entry in CATALOGUE.items() if name != BUILT_IN_MODEL)]
+
+
+def _speakers(given: Mapping[str, Any]) -> Iterable[str]:
+    from llasa_cli.cli.voices import _Model
+    from llasa_cli.errors import LlasaError
+
+    try:
+        return _Model(ModelOptions(model=given.get("model") or BUILT_IN_MODEL)).speakers
+    except LlasaError:
+        return []  # the model is not here
+
+
+def _saved_voices(given: Mapping[str, Any]) -> Iterable[str]:
+    from llasa_cli.voices.library import listed
+
+    return [entry.name for entry in listed()]
+
+
+SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+    "models": _models,
+    "speakers": _speakers,
+    "voices": lambda given: [*_saved_voices(given), *_speakers(given)],
+    "saved voices": _saved_voices,
+    "formats": lambda given: ("wav", "flac", "ogg", "opus", "mp3", "pcm"),
+    "devices": lambda given: ("auto", "cpu", "cuda", "cuda:0", "mps"),
+    "dtypes": lambda given: ("auto", "fp32", "bf16", "fp16", "int8", "int4"),
+    "recognizers": lambda given: ("openai/whisper-base", "pocketsphinx"),
+}
