@@ -116,12 +116,12 @@ def say_in_a_loop(source: Path, count: int) -> float:
         "from llasa_cli.cli.console import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
         "speech = load_speech(ModelOptions(device='cpu'), Report(True))\n"
         "texts = sys.stdin.read().splitlines()\n"
-        "speech.speak(texts[0], SpeechOptions(seed=1))\n"
+        "speech.synthesize(texts[0], SpeechOptions(seed=1))\n"
         "began, codes = time.monotonic(), 0\n"
         "for number, text in enumerate(texts):\n"
         "    takes = []\n"
         "    with FileSink(Path(sys.argv[1]) / f'{number}.wav', 'wav') as sink:\n"
-        "        for chunk in speech.say(text, SpeechOptions(seed=number), None, takes.append): sink.write(chunk)\n"
+        "        for chunk in speech.stream(text, SpeechOptions(seed=number), None, takes.append): sink.write(chunk)\n"
         "    codes += sum(len(take.codes) for take in takes)\n"
         "print(codes / (time.monotonic() - began))\n"
     )
@@ -195,13 +195,13 @@ def told(found: list[str]) -> bool:
 
 def ray(arguments: argparse.Namespace, folder: Path) -> bool:
     """A cluster of a head and two more nodes; workers are killed by SIGKILL, and at last a whole node."""
-    from ray.cluster_utils import RayBackend
+    from ray.cluster_utils import Cluster
 
     source = folder / "lines.txt"
     write_list(source, arguments.items)
     batch(source, folder / "straight", *arguments.more)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = RayBackend(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     nodes.append(cluster.add_node(num_cpus=1))
     cluster.wait_for_nodes()

@@ -212,10 +212,10 @@ def main() -> None:
             sentence = sentences[seed % len(sentences)]
             takes: list[Any] = []
             tag = voice.speaker if voice.speaker in speech.speakers else None
-            samples = speech.speak(sentence, SpeechOptions(seed=seed), reference, takes.append)
+            samples = speech.synthesize(sentence, SpeechOptions(seed=seed), reference, takes.append)
             made.append(Made(voice, sentence, samples, sum(len(take.problems) for take in takes)))
             cloned.append(errors(listener, sentence, samples))
-            plain.append(errors(listener, sentence, speech.speak(sentence, SpeechOptions(seed=seed, speaker=tag))))
+            plain.append(errors(listener, sentence, speech.synthesize(sentence, SpeechOptions(seed=seed, speaker=tag))))
             if options.list:
                 found = {name: round(value, 2) for name, value in ears.similarities(samples, voice).items()}
                 print(voice.speaker, voice.name, repr(sentence), found, cloned[-1], plain[-1], file=sys.stderr)

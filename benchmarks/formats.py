@@ -104,7 +104,7 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
         said = words_of(line)
         lengths.append(len(said))
         for kind, voice in voices.items():
-            heard = listener.hear(voice.speak(line, SpeechOptions(seed=number * 1000)))
+            heard = listener.hear(voice.synthesize(line, SpeechOptions(seed=number * 1000)))
             out = jiwer.process_words(" ".join(said), " ".join(heard)) if heard else None
             wrong = len(said) if out is None else out.substitutions + out.deletions + out.insertions
             errors[kind].append(wrong)

@@ -70,9 +70,12 @@ def main() -> None:
     text, samples = max(clips, key=lambda clip: len(clip[1]))
     reference = base.encode_reference(check_reference(samples, 16_000, text).samples, text)
     seeds = [SpeechOptions(seed=1000 * number) for number in range(len(lines))]
-    tell("base", ((line, base.speak(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
-    tell("base, cloning", ((line, base.speak(line, seed, reference)) for line, seed in zip(lines, seeds, strict=True)))
-    tell("finetuned", ((line, mine.speak(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
+    tell("base", ((line, base.synthesize(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
+    tell(
+        "base, cloning",
+        ((line, base.synthesize(line, seed, reference)) for line, seed in zip(lines, seeds, strict=True)),
+    )
+    tell("finetuned", ((line, mine.synthesize(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
         watch = staticmethod(iter)
         hold = staticmethod(lambda pieces, sampling_rate: iter(pieces))
 
-    next(iter(speech.say(TEXT, SpeechOptions(seed=1), live=AtOnce())))
+    next(iter(speech.stream(TEXT, SpeechOptions(seed=1), gate=AtOnce())))
     return {"first_at": time.time()}
 
 

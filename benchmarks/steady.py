@@ -57,7 +57,7 @@ def main() -> None:
             text = lines[seed * arguments.passages :][: arguments.passages]
             takes: list[Utterance] = []
             sounds = []
-            for chunk in speech.say(iter(text), SpeechOptions(seed=seed), None, takes.append):
+            for chunk in speech.stream(iter(text), SpeechOptions(seed=seed), None, takes.append):
                 sounds.append(chunk.samples[round(takes[-1].pause_s * speech.sampling_rate) :])
             voices = [encoder.embed_utterance(preprocess_wav(sound, speech.sampling_rate)) for sound in sounds]
             alike += [float(voices[0] @ voice) for voice in voices[1:]]

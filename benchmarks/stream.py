@@ -53,7 +53,7 @@ def make_codes(path: Path, seeds: int = 2) -> None:
     for seed in range(seeds):
         for number, line in enumerate(line for line in lines if line.strip()):
             takes: list[Utterance] = []
-            speech.speak(line, SpeechOptions(seed=number * 1000 + 500 * seed), on_take=takes.append)
+            speech.synthesize(line, SpeechOptions(seed=number * 1000 + 500 * seed), on_utterance=takes.append)
             rows.append({"text": line, "codes": [code for take in takes for code in take.codes]})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows), encoding="utf-8")

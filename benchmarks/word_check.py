@@ -102,7 +102,7 @@ def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
     for number, line in enumerate(lines):
         heard["flite"].append((line, listener.hear(flite(line), 16_000)))
         made: list[Utterance] = []
-        samples = speech.speak(line, SpeechOptions(seed=number), on_take=made.append)
+        samples = speech.synthesize(line, SpeechOptions(seed=number), on_utterance=made.append)
         if any(take.problems for take in made):
             continue
         heard["built in"].append((line, listener.hear(samples, 16_000)))

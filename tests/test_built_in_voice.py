@@ -46,7 +46,7 @@ def test_it_is_of_the_published_classes() -> None:
 def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Synthesizer) -> None:
     for line in SENTENCES[:3]:
         takes = []
-        samples = speech.speak(line, SpeechOptions(seed=0), on_take=takes.append)
+        samples = speech.synthesize(line, SpeechOptions(seed=0), on_utterance=takes.append)
         assert takes[0].problems == ()
         assert 0.04 < len(samples) / 16_000 / len(line) < 0.13
         assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.3
@@ -57,7 +57,7 @@ def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Synt
 )
 def test_digits_acronyms_and_odd_punctuation_do_not_crash(speech: Synthesizer, text: str) -> None:
     options = SpeechOptions(SamplingRequest(max_seconds=3), seed=0, retries=0)  # a row of x may go on for 40 s
-    assert len(speech.speak(text, options)) > 1600
+    assert len(speech.synthesize(text, options)) > 1600
 
 
 def test_transformers_own_classes_load_it() -> None:

@@ -185,7 +185,7 @@ def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
     speech = Synthesizer.load(ModelOptions(model=str(tmp_path), device="cpu"))
     greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
     takes: list[Utterance] = []
-    speech.speak(TEXT, greedy, on_take=takes.append)
+    speech.synthesize(TEXT, greedy, on_utterance=takes.append)
     made = first[0, before["input_ids"].shape[1] : -1] - loaded.prompt_format.first_code_id
     assert takes[0].codes == tuple(made.tolist())
 

@@ -173,7 +173,7 @@ class _Jobs:
         self._speech, self._take, self._tell = speech, take, tell
         self._encoded = lru_cache(_VOICES_KEPT)(self._encode)
 
-    def take(self) -> SynthesisRequest | None:
+    def next_request(self) -> SynthesisRequest | None:
         while True:
             piece = self._take()
             if piece is None:
@@ -263,7 +263,7 @@ class _Files:
             number=piece.number,
             seconds=round(clock, 3),
             seed=spoken[0].seed,
-            retries=sum(take.tries - 1 for take in spoken),
+            retries=sum(take.attempts - 1 for take in spoken),
             checks=tuple(problem for take in spoken for problem in take.problems),
             wall_s=round(time.monotonic() - this.began + spoken[0].wall_s, 3),
             marks=tuple(marks),

@@ -71,7 +71,7 @@ class AudioOutput:
         self.count += 1
         if self.wishes.json:
             hidden = ("codes", "sentences", "is_voice")
-            row = {name: value for name, value in asdict(take).items() if name not in hidden}
+            row = {name: value for name, value in take.to_row().items() if name not in hidden}
             self.rows.append(row | {"begin_s": round(begin, 3)})
 
     def __enter__(self) -> AudioOutput:

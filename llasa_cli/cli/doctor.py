@@ -405,7 +405,7 @@ def _self_test(device: str) -> Iterator[Finding]:
     speech = Synthesizer.load(ModelOptions(device=device))
     loaded = time.monotonic()
     takes: list[Utterance] = []
-    samples = speech.speak(TEST_TEXT, SpeechOptions(seed=0), on_take=takes.append)
+    samples = speech.synthesize(TEST_TEXT, SpeechOptions(seed=0), on_utterance=takes.append)
     spoken = time.monotonic()
     seconds = len(samples) / speech.sampling_rate
     problems = [problem for take in takes for problem in take.problems]

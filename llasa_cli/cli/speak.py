@@ -103,7 +103,9 @@ def deliver(
     report.stage("speaking")
     after = _taken_up(outlet, report)
     already_s = outlet.clock_s
-    chunks = speech.say(source.parts, wanted, reference, on_take, on_note=note, check=check, live=live, after=after)
+    chunks = speech.stream(
+        source.parts, wanted, reference, on_take, on_note=note, check=check, gate=live, resume_from=after
+    )
     for chunk in chunks:
         outlet.sink.write(chunk)
         settle()
@@ -152,7 +154,7 @@ class _Listening:
 
     def made(self, take: Utterance) -> None:
         """A passage that was made whole tells a speed too."""
-        self._pacing.add(take.seconds, take.wall_s / take.tries)
+        self._pacing.add(take.seconds, take.wall_s / take.attempts)
 
     def wants(self, text: str) -> bool:
         from llasa_cli.text.width import spoken_length
@@ -168,7 +170,7 @@ class _Listening:
 
 def _remembered(take: Utterance) -> dict[str, Any]:
     """A take as a long text's folder keeps it. The codes only of the one that the others are to sound like."""
-    row = asdict(take)
+    row = take.to_row()
     if not take.is_voice:
         row["codes"] = []
     return row
@@ -183,8 +185,7 @@ def _taken_up(outlet: AudioOutput, report: Console) -> Any:
         return ResumePoint()
     voice = None
     for row in outlet.resumable.earlier:
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-        take = Utterance(**fields)
+        take = Utterance.from_row(row)
         outlet.write_down(take)
         if take.is_voice:
             voice = Reference(take.text, take.codes)
@@ -199,7 +200,9 @@ def tell_take(take: Utterance, number: int, report: Console) -> None:
     if not take.text:
         return
     if take.problems:
-        report.line(f"warning: chunk {number} ({shorten(take.text)}): {'; '.join(take.problems)}; {take.tries} tries")
+        report.line(
+            f"warning: chunk {number} ({shorten(take.text)}): {'; '.join(take.problems)}; {take.attempts} tries"
+        )
     again = f", again after: {'; '.join(take.retried)}" if take.retried else ""
     report.detail(f"chunk {number}: {shorten(take.text)}: {speed(take.seconds, take.wall_s)}, seed {take.seed}{again}")
 

@@ -1,11 +1,11 @@
-"""Many texts to sound at once: `Synthesizer` for a list, by the same rules for each text as `Synthesizer.say` has.
+"""Speech for many texts at the same time, by the same rules for each text as `Synthesizer.stream`.
 
-    jobs, outlet = ...                          where texts come from, where their sound goes: see `RequestSource`, `ResultSink`
-    BatchSynthesizer(speech, slots=16).run(jobs, outlet)    returns when jobs are at their end and all sound is written
+    requests, results = ...                                see `RequestSource` and `ResultSink`
+    BatchSynthesizer(synthesizer, slots=16).run(requests, results)      returns when everything is synthesized and written
 
-Four threads, with bounded room between them: one makes prompts ready, the caller's own steps the model for all slots at
-once, one decodes, judges and has bad takes made again, one writes. What a text sounds like depends on its own job alone:
-its passages have their own seeds, and the engine gives a sequence the same codes whoever shares the batch with it.
+Four threads work with bounded queues between them: one prepares prompts, the caller's thread steps the model for all slots
+at once, one decodes and checks takes and schedules retries, one writes. The audio of a text depends on its own request
+alone: its chunks have their own seeds, and the engine gives a sequence the same codes whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
-from llasa_cli.synthesis.synthesizer import RetryLoop, SynthesisSession, Synthesizer, Utterance
+from llasa_cli.synthesis.synthesizer import Check, RetryLoop, SynthesisSession, Synthesizer, Utterance
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.text.chunker import TextChunk
 
-Check = Callable[[str, "np.ndarray"], tuple[str, ...]]
-_OPEN_A_SLOT = 3
-"""Texts that are begun and not written, for each slot: enough to decode and write without the model waiting."""
-_WRITES_WAITING = 64
+_OPEN_TEXTS_PER_SLOT = 3
+"""Texts that are begun and not yet written, per slot. With fewer, the model would wait for decoding and writing."""
+_MAX_PENDING_WRITES = 64
 
 
 @dataclass(frozen=True)
 class SynthesisRequest:
-    """A text to be spoken.
+    """A text to synthesize.
 
     Attributes:
-        tag: Whatever its owner knows it by.
-        options: With a seed.
+        tag: Identifies the request in the calls of `ResultSink`.
+        options: Sampling, seed and speaker. The seed must be set.
+        reference: A voice to clone.
     """
 
     tag: Any
@@ -51,30 +51,30 @@ class SynthesisRequest:
 
 
 class RequestSource(Protocol):
-    """Where texts come from. Asked by one thread."""
+    """Supplies requests. It is called by one thread."""
 
-    def take(self) -> SynthesisRequest | None:
-        """The next; waits until there is one. None: there will be none any more."""
+    def next_request(self) -> SynthesisRequest | None:
+        """Wait for the next request. -> None after the last one."""
 
 
 class ResultSink(Protocol):
-    """Where sound goes. Called by one thread; for each text its passages in order, then `end` or `fail`."""
+    """Receives audio. For each text the chunks come in order, then `end` or `fail`. One thread makes these calls."""
 
-    def write(self, tag: Any, take: Utterance, samples: np.ndarray) -> None:
-        """A passage and the pause before it, float32 [n]."""
+    def write(self, tag: Any, utterance: Utterance, samples: np.ndarray) -> None:
+        """A chunk with the pause before it, float32 [n]."""
 
     def end(self, tag: Any) -> None:
-        """The text is spoken."""
+        """The text is complete."""
 
     def fail(self, tag: Any, error: LlasaError) -> None:
-        """It can't be."""
+        """The text can't be synthesized."""
 
     def note(self, tag: Any, text: str) -> None:
-        """What in it could not be followed, such as a pause without a time."""
+        """A warning about the text, such as a pause that can't be read. This call may come from another thread."""
 
 
 class Engine(Protocol):
-    """What steps the model for many sequences: `lm.batch.Batch`, `lm.vllm.Engine`."""
+    """Steps the model for many sequences: `lm.engine.SlotEngine` or `lm.vllm.Engine`."""
 
     @property
     def free(self) -> int: ...
@@ -84,47 +84,54 @@ class Engine(Protocol):
 
 
 class BatchSynthesizer:
-    """See the module.
+    """Runs many requests at the same time; see the module.
 
     Args:
-        slots: Sequences that are stepped together.
-        check: (text, samples) -> what else is wrong with a take.
-        engine: Makes what steps the model; by default our own.
-        on_note: Told when there was not memory enough for all slots.
+        slots: The number of sequences that are stepped together.
+        check: An additional check of each take.
+        engine: Creates the engine for a number of slots; by default the model's own.
+        on_note: Called with a message when the slots are reduced because the memory is too small.
+
+    Attributes:
+        slots: The current number of slots.
+        steps: The number of model steps.
+        codes: The number of codes that were generated.
     """
 
     def __init__(
         self,
-        speech: Synthesizer,
+        synthesizer: Synthesizer,
         slots: int,
         check: Check | None = None,
         engine: Callable[[int], Engine] | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
-        self._speech, self.slots, self._check = speech, slots, check
-        self._make_engine = engine or speech.model.batch
-        self._tell = on_note or (lambda text: None)
-        self._lock = threading.Condition()
-        self._again: deque[_Attempt] = deque()
-        """Later passages and second tries: before anything new, so that what is begun is finished."""
-        self._fresh: deque[_Attempt] = deque()
-        self._open = 0
-        self._all_taken = False
+        self._synthesizer, self.slots, self._check = synthesizer, slots, check
+        self._make_engine = engine or synthesizer.model.batch
+        self._notify = on_note or (lambda text: None)
+        self._changed = threading.Condition()  # guards everything down to _error
+        self._urgent: deque[_Attempt] = deque()
+        """Later chunks and retries. They come before new texts, so that open texts are completed."""
+        self._new: deque[_Attempt] = deque()
+        self._open_texts = 0
+        self._all_requested = False
         self._error: BaseException | None = None
-        self._finished: Queue[tuple[_Attempt, Finished] | None] = Queue()
-        self._writes: Queue[tuple[Callable[..., None], tuple[Any, ...]] | None] = Queue(_WRITES_WAITING)
+        self._generated: Queue[tuple[_Attempt, Finished] | None] = Queue()
+        self._writes: Queue[tuple[Callable[..., None], tuple[Any, ...]] | None] = Queue(_MAX_PENDING_WRITES)
         self.steps = self.codes = 0
-        """How often the model was stepped, and what it has made."""
 
-    def run(self, jobs: RequestSource, outlet: ResultSink) -> None:
-        """Speak all of them.
+    def run(self, requests: RequestSource, results: ResultSink) -> None:
+        """Synthesize all requests.
 
         Raises:
-            LlasaError: What fails for all: the model, a full disk. What fails for one is told to the outlet.
+            LlasaError: A failure that concerns all requests, such as a full disk. A failure of one request is passed to
+                `results.fail`.
         """
         threads = [
-            threading.Thread(target=self._guarded, args=(self._prepare, jobs, outlet), name="prompts", daemon=True),
-            threading.Thread(target=self._guarded, args=(self._judge, outlet), name="sound", daemon=True),
+            threading.Thread(
+                target=self._guarded, args=(self._prepare, requests, results), name="prompts", daemon=True
+            ),
+            threading.Thread(target=self._guarded, args=(self._judge, results), name="sound", daemon=True),
             threading.Thread(target=self._guarded, args=(self._write,), name="files", daemon=True),
         ]
         for thread in threads:
@@ -133,23 +140,23 @@ class BatchSynthesizer:
             self._generate()
         except BaseException as error:
             self._fail(error)
-        self._finished.put(None)
+        self._generated.put(None)
         threads[1].join()
-        self._put(None)
+        self._put_write(None)
         threads[2].join()
         if self._error is not None:
             raise self._error
 
     def stop(self, error: BaseException | None = None) -> None:
-        """End the run from another thread, as soon as may be; `run` raises what is given here."""
+        """End the run from another thread as soon as possible. `run` then raises `error`."""
         self._fail(error or LlasaError("The run was stopped."))
 
     def _fail(self, error: BaseException) -> None:
-        with self._lock:
+        with self._changed:
             self._error = self._error or error
-            self._lock.notify_all()
-        self._finished.put(None)
-        # Nobody may go on waiting for room there.
+            self._changed.notify_all()
+        self._generated.put(None)
+        # Make room, so that no thread keeps waiting to put a write.
         with suppress(Exception):
             self._writes.get_nowait()
 
@@ -159,7 +166,7 @@ class BatchSynthesizer:
         except BaseException as error:
             self._fail(error)
 
-    def _put(self, write: tuple[Callable[..., None], tuple[Any, ...]] | None) -> None:
+    def _put_write(self, write: tuple[Callable[..., None], tuple[Any, ...]] | None) -> None:
         while True:
             if self._error is not None and write is not None:
                 return
@@ -170,100 +177,100 @@ class BatchSynthesizer:
                 with suppress(Exception):
                     self._writes.get_nowait()
 
-    # --- prompts ---
+    # --- 1: prompts ---
 
-    def _prepare(self, jobs: RequestSource, outlet: ResultSink) -> None:
+    def _prepare(self, requests: RequestSource, results: ResultSink) -> None:
         while True:
-            with self._lock:
+            with self._changed:
                 while self._error is None and (
-                    len(self._fresh) >= self.slots or self._open >= _OPEN_A_SLOT * self.slots + 1
+                    len(self._new) >= self.slots or self._open_texts > _OPEN_TEXTS_PER_SLOT * self.slots
                 ):
-                    self._lock.wait()
+                    self._changed.wait()
                 if self._error is not None:
                     return
-            job = jobs.take()
-            with self._lock:
-                if job is None:
-                    self._all_taken = True
-                    self._lock.notify_all()
+            request = requests.next_request()
+            with self._changed:
+                if request is None:
+                    self._all_requested = True
+                    self._changed.notify_all()
                     return
-                self._open += 1
-            text = _Text(job, self._speech, self._check, 2 * self.slots, outlet)
-            self._advance(text, outlet, self._fresh)
+                self._open_texts += 1
+            text = _Text(request, self._synthesizer, self._check, 2 * self.slots, results)
+            self._advance(text, results, self._new)
 
-    def _advance(self, text: _Text, outlet: ResultSink, ready: deque[_Attempt]) -> None:
-        """What of a text can be spoken or written by now."""
+    def _advance(self, text: _Text, results: ResultSink, queue: deque[_Attempt]) -> None:
+        """Write the chunks of a text that are next in order, and queue the chunks that can be generated now."""
         attempts: list[_Attempt] = []
         try:
             moved = True
             while moved:
                 moved = False
-                for take, samples in text.in_order():
-                    self._put((outlet.write, (text.job.tag, take, samples)))
+                for utterance, samples in text.take_in_order():
+                    self._put_write((results.write, (text.request.tag, utterance, samples)))
                     moved = True
                 new = text.next_attempts()
                 attempts += new
                 moved = moved or bool(new)
         except LlasaError as error:
             text.failed = True
-            self._put((self._end, (outlet.fail, text.job.tag, error)))
+            self._put_write((self._end_text, (results.fail, text.request.tag, error)))
             return
-        if text.is_said:
-            self._put((self._end, (outlet.end, text.job.tag)))
-        with self._lock:
-            ready.extend(attempts)
-            self._lock.notify_all()
+        if text.is_complete:
+            self._put_write((self._end_text, (results.end, text.request.tag)))
+        with self._changed:
+            queue.extend(attempts)
+            self._changed.notify_all()
 
-    # --- codes ---
+    # --- 2: codes ---
 
     def _generate(self) -> None:
-        engine: Engine | None = self._made_engine()
+        engine: Engine | None = self._create_engine()
         running: dict[int, _Attempt] = {}
         while True:
             shortage = ""
             try:
                 assert engine is not None
-                for attempt in self._wanted(engine.free, wait=not running):
+                for attempt in self._next_attempts(engine.free, wait=not running):
                     running[id(attempt)] = attempt
-                    takes = attempt.attempts
-                    engine.add(GenerationRequest(takes.prompt, attempt.text.telling.sampling, takes.seed, id(attempt)))
+                    loop = attempt.loop
+                    engine.add(GenerationRequest(loop.prompt, attempt.text.session.sampling, loop.seed, id(attempt)))
                 if not running:
                     return
-                done = engine.step()
+                finished = engine.step()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 shortage = str(error) or "no memory"
             if shortage:
-                engine = None  # and the exception with its frames: what they held is free before more is asked for
-                self._begin_anew(running)
-                self._halve(shortage)
-                engine = self._made_engine()
+                engine = None  # the exception and its frames are gone here, so that their memory can be used again
+                self._requeue(running)
+                self._halve_slots(shortage)
+                engine = self._create_engine()
                 continue
             self.steps += 1
-            for finished in done:
-                self.codes += len(finished.codes)
-                self._finished.put((running.pop(finished.request.tag), finished))
+            for result in finished:
+                self.codes += len(result.codes)
+                self._generated.put((running.pop(result.request.tag), result))
 
-    def _wanted(self, free: int, wait: bool) -> list[_Attempt]:
-        """At most `free` attempts; none: all is said and written, or something went wrong."""
-        with self._lock:
-            while wait and self._error is None and not (self._again or self._fresh):
-                if self._all_taken and self._open == 0:
+    def _next_attempts(self, free: int, wait: bool) -> list[_Attempt]:
+        """At most `free` attempts. With `wait` an empty list means that everything is synthesized and written."""
+        with self._changed:
+            while wait and self._error is None and not (self._urgent or self._new):
+                if self._all_requested and self._open_texts == 0:
                     return []
-                self._lock.wait()
+                self._changed.wait()
             if self._error is not None:
                 raise self._error
             found: list[_Attempt] = []
-            while len(found) < free and (self._again or self._fresh):
-                attempt = (self._again or self._fresh).popleft()
+            while len(found) < free and (self._urgent or self._new):
+                attempt = (self._urgent or self._new).popleft()
                 if not attempt.text.failed:
                     found.append(attempt)
-            self._lock.notify_all()
-        return found or (self._wanted(free, wait) if wait else [])
+            self._changed.notify_all()
+        return found or (self._next_attempts(free, wait) if wait else [])
 
-    def _made_engine(self) -> Engine:
-        """For as many slots as there is memory for."""
+    def _create_engine(self) -> Engine:
+        """Create an engine with as many slots as the memory allows."""
         while True:
             try:
                 return self._make_engine(self.slots)
@@ -271,157 +278,160 @@ class BatchSynthesizer:
                 if not is_out_of_memory(error):
                     raise
                 shortage = str(error) or "no memory"
-            self._halve(shortage)
+            self._halve_slots(shortage)
 
-    def _begin_anew(self, running: dict[int, _Attempt]) -> None:
-        """What was in the slots is made again, with the seeds it had."""
-        with self._lock:
-            self._again.extendleft(reversed(running.values()))
+    def _requeue(self, running: dict[int, _Attempt]) -> None:
+        """Generate the sequences in the slots again, with the same seeds."""
+        with self._changed:
+            self._urgent.extendleft(reversed(running.values()))
         running.clear()
 
-    def _halve(self, shortage: str) -> None:
+    def _halve_slots(self, shortage: str) -> None:
         if self.slots == 1:
-            raise LlasaError("There is not memory enough to speak one text.", f"({shortage})")
+            raise LlasaError("There is not enough memory to synthesize one text.", f"({shortage})")
         self.slots //= 2
-        self._tell(f"not memory enough: going on with {self.slots} at once")
+        self._notify(f"not enough memory: continuing with {self.slots} texts at a time")
         _empty_cache()
 
-    # --- sound ---
+    # --- 3: audio ---
 
-    def _judge(self, outlet: ResultSink) -> None:
+    def _judge(self, results: ResultSink) -> None:
         while True:
-            following = self._finished.get()
-            if following is None:
+            generated = self._generated.get()
+            if generated is None:
                 return
-            attempt, finished = following
+            attempt, finished = generated
             if attempt.text.failed:
                 continue
-            attempt.attempts.judge(
-                finished.codes, self._decoded(attempt.attempts.whole(finished.codes)), finished.ended
-            )
-            if attempt.attempts.finished:
+            loop = attempt.loop
+            loop.judge(finished.codes, self._decode(loop.with_reference(finished.codes)), finished.ended)
+            if loop.finished:
                 attempt.text.settle(attempt)
-                self._advance(attempt.text, outlet, self._again)
+                self._advance(attempt.text, results, self._urgent)
             else:
-                with self._lock:
-                    self._again.append(attempt)
-                    self._lock.notify_all()
+                with self._changed:
+                    self._urgent.append(attempt)
+                    self._changed.notify_all()
 
-    def _decoded(self, codes: list[int]) -> np.ndarray:
-        """Each take alone: those of one length could share a batch (`decode_many`), but are rare, and on a GPU the last bits
-        would then depend on who else was there."""
+    def _decode(self, codes: list[int]) -> np.ndarray:
+        """Decode one take at a time. Takes of equal length could share a batch (`decode_many`), but they are rare, and on a
+        GPU the last bits of a take would then depend on the others."""
         try:
-            return self._speech.codec.decode(codes)
+            return self._synthesizer.codec.decode(codes)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         _empty_cache()
-        return self._speech.codec.decode(codes)
+        return self._synthesizer.codec.decode(codes)
 
-    # --- files ---
+    # --- 4: results ---
 
     def _write(self) -> None:
         while True:
             write = self._writes.get()
             if write is None or self._error is not None:
                 return
-            work, arguments = write
-            work(*arguments)
+            call, arguments = write
+            call(*arguments)
 
-    def _end(self, tell: Callable[..., None], *arguments: Any) -> None:
-        tell(*arguments)
-        with self._lock:
-            self._open -= 1
-            self._lock.notify_all()
+    def _end_text(self, call: Callable[..., None], *arguments: Any) -> None:
+        call(*arguments)
+        with self._changed:
+            self._open_texts -= 1
+            self._changed.notify_all()
 
 
 @dataclass
 class _Attempt:
-    """A passage of a text on its way through the model."""
+    """A chunk of a text on its way through the model."""
 
     text: _Text
     number: int
-    attempts: RetryLoop
+    loop: RetryLoop
 
 
 @dataclass
 class _Text:
-    """A text being spoken: which of its passages are on their way, which wait for one before them."""
+    """A request in progress. It knows which chunks are being generated, and which wait for an earlier one.
 
-    job: SynthesisRequest
-    speech: Synthesizer
+    Attributes:
+        window: The most chunks that are generated and not yet written, so that a book's audio is not held in memory.
+    """
+
+    request: SynthesisRequest
+    synthesizer: Synthesizer
     check: Check | None
     window: int
-    """Passages on their way at most: a book's sound is not kept for its first sentence's sake."""
-    outlet: ResultSink
+    results: ResultSink
     failed: bool = False
-    _passages: Iterator[TextChunk] | None = None
+    _chunks: Iterator[TextChunk] | None = None
     _next: TextChunk | None = None
-    _taken: int = 0
+    _begun: int = 0
     _written: int = 0
-    _said: dict[int, tuple[Utterance, np.ndarray]] = field(default_factory=dict)
+    _complete: dict[int, tuple[Utterance, np.ndarray]] = field(default_factory=dict)
     _has_words: bool = False
 
     def __post_init__(self) -> None:
-        self.telling = SynthesisSession(self.speech, self.job.options, self.job.reference, self.check, None)
+        request = self.request
+        self.session = SynthesisSession(self.synthesizer, request.options, request.reference, self.check, None)
 
     @property
-    def is_said(self) -> bool:
-        """All of it has been given on."""
-        return self._next is None and self._passages is not None and self._written == self._taken
+    def is_complete(self) -> bool:
+        """Whether all chunks have been passed on."""
+        return self._next is None and self._chunks is not None and self._written == self._begun
 
     def next_attempts(self) -> list[_Attempt]:
-        """Passages whose turn has come.
+        """Begin the chunks that can be generated now.
 
         Raises:
-            UsageError: Nothing to say in it, or no room for the prompt.
+            UsageError: The text has nothing to say, or the prompt is too long.
         """
-        if self._passages is None:
-            self._passages = self.speech.passages(
-                [self.job.text], self.job.options, lambda text: self.outlet.note(self.job.tag, text)
+        if self._chunks is None:
+            self._chunks = self.synthesizer.text_chunks(
+                [self.request.text], self.request.options, lambda text: self.results.note(self.request.tag, text)
             )
-            self._next = next(self._passages, None)
+            self._next = next(self._chunks, None)
         found: list[_Attempt] = []
-        while self._next is not None and self._taken - self._written < self.window:
+        while self._next is not None and self._begun - self._written < self.window:
             if self._next.text:
-                # Where the first good take is to be the voice of the rest, the rest waits for it.
-                if self.telling.needs_voice and self.telling.voice is None and self._taken > self._written:
+                # If the first good utterance sets the voice, the later chunks wait for it.
+                if self.session.needs_voice and self.session.voice is None and self._begun > self._written:
                     break
                 self._has_words = True
-                found.append(_Attempt(self, self._taken, self.telling.attempts(self._next)))
+                found.append(_Attempt(self, self._begun, self.session.retry_loop(self._next)))
             else:
-                self._said[self._taken] = _silence(self._next, self.speech.sampling_rate)
-            self._taken += 1
-            self._next = next(self._passages, None)
+                self._complete[self._begun] = _silence(self._next, self.synthesizer.sampling_rate)
+            self._begun += 1
+            self._next = next(self._chunks, None)
         if self._next is None and not self._has_words:
-            raise self.speech.nothing()
+            raise self.synthesizer.nothing_to_say()
         return found
 
     def settle(self, attempt: _Attempt) -> None:
-        """A passage has its take."""
+        """Keep the result of a finished retry loop until its turn comes."""
         import numpy as np
 
-        take, samples = attempt.attempts.best()
-        take = self.telling.keep(take)
-        pause = np.zeros(round(take.pause_s * self.speech.sampling_rate), np.float32)
-        self._said[attempt.number] = take, np.concatenate([pause, samples])
+        utterance, samples = attempt.loop.best()
+        utterance = self.session.adopt_voice(utterance)
+        pause = np.zeros(round(utterance.pause_s * self.synthesizer.sampling_rate), np.float32)
+        self._complete[attempt.number] = utterance, np.concatenate([pause, samples])
 
-    def in_order(self) -> Iterator[tuple[Utterance, np.ndarray]]:
-        """What can be given on: the passages up to the first that is still on its way."""
-        while self._written in self._said:
-            yield self._said.pop(self._written)
+    def take_in_order(self) -> Iterator[tuple[Utterance, np.ndarray]]:
+        """Remove and yield the complete chunks up to the first one that is still being generated."""
+        while self._written in self._complete:
+            yield self._complete.pop(self._written)
             self._written += 1
 
 
-def _silence(passage: TextChunk, sampling_rate: int) -> tuple[Utterance, np.ndarray]:
+def _silence(chunk: TextChunk, sampling_rate: int) -> tuple[Utterance, np.ndarray]:
     import numpy as np
 
-    take = Utterance("", 0.0, (), 0, 0, pause_s=passage.pause_s)
-    return take, np.zeros(round(passage.pause_s * sampling_rate), np.float32)
+    utterance = Utterance("", 0.0, (), 0, 0, pause_s=chunk.pause_s)
+    return utterance, np.zeros(round(chunk.pause_s * sampling_rate), np.float32)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may help."""
+    """Whether an error means that a smaller batch may succeed."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return "can't allocate memory" in str(error) or "out of memory" in str(error)

@@ -26,7 +26,7 @@ SILENCE = 0.003
 CLIPPED_SHARE = 0.01
 
 
-def problems_of(
+def find_problems(
     text: str,
     codes: Sequence[int],
     samples: np.ndarray,

@@ -1,21 +1,21 @@
-"""Text to sound: the one place where the rooms of the first flow meet.
+"""Text to speech with a loaded model and codec.
 
-    speech = Synthesizer.load()
-    samples = speech.speak("Hello.")                   float32 [n], mono, at speech.sampling_rate
-    for chunk in speech.say(long_text): ...            the same in pieces, each as soon as it is made
+    synthesizer = Synthesizer.load()
+    samples = synthesizer.synthesize("Hello.")               float32 [n], mono, at synthesizer.sampling_rate
+    for chunk in synthesizer.stream(long_text): ...          the same audio in chunks, each as soon as it is complete
 
-A text is a series of passages (a breath each, with the pause before it); a passage gets one or more takes, and the best of
-them is given on.
+A text is split into chunks of about a sentence, each with the pause before it. The model generates up to `retries + 1`
+takes of a chunk until one passes the checks of `synthesis.quality`; the take with the fewest problems is used.
 
-`say` is a pull: closing the iterator stops the model.
+`stream` is lazy: closing the iterator stops the model.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,7 @@ from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_metadata
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.quality import SLOWEST_S_A_CHARACTER, problems_of
+from llasa_cli.synthesis.quality import SLOWEST_S_A_CHARACTER, find_problems
 from llasa_cli.text.unicode import whole_characters
 from llasa_cli.text.width import MAX_CHARACTERS
 
@@ -37,31 +37,34 @@ if TYPE_CHECKING:
     from llasa_cli.text.chunker import TextChunk
 
 LARGEST_SEED = 2**31
+Check = Callable[[str, "np.ndarray"], tuple[str, ...]]
+"""(text, samples float32 [n]) -> problems of a take in words. `--verify` passes one that uses a recognizer."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What became of one chunk of text.
+    """The speech of one text chunk.
 
     Attributes:
-        text: As the model was given it; empty where there was only a pause.
-        seconds: Of sound, without the pause.
-        seed: That made it: with the same options it can be made again.
-        tries: How many takes it needed.
-        problems: What is still wrong with it; empty for a good one.
-        retried: What was wrong with the other takes.
-        wall_s: Over all tries.
-        pause_s: The silence before it.
-        sentences: What it says, as written.
-        is_voice: The passages after it are spoken in its voice.
-        streamed: It was given while it was made; `wall_s` has the time in which its pieces were taken.
+        text: The text that the model was given; empty for a pause alone.
+        seconds: Duration of the speech, without the pause before it.
+        codes: The speech codes, 50 a second.
+        seed: The seed of the take that was used. The same seed and options give the same codes.
+        attempts: How many takes were generated.
+        problems: The checks that the used take fails; empty for a good one.
+        retried: The problems of the other takes.
+        wall_s: Seconds of computing, over all attempts.
+        pause_s: The pause before the chunk, in seconds.
+        sentences: The sentences of the chunk as they were written.
+        is_voice: Whether the following chunks use this one as their reference.
+        streamed: Whether the audio was passed on while it was generated. `wall_s` then includes the consumer's time.
     """
 
     text: str
     seconds: float
     codes: tuple[int, ...]
     seed: int
-    tries: int
+    attempts: int
     problems: tuple[str, ...] = ()
     retried: tuple[str, ...] = ()
     wall_s: float = 0.0
@@ -70,14 +73,54 @@ class Utterance:
     is_voice: bool = False
     streamed: bool = False
 
+    def to_row(self) -> dict[str, Any]:
+        """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
+        row = asdict(self)
+        return {"tries" if name == "attempts" else name: value for name, value in row.items()}
 
-class Synthesizer:
-    """A model and its codec, loaded. Build it with `Synthesizer.load`.
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Utterance:
+        """Rebuild an utterance from `to_row` after a round trip through JSON, which turns tuples into lists."""
+        known = {part.name for part in fields(cls)}
+        values: dict[str, Any] = {"attempts" if name == "tries" else name: value for name, value in row.items()}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        return cls(**values)
+
+
+class StreamGate(Protocol):
+    """Decides which chunks are streamed, and when their audio is passed on. See `audio.stream_gate.RealTimeStreamGate`."""
+
+    def wants(self, text: str) -> bool:
+        """Whether the audio of this chunk is needed before the chunk is complete."""
+
+    def watch(self, codes: Iterable[int]) -> Iterator[int]:
+        """Pass the codes of a chunk through while they are generated."""
+
+    def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
+        """Yield the pieces of a chunk's audio, each when it may be played."""
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an earlier run of the same text stopped.
 
     Attributes:
-        sampling_rate: Of its sound, Hz.
-        speakers: Whose voices it knows by a tag; may be empty.
-        name, revision: What it was asked for by, and which weights those were; see `hub.cache.model_revision`.
+        chunks: The number of chunks that are done, pauses included.
+        voice: The utterance among them that the others use as their reference (`Utterance.is_voice`), if there is one.
+    """
+
+    chunks: int = 0
+    voice: Reference | None = None
+
+
+class Synthesizer:
+    """A loaded model and its codec. Build it with `Synthesizer.load`.
+
+    Attributes:
+        sampling_rate: Sampling rate of the audio in Hz.
+        speakers: The speaker tags that the model knows; may be empty.
+        name: The name that the model was loaded by.
+        revision: Identifies the weights; see `checkpoint.resolve.model_revision`.
     """
 
     def __init__(
@@ -85,7 +128,7 @@ class Synthesizer:
         prompt_format: PromptFormat,
         model: LanguageModel,
         codec: Codec,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         name: str,
         revision: str,
     ) -> None:
@@ -93,7 +136,7 @@ class Synthesizer:
         self.name, self.revision = name, revision
         self.sampling_rate = codec.sampling_rate
         self.speakers = prompt_format.speakers
-        self._about = about
+        self._metadata = metadata
 
     @classmethod
     def load(
@@ -103,39 +146,38 @@ class Synthesizer:
         speaker: str | None = None,
         read_model: Callable[[Path, PromptFormat, ModelOptions], Any] | None = None,
     ) -> Synthesizer:
-        """Find and load a model; nothing is downloaded.
+        """Find and load a model. Nothing is downloaded.
 
         Args:
-            options: Which, and where it runs; the built-in voice by default.
-            on_stage: Told what is being loaded.
-            speaker: Who is going to be asked for; refused here if the model does not know them.
-            read_model: Another engine's way to load the language model in a folder.
+            options: The model, its device and its number format; the built-in voice by default.
+            on_stage: Called with a short text before each stage of loading.
+            speaker: A speaker that will be requested later. An unknown one is refused before any weights are read.
+            read_model: Loads the language model of a folder with another engine.
 
         Raises:
-            ModelError, UsageError: See there. What needs no weights to be seen is seen before torch is imported; what is
-                wrong with the numbers of the codec, when it first decodes, or by `codec.wait()`.
+            ModelError: The model is missing or damaged. Everything that can be seen without weights is checked before torch
+                is imported; damaged codec weights are reported by the first decode, or by `codec.wait()`.
+            UsageError: The model doesn't know the speaker.
         """
         from llasa_cli.checkpoint.resolve import find_adapter, find_codec, find_model, model_revision
 
         options = options or ModelOptions()
-        tell = on_stage or (lambda stage: None)
-        tell(f"loading {options.model}")
+        notify = on_stage or (lambda stage: None)
+        notify(f"loading {options.model}")
         folder = find_model(options.model)
-        about = read_metadata(folder)
-        codec_folder = find_codec(folder, options.codec or about.get("codec"))
+        metadata = read_metadata(folder)
+        codec_folder = find_codec(folder, options.codec or metadata.get("codec"))
         prompt_format = PromptFormat.load(folder)
         adapter = find_adapter(options.adapter)
         if adapter is not None:
-            about = about | read_metadata(adapter)
-            prompt_format.speakers = tuple(about.get("speakers") or ())
-            prompt_format.default_speaker = about.get("default_speaker")
-        prompt_format.prompt(
-            "", speaker=speaker
-        )  # refuses who is not known; and the template's library is loaded by then
+            metadata = metadata | read_metadata(adapter)
+            prompt_format.speakers = tuple(metadata.get("speakers") or ())
+            prompt_format.default_speaker = metadata.get("default_speaker")
+        prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import codes_known_to, load_codec
         from llasa_cli.lm.loader import load_language_model
 
-        known = codes_known_to(codec_folder)  # by the headers: before anything big is read
+        known = codes_known_to(codec_folder)  # reads the header only
         if known != prompt_format.code_count:
             raise ModelError(
                 f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows {known}.",
@@ -143,18 +185,24 @@ class Synthesizer:
             )
         if read_model is not None:
             model = read_model(folder, prompt_format, options)
-            tell("loading its codec")
+            notify("loading its codec")
             codec = load_codec(codec_folder, options.device)
         else:
             codecs: list[Codec] = []
 
-            def begin() -> None:
-                # Its weights are read while the model's are, and while the first prompt and codes are made.
+            def begin_codec() -> None:
+                # The codec is read in the background while the model is read and the first codes are generated.
                 codecs.append(load_codec(codec_folder, options.device, wait=False))
 
             try:
                 model = load_language_model(
-                    folder, prompt_format, options.device, options.dtype, adapter, options.attention, on_checked=begin
+                    folder,
+                    prompt_format,
+                    options.device,
+                    options.dtype,
+                    adapter,
+                    options.attention,
+                    on_checked=begin_codec,
                 )
             except BaseException:
                 for begun in codecs:
@@ -162,205 +210,197 @@ class Synthesizer:
                 raise
             (codec,) = codecs
             if model.device.type != "cpu":
-                codec.wait()  # CUDA graphs are recorded next: not tried while another thread takes memory of the GPU
-        return cls(prompt_format, model, codec, about, options.model, model_revision(options))
+                codec.wait()  # no other thread may allocate GPU memory while CUDA graphs are recorded
+        return cls(prompt_format, model, codec, metadata, options.model, model_revision(options))
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """Fill what was left open: by the checkpoint's `llasa.json`, else by the general defaults."""
-        return request.over(self._about.get("sampling") or {})
+        """Complete a request: open values come from the checkpoint's `llasa.json`, else from the general defaults."""
+        return request.over(self._metadata.get("sampling") or {})
 
     def chunks(self, text: str) -> list[str]:
-        """The pieces that `say` will speak, as the model is given them."""
-        return [passage.text for passage in self.passages([text], SpeechOptions()) if passage.text]
+        """The chunks of a text as the model is given them."""
+        return [chunk.text for chunk in self.text_chunks([text], SpeechOptions()) if chunk.text]
 
-    def passages(
+    def text_chunks(
         self, parts: Iterable[str], options: SpeechOptions, on_note: Callable[[str], None] | None = None
     ) -> Iterator[TextChunk]:
-        """The first is there before the last has been looked at: a book begins as soon as a sentence does."""
+        """Split a text lazily: the first chunk is there before the last part has been read.
+
+        Args:
+            parts: The text, in parts of any length.
+            on_note: Called with each warning about the text, such as a pause that can't be read.
+        """
         from llasa_cli.text.chunker import chunk_text
 
-        most = int(self._about.get("most_characters") or MAX_CHARACTERS)
-        spell = self._spelling(on_note)
-        return chunk_text(map(whole_characters, parts), most, spell, options.markdown, on_note)
+        most = int(self._metadata.get("most_characters") or MAX_CHARACTERS)
+        normalize = self._normalizer(on_note)
+        return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note)
 
     @property
     def slowest_s_a_character(self) -> float:
-        """What takes longer has gone on after the text."""
-        return float(self._about.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
+        """Seconds a letter of the slowest speech that is plausible for this checkpoint."""
+        return float(self._metadata.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
 
-    def _spelling(self, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
-        """How this voice wants numbers and signs written; None: it reads them itself. `tell`: of what it can't read."""
+    def _normalizer(self, on_note: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
+        """The function that spells out numbers and signs; None if this model reads them by itself."""
         from llasa_cli.text.normalize.loader import load_normalizer
 
-        return load_normalizer(bool(self._about.get("spell_out")), tell)
+        return load_normalizer(bool(self._metadata.get("spell_out")), on_note)
 
-    def say(
+    def stream(
         self,
         text: str | Iterable[str],
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
-        on_take: Callable[[Utterance], None] | None = None,
+        on_utterance: Callable[[Utterance], None] | None = None,
         *,
         on_note: Callable[[str], None] | None = None,
-        check: Callable[[str, np.ndarray], tuple[str, ...]] | None = None,
-        live: StreamGate | None = None,
-        after: ResumePoint | None = None,
+        check: Check | None = None,
+        gate: StreamGate | None = None,
+        resume_from: ResumePoint | None = None,
     ) -> Iterator[AudioChunk]:
-        """Speak a text of any length, passage by passage.
+        """Speak a text of any length, chunk by chunk.
 
-        Where neither a reference nor a speaker says whose voice it is, a Llasa draws a new one for each passage: there the
-        first good passage is the reference of all that follow.
+        With neither a reference nor a speaker, a Llasa model picks a random voice for each chunk. In that case the first
+        good utterance becomes the reference of all later chunks.
 
         Args:
-            text: Sentences; it is cut at their ends. Of an iterable each part is spoken as soon as it comes.
-            options: How to draw, the seed, whose voice, how many retries.
+            text: One text, or an iterable whose parts are spoken as they arrive.
+            options: Sampling, seed, speaker and number of retries.
             reference: A voice to clone; see `encode_reference`.
-                on_take: Told about each passage: before its sound is given, of a streamed one when all of it has been taken.
-            on_note: Told what in the text could not be followed, such as a pause without a time.
-            check: (text, samples) -> what else is wrong with a take, such as words that a recogniser does not find.
-            live: Says which passages are wanted while they are being made. Such a one is decoded in windows and has one try,
-                for what was heard can't be taken back; the others are made and checked whole.
-            after: Where an earlier run of the same text stopped.
+            on_utterance: Called for each chunk, before its audio is yielded. For a streamed chunk it is called after all of
+                its audio has been consumed.
+            on_note: Called with each warning about the text, such as a pause that can't be read.
+            check: An additional check of each take, such as a recognizer's.
+            gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
+                was played can't be replaced. All other chunks are completed and checked first.
+            resume_from: Where an earlier run of the same text stopped.
+
+        Yields:
+            Audio, mono. The pause before a chunk is part of it, or a chunk of its own if the speech is streamed.
 
         Raises:
-            UsageError: Nothing to say, an unknown speaker, or no room for the prompt.
+            UsageError: The text has nothing to say, the speaker is unknown, or the prompt is too long.
+
+        Example:
+            for chunk in synthesizer.stream("One sentence. Another one."):
+                player.write(chunk.samples)
         """
         options = options or SpeechOptions()
         if options.seed is None:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        passages = self.passages([text] if isinstance(text, str) else text, options, on_note)
+        chunks = self.text_chunks([text] if isinstance(text, str) else text, options, on_note)
         if isinstance(text, str):
+            # Refuse an empty text here, not when the first audio is requested.
             first = []
-            for passage in passages:
-                first.append(passage)
-                if passage.text:
+            for chunk in chunks:
+                first.append(chunk)
+                if chunk.text:
                     break
             else:
-                raise self.nothing()
-            passages = chain(first, passages)
-        return self._say(
-            passages, SynthesisSession(self, options, reference, check, live), on_take, after or ResumePoint()
-        )
+                raise self.nothing_to_say()
+            chunks = chain(first, chunks)
+        session = SynthesisSession(self, options, reference, check, gate)
+        return self._stream(chunks, session, on_utterance, resume_from or ResumePoint())
 
-    def nothing(self) -> UsageError:
-        hint = "This voice reads Latin letters and digits." if self._about.get("spell_out") else "Give it words."
+    def nothing_to_say(self) -> UsageError:
+        """The error for a text without a word that this model can read."""
+        hint = "This voice reads Latin letters and digits." if self._metadata.get("spell_out") else "Give it words."
         return UsageError("There is nothing to say in this text.", hint)
 
-    def _say(
+    def _stream(
         self,
-        passages: Iterable[TextChunk],
-        request: SynthesisSession,
-        on_take: Callable[[Utterance], None] | None,
-        after: ResumePoint,
+        chunks: Iterable[TextChunk],
+        session: SynthesisSession,
+        on_utterance: Callable[[Utterance], None] | None,
+        resume_from: ResumePoint,
     ) -> Iterator[AudioChunk]:
-        tell = on_take or (lambda take: None)
-        request.voice = request.voice or after.voice
-        spoken = False
-        for number, passage in enumerate(passages):
-            spoken = spoken or bool(passage.text)
-            if number >= after.passages:
-                yield from request.speak(passage, tell)
-        if not spoken:
-            raise self.nothing()
+        notify = on_utterance or (lambda utterance: None)
+        session.voice = session.voice or resume_from.voice
+        has_words = False
+        for number, chunk in enumerate(chunks):
+            has_words = has_words or bool(chunk.text)
+            if number >= resume_from.chunks:
+                yield from session.synthesize(chunk, notify)
+        if not has_words:
+            raise self.nothing_to_say()
 
-    def speak(
+    def synthesize(
         self,
         text: str,
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
-        on_take: Callable[[Utterance], None] | None = None,
+        on_utterance: Callable[[Utterance], None] | None = None,
     ) -> np.ndarray:
-        """The whole of `say` in one array, float32 [n]."""
+        """All audio of `stream` in one array, float32 [n]."""
         import numpy as np
 
-        return np.concatenate([chunk.samples for chunk in self.say(text, options, reference, on_take)])
+        return np.concatenate([chunk.samples for chunk in self.stream(text, options, reference, on_utterance)])
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
-        """A clip (float32 [n], mono, 16 kHz) and what is said in it -> a voice to speak with."""
-        spell = self._spelling()
-        if spell is not None:
-            text = spell(text)
+        """Make a voice to clone from a clip.
+
+        Args:
+            samples: float32 [n], mono, 16 kHz.
+            text: The transcript of the clip.
+        """
+        normalize = self._normalizer()
+        if normalize is not None:
+            text = normalize(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
 
 
-class StreamGate(Protocol):
-    """Who listens while speech is being made; `audio.pacing.RealTimeStreamGate` does all but the first."""
-
-    def wants(self, text: str) -> bool:
-        """Whether this passage is to be heard before it is finished."""
-
-    def watch(self, codes: Iterable[int]) -> Iterator[int]:
-        """The codes of a passage, as they are made."""
-
-    def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
-        """Its sound, each piece when it may be heard."""
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """What an earlier run has already said.
-
-    Attributes:
-        passages: So many, from the beginning.
-        voice: The take of them that the rest is to sound like (`Utterance.is_voice`), if there was one.
-    """
-
-    passages: int = 0
-    voice: Reference | None = None
-
-
 class SynthesisSession:
-    """One text being spoken: what stays the same from passage to passage.
+    """The synthesis of one text: the settings and the voice that all of its chunks share.
 
     Attributes:
-        voice: What it is spoken in; of a text that has none, its first good take.
-        needs_voice: It began without one, and no speaker was named.
+        voice: The reference of the next chunk; None if there is none yet.
+        needs_voice: Whether neither a reference nor a speaker was given, so that the first good utterance sets the voice.
     """
 
     def __init__(
         self,
-        speech: Synthesizer,
+        synthesizer: Synthesizer,
         options: SpeechOptions,
         reference: Reference | None,
-        check: Callable[[str, np.ndarray], tuple[str, ...]] | None,
-        live: StreamGate | None,
+        check: Check | None,
+        gate: StreamGate | None,
     ) -> None:
-        self.speech, self.options = speech, options
-        self._check, self._live = check, live
-        self.sampling = speech.sampling(options.sampling)
-        self._rate = speech.sampling_rate
-        self.needs_voice = (
-            reference is None and options.speaker is None and speech.prompt_format.default_speaker is None
-        )
+        self.synthesizer, self.options = synthesizer, options
+        self._check, self._gate = check, gate
+        self.sampling = synthesizer.sampling(options.sampling)
+        self._rate = synthesizer.sampling_rate
+        default_speaker = synthesizer.prompt_format.default_speaker
+        self.needs_voice = reference is None and options.speaker is None and default_speaker is None
         self.voice = reference
 
-    def speak(self, passage: TextChunk, tell: Callable[[Utterance], None]) -> Iterator[AudioChunk]:
-        """The pause before a passage, then its sound."""
+    def synthesize(self, chunk: TextChunk, notify: Callable[[Utterance], None]) -> Iterator[AudioChunk]:
+        """Yield the pause before a chunk and its speech."""
         import numpy as np
 
-        pause = np.zeros(round(passage.pause_s * self._rate), np.float32)
-        if not passage.text:
-            tell(Utterance("", 0.0, (), 0, 0, pause_s=passage.pause_s))
+        pause = np.zeros(round(chunk.pause_s * self._rate), np.float32)
+        if not chunk.text:
+            notify(Utterance("", 0.0, (), 0, 0, pause_s=chunk.pause_s))
             yield AudioChunk(pause, self._rate)
-        elif self._live is not None and self._live.wants(passage.text):
+        elif self._gate is not None and self._gate.wants(chunk.text):
             if len(pause):
                 yield AudioChunk(pause, self._rate)
-            take = yield from self._as_it_is_made(passage, self._live)
-            tell(self.keep(take))
+            utterance = yield from self._generate_streamed(chunk, self._gate)
+            notify(self.adopt_voice(utterance))
         else:
-            take, samples = self._best(passage)
-            tell(self.keep(take))
+            utterance, samples = self._generate_checked(chunk)
+            notify(self.adopt_voice(utterance))
             yield AudioChunk(np.concatenate([pause, samples]), self._rate)
 
-    def keep(self, take: Utterance) -> Utterance:
-        """The first good take becomes the voice of a text that has none."""
-        if self.needs_voice and self.voice is None and not take.problems:
-            self.voice = Reference(take.text, take.codes)
-            return replace(take, is_voice=True)
-        return take
+    def adopt_voice(self, utterance: Utterance) -> Utterance:
+        """Make the first good utterance the voice of a text that has none; it is returned with `is_voice` set."""
+        if self.needs_voice and self.voice is None and not utterance.problems:
+            self.voice = Reference(utterance.text, utterance.codes)
+            return replace(utterance, is_voice=True)
+        return utterance
 
-    def _as_it_is_made(self, passage: TextChunk, live: StreamGate) -> Generator[AudioChunk, None, Utterance]:
-        """The only take, in pieces."""
+    def _generate_streamed(self, chunk: TextChunk, gate: StreamGate) -> Generator[AudioChunk, None, Utterance]:
+        """Yield the audio of the only attempt while it is generated."""
         import numpy as np
 
         from llasa_cli.codec.streaming import decode_stream
@@ -368,115 +408,127 @@ class SynthesisSession:
         began = time.monotonic()
         codes: list[int] = []
         pieces: list[np.ndarray] = []
-        prompt = self.prompt(passage)
         seed = (self.options.seed or 0) % LARGEST_SEED
-        before = self.voice.codes if self.voice is not None else ()
-        with self.speech.model.generate(prompt, self.sampling, seed) as generation:
-            made = decode_stream(self.speech.codec, live.watch(_noted(generation, codes)), before)
-            for piece in live.hold(made, self._rate):
+        reference_codes = self.voice.codes if self.voice is not None else ()
+        with self.synthesizer.model.generate(self.prompt(chunk), self.sampling, seed) as generation:
+            audio = decode_stream(self.synthesizer.codec, gate.watch(_recorded(generation, codes)), reference_codes)
+            for piece in gate.hold(audio, self._rate):
                 pieces.append(piece)
                 yield AudioChunk(piece, self._rate)
         samples = np.concatenate(pieces)
-        problems = self.problems(passage, tuple(codes), samples, generation.ended)
         return Utterance(
-            passage.text,
+            chunk.text,
             len(samples) / self._rate,
             tuple(codes),
             seed,
             1,
-            problems,
+            self.find_problems(chunk, tuple(codes), samples, generation.ended),
             wall_s=time.monotonic() - began,
-            pause_s=passage.pause_s,
-            sentences=passage.sentences,
+            pause_s=chunk.pause_s,
+            sentences=chunk.sentences,
             streamed=True,
         )
 
-    def _best(self, passage: TextChunk) -> tuple[Utterance, np.ndarray]:
-        """Speak a passage as often as it needs."""
-        attempts = self.attempts(passage)
+    def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
+        """Generate takes of a chunk until one passes. -> the utterance and its samples, float32 [n]"""
+        attempts = self.retry_loop(chunk)
         while not attempts.finished:
-            with self.speech.model.generate(attempts.prompt, self.sampling, attempts.seed) as generation:
+            with self.synthesizer.model.generate(attempts.prompt, self.sampling, attempts.seed) as generation:
                 codes = tuple(generation)
-            attempts.judge(codes, self.speech.codec.decode(attempts.whole(codes)), generation.ended)
+            decoded = self.synthesizer.codec.decode(attempts.with_reference(codes))
+            attempts.judge(codes, decoded, generation.ended)
         return attempts.best()
 
-    def prompt(self, passage: TextChunk) -> Prompt:
-        return self.speech.prompt_format.prompt(passage.text, self.voice, self.options.speaker)
+    def prompt(self, chunk: TextChunk) -> Prompt:
+        """The prompt of a chunk in the current voice."""
+        return self.synthesizer.prompt_format.prompt(chunk.text, self.voice, self.options.speaker)
 
-    def attempts(self, passage: TextChunk) -> RetryLoop:
-        """The takes that a passage gets, in the voice that there is by now."""
-        return RetryLoop(self, passage)
+    def retry_loop(self, chunk: TextChunk) -> RetryLoop:
+        """The attempts at a chunk in the current voice."""
+        return RetryLoop(self, chunk)
 
-    def problems(self, passage: TextChunk, codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
-        found = problems_of(passage.text, codes, samples, self._rate, ended, self.speech.slowest_s_a_character)
-        # What is broken already needs no listener.
-        return found or (self._check(passage.text, samples) if self._check is not None else ())
+    def find_problems(
+        self, chunk: TextChunk, codes: tuple[int, ...], samples: np.ndarray, ended: bool
+    ) -> tuple[str, ...]:
+        """The problems of a take, in words."""
+        slowest = self.synthesizer.slowest_s_a_character
+        found = find_problems(chunk.text, codes, samples, self._rate, ended, slowest)
+        # The expensive check is not needed for a take that has failed already.
+        return found or (self._check(chunk.text, samples) if self._check is not None else ())
 
 
 class RetryLoop:
-    """The takes of one passage: with problems, again by the next seed. The take with the fewest problems stays.
+    """The attempts at one chunk. A take with problems is followed by another one with the next seed; the take with the
+    fewest problems is used.
 
         while not attempts.finished:
-            codes, ended = <what the model makes of attempts.prompt with attempts.seed>
-            attempts.judge(codes, codec.decode(attempts.whole(codes)), ended)
-        take, samples = attempts.best()
+            codes, ended = <generate from attempts.prompt with attempts.seed>
+            attempts.judge(codes, codec.decode(attempts.with_reference(codes)), ended)
+        utterance, samples = attempts.best()
 
     Attributes:
-        prompt: For every one of them.
-        seed: Of the next.
-        finished: There is nothing to try any more.
+        prompt: The prompt of all attempts.
+        finished: Whether a take has passed, or all attempts are used up.
     """
 
-    def __init__(self, request: SynthesisSession, passage: TextChunk) -> None:
-        self._request, self._passage = request, passage
-        self._voice = request.voice
+    def __init__(self, session: SynthesisSession, chunk: TextChunk) -> None:
+        self._session, self._chunk = session, chunk
+        self._voice = session.voice
         self._began = time.monotonic()
-        self.prompt = request.prompt(passage)
+        self.prompt = session.prompt(chunk)
         self.finished = False
-        self._tries = 0
-        self._most = 1 if request.sampling.temperature == 0 else 1 + request.options.retries
+        self._attempts = 0
+        # Greedy decoding gives the same take again.
+        self._most = 1 if session.sampling.temperature == 0 else 1 + session.options.retries
         self._best: tuple[Utterance, np.ndarray] | None = None
         self._failures: list[tuple[int, tuple[str, ...]]] = []
 
     @property
     def seed(self) -> int:
-        return ((self._request.options.seed or 0) + self._tries) % LARGEST_SEED
+        """The seed of the next attempt."""
+        return ((self._session.options.seed or 0) + self._attempts) % LARGEST_SEED
 
-    def whole(self, codes: Sequence[int]) -> list[int]:
-        """What is decoded: reference and speech together, so that the joint is a continuation."""
-        before = self._voice.codes if self._voice is not None else ()
-        return [*before, *codes]
+    def with_reference(self, codes: Sequence[int]) -> list[int]:
+        """The codes to decode: the reference's, then the speech's, so that the codec sees them as one recording."""
+        return [*(self._voice.codes if self._voice is not None else ()), *codes]
 
     def judge(self, codes: tuple[int, ...], decoded: np.ndarray, ended: bool) -> None:
-        """Take up what `seed` gave.
+        """Check the take that was generated with `seed`.
 
         Args:
-            codes: Of the speech alone.
-            decoded: float32 [n], of `whole(codes)`: exactly the reference's samples are cut off.
-            ended: Whether the model said END.
+            codes: The codes of the speech alone.
+            decoded: float32 [n], the audio of `with_reference(codes)`. The reference's samples are cut off here.
+            ended: Whether the model generated its end token.
         """
-        request, passage = self._request, self._passage
-        per_code = request.speech.codec.samples_per_code
-        samples = decoded[(len(self.whole(())) * per_code) :]
-        problems = request.problems(passage, codes, samples, ended)
+        session = self._session
+        reference_samples = len(self.with_reference(())) * session.synthesizer.codec.samples_per_code
+        samples = decoded[reference_samples:]
+        problems = session.find_problems(self._chunk, codes, samples, ended)
         if self._best is None or len(problems) < len(self._best[0].problems):
-            seconds = len(samples) / request.speech.sampling_rate
-            self._best = Utterance(passage.text, seconds, codes, self.seed, self._tries + 1, problems), samples
+            seconds = len(samples) / session.synthesizer.sampling_rate
+            utterance = Utterance(self._chunk.text, seconds, codes, self.seed, self._attempts + 1, problems)
+            self._best = utterance, samples
         if problems:
             self._failures.append((self.seed, problems))
-        self._tries += 1
-        self.finished = not problems or self._tries >= self._most
+        self._attempts += 1
+        self.finished = not problems or self._attempts >= self._most
 
     def best(self) -> tuple[Utterance, np.ndarray]:
-        """The take that stays, and its sound."""
+        """The take that is used, and its samples, float32 [n]."""
         assert self._best is not None
-        take, samples = self._best
-        others = tuple(problem for seed, problems in self._failures if seed != take.seed for problem in problems)
-        take = replace(take, retried=others, tries=self._tries, wall_s=time.monotonic() - self._began)
-        return replace(take, pause_s=self._passage.pause_s, sentences=self._passage.sentences), samples
+        utterance, samples = self._best
+        others = tuple(p for seed, problems in self._failures if seed != utterance.seed for p in problems)
+        return replace(
+            utterance,
+            retried=others,
+            attempts=self._attempts,
+            wall_s=time.monotonic() - self._began,
+            pause_s=self._chunk.pause_s,
+            sentences=self._chunk.sentences,
+        ), samples
 
 
-def _noted(codes: Iterable[int], into: list[int]) -> Iterator[int]:
+def _recorded(codes: Iterable[int], into: list[int]) -> Iterator[int]:
     for code in codes:
         into.append(code)
         yield code

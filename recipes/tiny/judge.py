@@ -113,7 +113,7 @@ def model(
 
     def speak(text: str) -> np.ndarray:
         options = SpeechOptions(sampling=SamplingRequest(**sampling), seed=next(count) * 1000, speaker=voice)
-        return speech.speak(text, options, on_take=note)
+        return speech.synthesize(text, options, on_utterance=note)
 
     return speak
 

@@ -107,11 +107,11 @@ def test_workers_end_when_the_run_is_killed(tmp_path: Path, command: list[str]) 
 
 def test_a_ray_cluster_loses_workers_and_a_node_and_nothing_else(tmp_path: Path, command: list[str]) -> None:
     pytest.importorskip("ray")
-    from ray.cluster_utils import RayBackend
+    from ray.cluster_utils import Cluster
 
     run(command, tmp_path / "straight", "--batch-size", "2")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = RayBackend(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
         cluster.wait_for_nodes()

@@ -123,7 +123,7 @@ def test_what_nobody_foresaw_ends_the_run_also_while_it_is_debugged(
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error")
 
-    monkeypatch.setattr("llasa_cli.batch.worker.Speech.load", break_down)
+    monkeypatch.setattr("llasa_cli.batch.worker.Synthesizer.load", break_down)
     monkeypatch.setenv("LLASA_DEBUG", "1")
     (event,) = worked(orders)
     assert isinstance(event, FatalError)

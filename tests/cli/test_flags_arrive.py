@@ -59,7 +59,9 @@ class FakeSpeech:
         self.history.append(("reference", (len(samples), text)))
         return Reference(text, (1, 2, 3))
 
-    def say(self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, **more: Any) -> Iterator[AudioChunk]:
+    def stream(
+        self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, **more: Any
+    ) -> Iterator[AudioChunk]:
         self.history.append(("more", more))
         parts = [text] if isinstance(text, str) else list(text)
         self.history.append(("say", (parts, options, reference)))
@@ -217,7 +219,7 @@ def test_verify_has_a_recogniser_listen(engine: type[FakeSpeech], tmp_path: Path
 def test_sound_is_let_out_early_only_where_somebody_listens(engine: type[FakeSpeech], tmp_path: Path) -> None:
     for flags, live in ((["-o", str(tmp_path / "a.wav")], False), (["-o", str(tmp_path / "a.wav"), "--stream"], True)):
         assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 0
-        assert (seen(engine)["more"]["live"] is not None) == live
+        assert (seen(engine)["more"]["gate"] is not None) == live
 
 
 def test_json_tells_only_of_a_file_that_is_in_its_place(

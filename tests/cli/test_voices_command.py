@@ -264,7 +264,7 @@ def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> N
     """The built-in voice is the speaker, pocketsphinx the listener: nothing is put in their place."""
     pytest.importorskip("pocketsphinx")
     said = "The morning train was crowded with people going to work."
-    samples = Synthesizer.load().speak(said, SpeechOptions(seed=0))
+    samples = Synthesizer.load().synthesize(said, SpeechOptions(seed=0))
     silence = np.zeros(16_000, np.float32)
     soundfile.write(tmp_path / "clip.flac", np.concatenate([silence, samples, silence]), 16_000)
     command = ["clone", "--ref", str(tmp_path / "clip.flac"), "--asr", "pocketsphinx", "--save", "kim"]

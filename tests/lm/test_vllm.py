@@ -106,7 +106,7 @@ class Texts:
     def __init__(self, texts: list[str], options: SpeechOptions) -> None:
         self._jobs = iter([SynthesisRequest(number, text, options) for number, text in enumerate(texts)])
 
-    def take(self) -> SynthesisRequest | None:
+    def next_request(self) -> SynthesisRequest | None:
         return next(self._jobs, None)
 
 
@@ -134,7 +134,7 @@ def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) 
     sounds = Sounds()
     BatchSynthesizer(theirs, 2).run(Texts(texts, options), sounds)
     for number, text in enumerate(texts):
-        assert np.array_equal(np.concatenate(sounds[number]), ours.speak(text, options))
+        assert np.array_equal(np.concatenate(sounds[number]), ours.synthesize(text, options))
 
 
 @pytest.mark.usefixtures("vllm")

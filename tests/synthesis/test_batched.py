@@ -1,4 +1,4 @@
-"""Many texts at once say what each says alone."""
+"""A text in a batch sounds as it does alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Texts:
         jobs = [SynthesisRequest(n, text, replace(options, seed=n), reference) for n, text in enumerate(texts)]
         self._jobs = iter(jobs)
 
-    def take(self) -> SynthesisRequest | None:
+    def next_request(self) -> SynthesisRequest | None:
         return next(self._jobs, None)
 
 
@@ -77,7 +77,7 @@ def facts(takes: list[Utterance]) -> list[Utterance]:
 
 
 @pytest.mark.parametrize("greedy", [True, False])
-def test_each_text_sounds_as_it_does_alone(speech: Synthesizer, greedy: bool) -> None:
+def test_each_text_in_a_batch_sounds_as_it_does_alone(speech: Synthesizer, greedy: bool) -> None:
     sampling = SamplingRequest(max_seconds=0.3, temperature=0.0 if greedy else 0.9)
     options = replace(SHORT, sampling=sampling)
     for slots in (1, 4):
@@ -85,19 +85,19 @@ def test_each_text_sounds_as_it_does_alone(speech: Synthesizer, greedy: bool) ->
         assert sorted(kept.ends) == list(range(len(TEXTS)))
         for number, text in enumerate(TEXTS):
             takes: list[Utterance] = []
-            alone = speech.speak(text, replace(options, seed=number), None, takes.append)
+            alone = speech.synthesize(text, replace(options, seed=number), None, takes.append)
             assert facts(kept.takes[number]) == facts(takes)
             assert np.array_equal(np.concatenate(kept.sounds[number]), alone)
 
 
-def test_a_text_without_a_voice_keeps_the_one_it_began_with(
+def test_a_text_without_a_voice_keeps_the_voice_of_its_first_good_chunk(
     voiceless: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     kept = spoken(voiceless, 3, Texts(*TEXTS))
     for number, text in enumerate(TEXTS):
         takes: list[Utterance] = []
-        alone = voiceless.speak(text, replace(SHORT, seed=number), None, takes.append)
+        alone = voiceless.synthesize(text, replace(SHORT, seed=number), None, takes.append)
         assert facts(kept.takes[number]) == facts(takes)
         assert np.array_equal(np.concatenate(kept.sounds[number]), alone)
 
@@ -106,10 +106,10 @@ def test_a_reference_is_decoded_with_its_speech_and_cut_off(speech: Synthesizer)
     voice = Reference("what is said", tuple(range(20)))
     kept = spoken(speech, 4, Texts("hello", "good evening", reference=voice))
     for number, text in enumerate(("hello", "good evening")):
-        assert np.array_equal(kept.sounds[number][0], speech.speak(text, replace(SHORT, seed=number), voice))
+        assert np.array_equal(kept.sounds[number][0], speech.synthesize(text, replace(SHORT, seed=number), voice))
 
 
-def test_a_text_that_says_nothing_fails_alone(speech: Synthesizer) -> None:
+def test_a_text_without_words_fails_alone(speech: Synthesizer) -> None:
     kept = spoken(speech, 2, Texts("hello", "...", "[pause:0.5]", "good", "word " * 800))
     assert sorted(kept.ends) == [0, 3, 4]
     assert {number: error.message for number, error in kept.errors.items()} == dict.fromkeys(
@@ -117,7 +117,7 @@ def test_a_text_that_says_nothing_fails_alone(speech: Synthesizer) -> None:
     )
 
 
-def test_a_text_that_fails_on_its_way_fails_once(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_fails_at_a_later_chunk_fails_once(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = speech.prompt_format.prompt
 
     def prompt(text: str, *rest: Any) -> Any:
@@ -131,14 +131,16 @@ def test_a_text_that_fails_on_its_way_fails_once(speech: Synthesizer, monkeypatc
     assert list(kept.errors) == [1]
 
 
-def test_what_cannot_be_followed_is_noted(speech: Synthesizer) -> None:
+def test_a_pause_that_can_not_be_read_is_noted(speech: Synthesizer) -> None:
     assert spoken(speech, 2, Texts("hello [pause:soon] there")).notes == [
         "[pause:soon] is no pause that can be read: it is spoken as text."
     ]
 
 
-def test_a_listener_has_it_said_again(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+def test_a_take_that_fails_the_additional_check_is_retried(
+    speech: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     heard: dict[str, int] = {}
 
     def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
@@ -146,11 +148,11 @@ def test_a_listener_has_it_said_again(speech: Synthesizer, monkeypatch: pytest.M
         return ("a word is missing",) if heard[text] == 1 else ()
 
     kept = spoken(speech, 2, Texts("hello", "good evening"), check=check)
-    assert [take.tries for takes in kept.takes.values() for take in takes] == [2, 2]
+    assert [take.attempts for takes in kept.takes.values() for take in takes] == [2, 2]
     assert sorted(take.seed for takes in kept.takes.values() for take in takes) == [1, 2]
 
 
-class Greedy:
+class LimitedMemory:
     """An engine that has memory for three sequences."""
 
     def __init__(self, engine: Any, slots: int) -> None:
@@ -175,34 +177,34 @@ class Greedy:
         self._engine.drop(tag)
 
 
-def test_without_memory_enough_it_goes_on_with_half_as_many(speech: Synthesizer) -> None:
+def test_a_shortage_of_memory_halves_the_slots(speech: Synthesizer) -> None:
     notes: list[str] = []
     kept = Kept()
-    many = BatchSynthesizer(
-        speech, 8, engine=lambda slots: Greedy(speech.model.batch(slots), slots), on_note=notes.append
+    batched = BatchSynthesizer(
+        speech, 8, engine=lambda slots: LimitedMemory(speech.model.batch(slots), slots), on_note=notes.append
     )
-    many.run(Texts(*TEXTS), kept)
+    batched.run(Texts(*TEXTS), kept)
     assert sorted(kept.ends) == list(range(len(TEXTS)))
-    assert notes == [f"not memory enough: going on with {slots} at once" for slots in (4, 2)]
+    assert notes == [f"not enough memory: continuing with {slots} texts at a time" for slots in (4, 2)]
     alone = spoken(speech, 8, Texts(*TEXTS))
     assert all(
         np.array_equal(np.concatenate(kept.sounds[n]), np.concatenate(alone.sounds[n])) for n in range(len(TEXTS))
     )
 
 
-def test_without_memory_for_one_it_says_so(speech: Synthesizer) -> None:
-    def none(slots: int) -> Any:
-        raise MemoryError("no room")
+def test_too_little_memory_for_one_slot_is_an_error(speech: Synthesizer) -> None:
+    def out_of_memory(slots: int) -> Any:
+        raise MemoryError("no memory")
 
-    with pytest.raises(LlasaError, match="not memory enough"):
-        BatchSynthesizer(speech, 4, engine=none).run(Texts("hello"), Kept())
+    with pytest.raises(LlasaError, match="not enough memory"):
+        BatchSynthesizer(speech, 4, engine=out_of_memory).run(Texts("hello"), Kept())
 
 
 @pytest.mark.parametrize("where", ["write", "end", "take", "check"])
-def test_what_fails_for_all_ends_it_whoever_waits_for_whom(
+def test_a_fatal_error_in_any_thread_ends_the_run(
     speech: Synthesizer, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
 
     class Full(Kept):
         def write(self, *arguments: Any) -> None:
@@ -214,14 +216,14 @@ def test_what_fails_for_all_ends_it_whoever_waits_for_whom(
             if where == "end":
                 raise LlasaError("The disk is full.")
 
-    class FatalError(Texts):
+    class FailingTexts(Texts):
         count = 0
 
-        def take(self) -> SynthesisRequest | None:
+        def next_request(self) -> SynthesisRequest | None:
             self.count += 1
             if where == "take" and self.count > 3:
                 raise LlasaError("The disk is full.")
-            return super().take()
+            return super().next_request()
 
     def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
         if where == "check":
@@ -229,26 +231,26 @@ def test_what_fails_for_all_ends_it_whoever_waits_for_whom(
         return ()
 
     with pytest.raises(LlasaError, match="The disk is full"):
-        BatchSynthesizer(speech, 2, check).run(FatalError(*TEXTS * 9, options=replace(SHORT, retries=0)), Full())
+        BatchSynthesizer(speech, 2, check).run(FailingTexts(*TEXTS * 9, options=replace(SHORT, retries=0)), Full())
     assert [thread.name for thread in threading.enumerate() if thread.name in ("prompts", "sound", "files")] == []
 
 
-def test_it_can_be_stopped_while_it_waits_for_work(speech: Synthesizer) -> None:
+def test_a_run_can_be_stopped_while_it_waits_for_requests(speech: Synthesizer) -> None:
     class Endless:
-        def take(self) -> SynthesisRequest | None:
-            many.stop(LlasaError("That is enough."))
+        def next_request(self) -> SynthesisRequest | None:
+            batched.stop(LlasaError("That is enough."))
             return SynthesisRequest(0, "hello", SHORT)
 
-    many = BatchSynthesizer(speech, 2)
+    batched = BatchSynthesizer(speech, 2)
     with pytest.raises(LlasaError, match="enough"):
-        many.run(Endless(), Kept())
+        batched.run(Endless(), Kept())
 
 
-def test_nothing_to_do_is_done_at_once(speech: Synthesizer) -> None:
+def test_an_empty_source_ends_the_run(speech: Synthesizer) -> None:
     assert spoken(speech, 2, Texts()).ends == []
 
 
-def test_out_of_memory_is_known_by_its_words() -> None:
+def test_out_of_memory_errors_are_recognized() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))

@@ -1,4 +1,4 @@
-"""The whole first flow on random weights of the true classes."""
+"""`Synthesizer` on random weights of the real classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.quality import longest_loop, longest_silence, problems_of
+from llasa_cli.synthesis.quality import find_problems, longest_loop, longest_silence
 from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
 
 SHORT = SpeechOptions(sampling=SamplingRequest(max_seconds=0.6), seed=1, retries=0)
@@ -25,29 +25,29 @@ def speech(random_checkpoint: Path) -> Synthesizer:
     return Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
 
 
-def test_a_seed_makes_the_same_sound_again(speech: Synthesizer) -> None:
-    first, again = speech.speak("hello there", SHORT), speech.speak("hello there", SHORT)
+def test_the_same_seed_gives_the_same_audio(speech: Synthesizer) -> None:
+    first, again = speech.synthesize("hello there", SHORT), speech.synthesize("hello there", SHORT)
     assert first.dtype == np.float32
     assert len(first) % 320 == 0
     assert np.array_equal(first, again)
-    assert not np.array_equal(first, speech.speak("hello there", replace(SHORT, seed=2)))
+    assert not np.array_equal(first, speech.synthesize("hello there", replace(SHORT, seed=2)))
 
 
-def test_long_text_comes_in_pieces_with_pauses(speech: Synthesizer) -> None:
+def test_a_long_text_is_streamed_in_chunks_with_pauses(speech: Synthesizer) -> None:
     text = " ".join(["This is a sentence that is long enough to stand alone, I should think."] * 6)
     takes: list[Utterance] = []
-    chunks = list(speech.say(text, SHORT, on_take=takes.append))
+    chunks = list(speech.stream(text, SHORT, on_utterance=takes.append))
     assert len(chunks) == len(takes) == len(speech.chunks(text)) > 1
     assert chunks[0].seconds == pytest.approx(takes[0].seconds)
     assert chunks[1].seconds == pytest.approx(takes[1].seconds + 0.25)
     assert not chunks[1].samples[:4000].any()
 
 
-def test_nothing_is_computed_before_it_is_asked_for(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streaming_is_lazy(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     plain = speech.prompt_format.prompt
     monkeypatch.setattr(speech.prompt_format, "prompt", lambda text, *rest: asked.append(text) or plain(text, *rest))
-    chunks = speech.say(iter(["One sentence.", "Another one."]), SHORT)
+    chunks = speech.stream(iter(["One sentence.", "Another one."]), SHORT)
     assert asked == []
     next(chunks)
     assert asked == ["One sentence."]
@@ -55,39 +55,39 @@ def test_nothing_is_computed_before_it_is_asked_for(speech: Synthesizer, monkeyp
     assert asked == ["One sentence."]
 
 
-def test_cloned_speech_is_the_whole_decode_less_the_reference(speech: Synthesizer) -> None:
+def test_cloned_speech_is_decoded_with_its_reference_which_is_then_cut_off(speech: Synthesizer) -> None:
     clip = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     reference = speech.encode_reference(clip, "what is said")
     assert len(reference.codes) == 50
     takes: list[Utterance] = []
-    made = speech.speak("hello", SHORT, reference, takes.append)
+    made = speech.synthesize("hello", SHORT, reference, takes.append)
     whole = speech.codec.decode([*reference.codes, *takes[0].codes])
     assert np.array_equal(made, whole[50 * 320 :])
     assert len(made) == len(takes[0].codes) * 320
 
 
-def test_a_bad_take_is_made_again_with_the_next_seed(speech: Synthesizer) -> None:
+def test_a_failed_take_is_retried_with_the_next_seed(speech: Synthesizer) -> None:
     takes: list[Utterance] = []
     options = replace(SHORT, retries=3, sampling=SamplingRequest(max_seconds=0.1))
-    speech.speak("a rather long sentence for so short a limit", options, on_take=takes.append)
+    speech.synthesize("a rather long sentence for so short a limit", options, on_utterance=takes.append)
     (take,) = takes
-    assert take.tries == 4
+    assert take.attempts == 4
     assert take.problems
     assert take.seed in range(1, 5)
     assert len(take.retried) >= 3
 
 
-def test_a_take_that_passes_says_what_was_wrong_with_the_others(
+def test_an_utterance_lists_the_problems_of_the_other_takes(
     speech: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdicts = iter([("a", "b"), ("c",), ("d", "e"), ()])
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_, **__: next(verdicts))
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_, **__: next(verdicts))
     takes: list[Utterance] = []
-    speech.speak("hello", replace(SHORT, retries=2), on_take=takes.append)
+    speech.synthesize("hello", replace(SHORT, retries=2), on_utterance=takes.append)
     assert (takes[0].seed, takes[0].problems, takes[0].retried) == (2, ("c",), ("a", "b", "d", "e"))
 
 
-def test_a_book_begins_before_all_of_it_is_looked_at(speech: Synthesizer) -> None:
+def test_a_book_begins_before_all_of_it_has_been_read(speech: Synthesizer) -> None:
     seen: list[int] = []
 
     def paragraphs() -> Iterator[str]:
@@ -95,13 +95,13 @@ def test_a_book_begins_before_all_of_it_is_looked_at(speech: Synthesizer) -> Non
             seen.append(number)
             yield f"Paragraph {number} is long enough to stand alone, as one does.\n\n"
 
-    next(speech.say(paragraphs(), SHORT))
+    next(speech.stream(paragraphs(), SHORT))
     assert 0 < len(seen) < 3
 
 
-def test_a_pause_is_as_long_as_asked_for(speech: Synthesizer) -> None:
+def test_a_pause_has_the_requested_length(speech: Synthesizer) -> None:
     takes: list[Utterance] = []
-    samples = speech.speak("[pause:0.5] hello <break time='300ms'/> there [pause:1]", SHORT, None, takes.append)
+    samples = speech.synthesize("[pause:0.5] hello <break time='300ms'/> there [pause:1]", SHORT, None, takes.append)
     spoken = [take for take in takes if take.text]
     assert [take.pause_s for take in takes] == [0.5, 0.3, 1.0]
     assert [take.sentences for take in spoken] == [("hello",), ("there",)]
@@ -111,7 +111,7 @@ def test_a_pause_is_as_long_as_asked_for(speech: Synthesizer) -> None:
 
 
 class Always:
-    """Somebody who wants every piece at once."""
+    """A gate that streams every chunk."""
 
     def wants(self, text: str) -> bool:
         return True
@@ -123,33 +123,33 @@ class Always:
         return iter(pieces)
 
 
-def test_live_sound_is_that_of_the_same_codes_and_comes_in_pieces(speech: Synthesizer) -> None:
+def test_streamed_audio_has_the_codes_of_a_complete_take(speech: Synthesizer) -> None:
     options = replace(SHORT, sampling=SamplingRequest(max_seconds=4.0), seed=2)
     takes: list[Utterance] = []
-    chunks = list(speech.say("hello there", options, None, takes.append, live=Always()))
+    chunks = list(speech.stream("hello there", options, None, takes.append, gate=Always()))
     whole: list[Utterance] = []
-    samples = speech.speak("hello there", options, None, whole.append)
+    samples = speech.synthesize("hello there", options, None, whole.append)
     assert len(chunks) > 2
     assert takes[0].codes == whole[0].codes
     assert sum(len(chunk.samples) for chunk in chunks) == len(samples)
-    assert takes[0].tries == 1
+    assert takes[0].attempts == 1
 
 
-def test_a_listener_that_is_not_content_has_it_said_again(speech: Synthesizer) -> None:
+def test_a_take_that_fails_the_additional_check_is_retried(speech: Synthesizer) -> None:
     options = replace(SHORT, retries=3, sampling=SamplingRequest(max_seconds=0.6))
     heard: list[str] = []
 
-    def content(text: str, samples: np.ndarray) -> tuple[str, ...]:
+    def recognizer_check(text: str, samples: np.ndarray) -> tuple[str, ...]:
         assert samples.dtype == np.float32
         heard.append(text)
         return () if len(heard) == 3 else ("3 words in a row are wrong",)
 
     takes: list[Utterance] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
-        list(speech.say("hello", options, None, takes.append, check=content))
+        patch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
+        list(speech.stream("hello", options, None, takes.append, check=recognizer_check))
     assert heard == ["hello"] * 3
-    assert (takes[0].tries, takes[0].seed, takes[0].problems) == (3, options.seed + 2, ())
+    assert (takes[0].attempts, takes[0].seed, takes[0].problems) == (3, options.seed + 2, ())
     assert takes[0].retried == ("3 words in a row are wrong",) * 2
 
 
@@ -158,16 +158,16 @@ BOOK = "This is the first sentence of a book that has three of them. This one is
 
 @pytest.fixture
 def voiceless(speech: Synthesizer) -> Iterator[Synthesizer]:
-    """As a published Llasa: nobody in particular speaks unless a reference says so."""
+    """A model without a default speaker, as a published Llasa: each generation has a random voice."""
     default, speech.prompt_format.default_speaker = speech.prompt_format.default_speaker, None
     yield speech
     speech.prompt_format.default_speaker = default
 
 
-def test_a_text_without_a_voice_keeps_the_one_it_began_with(
+def test_a_text_without_a_voice_keeps_the_voice_of_its_first_good_chunk(
     voiceless: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     asked: list[Reference | None] = []
     plain = voiceless.prompt_format.prompt
     monkeypatch.setattr(
@@ -176,47 +176,47 @@ def test_a_text_without_a_voice_keeps_the_one_it_began_with(
         lambda text, voice=None, *rest: asked.append(voice) or plain(text, voice, *rest),
     )
     takes: list[Utterance] = []
-    voiceless.speak(BOOK, SHORT, None, takes.append)
+    voiceless.synthesize(BOOK, SHORT, None, takes.append)
     voice = Reference(takes[0].text, takes[0].codes)
     assert asked == [None, voice, voice]
     assert [take.is_voice for take in takes] == [True, False, False]
     asked.clear()
-    voiceless.speak(BOOK, replace(SHORT, speaker="slt"))
+    voiceless.synthesize(BOOK, replace(SHORT, speaker="slt"))
     assert asked == [None] * 3
 
 
-def test_what_goes_on_after_a_stop_is_what_a_straight_run_says(
+def test_a_resumed_text_gives_the_same_audio_as_an_uninterrupted_one(
     voiceless: Synthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.problems_of", lambda *_: ())
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     takes: list[Utterance] = []
-    straight = [chunk.samples for chunk in voiceless.say(BOOK, SHORT, None, takes.append)]
+    uninterrupted = [chunk.samples for chunk in voiceless.stream(BOOK, SHORT, None, takes.append)]
     for count in (1, 2):
         after = ResumePoint(count, Reference(takes[0].text, takes[0].codes))
-        rest = [chunk.samples for chunk in voiceless.say(BOOK, SHORT, after=after)]
+        rest = [chunk.samples for chunk in voiceless.stream(BOOK, SHORT, resume_from=after)]
         assert len(rest) == 3 - count
-        assert all(np.array_equal(a, b) for a, b in zip(straight[count:], rest, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(uninterrupted[count:], rest, strict=True))
 
 
-def test_an_unknown_speaker_is_refused_at_loading(random_checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="no speaker 'nobody'"):
-        Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"), speaker="nobody")
+def test_an_unknown_speaker_is_refused_while_loading(random_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="no speaker 'unknown'"):
+        Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"), speaker="unknown")
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "...", "?!"])
-def test_nothing_to_say_is_refused(speech: Synthesizer, text: str) -> None:
+def test_a_text_without_words_is_refused(speech: Synthesizer, text: str) -> None:
     with pytest.raises(UsageError, match="nothing to say"):
-        speech.speak(text, SHORT)
+        speech.synthesize(text, SHORT)
 
 
-def test_half_a_character_is_no_obstacle(speech: Synthesizer) -> None:
+def test_lone_surrogates_are_replaced(speech: Synthesizer) -> None:
     assert speech.chunks("good \ud800 morning \ud83d\ude00") == speech.chunks(
         "good \N{REPLACEMENT CHARACTER} morning \N{GRINNING FACE}"
     )
-    assert len(speech.speak("good \udcff morning", SHORT))
+    assert len(speech.synthesize("good \udcff morning", SHORT))
 
 
-def test_flag_counts_over_checkpoint_over_default(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_flag_overrides_the_checkpoint_which_overrides_the_default(random_checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(random_checkpoint, tmp_path / "m")
     about = json.loads((tmp_path / "m" / "llasa.json").read_text())
     about |= {"sampling": {"temperature": 0.4, "top_k": 9}, "spell_out": True, "most_characters": 30}
@@ -228,7 +228,7 @@ def test_flag_counts_over_checkpoint_over_default(random_checkpoint: Path, tmp_p
     assert all(len(chunk) <= 30 for chunk in speech.chunks("word " * 50))
 
 
-def test_a_codec_of_another_model_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_codec_with_another_number_of_codes_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
     from recipes.tiny.tokenizer import write_tokenizer
 
     shutil.copytree(random_checkpoint, tmp_path / "m")
@@ -237,11 +237,13 @@ def test_a_codec_of_another_model_is_refused(random_checkpoint: Path, tmp_path: 
         Synthesizer.load(ModelOptions(model=str(tmp_path / "m"), device="cpu"))
 
 
-def test_a_checkpoint_says_how_slow_it_gets(speech: Synthesizer, random_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_sets_its_own_limit_for_slow_speech(
+    speech: Synthesizer, random_checkpoint: Path, tmp_path: Path
+) -> None:
     def spoken(by: Synthesizer, seed: int) -> Utterance:
         takes: list[Utterance] = []
         options = replace(SHORT, seed=seed, sampling=SamplingRequest(max_seconds=3))
-        by.speak("letters, letters", options, on_take=takes.append)
+        by.synthesize("letters, letters", options, on_utterance=takes.append)
         return takes[0]
 
     # 14 letters may take 5 s by the general rule, 1.64 s by this checkpoint's.
@@ -254,20 +256,20 @@ def test_a_checkpoint_says_how_slow_it_gets(speech: Synthesizer, random_checkpoi
     assert [problem for problem in slow.problems if "too long" in problem]
 
 
-def test_checks_see_what_is_broken() -> None:
+def test_broken_takes_are_recognized() -> None:
     good = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     codes = list(range(50))
-    assert problems_of("fifteen letters", codes, good, 16_000, ended=True) == ()
-    assert "limit" in problems_of("fifteen letters", codes, good, 16_000, ended=False)[0]
-    assert "too short" in problems_of("letters " * 20, codes, good, 16_000, ended=True)[0]
-    assert "too long" in problems_of("hi", codes * 4, good, 16_000, ended=True)[0]
+    assert find_problems("fifteen letters", codes, good, 16_000, ended=True) == ()
+    assert "limit" in find_problems("fifteen letters", codes, good, 16_000, ended=False)[0]
+    assert "too short" in find_problems("letters " * 20, codes, good, 16_000, ended=True)[0]
+    assert "too long" in find_problems("hi", codes * 4, good, 16_000, ended=True)[0]
     slow = codes * 4
-    assert problems_of("letters, letters", slow, good, 16_000, True) == ()
-    assert "too long" in problems_of("letters, letters", slow, good, 16_000, True, 0.1)[0]
-    assert "clipped" in problems_of("fifteen letters", codes, np.sign(good), 16_000, ended=True)
-    assert "repeats" in problems_of("a good thirty letters it has got", [1, 2] * 40, good, 16_000, ended=True)[0]
+    assert find_problems("letters, letters", slow, good, 16_000, True) == ()
+    assert "too long" in find_problems("letters, letters", slow, good, 16_000, True, 0.1)[0]
+    assert "clipped" in find_problems("fifteen letters", codes, np.sign(good), 16_000, ended=True)
+    assert "repeats" in find_problems("a good thirty letters it has got", [1, 2] * 40, good, 16_000, ended=True)[0]
     quiet = np.concatenate([good[:100], np.zeros(40_000, np.float32), good[:100]])
-    assert "silence" in problems_of("fifteen letters", codes, quiet, 16_000, ended=True)[0]
+    assert "silence" in find_problems("fifteen letters", codes, quiet, 16_000, ended=True)[0]
 
 
 def test_loops_and_silence_are_measured() -> None:
@@ -278,6 +280,6 @@ def test_loops_and_silence_are_measured() -> None:
     assert longest_silence(np.zeros(0, np.float32), 16_000) == 0
 
 
-def test_a_seed_of_any_size_is_one_also_while_it_is_streamed(speech: Synthesizer) -> None:
+def test_a_seed_of_any_size_can_be_streamed(speech: Synthesizer) -> None:
     for seed in (2**31 + 5, 10**22):
-        assert list(speech.say("hi", replace(SHORT, seed=seed), live=Always()))
+        assert list(speech.stream("hi", replace(SHORT, seed=seed), gate=Always()))

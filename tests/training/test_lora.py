@@ -106,7 +106,7 @@ def test_the_adapters_folder_speaks_as_the_merged_model_does(
     merge_adapter(trained.output, tmp_path / "merged")
     options = SpeechOptions(SamplingRequest(temperature=0, max_seconds=0.6), seed=1, retries=0)
     alone, beside, merged = (
-        Synthesizer.load(ModelOptions(model=str(folder), adapter=adapter, device="cpu")).speak("sea salt", options)
+        Synthesizer.load(ModelOptions(model=str(folder), adapter=adapter, device="cpu")).synthesize("sea salt", options)
         for folder, adapter in (
             (trained.output, None),
             (random_checkpoint, str(trained.output)),
