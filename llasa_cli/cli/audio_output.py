@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
@@ -23,23 +24,6 @@ if TYPE_CHECKING:
 
 LONG_BYTES = 20_000
 """About twenty minutes of speech: a text of it is spoken so that it can go on after an interruption."""
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """The flags about output."""
-
-    output: str | None = None
-    file_format: str | None = None
-    play: bool | None = None
-    subtitles: Path | None = None
-    resume: bool | None = None
-    """None: for long texts that go to a file."""
-    stream: bool | None = None
-    """Sound while its sentence is still being made; None: when it is played."""
-    json: bool = False
-    listener: str | None = None
-    """A recogniser that has to find the words of each take."""
 
 
 @dataclass
@@ -134,12 +118,12 @@ def open_audio_output(
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
     if wishes.output is None and wishes.play is False:
         raise UsageError("--no-play without -o makes nothing.", "Name a file with -o.")
-    if wishes.listener is not None:
+    if wishes.check.recognizer is not None:
         if wishes.stream:
             raise UsageError("What is let out at once can't be verified first.", "Leave out --stream or --verify.")
         from llasa_cli.asr import check_recognizer
 
-        check_recognizer(wishes.listener)
+        check_recognizer(wishes.check.recognizer)
     from llasa_cli.synthesis.synthesizer import LARGEST_SEED
 
     seed = wanted.seed if wanted.seed is not None else secrets.randbelow(LARGEST_SEED)
@@ -157,7 +141,7 @@ def open_audio_output(
                 subtitles,
                 report,
                 models,
-                [asdict(wanted), asdict(models), voice, wishes.listener],
+                [asdict(wanted), asdict(models), voice, wishes.check.recognizer],
             )
         from llasa_cli.audio.sinks import open_sink
 

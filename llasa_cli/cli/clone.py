@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llasa_cli.cli import flags
-from llasa_cli.cli.audio_output import OutputOptions, check_places, open_audio_output
+from llasa_cli.cli.audio_output import check_places, open_audio_output
+from llasa_cli.cli.common_options import CheckOptions, OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.speak import deliver, load_speech
 from llasa_cli.cli.text_input import TextInput, text_source
@@ -66,7 +67,7 @@ def clone(
         temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
     )
     models = flags.model_options(model, codec, device, dtype, adapter, attention)
-    wishes = OutputOptions(output, file_format, play, subtitles, resume, stream, json, asr if verify else None)
+    wishes = OutputOptions(output, play, stream, file_format, subtitles, resume, CheckOptions(verify, asr), json)
     claim_stdout()
     if asr != flags.DEFAULT_RECOGNISER and ref_text is not None and not verify:
         raise UsageError("--asr is given beside --ref-text: nobody listens.", "Leave one of them out, or add --verify.")
@@ -105,7 +106,14 @@ def _source(
     """The text; None where a voice is only to be saved. Standard input is read then only if it is named."""
     if save is None or text or file is not None:
         return text_source(text, file, "clone", markdown)
-    about_sound = (wishes.output, wishes.play, wishes.subtitles, wishes.file_format, wishes.stream, wishes.listener)
+    about_sound = (
+        wishes.output,
+        wishes.play,
+        wishes.subtitles,
+        wishes.file_format,
+        wishes.stream,
+        wishes.check.recognizer,
+    )
     if any(wish not in (None, False) for wish in about_sound):
         raise UsageError("There is no text to speak.", "Give it, - for standard input, or only --save NAME.")
     return None

@@ -127,5 +127,5 @@ def _row(names: str, text: str, width: int) -> str:
     else:
         indent = " " * (_COLUMN + 2)
         first = f"  {names:<{_COLUMN}}" if len(names) < _COLUMN else f"  {names}\n{indent}"
-    lines = textwrap.wrap(text, width - len(indent)) or [""]
+    lines = textwrap.wrap(text, width - len(indent), break_on_hyphens=False) or [""]
     return first + f"\n{indent}".join(lines) + "\n"

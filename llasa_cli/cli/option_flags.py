@@ -34,8 +34,7 @@ class Parameter:
     """One flag or argument of a command.
 
     Attributes:
-        name: Of the Python parameter: the field's name; inside an optional dataclass with its own field's name before it
-            (`lora_rank`).
+        name: The field's name; inside an optional dataclass, after the name of that dataclass's field (`lora_rank`).
         flag: The field's metadata.
         kind: The field's type; bool for an optional dataclass, which the flag switches on.
         default: The field's default; MISSING for a required one.
@@ -60,6 +59,11 @@ class Parameter:
         if self.flag.is_argument:
             return (self.flag.metavar or self.name.upper()).removesuffix("...")
         return next(name for name in self.names if name.startswith("--")).partition("/")[0]
+
+    @property
+    def keyword(self) -> str:
+        """The name of the Python parameter that Typer sees, from the flag: no command has two of them."""
+        return self.name if self.flag.is_argument else self.title.removeprefix("--").replace("-", "_")
 
     def check(self, value: Any, where: str = "") -> None:
         """Refuse a value outside the limits.
@@ -102,7 +106,7 @@ class Parameter:
         elif _is_list(self.kind) or _is_mapping(self.kind):
             default = None
         annotation: Any = Annotated[_typer_kind(self.kind, is_optional=default is None), info]  # type: ignore[valid-type]
-        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        return inspect.Parameter(self.keyword, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
     @property
     def help(self) -> str:
@@ -200,8 +204,8 @@ def with_flags(function: Callable[..., None]) -> Callable[..., None]:
         options = get_args(hint)[0] if get_origin(hint) is Parsed else hint
         if is_dataclass(options):
             for parameter in parameters_of(options):
-                assert parameter.name not in shown, f"{function.__name__} has two flags {parameter.name}"
-                shown[parameter.name] = parameter.as_signature(get_origin(hint) is Parsed)
+                assert parameter.keyword not in shown, f"{function.__name__} has two flags {parameter.title}"
+                shown[parameter.keyword] = parameter.as_signature(get_origin(hint) is Parsed)
 
     @functools.wraps(function)
     def run(typer_context: typer.Context, **values: Any) -> None:
@@ -236,11 +240,11 @@ def parameters_of(options: Any, prefix: str = "") -> Iterator[Parameter]:
 
 
 def _parse(options: type[T], values: Mapping[str, Any], given: set[str]) -> Parsed[T]:
-    found = {}
-    for parameter in parameters_of(options):
-        found[parameter.name] = parameter.value(values[parameter.name])
+    parameters = list(parameters_of(options))
+    found = {parameter.name: parameter.value(values[parameter.keyword]) for parameter in parameters}
+    for parameter in parameters:
         parameter.check(found[parameter.name])
-    return Parsed(options, found, given & set(found))
+    return Parsed(options, found, {parameter.name for parameter in parameters if parameter.keyword in given})
 
 
 def _build(options: Any, values: Mapping[str, Any], prefix: str = "", others: Mapping[str, Any] | None = None) -> Any:

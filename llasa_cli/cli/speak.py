@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.cli.audio_output import AudioOutput, OutputOptions
+from llasa_cli.cli.audio_output import AudioOutput
+from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, result, speed
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
@@ -97,9 +98,9 @@ def deliver(
         report.line(f"warning: {text}")
 
     check = None
-    if outlet.wishes.listener is not None:
+    if outlet.wishes.check.recognizer is not None:
         report.stage("loading the recogniser")
-        check = _word_check(outlet.wishes.listener, speech, language)
+        check = _word_check(outlet.wishes.check.recognizer, speech, language)
     report.stage("speaking")
     after = _taken_up(outlet, report)
     already_s = outlet.clock_s
@@ -136,7 +137,7 @@ def _word_check(
 
 def _is_live(wishes: OutputOptions) -> bool:
     """What is only written gains nothing from being cut into windows."""
-    if wishes.listener is not None:
+    if wishes.check.recognizer is not None:
         return False
     plays = wishes.play if wishes.play is not None else wishes.output is None
     return plays if wishes.stream is None else wishes.stream

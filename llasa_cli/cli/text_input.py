@@ -56,7 +56,7 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
         if markdown is None:
             markdown = path.suffix.lower() in MARKDOWN_ENDINGS
         return _file_source(path, markdown)
-    if sys.stdin is None or (sys.stdin.isatty() and file is None and text is None):
+    if sys.stdin is None or (sys.stdin.isatty() and file is None and not text):
         raise UsageError(
             "There is no text.",
             f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',

@@ -1,0 +1,126 @@
+"""Options that several commands share and that end in the command line; those of the engine are in `settings`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from llasa_cli.errors import UsageError
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import DEFAULT_LISTENER
+
+_SOUND, _CHECKS = "Sound", "Checks"
+
+
+@dataclass(frozen=True)
+class TextOptions(Options):
+    """Where the text comes from."""
+
+    text: Annotated[tuple[str, ...], Flag("The text; several arguments are joined.", is_argument=True)] = ()
+    file: Annotated[
+        str | None, Flag("Read the text from a file; - is standard input.", names=("-f", "--file"), metavar="PATH")
+    ] = None
+    markdown: Annotated[bool | None, Flag("Read Markdown as words.", default_text="for files that end in .md")] = None
+
+
+@dataclass(frozen=True)
+class VoiceOptions(Options):
+    """Which voice speaks."""
+
+    voice: Annotated[
+        str | None,
+        Flag(
+            "A saved voice, the file of one, or one of the model's speakers.",
+            names=("-v", "--voice"),
+            completion="voices",
+        ),
+    ] = None
+    speaker: Annotated[str | None, Flag("One of the model's speakers, such as kore.", completion="speakers")] = None
+
+
+@dataclass(frozen=True)
+class SoundOptions(Options):
+    """Where the sound goes."""
+
+    output: Annotated[
+        str | None,
+        Flag(
+            "Write a file (.wav .flac .ogg .opus .mp3); - is standard output.",
+            names=("-o", "--output"),
+            metavar="PATH",
+            panel=_SOUND,
+        ),
+    ] = None
+    play: Annotated[bool | None, Flag("Play the sound.", panel=_SOUND, default_text="without -o")] = None
+    stream: Annotated[
+        bool | None,
+        Flag(
+            "Put out sound before its sentence is complete; such a sentence can't be retried.",
+            panel=_SOUND,
+            default_text="when the sound is played",
+        ),
+    ] = None
+    file_format: Annotated[
+        str | None,
+        Flag(
+            "wav, flac, ogg, opus, mp3 or pcm (raw samples).",
+            names=("--format",),
+            panel=_SOUND,
+            default_text="the file's ending",
+            completion="formats",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class CheckOptions(Options):
+    """What is checked besides the sound itself."""
+
+    verify: Annotated[
+        bool,
+        Flag("Transcribe each chunk with --asr and speak it again if words are missing.", panel=_CHECKS),
+    ] = False
+    asr: Annotated[
+        str,
+        Flag(
+            "The recognizer: a Whisper model (folder or org/repo), or pocketsphinx (English).",
+            panel=_CHECKS,
+            completion="recognizers",
+        ),
+    ] = DEFAULT_LISTENER
+
+    @property
+    def recognizer(self) -> str | None:
+        """The recognizer that has to find the words of each chunk; None without `--verify`."""
+        return self.asr if self.verify else None
+
+    def refuse_unused(self) -> None:
+        """Raises UsageError where a recognizer was chosen that nothing uses."""
+        if self.asr != DEFAULT_LISTENER and not self.verify:
+            raise UsageError("--asr has no effect without --verify.", "Add --verify, or leave out --asr.")
+
+
+@dataclass(frozen=True)
+class OutputOptions(SoundOptions):
+    """Where the sound goes, and what is written beside it."""
+
+    subtitles: Annotated[Path | None, Flag("Write subtitles: .srt or .vtt.", panel=_SOUND)] = None
+    resume: Annotated[
+        bool | None,
+        Flag(
+            "Keep finished chunks beside the file, so that the same command can resume.",
+            panel=_SOUND,
+            default_text="for long texts that are written to a file",
+        ),
+    ] = None
+    check: CheckOptions = field(default_factory=CheckOptions)
+    json: Annotated[bool, Flag("Print a description of the result as JSON.")] = False
+
+
+@dataclass(frozen=True)
+class ConsoleOptions(Options):
+    """What is printed."""
+
+    quiet: Annotated[bool, Flag("Print errors only.", names=("-q", "--quiet"))] = False
+    verbose: Annotated[bool, Flag("Print a line for each chunk.")] = False
