@@ -1,4 +1,13 @@
-"""The one exception root. A known failure carries its sentence, what to do about it, and the exit code."""
+"""The exceptions of this program, and the exit code of each.
+
+    LlasaError       1  a failure with a known cause
+      UsageError     2  an argument or an option makes no sense
+      ModelError     3  the model is not on this machine, can't be fetched, or can't be run by this program
+      AudioError     4  the input audio can't be used
+      BatchError     5  some items of a batch failed
+
+Any other exception is a fault of the program and keeps its traceback.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +27,29 @@ class LlasaError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
 
 class UsageError(LlasaError):
-    """The command was asked for something that makes no sense (exit 2)."""
+    """An argument or an option makes no sense."""
 
     exit_code = 2
 
 
 class ModelError(LlasaError):
-    """The model is not here and can't be fetched, or is not one this program runs (exit 3)."""
+    """The model is not on this machine, can't be fetched, or can't be run by this program."""
 
     exit_code = 3
 
 
 class AudioError(LlasaError):
-    """Input audio can't be used (exit 4)."""
+    """The input audio can't be used."""
 
     exit_code = 4
 
 
 class BatchError(LlasaError):
-    """Some items of a batch failed; the rest is done (exit 5)."""
+    """Some items of a batch failed; the others are done."""
 
     exit_code = 5

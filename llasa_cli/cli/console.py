@@ -1,7 +1,7 @@
-"""What the user sees: the only writer to standard error, and the keeper of standard output.
+"""The only module that writes to standard error, and the owner of standard output.
 
-Standard output carries audio, `--json` or paths. While a command runs, file descriptor 1 and `sys.stdout` lead to
-standard error, so that no library's print and no C++ log can get into the sound.
+Standard output carries audio, `--json` or paths. While a command runs, file descriptor 1 and `sys.stdout` point to
+standard error, so that neither a library's print nor a C++ log can get into the sound.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _output: BinaryIO | None = None
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived. Not an Exception: only what cleans up may see it."""
+    """SIGTERM or SIGHUP arrived. It is not an Exception, so that only cleanup code sees it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -36,22 +36,26 @@ class Terminated(BaseException):
 
 
 def open_closed_streams() -> None:
-    """Give descriptors 0 to 2 something where the caller closed them (`>&-`).
+    """Open the descriptors 0 to 2 that the caller closed (`>&-`).
 
-    Otherwise the next file opened would be number 1 or 2, and whatever a library prints would be in it.
+    Otherwise the next file that is opened gets number 1 or 2, and whatever a library prints ends up in it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # To be written to, standard output has to be there: read-only, it fails in a sentence.
+            # Standard output is opened read-only, so that writing a result to it fails with a proper error.
             os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 def claim_stdout() -> BinaryIO:
-    """Take standard output for results alone; everything else that prints is led to standard error."""
+    """Reserve standard output for results and send everything else that is printed to standard error.
+
+    Returns:
+        The stream for results.
+    """
     global _output
     if _output is not None and not _output.closed:
         return _output
@@ -65,13 +69,13 @@ def claim_stdout() -> BinaryIO:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         return _output
-    # Somebody has put another object there (a test, a notebook): it stays.
+    # Another object stands in for it (in a test or a notebook), which stays.
     stream: BinaryIO = sys.stdout.buffer
     return stream
 
 
 def result(text: str) -> None:
-    """A line of results, to standard output; a path that is not Unicode, byte for byte."""
+    """Write a line of results to standard output; a path that is not Unicode is written byte for byte."""
     out = claim_stdout()
     try:
         line = (text + "\n").encode(errors="surrogateescape")
@@ -81,13 +85,13 @@ def result(text: str) -> None:
         out.write(line)
         out.flush()
     except BrokenPipeError:
-        raise  # the reader has enough: not an error
+        raise  # a reader that closes the pipe is not an error
     except OSError as error:
         raise LlasaError(f"Standard output can't be written: {error.strerror}.") from error
 
 
 def boundary(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what ends a command into one line and an exit code; an unknown error keeps its traceback."""
+    """Turn every known end of a command into one message and an exit code; an unknown error keeps its traceback."""
 
     @functools.wraps(command)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
@@ -104,7 +108,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
                 _drop_output()
             raise typer.Exit(error.exit_code) from None
         except BrokenPipeError:
-            _drop_output()  # the reader has what it wanted
+            _drop_output()
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             note("stopped")
@@ -116,7 +120,7 @@ def boundary(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def note(text: str) -> None:
-    """A line to standard error, whatever `-q` says."""
+    """Write a line to standard error, even with `-q`."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -129,7 +133,7 @@ def show_error(message: str, hint: str = "") -> None:
 
 
 def _listen_for_signals() -> None:
-    """SIGTERM, and SIGHUP of a terminal that closes, end as Ctrl-C does: by cleaning up."""
+    """SIGTERM and SIGHUP (the terminal was closed) end the command like Ctrl-C: with cleanup."""
 
     def stop(number: int, frame: Any) -> None:
         if _no_exception_passes(frame):
@@ -145,14 +149,17 @@ def _listen_for_signals() -> None:
         number = getattr(signal, name, None)
         usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
         try:
-            if number is not None and signal.getsignal(number) is usual:  # nohup ignores SIGHUP: so it stays
+            if number is not None and signal.getsignal(number) is usual:  # nohup's setting for SIGHUP stays
                 signal.signal(number, stop)
         except ValueError:
-            return  # not the main thread: somebody else's process
+            return  # not in the main thread: another program uses this package
 
 
 def _no_exception_passes(frame: Any) -> bool:
-    """In the middle of torch's import its C++ would abort the process; from libsndfile's callbacks nothing comes through."""
+    """Whether an exception must not be raised now.
+
+    During the import of torch its C++ code would abort the process, and libsndfile's callbacks swallow exceptions.
+    """
     module = sys.modules.get("torch")
     if getattr(getattr(module, "__spec__", None), "_initializing", False):
         return True
@@ -162,7 +169,7 @@ def _no_exception_passes(frame: Any) -> bool:
 
 
 def _drop_output() -> None:
-    """What is still buffered would fail again when the interpreter closes it."""
+    """Redirect standard output to nowhere: its buffered rest would fail again when the interpreter exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (_output, sys.__stdout__):
         try:
@@ -176,49 +183,50 @@ class Console:
     """Progress and the closing line of one command.
 
     Args:
-        quiet: Nothing but errors.
-        verbose: A line for each take, and what was retried and why.
+        quiet: Print errors only.
+        verbose: Print a line for each chunk, and why it was retried.
     """
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
-        self._live = not quiet and sys.stderr.isatty()
+        self._live = not quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._shown = 0.0
         self.began = time.monotonic()
 
     @property
     def is_live(self) -> bool:
-        """Somebody watches a terminal."""
+        """Whether progress is shown: standard error is a terminal that can rewrite its line."""
         return self._live
 
     def stage(self, text: str) -> None:
-        """What is being done, replaced by the next; only on a terminal."""
+        """Show what is being done, in place of the line before; only on a terminal."""
         if self._live:
             self._show(text + " ...")
 
     def progress(self, text: str) -> None:
-        """As `stage`, at most ten times a second."""
+        """Like `stage`, at most ten times a second."""
         if self._live and time.monotonic() - self._shown > 0.1:
             self._show(text)
 
     def line(self, text: str) -> None:
-        """A line that stays, unless quiet."""
+        """Print a line that stays, unless quiet."""
         if not self.quiet:
             self.clear()
             note(text)
 
     def detail(self, text: str) -> None:
-        """A line for `--verbose`."""
+        """Print a line with `--verbose`."""
         if self.verbose:
             self.line(text)
 
     def clear(self) -> None:
+        """Erase the progress line."""
         if self._live and self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = 0.0
 
     def _show(self, text: str) -> None:
-        width = os.get_terminal_size(2).columns or 80  # a terminal that doesn't know its width says 0
+        width = os.get_terminal_size(2).columns or 80  # 0 where the width is unknown
         print(f"\r\x1b[K{text[: width - 1]}", end="", file=sys.stderr, flush=True)
         self._shown = time.monotonic()
 
@@ -230,7 +238,7 @@ class Console:
 
 
 def as_json(value: Any) -> str:
-    """One line. Of a path that is not Unicode the odd bytes are escaped as Python does it."""
+    """JSON in one line. Bytes of a path that are not Unicode are escaped, as Python does it."""
     text = json.dumps(value, ensure_ascii=False)
     return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
 

@@ -15,6 +15,7 @@ from llasa_cli.cli.option_flags import Parsed, parameters_of, with_flags
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import FinetuneOptions
+from llasa_cli.wording import format_duration
 
 _ALTERNATIVES = {
     "steps": ("epochs", "minutes"),
@@ -147,17 +148,9 @@ class _ProgressLines:
         names = ("loss", "held_out", "text_gain", "tokens_per_s")
         parts = [f"{name.replace('_', ' ')} {line[name]:.4g}" for name in names if name in line]
         if "left_s" in line:
-            parts.append(f"{_duration(line['left_s'])} left")
+            parts.append(f"{format_duration(line['left_s'])} left")
         self._last = ", ".join(parts)
         self._console.line(f"step {line['step']} ({line['share']:.0%}): {self._last}")
 
     def step(self, step: int, share: float) -> None:
         self._console.progress(f"step {step} ({share:.1%}), {self._last}")
-
-
-def _duration(seconds: float) -> str:
-    """ "40 s", "5 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from llasa_cli.cli.console import as_json, claim_stdout, note, result
+from llasa_cli.cli.console import Console, as_json, claim_stdout, note, result
 from llasa_cli.cli.option_flags import Parsed, with_flags
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import (
@@ -54,7 +53,8 @@ def prepare(parsed: Parsed[PrepareOptions], command: PrepareCommand) -> None:
     claim_stdout()
     needs_no_output = parsed.values["dry_run"] and parsed.values["output"] is None
     options = parsed.build(output=Path()) if needs_no_output else parsed.build()
-    progress = _ProgressLine() if sys.stderr.isatty() and not command.quiet else None
+    console = Console(command.quiet)
+    progress = _ProgressLine(console) if console.is_live else None
     index = _run(options, command, progress)
     if progress is not None:
         progress.end()
@@ -80,20 +80,18 @@ def _run(
 
 
 class _ProgressLine:
-    """One line for each stage on standard error, rewritten at most twice a second."""
+    """One line on the terminal for each stage; the last state of a stage stays."""
 
-    def __init__(self) -> None:
-        self._shown, self._stage, self._began, self._ended = 0.0, "", 0.0, True
+    def __init__(self, console: Console) -> None:
+        self._console, self._stage, self._last, self._began = console, "", "", 0.0
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if progress.stage != self._stage:
             self.end()
             self._stage, self._began = progress.stage, now
-        elif now - self._shown < 0.5 and progress.rows < progress.all_rows:
-            return
-        self._shown, self._ended = now, False
-        print("\r\x1b[K" + self._text(progress, max(now - self._began, 1e-6)), end="", file=sys.stderr, flush=True)
+        self._last = self._text(progress, max(now - self._began, 1e-6))
+        self._console.progress(self._last)
 
     def _text(self, progress: Progress, spent: float) -> str:
         if progress.stage == "checking":
@@ -107,10 +105,10 @@ class _ProgressLine:
         )
 
     def end(self) -> None:
-        """Leave the line of the stage and begin a new one."""
-        if not self._ended:
-            print(file=sys.stderr, flush=True)
-        self._ended = True
+        """Keep the line of the stage."""
+        if self._last:
+            self._console.line(self._last)
+        self._last = ""
 
 
 def _summarize(index: dict[str, Any], options: PrepareOptions) -> None:

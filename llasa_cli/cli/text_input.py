@@ -1,4 +1,4 @@
-"""Where a text comes from: arguments, a file, or standard input as it is written."""
+"""The text to speak: from the arguments, a file, or standard input while it is being written."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from llasa_cli.errors import UsageError
 
 WRITER_PAUSE_S = 0.1
-"""A line that stands alone for so long was meant to be spoken, even if no mark ends it."""
+"""A line is spoken even without a mark at its end if no other follows within this time."""
 MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
 
 
 @dataclass(frozen=True)
 class TextInput:
-    """Where the text comes from.
+    """A text that may still be growing.
 
     Attributes:
-        parts: Of the text, as they become known.
-        size: Bytes, or None for a pipe, which nobody knows the end of.
-        markdown: Whether it is Markdown.
-        digest: Of the whole text; for a pipe there is none.
-        path: Of the file it is read from.
+        parts: The parts of the text, as they become known.
+        size: Bytes; None for a pipe, whose length is unknown.
+        markdown: Whether the text is Markdown.
+        digest: Computes the SHA-256 of the whole text; None for a pipe.
+        path: The file that is read.
     """
 
     parts: Iterable[str]
@@ -39,10 +39,10 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
     """The text of the arguments, of a file, or of standard input as it arrives.
 
     Raises:
-        UsageError: No text, two texts, an empty one, or a file that can't be read.
+        UsageError: There is no text, there are two, it is empty, or the file can't be read.
     """
     if text and file:
-        raise UsageError("There is text in the arguments and a file as well.", "Give one of them.")
+        raise UsageError("There is text in the arguments and in a file.", "Give one of them.")
     if text and text != ["-"]:
         whole = " ".join(text)
         return TextInput(
@@ -69,7 +69,7 @@ def _file_source(path: Path, markdown: bool) -> TextInput:
 
     try:
         parts = _with_words(read_text_file(path), str(path))
-        if not path.is_file():  # <(command): it can be read once, and nobody knows how long it is
+        if not path.is_file():  # <(command) can be read once only, and its length is unknown
             return TextInput(parts, None, markdown)
         return TextInput(parts, path.stat().st_size, markdown, lambda: _digest(read_text_file(path)), path)
     except OSError as error:
@@ -84,7 +84,7 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def _piped() -> Iterator[str]:
-    """Standard input, sentence by sentence; refused before anything is loaded when it is empty."""
+    """Standard input, sentence by sentence. Empty input is refused before a model is loaded."""
     from llasa_cli.text.incremental import read_sentences
 
     pipe = sys.stdin.buffer
@@ -93,7 +93,7 @@ def _piped() -> Iterator[str]:
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
-    """The same parts; refused here, before anything is loaded, if there is nothing to say in any of them."""
+    """The same parts. A text without a letter or a digit is refused here, before a model is loaded."""
     rest = iter(parts)
     seen: list[str] = []
     for part in rest:
@@ -101,15 +101,15 @@ def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
         if any(character.isalnum() for character in part):
             return chain(seen, rest)
     raise UsageError(
-        f"{name} has nothing to say in it." if "".join(seen).strip() else f"{name} is empty.", "Give it words."
+        f"{name} has no words." if "".join(seen).strip() else f"{name} is empty.", "Give at least one word."
     )
 
 
 def _is_more_waiting() -> bool:
-    """Whether standard input goes on at once; a moment is allowed for a writer that writes in pieces."""
+    """Whether more input is available within `WRITER_PAUSE_S`, for a writer that writes in pieces."""
     import select
 
     try:
         return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
     except (OSError, ValueError):
-        return False  # Windows can't ask a pipe; a test's stream has no descriptor
+        return False  # Windows can't poll a pipe; a test's stream has no descriptor

@@ -50,7 +50,7 @@ def one_error(made: subprocess.CompletedProcess[bytes], code: int) -> str:
     [
         (b"", "is empty"),
         (b" \n\t\n", "is empty"),
-        ("\N{GRINNING FACE}\N{FIRE}".encode(), "nothing to say"),
+        ("\N{GRINNING FACE}\N{FIRE}".encode(), "no words"),
         (b"\x7fELF\x02\x01\x01\0\0\0 binary", "zero"),
         (b"abc \xff\xfe def", "not UTF-8"),
         ("Grüße".encode("utf-16"), "UTF-16"),
