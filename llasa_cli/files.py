@@ -16,8 +16,6 @@ from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 
-ABOUT_FILE = "llasa.json"
-"""The file in a checkpoint's folder that holds its metadata."""
 _END_BYTES = 1 << 20
 
 
@@ -271,36 +269,3 @@ def hash_ends(digest: hashlib._Hash, path: Path) -> None:
         digest.update(file.read(_END_BYTES))
         file.seek(max(0, path.stat().st_size - _END_BYTES))
         digest.update(file.read())
-
-
-# --- a checkpoint's metadata ---
-
-
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's `llasa.json`; an empty dictionary if there is no such file.
-
-    Raises:
-        ModelError: It can't be read, or an entry has a wrong type.
-    """
-    about = read_json_object_if_exists(folder / ABOUT_FILE)
-    for name, value in about.items():
-        if value is not None and name in _ABOUT and not _ABOUT[name](value):
-            raise ModelError(f"{folder / ABOUT_FILE} has {name} {str(value)[:60]}, which makes no sense.")
-    return about
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-_ABOUT: dict[str, Callable[[Any], bool]] = {
-    "codec": _is_text,
-    "base": _is_text,
-    "default_speaker": _is_text,
-    "join": _is_text,
-    "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "sampling": lambda value: isinstance(value, dict) and all(type(part) in (int, float) for part in value.values()),
-    "most_characters": lambda value: type(value) is int and value > 0,
-    "slowest_s_a_character": lambda value: type(value) in (int, float) and value > 0,
-}
-"""The entries of `llasa.json` that the program reads, and a check of each one's type. Other entries are for people."""

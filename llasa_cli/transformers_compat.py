@@ -40,7 +40,8 @@ from transformers import (
 
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
-from llasa_cli.files import ABOUT_FILE, read_json_object, read_metadata, write_json
+from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
+from llasa_cli.files import read_json_object, write_json
 from llasa_cli.prompt import SPEECH_END, PromptFormat, Reference
 from llasa_cli.settings import CONTEXT_TOKENS
 
@@ -394,7 +395,7 @@ class LlasaProcessor(ProcessorMixin):
         own = self._about | ({} if codec is None else {"codec": _absolute(codec)})
         for name, about in (
             (_PROCESSOR_FILE, {"processor_class": type(self).__name__, "audio_codec": own.get("codec")}),
-            (ABOUT_FILE, own),
+            (METADATA_FILE, own),
         ):
             if about:
                 write_json(folder / name, about)

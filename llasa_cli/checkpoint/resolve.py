@@ -1,26 +1,125 @@
-"""A model's name -> the folder it lies in. Never touches a network."""
+"""From the name of a model to the `Checkpoint` on this machine. Never uses the network.
+
+    checkpoint = resolve_checkpoint(ModelOptions(model="1b"))
+    checkpoint.folder, checkpoint.codec_folder, checkpoint.revision
+
+A command resolves its checkpoint once and hands it down.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.checkpoint.safetensors_header import places_of
 from llasa_cli.errors import ModelError
 from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
-from llasa_cli.hub.catalog import CATALOGUE, PUBLISHED_CODEC, entry_named, entry_of, repo_of
+from llasa_cli.hub.catalog import CATALOGUE, PUBLISHED_CODEC, Entry, entry_named, entry_of, repo_of
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.wording import format_size
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that is on this machine: what its folders say without its weights or its tokenizer.
+
+    What costs a look into the weights or may be missing (codec, base, revision) is determined at its first use.
+
+    Attributes:
+        options: The options it was resolved from.
+        folder: Has the tokenizer and the chat template. It is an adapter's folder if the name stands for one.
+        adapter: The folder of the LoRA adapter to add to the weights, or None.
+        metadata: `llasa.json` of the folder, updated by the adapter's.
+    """
+
+    options: ModelOptions
+    folder: Path
+    adapter: Path | None
+    metadata: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model's name as the user gave it."""
+        return self.options.model
+
+    @cached_property
+    def weights_folder(self) -> Path:
+        """Has the whole model's weights: the folder itself, or an adapter's base.
+
+        Raises:
+            ModelError: The base is not on this machine, or not named.
+        """
+        return find_model(base_of(self.folder)) if is_adapter(self.folder) else self.folder
+
+    @cached_property
+    def codec_folder(self) -> Path:
+        """Raises ModelError if the codec is not on this machine."""
+        return find_codec(self.folder, self.options.codec or self.metadata.get("codec"))
+
+    @cached_property
+    def codec_identity(self) -> str:
+        """See `codec_identity`. Raises ModelError if the codec is not on this machine."""
+        return codec_identity(self.codec_folder)
+
+    @cached_property
+    def revision(self) -> str:
+        """Identifies the weights: the model's revision, and the adapter's if there is one."""
+        own = revision_of(self.folder)
+        return own if self.adapter in (None, self.folder) else f"{own}+{revision_of(self.adapter)}"
+
+    @property
+    def entry(self) -> Entry | None:
+        """What the catalog says of a published model."""
+        found = repo_of(self.name)
+        return entry_of(found[0]) if found is not None and not is_folder(Path(self.name).expanduser()) else None
+
+    @property
+    def known_speakers(self) -> tuple[str, ...]:
+        """The speaker tags that the metadata lists, else those that the catalog knows. It may be empty."""
+        own = tuple(self.metadata.get("speakers") or ())
+        return own or (self.entry.speakers if self.entry is not None else ())
+
+    @property
+    def license(self) -> str:
+        """The license of the weights: the metadata's, else the catalog's."""
+        return str(self.metadata.get("license") or (self.entry.license if self.entry is not None else "not stated"))
+
+
+def resolve_checkpoint(options: ModelOptions) -> Checkpoint:
+    """Find the folders of a model and read its metadata.
+
+    Raises:
+        ModelError: The model or the adapter is not on this machine, or `llasa.json` is invalid.
+    """
+    folder, adapter = find_model(options.model), find_adapter(options.adapter)
+    metadata = read_metadata(folder)
+    if adapter is not None:
+        codec = metadata.get("codec")  # an adapter's entry is relative to its own folder
+        metadata |= read_metadata(adapter) | {"codec": codec}
+    elif is_adapter(folder):
+        adapter = folder
+    return Checkpoint(options, folder, adapter, metadata)
+
+
+# --- a model's name ---
 
 
 def find_model(name: str) -> Path:
-    """A folder as it is, the built-in voice, or what is in a cache (LLASA_CACHE, else the hub's: HF_HOME, HF_HUB_CACHE).
+    """The folder of a model: the built-in voice, a folder itself, or a model in a cache.
+
+    Caches are LLASA_CACHE, then the hub's (HF_HOME, HF_HUB_CACHE).
 
     Raises:
-        ModelError: It is not here, or not all of it, or there is no such name.
+        ModelError: The model is not on this machine, or only in part, or the name is not one of a model.
     """
     if name == BUILT_IN_MODEL:
         return BUILT_IN_FOLDER
@@ -36,55 +135,31 @@ def find_model(name: str) -> Path:
     snapshot = find_snapshot(*found)
     if snapshot is None:
         raise ModelError(
-            f"The model {name} is not on this machine{_what_is_known(name)}.", f"Fetch it with: llasa download {name}"
+            f"The model {name} is not on this machine{_size_and_license(name)}.",
+            f"Download it with: llasa download {name}",
         )
     missing = missing_from(snapshot)
     if missing:
         raise ModelError(
-            f"The model {name} is only partly on this machine: {missing[0]} is missing or cut off.",
-            f"Fetch the rest with: llasa download {name}",
+            f"The model {name} is incomplete on this machine: {missing[0]} is missing or truncated.",
+            f"Download the rest with: llasa download {name}",
         )
     return snapshot
 
 
-def _what_is_known(name: str) -> str:
-    """ " (2.74 GB, CC BY-NC 4.0)", for a model of the catalogue."""
+def _size_and_license(name: str) -> str:
+    """" (2.74 GB, license: CC BY-NC 4.0)" for a model of the catalog, else an empty string."""
     named = entry_named(name)
     if named is None:
         return ""
     size = f"{format_size(named[1].size)}, " if named[1].size else ""
-    return f" ({size}licence: {named[1].license})"
-
-
-def find_codec(model: Path, named: str | None) -> Path:
-    """The codec's folder: inside the checkpoint, elsewhere, or the one that belongs to a published model.
-
-    Args:
-        model: The checkpoint's folder.
-        named: By a flag or by the checkpoint's `llasa.json`; relative to the checkpoint, or as for `find_model`.
-
-    Raises:
-        ModelError: It is not here, or the folder is no checkpoint's.
-    """
-    if named is None and not (model / "config.json").is_file():
-        # Else a folder of anything would be said to lack the published codec.
-        raise ModelError(f"There is no config.json in {model}.", "Is this the folder of a Llasa checkpoint?")
-    if named is not None and (model / named / "config.json").is_file():
-        return model / named
-    return find_model(named or codec_of(model))
-
-
-def codec_of(model: Path) -> str:
-    """The codec of a checkpoint that names none: its own, where the catalogue knows one, else the published."""
-    repo = repo_of_folder(model)
-    entry = entry_of(repo) if repo is not None else None
-    return (entry.codec if entry is not None else None) or PUBLISHED_CODEC
+    return f" ({size}license: {named[1].license})"
 
 
 def revision_of(folder: Path) -> str:
-    """Which weights these are: the commit of a cached model, else 12 hexadecimal digits of the weights' files.
+    """Identifies the weights in a folder: the commit of a cached model, else 12 hexadecimal digits of the weight files.
 
-    Of a big file only the ends are read, with its size.
+    Of a big file only the size and the two ends count.
     """
     if folder.parent.name == "snapshots":
         return folder.name
@@ -96,11 +171,14 @@ def revision_of(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+# --- adapters ---
+
+
 def find_adapter(name: str | None) -> Path | None:
-    """The folder of a LoRA adapter: as it is, or of a repository in the cache.
+    """The folder of a LoRA adapter: a folder itself, or a repository in the cache. None for None.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is no adapter.
     """
     if name is None:
         return None
@@ -108,26 +186,69 @@ def find_adapter(name: str | None) -> Path | None:
     found = None if folder.is_dir() else repo_of(name)
     if found is not None:
         folder = find_snapshot(*found) or folder
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"There is no adapter in {name}.", "Name the folder that `llasa finetune --lora` wrote.")
     return folder
 
 
-def model_revision(options: ModelOptions) -> str:
-    """Which weights speak: the model's revision, and the adapter's where there is one."""
-    adapter = find_adapter(options.adapter)
-    own = revision_of(find_model(options.model))
-    return own if adapter is None else f"{own}+{revision_of(adapter)}"
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no whole model."""
+    whole = (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file()
+    return (folder / ADAPTER_CONFIG).is_file() and not whole
+
+
+def base_of(folder: Path) -> str:
+    """The name of the model that an adapter was trained on.
+
+    Raises:
+        ModelError: Neither `llasa.json` nor `adapter_config.json` names it.
+    """
+    named = read_metadata(folder).get("base")
+    named = named or read_json_object(folder / ADAPTER_CONFIG, "Copy it again.").get("base_model_name_or_path")
+    if not isinstance(named, str):
+        raise ModelError(
+            f"The adapter in {folder} does not name the model it belongs to.",
+            "Name it: llasa finetune --merge ADAPTER -m BASE -o FOLDER makes one model of the two.",
+        )
+    return named
+
+
+# --- codecs ---
+
+
+def find_codec(model: Path, named: str | None) -> Path:
+    """The codec's folder: inside the checkpoint, elsewhere, or the one that belongs to a published model.
+
+    Args:
+        model: The checkpoint's folder.
+        named: The codec that a flag or `llasa.json` names: a folder in the checkpoint, or a name as for `find_model`.
+
+    Raises:
+        ModelError: The codec is not on this machine, or `model` is not the folder of a checkpoint.
+    """
+    if named is None and not (model / "config.json").is_file():
+        # Otherwise a folder of unrelated files would be reported to lack the published codec.
+        raise ModelError(f"There is no config.json in {model}.", "Is this the folder of a Llasa checkpoint?")
+    if named is not None and (model / named / "config.json").is_file():
+        return model / named
+    return find_model(named or codec_of(model))
+
+
+def codec_of(model: Path) -> str:
+    """The codec repository of a checkpoint whose metadata names none: the catalog's, else the published codec."""
+    repo = repo_of_folder(model)
+    entry = entry_of(repo) if repo is not None else None
+    return (entry.codec if entry is not None else None) or PUBLISHED_CODEC
 
 
 def codec_identity(folder: Path) -> str:
-    """12 hexadecimal digits of what gives a codec's codes their meaning: codes of one are noise to another.
+    """12 hexadecimal digits that are equal for codecs whose codes mean the same.
 
-    That are its quantiser and what comes before it. Both formats of X-Codec2 and a finetune of its decoder alone (44.1 kHz)
-    are one codec: what was made with one can be spoken with another.
+    They are computed from the quantizer and the layer before it. Both formats of X-Codec2, and finetunes of the decoder
+    alone (44.1 kHz), have one identity: what one of them encoded, the others can decode.
 
     Raises:
-        ModelError: The folder is no codec's.
+        ModelError: The folder is not a codec's.
     """
     read_json_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
     places = places_of(folder)
@@ -144,5 +265,5 @@ _MEANING: tuple[tuple[str, ...], ...] = (
     ("quantizer.project_in.weight", "quantizer.project_in.bias", "fc_encoder.weight"),
     ("generator.quantizer.project_in.weight", "generator.quantizer.project_in.bias", "fc_prior.weight"),
 )
-"""In transformers' format, and in its authors'."""
+"""The tensors' names in the format of transformers, and in the original format."""
 _MEANING_BYTES = 1 << 16

@@ -23,11 +23,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.checkpoint.resolve import find_codec, find_model
+from llasa_cli.checkpoint.metadata import read_metadata
+from llasa_cli.checkpoint.resolve import base_of, find_codec, find_model, is_adapter
 from llasa_cli.codec.codec import codec_identity, keep_few_primitives
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_json_object, read_metadata, write_json
+from llasa_cli.files import copy_files, make_folder, read_json_object, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC, repo_of
 from llasa_cli.lm.lora import base_of, is_adapter
 from llasa_cli.prompt import PromptFormat

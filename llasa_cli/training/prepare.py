@@ -38,7 +38,8 @@ import numpy as np
 from llasa_cli.codec.codec import SHORTEST_CLIP
 from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import make_folder, read_metadata, write_json
+from llasa_cli.checkpoint.metadata import read_metadata
+from llasa_cli.files import make_folder, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.scratch_database import open_scratch_database
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import UsageError
-from llasa_cli.files import ABOUT_FILE, write_json
+from llasa_cli.checkpoint.metadata import METADATA_FILE
+from llasa_cli.files import write_json
 from llasa_cli.prompt import INSTRUCTION, PromptFormat
 from llasa_cli.settings import TEMPLATE_DATE, FinetuneOptions
 
@@ -56,7 +57,7 @@ def export_checkpoint(model: Any, folder: Path, about: dict[str, Any], state: Ma
     for path in sorted(part.iterdir(), key=lambda path: path.suffix != ".safetensors"):
         path.replace(folder / path.name)
     part.rmdir()
-    write_json(folder / ABOUT_FILE, about)
+    write_json(folder / METADATA_FILE, about)
 
 
 def _save_whole(model: Any, part: Path, state: Mapping[str, Any]) -> None:

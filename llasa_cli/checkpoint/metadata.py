@@ -1,0 +1,53 @@
+"""`llasa.json`: the metadata in a checkpoint's folder.
+
+The program reads the entries of `_CHECKS`; training adds more, which are for people and for resuming a run. A checkpoint of
+another project has no such file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import ModelError
+from llasa_cli.files import read_json_object_if_exists
+
+METADATA_FILE = "llasa.json"
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Read and validate a folder's `llasa.json`; an empty dictionary if there is no such file.
+
+    Raises:
+        ModelError: It can't be read, or an entry has a wrong type.
+    """
+    metadata = read_json_object_if_exists(folder / METADATA_FILE)
+    for name, value in metadata.items():
+        if value is not None and name in _CHECKS and not _CHECKS[name](value):
+            raise ModelError(
+                f"The entry {name!r} of {folder / METADATA_FILE} can't be {str(value)[:60]!r}.",
+                "Correct the file, or remove the entry to get the default.",
+            )
+    return metadata
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "codec": _is_text,
+    "base": _is_text,
+    "default_speaker": _is_text,
+    "join": _is_text,
+    "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "sampling": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "most_characters": lambda value: type(value) is int and value > 0,
+    "slowest_s_a_character": lambda value: _is_number(value) and value > 0,
+}
+"""The type of each entry that the program reads. A value of null counts as absent."""
