@@ -20,14 +20,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from codec import machine
-from llasa_cli.checkpoint.resolve import find_codec, find_model
+from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.codec.codec import Codec, load_codec
-from llasa_cli.files import read_metadata
 from llasa_cli.lm.engine import GenerationRequest
 from llasa_cli.lm.kv_cache import Cache, runs_of
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import SamplingRequest
+from llasa_cli.settings import ModelOptions, SamplingRequest
 
 TEXT = "The morning train number {} was crowded with people going to work."
 
@@ -40,12 +39,11 @@ def main() -> None:
     parser.add_argument("--max-seconds", type=float, default=4.0, help="of a sentence")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    folder = find_model(arguments.model)
-    about = read_metadata(folder)
-    prompt_format = PromptFormat.load(folder)
-    model = load_language_model(folder, prompt_format, "cpu", arguments.dtype)
-    codec = load_codec(find_codec(folder, about.get("codec")), "cpu")
-    sampling = SamplingRequest(max_seconds=arguments.max_seconds).over(about.get("sampling", {}))
+    checkpoint = resolve_checkpoint(ModelOptions(arguments.model))
+    prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
+    model = load_language_model(checkpoint.weights_folder, prompt_format, "cpu", arguments.dtype)
+    codec = load_codec(checkpoint.codec_folder, "cpu")
+    sampling = SamplingRequest(max_seconds=arguments.max_seconds).over(checkpoint.metadata.get("sampling") or {})
     prompts = [prompt_format.prompt(TEXT.format(number)) for number in range(4 * max(arguments.slots))]
 
     def one_by_one(sound: Codec | None) -> int:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import read_json_object_if_exists, read_metadata
+from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
 
 INSTRUCTION = "Convert the text to speech:"
@@ -86,7 +87,7 @@ class PromptFormat:
         join: What the checkpoint wants between a reference's transcript and the text; None: what the writing wants.
     """
 
-    def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], about: dict[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], about: Mapping[str, Any]) -> None:
         # Training scripts leave these on in the file they save; a cut text would be spoken to its middle.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -115,8 +116,11 @@ class PromptFormat:
         self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
 
     @classmethod
-    def load(cls, folder: Path) -> PromptFormat:
-        """Read a checkpoint folder's tokenizer, chat template and, where there is one, `llasa.json`.
+    def load(cls, folder: Path, metadata: Mapping[str, Any] | None = None) -> PromptFormat:
+        """Read a checkpoint folder's tokenizer and chat template.
+
+        Args:
+            metadata: See `checkpoint.metadata`; None reads the folder's own.
 
         Raises:
             ModelError: Files are missing or broken, or the tokenizer isn't a Llasa's.
@@ -146,7 +150,7 @@ class PromptFormat:
             raise ModelError(
                 f"There is no chat template in {folder}.", "It stands in chat_template.jinja or tokenizer_config.json."
             )
-        return cls(tokenizer, template, settings, read_metadata(folder))
+        return cls(tokenizer, template, settings, read_metadata(folder) if metadata is None else metadata)
 
     # --- text ---
 

@@ -148,7 +148,7 @@ def find_model(name: str) -> Path:
 
 
 def _size_and_license(name: str) -> str:
-    """" (2.74 GB, license: CC BY-NC 4.0)" for a model of the catalog, else an empty string."""
+    """ " (2.74 GB, license: CC BY-NC 4.0)" for a model of the catalog, else an empty string."""
     named = entry_named(name)
     if named is None:
         return ""

@@ -14,12 +14,13 @@ from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import ModelOptions, SpeechOptions
+from llasa_cli.settings import SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sinks import Sink
     from llasa_cli.audio.subtitles import SubtitleFile
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.synthesis.synthesizer import Utterance
 
 LONG_BYTES = 20_000
@@ -99,7 +100,7 @@ def open_audio_output(
     wishes: OutputOptions,
     source: TextInput,
     wanted: SpeechOptions,
-    models: ModelOptions,
+    checkpoint: Checkpoint,
     report: Console,
     voice: str = "",
 ) -> AudioOutput:
@@ -140,8 +141,8 @@ def open_audio_output(
                 seed,
                 subtitles,
                 report,
-                models,
-                [asdict(wanted), asdict(models), voice, wishes.check.recognizer],
+                checkpoint,
+                [asdict(wanted), asdict(checkpoint.options), voice, wishes.check.recognizer],
             )
         from llasa_cli.audio.sinks import open_sink
 
@@ -175,18 +176,16 @@ def _resumable_outlet(
     seed: int,
     subtitles: SubtitleFile | None,
     report: Console,
-    models: ModelOptions,
+    checkpoint: Checkpoint,
     settings: list[Any],
 ) -> AudioOutput:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sinks import pick_format
-    from llasa_cli.checkpoint.resolve import model_revision
 
     claim_stdout()
     assert wishes.output is not None
     assert source.digest is not None
     kind = pick_format(wishes.output, wishes.file_format)
-    revision = model_revision(models)
-    key = as_json([*settings, revision, source.markdown, source.digest()])
+    key = as_json([*settings, checkpoint.revision, source.markdown, source.digest()])
     sink = ResumableSink(Path(wishes.output), kind, hashlib.sha256(key.encode()).hexdigest(), {"seed": seed})
     return AudioOutput(sink, wishes, subtitles, sink, report, int(sink.facts["seed"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llasa_cli.batch.plan import Plan, Task
     from llasa_cli.batch.results import Results
     from llasa_cli.batch.scheduler import Tally
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
 
 
@@ -45,7 +46,13 @@ class Voices:
         """An item's own by name, else that of the flags. Raises UsageError for a name that nobody has."""
         if voice is None and speaker is None:
             voice, speaker = self.voice, self.speaker
-        return chosen_voice(voice, speaker, self.models)
+        return chosen_voice(voice, speaker, self.checkpoint)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
+        return resolve_checkpoint(self.models)
 
 
 def run_list(
@@ -109,15 +116,13 @@ class _Run:
         target: Target,
     ) -> None:
         from llasa_cli.batch.validate import digest
-        from llasa_cli.checkpoint.resolve import find_codec, find_model, model_revision, revision_of
-        from llasa_cli.files import read_metadata
+        from llasa_cli.checkpoint.resolve import revision_of
 
         self._options, self._wanted, self._models = options, wanted, models
         self._voices, self._hearing, self._report, self._target = voices, hearing, report, target
         self._chosen = lru_cache(1000)(voices.of)
-        self._revision = model_revision(models)
-        folder = find_model(models.model)
-        codec = revision_of(find_codec(folder, models.codec or read_metadata(folder).get("codec")))
+        self._revision = voices.checkpoint.revision
+        codec = revision_of(voices.checkpoint.codec_folder)
         decides = [asdict(replace(wanted, seed=None)), target.item_format, codec, models.dtype, self._revision]
         self._settings = digest([*decides, options.listener, options.engine])
         self._clip = lru_cache(1000)(self._heard)

@@ -21,6 +21,7 @@ from llasa_cli.options import Flag, Options
 from llasa_cli.settings import MODEL_FLAG, ChatOptions, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.synthesis.chat import Conversation
 
 _NO_SOURCE = TextInput((), None, False)
@@ -60,46 +61,45 @@ def chat(
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     if question.text and not " ".join(question.text).strip():
         raise UsageError("The question is empty.", 'llasa chat "Who are you?"')
-    refuse_what_only_speaks(models.model)
-    chosen = chosen_voice(voice.voice, voice.speaker, models)
+    checkpoint = resolve_chat_model(models)
+    chosen = chosen_voice(voice.voice, voice.speaker, checkpoint)
     speech = replace(speech, seed=seed, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
         open_audio_output(
-            OutputOptions(**vars(sound)), _NO_SOURCE, speech, models, console, repr(chosen)
+            OutputOptions(**vars(sound)), _NO_SOURCE, speech, checkpoint, console, repr(chosen)
         ) as audio_output,
     ):
-        synthesizer = load_speech(models, console, chosen.speaker)
-        from llasa_cli.checkpoint.resolve import find_adapter, find_model
+        synthesizer = load_speech(checkpoint, console, chosen.speaker)
         from llasa_cli.lm.text_generation import load_writer
         from llasa_cli.synthesis.chat import Conversation
 
-        writer = load_writer(synthesizer.model, find_model(models.model), find_adapter(models.adapter))
+        writer = load_writer(synthesizer.model, checkpoint.weights_folder, checkpoint.adapter)
         conversation = Conversation(writer, synthesizer.prompt_format, question.system)
         printer = _AnswerPrinter(sys.stderr.buffer if sound.output == "-" else claim_stdout())
         parts = _spoken(conversation, _questions(question.text), answers, seed, printer)
         deliver(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console)
 
 
-def refuse_what_only_speaks(name: str) -> None:
-    """A checkpoint that is not known may chat; whoever names it knows it.
+def resolve_chat_model(options: ModelOptions) -> Checkpoint:
+    """Find a model that answers text. A checkpoint that neither the catalog nor its own metadata describes may do so.
 
     Raises:
-        UsageError: It is known to have forgotten how.
+        UsageError: The model is known to have lost this ability.
+        ModelError: The model is not on this machine.
     """
-    from llasa_cli.checkpoint.resolve import find_model
-    from llasa_cli.files import read_metadata
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.hub.catalog import CATALOGUE, entry_of, repo_of
 
-    hint = "Models that kept it: " + ", ".join(short for short, entry in CATALOGUE.items() if entry.chats) + "."
-    named = repo_of(name)
-    entry = entry_of(named[0]) if named is not None and not Path(name).is_dir() else None
+    hint = "Models that answer: " + ", ".join(short for short, entry in CATALOGUE.items() if entry.chats) + "."
+    named = repo_of(options.model)
+    entry = entry_of(named[0]) if named is not None and not Path(options.model).is_dir() else None
     if entry is not None and not entry.chats:
-        raise UsageError(f"{name} speaks text, and no longer answers it.", hint)
-    folder = find_model(name)
-    about = read_metadata(folder) if entry is None else {}
-    if about and not about.get("chats"):
-        raise UsageError(f"{name} speaks text, and does not answer it.", hint)
+        raise UsageError(f"{options.model} speaks text, but no longer answers it.", hint)
+    checkpoint = resolve_checkpoint(options)
+    if entry is None and checkpoint.metadata and not checkpoint.metadata.get("chats"):
+        raise UsageError(f"{options.model} speaks text, but does not answer it.", hint)
+    return checkpoint
 
 
 def _questions(text: tuple[str, ...]) -> Iterator[str]:

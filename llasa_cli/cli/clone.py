@@ -79,16 +79,21 @@ def clone(
         raise UsageError("--force and --license are for a voice that is saved.", "Add --save NAME.")
     source = _source(text, file, markdown, save, wishes)
     check_places(wishes, ref, source.path if source is not None else None)
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
     with Console(quiet, verbose) as report:
         heard = hear_reference(ref, ref_text, ReferenceTranscriber(asr, language, device, report))
         for warning in heard.clip.warnings:
             report.line(f"warning: {warning}")
+        checkpoint = resolve_checkpoint(models)
         voice = hashlib.sha256(heard.clip.samples.tobytes()).hexdigest() + heard.clip.transcript
         outlet = (
-            open_audio_output(wishes, source, wanted, models, report, voice) if source is not None else nullcontext()
+            open_audio_output(wishes, source, wanted, checkpoint, report, voice)
+            if source is not None
+            else nullcontext()
         )
         with outlet as open_one:
-            speech = load_speech(models, report)
+            speech = load_speech(checkpoint, report)
             report.stage("encoding the reference clip")
             reference = speech.encode_reference(heard.clip.samples, heard.clip.transcript)
             if not reference.text:
@@ -224,16 +229,9 @@ def _saved_voice(
 ) -> SavedVoice:
     from datetime import datetime, timezone
 
-    from llasa_cli.checkpoint.resolve import find_model
-    from llasa_cli.files import read_metadata
-    from llasa_cli.hub.catalog import entry_of, repo_of
     from llasa_cli.voices.library import SavedVoice
 
-    about = read_metadata(find_model(speech.name))
-    known = repo_of(speech.name)
-    entry = entry_of(known[0]) if known is not None else None
-    model_license = about.get("license") or (entry.license if entry is not None else "not stated")
-    spoken = about.get("language", [])
+    spoken = speech.checkpoint.metadata.get("language", [])
     return SavedVoice(
         name=name,
         text=heard.clip.transcript,
@@ -242,7 +240,7 @@ def _saved_voice(
         language=language or (spoken[0] if isinstance(spoken, list) and len(spoken) == 1 else None),
         model=speech.name,
         revision=speech.revision,
-        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {model_license}",
+        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {speech.checkpoint.license}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         sound={
             "seconds": round(heard.clip.seconds, 2),

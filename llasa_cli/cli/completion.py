@@ -26,11 +26,11 @@ def _models(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _speakers(given: Mapping[str, Any]) -> Iterable[str]:
-    from llasa_cli.cli.voices import _Model
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.errors import LlasaError
 
     try:
-        return _Model(ModelOptions(model=given.get("model") or BUILT_IN_MODEL)).speakers
+        return resolve_checkpoint(ModelOptions(model=given.get("model") or BUILT_IN_MODEL)).known_speakers
     except LlasaError:
         return []  # the model is not here
 

@@ -328,18 +328,15 @@ def _cached_models(cache: Path) -> Iterator[Finding]:
 
 def _model(name: str) -> Iterator[Finding]:
     """The model that is spoken with where none is named."""
-    from llasa_cli.checkpoint.resolve import codec_identity, find_codec, find_model, revision_of
-    from llasa_cli.files import read_metadata
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.prompt import PromptFormat
 
-    folder = find_model(name)
-    about = read_metadata(folder)
-    prompt_format = PromptFormat.load(folder)
-    codec = find_codec(folder, about.get("codec"))
+    checkpoint = resolve_checkpoint(ModelOptions(name))
+    prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
     speakers = f"; speakers {', '.join(prompt_format.speakers)}" if prompt_format.speakers else ""
     named = " (LLASA_MODEL)" if os.environ.get("LLASA_MODEL") == name else ""
     yield Finding(
-        OK, "model", f"{name}{named}, revision {revision_of(folder)}, codec {codec_identity(codec)}{speakers}"
+        OK, "model", f"{name}{named}, revision {checkpoint.revision}, codec {checkpoint.codec_identity}{speakers}"
     )
 
 

@@ -258,8 +258,8 @@ def _size_under(folder: Path) -> int:
 
 def _companion_of(folder: Path) -> str | None:
     """What a model in the cache needs besides itself: its codec's repository; None if that lies inside, or it is one."""
-    from llasa_cli.checkpoint.resolve import codec_of
     from llasa_cli.checkpoint.metadata import read_metadata
+    from llasa_cli.checkpoint.resolve import codec_of
     from llasa_cli.files import read_json_object_if_exists
     from llasa_cli.hub.cache_layout import LANGUAGE_MODELS
     from llasa_cli.hub.catalog import repo_of

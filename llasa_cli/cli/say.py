@@ -25,13 +25,16 @@ def say(
 ) -> None:
     """Speak text from the arguments, a file, or a pipe while it is being written."""
     source = text_source(list(text.text), text.file, "say", text.markdown)
-    chosen = chosen_voice(voice.voice, voice.speaker, models)
-    speech = replace(speech, speaker=chosen.speaker)
     check_places(output, source.path)
     output.check.refuse_unused()
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
+    checkpoint = resolve_checkpoint(models)
+    chosen = chosen_voice(voice.voice, voice.speaker, checkpoint)
+    speech = replace(speech, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(output, source, speech, models, console, repr(chosen)) as audio_output,
+        open_audio_output(output, source, speech, checkpoint, console, repr(chosen)) as audio_output,
     ):
-        synthesizer = load_speech(models, console, chosen.speaker)
+        synthesizer = load_speech(checkpoint, console, chosen.speaker)
         deliver(synthesizer, source, speech, chosen.reference, audio_output, console, chosen.language)

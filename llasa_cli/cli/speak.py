@@ -1,7 +1,7 @@
 """From a text to its sound: what `say` and `clone` do after their flags.
 
     source = text_source(arguments, file, "say", markdown)             refused here when there is nothing to say
-    with open_audio_output(wishes, source, wanted, models, report) as outlet:  refused here when it can't go there
+    with open_audio_output(wishes, source, wanted, checkpoint, report) as outlet:  refused here when it can't go there
         speech = load_speech(...)
         deliver(speech, source, wanted, reference, outlet, report)
 
@@ -19,13 +19,14 @@ from llasa_cli.cli.audio_output import AudioOutput
 from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, result, speed
 from llasa_cli.cli.text_input import TextInput
-from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
+from llasa_cli.settings import BUILT_IN_MODEL, SpeechOptions
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.audio.sinks import Sink
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
@@ -33,18 +34,18 @@ SECONDS_A_CHARACTER = 0.08
 """English is read at 0.055 to 0.09."""
 
 
-def load_speech(options: ModelOptions, report: Console, speaker: str | None = None) -> Synthesizer:
+def load_speech(checkpoint: Checkpoint, report: Console, speaker: str | None = None) -> Synthesizer:
     """Load the model; `speaker` is refused before its weights are read."""
     import gc
     import os
 
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
-    if options.model == BUILT_IN_MODEL:
+    if checkpoint.name == BUILT_IN_MODEL:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below, but in time for loading: torch reads it once
     gc.disable()  # what modules make stays: looking through it again and again is a tenth of importing torch
     try:
-        speech = Synthesizer.load(options, report.stage, speaker)
+        speech = Synthesizer.load(checkpoint, report.stage, speaker)
     finally:
         gc.freeze()
         gc.enable()

@@ -14,6 +14,7 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import ModelOptions
 
 if TYPE_CHECKING:
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.voices.library import Entry, SavedVoice
 
@@ -132,8 +133,10 @@ def _facts(entry: Entry, codec: str | None) -> dict[str, Any]:
 
 def _codec_of(model: str) -> str | None:
     """The identity of the model's codec; None where it is not here, which is no reason not to list voices."""
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
     try:
-        return _Model(ModelOptions(model=model)).codec
+        return resolve_checkpoint(ModelOptions(model=model)).codec_identity
     except LlasaError:
         return None
 
@@ -156,17 +159,17 @@ class ChosenVoice:
     language: str | None = None
 
 
-def chosen_voice(voice: str | None, speaker: str | None, models: ModelOptions) -> ChosenVoice:
+def chosen_voice(voice: str | None, speaker: str | None, checkpoint: Checkpoint) -> ChosenVoice:
     """Whose voice is meant. Nothing heavy is loaded; what can't be spoken with is refused here.
 
     Args:
         voice: A saved voice, the path of a voice's file, or one of the model's speakers.
         speaker: One of the model's speakers, or, of a model that names none, any tag it was trained with.
-        models: Which model will speak.
+        checkpoint: The model that will speak.
 
     Raises:
         UsageError: Nobody of that name, two that are meant by it, or a voice made with another codec.
-        ModelError: The model or its codec is not here.
+        ModelError: The model's codec is not on this machine.
     """
     from llasa_cli.voices.library import find, is_path, is_saved
 
@@ -174,7 +177,7 @@ def chosen_voice(voice: str | None, speaker: str | None, models: ModelOptions) -
         raise UsageError("There are a --voice and a --speaker.", "Give one: a saved voice stands for itself.")
     if voice is None and speaker is None:
         return ChosenVoice()
-    model = _Model(models)
+    model = _Model(checkpoint)
     if speaker is not None:
         return ChosenVoice(speaker=model.tag(speaker))
     assert voice is not None
@@ -196,33 +199,12 @@ def chosen_voice(voice: str | None, speaker: str | None, models: ModelOptions) -
 class _Model:
     """What a model's folder says of voices, without its weights."""
 
-    def __init__(self, options: ModelOptions) -> None:
-        from llasa_cli.checkpoint.resolve import find_adapter, find_model
-        from llasa_cli.files import read_metadata
-
-        self._options = options
-        self._folder = find_model(options.model)
-        adapter = find_adapter(options.adapter)
-        self._about = read_metadata(self._folder) | (read_metadata(adapter) if adapter is not None else {})
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Its tags: its own list, else the catalogue's of a published model, which have none in their files."""
-        from llasa_cli.hub.catalog import CATALOGUE, entry_of, repo_of
-
-        own = self._about.get("speakers")
-        if own:
-            return tuple(own)
-        found = repo_of(self._options.model)
-        entry = entry_of(found[0]) if found is not None else None
-        entry = entry or CATALOGUE.get(self._options.model)
-        return entry.speakers if entry is not None else ()
-
-    @property
-    def codec(self) -> str:
-        from llasa_cli.checkpoint.resolve import codec_identity, find_codec
-
-        return codec_identity(find_codec(self._folder, self._options.codec or self._about.get("codec")))
+        return self._checkpoint.known_speakers
 
     def known_tag(self, name: str) -> str | None:
         from llasa_cli.voices.library import tag_of
@@ -237,7 +219,7 @@ class _Model:
         found = self.known_tag(name)
         if found is None:
             found = bare_tag(name)
-            PromptFormat.load(self._folder).prompt("", speaker=found)  # refuses what the model can't know
+            PromptFormat.load(self._checkpoint.folder).prompt("", speaker=found)  # refuses what the model can't know
         return found
 
     def nobody(self, name: str) -> UsageError:
@@ -261,14 +243,14 @@ class _Model:
         from llasa_cli.prompt import Reference
         from llasa_cli.text.normalize.loader import load_normalizer
 
-        codec = self.codec
+        codec = self._checkpoint.codec_identity
         if voice.codec != codec:
             made_with = f", by the model {voice.model}" if voice.model else ""
             raise UsageError(
                 f"The voice {voice.name} was made with another codec ({voice.codec}{made_with}) than the model's ({codec}).",
                 "Save it again with this model: llasa clone --ref CLIP --save NAME -m MODEL --force.",
             )
-        spell = load_normalizer(bool(self._about.get("spell_out")))
+        spell = load_normalizer(bool(self._checkpoint.metadata.get("spell_out")))
         text = spell(voice.text) if spell else voice.text
         if not any(character.isalnum() for character in text):
             raise UsageError(

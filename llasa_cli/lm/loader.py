@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.checkpoint.resolve import find_model
 from llasa_cli.checkpoint.safetensors_header import AGAIN
 from llasa_cli.device import NumberFormat, pick_device, pick_format
 from llasa_cli.errors import ModelError
@@ -19,7 +18,7 @@ from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.linear import Embedding, Matrix
 from llasa_cli.lm.llama import Layer, Llama, LlamaConfig
-from llasa_cli.lm.lora import base_of, is_adapter, read_adapter
+from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
@@ -58,8 +57,7 @@ def load_language_model(
     """Load the checkpoint in `folder`, whose tokenizer `prompt_format` was read from.
 
     Args:
-        adapter: A LoRA adapter of that checkpoint, added to the weights as they are read. A `folder` that is itself an
-            adapter is read with the base that it names.
+        adapter: The folder of a LoRA adapter to add to the weights as they are read.
         attention: See `lm.attention`.
         on_checked: Called when all that the headers tell is right, before a weight is read.
 
@@ -69,8 +67,6 @@ def load_language_model(
     """
     where = pick_device(device)
     kind = pick_format(dtype, where)
-    if adapter is None and is_adapter(folder):
-        folder, adapter = find_model(base_of(folder)), folder
     config = _read_config(folder)
     shape = LlamaConfig.of(config)
     read = Weights(folder, where, kind.states, None if adapter is None else read_adapter(adapter))

@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
+from llasa_cli.checkpoint.resolve import ADAPTER_CONFIG
 from llasa_cli.checkpoint.safetensors_header import read_header, read_tensor
 from llasa_cli.errors import ModelError
-from llasa_cli.files import read_json_object, read_metadata
+from llasa_cli.files import read_json_object
 
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _NOT_DONE = {
     "use_dora": "DoRA",
@@ -83,38 +84,16 @@ class Adapter:
             )
 
 
-def is_adapter(folder: Path) -> bool:
-    """A folder that holds an adapter and no whole model."""
-    whole = (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file()
-    return (folder / CONFIG_FILE).is_file() and not whole
-
-
-def base_of(folder: Path) -> str:
-    """The name of the model that an adapter belongs to.
-
-    Raises:
-        ModelError: Neither of its files tells.
-    """
-    named = read_metadata(folder).get("base")
-    named = named or read_json_object(folder / CONFIG_FILE, "Copy it again.").get("base_model_name_or_path")
-    if not isinstance(named, str):
-        raise ModelError(
-            f"The adapter in {folder} does not say which model it belongs to.",
-            "Name it: llasa finetune --merge ADAPTER -m BASE -o FOLDER makes one model of the two.",
-        )
-    return named
-
-
 def read_adapter(folder: Path) -> Adapter:
     """Read peft's two files.
 
     Raises:
         ModelError: They are missing or broken, or of a form that is not a plain LoRA.
     """
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
+    for name in (ADAPTER_CONFIG, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"There is no {name} in {folder}.", "An adapter's folder holds both of peft's files.")
-    config = read_json_object(folder / CONFIG_FILE, "Copy it again.")
+    config = read_json_object(folder / ADAPTER_CONFIG, "Copy it again.")
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelError(f"The adapter in {folder} is a {config['peft_type']}, not a LoRA.")
     for flag, what in _NOT_DONE.items():

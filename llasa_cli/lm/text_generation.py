@@ -18,7 +18,7 @@ from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.lm.linear import Matrix
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel
-from llasa_cli.lm.lora import base_of, is_adapter, read_adapter
+from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.sampler import sample_one, uniforms
 from llasa_cli.lm.weights import Weights
 from llasa_cli.prompt import PromptFormat
@@ -64,10 +64,6 @@ def load_writer(model: LanguageModel, folder: Path, adapter: Path | None = None)
         ModelError: As for the model itself.
     """
     network, prompt_format = model.network, model.prompt_format
-    if adapter is None and is_adapter(folder):
-        from llasa_cli.checkpoint.resolve import find_model
-
-        folder, adapter = find_model(base_of(folder)), folder
     kind = pick_format(network.head.format, model.device)
     read = Weights(folder, model.device, kind.states, None if adapter is None else read_adapter(adapter))
     name = "lm_head.weight" if "lm_head.weight" in read.files else "model.embed_tokens.weight"

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import read_metadata
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.quality import SLOWEST_S_A_CHARACTER, find_problems
@@ -119,8 +119,9 @@ class Synthesizer:
     Attributes:
         sampling_rate: Sampling rate of the audio in Hz.
         speakers: The speaker tags that the model knows; may be empty.
+        checkpoint: The checkpoint it was loaded from.
         name: The name that the model was loaded by.
-        revision: Identifies the weights; see `checkpoint.resolve.model_revision`.
+        revision: Identifies the weights; see `checkpoint.resolve.Checkpoint.revision`.
     """
 
     def __init__(
@@ -128,20 +129,19 @@ class Synthesizer:
         prompt_format: PromptFormat,
         model: LanguageModel,
         codec: Codec,
-        metadata: dict[str, Any],
-        name: str,
-        revision: str,
+        checkpoint: Checkpoint,
     ) -> None:
         self.prompt_format, self.model, self.codec = prompt_format, model, codec
-        self.name, self.revision = name, revision
+        self.checkpoint = checkpoint
+        self.name, self.revision = checkpoint.name, checkpoint.revision
         self.sampling_rate = codec.sampling_rate
         self.speakers = prompt_format.speakers
-        self._metadata = metadata
+        self._metadata = checkpoint.metadata
 
     @classmethod
     def load(
         cls,
-        options: ModelOptions | None = None,
+        options: ModelOptions | Checkpoint | None = None,
         on_stage: Callable[[str], None] | None = None,
         speaker: str | None = None,
         read_model: Callable[[Path, PromptFormat, ModelOptions], Any] | None = None,
@@ -149,7 +149,8 @@ class Synthesizer:
         """Find and load a model. Nothing is downloaded.
 
         Args:
-            options: The model, its device and its number format; the built-in voice by default.
+            options: The model, its device and its number format, or a checkpoint that was resolved from them. None: the
+                built-in voice.
             on_stage: Called with a short text before each stage of loading.
             speaker: A speaker that will be requested later. An unknown one is refused before any weights are read.
             read_model: Loads the language model of a folder with another engine.
@@ -159,20 +160,12 @@ class Synthesizer:
                 is imported; damaged codec weights are reported by the first decode, or by `codec.wait()`.
             UsageError: The model doesn't know the speaker.
         """
-        from llasa_cli.checkpoint.resolve import find_adapter, find_codec, find_model, model_revision
-
-        options = options or ModelOptions()
         notify = on_stage or (lambda stage: None)
-        notify(f"loading {options.model}")
-        folder = find_model(options.model)
-        metadata = read_metadata(folder)
-        codec_folder = find_codec(folder, options.codec or metadata.get("codec"))
-        prompt_format = PromptFormat.load(folder)
-        adapter = find_adapter(options.adapter)
-        if adapter is not None:
-            metadata = metadata | read_metadata(adapter)
-            prompt_format.speakers = tuple(metadata.get("speakers") or ())
-            prompt_format.default_speaker = metadata.get("default_speaker")
+        checkpoint = options if isinstance(options, Checkpoint) else resolve_checkpoint(options or ModelOptions())
+        options = checkpoint.options
+        notify(f"loading {checkpoint.name}")
+        codec_folder = checkpoint.codec_folder
+        prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import codes_known_to, load_codec
         from llasa_cli.lm.loader import load_language_model
@@ -184,7 +177,7 @@ class Synthesizer:
                 "Name the codec that belongs to the model with --codec.",
             )
         if read_model is not None:
-            model = read_model(folder, prompt_format, options)
+            model = read_model(checkpoint.folder, prompt_format, options)
             notify("loading its codec")
             codec = load_codec(codec_folder, options.device)
         else:
@@ -196,11 +189,11 @@ class Synthesizer:
 
             try:
                 model = load_language_model(
-                    folder,
+                    checkpoint.weights_folder,
                     prompt_format,
                     options.device,
                     options.dtype,
-                    adapter,
+                    checkpoint.adapter,
                     options.attention,
                     on_checked=begin_codec,
                 )
@@ -211,7 +204,7 @@ class Synthesizer:
             (codec,) = codecs
             if model.device.type != "cpu":
                 codec.wait()  # no other thread may allocate GPU memory while CUDA graphs are recorded
-        return cls(prompt_format, model, codec, metadata, options.model, model_revision(options))
+        return cls(prompt_format, model, codec, checkpoint)
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Complete a request: open values come from the checkpoint's `llasa.json`, else from the general defaults."""

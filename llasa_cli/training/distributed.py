@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.settings import PrepareOptions
+from llasa_cli.settings import ModelOptions, PrepareOptions
 from llasa_cli.training.prepare import (
     Encoder,
     Progress,
     Recognizer,
     joined,
-    named_codec,
     prepare,
     tokenizer_fingerprint,
 )
@@ -93,22 +93,20 @@ def prepare_with(
     Raises:
         ModelError: They are not here. (A codec only if there is something to encode.)
     """
-    from llasa_cli.checkpoint.resolve import find_model
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.prompt import PromptFormat
 
-    folder = find_model(names.model)
-    prompt_format = PromptFormat.load(folder)
-    codec = None if options.dry_run else _codec(folder, names, prompt_format.code_count, local)
-    return prepare(options, prompt_format, codec, tokenizer_fingerprint(folder), on_progress)
+    checkpoint = resolve_checkpoint(ModelOptions(names.model, names.codec, names.device))
+    prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
+    codec = None if options.dry_run else _codec(checkpoint, prompt_format.code_count, local)
+    return prepare(options, prompt_format, codec, tokenizer_fingerprint(checkpoint.folder), on_progress)
 
 
-def _codec(model: Path, names: Names, code_count: int, local: int) -> Encoder:
-    from llasa_cli.checkpoint.resolve import find_codec
-
+def _codec(checkpoint: Checkpoint, code_count: int, local: int) -> Encoder:
     try:
-        return CodecOnDemand(find_codec(model, names.codec or named_codec(model)), names.device, local)
+        return CodecOnDemand(checkpoint.codec_folder, checkpoint.options.device, local)
     except ModelError as error:
-        if names.codec is not None:
+        if checkpoint.options.codec is not None:
             raise
         return MissingCodec(error, code_count)
 

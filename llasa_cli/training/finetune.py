@@ -30,7 +30,6 @@ from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import copy_files, make_folder, read_json_object, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC, repo_of
-from llasa_cli.lm.lora import base_of, is_adapter
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import BUILT_IN_MODEL, FinetuneOptions, LoraOptions
 from llasa_cli.training.chat_dataset import ChatRows, ConcatDataset

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.checkpoint.resolve import base_of, find_model
 from llasa_cli.checkpoint.metadata import read_metadata
+from llasa_cli.checkpoint.resolve import base_of, find_model
 from llasa_cli.files import copy_files, make_folder, write_json
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weights import weight_files

@@ -38,7 +38,6 @@ import numpy as np
 from llasa_cli.codec.codec import SHORTEST_CLIP
 from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.files import make_folder, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.scratch_database import open_scratch_database
@@ -144,11 +143,6 @@ def prepare(
 def tokenizer_fingerprint(folder: Path) -> str:
     """12 hexadecimal digits of a checkpoint's tokenizer.json."""
     return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
-
-
-def named_codec(folder: Path) -> str | None:
-    """The codec that a checkpoint's `llasa.json` names."""
-    return read_metadata(folder).get("codec")
 
 
 def _check_options(options: PrepareOptions) -> None:

@@ -10,8 +10,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.errors import UsageError
 from llasa_cli.checkpoint.metadata import METADATA_FILE
+from llasa_cli.errors import UsageError
 from llasa_cli.files import write_json
 from llasa_cli.prompt import INSTRUCTION, PromptFormat
 from llasa_cli.settings import TEMPLATE_DATE, FinetuneOptions

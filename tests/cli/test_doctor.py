@@ -52,7 +52,7 @@ def test_a_model_that_is_not_here_is_broken_and_named(look: Callable[..., tuple[
     code, found, said = look("-m", "1b")
     assert code == 1
     assert found["model"]["state"] == "broken"
-    assert found["model"]["mend"] == "Fetch it with: llasa download 1b"
+    assert found["model"]["mend"] == "Download it with: llasa download 1b"
     assert said.startswith("error: Not in order: model.")
 
 

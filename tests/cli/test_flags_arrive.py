@@ -15,6 +15,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.cli.app import app
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
@@ -48,8 +49,8 @@ class FakeSpeech:
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
 
     @classmethod
-    def load(cls, options: ModelOptions, on_stage: Any = None, speaker: str | None = None) -> FakeSpeech:
-        cls.history += [("load", options), ("load for", speaker)]
+    def load(cls, checkpoint: Checkpoint, on_stage: Any = None, speaker: str | None = None) -> FakeSpeech:
+        cls.history += [("load", checkpoint.options), ("load for", speaker)]
         return cls()
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
@@ -77,7 +78,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
     monkeypatch.setattr(Synthesizer, "load", FakeSpeech.load)
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_model", Path)
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_adapter", lambda name: name and Path(name))
-    monkeypatch.setattr("llasa_cli.cli.voices._Model.speakers", ("kore",))
+    monkeypatch.setattr(Checkpoint, "known_speakers", ("kore",))
     return FakeSpeech
 
 

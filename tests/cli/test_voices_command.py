@@ -17,9 +17,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from llasa_cli.checkpoint.resolve import codec_identity
+from llasa_cli.checkpoint.resolve import codec_identity, resolve_checkpoint
 from llasa_cli.cli.app import app
-from llasa_cli.cli.voices import chosen_voice
+from llasa_cli.cli.voices import ChosenVoice
+from llasa_cli.cli.voices import chosen_voice as choose
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.settings import ModelOptions, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
@@ -28,6 +29,10 @@ from llasa_cli.voices.library import SavedVoice, find, save
 WORDS = "Nine words are said in it, or so."
 SHORT = ["--max-seconds", "0.3", "--retries", "0", "-q"]
 Command = Callable[..., tuple[int, str, str]]
+
+
+def chosen_voice(voice: str | None, speaker: str | None, models: ModelOptions) -> ChosenVoice:
+    return choose(voice, speaker, resolve_checkpoint(models))
 
 
 @pytest.fixture(autouse=True)

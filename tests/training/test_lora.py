@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, LoraOptions
+from llasa_cli.settings import FinetuneOptions, LoraOptions, ModelOptions
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.merge import merge_adapter
 
@@ -73,7 +74,8 @@ def test_merged_is_unmerged_and_both_are_what_peft_computes(
     prompt_format = PromptFormat.load(random_checkpoint)
     base = scores(load_language_model(random_checkpoint, prompt_format, "cpu"), ids)
     unmerged = scores(load_language_model(random_checkpoint, prompt_format, "cpu", adapter=trained.output), ids)
-    alone = scores(load_language_model(trained.output, prompt_format, "cpu"), ids)
+    named = resolve_checkpoint(ModelOptions(str(trained.output)))
+    alone = scores(load_language_model(named.weights_folder, prompt_format, "cpu", adapter=named.adapter), ids)
     about = merge_adapter(trained.output, tmp_path / "merged")
     merged = scores(load_language_model(tmp_path / "merged", PromptFormat.load(tmp_path / "merged"), "cpu"), ids)
     model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(random_checkpoint), trained.output).eval()
@@ -100,7 +102,7 @@ def test_an_adapter_is_not_merged_onto_itself(trained: FinetuneOptions) -> None:
 def test_the_adapters_folder_speaks_as_the_merged_model_does(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
-    from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
+    from llasa_cli.settings import SamplingRequest, SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
     merge_adapter(trained.output, tmp_path / "merged")
