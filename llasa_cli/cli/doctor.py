@@ -1,4 +1,4 @@
-"""`llasa doctor`: what is here, what is missing, and the command that mends it."""
+"""`llasa doctor`: what works on this machine, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from llasa_cli.cli import flags
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
+from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.errors import LlasaError
-from llasa_cli.settings import DEFAULT_LISTENER, ModelOptions
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import BUILT_IN_MODEL, DEFAULT_LISTENER, DEVICE_FLAG, MODEL_FLAG, ModelOptions
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
-"""Usable; something that not everybody needs is missing; nothing is spoken until it is mended."""
+"""Works; something optional is missing; speech is impossible until it is fixed."""
 PACKAGE = "llasa-cli"
 TEST_TEXT = "This is a short test of the voice."
 _LITTLE_MEMORY = 1_000_000_000
-_LITTLE_ROOM = 3_000_000_000
-"""Bytes: the smallest published model and its codec are 5 GB, a Whisper 0.3."""
+_LITTLE_DISK = 3_000_000_000
+"""Bytes: the smallest published model and its codec take 5 GB, a Whisper model 0.3."""
 _STYLES = {OK: "green", NOTE: "yellow", BROKEN: "bold red"}
+
+
+@dataclass(frozen=True)
+class DoctorOptions(Options):
+    """Options of `llasa doctor`."""
+
+    model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
+    device: Annotated[str, DEVICE_FLAG] = ModelOptions.device
+    self_test: Annotated[bool, Flag("Speak a sentence with the built-in voice.")] = True
+    quiet: Annotated[bool, Flag("Print no progress.", names=("-q", "--quiet"))] = False
+    json: Annotated[bool, Flag("Print the findings as JSON.")] = False
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,9 @@ class Finding:
 
     Attributes:
         state: ok, note or broken.
-        what: Is looked at.
-        found: In words.
-        mend: The command or setting that mends it; empty where nothing is to be mended.
+        what: The thing that was examined.
+        found: Its condition, in words.
+        mend: The command or setting that fixes it; empty where nothing has to be fixed.
     """
 
     state: str
@@ -45,24 +55,19 @@ class Finding:
     mend: str = ""
 
 
-def doctor(
-    model: flags.Model = flags.DEFAULT_MODEL,
-    device: flags.Device = "auto",
-    self_test: Annotated[bool, typer.Option("--self-test/--no-self-test", help="Let the built-in voice speak.")] = True,
-    quiet: flags.Quiet = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-) -> None:
-    """Look at device, memory, sound, caches and versions; say what is missing and how to mend it."""
+@with_flags
+def doctor(options: DoctorOptions) -> None:
+    """Examine the device, memory, sound, caches and versions; report what is missing and how to fix it."""
     from llasa_cli.cli.tables import table_text
 
     claim_stdout()
     findings: list[Finding] = []
-    with Console(quiet) as report:
-        for look in _looks(model, device, self_test):
-            report.stage(f"looking at {look.what}")
-            findings += look.findings()
+    with Console(options.quiet) as console:
+        for examination in _examinations(options):
+            console.stage(f"examining {examination.what}")
+            findings += examination.findings()
     broken = [finding for finding in findings if finding.state == BROKEN]
-    if json:
+    if options.json:
         result(as_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]}))
     else:
         rows = [(f.state, f.what, f.found + (f"\n-> {f.mend}" if f.mend else "")) for f in findings]
@@ -72,45 +77,45 @@ def doctor(
 
 
 @dataclass(frozen=True)
-class _Look:
-    """A part of the examination. What it stumbles over is a finding too, not the end of the report."""
+class _Examination:
+    """A part of the report. An error in it becomes a finding and doesn't end the report."""
 
     what: str
-    at: Callable[[], Iterator[Finding]]
+    examine: Callable[[], Iterator[Finding]]
     is_needed: bool = False
 
     def findings(self) -> list[Finding]:
         found: list[Finding] = []
         state = BROKEN if self.is_needed else NOTE
         try:
-            found.extend(self.at())
+            found.extend(self.examine())
         except LlasaError as error:
             found.append(Finding(state, self.what, error.message, error.hint))
-        except Exception as error:  # whatever is wrong with this machine is what was asked for
+        except Exception as error:  # any fault of this machine is a finding
             found.append(Finding(state, self.what, f"{type(error).__name__}: {error}".strip()))
         return found
 
 
-def _looks(model: str, device: str, self_test: bool) -> Iterator[_Look]:
-    yield _Look("versions", _versions, is_needed=True)
-    yield _Look("device", lambda: _device(device), is_needed=True)
-    yield _Look("memory", _memory)
-    yield _Look("sound output", _sound)
-    yield _Look("file formats", _formats, is_needed=True)
-    yield _Look("hub", _hub)
-    yield _Look("model cache", _cache)
-    yield _Look("model", lambda: _model(model), is_needed=True)
-    yield _Look("saved voices", _voices)
-    yield _Look("extras", _extras)
-    if self_test:
-        yield _Look("self-test", lambda: _self_test(device), is_needed=True)
+def _examinations(options: DoctorOptions) -> Iterator[_Examination]:
+    yield _Examination("versions", _versions, is_needed=True)
+    yield _Examination("device", lambda: _device(options.device), is_needed=True)
+    yield _Examination("memory", _memory)
+    yield _Examination("sound output", _sound)
+    yield _Examination("file formats", _formats, is_needed=True)
+    yield _Examination("hub", _hub)
+    yield _Examination("model cache", _cache)
+    yield _Examination("model", lambda: _model(options.model), is_needed=True)
+    yield _Examination("saved voices", _voices)
+    yield _Examination("extras", _extras)
+    if options.self_test:
+        yield _Examination("self-test", lambda: _self_test(options.device), is_needed=True)
 
 
 # --- versions ---
 
 
 def _versions() -> Iterator[Finding]:
-    """Every package that is needed, against what this one's own metadata asks for."""
+    """Every required package: the installed version against the one that this package's metadata requires."""
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.requirements import Requirement
@@ -121,7 +126,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding(OK, "python", f"{platform.python_version()}, {sys.executable}; {platform.platform()}")
     for requirement in map(Requirement, _requirements()):
         if requirement.marker is not None:
-            continue  # an extra's
+            continue  # belongs to an extra
         mend = f"{_pip()} install --upgrade '{requirement}'"
         try:
             found = version(requirement.name)
@@ -129,12 +134,12 @@ def _versions() -> Iterator[Finding]:
             yield Finding(BROKEN, requirement.name, "not installed", mend)
             continue
         fits = requirement.specifier.contains(found, prereleases=True)
-        wanted = "" if fits else f", but {requirement.specifier} is needed"
-        yield Finding(OK if fits else BROKEN, requirement.name, found + wanted, "" if fits else mend)
+        unmet = "" if fits else f", but {requirement.specifier} is needed"
+        yield Finding(OK if fits else BROKEN, requirement.name, found + unmet, "" if fits else mend)
 
 
 def _requirements() -> list[str]:
-    """What is asked for of other packages; empty for a copy that was never installed."""
+    """The requirements of this package; empty for a copy that was never installed."""
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
@@ -150,7 +155,7 @@ def _pip() -> str:
 # --- the machine ---
 
 
-def _device(wanted: str) -> Iterator[Finding]:
+def _device(name: str) -> Iterator[Finding]:
     import torch
 
     from llasa_cli.device import pick_device
@@ -171,7 +176,7 @@ def _device(wanted: str) -> Iterator[Finding]:
         )  # fmt: skip
     if torch.backends.mps.is_available():
         yield Finding(OK, "mps", "Apple GPU")
-    yield Finding(OK, "device used", str(pick_device(wanted)) + (f" (--device {wanted})" if wanted != "auto" else ""))
+    yield Finding(OK, "device used", str(pick_device(name)) + (f" (--device {name})" if name != "auto" else ""))
 
 
 def _cpu_name() -> str:
@@ -189,38 +194,19 @@ def _has_nvidia() -> bool:
 
 
 def _memory() -> Iterator[Finding]:
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    free = _available_memory()
-    limit = _memory_limit()
-    if limit is not None and (whole is None or limit < whole):
-        whole, free = limit, min(free, limit) if free is not None else None
-    if whole is None:
-        yield Finding(NOTE, "memory", "not known on this system")
+    from llasa_cli.memory import free_memory, total_memory
+
+    total, free = total_memory(), free_memory()
+    if total is None:
+        yield Finding(NOTE, "memory", "unknown on this system")
         return
-    text = _gigabytes(whole) + (f", {_gigabytes(free)} of it free" if free is not None else "")
-    little = free is not None and free < _LITTLE_MEMORY
+    is_little = free is not None and free < _LITTLE_MEMORY
     yield Finding(
-        NOTE if little else OK, "memory", text, "close other programs: a model of 1b needs 5 GB" if little else ""
+        NOTE if is_little else OK,
+        "memory",
+        _gigabytes(total) + (f", {_gigabytes(free)} of it free" if free is not None else ""),
+        "close other programs: the model 1b needs 5 GB" if is_little else "",
     )
-
-
-def _available_memory() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
-
-
-def _memory_limit() -> int | None:
-    """Of a container."""
-    try:
-        text = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        return None if text == "max" else int(text)
-    except (OSError, ValueError):
-        return None
 
 
 def _gigabytes(size: int) -> str:
@@ -244,7 +230,9 @@ def _sound() -> Iterator[Finding]:
     try:
         device = sounddevice.query_devices(kind="output")
     except (sounddevice.PortAudioError, ValueError) as error:
-        yield Finding(NOTE, "sound output", f"no device to play on ({version}; {error})", "-o writes files without one")
+        yield Finding(
+            NOTE, "sound output", f"there is no output device ({version}; {error})", "-o writes files without one"
+        )
         return
     yield Finding(OK, "sound output", f"{device['name']}, {device['default_samplerate']:.0f} Hz; {version}")
 
@@ -256,8 +244,8 @@ def _formats() -> Iterator[Finding]:
     formats = soundfile.available_formats()
     missing = [
         name
-        for name, there in (("flac", "FLAC" in formats), ("mp3", "MP3" in formats), ("opus", "OPUS" in known))
-        if not there
+        for name, is_supported in (("flac", "FLAC" in formats), ("mp3", "MP3" in formats), ("opus", "OPUS" in known))
+        if not is_supported
     ]
     text = f"libsndfile {soundfile.__libsndfile_version__}: wav flac ogg opus mp3"
     if missing:
@@ -280,9 +268,7 @@ def _hub() -> Iterator[Finding]:
             f"{', '.join(offline)} is set: nothing is downloaded",
             f"unset {' '.join(offline)} to download",
         )
-    token = (
-        "a token is there" if get_token() else "no token (published models ask for one: HF_TOKEN, or `hf auth login`)"
-    )
+    token = "a token is set" if get_token() else "no token (published models require one: HF_TOKEN, or `hf auth login`)"
     yield Finding(OK, "hub", f"{constants.ENDPOINT}, {token}")
 
 
@@ -297,11 +283,13 @@ def _cache() -> Iterator[Finding]:
 
     cache = write_cache()
     free = shutil.disk_usage(_nearest(cache)).free
-    text = f"{cache}, {_gigabytes(free)} free" + ("" if cache.exists() else "; not made yet")
+    text = f"{cache}, {_gigabytes(free)} free" + ("" if cache.exists() else "; not created yet")
     if not _is_writable(cache):
-        yield Finding(NOTE, "model cache", f"{text}; it can't be written", "set HF_HUB_CACHE to a folder of yours")
-    elif free < _LITTLE_ROOM:
-        yield Finding(NOTE, "model cache", text, "make room, or set HF_HUB_CACHE to a folder on another disk")
+        yield Finding(
+            NOTE, "model cache", f"{text}; it can't be written", "set HF_HUB_CACHE to a folder that you may write"
+        )
+    elif free < _LITTLE_DISK:
+        yield Finding(NOTE, "model cache", text, "free disk space, or set HF_HUB_CACHE to a folder on another disk")
     else:
         yield Finding(OK, "model cache", text)
     if cache.is_dir():
@@ -318,22 +306,24 @@ def _cached_models(cache: Path) -> Iterator[Finding]:
     for repo in sorted(scan_cache_dir(cache).repos, key=lambda repo: str(repo.repo_id)):
         if repo.repo_type != "model":
             continue
-        cut_off = [path for path in Path(repo.repo_path).glob("blobs/*.incomplete") if path.is_file()]
+        interrupted = [path for path in Path(repo.repo_path).glob("blobs/*.incomplete") if path.is_file()]
         short = names.get(repo.repo_id)
         name = repo.repo_id + (f" ({short})" if short else "")
-        mend = f"llasa download {short or repo.repo_id}" if cut_off else ""
-        text = f"{name}, {format_size(repo.size_on_disk)}" + ("; a download was cut off" if cut_off else "")
-        yield Finding(NOTE if cut_off else OK, "in the cache", text, mend)
+        mend = f"llasa download {short or repo.repo_id}" if interrupted else ""
+        text = f"{name}, {format_size(repo.size_on_disk)}" + ("; a download was interrupted" if interrupted else "")
+        yield Finding(NOTE if interrupted else OK, "in the cache", text, mend)
 
 
 def _model(name: str) -> Iterator[Finding]:
-    """The model that is spoken with where none is named."""
+    """The model, its speakers and the default one."""
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.prompt import PromptFormat
 
     checkpoint = resolve_checkpoint(ModelOptions(name))
     prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
     speakers = f"; speakers {', '.join(prompt_format.speakers)}" if prompt_format.speakers else ""
+    if prompt_format.default_speaker:
+        speakers += f" (default: {prompt_format.default_speaker})"
     named = " (LLASA_MODEL)" if os.environ.get("LLASA_MODEL") == name else ""
     yield Finding(
         OK, "model", f"{name}{named}, revision {checkpoint.revision}, codec {checkpoint.codec_identity}{speakers}"
@@ -341,7 +331,7 @@ def _model(name: str) -> Iterator[Finding]:
 
 
 def _nearest(path: Path) -> Path:
-    """The folder itself, or the one it would be made in."""
+    """The folder, or its nearest parent that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
@@ -360,7 +350,9 @@ def _voices() -> Iterator[Finding]:
 
     folder = voices_folder()
     if not _is_writable(folder):
-        yield Finding(NOTE, "saved voices", f"{folder} can't be written", "set LLASA_VOICES to a folder of yours")
+        yield Finding(
+            NOTE, "saved voices", f"{folder} can't be written", "set LLASA_VOICES to a folder that you may write"
+        )
     entries = listed()
     yield Finding(OK, "saved voices", f"{len(entries) or 'none'}, in {folder}")
     for entry in entries:
@@ -384,15 +376,15 @@ def _extras() -> Iterator[Finding]:
         yield Finding(
             NOTE,
             "--asr",
-            f"{DEFAULT_LISTENER} is not here: clips need --ref-text",
+            f"{DEFAULT_LISTENER} is not on this machine: reference clips need --ref-text",
             f"llasa download {DEFAULT_LISTENER}",
         )
     else:
-        yield Finding(OK, "--asr", f"{DEFAULT_LISTENER} is here")
+        yield Finding(OK, "--asr", f"{DEFAULT_LISTENER} is on this machine")
 
 
 def _self_test(device: str) -> Iterator[Finding]:
-    """The built-in voice, as `llasa say` speaks with it."""
+    """Speak a sentence with the built-in voice."""
     import time
 
     from llasa_cli.settings import SpeechOptions
