@@ -6,6 +6,7 @@ take longer to import than the command line itself.
 
 from __future__ import annotations
 
+import os
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -68,8 +69,9 @@ def _unknown_option(error: Any, hint: str) -> tuple[str, str]:
     """-> the sentence with the nearest known option, and the hint for a text that begins with a dash."""
     parameters = error.ctx.command.params if error.ctx is not None else []
     known = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
-    nearest = get_close_matches(error.option_name, [name for name in known if name.startswith("--")], 1)
-    message = f"There is no option {error.option_name}." + (f" Did you mean {nearest[0]}?" if nearest else "")
+    close = get_close_matches(error.option_name, [name for name in known if name.startswith("--")], 5)
+    nearest = max(close, key=lambda name: len(os.path.commonprefix([name, error.option_name])), default=None)
+    message = f"There is no option {error.option_name}." + (f" Did you mean {nearest}?" if nearest else "")
     if any(parameter.name == "text" for parameter in parameters):
         hint = f'Put -- before a text that begins with a dash: {error.ctx.command_path} -- "-5 degrees"\n{hint}'
     return message, hint
