@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,3 +34,19 @@ def complete(line: str) -> list[str]:
 def test_commands_and_flags_complete() -> None:
     assert "batch" in complete("llasa ba")
     assert "--temperature" in complete("llasa say --temp")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("llasa say --speaker ", {"rms", "slt", "awb", "kal16"}),
+        ("llasa say -v s", {"slt"}),
+        ("llasa say -m ", {"tiny", "1b", "3b", "1b-kore-puck"}),
+        ("llasa say --format f", {"flac"}),
+        ("llasa say --attention ", {"auto", "sdpa", "flash", "eager"}),
+        ("llasa say --dtype i", {"int8", "int4"}),
+        ("llasa finetune --schedule t", {"trapezoid"}),
+    ],
+)
+def test_values_complete(line: str, offered: set[str]) -> None:
+    assert offered <= set(complete(line))

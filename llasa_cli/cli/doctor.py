@@ -321,7 +321,7 @@ def _model(name: str) -> Iterator[Finding]:
 
     checkpoint = resolve_checkpoint(ModelOptions(name))
     prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
-    speakers = f"; speakers {', '.join(prompt_format.speakers)}" if prompt_format.speakers else ""
+    speakers = f"; speakers {', '.join(checkpoint.known_speakers)}" if checkpoint.known_speakers else ""
     if prompt_format.default_speaker:
         speakers += f" (default: {prompt_format.default_speaker})"
     named = " (LLASA_MODEL)" if os.environ.get("LLASA_MODEL") == name else ""

@@ -6,7 +6,6 @@ take longer to import than the command line itself.
 
 from __future__ import annotations
 
-import os
 import shutil
 import textwrap
 from collections.abc import Iterator
@@ -70,11 +69,18 @@ def _unknown_option(error: Any, hint: str) -> tuple[str, str]:
     parameters = error.ctx.command.params if error.ctx is not None else []
     known = [name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)]
     close = get_close_matches(error.option_name, [name for name in known if name.startswith("--")], 5)
-    nearest = max(close, key=lambda name: len(os.path.commonprefix([name, error.option_name])), default=None)
+    nearest = max(close, key=lambda name: _common_letters(name, error.option_name), default=None)
     message = f"There is no option {error.option_name}." + (f" Did you mean {nearest}?" if nearest else "")
     if any(parameter.name == "text" for parameter in parameters):
         hint = f'Put -- before a text that begins with a dash: {error.ctx.command_path} -- "-5 degrees"\n{hint}'
     return message, hint
+
+
+def _common_letters(one: str, other: str) -> int:
+    """How many letters two words share at their beginning."""
+    return next(
+        (count for count, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 # --- help ---

@@ -137,5 +137,7 @@ def test_every_command_line_of_a_page_has_that_command_and_its_options(page: str
             continue
         called = tuple(words[:2]) if tuple(words[:2]) in COMMANDS else tuple(words[:1])
         assert called in COMMANDS, line
-        options = {word.partition("=")[0] for word in re.findall(r"(?<!\S)--?[a-z][\w-]*", re.sub(r'"[^"]*"', "", line))}
+        options = {
+            word.partition("=")[0] for word in re.findall(r"(?<!\S)--?[a-z][\w-]*", re.sub(r'"[^"]*"', "", line))
+        }
         assert options - spellings(COMMANDS[called]) == set(), line
