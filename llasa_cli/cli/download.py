@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from llasa_cli.cli import flags
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
+from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.errors import UsageError
+from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BUILT_IN_MODEL
 
 if TYPE_CHECKING:
@@ -23,51 +23,54 @@ _NOTEWORTHY_BYTES = 50_000_000
 """Files from this size on get a line of their own where nobody watches a progress line."""
 
 
-def download(
+@dataclass(frozen=True)
+class DownloadOptions(Options):
+    """Options of `llasa download`."""
+
     names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME", help="1b, 3b, 8b, ..., org/repo or org/repo@revision; none lists them.", show_default=False
+        tuple[str, ...],
+        Flag(
+            "1b, 3b, 8b, ..., org/repo or org/repo@revision; without a name the known models are listed.",
+            is_argument=True,
+            metavar="NAME...",
+            completion="models",
         ),
-    ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Show the known models, and what is in the cache.")] = False,
-    with_codec: Annotated[
-        bool, typer.Option("--codec/--no-codec", help="Fetch the codec (of an adapter: the model) it needs as well.")
-    ] = True,
-    update: Annotated[
-        bool, typer.Option("--update", help="Ask the hub for a newer one though it is in the cache.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read all its files again; damaged ones are fetched anew.")
-    ] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete it from the cache.")] = False,
-    text_model: Annotated[
-        bool, typer.Option("--text-model", help="A text model to finetune from: it need not speak yet.")
-    ] = False,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
-) -> None:
-    """Fetch a published model. Sizes and licence are said first; most are for non-commercial use only."""
+    ] = ()
+    listed: Annotated[bool, Flag("List the known models and the content of the cache.", names=("--list",))] = False
+    with_companion: Annotated[
+        bool, Flag("Fetch the codec that the model needs as well; of an adapter, its model.", names=("--codec",))
+    ] = True
+    update: Annotated[bool, Flag("Ask the hub for a newer version of a cached model.")] = False
+    verify: Annotated[bool, Flag("Read the cached files again, and fetch damaged ones anew.")] = False
+    remove: Annotated[bool, Flag("Delete the model from the cache.")] = False
+    text_model: Annotated[bool, Flag("Fetch a text model to finetune from, which can't speak yet.")] = False
+    json: Annotated[bool, Flag("Print the result as JSON.")] = False
+    quiet: Annotated[bool, Flag("Print errors only.", names=("-q", "--quiet"))] = False
+
+
+@with_flags
+def download(options: DownloadOptions) -> None:
+    """Fetch a published model, after its size and license are shown. Most are for non-commercial use only."""
     claim_stdout()
-    if listed or not names:
-        if update or verify or remove:
-            raise UsageError("Name the model.", "Such as: llasa download 1b --verify")
+    if options.listed or not options.names:
+        if options.update or options.verify or options.remove:
+            raise UsageError("Missing argument NAME.", "For example: llasa download 1b --verify")
         from llasa_cli.cli.model_list import show
 
-        show(names or [], json)
+        show(options.names, options.json)
         return
-    if remove and (update or verify):
-        raise UsageError("--remove goes with neither --update nor --verify.")
-    with Console(quiet) as report:
-        if remove:
-            for name in names:
-                _remove(name, report, json)
+    if options.remove and (options.update or options.verify):
+        raise UsageError("--remove excludes --update and --verify.", "Give one of them.")
+    with Console(options.quiet) as report:
+        if options.remove:
+            for name in options.names:
+                _remove(name, report, options.json)
             return
         try:
-            for name in names:
-                _Download(report, with_codec, update, verify, text_model).run(name, json)
+            for name in options.names:
+                _Download(report, options).run(name)
         except KeyboardInterrupt:
-            report.line("What has been fetched stays; the same command goes on from there.")
+            report.line("The fetched part stays; the same command resumes the download.")
             raise
 
 
@@ -90,22 +93,21 @@ def _remove(name: str, report: Console, json: bool) -> None:
 class _Download:
     """One model and what it needs, in three steps: look, weigh, fetch."""
 
-    def __init__(self, report: Console, with_codec: bool, update: bool, verify: bool, text_model: bool) -> None:
-        self._report = report
-        self._with_companion, self._update, self._verify, self._text_model = with_codec, update, verify, text_model
+    def __init__(self, report: Console, options: DownloadOptions) -> None:
+        self._report, self._options = report, options
         self._wire: Wire | None = None
 
-    def run(self, name: str, json: bool) -> None:
+    def run(self, name: str) -> None:
         from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 
         if name == BUILT_IN_MODEL:
-            self._tell(name, BUILT_IN_FOLDER, 0, json)
+            self._tell(name, BUILT_IN_FOLDER, 0)
             return
         try:
             folders, plans = self._look(name)
             if plans:
                 self._weigh(plans)
-            elif not self._verify:
+            elif not self._options.verify:
                 self._report.line(f"{name} is here; --update asks the hub for a newer one")
             for wanted in plans:
                 folders[wanted.repo] = self._fetch(wanted)
@@ -114,7 +116,7 @@ class _Download:
                 self._wire.close()
         fetched = {wanted.repo: wanted.missing for wanted in plans}
         for repo, folder in folders.items():
-            self._tell(repo, folder, fetched.get(repo, 0), json)
+            self._tell(repo, folder, fetched.get(repo, 0))
 
     # --- look ---
 
@@ -140,7 +142,7 @@ class _Download:
                 plans.append(plan(self._connection(), wanted))
                 folders[plans[-1].repo] = Path()
                 wanted = plans[-1].choice.companion
-            if not self._with_companion or wanted == BUILT_IN_MODEL:
+            if not self._options.with_companion or wanted == BUILT_IN_MODEL:
                 break
         return folders, plans
 
@@ -156,9 +158,9 @@ class _Download:
         from llasa_cli.hub.download import cached_folder, cached_whole
 
         folder = cached_folder(name)
-        if folder is not None and self._verify:
+        if folder is not None and self._options.verify:
             self._drop_damaged(name, folder)
-        return None if self._update else cached_whole(name)
+        return None if self._options.update else cached_whole(name)
 
     def _drop_damaged(self, name: str, folder: Path) -> None:
         from llasa_cli.hub.download import damaged_files, drop, plan
@@ -204,7 +206,7 @@ class _Download:
             if file.size >= _NOTEWORTHY_BYTES and not report.is_live:
                 report.line(f"  {file.name}: {format_size(file.size)}")
 
-        folder = fetch(self._connection(), wanted, progress.add, on_file, self._text_model)
+        folder = fetch(self._connection(), wanted, progress.add, on_file, self._options.text_model)
         if progress.fresh:
             wall_s = time.monotonic() - began
             report.line(
@@ -212,8 +214,8 @@ class _Download:
             )
         return folder
 
-    def _tell(self, name: str, folder: Path, fetched: int, json: bool) -> None:
-        if json:
+    def _tell(self, name: str, folder: Path, fetched: int) -> None:
+        if self._options.json:
             commit = folder.name if folder.parent.name == "snapshots" else None
             result(as_json({"model": name, "folder": str(folder), "commit": commit, "fetched_bytes": fetched}))
         else:

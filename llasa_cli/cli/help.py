@@ -92,7 +92,7 @@ def _write_help(command: Any, context: Any, formatter: Any) -> None:
     usage = " ".join([context.command_path, "[OPTIONS]", *map(_argument, arguments)])
     usage += " COMMAND ..." if isinstance(command, TyperGroup) else ""
     formatter.write(textwrap.fill(f"Usage: {usage}", width, subsequent_indent="  ", break_long_words=False) + "\n\n")
-    formatter.write(textwrap.fill(" ".join((command.help or "").split()), width) + "\n")
+    formatter.write(textwrap.fill(" ".join((command.help or "").split()), width, break_on_hyphens=False) + "\n")
     for title, rows in _sections(command, context).items():
         formatter.write(f"\n{title}:\n")
         for names, text in rows:

@@ -56,7 +56,7 @@ def pages_without_heavy_imports() -> dict[tuple[str, ...], str]:
     return dict(zip(COMMANDS, made.stdout.split("\f"), strict=False))
 
 
-CONVERTED = [words for words in COMMANDS if not words or words[0] not in ("batch", "clone", "download", "voices")]
+CONVERTED = [words for words in COMMANDS if not words or words[0] not in ("batch", "clone", "voices")]
 
 
 @pytest.mark.parametrize("words", CONVERTED, ids=" ".join)
