@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import hashlib
@@ -144,29 +145,48 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def take_lock(path: Path, busy: LlasaError) -> Callable[[], None]:
-    """Lock a file without waiting. -> the function that releases the lock.
+    """Lock a file without waiting. -> the function that releases the lock and removes the file
 
-    The operating system releases the lock when the process ends, however it ends. On a file system that supports no locks
-    the caller proceeds without one.
+    The operating system releases the lock when the process ends, however it ends. On a file system without locks the file
+    names the process and its machine instead; the lock of a process of this machine that has ended is taken over.
 
     Args:
-        path: The lock file. It holds no data and may disappear on release.
-        busy: The error to raise if another process holds the lock.
+        path: The lock file. It holds no data of the caller.
+        busy: The error to raise if another process holds the lock. If the file system has no locks, its hint tells how to
+            remove the lock of another machine.
 
     Raises:
         LlasaError: `busy`.
         OSError: The lock file can't be created.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock, Timeout
 
-    lock = FileLock(path, timeout=0)
+    lock: FileLock | SoftFileLock = FileLock(path, timeout=0, thread_local=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if path.is_file() and not path.stat().st_size:
+                path.unlink(missing_ok=True)  # left by the attempt above
+            lock = SoftFileLock(path, timeout=0, thread_local=False)
+            lock.acquire()
     except Timeout as error:
+        if isinstance(lock, SoftFileLock):
+            busy.hint += f" If no other run is active, remove {path}: this file system has no locks."
         raise busy from error
-    except NotImplementedError:
-        pass  # a file system without locks
-    return lock.release
+
+    def release() -> None:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                path.unlink()  # before the release, so that no other process's file is removed
+            lock.release()
+
+    return release
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 # --- JSON ---

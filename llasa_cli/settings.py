@@ -308,6 +308,8 @@ class BatchOptions(Options):
     engine: Annotated[
         str, Flag("What runs the model: llasa, or vllm (if installed).", choices=ENGINES, panel=_SCHEDULING)
     ] = ENGINES[0]
+    accept_failed: bool = False
+    """Whether speech that still fails its checks counts as a success."""
     dry_run: Annotated[bool, Flag("Check the whole list and write nothing.")] = False
     json: Annotated[bool, Flag("Print one JSON object for each item, and a summary.")] = False
 

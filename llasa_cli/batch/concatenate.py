@@ -1,6 +1,6 @@
-"""The items of a batch as one file, in the list's order, with pauses between them and subtitles beside it.
+"""All items of a batch as one file, in the order of the list, with pauses between them and subtitles beside it.
 
-The items are made as files first, which is what a run that was stopped goes on from; this puts them together.
+The items are made as separate files first, so that a stopped run can be resumed; here they are put together.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.errors import LlasaError
@@ -19,19 +18,21 @@ _BLOCK_SAMPLES = 1 << 16
 
 @dataclass(frozen=True)
 class Part:
-    """A finished item.
+    """A complete item.
 
     Attributes:
-        path: Of its file, WAV of 16 bit.
-        marks: (begin, end, sentences), seconds from its own beginning.
+        path: A WAV file with 16-bit samples.
+        marks: (begin, end, sentences), in seconds from the item's beginning.
     """
 
     path: Path
     marks: tuple[tuple[float, float, tuple[str, ...]], ...] = ()
 
 
-def join(parts: Iterable[Part], output: Path, file_format: str, pause_s: float, subtitles: Path | None = None) -> float:
-    """Write them one after the other; -> seconds of sound. All of it is there afterwards, or nothing.
+def concatenate(
+    parts: Iterable[Part], output: Path, file_format: str, pause_s: float, subtitles: Path | None = None
+) -> float:
+    """Write the parts into one file. The file and its subtitles are complete or absent. -> seconds of audio
 
     Raises:
         LlasaError: A part can't be read, or the output can't be written.
@@ -41,41 +42,42 @@ def join(parts: Iterable[Part], output: Path, file_format: str, pause_s: float, 
 
     clock = 0.0
     with (
-        SubtitleFile(subtitles) if subtitles is not None else nullcontext() as written,
+        SubtitleFile(subtitles) if subtitles is not None else nullcontext() as subtitle_file,
         FileSink(output, file_format) as sink,
     ):
         for number, part in enumerate(parts):
             if number:
-                clock += _pause(sink, part, pause_s)
+                silence = _silence(part.path, pause_s)
+                if len(silence.samples):
+                    sink.write(silence)
+                clock += silence.seconds
             begin = clock
-            for chunk in _chunks(part.path):
+            for chunk in _read(part.path):
                 sink.write(chunk)
                 clock += chunk.seconds
-            if written is not None:
+            if subtitle_file is not None:
                 for from_s, to_s, sentences in part.marks:
-                    written.add(sentences, begin + from_s, begin + to_s)
+                    subtitle_file.add(sentences, begin + from_s, begin + to_s)
     return clock
 
 
-def _pause(sink: Any, part: Part, pause_s: float) -> float:
+def _silence(path: Path, seconds: float) -> AudioChunk:
+    """Silence with the sampling rate of a file."""
     import numpy as np
     import soundfile
 
-    rate = soundfile.info(part.path).samplerate
-    silence = AudioChunk(np.zeros(round(pause_s * rate), np.float32), rate)
-    if len(silence.samples):
-        sink.write(silence)
-    return silence.seconds
+    rate = soundfile.info(path).samplerate
+    return AudioChunk(np.zeros(round(seconds * rate), np.float32), rate)
 
 
-def _chunks(path: Path) -> Iterator[AudioChunk]:
+def _read(path: Path) -> Iterator[AudioChunk]:
     import numpy as np
     import soundfile
 
     try:
         with soundfile.SoundFile(path) as file:
             while len(block := file.read(_BLOCK_SAMPLES, dtype="int16")):
-                # 32,767 is what full scale was multiplied by: the same integers come out again.
+                # Full scale was multiplied by 32,767 when the part was written: this gives the same integers again.
                 yield AudioChunk(block.astype(np.float32) / 32767.0, file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
         raise LlasaError(f"{path} can't be read: {error}.", "Remove it and run the same command again.") from error

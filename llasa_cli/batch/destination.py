@@ -1,4 +1,4 @@
-"""Where a batch's list comes from, and where its sound goes."""
+"""Where a batch's list comes from, and where its audio goes."""
 
 from __future__ import annotations
 
@@ -19,39 +19,54 @@ _BLOCK_BYTES = 1 << 20
 
 
 class ListSource:
-    """A list that can be read from its beginning more than once; a pipe is kept in a temporary file."""
+    """A list that can be opened at its beginning several times. A pipe is copied to a temporary file.
+
+    Args:
+        name: A path; - is standard input.
+
+    Raises:
+        UsageError: It can't be read.
+    """
 
     def __init__(self, name: str) -> None:
+        self.name = "standard input" if name == "-" else name
         self.path = Path() if name == "-" else Path(name)
-        self._kept: BinaryIO | None = None
+        self._copy: BinaryIO | None = None
         try:
             if name != "-" and self.path.is_file():
                 self.path.open("rb").close()
                 return
-            self._kept = tempfile.TemporaryFile()  # noqa: SIM115 (closed on leaving)
+            self._copy = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
             with sys.stdin.buffer if name == "-" else self.path.open("rb") as pipe:
-                shutil.copyfileobj(pipe, self._kept, _BLOCK_BYTES)
-            self._kept.flush()
+                shutil.copyfileobj(pipe, self._copy, _BLOCK_BYTES)
+            self._copy.flush()
         except OSError as error:
             raise UsageError(f"{name} can't be read: {error.strerror}.") from error
 
     def open(self) -> BinaryIO:
-        if self._kept is None:
+        if self._copy is None:
             return self.path.open("rb")
-        self._kept.seek(0)
-        return os.fdopen(os.dup(self._kept.fileno()), "rb")
+        self._copy.seek(0)
+        return os.fdopen(os.dup(self._copy.fileno()), "rb")
 
     def __enter__(self) -> ListSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._kept is not None:
-            self._kept.close()
+        if self._copy is not None:
+            self._copy.close()
 
 
 @dataclass(frozen=True)
-class Target:
-    """A folder of files; or one file, whose items lie in a folder beside it until it is finished."""
+class Destination:
+    """A folder of files, or one file whose items are in a folder beside it until it is complete.
+
+    Attributes:
+        folder: The folder of the items.
+        item_format: The format of items that ask for none.
+        joined: The one file, if there is one.
+        joined_format: Its format.
+    """
 
     folder: Path
     item_format: str
@@ -59,40 +74,52 @@ class Target:
     joined_format: str = ""
 
     @classmethod
-    def of(cls, options: BatchOptions) -> Target:
-        from llasa_cli.audio.resumable import folder_of
-        from llasa_cli.audio.sinks import FORMATS, OTHER_ENDINGS, FileSink, pick_format
-        from llasa_cli.audio.subtitles import SubtitleFile
+    def from_options(cls, options: BatchOptions) -> Destination:
+        """Choose the destination.
+
+        Raises:
+            UsageError: The options make no sense, or a file can't be written there.
+        """
+        from llasa_cli.audio.sinks import OTHER_ENDINGS, pick_format
         from llasa_cli.batch.manifest import ENDINGS
 
         output = options.output
         if str(output) == "-":
-            raise UsageError("A list's sounds don't fit into one stream.", "Name a folder, or one file: -o book.wav.")
-        ending = output.suffix.lstrip(".").lower()
-        if ending in FORMATS and not output.is_dir():
-            kind = pick_format(str(output), options.file_format)
-            folder = folder_of(output)
-            _refuse_others(folder)
-            FileSink(output, kind).abort()  # what can be refused is refused now
-            if options.subtitles is not None:
-                SubtitleFile(options.subtitles).abort()
-            return cls(folder, "wav", output, kind)
-        if ending in OTHER_ENDINGS and not output.is_dir():
+            raise UsageError("A batch can't be written to standard output.", "Give a folder, or one file: -o book.wav.")
+        if is_one_file(output):
+            return cls._one_file(options)
+        if output.suffix.lstrip(".").lower() in OTHER_ENDINGS and not output.is_dir():
             pick_format(str(output), None)  # refuses it
         if options.subtitles is not None:
-            raise UsageError("--subtitles belong to one file.", "Name it: -o book.wav.")
+            raise UsageError("--subtitles needs a single output file.", "For example: -o book.wav.")
         if options.pause_s is not None:
-            raise UsageError("--pause is between the items of one file.", "Name it: -o book.wav.")
-        kind = pick_format(None, options.file_format)
-        if kind not in ENDINGS:
-            raise UsageError(f"A folder of {kind} files says nowhere at which rate they play.", "Take wav.")
-        return cls(output, kind)
+            raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
+        item_format = pick_format(None, options.file_format)
+        if item_format not in ENDINGS:
+            raise UsageError(f"A {item_format} file does not contain its sampling rate.", "Choose wav for a folder.")
+        return cls(output, item_format)
 
-    def check(self, options: BatchOptions) -> None:
-        """Refuse to write over the list or the clip of the flags. (For the clips of items see `spare`.)
+    @classmethod
+    def _one_file(cls, options: BatchOptions) -> Destination:
+        from llasa_cli.audio.resumable import folder_of
+        from llasa_cli.audio.sinks import FileSink, pick_format
+        from llasa_cli.audio.subtitles import SubtitleFile
+
+        output = options.output
+        joined_format = pick_format(str(output), options.file_format)
+        folder = folder_of(output)
+        _refuse_foreign_content(folder)
+        # Anything that can't be written is refused now.
+        FileSink(output, joined_format).abort()
+        if options.subtitles is not None:
+            SubtitleFile(options.subtitles).abort()
+        return cls(folder, "wav", output, joined_format)
+
+    def refuse_overwriting_inputs(self, options: BatchOptions) -> None:
+        """Refuse to replace the list or the clip of --ref.
 
         Raises:
-            UsageError: They are the same file, or sound and subtitles are.
+            UsageError: An output is also an input, or two outputs are the same file.
         """
         from llasa_cli.batch.results import RESULTS
         from llasa_cli.files import refuse_overwriting
@@ -100,8 +127,8 @@ class Target:
         source = Path(options.source) if options.source != "-" else None
         refuse_overwriting([self.folder / RESULTS, self.joined, options.subtitles], [source, options.ref])
 
-    def spare(self, clips: Iterable[Path], options: BatchOptions) -> None:
-        """Refuse to write one file over a clip that an item names. (Where each item is a file, the plan spares it.)
+    def refuse_overwriting_clips(self, clips: Iterable[Path], options: BatchOptions) -> None:
+        """Refuse to replace a clip of an item by the one file. (For the files of items see `Plan.protect_clips`.)
 
         Raises:
             UsageError: They are the same file.
@@ -112,13 +139,20 @@ class Target:
             refuse_overwriting([self.joined, options.subtitles], clips)
 
 
-def _refuse_others(folder: Path) -> None:
-    """One that `llasa say`, or somebody, has put something in is not worked in: it is removed at the end."""
+def is_one_file(output: Path) -> bool:
+    """Whether an output path means one file of all items: it has the ending of a sound file and is not a folder."""
+    from llasa_cli.audio.sinks import FORMATS
+
+    return output.suffix.lstrip(".").lower() in FORMATS and not output.is_dir()
+
+
+def _refuse_foreign_content(folder: Path) -> None:
+    """Refuse a folder in which something else than a batch has put files, since the folder is removed at the end."""
     from llasa_cli.audio.resumable import ABOUT, not_of_this_command
-    from llasa_cli.batch.results import RESULTS
+    from llasa_cli.batch.results import LOCK, RESULTS
 
     try:
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        names = sorted(set(os.listdir(folder)) - {LOCK}) if folder.is_dir() else []
     except OSError as error:
         raise LlasaError(f"{folder} can't be read: {error.strerror}.") from error
     if ABOUT in names or (names and RESULTS not in names):
@@ -126,7 +160,7 @@ def _refuse_others(folder: Path) -> None:
 
 
 def remove_items(folder: Path, items: Iterable[str]) -> None:
-    """The items' files and the folders that they leave empty; what somebody else has put there stays."""
+    """Remove files of a folder, and the folders that become empty. Other files stay."""
     for item in items:
         path = folder / item
         with suppress(OSError):
@@ -136,17 +170,21 @@ def remove_items(folder: Path, items: Iterable[str]) -> None:
 
 
 def make_folder(folder: Path, stack: ExitStack) -> None:
-    """One that was made for nothing is gone on leaving the stack, and what was made to hold it."""
+    """Create the output folder and its parents. The new ones that are still empty are removed with the stack.
+
+    Raises:
+        LlasaError: It can't be created.
+    """
     try:
         if not folder.is_dir():
-            made = [folder, *(parent for parent in folder.parents if not parent.exists())]
+            new = [folder, *(parent for parent in folder.parents if not parent.exists())]
             folder.mkdir(parents=True)
-            for each in reversed(made):
+            for each in reversed(new):
                 stack.callback(_remove_if_empty, each)
     except OSError as error:
-        raise LlasaError(f"The folder {folder} can't be made: {error.strerror}.") from error
+        raise LlasaError(f"The folder {folder} can't be created: {error.strerror}.") from error
 
 
 def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # there is something in it
+    with suppress(OSError):  # it is not empty
         folder.rmdir()

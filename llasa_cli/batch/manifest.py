@@ -1,11 +1,11 @@
-"""Batch lists -> items, a line at a time: plain lines, `id|text`, CSV, TSV, JSONL.
+"""Reading a batch's list: plain lines, `id|text`, LJSpeech's three columns, CSV, TSV and JSONL, one item at a time.
 
     problems = Problems()
-    for item in items_of(open_list, ".jsonl", Path("."), problems): ...        a million lines in flat memory
-    problems.refuse()                                                          all that can't be read, in one report
+    for item in read_manifest(open_list, "list.csv", Path("."), problems): ...     a million lines in constant memory
+    problems.refuse()                                                            one error with everything that is wrong
 
-What is no list (not JSON, a field too many, a seed that is no number) is a problem of the list, which is then refused
-whole. What an item lacks (its text, its clip) is that item's failure and nobody else's: it is found by who plans.
+A list that can't be parsed (invalid JSON, a row with too many fields, a seed that is not a number) is refused as a whole.
+An item that can't be made (no text, a missing clip) fails alone; `batch.validate` finds that out.
 """
 
 from __future__ import annotations
@@ -17,38 +17,46 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
 
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import COLDEST, LARGEST_NUMBER, SamplingRequest
+from llasa_cli.options import flags_of
+from llasa_cli.settings import SamplingRequest
+from llasa_cli.text.encoding import TextEncoding, detect_encoding, open_text
+from llasa_cli.wording import shorten
 
 SAMPLING = tuple(part.name for part in fields(SamplingRequest))
-"""Columns that say how an item is drawn, called as the flags are."""
+"""Columns with sampling options; they have the names of the flags."""
 FIELDS = ("id", "text", "voice", "speaker", "ref", "ref_text", "seed", "output", *SAMPLING)
 _ALIASES = {"ref_audio": "ref"}
 ENDINGS = ("wav", "flac", "ogg", "opus", "mp3")
-"""A name in the column `output` that ends so is written in that format."""
+"""A name in the column `output` that has one of these endings is written in that format."""
 LONGEST_LINE = 16_000_000
-"""Bytes. A book is a megabyte; a line of gigabytes is another kind of file."""
+"""Characters. A book has about a million; a file with longer lines is not a list."""
 SHOWN = 20
-"""Problems told one by one; of the rest only how many there are."""
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""How many problems are listed; the rest are only counted."""
+_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t;,|"}
+"""Delimiters to try, by the file's ending."""
+_SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+"""Excel writes and reads this as the first line of a CSV file."""
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
+_COMPARED_LINES = 200
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to say.
+    """One text to speak.
 
     Attributes:
-        number: Its line in the list, from 1; of several lines the first.
-        id: As the list has it, else the name.
-        name: Where it is written, relative and without ending. Safe, but not yet no other item's: see `batch.plan`.
-        text: What to say; may be empty, which is that item's failure.
-        ending: The format that its output name asks for.
-        voice, speaker, ref, ref_text, seed: None where the list says nothing. `ref` is relative to the list.
-        sampling: What the list says of it, by name.
+        number: Its line in the list, from 1; the first line of an item that has several.
+        id: The id in the list, else the name.
+        name: The output path without its ending, relative and safe. `batch.plan` makes it unique.
+        text: The text; may be empty, which is a problem of this item.
+        ending: The format that the column `output` asks for.
+        voice, speaker, ref, ref_text, seed: None if the list doesn't say. `ref` is relative to the current folder.
+        sampling: (name, value) of the sampling options in the list.
+        is_numbered: Whether the name is only the line number, since the list gives no id and no output.
     """
 
     number: int
@@ -62,139 +70,236 @@ class Item:
     ref_text: str | None = None
     seed: int | None = None
     sampling: tuple[tuple[str, float], ...] = ()
+    is_numbered: bool = False
 
 
-class Problems:
-    """What is wrong with a list, line by line; the first few in words, all of them counted."""
+class Messages:
+    """Messages with line numbers: the first few in words, all of them counted."""
 
     def __init__(self) -> None:
         self.count = 0
         self.shown: list[str] = []
-        self.unknown: dict[str, int] = {}
-        """Columns that nothing is made of -> the line that has them first."""
 
-    def add(self, line: int, what: str) -> None:
+    def add(self, text: str) -> None:
         self.count += 1
         if len(self.shown) < SHOWN:
-            self.shown.append(f"line {line}: {what}")
+            self.shown.append(text)
+
+    @property
+    def lines(self) -> list[str]:
+        rest = self.count - len(self.shown)
+        return [*self.shown, *([f"and {rest} more"] if rest else [])]
+
+
+class Problems:
+    """What is wrong with a list.
+
+    Attributes:
+        errors: Lines that can't be read.
+        warnings: Everything that is read differently from how it may be meant, such as a guessed encoding or a changed name.
+        unknown: Columns without a meaning -> the first line that has them.
+    """
+
+    def __init__(self) -> None:
+        self.errors = Messages()
+        self.warnings = Messages()
+        self.unknown: dict[str, int] = {}
+
+    def add(self, line: int, what: str) -> None:
+        self.errors.add(f"line {line}: {what}")
+
+    def warn(self, what: str, line: int | None = None) -> None:
+        self.warnings.add(what if line is None else f"line {line}: {what}")
 
     def add_unknown(self, line: int, names: Iterable[str]) -> None:
         for name in names:
             if len(self.unknown) < SHOWN:
                 self.unknown.setdefault(str(name)[:40], line)
 
-    def told(self) -> str:
-        rest = self.count - len(self.shown)
-        return "\n       ".join(self.shown) + (f"\n       and {rest} more" if rest else "")
-
     def refuse(self) -> None:
-        """Raises UsageError if there was any."""
-        if self.count:
-            lines = "One line" if self.count == 1 else f"{self.count} lines"
-            raise UsageError(f"{lines} of the list can't be read.", self.told())
+        """Raise UsageError if there is any error."""
+        count = self.errors.count
+        if count:
+            lines = "One line" if count == 1 else f"{count} lines"
+            raise UsageError(f"{lines} of the list can't be read.", "\n       ".join(self.errors.lines))
 
 
-def items_of(open_list: Callable[[], BinaryIO], ending: str, folder: Path, problems: Problems) -> Iterator[Item]:
+def read_manifest(
+    open_list: Callable[[], BinaryIO], name: str, folder: Path, problems: Problems, ending: str | None = None
+) -> Iterator[Item]:
     """Read a list.
 
     Args:
-        open_list: Gives the list from its beginning; called more than once where its ending says nothing.
-        ending: `.csv`, `.tsv`, `.jsonl` or `.ndjson`. With any other (standard input has none) the first line tells; what
-            is none of them is lines, with `id|text` where every line has an id.
-        folder: What `ref` paths are relative to.
-        problems: Takes what can't be read; the rest is given all the same, so that everything is told at once.
+        open_list: Opens the list at its beginning. It is called several times.
+        name: The list's name in messages.
+        folder: The folder that `ref` paths are relative to.
+        problems: Receives what can't be read. The remaining items are yielded nevertheless, so that one run finds all
+            problems.
+        ending: .csv, .tsv, .jsonl or .ndjson; any other ending leaves the form to the first line. By default the name's.
 
     Raises:
-        UsageError: No list at all: another encoding, a table without a column `text`.
+        UsageError: The file is not a list: it is a document, or a table without a column `text`.
     """
-    if ending not in (".jsonl", ".ndjson", *_DELIMITERS):
-        with open_list() as file:
-            ending = _form_of(file)
-    if ending in (".jsonl", ".ndjson"):
-        with open_list() as file:
-            yield from _items(_json_rows(file, problems), folder, problems)
-    elif ending in _DELIMITERS:
-        with open_list() as file:
-            yield from _items(_table_rows(file, _DELIMITERS[ending], problems), folder, problems)
+    encoding = detect_encoding(open_list, name)
+    if encoding.warning:
+        problems.warn(encoding.warning)
+    ending = Path(name).suffix.lower() if ending is None else ending
+
+    def lines(reported: Problems) -> Iterator[tuple[int, str]]:
+        return _read_lines(open_list, encoding, reported)
+
+    layout = _detect_layout(lines(Problems()), ending)
+    if layout.form == "json":
+        rows = _read_json_rows(lines(problems), problems)
+    elif layout.form == "table":
+        rows = _read_table_rows(lines(problems), layout, problems)
     else:
-        # Every line or none: a bar in one sentence is no reason to read it as an id.
-        with open_list() as file:
-            with_id = _have_ids(_lines(file, Problems()), problems)
-        with open_list() as file:
-            yield from _items(_line_rows(file, with_id, problems), folder, problems)
+        # Either every line has an id or no line has: a bar in one sentence does not make its beginning an id.
+        columns = _count_columns(lambda: lines(Problems()), problems)
+        rows = _read_line_rows(lines(problems), columns)
+    for number, row in rows:
+        wrong = list(_row_errors(row))
+        if wrong:
+            problems.add(number, "; ".join(wrong))
+        else:
+            yield _make_item(number, row, folder, problems)
 
 
-def _form_of(file: BinaryIO) -> str:
-    """The ending that the first line speaks for: an object with a `text`, or the names of columns, `text` among them."""
-    first = next((line for _, line in _lines(file, Problems()) if line.strip()), "")
-    with suppress(ValueError, RecursionError):
-        row = json.loads(first)
-        return ".jsonl" if isinstance(row, dict) and "text" in map(_known, row) else ""
-    for ending, delimiter in _DELIMITERS.items():
-        names = [_known(name.strip(' "')) for name in first.split(delimiter)]
-        # One word alone may be a text.
-        if len(names) > 1 and "text" in names and set(names) <= set(FIELDS):
-            return ending
-    return ""
+# --- the form of a list ---
 
 
-def _have_ids(lines: Iterable[tuple[int, str]], problems: Problems) -> bool:
-    """Whether every line has an id. Most of three or more are a slip, which would have all ids spoken."""
-    count = plain = first = 0
-    for number, line in lines:
+class _Layout(NamedTuple):
+    form: str
+    """json, table or lines."""
+    delimiter: str = ""
+    skipped: int = 0
+    """The number of the line `sep=`, which is not part of the table."""
+
+
+def _detect_layout(lines: Iterator[tuple[int, str]], ending: str) -> _Layout:
+    if ending in (".jsonl", ".ndjson"):
+        return _Layout("json")
+    number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    if match := _SEPARATOR_LINE.fullmatch(first):
+        return _Layout("table", match[1], number)
+    if ending == ".json" or ending not in _DELIMITERS:
+        if ending == ".json" and first.lstrip().startswith("["):
+            raise UsageError("The list is a JSON array.", "One object a line is read: jq -c '.[]' LIST > list.jsonl")
+        with suppress(ValueError, RecursionError):
+            row = json.loads(first)
+            return _Layout("json" if isinstance(row, dict) and "text" in map(_known_name, row) else "lines")
+        for delimiter in _DELIMITERS[".csv"]:
+            names = _column_names(first, delimiter)
+            # One word alone may be a text, and so may unknown words.
+            if len(names) > 1 and "text" in names and set(names) <= {*FIELDS, ""}:
+                return _Layout("table", delimiter)
+        return _Layout("lines")
+    delimiters = _DELIMITERS[ending]
+    for delimiter in delimiters:
+        if "text" in _column_names(first, delimiter):
+            return _Layout("table", delimiter)
+    # LJSpeech's metadata.csv has bars and no names of columns.
+    return _Layout("lines") if _ID_LINE.match(first) else _Layout("table", delimiters[0])
+
+
+def _column_names(line: str, delimiter: str) -> list[str]:
+    with suppress(csv.Error):
+        return [_known_name(name.strip()) for name in next(csv.reader([line], delimiter=delimiter), [])]
+    return []
+
+
+def _known_name(name: str) -> str:
+    folded = name.casefold()
+    return _ALIASES.get(folded, folded) if folded in FIELDS or folded in _ALIASES else name
+
+
+def _count_columns(read: Callable[[], Iterator[tuple[int, str]]], problems: Problems) -> int:
+    """1 for plain lines, 2 for `id|text`, 3 for LJSpeech's `id|text|normalized text`."""
+    count = plain = first = three = 0
+    for number, line in read():
         if line.strip():
             count += 1
+            three += line.count("|") == 2
             if not _ID_LINE.match(line):
                 plain += 1
                 first = first or number
     if count >= 3 and 0 < plain < count / 2:
-        problems.add(first, "no id, where most lines have one (id|text); give all of them one, or none a bar")
-    return not plain
+        problems.add(first, "no id, although most lines have one (id|text); give every line an id, or no line a bar")
+    if plain:
+        return 1
+    if count and three == count and _is_normalized(read()):
+        problems.warn("the list has three columns like LJSpeech (id|text|normalized text); the third one is spoken")
+        return 3
+    return 2
 
 
-def _lines(file: BinaryIO, problems: Problems) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends. Not str.splitlines: JSON may hold U+2028 as it is."""
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if number == 1:
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UsageError("The list is not UTF-8 text.", "Convert it first: iconv -f utf-16 -t utf-8.")
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-            problems.add(number, f"longer than {LONGEST_LINE // 1_000_000} MB")
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_LINE)
-            continue
-        try:
-            yield number, line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            problems.add(number, "not UTF-8 text (iconv -t utf-8 converts it)")
+def _is_normalized(lines: Iterator[tuple[int, str]]) -> bool:
+    """Whether the third column is another spelling of the second: about half of its words are the same."""
+    same = total = 0
+    for _, (_, line) in zip(range(_COMPARED_LINES), lines, strict=False):
+        if line.strip():
+            written, spoken = (set(part.casefold().split()) for part in line.split("|")[1:])
+            same += len(written & spoken)
+            total += min(len(written), len(spoken))
+    return same >= 0.4 * total
 
 
-def _line_rows(file: BinaryIO, with_id: bool, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(file, problems):
+# --- rows ---
+
+
+def _read_lines(
+    open_list: Callable[[], BinaryIO], encoding: TextEncoding, problems: Problems
+) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends. Only CR, LF and CRLF end a line: JSON may hold U+2028 as it is."""
+    with open_text(open_list, encoding) as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+                problems.add(number, f"longer than {LONGEST_LINE // 1_000_000} million characters")
+                while line and not line.endswith("\n"):
+                    line = file.readline(LONGEST_LINE)
+                continue
+            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+                problems.add(number, f"bytes that are not {encoding.name}")
+            elif "\0" in line:
+                problems.add(number, "a NUL character")
+            else:
+                yield number, line.rstrip("\n")
+
+
+def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in lines:
         if not line.strip():
             continue
-        if with_id:
-            name, _, text = line.partition("|")
-            yield number, {"id": name.strip(), "text": text.strip()}
-        else:
+        if columns == 1:
             yield number, {"text": line.strip()}
+        elif columns == 2:
+            own_id, _, text = line.partition("|")
+            yield number, {"id": own_id.strip(), "text": text.strip()}
+        else:
+            own_id, text, normalized = line.split("|")
+            yield number, {"id": own_id.strip(), "text": normalized.strip() or text.strip()}
 
 
-def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    at = 0  # the line that was read last; csv counts only those it was given
+def _read_table_rows(
+    numbered: Iterator[tuple[int, str]], layout: _Layout, problems: Problems
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    at = 0  # the line that was read last; csv counts only the lines it was given
 
     def lines() -> Iterator[str]:
         nonlocal at
-        for number, line in _lines(file, problems):
+        for number, line in numbered:
             at = number
-            yield line + "\n"
+            if number != layout.skipped:
+                yield line + "\n"
 
     csv.field_size_limit(LONGEST_LINE)
-    # Strict: a quote that is not closed takes all the rows after it into its text.
-    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
+    # Strict: otherwise a quote that is not closed would add all following rows to its text.
+    if layout.delimiter == "|":
+        reader = csv.reader(lines(), delimiter="|", strict=True, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True)
     names: list[str] | None = None
     while True:
         first = at + 1
@@ -208,24 +313,27 @@ def _table_rows(file: BinaryIO, delimiter: str, problems: Problems) -> Iterator[
         if not any(row):
             continue
         if names is None:
-            names = [_known(name.strip()) for name in row]
+            names = [_known_name(name.strip()) for name in row]
             if "text" not in names:
                 break
-            problems.add_unknown(first, (name for name in names if name not in FIELDS))
-        elif len(row) > len(names):
-            problems.add(first, f"{len(row)} fields, the first line names {len(names)}; a text with commas is quoted")
+            problems.add_unknown(first, (name for name in names if name and name not in FIELDS))
+        elif any(row[len(names) :]):
+            problems.add(
+                first,
+                f"{len(row)} fields, but the first line names {len(names)}; put a text with {layout.delimiter!r} in quotes",
+            )
         else:
-            yield first, {name: value for name, value in zip(names, row, strict=False) if value != ""}
-    if names is None and problems.count:
-        return  # it has been told why
+            yield first, {name: value for name, value in zip(names, row, strict=False) if name and value != ""}
+    if names is None and problems.errors.count:
+        return  # the reason is among the problems
     if names is None or "text" not in names:
         raise UsageError(
-            "The table has no column `text`.", "Its first line names the columns: " + ", ".join(FIELDS) + "."
+            "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(FIELDS) + "."
         )
 
 
-def _json_rows(file: BinaryIO, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(file, problems):
+def _read_json_rows(lines: Iterator[tuple[int, str]], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in lines:
         if not line.strip():
             continue
         try:
@@ -234,108 +342,108 @@ def _json_rows(file: BinaryIO, problems: Problems) -> Iterator[tuple[int, dict[s
             problems.add(number, f"not JSON: {error}")
             continue
         if not isinstance(row, dict):
-            problems.add(number, 'no JSON object, such as {"id": "a", "text": "Hello."}')
+            problems.add(number, 'not a JSON object such as {"id": "a", "text": "Hello."}')
             continue
-        row = {_known(name): value for name, value in row.items()}
+        row = {_known_name(name): value for name, value in row.items()}
         problems.add_unknown(number, (name for name in row if name not in FIELDS))
         yield number, row
 
 
-def _known(name: str) -> str:
-    return _ALIASES.get(name.casefold(), name.casefold()) if name.casefold() in (*FIELDS, *_ALIASES) else name
+# --- items ---
 
 
-def _items(rows: Iterable[tuple[int, dict[str, Any]]], folder: Path, problems: Problems) -> Iterator[Item]:
-    for number, row in rows:
-        wrong = list(_wrong(row))
-        if wrong:
-            problems.add(number, "; ".join(wrong))
-            continue
-        yield _item(number, row, folder)
-
-
-def _wrong(row: dict[str, Any]) -> Iterator[str]:
+def _row_errors(row: dict[str, Any]) -> Iterator[str]:
     for name in ("id", "text", "voice", "speaker", "ref", "ref_text", "output"):
         if isinstance(row.get(name), (dict, list, bool)):
-            yield f"{name} is not a text"
+            yield f"{name} is not text"
+        elif "\0" in str(row.get(name)):
+            yield f"{name} has a NUL character"
     seed = row.get("seed")
     if seed is not None and not (str(seed).isascii() and str(seed).isdigit() and len(str(seed)) < 19):
-        yield f"the seed {_short(seed)} is not a whole number from 0"
+        yield f"the seed {shorten(str(seed))} is not a whole number from 0"
     for name in SAMPLING:
-        if row.get(name) is not None:
-            what = _what_is_wrong_with(name, row[name])
-            if what:
-                yield f"{name} {_short(row[name])} {what}"
+        if row.get(name) is not None and (what := _number_error(name, row[name])):
+            yield f"{name} {shorten(str(row[name]))} {what}"
 
 
-def _what_is_wrong_with(name: str, value: Any) -> str:
-    """The limits of the flags of the same names."""
+def _number(value: Any) -> float:
+    """A number of a list; NaN for anything else. Spreadsheets of many countries write 0,7."""
     try:
-        number = math.nan if isinstance(value, (bool, dict, list)) else float(value)
+        return math.nan if isinstance(value, (bool, dict, list)) else float(str(value).replace(",", "."))
     except (ValueError, OverflowError):
-        number = math.nan
+        return math.nan
+
+
+def _number_error(name: str, value: Any) -> str:
+    """Why a value is outside the limits of the flag of the same name; empty if it is not."""
+    number = _number(value)
     if not math.isfinite(number):
         return "is not a number"
-    if number > LARGEST_NUMBER:
-        return "is no number to work with"
-    if name == "top_k":
-        return "" if number >= 0 and number == int(number) else "is not a whole number from 0"
-    if name in ("top_p", "min_p"):
-        return "" if 0 <= number <= 1 else "is not from 0 to 1"
-    if name == "temperature":
-        return "" if number == 0 or number >= COLDEST else f"is neither 0 nor at least {COLDEST:g}"
-    least = {"repetition_penalty": 0.01, "guidance": 0.0, "max_seconds": 0.02}[name]
-    return "" if number >= least else f"is below {least:g}"
+    if name == "top_k" and number != int(number):
+        return "is not a whole number"
+    return flags_of(SamplingRequest)[name].problem(number)
 
 
-def _short(value: Any) -> str:
-    shown = str(value)
-    return repr(shown if len(shown) <= 40 else shown[:37] + "...")
-
-
-def _item(number: int, row: dict[str, Any], folder: Path) -> Item:
-    found = _text(row.get("id")) or ""
-    name, ending = _place(_text(row.get("output")) or "", found or f"{number:05d}")
-    ref, seed = _text(row.get("ref")), row.get("seed")
+def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems) -> Item:
+    own_id = _to_text(row.get("id")) or ""
+    output = (_to_text(row.get("output")) or "").strip()
+    name, ending, change = _output_name(output, own_id or f"{number:05d}")
+    if change:
+        problems.warn(change, number)
+    ref, seed = _to_text(row.get("ref")), row.get("seed")
     sampling = tuple(
-        (part, int(float(row[part])) if part == "top_k" else float(row[part]))
+        (part, int(_number(row[part])) if part == "top_k" else _number(row[part]))
         for part in SAMPLING
         if row.get(part) is not None
     )
     return Item(
         number=number,
-        id=found or name,
+        id=own_id or name,
         name=name,
-        text=_text(row.get("text")) or "",
+        text=_to_text(row.get("text")) or "",
         ending=ending,
-        voice=_text(row.get("voice")),
-        speaker=_text(row.get("speaker")),
+        voice=_to_text(row.get("voice")),
+        speaker=_to_text(row.get("speaker")),
         ref=folder / ref if ref else None,
-        ref_text=_text(row.get("ref_text")),
+        ref_text=_to_text(row.get("ref_text")),
         seed=None if seed is None else int(seed),
         sampling=sampling,
+        is_numbered=not (own_id or output),
     )
 
 
-def _text(value: Any) -> str | None:
-    """JSON may hold a number where a text is meant, and halves of characters, which no file takes."""
+def _to_text(value: Any) -> str | None:
+    """JSON may hold a number where a text is expected, and lone surrogates, which can't be written to a file."""
     return None if value is None else str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _place(output: str, otherwise: str) -> tuple[str, str | None]:
-    """(relative path without ending, ending): folders are kept, what leads out of them is not."""
-    if not output.strip():
-        return safe_name(otherwise), None
-    stem, dot, last = output.strip().rpartition(".")
+def _output_name(output: str, otherwise: str) -> tuple[str, str | None, str]:
+    """-> (safe relative path without ending, ending, what was changed and why)
+
+    Folders in `output` are kept, but no name leads out of the output folder.
+    """
+    if not output:
+        name = safe_name(otherwise)
+        changed = f"the id {shorten(otherwise)} can't be a file name; the file is called {name}"
+        return name, None, changed if name != otherwise.strip() else ""
+    stem, dot, last = output.rpartition(".")
     ending = last.lower() if dot and stem and last.lower() in ENDINGS else None
-    parts = [part for part in re.split(r"[/\\]", stem if ending else output.strip()) if part.strip(" .")]
-    return "/".join(map(safe_name, parts)) or safe_name(otherwise), ending
+    wanted = (stem if ending else output).replace("\\", "/")
+    parts = [part for part in wanted.split("/") if part.strip(" .")]
+    name = "/".join(map(safe_name, parts)) or safe_name(otherwise)
+    if wanted.startswith("/") or ".." in PurePosixPath(wanted).parts or re.match(r"[A-Za-z]:/", wanted):
+        return name, ending, f"the output {shorten(output)} leads out of the output folder; it is written to {name}"
+    changed = f"the output {shorten(output)} can't be a file name; it is written to {name}"
+    return name, ending, changed if name != str(PurePosixPath(wanted)) else ""
+
+
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?=[ .]|$)")
+"""Windows reads a name that begins so as a device, whatever ending it has."""
 
 
 def safe_name(name: str) -> str:
-    """An id as a file name: no separators, no leading dot, no control characters, at most 150 bytes."""
+    """Make a file name of an id: no separators, no leading dot, no control characters, no device name, at most 150 bytes."""
     name = re.sub(r"[^\w.,+=@ -]+", "_", name).strip(" .")
-    if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", name):
-        name += "_"  # Windows' devices
-    # File systems count bytes, 255 at most; endings and numbers are added.
+    name = _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name
+    # File systems allow 255 bytes; an ending and a number are added later.
     return name.encode()[:150].decode(errors="ignore").strip(" .") or "_"

@@ -1,8 +1,7 @@
-"""What goes between who shares out a batch and who speaks it: small, and the same for a thread, a process or a machine."""
+"""Messages between the batch scheduler and its workers. They are the same for a thread, a process and another machine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,11 +13,11 @@ from llasa_cli.settings import ModelOptions, SpeechOptions
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """A reference clip, read and encoded where it is spoken with.
+    """A reference clip that the worker reads and encodes.
 
     Attributes:
-        transcript: As the list has it.
-        heard: What a recogniser heard, where the list has none.
+        transcript: The transcript in the list.
+        heard: What a recognizer heard, if the list has no transcript.
     """
 
     path: Path
@@ -28,13 +27,13 @@ class ReferenceFile:
 
 @dataclass(frozen=True)
 class WorkItem:
-    """An item to be spoken.
+    """An item for a worker.
 
     Attributes:
-        number: Its task's in the plan.
-        path: Relative to the output folder; its ending is the format.
-        options: Seed and speaker included.
-        voice: None where the speaker, or nobody, says it.
+        number: The number of its task in the plan.
+        path: Relative to the output folder; the ending is the format.
+        options: Sampling, seed and speaker. The seed is set.
+        voice: A voice to clone; None if the speaker, or the model's default, sets the voice.
     """
 
     number: int
@@ -46,16 +45,18 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker is told once.
+    """What all items of a worker have in common.
 
     Attributes:
-        folder, work: Where files go, and a folder on the same disk where they are written first.
-        slots: Sequences at once; None goes by the free memory.
-        listener: A recogniser that has to find the words; with the language of the text.
-        marks: Whether to tell when each sentence is said.
-        threads: Of a CPU; None leaves them to torch.
-        engine: llasa, or vllm.
-        token: Stands in `work/token`: another machine may have a folder of that name too.
+        folder: The output folder.
+        work: A folder on the same disk, where files are written before they are renamed into `folder`.
+        slots: Sequences that are generated at the same time; None: as many as the free memory allows.
+        listener: A recognizer that has to find the words of each take; with `language` of the text.
+        marks: Whether to report when each sentence is said, for subtitles.
+        threads: CPU threads; None: torch's default.
+        engine: One of `settings.ENGINES`.
+        token: The content of the file `work/token`. It shows a worker that its `work` is the same folder, and not one of
+            the same name on another machine.
     """
 
     models: ModelOptions
@@ -70,12 +71,12 @@ class WorkerConfig:
     token: str = ""
 
 
-# --- what a worker tells ---
+# --- events of a worker ---
 
 
 @dataclass(frozen=True)
 class Ready:
-    """It has loaded its model."""
+    """The model is loaded, or the number of slots has changed."""
 
     slots: int
 
@@ -89,16 +90,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Completed:
-    """An item is spoken, and its file is in its place.
+    """An item is complete, and its file is in its place.
 
     Attributes:
-        seconds: Of sound, pauses included.
-        seed: That its first passage was made with.
-        retries: Takes beyond one a passage.
-        checks: What is still wrong with it.
-        wall_s: From its first passage's way into the model to its file.
+        seconds: Duration of the audio, pauses included.
+        seed: The seed of its first chunk.
+        retries: Attempts beyond the first, over all chunks.
+        checks: The checks that the chosen takes still fail.
+        wall_s: Seconds from the start of its first chunk to the complete file.
         marks: (begin, end, sentences) in seconds, for subtitles.
-        data: The file, where the worker can't reach the output folder.
+        data: The file's bytes, if the worker can't reach the output folder.
     """
 
     number: int
@@ -113,7 +114,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Failed:
-    """An item can't be spoken."""
+    """An item can't be synthesized."""
 
     number: int
     error: str
@@ -121,7 +122,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone with these pieces; they can be given to others."""
+    """A worker has died. Its items can be given to other workers."""
 
     numbers: tuple[int, ...]
     reason: str
@@ -129,56 +130,48 @@ class Lost:
 
 @dataclass(frozen=True)
 class FatalError:
-    """What fails for all items."""
+    """A failure that concerns all items."""
 
     error: LlasaError
 
 
 @dataclass(frozen=True)
 class Exited:
-    """A worker has nothing left to do and will get nothing more."""
+    """A worker has ended because there is nothing left to do."""
 
 
 Event = Ready | Note | Completed | Failed | Lost | FatalError | Exited
 
 
-def begin(orders: WorkerConfig, take: Callable[[], WorkItem | None], tell: Callable[[Event], None]) -> None:
-    """A worker's life in a process of its own; what is broken there (torch can't be imported) is told, not retried."""
-    try:
-        from llasa_cli.batch.worker import work
-
-        work(orders, take, tell)
-    except Exception as error:
-        tell(FatalError(LlasaError(f"A worker can't begin: {type(error).__name__}: {error}")))
-        raise
-    tell(Exited())
-
-
-GIVEN_A_SLOT = 2
-"""Pieces with a worker for each of its slots: those in them, and those whose prompts and sound are at work."""
-
-
-def share(slots: int, left: int, workers: int) -> int:
-    """Pieces that one of several workers may have, of so many that are left."""
-    return min(GIVEN_A_SLOT * slots + 2, -(-left // max(1, workers)))
+# --- the scheduler's side ---
 
 
 class WorkerBackend(Protocol):
-    """Who speaks: see `local`, `processes`, `cluster`."""
+    """Runs workers: `thread_backend`, `process_backend`, `ray_backend`."""
 
-    def room(self, left: int) -> int:
-        """How many more pieces can be given, of so many that are not settled; each worker gets its share of the last."""
+    def capacity(self, left: int) -> int:
+        """How many more items the workers can take, if `left` items are not complete yet."""
 
-    def give(self, piece: WorkItem) -> None: ...
+    def submit(self, item: WorkItem) -> None:
+        """Give an item to a worker that has capacity."""
 
     def events(self, timeout_s: float) -> list[Event]:
-        """What has happened; waits for something at most so long."""
+        """The events since the last call. Waits at most `timeout_s` for the first one."""
 
     def finish(self) -> None:
-        """Nothing more will be given, unless something is lost."""
+        """Let the workers exit after their current items. Only items of lost workers may still be submitted."""
 
     def close(self) -> None:
-        """End it now."""
+        """Stop the workers now."""
 
     def facts(self) -> dict[str, Any]:
-        """For the summary."""
+        """Figures for the summary."""
+
+
+_ITEMS_PER_SLOT = 2
+"""One item is generated in a slot, while another one's prompt or audio is processed."""
+
+
+def fair_share(slots: int, left: int, workers: int) -> int:
+    """The most items that one of several workers may have at the same time. The last `left` items are divided evenly."""
+    return min(_ITEMS_PER_SLOT * slots + 2, -(-left // max(1, workers)))

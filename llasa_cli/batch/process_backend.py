@@ -1,7 +1,7 @@
-"""A worker in each of several processes of this machine: for several GPUs, or several cores.
+"""Workers in several processes of this machine, for several GPUs or several cores.
 
-A process that dies gives back what it had, and another is started in its place. When the one that shares out is gone, even by
-a kill, its workers see the end of their pipe and end too.
+A process that dies gives its items back, and another one is started in its place. When the scheduler's process is gone, even
+by a kill, its workers notice the end of their pipe and exit as well.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ from llasa_cli.batch.messages import (
     Ready,
     WorkerConfig,
     WorkItem,
-    begin,
-    share,
+    fair_share,
 )
+from llasa_cli.batch.worker import run_worker
 from llasa_cli.errors import LlasaError, UsageError
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-_STARTS_AGAIN = 5
-"""How often in a row workers may die without having made anything."""
-_PATIENCE_S = 5.0
+_MOST_RESTARTS = 5
+"""How many workers may die in a row without a completed item."""
+_STOP_PATIENCE_S = 5.0
 
 
-def devices_of(devices: str | None, device: str, workers: int) -> list[str]:
-    """A device for each process.
+def choose_devices(devices: str | None, device: str, workers: int) -> list[str]:
+    """The device of each process.
 
     Args:
         devices: `0,1`, `cuda:0,cpu`, `all` (GPUs), or None.
-        device, workers: What `--device` and `--workers` say: so many processes on each.
+        device: The value of `--device`; used if `devices` is None.
+        workers: Processes on each device.
 
     Raises:
-        UsageError: No such list.
+        UsageError: A device does not exist here.
     """
     if devices is None:
         return [device] * workers
@@ -56,83 +57,76 @@ def devices_of(devices: str | None, device: str, workers: int) -> list[str]:
 
         found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         if not found:
-            raise UsageError("--devices all: torch finds no CUDA device here.", "--workers 2 takes processes instead.")
+            raise UsageError(
+                "--devices all: torch finds no CUDA device here.", "For several CPU processes: --workers 2."
+            )
     else:
         found = [f"cuda:{part}" if part.isdigit() else part for part in map(str.strip, devices.split(","))]
     from llasa_cli.device import pick_device
 
     for name in dict.fromkeys(found):
-        pick_device(name)  # refuses what is not here
+        pick_device(name)  # refuses a device that does not exist
     return [name for name in found for _ in range(workers)]
 
 
 class ProcessBackend:
-    """See `pieces.WorkerBackend`.
+    """A `messages.WorkerBackend` with one process for each entry of `devices`."""
 
-    Args:
-        devices: One for each process.
-    """
-
-    def __init__(self, orders: WorkerConfig, devices: list[str]) -> None:
-        self._orders = orders
+    def __init__(self, config: WorkerConfig, devices: list[str]) -> None:
+        self._config = config
         self._finishing = False
-        self._fruitless = 0
+        self._deaths_in_a_row = 0
         self._left = 0
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = max(1, cores // len(devices))
-        self._workers = [self._started(device) for device in devices]
+        self._workers = [self._start(device) for device in devices]
 
-    def _started(self, device: str) -> _Worker:
-        orders = replace(self._orders, models=replace(self._orders.models, device=device), threads=self._threads)
-        return _Worker(device, orders)
+    def _start(self, device: str) -> _Worker:
+        models = replace(self._config.models, device=device)
+        return _Worker(device, replace(self._config, models=models, threads=self._threads))
 
-    def room(self, left: int) -> int:
+    def capacity(self, left: int) -> int:
         self._left = left
-        return max((self._room(worker) for worker in self._workers), default=0)
+        return max(map(self._capacity_of, self._workers), default=0)
 
-    def give(self, piece: WorkItem) -> None:
-        """To whom has most room."""
-        max(self._workers, key=self._room).give(piece)
+    def submit(self, item: WorkItem) -> None:
+        max(self._workers, key=self._capacity_of).submit(item)
 
-    def _room(self, worker: _Worker) -> int:
-        return share(worker.slots, self._left, len(self._workers)) - len(worker.has)
+    def _capacity_of(self, worker: _Worker) -> int:
+        return fair_share(worker.slots, self._left, len(self._workers)) - len(worker.items)
 
     def events(self, timeout_s: float) -> list[Event]:
         found: list[Event] = []
         ready = set(wait([worker.pipe for worker in self._workers], timeout_s))
         for worker in [worker for worker in self._workers if worker.pipe in ready]:
-            lost = worker.take_events(found)
+            lost = worker.receive(found)
             if lost is not None:
                 self._workers.remove(worker)
-                if not (worker.is_over or self._finishing):
+                if not (worker.has_exited or self._finishing):
                     found.append(lost)
                     self._replace(worker, found)
         if any(isinstance(event, (Completed, Failed)) for event in found):
-            self._fruitless = 0
+            self._deaths_in_a_row = 0
         if self._finishing and not self._workers:
             found.append(Exited())
         return found
 
     def _replace(self, worker: _Worker, found: list[Event]) -> None:
-        self._fruitless += 1
-        if self._fruitless > _STARTS_AGAIN:
-            found.append(
-                FatalError(
-                    LlasaError(f"{self._fruitless} workers died one after the other.", "Is there memory enough?")
-                )
-            )
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row > _MOST_RESTARTS:
+            found.append(too_many_deaths(self._deaths_in_a_row))
             return
-        self._workers.append(self._started(worker.device))
+        self._workers.append(self._start(worker.device))
 
     def finish(self) -> None:
         self._finishing = True
         for worker in self._workers:
-            worker.give(None)
+            worker.submit(None)
 
     def close(self) -> None:
         for worker in self._workers:
             worker.process.terminate()
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + _STOP_PATIENCE_S
         for worker in self._workers:
             worker.process.join(max(0.0, until - time.monotonic()))
             if worker.process.is_alive():
@@ -144,48 +138,53 @@ class ProcessBackend:
         return {"workers": len(self._workers)}
 
 
-class _Worker:
-    """A process, its pipe, and what it was given."""
+def too_many_deaths(count: int) -> FatalError:
+    """The event that ends a run whose workers die as soon as they start."""
+    return FatalError(LlasaError(f"{count} workers died one after the other.", "Is there enough memory?"))
 
-    def __init__(self, device: str, orders: WorkerConfig) -> None:
+
+class _Worker:
+    """A process, its pipe, and the numbers of the items that it has."""
+
+    def __init__(self, device: str, config: WorkerConfig) -> None:
         context = multiprocessing.get_context("spawn")
         self.device = device
-        self.pipe, theirs = context.Pipe()
+        self.pipe, other_end = context.Pipe()
         self.slots = 1
-        self.is_over = False
-        self.has: set[int] = set()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, orders), daemon=True)
+        self.has_exited = False
+        self.items: set[int] = set()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(other_end, config), daemon=True)
         self.process.start()
-        theirs.close()
+        other_end.close()
 
-    def give(self, piece: WorkItem | None) -> None:
-        if piece is not None:
-            self.has.add(piece.number)
+    def submit(self, item: WorkItem | None) -> None:
+        if item is not None:
+            self.items.add(item.number)
         try:
-            self.pipe.send(piece)
+            self.pipe.send(item)
         except OSError:
-            return  # it is gone: the pipe's end says so next
+            return  # the process is gone; the end of the pipe is noticed by `receive`
 
-    def take_events(self, into: list[Event]) -> Lost | None:
-        """What it says; Lost when it says nothing any more."""
+    def receive(self, into: list[Event]) -> Lost | None:
+        """Add the events that have arrived. -> Lost if the process is gone"""
         try:
             while self.pipe.poll():
                 event: Event = self.pipe.recv()
                 if isinstance(event, Exited):
-                    self.is_over = True
+                    self.has_exited = True
                     continue
                 if isinstance(event, Ready):
                     self.slots = event.slots
                 elif isinstance(event, (Completed, Failed)):
-                    self.has.discard(event.number)
+                    self.items.discard(event.number)
                 into.append(event)
         except (EOFError, OSError):
-            self.process.join(_PATIENCE_S)
-            return Lost(tuple(self.has), _cause(self.process.exitcode))
+            self.process.join(_STOP_PATIENCE_S)
+            return Lost(tuple(self.items), _cause_of_death(self.process.exitcode))
         return None
 
 
-def _cause(exit_code: int | None) -> str:
+def _cause_of_death(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         try:
             return signal.Signals(-exit_code).name
@@ -194,26 +193,26 @@ def _cause(exit_code: int | None) -> str:
     return f"exit code {exit_code}"
 
 
-def _serve(pipe: Connection, orders: WorkerConfig) -> None:
-    """The worker's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal; who shares out ends the others
-    pieces: queue.Queue[WorkItem | None] = queue.Queue()
-    said = threading.Lock()
+def _serve(pipe: Connection, config: WorkerConfig) -> None:
+    """The main function of a worker's process."""
+    # Ctrl-C reaches all processes of a terminal; the scheduler ends its workers by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    items: queue.Queue[WorkItem | None] = queue.Queue()
+    sending = threading.Lock()
 
-    def read() -> None:
+    def receive() -> None:
         try:
             while True:
-                piece = pipe.recv()
-                pieces.put(piece)
+                items.put(pipe.recv())
         except (EOFError, OSError):
-            os._exit(1)  # nobody is there to be told
+            os._exit(1)  # the scheduler is gone
 
-    def tell(event: Event) -> None:
-        with said:
+    def emit(event: Event) -> None:
+        with sending:
             try:
                 pipe.send(event)
             except OSError:
                 os._exit(1)
 
-    threading.Thread(target=read, daemon=True).start()
-    begin(orders, pieces.get, tell)
+    threading.Thread(target=receive, daemon=True).start()
+    run_worker(config, items.get, emit)

@@ -1,8 +1,8 @@
-"""A worker in each of many actors of a Ray cluster: for more than one machine.
+"""Workers in the actors of a Ray cluster, for several machines.
 
-Needs the package `ray` (2.x) here and llasa with the model on every node. Pieces go out a few at a time, a lost actor's go to
-others, and another actor is asked for in its place; the cluster starts it when it has room. Where a node can reach the output
-folder its actors write there themselves; from others the finished files come back to be written here.
+It needs the package `ray` (2.x) here, and llasa with the model on every node. Items are sent a few at a time. The items of a
+lost actor go to others, and the cluster is asked for another actor, which it starts when it has room. Actors write into the
+output folder themselves if their node can reach it; from other nodes the files are sent back and written here.
 """
 
 from __future__ import annotations
@@ -19,153 +19,136 @@ from llasa_cli.batch.messages import (
     Event,
     Exited,
     Failed,
-    FatalError,
     Lost,
     Ready,
     WorkerConfig,
     WorkItem,
-    begin,
-    share,
+    fair_share,
 )
+from llasa_cli.batch.process_backend import too_many_deaths
+from llasa_cli.batch.thread_backend import drain
+from llasa_cli.batch.worker import run_worker
 from llasa_cli.errors import LlasaError, UsageError
 
-_LISTEN_S = 5.0
-"""How long an actor waits for something to tell before it says that there was nothing."""
+_POLL_S = 5.0
+"""How long an actor waits for an event before it answers that there was none."""
 _MOST_EVENTS = 256
-_KNOCK_S = 10.0
-_STARTS_AGAIN = 20
-"""How often in a row actors may die without any having made anything."""
+_CONNECT_TIMEOUT_S = 10.0
+_MOST_RESTARTS = 20
+"""How many actors may die in a row without a completed item."""
 
 
 class Speaker:
-    """An actor: `crew.worker.work` in a thread, asked from outside."""
+    """The actor: `run_worker` in a thread, with methods that the scheduler calls."""
 
-    def __init__(self, orders: WorkerConfig) -> None:
-        self._pieces: queue.Queue[WorkItem | None] = queue.Queue()
+    def __init__(self, config: WorkerConfig) -> None:
+        self._items: queue.Queue[WorkItem | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
-        threading.Thread(target=self._run, args=(orders,), daemon=True).start()
+        threading.Thread(target=run_worker, args=(config, self._items.get, self._events.put), daemon=True).start()
 
-    def _run(self, orders: WorkerConfig) -> None:
-        begin(orders, self._pieces.get, self._events.put)
-
-    def give(self, pieces: list[WorkItem]) -> None:
-        for piece in pieces:
-            self._pieces.put(piece)
+    def submit(self, items: list[WorkItem]) -> None:
+        for item in items:
+            self._items.put(item)
 
     def finish(self) -> None:
-        self._pieces.put(None)
+        self._items.put(None)
 
     def events(self) -> list[Event]:
-        """What there is to tell; waits for something at most `_LISTEN_S`."""
-        found = []
-        try:
-            found.append(self._events.get(timeout=_LISTEN_S))
-            while len(found) < _MOST_EVENTS:
-                found.append(self._events.get_nowait())
-        except queue.Empty:
-            pass
-        return found
+        """The events since the last call. Waits at most `_POLL_S` for the first one."""
+        return drain(self._events, _POLL_S, _MOST_EVENTS)
 
 
 class RayBackend:
-    """See `pieces.WorkerBackend`.
+    """A `messages.WorkerBackend` with the actors of a Ray cluster.
 
     Args:
-        address: Of a running cluster; `auto` finds this machine's, `local` starts one.
-        workers: Actors; None takes one for each GPU of the cluster, or each CPU where there is none.
+        address: The address of a running cluster; `auto` finds the one of this machine, `local` starts one.
+        workers: The number of actors; None: one for each GPU of the cluster, or for each CPU if it has no GPU.
 
     Raises:
         UsageError: Ray is not installed.
-        LlasaError: No cluster there.
+        LlasaError: There is no cluster at this address.
     """
 
-    def __init__(self, orders: WorkerConfig, address: str, workers: int | None) -> None:
-        self._ray = _ray()
-        self._orders = orders
+    def __init__(self, config: WorkerConfig, address: str, workers: int | None) -> None:
+        self._ray = _import_ray()
+        self._config = config
         self._starts_ray = not self._ray.is_initialized()
         if self._starts_ray:
             self._connect(address)
-        has = self._ray.cluster_resources()
-        gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 1))
-        self._needs = {"num_gpus": 1} if gpus and orders.models.device in ("auto", "cuda") else {"num_cpus": 1}
+        resources = self._ray.cluster_resources()
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+        self._needs = {"num_gpus": 1} if gpus and config.models.device in ("auto", "cuda") else {"num_cpus": 1}
         count = workers or (gpus if "num_gpus" in self._needs else cpus) or 1
         self._finishing = False
-        self._fruitless = 0
+        self._deaths_in_a_row = 0
         self._left = 0
-        self._actors = [self._started() for _ in range(count)]
+        self._actors = [self._start() for _ in range(count)]
 
     def _connect(self, address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        where = None if address == "local" else address
         try:
-            _knock(address)
-            self._ray.init(address=where, log_to_driver=False, logging_level="ERROR")
+            _check_reachable(address)
+            self._ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise LlasaError(
                 f"There is no Ray cluster at {address}: {str(error).splitlines()[0]}",
-                "ray start --head begins one; --ray local takes this machine alone.",
+                "Start one with `ray start --head`; --ray local uses this machine alone.",
             ) from error
 
-    def _started(self) -> _Actor:
-        kind = self._ray.remote(Speaker).options(max_concurrency=4, max_restarts=0, **self._needs)
-        orders = self._orders
-        if "num_cpus" in self._needs:
-            orders = replace(orders, threads=1)
-        return _Actor(kind.remote(orders))
+    def _start(self) -> _Actor:
+        actor_class = self._ray.remote(Speaker).options(max_concurrency=4, max_restarts=0, **self._needs)
+        config = replace(self._config, threads=1) if "num_cpus" in self._needs else self._config
+        return _Actor(actor_class.remote(config))
 
-    def room(self, left: int) -> int:
+    def capacity(self, left: int) -> int:
         self._left = left
-        return max(map(self._room, self._actors), default=0)
+        return max(map(self._capacity_of, self._actors), default=0)
 
-    def give(self, piece: WorkItem) -> None:
-        max(self._actors, key=self._room).give(piece)
+    def submit(self, item: WorkItem) -> None:
+        max(self._actors, key=self._capacity_of).submit(item)
 
-    def _room(self, actor: _Actor) -> int:
-        """None before it runs: the cluster may have no place for it."""
+    def _capacity_of(self, actor: _Actor) -> int:
+        """Zero before the actor runs: the cluster may have no room for it."""
         running = sum(other.slots > 0 for other in self._actors)
-        return share(actor.slots, self._left, running) - len(actor.has) if actor.slots else 0
+        return fair_share(actor.slots, self._left, running) - len(actor.items) if actor.slots else 0
 
     def events(self, timeout_s: float) -> list[Event]:
         for actor in self._actors:
             actor.send()
-        asked = {actor.listening(): actor for actor in self._actors}
-        if not asked:
+        calls = {actor.events_call(): actor for actor in self._actors}
+        if not calls:
             return [Exited()]
-        done, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0)
+        done, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
         if not done:
-            done, _ = self._ray.wait(list(asked), num_returns=1, timeout=timeout_s)
+            done, _ = self._ray.wait(list(calls), num_returns=1, timeout=timeout_s)
         found: list[Event] = []
-        for answer in done:
-            self._take(asked[answer], answer, found)
+        for call in done:
+            self._receive(calls[call], call, found)
         if any(isinstance(event, (Completed, Failed)) for event in found):
-            self._fruitless = 0
+            self._deaths_in_a_row = 0
         return found
 
-    def _take(self, actor: _Actor, answer: Any, found: list[Event]) -> None:
+    def _receive(self, actor: _Actor, call: Any, found: list[Event]) -> None:
         try:
-            events = self._ray.get(answer)
+            events = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             self._actors.remove(actor)
-            if not (actor.is_over or self._finishing):
-                reason = type(error).__name__
-                found.append(Lost(tuple(actor.has), reason))
+            if not (actor.has_exited or self._finishing):
+                found.append(Lost(tuple(actor.items), type(error).__name__))
                 self._replace(found)
             return
-        found += actor.heard(events)
-        if actor.is_over:
+        found += actor.received(events)
+        if actor.has_exited:
             self._actors.remove(actor)
 
     def _replace(self, found: list[Event]) -> None:
-        self._fruitless += 1
-        if self._fruitless > _STARTS_AGAIN:
-            found.append(
-                FatalError(
-                    LlasaError(f"{self._fruitless} workers died one after the other.", "Is there memory enough?")
-                )
-            )
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row > _MOST_RESTARTS:
+            found.append(too_many_deaths(self._deaths_in_a_row))
             return
-        self._actors.append(self._started())
+        self._actors.append(self._start())
 
     def finish(self) -> None:
         self._finishing = True
@@ -173,7 +156,7 @@ class RayBackend:
             if actor.slots:
                 actor.handle.finish.remote()
             else:
-                # It never got its place: nobody waits for it.
+                # The cluster had no room for it, so it is not waited for.
                 self._ray.kill(actor.handle)
                 self._actors.remove(actor)
 
@@ -189,57 +172,57 @@ class RayBackend:
 
 
 class _Actor:
-    """An actor's handle, what it was given, and the question it has not answered yet."""
+    """The handle of an actor, the numbers of its items, and the call of `events` that is still open."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
         self.slots = 0
-        self.is_over = False
-        self.has: set[int] = set()
-        self._to_send: list[WorkItem] = []
-        self._listening: Any = None
+        self.has_exited = False
+        self.items: set[int] = set()
+        self._unsent: list[WorkItem] = []
+        self._events_call: Any = None
 
-    def give(self, piece: WorkItem) -> None:
-        self.has.add(piece.number)
-        self._to_send.append(piece)
+    def submit(self, item: WorkItem) -> None:
+        self.items.add(item.number)
+        self._unsent.append(item)
 
     def send(self) -> None:
-        """One call for all that was given since the last."""
-        if self._to_send:
-            self.handle.give.remote(self._to_send)
-            self._to_send = []
+        """Send all items that were submitted since the last call."""
+        if self._unsent:
+            self.handle.submit.remote(self._unsent)
+            self._unsent = []
 
-    def listening(self) -> Any:
-        if self._listening is None:
-            self._listening = self.handle.events.remote()
-        return self._listening
+    def events_call(self) -> Any:
+        if self._events_call is None:
+            self._events_call = self.handle.events.remote()
+        return self._events_call
 
-    def heard(self, events: list[Event]) -> list[Event]:
-        self._listening = None
+    def received(self, events: list[Event]) -> list[Event]:
+        self._events_call = None
         kept: list[Event] = []
         for event in events:
             if isinstance(event, Exited):
-                self.is_over = True
+                self.has_exited = True
                 continue
             if isinstance(event, Ready):
                 self.slots = event.slots
             elif isinstance(event, (Completed, Failed)):
-                self.has.discard(event.number)
+                self.items.discard(event.number)
             kept.append(event)
         return kept
 
 
-def _knock(address: str) -> None:
-    """Ray asks at an address where nobody is for more than a minute; raises OSError at once."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError at once if there is no server. Ray itself would try for more than a minute."""
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdigit():
-        socket.create_connection((host, int(port)), _KNOCK_S).close()
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
 
 
-def _ray() -> Any:
+def _import_ray() -> Any:
     try:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise UsageError("--ray needs the package ray.", "pip install 'llasa-cli[ray]'") from error
+        raise UsageError("--ray needs the package ray.", "Install it: pip install 'llasa-cli[ray]'") from error
     return ray

@@ -1,8 +1,10 @@
-"""A plan and a crew -> files and rows: gives pieces out, writes down what comes back.
+"""Gives the items of a plan to workers, and writes the results of what comes back.
 
-    Scheduler(plan, results, crew, pieces, rows, tell).run()
+    scheduler = Scheduler(plan, results, make_work_item, make_row, callbacks...)
+    scheduler.fail_bad()
+    scheduler.run(backend)
 
-The only writer of `results.jsonl`; nothing here grows with the length of the list.
+It is the only writer of `results.jsonl`. Its memory does not grow with the length of the list.
 """
 
 from __future__ import annotations
@@ -32,19 +34,26 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.files import move_to
 
 _SYNC_S = 2.0
-_SUSPECT = 2
-"""An item that was with so many workers when they died may be why: of such only one is out at a time."""
+_SUSPECT_LOSSES = 2
+"""An item that several workers had when they died may be the cause. Only one such item is with a worker at a time."""
 _MOST_LOSSES = 5
-"""And after so many it is given up."""
+"""After so many dead workers an item has failed."""
 
 
 @dataclass
 class Tally:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        seconds: Of sound made.
-        characters: Settled, of those to be made: what the time left is told from.
+        all: Items of the list.
+        there: Items whose files existed before the run.
+        to_make: Items that the run has to make, with `characters_to_make`.
+        made, failed: Items so far.
+        failed_checks: Items among `made` and `there` whose speech fails its checks.
+        seconds: Seconds of audio that were made.
+        characters: Characters of the items that are made or have failed in this run.
+        slots: Sequences that a worker generates at the same time.
+        began: The time (`time.monotonic`) at which the first worker had loaded its model; None before.
     """
 
     all: int
@@ -53,81 +62,90 @@ class Tally:
     characters_to_make: int
     made: int = 0
     failed: int = 0
+    failed_checks: int = 0
     seconds: float = 0.0
     characters: int = 0
     retries: int = 0
     lost_workers: int = 0
     slots: int = 0
-    began: float = 0.0
+    began: float | None = None
+    ended: float | None = None
 
     @property
     def wall_s(self) -> float:
-        return time.monotonic() - self.began
+        """Seconds of work since the first model was loaded, as `say` measures it."""
+        if self.began is None:
+            return 0.0
+        return (time.monotonic() if self.ended is None else self.ended) - self.began
+
+    def stop_clock(self) -> None:
+        """All items are made; what follows is not part of `wall_s`."""
+        self.ended = time.monotonic()
 
     @property
     def left_s(self) -> float | None:
-        """Until all is made, if it goes on as it went; None while nobody knows."""
+        """The estimated time to the end of the run; None while there is nothing to estimate it from."""
         if not self.characters:
             return None
         return self.wall_s * (self.characters_to_make - self.characters) / self.characters
 
 
 class Scheduler:
-    """See the module.
+    """Runs a plan; see the module.
 
     Args:
-        piece_of: A task as a worker is given it. Raises LlasaError for one that can't be.
-        row_of: (task, what became of it) -> its row.
-        on_row: Told each row once it is written down.
-        on_note: Told sentences for the user.
-        on_progress: Called often.
+        make_work_item: A task in the form for workers. Raises LlasaError if it can't be made.
+        make_row: (task, outcome) -> the row of results.
+        on_row: Called with each row after it was written.
+        on_note: Called with each message for the user.
+        on_progress: Called at least twice a second.
     """
 
     def __init__(
         self,
         plan: Plan,
         results: Results,
-        piece_of: Callable[[Task], WorkItem],
-        row_of: Callable[[Task, Completed | Failed], dict[str, Any]],
+        make_work_item: Callable[[Task], WorkItem],
+        make_row: Callable[[Task, Completed | Failed], dict[str, Any]],
         on_row: Callable[[dict[str, Any]], None],
         on_note: Callable[[str], None],
         on_progress: Callable[[Tally], None],
     ) -> None:
         counts = plan.counts()
         self._plan, self._results = plan, results
-        self._piece_of, self._row_of = piece_of, row_of
+        self._make_work_item, self._make_row = make_work_item, make_row
         self._on_row, self._on_note, self._on_progress = on_row, on_note, on_progress
-        self.tally = Tally(counts.all, counts.there, counts.to_make, counts.characters, began=time.monotonic())
-        self._out: dict[int, int] = {}
-        """Pieces with a worker -> how often they were lost before."""
-        self._back: list[int] = []
+        self.tally = Tally(counts.all, counts.there, counts.to_make, counts.characters)
+        self._submitted: dict[int, int] = {}
+        """Items with a worker -> how many workers died with them before."""
+        self._returned: list[int] = []
         self._suspects: list[int] = []
         self._left = counts.to_make
         self._losses: dict[int, int] = {}
         self._synced = time.monotonic()
 
     def fail_bad(self) -> None:
-        """Write down what was found to be impossible before anything was loaded."""
+        """Write the rows of the items that can't be made."""
         for task in self._plan.bad():
             self._settle(task, Failed(task.number, task.problem))
 
-    def run(self, crew: WorkerBackend) -> None:
-        """Have everything made that is to be made.
+    def run(self, backend: WorkerBackend) -> None:
+        """Make all items that have to be made.
 
         Raises:
-            LlasaError: What fails for all: the model, the disk. What is made stays.
+            LlasaError: A failure that concerns all items. Completed items are kept.
         """
         waiting = self._plan.waiting()
         finished = False
         while True:
-            while crew.room(self._left) > 0 and (task := self._next(waiting)) is not None:
-                self._give(crew, task)
+            while backend.capacity(self._left) > 0 and (task := self._next_task(waiting)) is not None:
+                self._submit(backend, task)
             if not self._left and not finished:
-                crew.finish()
+                backend.finish()
                 finished = True
-            events = crew.events(0.5)
+            events = backend.events(0.5)
             for event in events:
-                self._take(event)
+                self._handle(event)
             if finished and any(isinstance(event, Exited) for event in events):
                 break
             self._on_progress(self.tally)
@@ -136,74 +154,78 @@ class Scheduler:
                 self._synced = time.monotonic()
         self._results.sync()
 
-    def _next(self, waiting: Iterator[Task]) -> Task | None:
-        """What was lost before what is new; of what may kill its worker, one after the other."""
-        if self._back:
-            return self._plan.task(self._back.pop())
-        if self._suspects and not any(losses >= _SUSPECT for losses in self._out.values()):
+    def _next_task(self, waiting: Iterator[Task]) -> Task | None:
+        """Lost items come before new ones; items that may kill their worker come one at a time."""
+        if self._returned:
+            return self._plan.task(self._returned.pop())
+        if self._suspects and not any(losses >= _SUSPECT_LOSSES for losses in self._submitted.values()):
             return self._plan.task(self._suspects.pop(0))
         return next(waiting, None)
 
-    def _give(self, crew: WorkerBackend, task: Task) -> None:
+    def _submit(self, backend: WorkerBackend, task: Task) -> None:
         try:
-            piece = self._piece_of(task)
+            item = self._make_work_item(task)
         except LlasaError as error:
             self._settle(task, Failed(task.number, f"{error.message} {error.hint}".strip()))
             return
-        self._out[task.number] = self._losses.get(task.number, 0)
-        crew.give(piece)
+        self._submitted[task.number] = self._losses.get(task.number, 0)
+        backend.submit(item)
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, (Completed, Failed)):
-            # A worker that was taken for lost may still have finished: the first word counts.
-            if event.number in self._out:
-                del self._out[event.number]
+            # A worker that was counted as lost may still have completed the item: the first result counts.
+            if event.number in self._submitted:
+                del self._submitted[event.number]
                 self._losses.pop(event.number, None)
                 self._settle(self._plan.task(event.number), event)
         elif isinstance(event, Lost):
-            self._take_back(event)
+            self._return_items(event)
         elif isinstance(event, FatalError):
             raise event.error
         elif isinstance(event, Note):
             self._on_note(event.text)
         elif isinstance(event, Ready):
             self.tally.slots = event.slots
+            if self.tally.began is None:
+                self.tally.began = time.monotonic()
 
-    def _take_back(self, event: Lost) -> None:
+    def _return_items(self, event: Lost) -> None:
         self.tally.lost_workers += 1
-        lost = [number for number in event.numbers if number in self._out]
-        self._on_note(f"a worker is gone ({event.reason}); the {len(lost)} items that it had go to others")
+        lost = [number for number in event.numbers if number in self._submitted]
+        self._on_note(f"a worker has died ({event.reason}); its {len(lost)} items are given to other workers")
         for number in lost:
-            losses = self._losses[number] = self._out.pop(number) + 1
+            losses = self._losses[number] = self._submitted.pop(number) + 1
             if losses >= _MOST_LOSSES:
                 self._losses.pop(number)
-                why = f"{losses} workers died while they had it: the last of them by {event.reason}."
-                self._settle(self._plan.task(number), Failed(number, why))
+                reason = f"{losses} workers died while they had this item, the last one by {event.reason}."
+                self._settle(self._plan.task(number), Failed(number, reason))
             else:
-                (self._suspects if losses >= _SUSPECT else self._back).append(number)
+                (self._suspects if losses >= _SUSPECT_LOSSES else self._returned).append(number)
 
-    def _settle(self, task: Task, event: Completed | Failed) -> None:
-        if isinstance(event, Completed) and event.data is not None:
-            problem = _put(self._plan.work, self._plan.folder / task.path, event.data)
-            event = Failed(task.number, problem) if problem else event
-        row = self._row_of(task, event)
-        self._plan.settle(task.number, self._results.append(row), isinstance(event, Completed))
-        self._left -= not task.problem
+    def _settle(self, task: Task, outcome: Completed | Failed) -> None:
+        """Write the row of an item, and its file if it came from another machine."""
+        if isinstance(outcome, Completed) and outcome.data is not None:
+            problem = _write_file(self._plan.work, self._plan.folder / task.path, outcome.data)
+            outcome = Failed(task.number, problem) if problem else outcome
+        row = self._make_row(task, outcome)
+        made = isinstance(outcome, Completed)
+        failed_checks = isinstance(outcome, Completed) and bool(outcome.checks)
+        self._plan.settle(task.number, self._results.append(row), made, failed_checks)
         tally = self.tally
-        if isinstance(event, Completed):
-            tally.made += 1
-            tally.seconds += event.seconds
-            tally.retries += event.retries
+        if not task.problem:  # it was counted among the items to make
+            self._left -= 1
             tally.characters += len(task.item.text)
+        if isinstance(outcome, Completed):
+            tally.made += 1
+            tally.seconds += outcome.seconds
+            tally.retries += outcome.retries
         else:
             tally.failed += 1
-            if not task.problem:
-                tally.characters += len(task.item.text)
         self._on_row(row)
 
 
-def _put(work: Path, target: Path, data: bytes) -> str:
-    """A file that came over the network, whole or not at all. -> as `move_to`."""
+def _write_file(work: Path, target: Path, data: bytes) -> str:
+    """Write a file, complete or not at all. -> as `move_to`"""
     part = work / f"{os.getpid()}.part"
     try:
         with part.open("wb") as file:

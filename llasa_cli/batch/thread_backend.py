@@ -1,74 +1,82 @@
-"""One worker, in a thread of this process: no start of another, no copy of anything."""
+"""One worker in a thread of this process: nothing has to be started or copied."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llasa_cli.batch.messages import Event, Exited, Ready, WorkerConfig, WorkItem, share
-from llasa_cli.batch.worker import work
+from llasa_cli.batch.messages import Completed, Event, Failed, Ready, WorkerConfig, WorkItem, fair_share
+from llasa_cli.batch.worker import run_worker
 from llasa_cli.errors import LlasaError
-from llasa_cli.synthesis.batched import BatchSynthesizer
 
-_PATIENCE_S = 10.0
+if TYPE_CHECKING:
+    from llasa_cli.synthesis.batched import BatchSynthesizer
+
+_STOP_PATIENCE_S = 10.0
 
 
 class ThreadBackend:
-    """See `pieces.WorkerBackend`."""
+    """A `messages.WorkerBackend` with one thread."""
 
-    def __init__(self, orders: WorkerConfig) -> None:
-        self._pieces: queue.Queue[WorkItem | None] = queue.Queue()
+    def __init__(self, config: WorkerConfig) -> None:
+        self._items: queue.Queue[WorkItem | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
-        self._slots = orders.slots or 1
-        self._out = 0
+        self._slots = config.slots or 1
+        self._submitted = 0
         self._closed = False
-        self._many: BatchSynthesizer | None = None
-        self._thread = threading.Thread(target=self._run, args=(orders,), name="worker", daemon=True)
+        self._batched: BatchSynthesizer | None = None
+        self._thread = threading.Thread(
+            target=run_worker,
+            args=(config, self._items.get, self._events.put, self._on_start),
+            name="worker",
+            daemon=True,
+        )
         self._thread.start()
 
-    def _run(self, orders: WorkerConfig) -> None:
-        work(orders, self._pieces.get, self._events.put, self._started)
-        self._events.put(Exited())
-
-    def _started(self, many: BatchSynthesizer) -> None:
-        self._many = many
+    def _on_start(self, batched: BatchSynthesizer) -> None:
+        self._batched = batched
         if self._closed:
             raise LlasaError("The run was stopped.")
 
-    def room(self, left: int) -> int:
-        return share(self._slots, left, 1) - self._out
+    def capacity(self, left: int) -> int:
+        return fair_share(self._slots, left, 1) - self._submitted
 
-    def give(self, piece: WorkItem) -> None:
-        self._out += 1
-        self._pieces.put(piece)
+    def submit(self, item: WorkItem) -> None:
+        self._submitted += 1
+        self._items.put(item)
 
     def events(self, timeout_s: float) -> list[Event]:
-        found = []
-        try:
-            found.append(self._events.get(timeout=timeout_s))
-            while True:
-                found.append(self._events.get_nowait())
-        except queue.Empty:
-            pass
+        found = drain(self._events, timeout_s)
         for event in found:
             if isinstance(event, Ready):
                 self._slots = event.slots
-            elif hasattr(event, "number"):
-                self._out -= 1
+            elif isinstance(event, (Completed, Failed)):
+                self._submitted -= 1
         return found
 
     def finish(self) -> None:
-        self._pieces.put(None)
+        self._items.put(None)
 
     def close(self) -> None:
-        """What is not finished leaves nothing."""
         self._closed = True
-        self._pieces.put(None)
-        if self._many is not None:
-            self._many.stop()
-        # A daemon: who is still loading a model is not waited for.
-        self._thread.join(_PATIENCE_S if self._many is not None else 0.1)
+        self._items.put(None)
+        if self._batched is not None:
+            self._batched.stop()
+        # The thread is a daemon: the process need not wait until it has loaded a model.
+        self._thread.join(_STOP_PATIENCE_S if self._batched is not None else 0.1)
 
     def facts(self) -> dict[str, Any]:
         return {"workers": 1, "slots": self._slots}
+
+
+def drain(events: queue.Queue[Event], timeout_s: float, most: int = 1 << 30) -> list[Event]:
+    """Wait for the first event, then take what else is there."""
+    found: list[Event] = []
+    try:
+        found.append(events.get(timeout=timeout_s))
+        while len(found) < most:
+            found.append(events.get_nowait())
+    except queue.Empty:
+        pass
+    return found

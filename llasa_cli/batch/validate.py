@@ -1,10 +1,12 @@
-"""A list -> a plan: every item looked at, before anything heavy is loaded.
+"""Checking every item of a list before a model is loaded, and entering it into the plan.
 
-    survey = Validator(plan, settings, voices)
-    survey.add_all(items_of(...))
-    survey.warnings, plan.bad()
+    validator = Validator(plan, shared, voice_key)
+    validator.add_all(read_manifest(...))
+    validator.warnings.lines, plan.bad()
 
-An item that can't be made gets its reason here, and a key of all that decides how it sounds.
+An item that can't be made gets its reason here. Every item gets a key: a hash of everything that decides how it sounds. The
+content of these hashes is part of the file format of `results.jsonl`. If it changed, all files of earlier runs would be made
+again.
 """
 
 from __future__ import annotations
@@ -17,23 +19,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.batch.manifest import SHOWN, Item
+from llasa_cli.batch.manifest import SAMPLING, Item, Messages
 from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
+from llasa_cli.prompt import Reference
+from llasa_cli.settings import SpeechOptions
 from llasa_cli.voices.batch_clips import digest_of, load_reference
 
 LARGEST_SEED = 2**31
-_REMEMBERED = 1000
-"""Voices and clips whose verdict is kept in memory; the plan has the rest."""
+_CACHED = 1000
+"""Voices and clips whose checks are cached in memory; the plan has the rest."""
+_PROGRESS_EVERY = 1000
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all items share.
+class SharedSettings:
+    """What all items have in common.
 
     Attributes:
-        digest: Of everything that decides how they sound: model, sampling, format, checks.
-        seed: Of items that name none; None gives each one of its own, by what it says.
+        digest: The result of `settings_digest`.
+        seed: The seed of items that name none; None: each item gets its own by `seed_of`.
         ref, ref_text: A clip for the items that name no voice.
     """
 
@@ -43,85 +48,127 @@ class Settings:
     ref_text: str | None = None
 
 
-class Validator:
-    """See the module.
+def settings_digest(
+    options: SpeechOptions,
+    item_format: str,
+    codec_revision: str,
+    dtype: str,
+    model_revision: str,
+    listener: str | None,
+    engine: str,
+) -> str:
+    """A hash of everything outside the list that decides how the items sound."""
+    speech = {
+        "sampling": {name: getattr(options.sampling, name) for name in SAMPLING},
+        "seed": None,
+        "speaker": options.speaker,
+        "retries": options.retries,
+        "markdown": options.markdown,
+    }
+    return _digest([speech, item_format, codec_revision, dtype, model_revision, listener, engine])
+
+
+def voice_digest(speaker: str | None, reference: Reference | None) -> str:
+    """A hash of a speaker or a saved voice."""
+    return _digest([speaker, None if reference is None else {"text": reference.text, "codes": reference.codes}])
+
+
+def item_key(item: Item, voice: str, shared: SharedSettings) -> str:
+    """A hash of everything that decides how an item sounds.
 
     Args:
-        trace_of: (voice, speaker) -> what decides how that voice sounds; raises UsageError for nobody's name.
+        voice: The result of `voice_digest`, or the digest of a clip's file.
+    """
+    parts = [item.text, voice, item.ref_text, item.seed, shared.seed, item.sampling, item.ending, shared.digest]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def seed_of(key: str, path: str) -> int:
+    """The seed of an item that has none: its own, and the same in every run."""
+    return int.from_bytes(hashlib.sha256(f"{key} {path}".encode()).digest()[:8], "big") % LARGEST_SEED
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+class Validator:
+    """Checks items; see the module.
+
+    Args:
+        voice_key: (voice, speaker) -> a hash of how that voice sounds. Raises UsageError for an unknown name.
+
+    Attributes:
+        warnings: About clips, file names and the names of earlier runs.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, trace_of: Callable[[str | None, str | None], str]) -> None:
-        self._plan, self._settings = plan, settings
-        self._trace = lru_cache(_REMEMBERED)(lambda voice, speaker: _verdict(lambda: trace_of(voice, speaker)))
-        self._clip = lru_cache(_REMEMBERED)(self._looked_at)
-        self.warnings: list[str] = []
-        self.warned = 0
+    def __init__(self, plan: Plan, shared: SharedSettings, voice_key: Callable[[str | None, str | None], str]) -> None:
+        self._plan, self._shared = plan, shared
+        self._named_voice = lru_cache(_CACHED)(lambda voice, speaker: _attempt(lambda: voice_key(voice, speaker)))
+        self._clip = lru_cache(_CACHED)(self._check_clip)
+        self.warnings = Messages()
 
     def add_all(self, items: Iterable[Item], on_progress: Callable[[int], None] | None = None) -> None:
+        """Check all items and complete the plan."""
         for count, item in enumerate(items, 1):
             self.add(item)
-            if on_progress is not None and count % 1000 == 0:
+            if on_progress is not None and count % _PROGRESS_EVERY == 0:
                 on_progress(count)
-        self._plan.spare_clips(self._settings.ref)
+        moved = self._plan.name_numbered_items()
+        if moved:
+            items_keep = "1 item keeps the file name" if moved == 1 else f"{moved} items keep the file names"
+            self.warnings.add(
+                f"lines were added or removed; {items_keep} of the earlier run (see path in results.jsonl)"
+            )
+        self._plan.protect_clips(self._shared.ref)
 
     def add(self, item: Item) -> None:
-        item = self._with_reference(item)
+        item = self._with_shared_clip(item)
         voice, problem = self._voice(item)
         if not any(character.isalnum() for character in item.text):
-            problem = "The text is empty." if not item.text.strip() else "There is nothing to say in this text."
-        parts = [item.text, voice, item.ref_text, item.seed, self._settings.seed, item.sampling, item.ending]
-        key = hashlib.sha256(json.dumps([*parts, self._settings.digest]).encode()).hexdigest()[:16]
-        self._plan.add(item, key, voice, problem)
+            problem = "There is nothing to say in this text." if item.text.strip() else "The text is empty."
+        task = self._plan.add(item, item_key(item, voice, self._shared), voice, problem)
+        name, ending = task.path.rpartition(".")[::2]
+        if name != item.name:
+            wanted = f"{item.name}.{ending}"
+            first = self._plan.line_of(wanted)
+            self.warnings.add(
+                f"line {item.number}: {wanted} is the file of line {first}; this item is written to {task.path}"
+            )
 
-    def _with_reference(self, item: Item) -> Item:
-        """The list's own voice counts before the flag's; clip and transcript come from the same place."""
-        if item.ref is not None or item.voice is not None or item.speaker is not None or self._settings.ref is None:
+    def _with_shared_clip(self, item: Item) -> Item:
+        """A voice in the list has priority over the flag. Clip and transcript come from the same place."""
+        if item.ref is not None or item.voice is not None or item.speaker is not None or self._shared.ref is None:
             return item
-        return replace(item, ref=self._settings.ref, ref_text=self._settings.ref_text)
+        return replace(item, ref=self._shared.ref, ref_text=self._shared.ref_text)
 
     def _voice(self, item: Item) -> tuple[str, str]:
-        """What decides how an item's voice sounds, and what is wrong with it."""
+        """-> (a hash of how the item's voice sounds, why it can't be used)"""
         if item.ref is None:
-            return self._trace(item.voice, item.speaker)
+            return self._named_voice(item.voice, item.speaker)
         if item.voice is not None or item.speaker is not None:
-            return "", "It names a clip and a voice."
+            return "", "It names both a clip and a voice."
         return self._clip(item.ref, item.ref_text)
 
-    def _looked_at(self, path: Path, transcript: str | None) -> tuple[str, str]:
-        name = clip_name(path, transcript)
-        kept = self._plan.fact(name)
-        if kept is None:
-            kept = list(_verdict(lambda: self._judged(path, transcript)))
-            self._plan.keep(name, kept)
-        return kept[0], kept[1]
+    def _check_clip(self, path: Path, transcript: str | None) -> tuple[str, str]:
+        name = json.dumps([str(path), transcript])
+        stored = self._plan.fact(name)
+        if stored is None:
+            stored = list(_attempt(lambda: self._clip_digest(path, transcript)))
+            self._plan.store_fact(name, stored)
+        return stored[0], stored[1]
 
-    def _judged(self, path: Path, transcript: str | None) -> str:
-        clip = load_reference(path, transcript)
-        for warning in clip.warnings:
-            self.warned += 1
-            if len(self.warnings) < SHOWN:
-                self.warnings.append(f"{path}: {warning}")
+    def _clip_digest(self, path: Path, transcript: str | None) -> str:
+        for warning in load_reference(path, transcript).warnings:
+            self.warnings.add(f"{path}: {warning}")
         return digest_of(path)
 
 
-def clip_name(path: Path, transcript: str | None) -> str:
-    return json.dumps([str(path), transcript])
-
-
-def _verdict(find: Callable[[], str]) -> tuple[str, str]:
+def _attempt(find: Callable[[], str]) -> tuple[str, str]:
+    """-> (result, "") or ("", why there is none)"""
     try:
         return find(), ""
     except LlasaError as error:
         return "", f"{error.message} {error.hint}".strip()
     except OSError as error:
         return "", f"It can't be read: {error.strerror}."
-
-
-def seed_of(key: str, path: str) -> int:
-    """The seed of an item for which nobody named one: its own, and the same in every run."""
-    return int.from_bytes(hashlib.sha256(f"{key} {path}".encode()).digest()[:8], "big") % LARGEST_SEED
-
-
-def digest(value: Any) -> str:
-    """12 hexadecimal digits of anything that JSON can write."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]

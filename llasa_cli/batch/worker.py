@@ -1,9 +1,11 @@
-"""One model at work: pieces in, files and events out.
+"""One worker of a batch: a model that turns work items into files and events.
 
-    work(orders, take, tell)        take() -> WorkItem or None at the end; tell(event)
+    run_worker(config, next_item, emit)        next_item() -> WorkItem, or None at the end; emit(event)
 
-The same wherever it runs. Files are written beside the output folder's and renamed into it, so a worker that is killed
-leaves nothing that counts, and one that speaks an item a second time puts the same file in its place.
+It is the same in a thread, a process and a Ray actor. A file is written in the work folder and renamed into the output folder.
+A killed worker therefore leaves no incomplete file, and an item that is made twice replaces its own file.
+
+Heavy packages are imported inside the functions, so that a broken installation of torch is reported as an event as well.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.batch.messages import (
     Completed,
     Event,
+    Exited,
     Failed,
     FatalError,
     Note,
@@ -30,97 +33,104 @@ from llasa_cli.batch.messages import (
 )
 from llasa_cli.errors import LlasaError
 from llasa_cli.files import move_to
+from llasa_cli.memory import free_device_memory
 from llasa_cli.prompt import Reference
-from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
-from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.audio.sinks import FileSink
+    from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
+    from llasa_cli.synthesis.synthesizer import Check, Synthesizer, Utterance
 
-_VOICES_KEPT = 256
+_CACHED_VOICES = 256
 _MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
+"""With more slots, a step takes about as much longer as there are more sequences in it."""
 _MOST_SLOTS_SMALL = 64
-"""Beyond these a step takes about as much longer as there are more sequences in it. The built-in voice, one core, codes a
-second: 4 slots 524, 16 739, 32 1,103, 64 1,263, 128 1,393."""
+"""The same for a model of a few million parameters."""
 _MEMORY_SHARE = 0.5
-"""Of the free memory, for the cache of keys and values: the codec and torch's own buffers want some."""
+"""The share of the free memory for the KV cache. The codec and torch's own buffers need the rest."""
 
 
-def work(
-    orders: WorkerConfig,
-    take: Callable[[], WorkItem | None],
-    tell: Callable[[Event], None],
+def run_worker(
+    config: WorkerConfig,
+    next_item: Callable[[], WorkItem | None],
+    emit: Callable[[Event], None],
     on_start: Callable[[BatchSynthesizer], None] | None = None,
 ) -> None:
-    """Load the model and speak until there is nothing left; what fails for all is told as Broken.
+    """Load the model and work until `next_item` returns None. The last event is `Exited`, or `FatalError` before it.
 
     Args:
-        on_start: Given what can be stopped.
+        on_start: Receives the synthesizer once it can be stopped from another thread.
     """
     try:
-        _work(orders, take, tell, on_start or (lambda many: None))
+        _run(config, next_item, emit, on_start)
     except LlasaError as error:
-        tell(FatalError(error))
+        emit(FatalError(error))
     except Exception as error:
         if os.environ.get("LLASA_DEBUG") == "1":
-            traceback.print_exc()  # here, for what is told goes to who waits for it in another thread or process
-        where = f"{type(error).__name__}: {error}"
-        tell(FatalError(LlasaError(f"A worker failed: {where}", "LLASA_DEBUG=1 shows where.")))
+            traceback.print_exc()  # the event carries only a sentence to the scheduler
+        reason = f"{type(error).__name__}: {error}"
+        emit(FatalError(LlasaError(f"A worker failed: {reason}", "LLASA_DEBUG=1 shows where.")))
+    emit(Exited())
 
 
-def _work(
-    orders: WorkerConfig,
-    take: Callable[[], WorkItem | None],
-    tell: Callable[[Event], None],
-    on_start: Callable[[BatchSynthesizer], None],
+def _run(
+    config: WorkerConfig,
+    next_item: Callable[[], WorkItem | None],
+    emit: Callable[[Event], None],
+    on_start: Callable[[BatchSynthesizer], None] | None,
 ) -> None:
-    speech = Synthesizer.load(orders.models, read_model=_reader(orders.engine))
-    speech.codec.wait()  # what is wrong with it ends the run, and is not said of each item
-    _set_threads(speech, orders.threads)
+    from llasa_cli.synthesis.batched import BatchSynthesizer
+    from llasa_cli.synthesis.synthesizer import Synthesizer
+
+    synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
+    synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
+    _set_threads(synthesizer, config.threads)
     check = None
-    if orders.listener is not None:
-        check = word_check(orders.listener, speech, orders.language)
-    slots = orders.slots or slots_for(speech, orders.engine)
+    if config.listener is not None:
+        check = load_word_check(config.listener, synthesizer, config.language)
 
     def note(text: str) -> None:
-        tell(Note(text))
-        tell(Ready(many.slots))
+        emit(Note(text))
+        emit(Ready(batched.slots))
 
-    many = BatchSynthesizer(speech, slots, check, on_note=note)
-    on_start(many)
-    tell(Ready(slots))
-    files = _Files(orders, speech.sampling_rate, tell)
+    batched = BatchSynthesizer(
+        synthesizer, config.slots or default_slots(synthesizer, config.engine), check, on_note=note
+    )
+    if on_start is not None:
+        on_start(batched)
+    emit(Ready(batched.slots))
+    files = _FileResults(config, synthesizer.sampling_rate, emit)
     try:
-        many.run(_Jobs(speech, take, tell), files)
+        batched.run(_ItemRequests(synthesizer, next_item, emit), files)
     finally:
         files.abort()
 
 
-def _set_threads(speech: Synthesizer, threads: int | None) -> None:
+def _set_threads(synthesizer: Synthesizer, threads: int | None) -> None:
     import torch
 
     if "OMP_NUM_THREADS" in os.environ:
         return
-    if speech.model.is_small:
-        # Its steps take microseconds: threads wait for each other longer than they work.
+    if synthesizer.model.is_small:
+        # A step takes microseconds: threads would wait for each other longer than they work.
         torch.set_num_threads(1)
     elif threads is not None:
         torch.set_num_threads(threads)
 
 
-def word_check(listener: str, speech: Synthesizer, language: str | None) -> Callable[[str, Any], tuple[str, ...]]:
-    """`--verify`: the words that a recogniser does not find in a take."""
+def load_word_check(listener: str, synthesizer: Synthesizer, language: str | None) -> Check:
+    """The check of `--verify`: words that a recognizer does not find in a take are problems of the take."""
     from llasa_cli.asr import load_recognizer
     from llasa_cli.text.word_check import word_problems
 
-    loaded = load_recognizer(listener)
-    return lambda text, samples: word_problems(text, loaded.hear(samples, speech.sampling_rate, language))
+    recognizer = load_recognizer(listener)
+    return lambda text, samples: word_problems(text, recognizer.hear(samples, synthesizer.sampling_rate, language))
 
 
-def _reader(engine: str) -> Any:
-    """What loads the language model; None: our own does."""
+def _model_reader(engine: str) -> Any:
+    """The class that loads the language model for an engine; None for llasa's own."""
     if engine == "llasa":
         return None
     from llasa_cli.lm.vllm import VllmModel
@@ -128,182 +138,164 @@ def _reader(engine: str) -> Any:
     return VllmModel
 
 
-def slots_for(speech: Synthesizer, engine: str = "llasa") -> int:
-    """How many sequences the free memory has room for, up to where more gain nothing.
+def default_slots(synthesizer: Synthesizer, engine: str = "llasa") -> int:
+    """How many sequences fit into the free memory, up to the number beyond which a batch gets no faster.
 
-    By the checkpoint's own sampling: a list that asks for guidance where it has none gets by with fewer if need be (`BatchSynthesizer`).
+    The estimate uses the checkpoint's own sampling. A list that asks for guidance needs twice the memory; `BatchSynthesizer`
+    then halves the slots if it has to.
     """
     if engine == "vllm":
         from llasa_cli.lm.vllm import SLOTS
 
-        return SLOTS  # it makes room for them by itself
+        return SLOTS  # vLLM manages its memory by itself
     from llasa_cli.settings import CONTEXT_TOKENS, SamplingRequest
 
-    device, shape = speech.model.device, speech.model.network.shape
-    bytes_a_number = speech.model.dtype.itemsize
-    rows = 1 if speech.sampling(SamplingRequest()).guidance == 1 else 2
-    a_slot = rows * 2 * shape.layers * shape.key_value_heads * shape.head * CONTEXT_TOKENS * bytes_a_number
-    most = _MOST_SLOTS_SMALL if speech.model.is_small else _MOST_SLOTS.get(device.type, 16)
-    return max(1, min(most, int(free_bytes(device) * _MEMORY_SHARE) // a_slot))
+    device, shape = synthesizer.model.device, synthesizer.model.network.shape
+    sequences = 1 if synthesizer.sampling(SamplingRequest()).guidance == 1 else 2
+    token_bytes = 2 * shape.layers * shape.key_value_heads * shape.head * synthesizer.model.dtype.itemsize
+    slot_bytes = sequences * CONTEXT_TOKENS * token_bytes
+    most = _MOST_SLOTS_SMALL if synthesizer.model.is_small else _MOST_SLOTS.get(device.type, 16)
+    return max(1, min(most, int(free_device_memory(device) * _MEMORY_SHARE) // slot_bytes))
 
 
-def free_bytes(device: Any) -> int:
-    """Memory that nobody uses: of the GPU, else of the machine or what a container may take of it."""
-    import torch
+class _ItemRequests:
+    """A `RequestSource` of work items. A clip is encoded once for all items that use it."""
 
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    found = [4 << 30]
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-        group = Path("/sys/fs/cgroup")
-        most = (group / "memory.max").read_text(encoding="ascii").strip()
-        if most.isdigit():
-            found.append(int(most) - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):
-        pass  # another system: the guess, or what was found so far
-    return max(0, min(found))
-
-
-class _Jobs:
-    """Pieces -> jobs; a clip is encoded here, once for all who want it."""
-
-    def __init__(self, speech: Synthesizer, take: Callable[[], WorkItem | None], tell: Callable[[Event], None]) -> None:
-        self._speech, self._take, self._tell = speech, take, tell
-        self._encoded = lru_cache(_VOICES_KEPT)(self._encode)
+    def __init__(
+        self, synthesizer: Synthesizer, next_item: Callable[[], WorkItem | None], emit: Callable[[Event], None]
+    ) -> None:
+        self._synthesizer, self._next_item, self._emit = synthesizer, next_item, emit
+        self._encode = lru_cache(_CACHED_VOICES)(self._encode_clip)
 
     def next_request(self) -> SynthesisRequest | None:
-        while True:
-            piece = self._take()
-            if piece is None:
-                return None
-            try:
-                voice = piece.voice
-                reference = self._encoded(voice) if isinstance(voice, ReferenceFile) else voice
-            except LlasaError as error:
-                self._tell(Failed(piece.number, _sentence(error)))
-                continue
-            return SynthesisRequest(piece, piece.text, piece.options, reference)
+        from llasa_cli.synthesis.batched import SynthesisRequest
 
-    def _encode(self, clip: ReferenceFile) -> Reference:
+        while (item := self._next_item()) is not None:
+            try:
+                reference = self._encode(item.voice) if isinstance(item.voice, ReferenceFile) else item.voice
+            except LlasaError as error:
+                self._emit(Failed(item.number, error_sentence(error)))
+                continue
+            return SynthesisRequest(item, item.text, item.options, reference)
+        return None
+
+    def _encode_clip(self, clip: ReferenceFile) -> Reference:
         from llasa_cli.errors import UsageError
         from llasa_cli.voices.batch_clips import load_reference
 
         found = load_reference(clip.path, clip.transcript, clip.heard)
-        reference = self._speech.encode_reference(found.samples, found.transcript or clip.heard or "")
+        reference = self._synthesizer.encode_reference(found.samples, found.transcript or clip.heard or "")
         if not reference.text:
-            raise UsageError("This model reads no letter of the clip's transcript.", "Name another with -m.")
+            raise UsageError("This model can read no letter of the clip's transcript.", "Choose another with -m.")
         return reference
 
 
-def _sentence(error: LlasaError) -> str:
+def error_sentence(error: LlasaError) -> str:
+    """Message and hint of an error as one line."""
     return f"{error.message} {error.hint}".strip()
 
 
-class _Files:
-    """Passages -> files -> events."""
+class _FileResults:
+    """A `ResultSink` that writes a file for each item and emits an event when it is complete."""
 
-    def __init__(self, orders: WorkerConfig, sampling_rate: int, tell: Callable[[Event], None]) -> None:
-        self._orders, self._rate, self._tell = orders, sampling_rate, tell
-        self._open: dict[int, _Open] = {}
-        self._is_near = _sees(orders)
-        self._parts = orders.work if self._is_near else _own_folder()
+    def __init__(self, config: WorkerConfig, sampling_rate: int, emit: Callable[[Event], None]) -> None:
+        self._config, self._rate, self._emit = config, sampling_rate, emit
+        self._open: dict[int, _OpenFile] = {}
+        self._is_local = _can_reach_folder(config)
+        self._parts = config.work if self._is_local else _temporary_folder()
 
-    def write(self, piece: WorkItem, take: Utterance, samples: np.ndarray) -> None:
+    def write(self, item: WorkItem, utterance: Utterance, samples: np.ndarray) -> None:
         from llasa_cli.audio.chunk import AudioChunk
         from llasa_cli.audio.sinks import FileSink
 
-        if piece.number not in self._open:
-            ending = piece.path.rpartition(".")[2]
-            with self._named(piece):
-                sink = FileSink(self._parts / f"{piece.number}.{ending}", ending)
-            self._open[piece.number] = _Open(sink, [])
-        this = self._open[piece.number]
-        with self._named(piece):
-            this.sink.write(AudioChunk(samples, self._rate))
-        this.takes.append(take)
+        with self._disk_errors_name(item):
+            if item.number not in self._open:
+                ending = item.path.rpartition(".")[2]
+                self._open[item.number] = _OpenFile(FileSink(self._parts / f"{item.number}.{ending}", ending))
+            file = self._open[item.number]
+            file.sink.write(AudioChunk(samples, self._rate))
+        file.utterances.append(utterance)
 
     @contextmanager
-    def _named(self, piece: WorkItem) -> Iterator[None]:
-        """A full disk ends the run: it is told with the name of the file that it was to be."""
+    def _disk_errors_name(self, item: WorkItem) -> Iterator[None]:
+        """A full disk ends the run. The error names the item's file instead of the temporary one."""
         try:
             yield
         except LlasaError as error:
             reason = error.message.rpartition(": ")[2]
-            hint = "What is made stays: make room, and the same command goes on from there."
-            raise LlasaError(f"{self._orders.folder / piece.path} can't be written: {reason}", hint) from error
+            hint = "Completed items are kept. Free some space and run the same command again to continue."
+            raise LlasaError(f"{self._config.folder / item.path} can't be written: {reason}", hint) from error
 
-    def end(self, piece: WorkItem) -> None:
-        this = self._open[piece.number]
-        with self._named(piece):
-            this.sink.close()
-        del self._open[piece.number]
+    def end(self, item: WorkItem) -> None:
+        file = self._open[item.number]
+        with self._disk_errors_name(item):
+            file.sink.close()
+        del self._open[item.number]
         data = None
-        written = this.sink.path
-        if self._is_near:
-            problem = move_to(written, self._orders.folder / piece.path)
+        if self._is_local:
+            problem = move_to(file.sink.path, self._config.folder / item.path)
             if problem:
-                self._tell(Failed(piece.number, problem))
+                self._emit(Failed(item.number, problem))
                 return
         else:
-            data = written.read_bytes()
-            written.unlink()
-        self._tell(self._made(piece, this, data))
+            data = file.sink.path.read_bytes()
+            file.sink.path.unlink()
+        self._emit(self._completed(item, file, data))
 
-    def _made(self, piece: WorkItem, this: _Open, data: bytes | None) -> Completed:
-        spoken = [take for take in this.takes if take.text]
+    def _completed(self, item: WorkItem, file: _OpenFile, data: bytes | None) -> Completed:
+        spoken = [utterance for utterance in file.utterances if utterance.text]
         marks, clock = [], 0.0
-        for take in this.takes:
-            begin = clock + take.pause_s
-            clock = begin + take.seconds
-            if self._orders.marks and take.sentences:
-                marks.append((round(begin, 3), round(clock, 3), take.sentences))
+        for utterance in file.utterances:
+            begin = clock + utterance.pause_s
+            clock = begin + utterance.seconds
+            if self._config.marks and utterance.sentences:
+                marks.append((round(begin, 3), round(clock, 3), utterance.sentences))
         return Completed(
-            number=piece.number,
+            number=item.number,
             seconds=round(clock, 3),
             seed=spoken[0].seed,
-            retries=sum(take.attempts - 1 for take in spoken),
-            checks=tuple(problem for take in spoken for problem in take.problems),
-            wall_s=round(time.monotonic() - this.began + spoken[0].wall_s, 3),
+            retries=sum(utterance.attempts - 1 for utterance in spoken),
+            checks=tuple(problem for utterance in spoken for problem in utterance.problems),
+            wall_s=round(time.monotonic() - file.began + spoken[0].wall_s, 3),
             marks=tuple(marks),
             data=data,
         )
 
-    def fail(self, piece: WorkItem, error: LlasaError) -> None:
-        this = self._open.pop(piece.number, None)
-        if this is not None:
-            this.sink.abort()
-        self._tell(Failed(piece.number, _sentence(error)))
+    def fail(self, item: WorkItem, error: LlasaError) -> None:
+        file = self._open.pop(item.number, None)
+        if file is not None:
+            file.sink.abort()
+        self._emit(Failed(item.number, error_sentence(error)))
 
-    def note(self, piece: WorkItem, text: str) -> None:
-        self._tell(Note(f"warning: {piece.path}: {text}"))
+    def note(self, item: WorkItem, text: str) -> None:
+        self._emit(Note(f"warning: {item.path}: {text}"))
 
     def abort(self) -> None:
-        """Leave nothing of what is not finished."""
-        for this in self._open.values():
-            this.sink.abort()
+        """Remove the files of incomplete items."""
+        for file in self._open.values():
+            file.sink.abort()
 
 
-class _Open:
-    """A file being written."""
+class _OpenFile:
+    """The file of an item that is being written."""
 
-    def __init__(self, sink: FileSink, takes: list[Utterance]) -> None:
-        self.sink, self.takes = sink, takes
+    def __init__(self, sink: FileSink) -> None:
+        self.sink = sink
+        self.utterances: list[Utterance] = []
         self.began = time.monotonic()
 
 
-def _sees(orders: WorkerConfig) -> bool:
-    """Whether the output folder is on this machine, or on a disk that it shares."""
+def _can_reach_folder(config: WorkerConfig) -> bool:
+    """Whether the output folder is on this machine, or on a disk that both machines share."""
     from llasa_cli.batch.plan import TOKEN
 
     try:
-        return (orders.work / TOKEN).read_text(encoding="ascii") == orders.token
+        return (config.work / TOKEN).read_text(encoding="ascii") == config.token
     except OSError:
         return False
 
 
-def _own_folder() -> Path:
+def _temporary_folder() -> Path:
     import tempfile
 
     return Path(tempfile.mkdtemp(prefix="llasa-"))

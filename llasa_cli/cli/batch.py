@@ -1,152 +1,150 @@
-"""`llasa batch`: a list of texts, a folder of files or one file."""
+"""`llasa batch`: a list of texts to a folder of files, or to one file."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, VoiceOptions
+from llasa_cli.cli.console import Console, as_json, claim_stdout, result
+from llasa_cli.cli.option_flags import Parsed, with_flags
+from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions
+from llasa_cli.wording import shorten
 
-from llasa_cli.cli import flags
-from llasa_cli.cli.batch_run import Voices, run_list
-from llasa_cli.cli.clone import ReferenceTranscriber
-from llasa_cli.cli.console import Console, claim_stdout
-from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions
+if TYPE_CHECKING:
+    from llasa_cli.batch.plan import Task
+    from llasa_cli.batch.run import BatchSummary
+    from llasa_cli.batch.scheduler import Tally
 
-_DEFAULT = BatchOptions("", Path())
-_SHARE = "Many at once"
+_SHOWN = 20
+"""How many items that can't be made are listed; the rest are only counted."""
 
 
+@dataclass(frozen=True)
+class BatchCommand(Options):
+    """Options of the command alone."""
+
+    ref_text: Annotated[
+        str | None,
+        Flag("The transcript of --ref; without it --asr listens.", names=("--ref-text", "--ref_text")),
+    ] = None
+    language: Annotated[str | None, Flag("The language of clips and texts for --asr, such as en.")] = None
+    markdown: Annotated[bool, Flag("The texts are Markdown.")] = False
+
+
+@with_flags
 def batch(
-    list_file: Annotated[
-        str, typer.Argument(metavar="LIST", help="Lines, id|text, .csv, .tsv or .jsonl; - is standard input.")
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", help="Folder for the files and results.jsonl; or one file (.wav ...) of all."),
-    ],
-    voice: flags.Voice = None,
-    speaker: flags.Speaker = None,
-    ref: Annotated[
-        Path | None,
-        typer.Option("--ref", "--ref-audio", "--ref_audio", help="A clip of the voice for items that name none."),
-    ] = None,
-    ref_text: flags.ReferenceText = None,
-    asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
-    language: flags.Language = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The texts are Markdown.")] = False,
-    file_format: Annotated[
-        str | None, typer.Option("--format", help="wav, flac, ogg, opus or mp3; of a folder's files wav by default.")
-    ] = None,
-    pause: Annotated[
-        float | None,
-        typer.Option(
-            "--pause",
-            min=0.0,
-            max=60.0,
-            help=f"Seconds between two items in one file. [default: {ITEM_PAUSE_S:g}]",
-            show_default=False,
-        ),
-    ] = None,
-    subtitles: flags.Subtitles = None,
-    model: flags.Model = flags.DEFAULT_MODEL,
-    codec: flags.Codec = None,
-    adapter: flags.AdapterFolder = None,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    attention: flags.Attention = "auto",
-    seed: flags.Seed = None,
-    temperature: flags.Temperature = None,
-    top_p: flags.TopP = None,
-    top_k: flags.TopK = None,
-    min_p: flags.MinP = None,
-    repetition_penalty: flags.RepetitionPenalty = None,
-    guidance: flags.Guidance = None,
-    max_seconds: flags.MaxSeconds = None,
-    retries: flags.Retries = flags.DEFAULT_RETRIES,
-    verify: flags.Verify = False,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size",
-            min=1,
-            max=4096,
-            help="Texts spoken at once by each worker; by default what the free memory has room for.",
-            show_default=False,
-            rich_help_panel=_SHARE,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            max=4096,
-            help="Processes on each device, each with a model; on Ray actors in all.",
-            show_default=False,
-            rich_help_panel=_SHARE,
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            "--devices",
-            help="A process each: 0,1,2 or all GPUs, or cpu,cpu.",
-            show_default=False,
-            rich_help_panel=_SHARE,
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Share out over a Ray cluster: its address, auto, or local for a new one.",
-            show_default=False,
-            rich_help_panel=_SHARE,
-        ),
-    ] = None,
-    engine: Annotated[
-        str,
-        typer.Option("--engine", help="What runs the model: llasa, or vllm (if installed).", rich_help_panel=_SHARE),
-    ] = _DEFAULT.engine,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the whole list and make nothing.")] = False,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
-    json: flags.Json = False,
+    options: Parsed[BatchOptions],
+    command: BatchCommand,
+    voice: VoiceOptions,
+    checks: CheckOptions,
+    models: ModelOptions,
+    speech: SpeechOptions,
+    console_options: ConsoleOptions,
 ) -> None:
-    """Speak a list, one file an item or all in one. What is done already is left; a bad item does not stop the rest."""
+    """Speak a list: one file for each item, or all items in one file. Existing items are kept; a bad item does not stop the rest."""
+    from llasa_cli.batch.run import BatchVoices, run_batch
+    from llasa_cli.cli.clone import ReferenceTranscriber
+    from llasa_cli.cli.voices import chosen_voice
+
     claim_stdout()
-    wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
+    built = options.build(
+        ref_text=command.ref_text,
+        language=command.language,
+        listener=checks.recognizer,
+        accept_failed=checks.accept_failed,
     )
-    wanted = replace(wanted, markdown=markdown)
-    models = flags.model_options(model, codec, device, dtype, adapter, attention)
-    options = BatchOptions(
-        source=list_file,
-        output=output,
-        file_format=file_format,
-        pause_s=pause,
-        subtitles=subtitles,
-        ref=ref,
-        ref_text=ref_text,
-        language=language,
-        listener=asr if verify else None,
-        slots=batch_size,
-        workers=workers,
-        devices=devices,
-        ray=ray,
-        engine=engine,
-        dry_run=dry_run,
-        json=json,
-    )
-    with Console(quiet, verbose) as report:
-        run_list(
-            options,
-            wanted,
-            models,
-            Voices(models, voice, speaker),
-            ReferenceTranscriber(asr, language, device, report),
-            report,
-        )
+    speech = replace(speech, markdown=command.markdown)
+    voices = BatchVoices(chosen_voice, voice.voice, voice.speaker)
+    with Console(console_options.quiet, console_options.verbose) as console:
+        transcriber = ReferenceTranscriber(checks.asr, command.language, models.device, console)
+        printer = _Printer(console, built)
+        summary = run_batch(built, speech, models, voices, transcriber, printer)
+        printer.finished(summary)
+        summary.raise_for_failures()
+
+
+class _Printer:
+    """Prints the progress of a run: a `batch.run.BatchReporter`."""
+
+    def __init__(self, console: Console, options: BatchOptions) -> None:
+        from llasa_cli.batch.destination import is_one_file
+
+        self._console, self._options = console, options
+        self._progress = ProgressLine(console)
+        self._output_is_open = True
+        self._is_one_file = is_one_file(options.output)
+
+    def stage(self, text: str) -> None:
+        self._console.stage(text)
+
+    def checked(self, items: int) -> None:
+        self._console.progress(f"checking the list: {items} items")
+
+    def message(self, text: str) -> None:
+        self._console.line(text)
+
+    def rejected(self, tasks: Iterator[Task], count: int) -> None:
+        for task in islice(tasks, _SHOWN):
+            self._console.line(f"error: line {task.item.number} ({shorten(task.item.text)}): {task.problem}")
+        if count > _SHOWN:
+            self._console.line(f"error: and {count - _SHOWN} more")
+
+    def row(self, row: dict[str, Any], is_news: bool) -> None:
+        where = f"line {row['line']} ({shorten(row['text'])})"
+        if row["status"] == "error" and is_news:
+            self._console.line(f"error: {where}: {row['error']}")
+        for problem in row.get("checks", ()):
+            self._console.line(f"warning: {where}: {problem}")
+        if row["status"] != "error":
+            self._console.detail(
+                f"line {row['line']}: {row['seconds']:.1f} s, seed {row['seed']}, "
+                f"{row['retries']} retries: {shorten(row['text'])}"
+            )
+        if self._options.json:
+            self._result(as_json(row))
+        elif row["status"] != "error" and not self._is_one_file:
+            self._result(str(self._options.output / row["path"]))
+
+    def progress(self, tally: Tally) -> None:
+        self._progress.show(tally)
+
+    def interrupted(self, tally: Tally) -> None:
+        self._console.line(f"{closing_line(tally)}; the same command continues from there")
+
+    def finished(self, summary: BatchSummary) -> None:
+        """Print the closing lines."""
+        from llasa_cli.cli.speak import SECONDS_A_CHARACTER
+
+        tally, counts = summary.tally, summary.counts
+        if tally is None:
+            hours = counts.characters * SECONDS_A_CHARACTER / 3600
+            self._console.line(
+                f"{counts.all} items: {counts.to_make} to make (about {hours:.1f} h of speech), {counts.there} exist, "
+                f"{counts.failed} can't be made"
+            )
+            if self._options.json:
+                result(as_json({"plan": asdict(counts)}))
+            return
+        self._console.line(closing_line(tally))
+        joined = None if summary.joined is None else str(summary.joined)
+        if joined is not None:
+            self._console.line(f"{summary.joined_s:.1f} s of speech with pauses: {joined}")
+            if not self._options.json:
+                self._result(joined)
+        if self._options.json:
+            self._result(as_json({"summary": summary_facts(tally) | summary.facts | {"path": joined}}))
+
+    def _result(self, text: str) -> None:
+        """Print to standard output. The run continues if its reader closes the pipe, since the files are its purpose."""
+        if not self._output_is_open:
+            return
+        self._console.clear()
+        try:
+            result(text)
+        except BrokenPipeError:
+            self._output_is_open = False

@@ -89,6 +89,10 @@ class CheckOptions(Options):
             completion="recognizers",
         ),
     ] = DEFAULT_LISTENER
+    accept_failed: Annotated[
+        bool,
+        Flag("Succeed even if a chunk still fails its checks after the last retry.", panel=_CHECKS),
+    ] = False
 
     @property
     def recognizer(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What is to be made: places, resume, order."""
+"""The plan: file names, resume, order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from llasa_cli.batch.manifest import Item
 from llasa_cli.batch.plan import Plan
 from llasa_cli.batch.results import Results
-from llasa_cli.batch.validate import Settings, Validator, seed_of
+from llasa_cli.batch.validate import SharedSettings, Validator, seed_of
 from llasa_cli.errors import UsageError
 
 
@@ -19,7 +19,7 @@ def item(number: int, name: str, text: str = "hello", **more: object) -> Item:
     return Item(number, name, name, text, **more)  # type: ignore[arg-type]
 
 
-def test_two_items_never_share_a_place(tmp_path: Path) -> None:
+def test_two_items_never_share_a_file(tmp_path: Path) -> None:
     with Plan(tmp_path, "wav") as plan:
         names = ("a", "A", "a-2", "a", "b/a", "B/A", "ß", "SS")
         paths = [plan.add(item(number, name), "k").path for number, name in enumerate(names, 1)]
@@ -28,7 +28,7 @@ def test_two_items_never_share_a_place(tmp_path: Path) -> None:
         assert plan.add(replace(item(9, "a"), ending="mp3"), "k").path not in paths
 
 
-def test_many_items_of_one_name_are_not_tried_over_and_over(tmp_path: Path) -> None:
+def test_many_items_of_one_name_need_no_quadratic_search(tmp_path: Path) -> None:
     with Plan(tmp_path, "wav") as plan:
         steps = 0
 
@@ -37,7 +37,7 @@ def test_many_items_of_one_name_are_not_tried_over_and_over(tmp_path: Path) -> N
             steps += 1
             return 0
 
-        plan._base.set_progress_handler(count, 1000)
+        plan._database.set_progress_handler(count, 1000)
         for number in range(2000):
             plan.add(item(number, "same"), "k")
         few, steps = steps, 0
@@ -46,7 +46,7 @@ def test_many_items_of_one_name_are_not_tried_over_and_over(tmp_path: Path) -> N
         assert steps < 2 * few
 
 
-def test_an_item_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_an_item_is_read_back_unchanged(tmp_path: Path) -> None:
     whole = item(3, "x", voice="kim", ref=Path("c/d.wav"), ref_text="t", seed=5, sampling=(("top_k", 4),), ending="mp3")
     with Plan(tmp_path, "wav") as plan:
         given = plan.add(whole, "key")
@@ -63,7 +63,7 @@ def test_long_items_begin_first_and_voices_stay_together(tmp_path: Path) -> None
         assert [task.number for task in plan.waiting()] == [4, 2, 5, 3, 1]
 
 
-def test_only_what_is_missing_or_changed_is_to_be_made(tmp_path: Path) -> None:
+def test_only_missing_and_changed_items_are_made(tmp_path: Path) -> None:
     with Results(tmp_path) as results:
         for name in ("same", "changed", "gone", "failed", "removed"):
             status = "error" if name == "failed" else "ok"
@@ -82,44 +82,44 @@ def test_only_what_is_missing_or_changed_is_to_be_made(tmp_path: Path) -> None:
             assert (plan.counts().there, plan.counts().to_make) == (1, 4)
             for task in plan.waiting():
                 plan.settle(task.number, results.append({"id": task.item.name, "path": task.path}), ok=True)
-            results.put_in_order(plan.rows_in_order())
+            results.reorder(plan.rows_in_order())
         ids = [row["id"] for _, row in results.rows()]
         assert ids == ["changed", "gone", "same", "failed", "new", "removed"]
     assert not (tmp_path / ".llasa").exists()
 
 
-def test_what_a_killed_run_left_is_gone(tmp_path: Path) -> None:
+def test_the_plan_of_a_killed_run_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".llasa" / "x").mkdir(parents=True)
     (tmp_path / ".llasa" / "plan.sqlite").touch()
     with Plan(tmp_path, "wav") as plan:
         assert not (plan.work / "x").exists()
 
 
-def test_a_folder_of_somebody_elses_is_not_worked_in(tmp_path: Path) -> None:
+def test_a_folder_that_belongs_to_the_user_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / ".llasa").mkdir()
     (tmp_path / ".llasa" / "notes").write_text("mine")
-    with pytest.raises(UsageError, match="in the way"):
+    with pytest.raises(UsageError, match="another file or folder"):
         Plan(tmp_path, "wav")
     assert (tmp_path / ".llasa" / "notes").read_text() == "mine"
 
 
-def surveyed(folder: Path, *items: Item, **settings: object) -> list[tuple[str, str]]:
+def checked(folder: Path, *items: Item, **settings: object) -> list[tuple[str, str]]:
     """(key, problem) of each."""
 
-    def trace(voice: str | None, speaker: str | None) -> str:
-        if voice == "nobody":
-            raise UsageError("There is no voice 'nobody'.")
+    def voice_key(voice: str | None, speaker: str | None) -> str:
+        if voice == "unknown":
+            raise UsageError("There is no voice 'unknown'.")
         return f"{voice} {speaker}"
 
     with Plan(folder, "wav") as plan:
-        survey = Validator(plan, Settings(**{"digest": "d"} | settings), trace)  # type: ignore[arg-type]
-        survey.add_all(items)
+        validator = Validator(plan, SharedSettings(**{"digest": "d"} | settings), voice_key)  # type: ignore[arg-type]
+        validator.add_all(items)
         tasks = [plan.task(number) for number in range(1, len(items) + 1)]
         return [(task.key, task.problem) for task in tasks]
 
 
-def test_everything_that_decides_the_sound_is_in_the_key(tmp_path: Path) -> None:
-    ((plain, problem),) = surveyed(tmp_path, item(1, "a"))
+def test_the_key_covers_everything_that_decides_the_sound(tmp_path: Path) -> None:
+    ((plain, problem),) = checked(tmp_path, item(1, "a"))
     assert problem == ""
     others = [
         item(1, "a", "hello!"),
@@ -129,30 +129,30 @@ def test_everything_that_decides_the_sound_is_in_the_key(tmp_path: Path) -> None
         item(1, "a", sampling=(("top_k", 4),)),
         item(1, "a", ending="flac"),
     ]
-    keys = [surveyed(tmp_path, other)[0][0] for other in others]
-    keys += [surveyed(tmp_path, item(1, "a"), seed=9)[0][0], surveyed(tmp_path, item(1, "a"), digest="e")[0][0], plain]
+    keys = [checked(tmp_path, other)[0][0] for other in others]
+    keys += [checked(tmp_path, item(1, "a"), seed=9)[0][0], checked(tmp_path, item(1, "a"), digest="e")[0][0], plain]
     assert len(set(keys)) == len(keys)
-    assert surveyed(tmp_path, item(7, "other name"))[0][0] == plain
+    assert checked(tmp_path, item(7, "other name"))[0][0] == plain
 
 
-def test_a_seed_nobody_named_is_the_items_own_and_the_same_again() -> None:
+def test_an_item_without_a_seed_has_its_own_in_every_run() -> None:
     assert seed_of("k", "a.wav") == seed_of("k", "a.wav")
     assert len({seed_of("k", f"{number}.wav") for number in range(100)}) == 100
     assert all(0 <= seed_of("k", str(number)) < 2**31 for number in range(100))
 
 
-def test_what_can_not_be_made_has_its_reason(tmp_path: Path) -> None:
+def test_an_item_that_can_not_be_made_has_a_reason(tmp_path: Path) -> None:
     import numpy as np
     import soundfile
 
     soundfile.write(tmp_path / "silent.wav", np.zeros(48_000), 16_000)
     speech = np.random.default_rng(0).normal(0, 0.1, 48_000) * (np.sin(np.arange(48_000) / 2000) > -0.5)
     soundfile.write(tmp_path / "good.wav", speech, 16_000)
-    found = surveyed(
+    found = checked(
         tmp_path,
         item(1, "a", " "),
         item(2, "b", "?!"),
-        item(3, "c", voice="nobody"),
+        item(3, "c", voice="unknown"),
         item(4, "d", ref=tmp_path / "absent.wav", ref_text="some words"),
         item(5, "e", ref=tmp_path / "silent.wav", ref_text="some words"),
         item(6, "f", ref=tmp_path / "good.wav", ref_text="some words that are said", voice="kim"),
@@ -160,18 +160,18 @@ def test_what_can_not_be_made_has_its_reason(tmp_path: Path) -> None:
     )
     problems = [problem for _, problem in found]
     assert [word in problem for word, problem in zip(
-        ("empty", "nothing to say", "no voice", "absent.wav", "silent", "a clip and a voice"), problems, strict=False
+        ("empty", "nothing to say", "no voice", "absent.wav", "silent", "both a clip and a voice"), problems, strict=False
     )] == [True] * 6  # fmt: skip
     assert problems[6] == ""
 
 
-def test_a_clip_of_the_flags_is_for_items_that_name_no_voice(tmp_path: Path) -> None:
+def test_the_clip_of_the_flags_is_used_by_items_without_a_voice(tmp_path: Path) -> None:
     missing = tmp_path / "absent.wav"
-    found = surveyed(tmp_path, item(1, "a"), item(2, "b", voice="kim"), item(3, "c", speaker="x"), ref=missing)
+    found = checked(tmp_path, item(1, "a"), item(2, "b", voice="kim"), item(3, "c", speaker="x"), ref=missing)
     assert [bool(problem) for _, problem in found] == [True, False, False]
 
 
-def test_an_item_that_would_be_written_over_a_clip_can_not_be_made(tmp_path: Path) -> None:
+def test_an_item_that_would_replace_a_clip_can_not_be_made(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("me.wav", "sub/b.c.wav", "other.wav"):
         (tmp_path / name).write_text("a recording")
@@ -186,14 +186,14 @@ def test_an_item_that_would_be_written_over_a_clip_can_not_be_made(tmp_path: Pat
             plan.add(item(number, name, ref=tmp_path / clip), "k")
         plan.add(item(12, "w", ref=tmp_path / "there.wav"), "k")
         (tmp_path / "shared.wav").touch()
-        plan.spare_clips(tmp_path / "shared.wav")
+        plan.protect_clips(tmp_path / "shared.wav")
         assert [task.item.name for task in plan.bad()] == ["me", "sub/b.c", "other", "shared"]
-        assert "over the clip" in next(plan.bad()).problem
+        assert "replace the clip" in next(plan.bad()).problem
         assert [task.item.name for task in plan.in_order()] == ["there"]
 
 
 @pytest.mark.slow
-def test_a_plan_takes_the_same_memory_for_ten_times_the_items(tmp_path: Path) -> None:
+def test_the_memory_of_a_plan_does_not_grow_with_its_items(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         with Results(tmp_path) as results, Plan(tmp_path, "wav") as plan:
             for number in range(count):
@@ -201,7 +201,7 @@ def test_a_plan_takes_the_same_memory_for_ten_times_the_items(tmp_path: Path) ->
             for task in plan.waiting():
                 row = {"id": task.item.id, "path": task.path, "key": task.key, "status": "ok"}
                 plan.settle(task.number, results.append(row), ok=True)
-            results.put_in_order(plan.rows_in_order())
+            results.reorder(plan.rows_in_order())
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     first = peak(100_000)

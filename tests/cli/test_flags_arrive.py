@@ -127,8 +127,8 @@ def test_clone(engine: type[FakeSpeech], tmp_path: Path) -> None:
     assert seen(engine)["say"][2] == Reference("some twenty letters", (1, 2, 3))
 
 
-class FakeCrew:
-    """Makes nothing of anything, and remembers what it was given."""
+class FakeBackend:
+    """Completes every item at once, and remembers it."""
 
     def __init__(self, history: list[tuple[str, Any]]) -> None:
         from llasa_cli.batch.messages import Event
@@ -136,14 +136,14 @@ class FakeCrew:
         self._history = history
         self._events: list[Event] = []
 
-    def room(self, left: int) -> int:
+    def capacity(self, left: int) -> int:
         return 9
 
-    def give(self, piece: Any) -> None:
+    def submit(self, item: Any) -> None:
         from llasa_cli.batch.messages import Completed
 
-        self._history.append(("piece", piece))
-        self._events.append(Completed(piece.number, 1.0, piece.options.seed, 0, (), 0.5))
+        self._history.append(("item", item))
+        self._events.append(Completed(item.number, 1.0, item.options.seed, 0, (), 0.5))
 
     def finish(self) -> None:
         from llasa_cli.batch.messages import Exited
@@ -162,11 +162,11 @@ class FakeCrew:
 
 
 def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def crew_of(options: Any, orders: Any) -> FakeCrew:
-        engine.history += [("options", options), ("orders", orders)]
-        return FakeCrew(engine.history)
+    def create_backend(options: Any, config: Any) -> FakeBackend:
+        engine.history += [("options", options), ("config", config)]
+        return FakeBackend(engine.history)
 
-    monkeypatch.setattr("llasa_cli.cli.batch_run.crew_of", crew_of)
+    monkeypatch.setattr("llasa_cli.batch.run.create_backend", create_backend)
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_codec", lambda *_: Path())
     (tmp_path / "lines.txt").write_text("good evening\n")
     shared = {"--batch-size": 7, "--workers": 3, "--devices": "cpu,cpu", "--ray": "auto", "--engine": "vllm"}
@@ -176,29 +176,29 @@ def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.Mon
         app, ["batch", str(tmp_path / "lines.txt"), "-o", str(tmp_path / "out"), *more, *arguments()]
     )
     assert made.exit_code == 0, made.output
-    orders, piece, options = seen(engine)["orders"], seen(engine)["piece"], seen(engine)["options"]
-    assert orders.models == ModelOptions(**MODEL_FLAGS)
-    assert (orders.slots, orders.engine, orders.language, orders.listener) == (7, "vllm", "de", None)
-    assert piece.options == SpeechOptions(
+    config, item, options = seen(engine)["config"], seen(engine)["item"], seen(engine)["options"]
+    assert config.models == ModelOptions(**MODEL_FLAGS)
+    assert (config.slots, config.engine, config.language, config.listener) == (7, "vllm", "de", None)
+    assert item.options == SpeechOptions(
         sampling=SamplingRequest(**FLAGS), seed=0, speaker="kore", retries=5, markdown=True
     )
-    assert (piece.path, piece.text, piece.voice) == ("00001.flac", "good evening", None)
+    assert (item.path, item.text, item.voice) == ("00001.flac", "good evening", None)
     assert (options.workers, options.devices, options.ray) == (3, "cpu,cpu", "auto")
 
 
 def test_what_a_line_says_counts_more_than_a_flag(
     engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llasa_cli.cli.batch_run.crew_of", lambda *_: FakeCrew(engine.history))
+    monkeypatch.setattr("llasa_cli.batch.run.create_backend", lambda *_: FakeBackend(engine.history))
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_codec", lambda *_: Path())
     own = {name: value * 2 if name == "top_k" else round(value / 2, 3) for name, value in FLAGS.items()}
     row = own | {"text": "good evening", "speaker": "kore", "seed": 9, "output": "a/b.mp3"}
     (tmp_path / "list.jsonl").write_text(json.dumps(row))
     made = CliRunner().invoke(app, ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *arguments()])
     assert made.exit_code == 0, made.output
-    piece = seen(engine)["piece"]
-    assert piece.options == SpeechOptions(sampling=SamplingRequest(**own), seed=9, speaker="kore", retries=5)
-    assert piece.path == "a/b.mp3"
+    item = seen(engine)["item"]
+    assert item.options == SpeechOptions(sampling=SamplingRequest(**own), seed=9, speaker="kore", retries=5)
+    assert item.path == "a/b.mp3"
 
 
 @pytest.mark.parametrize("command", ["say", "clone"])

@@ -1,0 +1,437 @@
+"""A batch from its list to its results: what `llasa batch` does with its options.
+
+    summary = run_batch(options, speech_options, model_options, voices, transcriber, reporter)
+
+The whole list is checked first, and everything that is wrong with it is reported at once. Only then is a model loaded.
+Nothing here writes to the terminal: progress goes to a `BatchReporter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from llasa_cli.batch.destination import Destination, ListSource, make_folder, remove_items
+from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBackend, WorkerConfig, WorkItem
+from llasa_cli.batch.plan import Counts, Plan, Task
+from llasa_cli.batch.results import COMPLETE, ByteRange, Results
+from llasa_cli.batch.scheduler import Scheduler, Tally
+from llasa_cli.errors import BatchError, UsageError
+from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+
+if TYPE_CHECKING:
+    from llasa_cli.batch.concatenate import Part
+    from llasa_cli.batch.manifest import Problems
+    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.prompt import Reference
+    from llasa_cli.voices.reference import Clip
+
+_CACHED_VOICES = 1000
+
+
+class BatchReporter(Protocol):
+    """Receives the progress of a run."""
+
+    def stage(self, text: str) -> None:
+        """What is being done now."""
+
+    def checked(self, items: int) -> None:
+        """So many items of the list are checked."""
+
+    def message(self, text: str) -> None:
+        """A line for the user, such as a warning."""
+
+    def rejected(self, tasks: Iterator[Task], count: int) -> None:
+        """The items that can't be made, found before the run."""
+
+    def row(self, row: dict[str, Any], is_news: bool) -> None:
+        """A row was added to the results. `is_news` is False for items that were passed to `rejected`."""
+
+    def progress(self, tally: Tally) -> None:
+        """Called at least twice a second."""
+
+    def interrupted(self, tally: Tally) -> None:
+        """An error ends the run, but some items are complete."""
+
+
+class VoiceLike(Protocol):
+    """A voice in the form that `Synthesizer` takes."""
+
+    @property
+    def speaker(self) -> str | None: ...
+    @property
+    def reference(self) -> Reference | None: ...
+
+
+class Transcriber(Protocol):
+    """Hears reference clips that come without a transcript."""
+
+    def check(self) -> None:
+        """Raise ModelError if the recognizer is not installed."""
+
+    def hear(self, clip: Clip) -> str: ...
+
+
+@dataclass(frozen=True)
+class BatchVoices:
+    """The voice of the command line, and how the names in a list are resolved.
+
+    Attributes:
+        resolve: (voice, speaker, checkpoint) -> a voice. Raises UsageError for an unknown name.
+    """
+
+    resolve: Callable[[str | None, str | None, Checkpoint], VoiceLike]
+    voice: str | None = None
+    speaker: str | None = None
+
+    def find(self, checkpoint: Checkpoint, voice: str | None, speaker: str | None) -> VoiceLike:
+        """The voice that an item names, else that of the command line."""
+        if voice is None and speaker is None:
+            voice, speaker = self.voice, self.speaker
+        return self.resolve(voice, speaker, checkpoint)
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """The outcome of a run.
+
+    Attributes:
+        counts: The plan before the run.
+        tally: None for a dry run.
+        facts: Figures of the workers.
+        results: The path of `results.jsonl`.
+        joined: The one output file, if it was written, with `joined_s` seconds of audio.
+        awaited: The one output file that was not written because items are missing.
+        accepts_failed_checks: Whether speech that fails its checks counts as a success.
+    """
+
+    counts: Counts
+    tally: Tally | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    results: Path = Path()
+    joined: Path | None = None
+    joined_s: float = 0.0
+    awaited: Path | None = None
+    accepts_failed_checks: bool = False
+
+    def raise_for_failures(self) -> None:
+        """Raise BatchError unless every item has succeeded."""
+        if self.tally is None:
+            if self.counts.failed:
+                raise BatchError(
+                    f"{self.counts.failed} of {self.counts.all} items can't be made.", "Nothing was made: --dry-run."
+                )
+            return
+        messages, hints = [], []
+        if self.tally.failed:
+            messages.append(f"{self.tally.failed} of {self.tally.all} items failed.")
+            hints.append(f"{self.results} has the reasons.")
+        if self.awaited is not None:
+            hints.append(
+                f"{self.awaited} is not written without them. Correct the list; the same command then continues."
+            )
+        if self.tally.failed_checks and not self.accepts_failed_checks:
+            messages.append(
+                f"{self.tally.failed_checks} of {self.tally.all} items still fail their checks; {self._kept()}"
+            )
+            hints.append("--accept-failed accepts them. Another --seed makes new takes.")
+        if messages:
+            raise BatchError(" ".join(messages), "\n       ".join(hints))
+
+    def _kept(self) -> str:
+        if self.joined is not None:
+            return f"{self.joined} is written with them."
+        return f"their files are kept, with status failed_checks in {self.results}."
+
+
+def run_batch(
+    options: BatchOptions,
+    speech: SpeechOptions,
+    models: ModelOptions,
+    voices: BatchVoices,
+    transcriber: Transcriber,
+    reporter: BatchReporter,
+) -> BatchSummary:
+    """Make the items of a list that do not exist yet.
+
+    Raises:
+        UsageError: The list can't be read, options contradict each other, or another run works in the output folder.
+        LlasaError: A failure that concerns all items. Completed items are kept.
+    """
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
+    _check_options(options, voices)
+    destination = Destination.from_options(options)
+    destination.refuse_overwriting_inputs(options)
+    checkpoint = resolve_checkpoint(models)
+    voices.find(checkpoint, None, None)  # an error in the flags concerns all items
+    with ExitStack() as stack:
+        source = stack.enter_context(ListSource(options.source))
+        make_folder(destination.folder, stack)
+        results = stack.enter_context(Results(destination.folder))
+        plan = stack.enter_context(Plan(destination.folder, destination.item_format))
+        run = _Run(options, speech, checkpoint, voices, transcriber, reporter, destination, plan, results)
+        run.check(source)
+        if options.dry_run:
+            return BatchSummary(plan.counts())
+        return run.make()
+
+
+def _check_options(options: BatchOptions, voices: BatchVoices) -> None:
+    if options.ref is not None and (voices.voice is not None or voices.speaker is not None):
+        raise UsageError("--ref and a voice are both given.", "Leave out --ref, or leave out --voice and --speaker.")
+    if options.ref_text is not None and options.ref is None:
+        raise UsageError(
+            "--ref-text is given without --ref.", "Add --ref; items of the list have a ref_text of their own."
+        )
+    if options.listener is not None:
+        from llasa_cli.asr import check_recognizer
+
+        check_recognizer(options.listener)
+
+
+def create_backend(options: BatchOptions, config: WorkerConfig) -> WorkerBackend:
+    """Start the workers: a thread of this process, processes, or actors of a Ray cluster.
+
+    Raises:
+        UsageError: Options contradict each other.
+    """
+    if options.ray is None and options.devices is None and options.workers in (None, 1):
+        from llasa_cli.batch.thread_backend import ThreadBackend
+
+        return ThreadBackend(config)
+    if options.ray is not None:
+        from llasa_cli.batch.ray_backend import RayBackend
+
+        if options.devices is not None:
+            raise UsageError("--devices is for this machine, --ray for a cluster.", "Leave one of them out.")
+        return RayBackend(config, options.ray, options.workers)
+    from llasa_cli.batch.process_backend import ProcessBackend, choose_devices
+
+    return ProcessBackend(config, choose_devices(options.devices, config.models.device, options.workers or 1))
+
+
+class _Run:
+    """One run on an output folder that is locked."""
+
+    def __init__(
+        self,
+        options: BatchOptions,
+        speech: SpeechOptions,
+        checkpoint: Checkpoint,
+        voices: BatchVoices,
+        transcriber: Transcriber,
+        reporter: BatchReporter,
+        destination: Destination,
+        plan: Plan,
+        results: Results,
+    ) -> None:
+        from llasa_cli.batch.validate import settings_digest
+        from llasa_cli.checkpoint.resolve import revision_of
+
+        self._options, self._speech, self._checkpoint = options, speech, checkpoint
+        self._transcriber, self._reporter, self._destination = transcriber, reporter, destination
+        self._plan, self._results = plan, results
+        self._find_voice = lru_cache(_CACHED_VOICES)(partial(voices.find, checkpoint))
+        self._find_clip = lru_cache(_CACHED_VOICES)(self._transcribed_clip)
+        self._settings = settings_digest(
+            speech,
+            destination.item_format,
+            revision_of(checkpoint.codec_folder),
+            checkpoint.options.dtype,
+            checkpoint.revision,
+            options.listener,
+            options.engine,
+        )
+        self._slots = options.slots
+        self._is_running = False
+
+    # --- before the model is loaded ---
+
+    def check(self, source: ListSource) -> None:
+        """Check every line and build the plan.
+
+        Raises:
+            UsageError: The list can't be read.
+        """
+        from llasa_cli.batch.manifest import Problems, read_manifest
+        from llasa_cli.batch.validate import SharedSettings, Validator
+
+        options = self._options
+        if options.ref is not None:
+            from llasa_cli.voices.batch_clips import load_reference
+
+            load_reference(options.ref, options.ref_text)  # an error in the flags concerns all items
+        self._plan.remember(self._earlier_rows())
+        shared = SharedSettings(self._settings, self._speech.seed, options.ref, options.ref_text)
+        validator = Validator(self._plan, shared, self._voice_key)
+        problems = Problems()
+        validator.add_all(read_manifest(source.open, source.name, source.path.parent, problems), self._reporter.checked)
+        self._destination.refuse_overwriting_clips(self._plan.clips(), options)
+        counts = self._plan.counts()
+        self._report_warnings(problems, validator.warnings.lines)
+        if counts.failed:
+            self._reporter.rejected(self._plan.bad(), counts.failed)
+        problems.refuse()
+        if not counts.all:
+            raise UsageError("The list has no items.", "Write one text a line.")
+        self._report_removed()
+
+    def _earlier_rows(self) -> Iterator[tuple[ByteRange, dict[str, Any]]]:
+        """The rows of earlier runs. The same settings continue with the same number of slots, which decides the last bits."""
+        for place, row in self._results.rows():
+            slots = row.get("batch")
+            if self._options.slots is None and row.get("settings") == self._settings and row.get("status") in COMPLETE:
+                self._slots = slots if isinstance(slots, int) and slots > 0 else self._slots
+            yield place, row
+
+    def _voice_key(self, voice: str | None, speaker: str | None) -> str:
+        from llasa_cli.batch.validate import voice_digest
+
+        found = self._find_voice(voice, speaker)
+        return voice_digest(found.speaker, found.reference)
+
+    def _report_warnings(self, problems: Problems, more: list[str]) -> None:
+        unknown = [f"line {line}: the column {name!r} has no meaning" for name, line in problems.unknown.items()]
+        for text in [*unknown, *problems.warnings.lines, *more]:
+            self._reporter.message(f"warning: {text}")
+
+    def _report_removed(self) -> None:
+        from llasa_cli.batch.manifest import Messages
+
+        removed = Messages()
+        for path in self._plan.removed():
+            removed.add(f"{path} (the file is kept)")
+        for text in removed.lines:
+            self._reporter.message(f"no longer in the list: {text}")
+
+    # --- with the model ---
+
+    def make(self) -> BatchSummary:
+        """Make what has to be made, sort the rows, and put the items together if one file is wanted."""
+        counts = self._plan.counts()
+        reporter = self._reporter
+        scheduler = Scheduler(
+            self._plan, self._results, self._work_item, self._row, self._on_row, reporter.message, reporter.progress
+        )
+        tally = self._tally = scheduler.tally
+        facts: dict[str, Any] = {}
+        try:
+            scheduler.fail_bad()
+            self._is_running = True
+            if tally.to_make:
+                backend = self._start_workers()
+                try:
+                    scheduler.run(backend)
+                finally:
+                    tally.stop_clock()
+                    backend.close()
+                    facts = backend.facts()
+            self._results.reorder(self._plan.rows_in_order())
+        except BaseException:
+            if tally.made:
+                reporter.interrupted(tally)
+            raise
+        tally.failed_checks = self._plan.failed_checks()
+        joined, joined_s = self._concatenate(tally)
+        accepts = self._options.accept_failed
+        if joined is not None and (accepts or not tally.failed_checks):
+            self._remove_parts()
+        awaited = self._destination.joined if joined is None else None
+        return BatchSummary(counts, tally, facts, self._results.path, joined, joined_s, awaited, accepts)
+
+    def _start_workers(self) -> WorkerBackend:
+        options = self._options
+        config = WorkerConfig(
+            models=self._checkpoint.options,
+            folder=self._destination.folder.resolve(),
+            work=self._plan.work.resolve(),
+            slots=self._slots,
+            listener=options.listener,
+            language=options.language,
+            marks=self._destination.joined is not None,
+            engine=options.engine,
+            token=self._plan.token,
+        )
+        self._reporter.stage(f"loading {self._checkpoint.name}")
+        return create_backend(options, config)
+
+    def _work_item(self, task: Task) -> WorkItem:
+        from llasa_cli.batch.validate import seed_of
+
+        item = task.item
+        seed = item.seed if item.seed is not None else self._speech.seed
+        voice: Reference | ReferenceFile | None = None
+        speaker = None
+        if item.ref is not None:
+            voice = self._find_clip(item.ref, item.ref_text)
+        else:
+            found = self._find_voice(item.voice, item.speaker)
+            voice, speaker = found.reference, found.speaker
+        options = replace(
+            self._speech,
+            sampling=SamplingRequest(**asdict(self._speech.sampling) | dict(item.sampling)),
+            seed=seed if seed is not None else seed_of(task.key, task.path),
+            speaker=speaker,
+        )
+        return WorkItem(task.number, item.text, task.path, options, voice)
+
+    def _transcribed_clip(self, path: Path, transcript: str | None) -> ReferenceFile:
+        """A clip without a transcript is heard once, before it is sent to workers."""
+        from llasa_cli.voices.batch_clips import load_reference
+
+        if transcript is not None:
+            return ReferenceFile(path.resolve(), transcript)
+        self._transcriber.check()
+        return ReferenceFile(path.resolve(), None, self._transcriber.hear(load_reference(path, None)))
+
+    def _row(self, task: Task, outcome: Completed | Failed) -> dict[str, Any]:
+        """The row of an item in `results.jsonl`. Its fields and their order are a file format."""
+        item = task.item
+        row: dict[str, Any] = {"id": item.id, "line": item.number}
+        made_by = {"model": self._checkpoint.name, "revision": self._checkpoint.revision, "settings": self._settings}
+        if isinstance(outcome, Failed):
+            return {**row, "path": None, "text": item.text, **made_by, "status": "error", "error": outcome.error}
+        row |= {"path": task.path, "text": item.text, "seconds": outcome.seconds, "seed": outcome.seed, **made_by}
+        row |= {"checks": list(outcome.checks), "retries": outcome.retries, "wall_s": outcome.wall_s}
+        status = "failed_checks" if outcome.checks else "ok"
+        row |= {"status": status, "error": None, "key": task.key, "batch": self._tally.slots}
+        if outcome.marks:
+            row["marks"] = [[begin, end, list(sentences)] for begin, end, sentences in outcome.marks]
+        return row
+
+    def _on_row(self, row: dict[str, Any]) -> None:
+        self._reporter.row(row, self._is_running)
+
+    def _concatenate(self, tally: Tally) -> tuple[Path | None, float]:
+        """Write the one file, if it is wanted and no item is missing. -> its path and its seconds"""
+        joined = self._destination.joined
+        if joined is None or tally.failed:
+            return None, 0.0
+        from llasa_cli.batch.concatenate import concatenate
+
+        self._reporter.stage("putting the items together")
+        pause_s = ITEM_PAUSE_S if self._options.pause_s is None else self._options.pause_s
+        parts = self._parts(tally.all)
+        return joined, concatenate(parts, joined, self._destination.joined_format, pause_s, self._options.subtitles)
+
+    def _parts(self, count: int) -> Iterator[Part]:
+        """The items of the list; their rows are the first ones of the results."""
+        from llasa_cli.batch.concatenate import Part
+
+        for _, row in islice(self._results.rows(), count):
+            marks = tuple((begin, end, tuple(sentences)) for begin, end, sentences in row.get("marks", ()))
+            yield Part(self._destination.folder / row["path"], marks)
+
+    def _remove_parts(self) -> None:
+        """Remove the files of the items after the one file is written."""
+        folder = self._destination.folder
+        remove_items(folder, (row["path"] for _, row in self._results.rows() if row.get("path")))
+        self._plan.close()
+        self._results.close()
+        remove_items(folder, [self._results.path.name])

@@ -1,0 +1,290 @@
+"""Which encoding a text file has, and what a file that is not text really is.
+
+    encoding = detect_encoding(path_open, "list.csv")          refuses a spreadsheet, a PDF, ... with the command that converts it
+    if encoding.warning: ...
+    file = io.TextIOWrapper(path_open(), encoding.name)
+
+UTF-8 and everything with a byte order mark is certain. For the rest every known code page is tried: its text has to be made of
+the letters of one language, with its case rules. Detectors that know no language alphabets confuse the code pages of short
+files (charset-normalizer reads a French line in Windows-1252 as Windows-1250).
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from llasa_cli.errors import UsageError
+
+_BLOCK_BYTES = 1 << 20
+_SAMPLE_BYTES = 1 << 16
+_ENOUGH = 0.75
+"""The share of the characters beyond ASCII that has to fit a language."""
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """How to decode a file.
+
+    Attributes:
+        name: A Python codec.
+        warning: For the user, if the encoding is a guess; else empty.
+        is_damaged: The file is UTF-8 except for a few bytes.
+    """
+
+    name: str
+    warning: str = ""
+    is_damaged: bool = False
+
+
+def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncoding:
+    """Find the encoding of a file.
+
+    Args:
+        open_file: Opens the file at its beginning. It is called once or twice.
+        name: The file's name in messages.
+
+    Raises:
+        UsageError: The file is a document, an archive, audio or other binary data.
+        OSError: The file can't be read.
+    """
+    with open_file() as file:
+        head = file.read(4096)
+    for mark, codec in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return TextEncoding(codec)
+    _refuse_document(head, open_file, name)
+    if codec := _utf_16_without_mark(head):
+        return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
+    with open_file() as file:
+        valid, invalid, sample = _count_utf_8(file, name)
+    if not invalid:
+        return TextEncoding("utf-8")
+    if valid > invalid:
+        return TextEncoding("utf-8", is_damaged=True)
+    codec, label = _guess_code_page(sample)
+    if not codec:
+        raise UsageError(
+            f"The encoding of {name} is not known.", "Save it as UTF-8 text. (iconv -f CODEPAGE -t utf-8 converts it.)"
+        )
+    return TextEncoding(codec, f"{name} is not UTF-8; it is read as {label}. Save it as UTF-8 if letters are wrong.")
+
+
+# --- files that are not text ---
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OFFICE = "libreoffice --headless --convert-to {0} {1}"
+_DOCUMENTS = (
+    (b"%PDF-", "a PDF document", "pdftotext {name} text.txt"),
+    (b"{\\rtf", "an RTF document", _OFFICE.format("txt:Text", "{name}")),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", _OFFICE.format("csv", "{name}") + " (or txt:Text)"),
+    (b"\x1f\x8b", "compressed (gzip)", "gunzip {name}"),
+    (b"BZh", "compressed (bzip2)", "bunzip2 {name}"),
+    (b"\xfd7zXZ\x00", "compressed (xz)", "unxz {name}"),
+    (b"\x28\xb5\x2f\xfd", "compressed (zstd)", "unzstd {name}"),
+    (b"PAR1", "a Parquet table", "python -c \"import pandas; pandas.read_parquet('{name}').to_csv('list.csv')\""),
+    (b"SQLite format 3\x00", "an SQLite database", ""),
+    (b"RIFF", "audio or video", ""),
+    (b"fLaC", "audio", ""),
+    (b"OggS", "audio", ""),
+    (b"ID3", "audio", ""),
+    (b"\x89PNG", "an image", ""),
+    (b"\xff\xd8\xff", "an image", ""),
+    (b"\x7fELF", "a program", ""),
+)
+_ZIPPED = (
+    ("xl/", "an Excel workbook", _OFFICE.format("csv:'Text - txt - csv (StarCalc)':44,34,76", "{name}")),
+    ("word/", "a Word document", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    ("ppt/", "a PowerPoint presentation", _OFFICE.format("pdf", "{name}")),
+    ("application/epub+zip", "an EPUB book", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    ("opendocument.spreadsheet", "an OpenDocument spreadsheet", _OFFICE.format("csv", "{name}")),
+    ("opendocument", "an OpenDocument text", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    ("", "a ZIP archive", "unzip {name}"),
+)
+
+
+def _refuse_document(head: bytes, open_file: Callable[[], BinaryIO], name: str) -> None:
+    if head.startswith(b"PK\x03\x04"):
+        inside = head.decode("latin-1")
+        with suppress(OSError, zipfile.BadZipFile), open_file() as file, zipfile.ZipFile(file) as archive:
+            inside += "\n".join(archive.namelist())
+        kind, command = next((kind, command) for mark, kind, command in _ZIPPED if mark in inside)
+        raise _document_error(name, kind, command)
+    for mark, kind, command in _DOCUMENTS:
+        if head.startswith(mark):
+            raise _document_error(name, kind, command)
+
+
+def _document_error(name: str, kind: str, command: str) -> UsageError:
+    hint = f"Convert it first: {command.format(name=name)}" if command else "Give a text file."
+    return UsageError(f"{name} is not text but {kind}.", hint)
+
+
+def _utf_16_without_mark(head: bytes) -> str:
+    """ "utf-16-le" or "utf-16-be" if nearly every second byte is zero, else empty."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    most = len(head) // 2
+    if most and max(even, odd) > 0.8 * most and min(even, odd) < 0.05 * most:
+        return "utf-16-be" if even > odd else "utf-16-le"
+    return ""
+
+
+def _count_utf_8(file: BinaryIO, name: str) -> tuple[int, int, bytes]:
+    """-> characters beyond ASCII that are valid UTF-8, bytes that are not, and the first lines with bytes beyond ASCII
+
+    Raises:
+        UsageError: The file has zero bytes in many places: it is binary data.
+    """
+    valid = invalid = zeros = 0
+    sample = b""
+    rest = b""
+    while block := file.read(_BLOCK_BYTES):
+        zeros += block.count(0)
+        if zeros > 100:
+            raise UsageError(f"{name} is not text: it has zero bytes.", "Give a text file in UTF-8.")
+        block = rest + block
+        if block.isascii():
+            rest = b""
+            continue
+        # Characters are not cut: the last line of a block is read with the next one.
+        whole = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1 or len(block)
+        rest, block = block[whole:], block[:whole]
+        counts = _count_block(block)
+        valid, invalid = valid + counts[0], invalid + counts[1]
+        sample = _extended(sample, block)
+    counts = _count_block(rest)
+    return valid + counts[0], invalid + counts[1], _extended(sample, rest)
+
+
+def _count_block(block: bytes) -> tuple[int, int]:
+    with suppress(UnicodeDecodeError):
+        text = block.decode("utf-8")
+        return (0, 0) if text.isascii() else (sum(not c.isascii() for c in text), 0)
+    text = block.decode("utf-8", "surrogateescape")
+    beyond = [c for c in text if not c.isascii()]
+    invalid = sum("\udc80" <= c <= "\udcff" for c in beyond)
+    return len(beyond) - invalid, invalid
+
+
+def _extended(sample: bytes, block: bytes) -> bytes:
+    for line in block.splitlines(keepends=True):
+        if len(sample) >= _SAMPLE_BYTES:
+            break
+        if not line.isascii():
+            sample += line[:_SAMPLE_BYTES]
+    return sample
+
+
+# --- code pages ---
+
+_CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґўјљњћђџ"
+_GREEK = "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώϊϋΐΰ"
+_WESTERN = (
+    "àâæçéèêëîïôœùûü",
+    "äöüß",
+    "áéíñóúüªº",
+    "ãáàâçéêíõóôúü",
+    "àèéìíîòóùú",
+    "æøåéä",
+    "åäöé",
+    "áðéíóúýþæö",
+    "àçèéíïòóúü",
+)
+_CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
+_TYPOGRAPHY = set("‘’‚“”„–—…«»‹›•·¿¡€£°§©®™½¼¾×\u00a0\u00ad、。，！？：；（）「」『』《》〈〉【】・ー～")
+_BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
+    # Lead bytes of the frequent characters, and the least trail byte.
+    "cp949": ((0xB0, 0xC8), (0xA1, 0xFE)),
+    "euc_jp": ((0xA4, 0xCF), (0xA1, 0xFE)),
+    "gb18030": ((0xB0, 0xD7), (0xA1, 0xFE)),
+    "big5": ((0xA4, 0xC6), (0x40, 0xFE)),
+}
+_CODE_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("cp949", "Korean (EUC-KR)", ()),
+    ("euc_jp", "Japanese (EUC-JP)", ()),
+    ("cp932", "Japanese (Shift JIS)", ()),
+    ("gb18030", "Chinese (GBK)", ()),
+    ("big5", "Chinese (Big5)", ()),
+    ("cp1252", "Windows-1252 (Western European)", _WESTERN),
+    ("cp1251", "Windows-1251 (Cyrillic)", (_CYRILLIC,)),
+    ("koi8_r", "KOI8-R (Cyrillic)", (_CYRILLIC,)),
+    ("cp866", "code page 866 (Cyrillic)", (_CYRILLIC,)),
+    ("cp1253", "Windows-1253 (Greek)", (_GREEK,)),
+    ("cp1250", "Windows-1250 (Central European)", _CENTRAL),
+    ("iso8859_2", "ISO 8859-2 (Central European)", _CENTRAL),
+    ("cp1254", "Windows-1254 (Turkish)", ("çğıöşüİâîû",)),
+    ("mac_roman", "Mac Roman (Western European)", _WESTERN),
+    ("cp850", "code page 850 (Western European)", _WESTERN),
+)
+
+
+def _guess_code_page(sample: bytes) -> tuple[str, str]:
+    """-> (codec, name for people) of the code page that fits best; empty strings if none does"""
+    best, score = ("", ""), _ENOUGH
+    for codec, label, alphabets in _CODE_PAGES:
+        with suppress(UnicodeDecodeError):
+            fit = _alphabet_fit(sample.decode(codec), alphabets) if alphabets else _east_asian_fit(sample, codec)
+            if fit > score:
+                best, score = (codec, label), fit
+    return best
+
+
+def _alphabet_fit(text: str, alphabets: tuple[str, ...]) -> float:
+    """The share of the characters beyond ASCII that are typography, or letters of the best alphabet in a fitting case."""
+    beyond = misplaced = 0
+    letters: dict[str, int] = {}
+    for at, character in enumerate(text):
+        if character.isascii():
+            continue
+        beyond += 1
+        before = text[at - 1] if at else " "
+        if character in _TYPOGRAPHY:
+            continue
+        foreign = alphabets[0] in (_CYRILLIC, _GREEK) and before.isascii() and before.isalpha()
+        if not character.isalpha() or foreign or (character.isupper() and before.islower()):
+            misplaced += 1
+        else:
+            letters[character.lower()] = letters.get(character.lower(), 0) + 1
+    known = max(sum(count for letter, count in letters.items() if letter in alphabet) for alphabet in alphabets)
+    return (beyond - misplaced - sum(letters.values()) + known) / max(1, beyond)
+
+
+def _east_asian_fit(sample: bytes, codec: str) -> float:
+    """The share of the characters beyond ASCII that are frequent in the language of the codec."""
+    beyond = frequent = kana = 0
+    for character in sample.decode(codec):
+        if character.isascii():
+            continue
+        beyond += 1
+        kana += "ぁ" <= character <= "ヿ"
+        if character in _TYPOGRAPHY:
+            frequent += 1
+            continue
+        with suppress(UnicodeEncodeError):
+            data = character.encode(codec)
+            if codec == "cp932":  # kana and first-level kanji; half-width katakana are what other encodings look like
+                frequent += len(data) == 2 and ("ぁ" <= character <= "ヿ" or 0x88 <= data[0] <= 0x97)
+            else:
+                (low, high), (least, most) = _BLOCKS[codec]
+                frequent += len(data) == 2 and low <= data[0] <= high and least <= data[1] <= most
+    if codec in ("euc_jp", "cp932") and kana < 0.2 * beyond:
+        return 0.0  # Japanese is never written without kana
+    if codec == "cp949" and frequent < 0.9 * beyond:
+        return 0.0  # Hangul's bytes are also those of Chinese characters
+    return frequent / max(1, beyond)
+
+
+def open_text(open_file: Callable[[], BinaryIO], encoding: TextEncoding) -> io.TextIOWrapper:
+    """Open a file for reading text. Line ends of all systems become "\\n"; bytes that are damaged become U+DC80 to U+DCFF."""
+    return io.TextIOWrapper(open_file(), encoding.name, errors="surrogateescape")

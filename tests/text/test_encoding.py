@@ -1,0 +1,109 @@
+"""Encodings of short files are found, and files that are not text are named for what they are."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+
+from llasa_cli.errors import UsageError
+from llasa_cli.text.encoding import detect_encoding, open_text
+
+
+def read(data: bytes) -> tuple[str, str]:
+    """-> (text, warning)"""
+    encoding = detect_encoding(lambda: io.BytesIO(data), "list.txt")
+    with open_text(lambda: io.BytesIO(data), encoding) as file:
+        return file.read(), encoding.warning
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "label"),
+    [
+        ("It was late – very late. “Stop,” he said, it’s 5.", "cp1252", "Windows-1252"),
+        ("He said it’s late.", "cp1252", "Windows-1252"),
+        ("It costs £5.", "cp1252", "Windows-1252"),
+        ("L’été dernier, nous sommes allés à la mer. Où êtes-vous ?", "cp1252", "Windows-1252"),
+        ("Die Straße führt über den Fluss.", "cp1252", "Windows-1252"),
+        ("DIE STRASSE FÜHRT ÜBER DIE BRÜCKE.", "cp1252", "Windows-1252"),
+        ("¿Dónde está el niño? ¡Qué bonito!", "cp1252", "Windows-1252"),
+        ("På gaden bor der en pige. Hun er så glad for øl og æbler.", "cp1252", "Windows-1252"),
+        ("We met at the café.", "latin-1", "Windows-1252"),
+        ("Zażółć gęślą jaźń. Dzień dobry, jak się masz?", "cp1250", "Windows-1250"),
+        ("Příliš žluťoučký kůň úpěl.", "cp1250", "Windows-1250"),
+        ("Příliš žluťoučký kůň úpěl.", "iso8859_2", "ISO 8859-2"),
+        ("Bugün hava çok güzel, değil mi? İyi akşamlar.", "cp1254", "Windows-1254"),
+        ("Добрый день, как дела? Сегодня хорошая погода.", "cp1251", "Windows-1251"),
+        ("Добрый день, как дела? Сегодня хорошая погода.", "koi8_r", "KOI8-R"),
+        ("Добрый день, как дела?", "cp866", "866"),
+        ("Καλημέρα, τι κάνετε;", "cp1253", "Windows-1253"),
+        ("L’été dernier, nous sommes allés à la mer.", "mac_roman", "Mac Roman"),
+        ("Die Straße führt über den Fluß.", "cp850", "850"),
+        ("今天天气很好，我们去公园散步。", "gb18030", "GBK"),
+        ("今天天氣很好，我們去公園散步。", "big5", "Big5"),
+        ("今日はとても良い天気です。散歩に行きましょう。", "cp932", "Shift JIS"),
+        ("今日はとても良い天気です。散歩に行きましょう。", "euc_jp", "EUC-JP"),
+        ("오늘은 날씨가 아주 좋습니다. 공원에 갑시다.", "cp949", "EUC-KR"),
+    ],
+)
+def test_a_code_page_is_recognized_in_one_line(text: str, encoding: str, label: str) -> None:
+    found, warning = read(f"{text}\n".encode(encoding))
+    assert found == f"{text}\n"
+    assert label in warning
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_unicode_is_read_without_a_warning(encoding: str) -> None:
+    assert read("Hé, 日本 – yes.\n".encode(encoding)) == ("Hé, 日本 – yes.\n", "")
+    assert read(b"plain\n") == ("plain\n", "")
+
+
+def test_utf_16_without_a_byte_order_mark_is_recognized() -> None:
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text, warning = read("Hello there, friend.\n".encode(encoding))
+        assert text == "Hello there, friend.\n"
+        assert "UTF-16" in warning
+
+
+def test_damaged_utf_8_is_not_taken_for_a_code_page() -> None:
+    data = "über".encode() * 9 + b"\xe9"
+    assert detect_encoding(lambda: io.BytesIO(data), "x").is_damaged
+
+
+def test_characters_are_not_cut_between_blocks() -> None:
+    line = "日本 und 東京\n".encode()
+    assert detect_encoding(lambda: io.BytesIO(line * 200_000), "x").name == "utf-8"
+
+
+def zipped(name: str, content: str = "x") -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "command"),
+    [
+        (zipped("xl/workbook.xml"), "an Excel workbook", "libreoffice"),
+        (zipped("word/document.xml"), "a Word document", "pandoc"),
+        (zipped("mimetype", "application/epub+zip"), "an EPUB book", "pandoc"),
+        (zipped("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), "an OpenDocument spreadsheet", "libre"),
+        (zipped("a.txt"), "a ZIP archive", "unzip"),
+        (b"%PDF-1.7\n", "a PDF document", "pdftotext"),
+        (b"{\\rtf1 x}", "an RTF document", "libreoffice"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "an old Office document", "libreoffice"),
+        (b"\x1f\x8b\x08", "compressed", "gunzip"),
+        (b"PAR1\0", "a Parquet table", "pandas"),
+        (b"RIFF\0\0\0\0WAVE", "audio", ""),
+        (bytes(range(256)) * 200, "zero bytes", ""),
+    ],
+)
+def test_a_file_that_is_not_text_is_named_with_the_command_that_converts_it(
+    data: bytes, kind: str, command: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(data)
+    assert kind in refused.value.message
+    assert command in refused.value.hint
