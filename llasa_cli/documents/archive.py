@@ -1,0 +1,76 @@
+"""Reading ZIP files of unknown origin (EPUB, DOCX) with bounded time and memory."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from xml.etree import ElementTree
+
+from llasa_cli.errors import UsageError
+
+MAX_MEMBERS = 50_000
+MAX_MEMBER_BYTES = 64 << 20
+MAX_TOTAL_BYTES = 512 << 20
+"""Unpacked. The text of a long book is 2 MB, an illustrated one has 200 MB of images, which are not unpacked."""
+
+
+class Archive:
+    """A ZIP file whose members are read one at a time.
+
+    Raises:
+        UsageError: It is no ZIP file, it is damaged or encrypted, or it unpacks to more than a book can have.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
+        self._read = 0
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise self.problem("is damaged: it can't be unpacked") from error
+        members = self._zip.infolist()
+        if len(members) > MAX_MEMBERS:
+            raise self.problem(f"has {len(members):,} files inside, which is not a book")
+        if any(member.flag_bits & 1 for member in members):
+            raise self.problem("is encrypted", "Remove the password first.")
+        self.names = frozenset(member.filename for member in members)
+
+    def problem(self, what: str, hint: str = "") -> UsageError:
+        """An error about this file: "book.epub {what}."."""
+        return UsageError(f"{self._path} {what}.", hint or f"A whole, unprotected {self._kind} file is needed.")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a member.
+
+        Raises:
+            UsageError: It is missing or damaged, or too large.
+        """
+        try:
+            with self._zip.open(name) as file:
+                data = file.read(MAX_MEMBER_BYTES + 1)
+        except KeyError:
+            raise self.problem(f"lacks {name}, which its contents name") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise self.problem(f"is damaged: {name} can't be unpacked") from error
+        self._read += len(data)
+        if len(data) > MAX_MEMBER_BYTES or self._read > MAX_TOTAL_BYTES:
+            raise self.problem(f"unpacks to more than {MAX_MEMBER_BYTES >> 20} MB of text, which is not a book")
+        return data
+
+    def read_xml(self, name: str) -> ElementTree.Element:
+        """A member as XML. Entities that the file defines itself are refused: they can grow without bound.
+
+        Raises:
+            UsageError: It is no XML.
+        """
+        data = self.read(name)
+        if b"<!ENTITY" in data:
+            raise self.problem(f"defines entities in {name}, which are not read")
+        try:
+            return ElementTree.fromstring(data)
+        except ElementTree.ParseError as error:
+            raise self.problem(f"is damaged: {name} is not XML ({error})") from error
+
+    def close(self) -> None:
+        self._zip.close()

@@ -1,0 +1,70 @@
+"""Word documents (.docx): paragraphs, headings by their styles, tables row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.documents.archive import Archive
+from llasa_cli.documents.document import Block, Document, chapters_by_heading, clean
+from llasa_cli.errors import UsageError
+
+
+def read_docx(path: Path) -> Document:
+    """Read a Word document. Footnotes, comments, headers and footers are not part of its text.
+
+    Raises:
+        UsageError: It is damaged or empty, or python-docx is not installed.
+    """
+    try:
+        import docx
+    except ImportError as error:
+        raise UsageError("Word documents need the package python-docx.", "pip install 'llasa-cli[book]'") from error
+    archive = Archive(path, "DOCX")
+    try:
+        for name in sorted(archive.names):
+            if name.endswith(".xml"):
+                archive.read(name)  # refuses a bomb before the library unpacks it
+        notes = _count(archive, "word/footnotes.xml", b"<w:footnote ") + _count(
+            archive, "word/endnotes.xml", b"<w:endnote "
+        )
+    finally:
+        archive.close()
+    try:
+        document = docx.Document(str(path))
+        blocks = list(_blocks(document))
+        properties = document.core_properties
+        facts = [clean(value or "") for value in (properties.title, properties.author, properties.language)]
+        images = len(document.inline_shapes)
+    except Exception as error:  # the library passes on errors of lxml and of its own parts
+        raise archive.problem(f"is damaged: {type(error).__name__}") from error
+    if not blocks:
+        raise archive.problem("holds no text")
+    omitted = {"footnotes": notes, "images": images}
+    chapters = chapters_by_heading(blocks)
+    return Document(*facts, tuple(chapters), None, {name: count for name, count in omitted.items() if count})
+
+
+def _count(archive: Archive, name: str, element: bytes) -> int:
+    """Notes of a part, without the two separators that each such part has."""
+    return max(0, archive.read(name).count(element) - 2) if name in archive.names else 0
+
+
+def _blocks(document: Any) -> Iterator[Block]:
+    for part in document.iter_inner_content():
+        if hasattr(part, "rows"):
+            for row in part.rows:
+                text = ", ".join(dict.fromkeys(clean(cell.text) for cell in row.cells if clean(cell.text)))
+                if text:
+                    yield Block(text if not text[-1].isalnum() else text + ".")
+            continue
+        text = clean(part.text)
+        if text:
+            style = (part.style.name or "") if part.style is not None else ""
+            if style == "Title":
+                yield Block(text, 1)
+            elif style.startswith("Heading ") and style[8:].isdigit():
+                yield Block(text, min(6, int(style[8:]) + 1))
+            else:
+                yield Block(text)

@@ -1,0 +1,78 @@
+"""Books and other documents, by what they are and not by what they are called.
+
+    if kind_of(path) is not None:
+        document = read_document(path)
+
+EPUB and HTML need nothing but Python; PDF, DOCX and RTF need the extra `book`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llasa_cli.documents.document import Document
+from llasa_cli.errors import UsageError
+
+HEAD_BYTES = 4096
+_OTHER_FILES = {
+    b"\xd0\xcf\x11\xe0": ("an old Word document (.doc)", "Save it as .docx."),
+    b"PK\x03\x04": ("a ZIP file that is no EPUB and no Word document", "Unpack it and name a file in it."),
+    b"\x1f\x8b": ("a gzip file", "Unpack it first: gunzip."),
+    b"\x89PNG": ("an image", "Run text recognition over it first."),
+    b"\xff\xd8\xff": ("an image", "Run text recognition over it first."),
+    b"TPZ": ("a Kindle book", "Convert it to EPUB, for example with Calibre."),
+    b"7z\xbc\xaf": ("a 7z archive", "Unpack it first."),
+}
+
+
+def kind_of(path: Path) -> str | None:
+    """ "epub", "pdf", "docx", "rtf", or None for a file that is text (or no document at all).
+
+    Raises:
+        UsageError: The file is of another kind that holds no readable text; the message names it.
+        OSError: It can't be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(b"%PDF-"):
+        return "pdf"
+    if head.startswith(b"{\\rtf"):
+        return "rtf"
+    if head[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
+        raise UsageError(f"{path} is a Kindle book.", "Convert it to EPUB, for example with Calibre.")
+    if head.startswith(b"PK"):
+        import zipfile
+
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = set(archive.namelist())
+            if "META-INF/container.xml" in names:
+                return "epub"
+            if "word/document.xml" in names:
+                return "docx"
+            if "xl/workbook.xml" in names:
+                raise UsageError(f"{path} is a spreadsheet.", "Save it as CSV; llasa batch reads that.")
+    for start, (kind, hint) in _OTHER_FILES.items():
+        if head.startswith(start):
+            raise UsageError(f"{path} is {kind}.", hint)
+    return None
+
+
+def read_document(path: Path) -> Document:
+    """Read a file for which `kind_of` is not None.
+
+    Raises:
+        UsageError: It can't be read; one sentence says why.
+    """
+    kind = kind_of(path)
+    if kind == "epub":
+        from llasa_cli.documents.epub import read_epub as read
+    elif kind == "pdf":
+        from llasa_cli.documents.pdf import read_pdf as read
+    elif kind == "docx":
+        from llasa_cli.documents.docx import read_docx as read
+    elif kind == "rtf":
+        from llasa_cli.documents.rtf import read_rtf as read
+    else:
+        raise UsageError(f"{path} is not an EPUB, PDF, DOCX or RTF file.")
+    return read(path)

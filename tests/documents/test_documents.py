@@ -1,0 +1,216 @@
+"""Books are read as a person would read them aloud, and what is not text is left out and counted."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from llasa_cli.documents.document import Block, Chapter, Document, chapters_by_heading
+from llasa_cli.documents.html import read_html
+from llasa_cli.documents.reader import kind_of, read_document
+from llasa_cli.errors import UsageError
+from tests.documents.make import write_epub, write_pdf
+
+BOOK = {
+    "cover.xhtml": '<div><img src="cover.png" alt="cover"/></div>',
+    "one.xhtml": '<section><h1 id="a">Chapter One</h1><p>The rain had <i>stopped</i>.<a epub:type="noteref" href="#n1">1</a> We '
+    'walked.<sup><a href="notes.xhtml#n2">2</a></sup></p><hr/><p>Home&#160;at last.</p><aside epub:type="footnote" '
+    'id="n1"><p>A note.</p></aside></section>',
+    "two.xhtml": '<h1>Two</h1><h2>The Storm</h2><p>It was a well\u00adknown storm.</p><span epub:type="pagebreak">17</span>'
+    "<table><tr><th>Day</th><th>Rain</th></tr><tr><td>Monday</td><td>3 mm</td></tr></table><pre>x = 1</pre>"
+    '<h1 id="three">Three</h1><p>The end.</p>',
+}
+CONTENTS = (
+    '<li><a href="one.xhtml#a">One</a></li><li><a href="two.xhtml">Two: The Storm</a></li>'
+    '<li><a href="two.xhtml#three">Three</a></li>'
+)
+
+
+def test_an_epub_gives_the_chapters_of_its_contents(tmp_path: Path) -> None:
+    book = read_document(write_epub(tmp_path / "book.epub", BOOK, CONTENTS))
+    assert (book.title, book.author, book.language) == ("The Garden", "A. Writer", "en")
+    assert book.cover is not None
+    assert book.cover.startswith(b"\x89PNG")
+    assert book.chapters == (
+        Chapter("One", ("Chapter One.", "The rain had stopped. We walked.", "[pause:1]", "Home at last.")),
+        Chapter("Two: The Storm", ("It was a wellknown storm.", "Day, Rain.", "Monday, 3 mm.")),
+        Chapter("Three", ("The end.",)),
+    )
+    assert book.omitted == {"images": 1, "footnotes": 1, "code blocks": 1}
+
+
+def test_an_epub_without_contents_is_cut_at_its_headings(tmp_path: Path) -> None:
+    book = read_document(write_epub(tmp_path / "book.epub", BOOK))
+    assert [chapter.title for chapter in book.chapters] == ["Chapter One", "Two", "Three"]
+
+
+def test_an_epub_with_an_empty_spine_reads_all_its_pages(tmp_path: Path) -> None:
+    book = read_document(write_epub(tmp_path / "book.epub", BOOK, CONTENTS, spine=[]))
+    assert [chapter.title for chapter in book.chapters] == ["One", "Two: The Storm", "Three"]
+
+
+def test_parts_of_a_book_have_pauses_around_headings() -> None:
+    book = Document("", "", "", (Chapter("One", ("A.", "B.")), Chapter("Two", ("C.",))))
+    assert "".join(book.parts()) == "One.\n\n[pause:1]\n\nA.\n\nB.\n\n[pause:2]\n\nTwo.\n\n[pause:1]\n\nC.\n\n"
+    assert "".join(book.parts(2, 2)) == "Two.\n\n[pause:1]\n\nC.\n\n"
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>10<sup>6</sup> and m<sup>2</sup>, the 4<sup>th</sup></p>", "10⁶ and m², the 4th"),
+        ("<p>Said<a href='#f3'>[3]</a> so.</p>", "Said so."),
+        ("<p>See <a href='#part'>part a</a>.</p>", "See part a."),
+        ("<p>a<script>var b;</script><style>p{}</style> c</p>", "a c"),
+        ("<p>One<br/>two</p>", "One two"),
+        ("<p>unclosed <b>bold", "unclosed bold"),
+        ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", "yes"),
+        ("<p>&lt;tag&gt; &amp; more</p>", "<tag> & more"),
+    ],
+)
+def test_html_is_read_as_its_words(html: str, text: str) -> None:
+    assert " ".join(block.text for block in read_html(html).blocks) == text
+
+
+NUMBERS = ("one", "two", "three", "four", "five")
+
+
+def paragraph(word: str) -> list[str]:
+    """The lines of a paragraph; those of another word differ, as those of a book do."""
+    return [
+        f"With {word} we can also turn any nega-",
+        f"tive into something better, and this line {word} is as long",
+        f"as the others are, so that it looks like the {word} of a",
+        f"well-known book. It ends with {word}.",
+    ]
+
+
+def joined(word: str) -> str:
+    return " ".join(paragraph(word)).replace("nega- tive", "negative")
+
+
+def test_a_pdf_has_no_running_heads_page_numbers_or_hyphens(tmp_path: Path) -> None:
+    pages = [["THE GARDEN", *paragraph(word), f"Page {number}"] for number, word in enumerate(NUMBERS, 1)]
+    pages[0].insert(1, "Chapter 1")
+    pages[3].insert(1, "Chapter 2")
+    book = read_document(write_pdf(tmp_path / "book.pdf", pages))
+    assert book.chapters == (
+        Chapter("Chapter 1", tuple(map(joined, NUMBERS[:3]))),
+        Chapter("Chapter 2", tuple(map(joined, NUMBERS[3:]))),
+    )
+    assert book.omitted == {"running heads and page numbers": 10}
+
+
+def test_a_paragraph_goes_across_pages(tmp_path: Path) -> None:
+    pages = [[*paragraph("one")[:3], "1"], [paragraph("one")[3], "2"]]
+    (chapter,) = read_document(write_pdf(tmp_path / "book.pdf", pages)).chapters
+    assert chapter.paragraphs == (joined("one"),)
+
+
+def test_a_word_document_has_headings_and_tables(tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    document = docx.Document()
+    document.core_properties.title = "Letters"
+    document.add_heading("Letters", 0)
+    for number in (1, 2):
+        document.add_heading(f"Letter {number}", 1)
+        document.add_paragraph("Dear friend,")
+    table = document.add_table(1, 2)
+    table.rows[0].cells[0].text, table.rows[0].cells[1].text = "Yours", "A. W."
+    document.save(str(tmp_path / "letters.docx"))
+    book = read_document(tmp_path / "letters.docx")
+    assert [chapter.title for chapter in book.chapters] == ["Letters", "Letter 1", "Letter 2"]
+    assert book.chapters[-1].paragraphs == ("Dear friend,", "Yours, A. W.")
+
+
+def test_rich_text_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("striprtf")
+    path = tmp_path / "a.rtf"
+    path.write_bytes(rb"{\rtf1\ansi{\fonttbl\f0 Arial;}\f0 Chapter 1\par It\'92s {\b late}.\par}")
+    (chapter,) = read_document(path).chapters
+    assert chapter == Chapter("Chapter 1", ("It’s late.",))
+
+
+def test_headings_of_the_highest_repeated_level_begin_chapters() -> None:
+    blocks = [Block("Book", 1), Block("One", 2), Block("a"), Block("part", 3), Block("Two", 2), Block("b")]
+    assert chapters_by_heading(blocks) == [Chapter("Book", ()), Chapter("One", ("a", "part.")), Chapter("Two", ("b",))]
+
+
+# --- hostile files ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.epub", b"PK\x03\x04 broken", "ZIP file that is no EPUB"),
+        ("a.pdf", b"%PDF-1.4 broken", "is damaged"),
+        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Word document"),
+        ("a.mobi", bytes(60) + b"BOOKMOBI", "Kindle book"),
+        ("a.png", b"\x89PNG\r\n", "an image"),
+        ("a.rtf", b"{\\rtf1 }", "holds no text"),
+        ("a.txt.gz", b"\x1f\x8b\x08", "gzip file"),
+    ],
+)
+def test_a_file_that_is_no_book_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_document(path)
+
+
+def test_text_is_no_document(tmp_path: Path) -> None:
+    path = tmp_path / "plain.epub"
+    path.write_text("Only text.", encoding="utf-8")
+    assert kind_of(path) is None
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llasa_cli.documents.archive.MAX_MEMBER_BYTES", 1 << 20)
+    pages = {"one.xhtml": "<p>" + "a " * (1 << 20) + "</p>"}
+    with pytest.raises(UsageError, match="unpacks to more than"):
+        read_document(write_epub(tmp_path / "bomb.epub", pages))
+
+
+def test_entities_are_not_expanded(tmp_path: Path) -> None:
+    path = write_epub(tmp_path / "a.epub", BOOK)
+    opf = '<!DOCTYPE p [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><package xmlns="http://www.idpf.org/2007/opf">&b;</package>'
+    members = {name: zipfile.ZipFile(path).read(name) for name in zipfile.ZipFile(path).namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, opf if name.endswith(".opf") else data)
+    with pytest.raises(UsageError, match="entities"):
+        read_document(path)
+
+
+def test_a_protected_epub_is_refused(tmp_path: Path) -> None:
+    encryption = (
+        b'<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><EncryptedData '
+        b'xmlns="http://www.w3.org/2001/04/xmlenc#"><EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes128-cbc"/>'
+        b"</EncryptedData></encryption>"
+    )
+    path = write_epub(tmp_path / "a.epub", BOOK, extra={"META-INF/encryption.xml": encryption})
+    with pytest.raises(UsageError, match="protected"):
+        read_document(path)
+
+
+def test_a_scanned_pdf_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="images"):
+        read_document(write_pdf(tmp_path / "scan.pdf", [[], []]))
+
+
+def test_a_pdf_with_a_password_says_so(tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    writer = pypdf.PdfWriter(clone_from=write_pdf(tmp_path / "a.pdf", [["Text."]]))
+    writer.encrypt("secret", algorithm="RC4-128")
+    writer.write(tmp_path / "b.pdf")
+    with pytest.raises(UsageError, match="password"):
+        read_document(tmp_path / "b.pdf")
+
+
+def test_a_cover_page_alone_holds_no_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no text"):
+        read_document(write_epub(tmp_path / "a.epub", {"cover.xhtml": BOOK["cover.xhtml"]}))
