@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents.make import write_epub
+
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 BLOCK = re.compile(r"((?:<!--[^>]*-->\s*)*)```sh\n(.*?)```", re.S)
@@ -50,6 +52,7 @@ def prepare_inputs(folder: Path, environment: dict[str, str]) -> None:
     (folder / "lines.txt").write_text("The first line.\nThe second line.\n", encoding="utf-8")
     command = [sys.executable, "-m", "llasa_cli", "say", TRANSCRIPT, "--seed", "1", "-q", "-o", str(folder / "me.wav")]
     subprocess.run(command, env=environment, check=True, timeout=300)
+    write_epub(folder / "book.epub", {f"{n}.xhtml": f"<h1>Part {n}</h1><p>Hello again.</p>" for n in (1, 2, 3)})
     recordings = folder / "recordings"
     recordings.mkdir()
     for number in range(16):

@@ -10,7 +10,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import DEFAULT_LISTENER
 
-_SOUND, _CHECKS = "Sound", "Checks"
+_SOUND, _CHECKS, _BOOKS = "Sound", "Checks", "Books"
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,29 @@ class TextOptions(Options):
         str | None, Flag("Read the text from a file; - is standard input.", names=("-f", "--file"), metavar="PATH")
     ] = None
     markdown: Annotated[bool | None, Flag("Read Markdown as words.", default_text="for files that end in .md")] = None
+
+
+@dataclass(frozen=True)
+class BookOptions(Options):
+    """Which part of a book is read."""
+
+    chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, RTF) and stop.", panel=_BOOKS)] = (
+        False
+    )
+    first_chapter: Annotated[
+        int, Flag("The first chapter of a book to read.", names=("--from",), minimum=1, metavar="N", panel=_BOOKS)
+    ] = 1
+    last_chapter: Annotated[
+        int | None,
+        Flag(
+            "The last chapter of a book to read.",
+            names=("--to",),
+            minimum=1,
+            metavar="N",
+            panel=_BOOKS,
+            default_text="the book's last",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from keyword import iskeyword
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -63,7 +64,8 @@ class Parameter:
     @property
     def keyword(self) -> str:
         """The name of the Python parameter that Typer sees, from the flag: no command has two of them."""
-        return self.name if self.flag.is_argument else self.title.removeprefix("--").replace("-", "_")
+        name = self.name if self.flag.is_argument else self.title.removeprefix("--").replace("-", "_")
+        return f"{name}_" if iskeyword(name) else name
 
     def check(self, value: Any, where: str = "") -> None:
         """Refuse a value outside the limits.

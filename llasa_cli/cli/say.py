@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llasa_cli.cli.audio_output import check_places, open_audio_output
-from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, TextOptions, VoiceOptions
+from llasa_cli.cli.chapters import list_chapters
+from llasa_cli.cli.common_options import BookOptions, ConsoleOptions, OutputOptions, TextOptions, VoiceOptions
 from llasa_cli.cli.console import Console
 from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.cli.speak import deliver, load_speech
@@ -17,6 +18,7 @@ from llasa_cli.settings import ModelOptions, SpeechOptions
 @with_flags
 def say(
     text: TextOptions,
+    book: BookOptions,
     voice: VoiceOptions,
     console_options: ConsoleOptions,
     output: OutputOptions,
@@ -24,7 +26,10 @@ def say(
     speech: SpeechOptions,
 ) -> None:
     """Speak text from the arguments, a file, or a pipe while it is being written."""
-    source = text_source(list(text.text), text.file, "say", text.markdown)
+    if book.chapters:
+        list_chapters(text.file, output.json)
+        return
+    source = text_source(list(text.text), text.file, "say", text.markdown, (book.first_chapter, book.last_chapter))
     check_places(output, source.path)
     output.check.refuse_unused()
     from llasa_cli.checkpoint.resolve import resolve_checkpoint

@@ -35,8 +35,17 @@ class TextInput:
     path: Path | None = None
 
 
-def text_source(text: list[str] | None, file: str | None, command: str, markdown: bool | None = None) -> TextInput:
+def text_source(
+    text: list[str] | None,
+    file: str | None,
+    command: str,
+    markdown: bool | None = None,
+    chapters: tuple[int, int | None] = (1, None),
+) -> TextInput:
     """The text of the arguments, of a file, or of standard input as it arrives.
+
+    Args:
+        chapters: The first and the last chapter of a book to read, from 1; None reads to its end.
 
     Raises:
         UsageError: There is no text, there are two, it is empty, or the file can't be read.
@@ -53,6 +62,14 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
         )
     if file is not None and file != "-":
         path = Path(file)
+        if path.is_file():
+            book = _book_source(path, chapters)
+            if book is not None:
+                return book
+        if chapters != (1, None):
+            raise UsageError(
+                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX or RTF file with -f."
+            )
         if markdown is None:
             markdown = path.suffix.lower() in MARKDOWN_ENDINGS
         return _file_source(path, markdown)
@@ -62,6 +79,27 @@ def text_source(text: list[str] | None, file: str | None, command: str, markdown
             f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
         )
     return TextInput(_piped(), None, bool(markdown))
+
+
+def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | None:
+    """The chapters of an EPUB, PDF, DOCX or RTF file; None for a file of text."""
+    from llasa_cli.documents.reader import kind_of, read_document
+
+    try:
+        if kind_of(path) is None:
+            return None
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    document = read_document(path)
+    first, last = chapters
+    if first > len(document.chapters) or (last is not None and last < first):
+        raise UsageError(
+            f"{path} has {len(document.chapters)} chapters; --from {first}{f' --to {last}' if last else ''} selects none.",
+            "List them with --chapters.",
+        )
+    parts = list(document.parts(first, last))
+    size = sum(len(part.encode()) for part in parts)
+    return TextInput(_with_words(parts, str(path)), size, False, lambda: _digest(parts), path)
 
 
 def _file_source(path: Path, markdown: bool) -> TextInput:
