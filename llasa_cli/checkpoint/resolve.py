@@ -20,7 +20,7 @@ from llasa_cli.checkpoint.safetensors_header import places_of
 from llasa_cli.errors import ModelError
 from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
-from llasa_cli.hub.catalog import CATALOGUE, PUBLISHED_CODEC, Entry, entry_named, entry_of, repo_of
+from llasa_cli.hub.catalog import CATALOG, PUBLISHED_CODEC, CatalogEntry, entry_named, entry_of, repo_of
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.wording import format_size
 
@@ -77,7 +77,7 @@ class Checkpoint:
         return own if self.adapter in (None, self.folder) else f"{own}+{revision_of(self.adapter)}"
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> CatalogEntry | None:
         """What the catalog says of a published model."""
         found = repo_of(self.name)
         return entry_of(found[0]) if found is not None and not is_folder(Path(self.name).expanduser()) else None
@@ -128,7 +128,7 @@ def find_model(name: str) -> Path:
         return folder
     found = repo_of(name)
     if found is None or name.startswith(("/", "./", "../", "~")):
-        names = ", ".join([BUILT_IN_MODEL, *CATALOGUE])
+        names = ", ".join([BUILT_IN_MODEL, *CATALOG])
         raise ModelError(
             f"There is no folder {name}, and no model of that name.", f"Names: {names}; or org/repository."
         )

@@ -89,9 +89,9 @@ def resolve_chat_model(options: ModelOptions) -> Checkpoint:
         ModelError: The model is not on this machine.
     """
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
-    from llasa_cli.hub.catalog import CATALOGUE, entry_of, repo_of
+    from llasa_cli.hub.catalog import CATALOG, entry_of, repo_of
 
-    hint = "Models that answer: " + ", ".join(short for short, entry in CATALOGUE.items() if entry.chats) + "."
+    hint = "Models that answer: " + ", ".join(short for short, entry in CATALOG.items() if entry.chats) + "."
     named = repo_of(options.model)
     entry = entry_of(named[0]) if named is not None and not Path(options.model).is_dir() else None
     if entry is not None and not entry.chats:

@@ -20,9 +20,9 @@ def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
 
 
 def _models(given: Mapping[str, Any]) -> Iterable[str]:
-    from llasa_cli.hub.catalog import CATALOGUE
+    from llasa_cli.hub.catalog import CATALOG
 
-    return [BUILT_IN_MODEL, *(name for name, entry in CATALOGUE.items() if name != BUILT_IN_MODEL)]
+    return [BUILT_IN_MODEL, *(name for name, entry in CATALOG.items() if name != BUILT_IN_MODEL)]
 
 
 def _speakers(given: Mapping[str, Any]) -> Iterable[str]:

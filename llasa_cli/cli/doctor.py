@@ -299,10 +299,10 @@ def _cache() -> Iterator[Finding]:
 def _cached_models(cache: Path) -> Iterator[Finding]:
     from huggingface_hub import scan_cache_dir
 
-    from llasa_cli.hub.catalog import CATALOGUE
+    from llasa_cli.hub.catalog import CATALOG
     from llasa_cli.wording import format_size
 
-    names = {entry.repo: short for short, entry in CATALOGUE.items()}
+    names = {entry.repo: short for short, entry in CATALOG.items()}
     for repo in sorted(scan_cache_dir(cache).repos, key=lambda repo: str(repo.repo_id)):
         if repo.repo_type != "model":
             continue

@@ -1,13 +1,13 @@
-"""Where models lie: the hub's own cache, shared with every other program, and LLASA_CACHE where it is set.
+"""Where models are stored: the hub's cache, which other programs share, and LLASA_CACHE if it is set.
 
-The layout is the hub library's, so that it finds what is fetched here, and the reverse:
+The layout is that of `huggingface_hub`, so each program finds what the other downloaded:
 
-    models--organisation--repository/blobs/<sum>             the files, by SHA-256 (LFS) or by git's SHA-1
-                                    /blobs/<sum>.llasa.incomplete   one that is being fetched
-                                    /snapshots/<commit>/<name>      links to them
-                                    /refs/<revision>                its commit; written when all files are there
-                                    /.llasa/<commit>.json           which files, sizes and sums that are
-    .locks/models--organisation--repository/<sum>.lock        held while a file is fetched
+    models--organization--repository/blobs/<checksum>          the files, named by SHA-256 (LFS) or git's SHA-1
+                                    /blobs/<checksum>.llasa.incomplete    a file that is being downloaded
+                                    /snapshots/<commit>/<name>   links to the blobs
+                                    /refs/<revision>             the revision's commit; written when all files are there
+                                    /.llasa/<commit>.json        the manifest: names, sizes and checksums
+    .locks/models--organization--repository/<checksum>.lock   held while a file is being downloaded
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object, write_text
 
 PART_SUFFIX = ".llasa.incomplete"
-_SHA256, _SHA1 = 64, 40
+LANGUAGE_MODELS = ("llama", "llasa")
+"""`model_type` in config.json."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class RemoteFile:
     """One file of a repository.
 
     Attributes:
-        name: Below the repository, with slashes.
+        name: Its path in the repository, with slashes.
         size: Bytes.
-        etag: 64 hexadecimal digits: SHA-256; 40: git's SHA-1 of a blob.
+        etag: The checksum in hexadecimal digits: 64 of SHA-256, or 40 of git's SHA-1 of a blob.
     """
 
     name: str
@@ -44,7 +45,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class CachedRepo:
-    """A repository in a cache; it need not exist."""
+    """A repository's place in a cache. It need not exist."""
 
     cache: Path
     repo: str
@@ -65,30 +66,30 @@ class CachedRepo:
         return self.root / "snapshots" / commit
 
     def manifest(self, commit: str) -> Path:
-        return self.root / ".llasa" / f"{commit}.json"
+        return manifest_of(self.snapshot(commit))
 
     def ref(self, revision: str) -> Path:
         return self.root / "refs" / revision
 
     def commit_of(self, revision: str | None) -> str | None:
-        """The commit that a branch, a tag or a commit means here; None if it isn't known."""
-        wanted = revision or "main"
-        if not is_safe_name(wanted):
+        """The commit of a branch, a tag or a commit in this cache; None if it is not there."""
+        name = revision or "main"
+        if not is_safe_name(name):
             return None
         try:
-            commit = self.ref(wanted).read_text(encoding="utf-8").strip()
+            commit = self.ref(name).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
-            commit = wanted
+            commit = name
         return commit if is_commit(commit) and is_folder(self.snapshot(commit)) else None
 
 
-def write_cache() -> Path:
-    """Where downloads go: LLASA_CACHE, else the hub's (HF_HUB_CACHE, HF_HOME)."""
+def download_cache() -> Path:
+    """The cache for downloads: LLASA_CACHE, else the hub's (HF_HUB_CACHE, HF_HOME)."""
     return caches()[0]
 
 
 def caches() -> list[Path]:
-    """Where models are looked for, in order."""
+    """The caches in which models are searched, in order."""
     from huggingface_hub import constants
 
     shared = Path(constants.HF_HUB_CACHE)
@@ -96,56 +97,57 @@ def caches() -> list[Path]:
     return [Path(own).expanduser(), shared] if own else [shared]
 
 
-def stored(repo: str) -> Iterator[CachedRepo]:
+def cached_repos(repo: str) -> Iterator[CachedRepo]:
     """The repository in each cache that has it."""
-    for cache in caches():
-        found = CachedRepo(cache, repo)
-        if is_folder(found.root):
-            yield found
+    places = (CachedRepo(cache, repo) for cache in caches())
+    return (place for place in places if is_folder(place.root))
 
 
 def find_snapshot(repo: str, revision: str | None) -> Path | None:
-    """The folder of a revision, whole or not; of several caches' the first that is whole."""
+    """The folder of a revision, complete or not. If several caches have it, the first complete one."""
     found = []
-    for place in stored(repo):
+    for place in cached_repos(repo):
         commit = place.commit_of(revision)
         if commit is not None:
             found.append(place.snapshot(commit))
     if len(found) < 2:
         return found[0] if found else None
-    return next((folder for folder in found if is_whole(folder)), found[0])
+    return next((folder for folder in found if is_complete(folder)), found[0])
+
+
+def repo_of_folder(folder: Path) -> str | None:
+    """The repository of a snapshot's folder; None for any other folder."""
+    if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
+        return None
+    return folder.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+
+
+# --- names and paths ---
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; a name that no file can have is none.
+    """Whether there is a folder. False for a name that no file can have.
 
     Raises:
-        ModelError: Its own folder can't be looked into.
+        ModelError: The folder above can't be read.
     """
     try:
         return path.is_dir()
     except PermissionError as error:
         raise ModelError(
             f"{path} can't be read: {error.strerror}.",
-            "For models of your own set LLASA_CACHE or HF_HUB_CACHE to a folder.",
+            "Set LLASA_CACHE or HF_HUB_CACHE to a folder that you may read.",
         ) from error
     except (OSError, ValueError):
         return False
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a snapshot has all its files, as far as can be read."""
+def size_of(path: Path) -> int:
+    """The size in bytes; -1 if there is no file."""
     try:
-        return not missing_from(folder)
-    except ModelError:
-        return False
-
-
-def repo_of_folder(folder: Path) -> str | None:
-    """The repository that a snapshot's folder is of; None for any other folder."""
-    if folder.parent.name != "snapshots" or not folder.parents[1].name.startswith("models--"):
-        return None
-    return folder.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def is_commit(text: str) -> bool:
@@ -153,12 +155,12 @@ def is_commit(text: str) -> bool:
 
 
 def is_etag(text: str) -> bool:
-    """A sum that a file can be checked by."""
-    return re.fullmatch(rf"[0-9a-f]{{{_SHA1}}}|[0-9a-f]{{{_SHA256}}}", text) is not None
+    """Whether a text is a checksum: of SHA-1 or SHA-256."""
+    return re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is not None
 
 
 def is_safe_name(name: str) -> bool:
-    """A relative path that stays in its folder, on any system."""
+    """Whether a relative path stays in its folder on every operating system."""
     parts = name.split("/")
     return (
         0 < len(name) < 1000
@@ -168,11 +170,16 @@ def is_safe_name(name: str) -> bool:
     )
 
 
-# --- is it whole? ---
+# --- is a snapshot complete? ---
+
+
+def manifest_of(folder: Path) -> Path:
+    """Where the manifest of a snapshot is stored."""
+    return folder.parents[1] / ".llasa" / f"{folder.name}.json"
 
 
 def write_manifest(place: CachedRepo, commit: str, files: tuple[RemoteFile, ...]) -> None:
-    """Remember what a snapshot is made of: offline, nothing else tells a whole one from a part."""
+    """Record a snapshot's files: without the network, only this tells a complete snapshot from a part of one."""
     listing = {"format": 1, "repo": place.repo, "files": [asdict(file) for file in files]}
     path = place.manifest(commit)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,21 +187,31 @@ def write_manifest(place: CachedRepo, commit: str, files: tuple[RemoteFile, ...]
 
 
 def read_manifest(folder: Path) -> tuple[RemoteFile, ...] | None:
-    """What a snapshot should hold; None where another program fetched it."""
-    path = folder.parents[1] / ".llasa" / f"{folder.name}.json"
-    if not path.is_file():
-        return None
+    """The files that a snapshot should have; None if another program downloaded it, or the manifest is damaged."""
     try:
         files = tuple(
-            RemoteFile(str(f["name"]), int(f["size"]), str(f["etag"])) for f in read_json_object(path)["files"]
+            RemoteFile(str(row["name"]), int(row["size"]), str(row["etag"]))
+            for row in read_json_object(manifest_of(folder))["files"]
         )
     except (ModelError, KeyError, TypeError, ValueError):
-        return None  # as if it had never been written: the files themselves are looked at then
+        return None
     return files if all(is_safe_name(file.name) and is_etag(file.etag) for file in files) else None
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a snapshot has all its files. False if its files can't be read."""
+    try:
+        return not missing_from(folder)
+    except ModelError:
+        return False
+
+
 def missing_from(folder: Path) -> list[str]:
-    """Names of a snapshot's files that are not there, or not all of them; empty if it is whole."""
+    """The names of a snapshot's files that are missing or truncated; empty if it is complete.
+
+    Raises:
+        ModelError: A file that lists others is damaged.
+    """
     files = read_manifest(folder)
     if files is not None:
         return [file.name for file in files if size_of(folder / file.name) != file.size]
@@ -202,7 +219,7 @@ def missing_from(folder: Path) -> list[str]:
 
 
 def _missing_by_kind(folder: Path) -> list[str]:
-    """For a snapshot that another program fetched: what any model is made of."""
+    """For a snapshot without a manifest: which of the files that every model has are missing."""
     if (folder / "adapter_config.json").is_file():
         return [] if (folder / "adapter_model.safetensors").is_file() else ["adapter_model.safetensors"]
     if not (folder / "config.json").is_file():
@@ -213,36 +230,26 @@ def _missing_by_kind(folder: Path) -> list[str]:
         missing += [name for name in sorted(shards_of(read_json_object(index))) if not (folder / name).is_file()]
     elif not any(folder.glob("*.safetensors")):
         missing.append("model.safetensors")
-    if read_json_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS:
-        missing += [name for name in ("tokenizer.json",) if not (folder / name).is_file()]
+    is_language_model = read_json_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS
+    if is_language_model and not (folder / "tokenizer.json").is_file():
+        missing.append("tokenizer.json")
     return missing
 
 
-LANGUAGE_MODELS = ("llama", "llasa")
-
-
 def shards_of(index: dict[str, Any]) -> set[str]:
-    """The files that an index of shards names.
+    """The file names in an index of shards.
 
     Raises:
-        ModelError: It names none, or one that can't be a file of the folder.
+        ModelError: There are none, or one that can't be a file of the folder.
     """
     weights = index.get("weight_map")
     if not isinstance(weights, dict) or not weights:
-        raise ModelError("model.safetensors.index.json names no files.", "The checkpoint is broken.")
+        raise ModelError("model.safetensors.index.json names no files.", "The checkpoint is damaged.")
     names = set(weights.values())
     for name in names:
         if not isinstance(name, str) or not is_safe_name(name) or not name.endswith(".safetensors"):
             raise ModelError(
                 f"model.safetensors.index.json names {str(name)[:80]!r}, which is no file of this checkpoint.",
-                "Don't use it: a name like that can only be meant to do harm.",
+                "Don't use this checkpoint: such a name can only be meant to do harm.",
             )
     return names
-
-
-def size_of(path: Path) -> int:
-    """Bytes; -1 where there is nothing."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

@@ -1,8 +1,7 @@
-"""The published models by short names: what they are, how big, under which licence, and what is odd about them.
+"""The published models under short names: size, license, languages, codec and peculiarities.
 
-Sizes are of the files that are fetched (weights, configuration, tokenizer), in bytes, from the model pages; 0 where the
-page was not at hand. No entry has been checked against its files: what is not even known from a page or from code that
-uses the model says so in `unverified`.
+Sizes are the bytes of the files that are downloaded, from the models' pages; 0 if the page was not available. No entry has
+been compared with its files. `unverified` lists what is not confirmed by a page or by code that uses the model either.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 NON_COMMERCIAL = "CC BY-NC 4.0 (non-commercial)"
-UNKNOWN_LICENSE = "not known; its page says"
+UNKNOWN_LICENSE = "unknown; see its page"
 PUBLISHED_CODEC = "HKUSTAudio/xcodec2-hf"
 ORIGINAL_CODEC = "HKUSTAudio/xcodec2"
 ANIME_CODEC = "NandemoGHS/Anime-XCodec2-44.1kHz-v2"
@@ -19,22 +18,22 @@ MULTILINGUAL = ("zh", "en", "de", "fr", "ja", "ko", "nl", "es", "it", "pt", "pl"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One published model.
 
     Attributes:
-        repo: On the Hugging Face hub.
-        size: Bytes, rounded; 0 is not known.
-        what: In a few words.
-        languages: It was trained on, as ISO 639-1.
-        license: Of the weights.
+        repo: The repository on the Hugging Face hub.
+        size: Bytes, rounded; 0 if unknown.
+        what: A description in a few words.
+        languages: The training languages, as ISO 639-1 codes.
+        license: The license of the weights.
         codec: The repository of its codec; None for a codec.
-        gated: The hub asks for an account and for its terms to be accepted.
-        speakers: The tags it was trained with, which its own files do not name.
-        chats: It answers plain Llama chat as well.
-        sampling_rate: Hz, of the sound that comes out.
-        quirks: What is odd about it, each in a few words.
-        unverified: What of this entry nobody has checked.
+        gated: Whether the hub requires an account and the acceptance of terms.
+        speakers: The speaker tags of its training, which its own files do not name.
+        chats: Whether it answers plain Llama chat as well.
+        sampling_rate: The sampling rate of the audio in Hz.
+        quirks: Peculiarities, each in a few words.
+        unverified: The parts of this entry that are not confirmed.
     """
 
     repo: str
@@ -52,19 +51,19 @@ class Entry:
 
 
 _DRAFT = ("in the format of the transformers draft (LlasaConfig, LlasaTokenizer)",)
-_STORED_HEAD = ("its output matrix is stored though the configuration may say it is tied",)
-_TAG_SPACE = ("its example writes a space after the speaker's tag, its training none; none is written",)
+_STORED_HEAD = ("has an output matrix of its own although the configuration may say it is tied",)
+_TAG_SPACE = ("its example has a space after the speaker tag, its training data has none; this program adds none",)
 UNVERIFIED_NAME = "the repository's name"
-_UNSEEN = ("size, licence and whether it is gated",)
+_UNSEEN = ("size, license and whether it is gated",)
 
-CATALOGUE: dict[str, Entry] = {
-    "1b": Entry("HKUSTAudio/Llasa-1B", 2_740_000_000, "1 billion parameters"),
-    "3b": Entry("HKUSTAudio/Llasa-3B", 8_020_000_000, "3 billion parameters", quirks=_STORED_HEAD),
-    "8b": Entry("HKUSTAudio/Llasa-8B", 17_100_000_000, "8 billion parameters"),
-    "1b-multilingual": Entry(
+CATALOG: dict[str, CatalogEntry] = {
+    "1b": CatalogEntry("HKUSTAudio/Llasa-1B", 2_740_000_000, "1 billion parameters"),
+    "3b": CatalogEntry("HKUSTAudio/Llasa-3B", 8_020_000_000, "3 billion parameters", quirks=_STORED_HEAD),
+    "8b": CatalogEntry("HKUSTAudio/Llasa-8B", 17_100_000_000, "8 billion parameters"),
+    "1b-multilingual": CatalogEntry(
         "HKUSTAudio/Llasa-1B-Multilingual", 3_530_000_000, "11 languages", languages=MULTILINGUAL, quirks=_STORED_HEAD
     ),
-    "1b-kore-puck": Entry(
+    "1b-kore-puck": CatalogEntry(
         "HKUSTAudio/Llasa-1B-two-speakers-kore-puck",
         3_530_000_000,
         "speakers kore and puck",
@@ -72,38 +71,38 @@ CATALOGUE: dict[str, Entry] = {
         quirks=_TAG_SPACE,
         unverified=("languages",),
     ),
-    "1b-genshin": Entry(
+    "1b-genshin": CatalogEntry(
         "HKUSTAudio/Llasa-1B-multi-speakers-genshin-zh-en-ja-ko",
         3_530_000_000,
         "about 70 game characters",
         languages=("zh", "en", "ja", "ko"),
-        quirks=(*_TAG_SPACE, "its speakers' names stand on its page only: --speaker takes any"),
+        quirks=(*_TAG_SPACE, "its speakers are named on its page only; --speaker accepts any name"),
     ),
-    "3b-chat": Entry(
-        "HKUSTAudio/Llasa-3B-Preserve-TextChat", 8_020_000_000, "speaks, and still answers text", chats=True
+    "3b-chat": CatalogEntry(
+        "HKUSTAudio/Llasa-3B-Preserve-TextChat", 8_020_000_000, "speaks and still answers text", chats=True
     ),
-    "1b-chat": Entry(
+    "1b-chat": CatalogEntry(
         "HKUSTAudio/Llasa-1B-Preserve-TextChat",
         0,
-        "speaks, and still answers text",
+        "speaks and still answers text",
         chats=True,
         unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
-    "1b-draft": Entry("bezzam/Llasa-1B", 0, "1b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "3b-draft": Entry("bezzam/Llasa-3B", 0, "3b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "8b-draft": Entry("bezzam/Llasa-8B", 0, "8b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "3b-anime": Entry(
+    "1b-draft": CatalogEntry("bezzam/Llasa-1B", 0, "1b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
+    "3b-draft": CatalogEntry("bezzam/Llasa-3B", 0, "3b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
+    "8b-draft": CatalogEntry("bezzam/Llasa-8B", 0, "8b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
+    "3b-anime": CatalogEntry(
         "NandemoGHS/Anime-Llasa-3B",
         0,
-        "Japanese, 44.1 kHz by a codec of its own",
+        "Japanese, 44.1 kHz with a codec of its own",
         languages=("ja",),
         codec=ANIME_CODEC,
         gated=False,
         sampling_rate=44_100,
-        quirks=("--codec xcodec2 gives the plain 16 kHz: the codes are the same",),
+        quirks=("--codec xcodec2 gives plain 16 kHz: the codes are the same",),
         unverified=("size and whether it is gated",),
     ),
-    "1b-kartoffel": Entry(
+    "1b-kartoffel": CatalogEntry(
         "SebastianBodza/Kartoffel-1B",
         0,
         "German",
@@ -112,7 +111,7 @@ CATALOGUE: dict[str, Entry] = {
         gated=False,
         unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
-    "1b-german": Entry(
+    "1b-german": CatalogEntry(
         "MultiLlasa/Llasa-1B-Multilingual-German",
         0,
         "German, from 1b-multilingual",
@@ -121,7 +120,7 @@ CATALOGUE: dict[str, Entry] = {
         gated=False,
         unverified=_UNSEEN,
     ),
-    "1b-italian": Entry(
+    "1b-italian": CatalogEntry(
         "Steveeeeeeen/Llasagna-1b-v0.1",
         0,
         "Italian (Llasagna)",
@@ -130,17 +129,17 @@ CATALOGUE: dict[str, Entry] = {
         gated=False,
         unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
-    "xcodec2": Entry(PUBLISHED_CODEC, 2_520_000_000, "the codec of all of them", languages=(), codec=None),
-    "xcodec2-original": Entry(
+    "xcodec2": CatalogEntry(PUBLISHED_CODEC, 2_520_000_000, "the codec of most models", languages=(), codec=None),
+    "xcodec2-original": CatalogEntry(
         ORIGINAL_CODEC,
         3_300_000_000,
-        "the same codec as it was first published",
+        "the same codec in its original format",
         languages=(),
         codec=None,
         quirks=("original X-Codec2 format",),
         unverified=("whether it is gated",),
     ),
-    "xcodec2-anime": Entry(
+    "xcodec2-anime": CatalogEntry(
         ANIME_CODEC,
         0,
         "the codec of 3b-anime",
@@ -148,7 +147,7 @@ CATALOGUE: dict[str, Entry] = {
         codec=None,
         gated=False,
         sampling_rate=44_100,
-        quirks=("original X-Codec2 format", "only the decoder was trained: the codes are those of xcodec2"),
+        quirks=("original X-Codec2 format", "only the decoder was trained, so its codes are those of xcodec2"),
         unverified=("size and whether it is gated",),
     ),
 }
@@ -161,38 +160,38 @@ ALIASES = {
     "llasagna": "1b-italian",
     "3b-text-chat": "3b-chat",
 }
-"""Other names of the same."""
+"""Other names of catalog entries."""
 
-_BICODEC = "it speaks in the codes of another codec (BiCodec)"
-REFUSED: dict[str, str] = {
-    "aslp-lab/llasa-1b-yue": _BICODEC,
-    "aslp-lab/llasa-1b-yue-updated": _BICODEC,
-    "aslp-lab/wsyue-tts": _BICODEC,
-    "inworld-ai/tts": "it has other speech tokens, in another order",
+BICODEC = "its codes are those of another codec (BiCodec)"
+INCOMPATIBLE: dict[str, str] = {
+    "aslp-lab/llasa-1b-yue": BICODEC,
+    "aslp-lab/llasa-1b-yue-updated": BICODEC,
+    "aslp-lab/wsyue-tts": BICODEC,
+    "inworld-ai/tts": "it has other speech tokens in another order",
 }
-"""Repositories (in lower case) that look like a Llasa and are none, and why."""
+"""Repositories, in lower case, that look like a Llasa without being one, and the reason."""
 
 
-def entry_named(name: str) -> tuple[str, Entry] | None:
-    """A short name, in any case, with `@revision` or without -> its catalogue name and what is known."""
+def entry_named(name: str) -> tuple[str, CatalogEntry] | None:
+    """The catalog name and the entry of a short name, which may be in any case and have a `@revision`."""
     short = name.partition("@")[0].lower()
     short = ALIASES.get(short, short)
-    entry = CATALOGUE.get(short)
+    entry = CATALOG.get(short)
     return None if entry is None else (short, entry)
 
 
 def repo_of(name: str) -> tuple[str, str | None] | None:
-    """A short name or `org/repo`, each with `@revision` or without -> repository and revision; None if it is neither."""
+    """The repository and the revision of a short name or `org/repo`, with or without `@revision`; None for other names."""
     repo, _, revision = name.partition("@")
     named = entry_named(name)
     if named is not None:
         return named[1].repo, revision or None
-    # The hub's own rule for names; its library raises for others.
+    # The hub's own rule for names; its library raises for any other.
     if re.fullmatch(r"\w[\w.-]{0,95}/\w(?:[\w.-]{0,94}\w)?", repo, re.ASCII) and not re.search(r"--|\.\.|\.git$", repo):
         return repo, revision or None
     return None
 
 
-def entry_of(repo: str) -> Entry | None:
-    """What is known of a repository."""
-    return next((entry for entry in CATALOGUE.values() if entry.repo.lower() == repo.lower()), None)
+def entry_of(repo: str) -> CatalogEntry | None:
+    """The catalog entry of a repository."""
+    return next((entry for entry in CATALOG.values() if entry.repo.lower() == repo.lower()), None)

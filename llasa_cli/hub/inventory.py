@@ -1,4 +1,4 @@
-"""What is known and what is here: the catalogue beside the caches. Touches no network."""
+"""The status of every known model: the catalog, and what the caches hold. Does not use the network."""
 
 from __future__ import annotations
 
@@ -9,85 +9,87 @@ from pathlib import Path
 from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object_if_exists
-from llasa_cli.hub.cache_layout import LANGUAGE_MODELS, PART_SUFFIX, CachedRepo, caches, find_snapshot, is_whole, stored
-from llasa_cli.hub.catalog import CATALOGUE, Entry
+from llasa_cli.hub.cache_layout import (
+    LANGUAGE_MODELS,
+    PART_SUFFIX,
+    cached_repos,
+    caches,
+    find_snapshot,
+    is_complete,
+    manifest_of,
+)
+from llasa_cli.hub.catalog import CATALOG, CatalogEntry
 from llasa_cli.settings import BUILT_IN_MODEL
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model, known or here or both.
+    """One model that is in the catalog, or in a cache, or both.
 
     Attributes:
-        name: What to type.
-        entry: What the catalogue knows; None for others.
-        folder: Its files, if it is here; also if not all of them are.
-        is_whole: It can be used.
-        here: Bytes of it that are here, other revisions and cut off downloads included.
+        name: The name to type.
+        entry: Its catalog entry; None for others.
+        folder: Its folder if it is on this machine, even if files are missing.
+        is_complete: Whether it can be used.
+        bytes_here: Its bytes on this machine, other revisions and interrupted downloads included.
     """
 
     name: str
     repo: str
-    entry: Entry | None
+    entry: CatalogEntry | None
     folder: Path | None
-    is_whole: bool
-    here: int
+    is_complete: bool
+    bytes_here: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of it is on this machine, but not all."""
+        return not self.is_complete and (self.folder is not None or _is_interrupted(self.repo))
 
 
-def books() -> Iterator[ModelStatus]:
-    """The catalogue, then what else the caches hold of this kind."""
-    for name, entry in CATALOGUE.items():
-        yield _book(name, entry.repo, entry)
-    known = {entry.repo.lower() for entry in CATALOGUE.values()}
-    for repo in _repositories():
+def list_models() -> Iterator[ModelStatus]:
+    """The catalog, then the other models of this kind in the caches."""
+    for name, entry in CATALOG.items():
+        yield _status(name, entry.repo, entry)
+    known = {entry.repo.lower() for entry in CATALOG.values()}
+    found = {path.name.removeprefix("models--") for cache in caches() for path in cache.glob("models--*--*")}
+    for repo in sorted(name.replace("--", "/", 1) for name in found):
         if repo.lower() not in known:
-            book = _book(repo, repo, None)
-            if _is_ours(book.folder) if book.folder is not None else is_cut_off(repo):
-                yield book
+            status = _status(repo, repo, None)
+            if _is_llasa(status.folder) if status.folder is not None else _is_interrupted(repo):
+                yield status
 
 
-def built_in() -> ModelStatus:
+def built_in_status() -> ModelStatus:
     """The voice that is part of the program."""
     size = sum(path.stat().st_size for path in BUILT_IN_FOLDER.rglob("*") if path.is_file())
     return ModelStatus(BUILT_IN_MODEL, "part of this program", None, BUILT_IN_FOLDER, True, size)
 
 
-def _book(name: str, repo: str, entry: Entry | None) -> ModelStatus:
+def _status(name: str, repo: str, entry: CatalogEntry | None) -> ModelStatus:
     folder = find_snapshot(repo, None) or _any_snapshot(repo)
-    whole = folder is not None and is_whole(folder)
-    return ModelStatus(name, repo, entry, folder, whole, sum(_bytes_of(place) for place in stored(repo)))
+    blobs = [path for place in cached_repos(repo) for path in place.blobs.glob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in blobs if not path.is_symlink())
+    return ModelStatus(name, repo, entry, folder, folder is not None and is_complete(folder), size)
 
 
 def _any_snapshot(repo: str) -> Path | None:
-    """One that was asked for by its commit, or by another branch."""
-    found = [folder for place in stored(repo) for folder in sorted(place.root.glob("snapshots/*")) if folder.is_dir()]
-    return found[0] if found else None
+    """A snapshot that was downloaded by its commit or from another branch than main."""
+    found = (folder for place in cached_repos(repo) for folder in sorted(place.root.glob("snapshots/*")))
+    return next((folder for folder in found if folder.is_dir()), None)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Fetched by this program, or a model that it may speak with."""
-    if (folder.parents[1] / ".llasa" / f"{folder.name}.json").is_file():
+def _is_llasa(folder: Path) -> bool:
+    """Whether this program downloaded a snapshot, or may be able to use it."""
+    if manifest_of(folder).is_file():
         return True
     try:
         kind = read_json_object_if_exists(folder / "config.json").get("model_type")
     except ModelError:
         return False
-    return kind == "xcodec2" or (kind in LANGUAGE_MODELS and "llasa" in str(folder.parents[1].name).lower())
+    return kind == "xcodec2" or (kind in LANGUAGE_MODELS and "llasa" in folder.parents[1].name.lower())
 
 
-def _repositories() -> list[str]:
-    found = set()
-    for cache in caches():
-        for path in cache.glob("models--*--*"):
-            found.add(path.name.removeprefix("models--").replace("--", "/", 1))
-    return sorted(found)
-
-
-def _bytes_of(place: CachedRepo) -> int:
-    blobs = [path for path in place.blobs.glob("*") if path.is_file() and not path.is_symlink()]
-    return sum(path.stat().st_size for path in blobs)
-
-
-def is_cut_off(repo: str) -> bool:
-    """A download of it was stopped."""
-    return any(True for place in stored(repo) for _ in place.blobs.glob(f"*{PART_SUFFIX}"))
+def _is_interrupted(repo: str) -> bool:
+    """Whether the cache holds a part of a file."""
+    return any(True for place in cached_repos(repo) for _ in place.blobs.glob(f"*{PART_SUFFIX}"))

@@ -1,8 +1,8 @@
-"""One file from the hub into the cache: it goes on at the byte where it stopped, and its sum is checked.
+"""One file from the hub into the cache: the download resumes at the byte where it stopped, and its checksum is verified.
 
-Bytes are written where they belong as they arrive, with nothing held back in the process: what a killed download had
-received is what the next one starts from. Two downloads of one file wait for each other; where a file system has no
-locks they write the same bytes to the same places, and the first to finish wins.
+Bytes are written to their place in the file as they arrive and nothing is held back in the process, so the next download
+starts from all that a killed one received. Two downloads of one file wait for each other. On a file system without locks
+they write the same bytes to the same places, and the first to finish wins.
 """
 
 from __future__ import annotations
@@ -17,91 +17,91 @@ from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo, RemoteFile, size_of
-from llasa_cli.hub.checksum import READ_BYTES, OnBytes, Sum
-from llasa_cli.hub.http import Retry, Wire, WrongPart
+from llasa_cli.hub.checksum import READ_BYTES, Checksum, OnBytes
+from llasa_cli.hub.http import HubClient, RangeError, TransientError
 
 _POLL_S = 0.2
-_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-"""Bytes as they are, and no link that somebody has put there."""
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""No translation of line ends, and no symbolic link in the file's place."""
 
 
 def part_of(place: CachedRepo, file: RemoteFile) -> Path:
-    """Where a file lies while it is fetched."""
+    """The path of a file while it is being downloaded."""
     return place.blobs / f"{file.etag}{PART_SUFFIX}"
 
 
-def fetch_blob(wire: Wire, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Path:
-    """Fetch a file; nothing is done if it is there. -> its blob.
+def fetch_blob(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Path:
+    """Download a file unless it is there. -> the path of its blob.
 
     Raises:
-        ModelError: It can't be fetched, or comes with a wrong sum each time.
+        ModelError: It can't be downloaded, or has a wrong checksum each time.
         LlasaError: It can't be written.
     """
     blob, part = place.blobs / file.etag, part_of(place, file)
-    with writing(place.cache), _lock(place, file, wire, on_bytes):
+    with write_errors(place.cache), _lock(place, file, client, on_bytes):
         if size_of(blob) == file.size:
             return blob
         place.blobs.mkdir(parents=True, exist_ok=True)
-        for copy in range(wire.patience.copies):
-            digest = _complete(wire, place, commit, file, on_bytes)
-            if digest.is_right():
-                return _put_in_place(part, blob, file)
+        for copy in range(client.policy.copies):
+            if _complete(client, place, commit, file, on_bytes).matches():
+                return _rename(part, blob, file)
             part.unlink(missing_ok=True)
             on_bytes(-file.size, False)
-            if copy + 1 < wire.patience.copies:
-                wire.note(f"{file.name} arrived damaged (its sum is wrong); again from its start")
+            if copy + 1 < client.policy.copies:
+                client.note(f"{file.name} arrived damaged (wrong checksum); downloading it again from the beginning")
     raise ModelError(
-        f"{file.name} of {place.repo} arrives damaged each time: its sum is not the one that the hub names.",
+        f"{file.name} of {place.repo} arrives damaged each time: its checksum differs from the hub's.",
         "Something on the way changes it: try another network or mirror (HF_ENDPOINT).",
     )
 
 
-def _complete(wire: Wire, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Sum:
-    """Bring the part to its full size. -> the sum of what is in it."""
-    address = wire.address(place.repo, commit, file.name)
-    number = os.open(part_of(place, file), os.O_RDWR | os.O_CREAT | _PLAIN, 0o666)
+def _complete(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Checksum:
+    """Extend the part to the full size. -> the checksum of its content."""
+    address = client.address(place.repo, commit, file.name)
+    descriptor = os.open(part_of(place, file), _OPEN_FLAGS, 0o666)
     try:
-        digest, have = _read_part(number, file)
+        checksum, have = _read_part(descriptor, file)
         on_bytes(have, False)
-        failures, in_parts = 0, True
+        failures, supports_ranges = 0, True
         while have < file.size:
             before = have
             try:
-                for content in _bytes_from(wire, address, place.repo, file, have, in_parts):
-                    have += _write(number, content, have)
-                    digest.add(content)
+                for content in _stream(client, address, place.repo, file, have, supports_ranges):
+                    have += _write(descriptor, content, have)
+                    checksum.update(content)
                     on_bytes(len(content), True)
-            except Retry as failure:
-                in_parts = in_parts and not isinstance(failure, WrongPart)
+            except TransientError as failure:
+                supports_ranges = supports_ranges and not isinstance(failure, RangeError)
                 failures = 1 if have > before else failures + 1
-                wire.wait(failure, failures, place.repo)
-        os.fsync(number)
-        return digest
+                client.pause(failure, failures, place.repo)
+        os.fsync(descriptor)
+        return checksum
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def _read_part(number: int, file: RemoteFile) -> tuple[Sum, int]:
-    """The sum and the number of the bytes that are there already; more than the file has will have a wrong sum."""
-    digest, have = Sum(file), 0
-    while piece := os.read(number, READ_BYTES):
-        digest.add(piece)
+def _read_part(descriptor: int, file: RemoteFile) -> tuple[Checksum, int]:
+    """The checksum and the number of the bytes that are there. If they are more than the file has, it won't match."""
+    checksum, have = Checksum(file), 0
+    while piece := os.read(descriptor, READ_BYTES):
+        checksum.update(piece)
         have += len(piece)
-    return digest, have
+    return checksum, have
 
 
-def _bytes_from(wire: Wire, address: str, repo: str, file: RemoteFile, start: int, in_parts: bool) -> Iterator[bytes]:
-    """The file's bytes from `start` on, as they arrive; never more than the file has.
+def _stream(
+    client: HubClient, address: str, repo: str, file: RemoteFile, start: int, supports_ranges: bool
+) -> Iterator[bytes]:
+    """The file's bytes from `start` to its end, as they arrive.
 
     Args:
-        in_parts: The other side can send a part; otherwise all is sent, and the first `start` bytes are passed over.
+        supports_ranges: Whether the host can send a part. Otherwise all is sent, and the first `start` bytes are skipped.
 
     Raises:
-        Retry: They end early.
-        WrongPart: They are not those that were asked for.
+        TransientError: The bytes end early.
+        RangeError: They are not the requested part.
     """
-    with wire.open(address, repo, start if in_parts else 0) as response:
-        # 200 to a Range: all of it comes; what is there already is passed over, not thrown away.
+    with client.open(address, repo, start if supports_ranges else 0) as response:
         position = _first_byte(response, start)
         for content in response.iter_bytes():
             fresh = content[max(0, start - position) :][: file.size - max(start, position)]
@@ -109,37 +109,37 @@ def _bytes_from(wire: Wire, address: str, repo: str, file: RemoteFile, start: in
             if fresh:
                 yield fresh
             if position > file.size:
-                wire.note(f"{file.name} comes with more bytes than the hub names; they are left")
+                client.note(f"the host sends more bytes of {file.name} than the hub names; the rest is ignored")
                 return
             if position == file.size:
                 return
-    raise Retry(f"the connection broke off ({position:,} of {file.size:,} bytes of {file.name})")
+    raise TransientError(f"the connection was lost ({position:,} of {file.size:,} bytes of {file.name})")
 
 
 def _first_byte(response: Any, start: int) -> int:
-    """Which byte of the file the answer starts with."""
-    if response.status_code == 200:
+    """The offset in the file of the answer's first byte."""
+    if response.status_code == 200:  # the answer to a Range is the whole file
         return 0
-    told = response.headers.get("Content-Range", "")
-    if not told.startswith(f"bytes {start}-") or response.headers.get("Content-Encoding", "identity") != "identity":
-        raise WrongPart(f"{response.url.host} sends another part of the file than was asked for")
+    stated = response.headers.get("Content-Range", "")
+    if not stated.startswith(f"bytes {start}-") or response.headers.get("Content-Encoding", "identity") != "identity":
+        raise RangeError(f"{response.url.host} sends another part of the file than the requested one")
     return start
 
 
-def _write(number: int, content: bytes, offset: int) -> int:
-    """Write all of it at its place. -> its length."""
-    os.lseek(number, offset, os.SEEK_SET)
+def _write(descriptor: int, content: bytes, offset: int) -> int:
+    """Write all of it at its offset. -> its length."""
+    os.lseek(descriptor, offset, os.SEEK_SET)
     left = memoryview(content)
     while left:
-        left = left[os.write(number, left) :]
+        left = left[os.write(descriptor, left) :]
     return len(content)
 
 
-def _put_in_place(part: Path, blob: Path, file: RemoteFile) -> Path:
+def _rename(part: Path, blob: Path, file: RemoteFile) -> Path:
     try:
         part.replace(blob)
     except FileNotFoundError:
-        if size_of(blob) != file.size:  # else another download was first, on a file system without locks
+        if size_of(blob) != file.size:  # otherwise another download was first, on a file system without locks
             raise
     return blob
 
@@ -148,21 +148,21 @@ def _put_in_place(part: Path, blob: Path, file: RemoteFile) -> Path:
 
 
 @contextmanager
-def _lock(place: CachedRepo, file: RemoteFile, wire: Wire, on_bytes: OnBytes) -> Iterator[None]:
-    """One download of a file at a time; the hub library's lock, so that it waits too."""
+def _lock(place: CachedRepo, file: RemoteFile, client: HubClient, on_bytes: OnBytes) -> Iterator[None]:
+    """Hold the hub library's lock of a file; while another program holds it, report that program's progress."""
     from filelock import FileLock, Timeout
 
     place.locks.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place.locks / f"{file.etag}.lock")
-    said, seen = False, 0
+    has_waited, seen = False, 0
     while True:
         try:
             lock.acquire(timeout=0)
             break
         except Timeout:
-            if not said:
-                wire.note(f"another program is fetching {file.name}; waiting for it")
-            said = True
+            if not has_waited:
+                client.note(f"another program is downloading {file.name}; waiting for it")
+            has_waited = True
             now = max(0, size_of(part_of(place, file)))
             on_bytes(now - seen, False)
             seen = now
@@ -170,7 +170,7 @@ def _lock(place: CachedRepo, file: RemoteFile, wire: Wire, on_bytes: OnBytes) ->
         except NotImplementedError:
             break  # a file system without locks
     on_bytes(-seen, False)
-    if said and size_of(place.blobs / file.etag) == file.size:
+    if has_waited and size_of(place.blobs / file.etag) == file.size:
         on_bytes(file.size, False)
     try:
         yield
@@ -179,14 +179,15 @@ def _lock(place: CachedRepo, file: RemoteFile, wire: Wire, on_bytes: OnBytes) ->
 
 
 @contextmanager
-def writing(cache: Path) -> Iterator[None]:
-    """A disk that is full or can't be written, in a sentence. What has arrived stays."""
+def write_errors(cache: Path) -> Iterator[None]:
+    """Report a cache that is full or can't be written as LlasaError. The bytes that have arrived stay."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise LlasaError(
-                f"{cache} is full ({error.strerror}).", "Make room and run it again: it goes on where it stopped."
+                f"{cache} is full ({error.strerror}).",
+                "Free some space and run the command again: it resumes where it stopped.",
             ) from error
         raise LlasaError(
             f"{cache} can't be written: {error.strerror or error}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llasa_cli.hub.catalog import ALIASES, CATALOGUE, repo_of
+from llasa_cli.hub.catalog import ALIASES, CATALOG, repo_of
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ def test_names_become_repositories(name: str, repo: tuple[str, str | None] | Non
 
 
 def test_the_catalog_is_consistent() -> None:
-    repos = [entry.repo for entry in CATALOGUE.values()]
+    repos = [entry.repo for entry in CATALOG.values()]
     assert len(set(repos)) == len(repos)
-    assert set(ALIASES.values()) <= set(CATALOGUE)
-    assert not set(ALIASES) & set(CATALOGUE)
-    for name, entry in CATALOGUE.items():
+    assert set(ALIASES.values()) <= set(CATALOG)
+    assert not set(ALIASES) & set(CATALOG)
+    for name, entry in CATALOG.items():
         assert repo_of(name) == (entry.repo, None), "the hub allows such a name"
         assert entry.codec is None or entry.codec in repos, "the codec is in the catalog too"
         assert entry.size or any("size" in doubt for doubt in entry.unverified), "an unknown size is marked as such"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.catalog import ANIME_CODEC, CATALOGUE, PUBLISHED_CODEC
+from llasa_cli.hub.catalog import ANIME_CODEC, CATALOG, PUBLISHED_CODEC
 from llasa_cli.hub.download import fetch, plan
 from llasa_cli.hub.http import Wire
 from tests.hub.conftest import MARKERS, REPO, write_codec, write_repo, write_tokenizer
@@ -208,7 +208,7 @@ def test_a_model_needs_the_codec_that_it_names_or_the_published_one(
 
 
 def test_a_published_finetune_needs_the_codec_of_the_catalogue(hub: FakeHub, wire: Wire, tmp_path: Path) -> None:
-    repo = CATALOGUE["3b-anime"].repo
+    repo = CATALOG["3b-anime"].repo
     hub.repositories |= {repo: write_repo(tmp_path / "anime"), ANIME_CODEC: write_codec(tmp_path / "anime-codec")}
     assert plan(wire, "anime").choice.companion == ANIME_CODEC
     assert plan(wire, ANIME_CODEC).choice.kind == "codec"
