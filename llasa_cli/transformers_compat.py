@@ -422,16 +422,16 @@ def _found_or_fetched(name: str) -> Path:
 
     if Path(name).is_dir() or repo_of(name) is None:
         return find_model(name)
-    from llasa_cli.hub.download import cached_whole, check_room, fetch, plan
-    from llasa_cli.hub.http import Wire
+    from llasa_cli.hub.download import check_free_space, complete_folder, fetch, plan_download
+    from llasa_cli.hub.http import HubClient
 
-    here = cached_whole(name)
-    if here is not None:
-        return here
-    with Wire() as wire:
-        wanted = plan(wire, name)
-        check_room([wanted])
-        return fetch(wire, wanted, lambda count, new: None, lambda file: None, text_model=False)
+    folder = complete_folder(name)
+    if folder is not None:
+        return folder
+    with HubClient() as client:
+        plan = plan_download(client, name)
+        check_free_space([plan])
+        return fetch(client, plan, lambda count, fresh: None, lambda file: None, text_model=False)
 
 
 def _must_be_16_khz(rate: int) -> None:

@@ -279,9 +279,9 @@ def _is_set(name: str) -> bool:
 def _cache() -> Iterator[Finding]:
     import shutil
 
-    from llasa_cli.hub.cache_layout import write_cache
+    from llasa_cli.hub.cache_layout import download_cache
 
-    cache = write_cache()
+    cache = download_cache()
     free = shutil.disk_usage(_nearest(cache)).free
     text = f"{cache}, {_gigabytes(free)} free" + ("" if cache.exists() else "; not created yet")
     if not _is_writable(cache):

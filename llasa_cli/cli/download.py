@@ -1,4 +1,4 @@
-"""`llasa download`: published models into the cache, what is there, and out of it again."""
+"""`llasa download`: download published models into the cache, verify, list and remove them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BUILT_IN_MODEL
+from llasa_cli.wording import format_duration, format_size
 
 if TYPE_CHECKING:
     from llasa_cli.hub.cache_layout import RemoteFile
-    from llasa_cli.hub.download import Plan
-    from llasa_cli.hub.http import Wire
+    from llasa_cli.hub.download import DownloadPlan
+    from llasa_cli.hub.http import HubClient
 
-_NOTEWORTHY_BYTES = 50_000_000
-"""Files from this size on get a line of their own where nobody watches a progress line."""
+_BIG_FILE_BYTES = 50_000_000
+"""Without a terminal, a file of this size or more gets a line when it is complete."""
+_LONGEST_CHAIN = 4
+"""Repositories for one name: an adapter, its base, the base's codec, and one to spare."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,19 @@ class DownloadOptions(Options):
     ] = ()
     listed: Annotated[bool, Flag("List the known models and the content of the cache.", names=("--list",))] = False
     with_companion: Annotated[
-        bool, Flag("Fetch the codec that the model needs as well; of an adapter, its model.", names=("--codec",))
+        bool, Flag("Download the codec that the model needs as well; for an adapter, its model.", names=("--codec",))
     ] = True
     update: Annotated[bool, Flag("Ask the hub for a newer version of a cached model.")] = False
-    verify: Annotated[bool, Flag("Read the cached files again, and fetch damaged ones anew.")] = False
+    verify: Annotated[bool, Flag("Read the cached files again, and replace damaged ones.")] = False
     remove: Annotated[bool, Flag("Delete the model from the cache.")] = False
-    text_model: Annotated[bool, Flag("Fetch a text model to finetune from, which can't speak yet.")] = False
+    text_model: Annotated[bool, Flag("Download a text model to finetune from, which can't speak yet.")] = False
     json: Annotated[bool, Flag("Print the result as JSON.")] = False
     quiet: Annotated[bool, Flag("Print errors only.", names=("-q", "--quiet"))] = False
 
 
 @with_flags
 def download(options: DownloadOptions) -> None:
-    """Fetch a published model, after its size and license are shown. Most are for non-commercial use only."""
+    """Download a published model, after its size and license are shown. Most are for non-commercial use only."""
     claim_stdout()
     if options.listed or not options.names:
         if options.update or options.verify or options.remove:
@@ -61,160 +64,158 @@ def download(options: DownloadOptions) -> None:
         return
     if options.remove and (options.update or options.verify):
         raise UsageError("--remove excludes --update and --verify.", "Give one of them.")
-    with Console(options.quiet) as report:
+    with Console(options.quiet) as console:
         if options.remove:
             for name in options.names:
-                _remove(name, report, options.json)
+                _remove(name, console, options.json)
             return
         try:
             for name in options.names:
-                _Download(report, options).run(name)
+                _Download(console, options).run(name)
         except KeyboardInterrupt:
-            report.line("The fetched part stays; the same command resumes the download.")
+            console.line("What has been downloaded stays; the same command resumes the download.")
             raise
 
 
-def _remove(name: str, report: Console, json: bool) -> None:
+def _remove(name: str, console: Console, json: bool) -> None:
     from llasa_cli.hub.catalog import entry_named
     from llasa_cli.hub.download import remove
-    from llasa_cli.wording import format_size
 
     if name == BUILT_IN_MODEL:
-        raise UsageError(f"{name} is part of the program.", "It goes with: pip uninstall llasa-cli")
+        raise UsageError(f"{name} is part of the program.", "It is removed by: pip uninstall llasa-cli")
     freed = remove(name)
-    report.line(f"removed {name}: {format_size(freed)} are free again")
+    console.line(f"removed {name}, {format_size(freed)} freed")
     named = entry_named(name)
     if named is not None and named[1].codec is not None:
-        report.line("its codec stays, other models may need it: llasa download --remove xcodec2")
+        console.line("its codec stays because other models may need it: llasa download --remove xcodec2")
     if json:
         result(as_json({"model": name, "freed_bytes": freed}))
 
 
 class _Download:
-    """One model and what it needs, in three steps: look, weigh, fetch."""
+    """One model with what it needs, in three steps: plan, announce, fetch."""
 
-    def __init__(self, report: Console, options: DownloadOptions) -> None:
-        self._report, self._options = report, options
-        self._wire: Wire | None = None
+    def __init__(self, console: Console, options: DownloadOptions) -> None:
+        self._console, self._options = console, options
+        self._client: HubClient | None = None
 
     def run(self, name: str) -> None:
         from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 
         if name == BUILT_IN_MODEL:
-            self._tell(name, BUILT_IN_FOLDER, 0)
+            self._print_result(name, BUILT_IN_FOLDER, 0)
             return
         try:
-            folders, plans = self._look(name)
+            folders, plans = self._plan(name)
             if plans:
-                self._weigh(plans)
+                self._announce(plans)
             elif not self._options.verify:
-                self._report.line(f"{name} is here; --update asks the hub for a newer one")
-            for wanted in plans:
-                folders[wanted.repo] = self._fetch(wanted)
+                self._console.line(f"{name} is in the cache; --update asks the hub for a newer version")
+            for plan in plans:
+                folders[plan.repo] = self._fetch(plan)
         finally:
-            if self._wire is not None:
-                self._wire.close()
-        fetched = {wanted.repo: wanted.missing for wanted in plans}
+            if self._client is not None:
+                self._client.close()
+        fetched = {plan.repo: plan.missing for plan in plans}
         for repo, folder in folders.items():
-            self._tell(repo, folder, fetched.get(repo, 0))
+            self._print_result(repo, folder, fetched.get(repo, 0))
 
-    # --- look ---
+    # --- plan ---
 
-    def _look(self, name: str) -> tuple[dict[str, Path], list[Plan]]:
-        """-> the folders of what is here already (in the order of the results), and plans for the rest."""
+    def _plan(self, name: str) -> tuple[dict[str, Path], list[DownloadPlan]]:
+        """-> the folders of what is cached, in the order of the results, and plans for the rest."""
         from llasa_cli.hub.catalog import repo_of
-        from llasa_cli.hub.download import plan
+        from llasa_cli.hub.download import plan_download
 
         folders: dict[str, Path] = {}
-        plans: list[Plan] = []
-        wanted: str | None = name
-        while wanted is not None and len(folders) < 4:  # an adapter, its model, the model's codec
-            found = repo_of(wanted)
-            key = found[0] if found is not None else wanted
+        plans: list[DownloadPlan] = []
+        needed: str | None = name
+        while needed is not None and len(folders) < _LONGEST_CHAIN:
+            found = repo_of(needed)
+            key = found[0] if found is not None else needed
             if key in folders:
                 break
-            here = self._here(wanted)
-            if here is not None:
-                folders[key] = here
-                wanted = _companion_of(here)
+            folder = self._cached(needed)
+            if folder is not None:
+                folders[key] = folder
+                needed = _companion_of(folder)
             else:
-                self._report.stage(f"asking for {wanted}")
-                plans.append(plan(self._connection(), wanted))
+                self._console.stage(f"asking the hub for {needed}")
+                plans.append(plan_download(self._connect(), needed))
                 folders[plans[-1].repo] = Path()
-                wanted = plans[-1].choice.companion
-            if not self._options.with_companion or wanted == BUILT_IN_MODEL:
+                needed = plans[-1].selection.companion
+            if not self._options.with_companion or needed == BUILT_IN_MODEL:
                 break
         return folders, plans
 
-    def _connection(self) -> Wire:
-        from llasa_cli.hub.http import Wire
+    def _connect(self) -> HubClient:
+        from llasa_cli.hub.http import HubClient
 
-        if self._wire is None:
-            self._wire = Wire(on_note=self._report.line)
-        return self._wire
+        if self._client is None:
+            self._client = HubClient(on_note=self._console.line)
+        return self._client
 
-    def _here(self, name: str) -> Path | None:
-        """The folder of a model that needs no fetching; damaged files are gone afterwards."""
-        from llasa_cli.hub.download import cached_folder, cached_whole
+    def _cached(self, name: str) -> Path | None:
+        """The folder of a model that needs no download. Damaged files are deleted with --verify."""
+        from llasa_cli.hub.download import cached_folder, complete_folder
 
         folder = cached_folder(name)
         if folder is not None and self._options.verify:
-            self._drop_damaged(name, folder)
-        return None if self._options.update else cached_whole(name)
+            self._verify(name, folder)
+        return None if self._options.update else complete_folder(name)
 
-    def _drop_damaged(self, name: str, folder: Path) -> None:
-        from llasa_cli.hub.download import damaged_files, drop, plan
+    def _verify(self, name: str, folder: Path) -> None:
+        from llasa_cli.hub.download import discard, find_damaged, plan_download
 
-        progress = _Progress(self._report, f"checking {name}", _size_under(folder))
-        damaged, count = damaged_files(folder, progress.add)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        progress = _Progress(self._console, f"verifying {name}", size)
+        damaged, count = find_damaged(folder, progress.add)
         if not damaged:
-            self._report.line(f"{name}: {count} files checked, all are as published")
+            self._console.line(f"{name}: {count} files verified, all checksums match")
             return
-        self._report.line(f"{name}: damaged, to be fetched again: {', '.join(file.name for file in damaged)}")
-        plan(self._connection(), name)  # without an answer it stays: what is damaged is better than nothing
-        drop(folder, damaged)
+        names = ", ".join(file.name for file in damaged)
+        self._console.line(f"{name}: damaged, to be downloaded again: {names}")
+        plan_download(self._connect(), name)  # raises if the hub is not available: the damaged files stay then
+        discard(folder, damaged)
 
-    # --- weigh ---
+    # --- announce ---
 
-    def _weigh(self, plans: Sequence[Plan]) -> None:
+    def _announce(self, plans: Sequence[DownloadPlan]) -> None:
+        """Show size, license and peculiarities; refuse what does not fit the disk."""
         from llasa_cli.hub.catalog import entry_of
-        from llasa_cli.hub.download import check_room
-        from llasa_cli.wording import format_size
+        from llasa_cli.hub.download import check_free_space
 
-        for wanted in plans:
-            there = ", already here" if not wanted.missing else ""
-            if 0 < wanted.missing < wanted.size:
-                there = f", {format_size(wanted.size - wanted.missing)} of it already here"
-            self._report.line(f"{wanted.repo}: {format_size(wanted.size)}, licence {wanted.license}{there}")
-            entry = entry_of(wanted.repo)
+        for plan in plans:
+            cached = "" if plan.missing else ", already in the cache"
+            if 0 < plan.missing < plan.size:
+                cached = f", {format_size(plan.size - plan.missing)} of it already in the cache"
+            self._console.line(f"{plan.repo}: {format_size(plan.size)}, license {plan.license}{cached}")
+            entry = entry_of(plan.repo)
             for quirk in entry.quirks if entry is not None else ():
-                self._report.line(f"  {quirk}")
+                self._console.line(f"  {quirk}")
             if entry is not None and entry.unverified:
-                self._report.line(f"  not verified by this program's makers: {', '.join(entry.unverified)}")
-        check_room(plans)
+                self._console.line(f"  not verified by the authors of this program: {', '.join(entry.unverified)}")
+        check_free_space(plans)
 
     # --- fetch ---
 
-    def _fetch(self, wanted: Plan) -> Path:
+    def _fetch(self, plan: DownloadPlan) -> Path:
         from llasa_cli.hub.download import fetch
-        from llasa_cli.wording import format_size
 
-        report, began = self._report, time.monotonic()
-        progress = _Progress(report, wanted.repo.partition("/")[2], wanted.size)
+        console, started = self._console, time.monotonic()
+        progress = _Progress(console, plan.repo.partition("/")[2], plan.size)
 
         def on_file(file: RemoteFile) -> None:
-            if file.size >= _NOTEWORTHY_BYTES and not report.is_live:
-                report.line(f"  {file.name}: {format_size(file.size)}")
+            if file.size >= _BIG_FILE_BYTES and not console.is_live:
+                console.line(f"  {file.name}: {format_size(file.size)}")
 
-        folder = fetch(self._connection(), wanted, progress.add, on_file, self._options.text_model)
+        folder = fetch(self._connect(), plan, progress.add, on_file, self._options.text_model)
         if progress.fresh:
-            wall_s = time.monotonic() - began
-            report.line(
-                f"{wanted.repo}: {format_size(progress.fresh)} fetched in {wall_s:.0f} s, every file's sum is right"
-            )
+            wall = format_duration(time.monotonic() - started)
+            console.line(f"{plan.repo}: {format_size(progress.fresh)} downloaded in {wall}, all checksums match")
         return folder
 
-    def _tell(self, name: str, folder: Path, fetched: int) -> None:
+    def _print_result(self, name: str, folder: Path, fetched: int) -> None:
         if self._options.json:
             commit = folder.name if folder.parent.name == "snapshots" else None
             result(as_json({"model": name, "folder": str(folder), "commit": commit, "fetched_bytes": fetched}))
@@ -223,50 +224,37 @@ class _Download:
 
 
 class _Progress:
-    """ "Llasa-1B  1.24 of 2.74 GB  45%  38 MB/s  0:40 left", on a terminal."""
+    """A progress line: "Llasa-1B  1.24 of 2.74 GB  45%  38 MB/s  40 s left"."""
 
-    def __init__(self, report: Console, name: str, size: int) -> None:
-        self._report, self._name, self._size = report, name, size
-        self._there = self.fresh = 0
-        self._began = time.monotonic()
+    def __init__(self, console: Console, name: str, size: int) -> None:
+        self._console, self._name, self._size = console, name, size
+        self._done = self.fresh = 0
+        self._started = time.monotonic()
 
     def add(self, count: int, fresh: bool) -> None:
-        self._there += count
+        """See `hub.checksum.OnBytes`."""
+        self._done += count
         if fresh:
             self.fresh += count
-        speed = self.fresh / max(time.monotonic() - self._began, 1e-3)
-        left_s = (self._size - self._there) / speed if speed else 0.0
-        self._report.progress(
-            f"{self._name}  {_of(self._there, self._size)}  {100 * self._there // max(self._size, 1)}%"
-            f"  {speed / 1e6:.1f} MB/s  {_clock(left_s)} left"
+        speed = self.fresh / max(time.monotonic() - self._started, 1e-3)
+        left = f"  {format_duration((self._size - self._done) / speed)} left" if speed else ""
+        scale, unit = (1e9, "GB") if self._size >= 1e9 else (1e6, "MB")
+        digits = 2 if unit == "GB" else 1
+        self._console.progress(
+            f"{self._name}  {self._done / scale:.{digits}f} of {self._size / scale:.{digits}f} {unit}"
+            f"  {100 * self._done // max(self._size, 1)}%  {speed / 1e6:.1f} MB/s{left}"
         )
 
 
-def _of(there: int, size: int) -> str:
-    if size >= 10**9:
-        return f"{there / 1e9:.2f} of {size / 1e9:.2f} GB"
-    return f"{there / 1e6:.1f} of {size / 1e6:.1f} MB"
-
-
-def _clock(seconds: float) -> str:
-    whole = int(min(seconds, 359_999))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def _size_under(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _companion_of(folder: Path) -> str | None:
-    """What a model in the cache needs besides itself: its codec's repository; None if that lies inside, or it is one."""
+    """The other repository that a cached model needs: its codec, or an adapter's base. None if there is none."""
     from llasa_cli.checkpoint.metadata import read_metadata
-    from llasa_cli.checkpoint.resolve import codec_of
+    from llasa_cli.checkpoint.resolve import ADAPTER_CONFIG, codec_of
     from llasa_cli.files import read_json_object_if_exists
     from llasa_cli.hub.cache_layout import LANGUAGE_MODELS
     from llasa_cli.hub.catalog import repo_of
 
-    adapter: dict[str, Any] = read_json_object_if_exists(folder / "adapter_config.json")
+    adapter = read_json_object_if_exists(folder / ADAPTER_CONFIG)
     if adapter:
         base = str(adapter.get("base_model_name_or_path", ""))
         return base if repo_of(base) is not None else None

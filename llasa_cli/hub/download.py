@@ -102,7 +102,9 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
     commit = str(info.sha)
     if not is_commit(commit):
         raise ModelError(f"{client.endpoint} names no commit for {repo}.", "Check HF_ENDPOINT.")
-    selection = select_files(repo, _files(client, info, repo), entry, lambda file: _read_small(client, place, commit, file))
+    selection = select_files(
+        repo, _files(client, info, repo), entry, lambda file: _read_small(client, place, commit, file)
+    )
     return DownloadPlan(
         repo,
         revision,
@@ -132,7 +134,7 @@ def check_free_space(plans: Sequence[DownloadPlan]) -> None:
     if free < needed * 1.05:
         raise LlasaError(
             f"The download needs {format_size(needed)}; {cache} has {format_size(free)} free.",
-            f"Free some space, or: {_SET_CACHE} on another disk.",
+            f"Free some space. {_SET_CACHE} on another disk otherwise.",
         )
 
 
@@ -241,7 +243,7 @@ def _read_small(client: HubClient, place: CachedRepo, commit: str, file: RemoteF
 
 def _license(info: ModelInfo) -> str:
     """The license that the model's page states, as one printable line; may be empty."""
-    stated = (info.card_data or {}).get("license")
+    stated: Any = info.card_data.get("license") if info.card_data is not None else None
     text = ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated or "")
     return "".join(c if c.isprintable() else " " for c in text)[:80]
 

@@ -161,7 +161,7 @@ class HubClient:
                     if len(content) > file.size:
                         break
             checksum = Checksum(file)
-            checksum.update(content)
+            checksum.update(bytes(content))
             if len(content) != file.size or not checksum.matches():
                 raise TransientError(f"the content of {file.name} does not match the hub's checksum")
             return bytes(content)
@@ -296,7 +296,8 @@ class HubClient:
             return ModelError(f"{repo} has no such revision.", f"Its branches and tags: {page}/tree/main")
         if isinstance(error, errors.EntryNotFoundError):
             return ModelError(
-                f"{repo} lists a file that it does not have.", "Run the command again. If it fails again, tell the owner."
+                f"{repo} lists a file that it does not have.",
+                "Run the command again. If it fails again, tell the owner.",
             )
         if isinstance(error, errors.DisabledRepoError) or status == 451:
             return ModelError(f"The hub has disabled {repo}.", f"See {page}.")

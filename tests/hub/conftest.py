@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.hub.http import Wire
+from llasa_cli.hub.http import HubClient
 from llasa_cli.settings import RetryPolicy
 from tests.hub.fake_hub import FakeHub
 
@@ -36,7 +36,7 @@ def noise(size: int) -> bytes:
 
 
 def write_repo(folder: Path, weights: int = 2_000_003, **config: Any) -> Path:
-    """The files of a Llasa as the hub has them; weights are random bytes, for nobody loads them."""
+    """The files of a Llasa as the hub has them. The weights are random bytes because no test loads them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 300, **config}))
     tokens = [*MARKERS, *(f"<|s_{number}|>" for number in range(16))]
@@ -66,11 +66,11 @@ def repo_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(repo_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
-    """Serves one model; the hub library's settings lead to it, and to an empty cache."""
+    """A hub with one model. The hub library's settings lead to it and to an empty cache."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("LLASA_CACHE", raising=False)
-    monkeypatch.setattr(os, "fsync", lambda number: None)  # a busy disk takes tens of milliseconds for each
+    monkeypatch.setattr(os, "fsync", lambda number: None)  # each takes tens of milliseconds on a busy disk
     with FakeHub({REPO: repo_folder}) as found:
         for name, value in {
             "ENDPOINT": found.url,
@@ -88,8 +88,8 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def wire(hub: FakeHub, notes: list[str]) -> Iterator[Wire]:
-    with Wire(QUICK, notes.append) as found:
+def client(hub: FakeHub, notes: list[str]) -> Iterator[HubClient]:
+    with HubClient(QUICK, notes.append) as found:
         yield found
 
 
@@ -110,7 +110,7 @@ Llasa = Callable[..., Made]
 
 @pytest.fixture
 def llasa(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Llasa:
-    """The command, in this process: a new one costs most of a second."""
+    """The command in this process; starting another one takes most of a second."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> Made:
@@ -123,7 +123,7 @@ def llasa(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Llas
 
 @pytest.fixture
 def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
-    """For the command in a process of its own, where it has to be one: to be killed, or to run beside others."""
+    """For the command in its own process, to be killed or to run beside others."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LLASA_", "TRANSFORMERS_"))
     }
@@ -137,7 +137,7 @@ def environment(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
 
 
 def same_files(served: Path, fetched: Path) -> bool:
-    """Every file that was fetched is byte for byte the one that is served, the weights among them."""
+    """Whether every downloaded file equals the served one, and the weights are among them."""
     names = [path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()]
     return Path("model.safetensors") in names and all(
         (served / name).read_bytes() == (fetched / name).read_bytes() for name in names

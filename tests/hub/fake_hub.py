@@ -1,11 +1,11 @@
-"""A model hub on this machine, over real HTTP: what the Hugging Face hub answers, and what can go wrong on the way.
+"""A model hub on this machine, over real HTTP, with the answers of the Hugging Face hub and the faults of a network.
 
-    python tests/hub/fake_hub.py FOLDER --port 8000        FOLDER/organisation/repository/files
-    HF_ENDPOINT=http://127.0.0.1:8000 llasa download organisation/repository
+    python tests/hub/fake_hub.py FOLDER --port 8000        serves FOLDER/organization/repository/files
+    HF_ENDPOINT=http://127.0.0.1:8000 llasa download organization/repository
 
-Two servers, as there: the hub (the list of files, and redirects) and the host that big files come from, which is
-another origin and must never see a token. Small files have the git blob's SHA-1 as their ETag, big ones (LFS) their
-SHA-256. Standard library only.
+There are two servers: the hub (lists of files, redirects) and the host of big files, which is another origin and must never
+receive a token. The ETag of a small file is its git blob's SHA-1, that of a big file (LFS) its SHA-256. It needs the standard
+library only.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_BYTES = 1 << 20
-"""Files from this size on come from the other host (the hub: 10 MB, and by .gitattributes)."""
+"""Files of this size or more come from the other host. (On the real hub: 10 MB, or by .gitattributes.)"""
 _PIECE = 1 << 16
 
 
 @dataclass
 class Fault:
-    """One thing that goes wrong.
+    """A fault that a server has.
 
     Attributes:
-        kind: What does:
-            status    answers `status` with `headers`
-            drop      closes the connection after `at` bytes of the body
-            stall     sends `at` bytes of the body and then nothing until the client leaves
-            wrong     flips a bit of byte `at` of the file
-            whole     answers a Range with 200 and the whole file
-            long      goes on after the end of the file
-            shifted   answers a Range from another byte than was asked for
-            zipped    sends the body gzip-encoded, asked or not
-            page      answers with a web page (a captive portal, a wrong endpoint)
-            expired   the signed link is refused (403 of the files' host)
-        path: Where: a part of the request's path.
-        times: How often; then it is over. Negative: always.
-        host: "hub", "files", or both.
-        at: Bytes of the body that was asked for (`wrong`: of the file).
+        kind: One of:
+            status    answer `status` with `headers`
+            drop      close the connection after `at` bytes of the body
+            stall     send `at` bytes of the body, then nothing until the client closes the connection
+            wrong     flip a bit of byte `at` of the file
+            whole     answer a Range with 200 and the whole file
+            long      send more bytes after the end of the file
+            shifted   answer a Range from another byte than the requested one
+            zipped    send the body gzip-encoded although that was not requested
+            page      answer with `content`: a web page (a captive portal, a wrong endpoint)
+            expired   refuse the signed link (403 of the files' host)
+        path: A part of the request's path; other requests are answered correctly.
+        times: How often the fault occurs; negative means always.
+        host: "hub" or "files"; None means both.
+        at: Bytes of the requested body (`wrong`: of the file).
     """
 
     kind: str
@@ -58,15 +58,16 @@ class Fault:
     host: str | None = None
     at: int = 0
     status: int = 500
+    content: str = "<html>Please log in to the network.</html>"
     headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Request:
-    """One request that arrived.
+    """A request that arrived.
 
     Attributes:
-        sent: Bytes of the body that were handed to the network.
+        sent: Bytes of the body that were sent.
     """
 
     host: str
@@ -78,7 +79,7 @@ class Request:
 
     @property
     def start(self) -> int:
-        """The first byte that was asked for."""
+        """The first requested byte."""
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
         return int(found[1]) if found else 0
 
@@ -87,18 +88,18 @@ class FakeHub:
     """Serves folders as repositories.
 
     Args:
-        repositories: Their names ("organisation/repository") and folders; read anew at each request.
-        port: Of the hub; 0 takes a free one. The files' host always takes a free one.
+        repositories: Names ("organization/repository") and folders, which are read at each request.
+        port: The hub's port; 0 takes a free one. The files' host always takes a free one.
 
     Attributes:
-        requests: All that arrived, in order.
-        faults: What goes wrong; tried in order.
-        gated: Repositories whose files ask for a token, -> the tokens that may have them.
-        private: Repositories that are not seen without a token.
-        tells_sums: The list of files has their sizes and sums.
-        extra_names: Names that the list of a repository holds besides its files.
-        rate: Bytes a second of each connection; 0 is as fast as it goes.
-        hold: Asked before each piece of a body, with its path and the bytes sent; may wait.
+        requests: All requests, in order.
+        faults: The first one that fits a request applies to it.
+        gated: Repositories whose files need a token, with the accepted tokens.
+        private: Repositories that are hidden without a token.
+        tells_sums: Whether lists of files have sizes and checksums.
+        extra_names: Names in a repository's list that are not files.
+        rate: Bytes a second of each connection; 0 is unlimited.
+        hold: Called before each piece of a body, with its path and the bytes sent; it may wait.
     """
 
     def __init__(self, repositories: Mapping[str, Path], port: int = 0) -> None:
@@ -138,14 +139,14 @@ class FakeHub:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what tests ask ---
+    # --- for tests ---
 
     def asked(self, part: str, method: str = "GET", host: str | None = None) -> list[Request]:
-        """The requests whose path holds this."""
+        """The requests whose path contains a text."""
         return [r for r in self.requests if part in r.path and r.method == method and host in (None, r.host)]
 
     def commit(self, repo: str) -> str:
-        """Changes with the files."""
+        """A commit that changes with the files."""
         listing = [(name, self.sums(path)[0]) for name, path in self.files(repo)]
         return hashlib.sha1(json.dumps(listing).encode()).hexdigest()
 
@@ -211,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None and fault.kind == "status":
                 self._send(fault.status, b"", fault.headers)
             elif fault is not None and fault.kind == "page":
-                self._send(200, b"<html>Please log in to the network.</html>", {"Content-Type": "text/html"})
+                self._send(200, fault.content.encode(), {"Content-Type": "text/html"})
             elif fault is not None and fault.kind == "expired":
                 self._send(403, b"<Error><Code>AccessDenied</Code></Error>", {"Content-Type": "application/xml"})
             elif self.host == "files":
@@ -237,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _may_see(self, repo: str) -> bool:
         if repo not in self.hub.repositories or (repo in self.hub.private and not self._token()):
-            # As the hub does: who may not know gets the same answer as for what does not exist.
+            # As on the real hub, a hidden repository looks like a missing one.
             self._refuse(404 if self._token() else 401, "RepoNotFound")
             return False
         return True
@@ -321,7 +322,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_file(self._file(found[1], found[2]), found[1], fault)
 
     def _send_file(self, path: Path, repo: str, fault: Fault | None) -> None:
-        """A file or the rest of it, with whatever goes wrong."""
+        """Send a file, or the rest of it, with the fault."""
         size, kind = path.stat().st_size, fault.kind if fault is not None else ""
         start, status = self.request_record.start, 200
         headers = {"ETag": f'"{self.hub.etag(path)}"', "Accept-Ranges": "bytes"}
@@ -352,7 +353,7 @@ class _Handler(BaseHTTPRequestHandler):
         record, hub = self.request_record, self.hub
         end = fault.at if fault is not None and fault.kind in ("drop", "stall") else None
         if end is not None:
-            # A write only as far as the fault: what is handed over does arrive.
+            # Write no further than the fault, so that these bytes do arrive.
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             hub.hold(record.path, record.sent)
@@ -420,7 +421,7 @@ def _and_more(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def repositories_in(folder: Path) -> dict[str, Path]:
-    """FOLDER/organisation/repository -> the names and folders."""
+    """The names and folders of FOLDER/organization/repository."""
     return {
         f"{path.parent.name}/{path.name}": path
         for path in sorted(folder.glob("*/*"))
@@ -430,9 +431,9 @@ def repositories_in(folder: Path) -> dict[str, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve folders as a model hub.")
-    parser.add_argument("folder", type=Path, help="FOLDER/organisation/repository/files")
+    parser.add_argument("folder", type=Path, help="FOLDER/organization/repository/files")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=0.0, help="bytes a second; 0 is as fast as it goes")
+    parser.add_argument("--rate", type=float, default=0.0, help="bytes a second; 0 is unlimited")
     arguments = parser.parse_args()
     with FakeHub(repositories_in(arguments.folder), arguments.port) as hub:
         hub.rate = arguments.rate

@@ -1,4 +1,4 @@
-"""`llasa download` as it is typed, against a hub on this machine."""
+"""`llasa download` on the command line, against a hub on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CODEC = "HKUSTAudio/xcodec2-hf"
 
 @pytest.fixture
 def repo_folder(tmp_path: Path) -> Path:
-    """Whole in itself: its codec lies inside."""
+    """A checkpoint that has its codec inside."""
     folder = write_repo(tmp_path / "served" / "small-llasa")
     (folder / "llasa.json").write_text(json.dumps({"format": 1, "codec": "codec"}))
     write_codec(folder / "codec")
@@ -42,7 +42,7 @@ def start(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]
 
 
 def wait_for_part(cache: Path, etag: str, size: int, process: subprocess.Popen[str]) -> Path:
-    """Until so much of a file has arrived."""
+    """Wait until so many bytes of the weights have arrived."""
     part = CachedRepo(cache, REPO).blobs / f"{etag}{PART_SUFFIX}"
     end = time.monotonic() + 60
     while not part.is_file() or part.stat().st_size < size:
@@ -52,17 +52,17 @@ def wait_for_part(cache: Path, etag: str, size: int, process: subprocess.Popen[s
     return part
 
 
-# --- once, and then without a network ---
+# --- once, then without the network ---
 
 
-def test_a_model_is_fetched_once_and_spoken_with_without_a_network(
+def test_a_model_is_downloaded_once_and_then_used_without_the_network(
     hub: FakeHub, llasa: Llasa, tmp_path: Path, random_checkpoint: Path
 ) -> None:
     hub.repositories[REPO] = random_checkpoint
     made = llasa("download", REPO)
     folder = folder_of(made)
     assert same_files(random_checkpoint, folder)
-    assert "licence mit" in made.stderr
+    assert "license mit" in made.stderr
     hub.requests.clear()
 
     said = llasa("say", "hi", "-m", REPO, "-o", "a.wav", "--max-seconds", "0.2")
@@ -74,7 +74,7 @@ def test_a_model_is_fetched_once_and_spoken_with_without_a_network(
     assert hub.requests == [], "a cached model makes no network call"
 
 
-def test_a_model_brings_its_codec(hub: FakeHub, llasa: Llasa, tmp_path: Path, repo_folder: Path) -> None:
+def test_a_model_is_downloaded_with_its_codec(hub: FakeHub, llasa: Llasa, tmp_path: Path, repo_folder: Path) -> None:
     (repo_folder / "llasa.json").unlink()
     hub.repositories[CODEC] = write_codec(tmp_path / "codec")
     made = llasa("download", REPO)
@@ -90,7 +90,9 @@ def test_a_model_brings_its_codec(hub: FakeHub, llasa: Llasa, tmp_path: Path, re
     assert hub.requests == []
 
 
-def test_a_refusal_comes_before_anything_is_fetched(hub: FakeHub, llasa: Llasa, repo_folder: Path, cache: Path) -> None:
+def test_a_refusal_comes_before_anything_is_downloaded(
+    hub: FakeHub, llasa: Llasa, repo_folder: Path, cache: Path
+) -> None:
     (repo_folder / "model.safetensors").rename(repo_folder / "pytorch_model.bin")
     forget(repo_folder / "codec")
     made = llasa("download", REPO)
@@ -100,13 +102,13 @@ def test_a_refusal_comes_before_anything_is_fetched(hub: FakeHub, llasa: Llasa, 
     assert not cache.exists()
 
 
-# --- killed ---
+# --- after a kill ---
 
 
-def killed_and_gone_on(
+def kill_and_resume(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, served: Path, byte: int
 ) -> tuple[int, int]:
-    """Kill the process when exactly `byte` bytes of the weights have come; go on. -> first byte then, bytes sent twice."""
+    """Kill a download after `byte` bytes of the weights, and resume. -> the first byte requested then, bytes sent twice."""
     forget(cache)
     hub.requests.clear()
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=byte)] if byte else []
@@ -123,14 +125,13 @@ def killed_and_gone_on(
     return requests[-1].start, sum(request.sent for request in requests) - (served / "model.safetensors").stat().st_size
 
 
-def test_after_kill_9_it_goes_on_at_the_byte(
+def test_after_kill_9_the_download_resumes_at_the_byte(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
-    for byte in (777_777,):
-        assert killed_and_gone_on(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
+    assert kill_and_resume(hub, environment, llasa, cache, repo_folder, 777_777) == (777_777, 0)
 
 
-def test_a_file_that_had_all_its_bytes_when_killed_is_checked_and_not_fetched_again(
+def test_a_part_with_all_its_bytes_is_verified_and_not_downloaded_again(
     hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     weights = repo_folder / "model.safetensors"
@@ -148,14 +149,14 @@ def test_kill_9_at_20_random_bytes(
     size = (repo_folder / "model.safetensors").stat().st_size
     draw = random.Random(0)
     for byte in [draw.randrange(1, size) for _ in range(20)]:
-        assert killed_and_gone_on(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
+        assert kill_and_resume(hub, environment, llasa, cache, repo_folder, byte) == (byte, 0)
 
 
 @pytest.mark.slow
 def test_kill_9_at_20_random_moments_of_a_running_stream(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
-    """Nothing is synchronised: of what had arrived in the process, nothing is fetched again."""
+    """No byte that had arrived in the process is downloaded again, although nothing is synchronized."""
     size = 40_000_001
     write_repo(repo_folder, weights=size)
     etag, draw, hub.rate = hub.etag(repo_folder / "model.safetensors"), random.Random(1), 40e6
@@ -174,13 +175,13 @@ def test_kill_9_at_20_random_moments_of_a_running_stream(
     assert requests[-1].start == last
     sent_twice = sum(request.sent for request in requests) - size
     print(f"sent twice: {sent_twice:,} bytes of {size:,} in 20 kills")
-    assert sent_twice < 20 * (1 << 20), "what was still in the network's buffers, and no more"
+    assert sent_twice < 20 * (1 << 20), "no more than the network's buffers held"
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-def test_stopped_it_says_so_and_keeps_what_came(
+def test_a_signal_ends_the_download_and_keeps_its_bytes(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path, number: int, code: int
 ) -> None:
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=500_000)]
@@ -191,16 +192,16 @@ def test_stopped_it_says_so_and_keeps_what_came(
     assert process.returncode == code
     assert "Traceback" not in errors
     said = llasa("say", "hi", "-m", REPO, "-o", "a.wav")
-    assert said.returncode == 3, "what is not whole is not spoken with"
+    assert said.returncode == 3, "an incomplete model is not used"
     assert f"llasa download {REPO}" in said.stderr
     assert same_files(repo_folder, folder_of(llasa("download", REPO)))
     assert hub.asked(WEIGHTS, host="files")[-1].start == 500_000
 
 
-# --- several at once ---
+# --- several at the same time ---
 
 
-def test_downloads_of_one_model_at_once_do_not_harm_each_other(
+def test_simultaneous_downloads_of_one_model_share_the_bytes(
     hub: FakeHub, environment: dict[str, str], cache: Path, repo_folder: Path
 ) -> None:
     hub.rate = 4e6
@@ -215,7 +216,7 @@ def test_downloads_of_one_model_at_once_do_not_harm_each_other(
     assert list(cache.rglob(f"*{PART_SUFFIX}")) == []
 
 
-def test_one_that_is_killed_lets_the_next_go_on(
+def test_after_a_kill_the_waiting_download_resumes(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=600_000)]
@@ -223,7 +224,7 @@ def test_one_that_is_killed_lets_the_next_go_on(
     wait_for_part(cache, hub.etag(repo_folder / "model.safetensors"), 600_000, first)
     second = start(environment, REPO)
     assert second.stderr is not None
-    assert any("another program is fetching" in line for line in iter(second.stderr.readline, ""))
+    assert any("another program is downloading" in line for line in iter(second.stderr.readline, ""))
     first.send_signal(signal.SIGKILL)
     first.communicate()
     out, errors = second.communicate(timeout=60)
@@ -233,7 +234,7 @@ def test_one_that_is_killed_lets_the_next_go_on(
 
 
 @pytest.mark.slow
-def test_of_many_at_once_some_killed_the_rest_end_right(
+def test_of_many_simultaneous_downloads_the_survivors_end_right(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     draw, hub.rate = random.Random(3), 1.5e6
@@ -253,16 +254,16 @@ def test_of_many_at_once_some_killed_the_rest_end_right(
                 assert same_files(repo_folder, Path(out.strip()))
 
 
-# --- check, update, remove ---
+# --- verify, update, remove ---
 
 
-def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(
+def test_verify_finds_a_flipped_bit_and_replaces_that_file(
     hub: FakeHub, llasa: Llasa, repo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_of(llasa("download", REPO))
     hub.requests.clear()
     whole = llasa("download", REPO, "--verify")
-    assert "all are as published" in whole.stderr
+    assert "all checksums match" in whole.stderr
     assert hub.requests == []
     blob = (folder / "model.safetensors").resolve()
     content = bytearray(blob.read_bytes())
@@ -272,14 +273,14 @@ def test_verify_finds_a_flipped_bit_and_fetches_that_file_again(
     with monkeypatch.context() as away:
         away.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         assert llasa("download", REPO, "--verify").returncode == 3
-    assert blob.is_file(), "what can't be replaced now is kept"
+    assert blob.is_file(), "a file that can't be replaced now is kept"
     made = llasa("download", REPO, "--verify")
-    assert "damaged, to be fetched again: model.safetensors" in made.stderr
+    assert "damaged, to be downloaded again: model.safetensors" in made.stderr
     assert same_files(repo_folder, folder_of(made))
     assert len(hub.asked("/model.safetensors", host="files")) == 1
 
 
-def test_verify_mends_a_model_of_the_library_whose_configuration_is_cut_off(
+def test_verify_repairs_a_download_of_the_library_with_a_truncated_configuration(
     hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     folder = folder_of(llasa("download", REPO))
@@ -287,14 +288,14 @@ def test_verify_mends_a_model_of_the_library_whose_configuration_is_cut_off(
     (folder / "config.json").resolve().write_text("{")
     assert llasa("say", "hi", "-m", REPO, "-o", "a.wav").returncode == 3
     made = llasa("download", REPO, "--verify")
-    assert "fetched again: config.json" in made.stderr
+    assert "downloaded again: config.json" in made.stderr
     assert same_files(repo_folder, folder_of(made))
 
 
-def test_update_fetches_what_has_changed(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
+def test_update_downloads_the_changed_files(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
     old = folder_of(llasa("download", REPO))
     (repo_folder / "README.md").write_text("Another text.")
-    assert folder_of(llasa("download", REPO)) == old, "without --update, nobody is asked"
+    assert folder_of(llasa("download", REPO)) == old, "without --update there is no request"
     hub.requests.clear()
     new = folder_of(llasa("download", REPO, "--update"))
     assert new != old
@@ -305,11 +306,11 @@ def test_update_fetches_what_has_changed(hub: FakeHub, llasa: Llasa, repo_folder
     before = sum(path.stat().st_size for path in old.parents[1].rglob("*") if path.is_file())
     assert llasa("download", "--remove", f"{REPO}@{old.name}").returncode == 0
     assert not old.exists()
-    assert same_files(repo_folder, new), "the newer one keeps what both use"
+    assert same_files(repo_folder, new), "the newer revision keeps the shared files"
     assert sum(path.stat().st_size for path in new.parents[1].rglob("*") if path.is_file()) < before
 
 
-def test_remove_frees_the_cache(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
+def test_remove_empties_the_cache(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
     llasa("download", REPO)
     made = llasa("download", "--remove", REPO, "--json")
     assert json.loads(made.stdout)["freed_bytes"] > 2_000_000
@@ -318,7 +319,9 @@ def test_remove_frees_the_cache(hub: FakeHub, llasa: Llasa, cache: Path) -> None
     assert (again.returncode, again.stderr.count("error:")) == (3, 1)
 
 
-def test_what_is_being_fetched_is_not_removed(hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path) -> None:
+def test_a_model_that_is_being_downloaded_is_not_removed(
+    hub: FakeHub, llasa: Llasa, cache: Path, repo_folder: Path
+) -> None:
     folder = folder_of(llasa("download", REPO))
     lock = CachedRepo(cache, REPO).locks / f"{hub.etag(repo_folder / 'model.safetensors')}.lock"
     held = "import filelock, sys, time; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
@@ -328,31 +331,33 @@ def test_what_is_being_fetched_is_not_removed(hub: FakeHub, llasa: Llasa, cache:
         made = llasa("download", "--remove", REPO)
         other.kill()
     assert made.returncode == 1
-    assert "is being fetched" in made.stderr
+    assert "Another program is downloading" in made.stderr
     assert folder.is_dir()
 
 
 # --- disks ---
 
 
-def test_no_room_is_said_before_a_byte_is_fetched(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_the_download(
+    hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from llasa_cli.errors import LlasaError
-    from llasa_cli.hub.download import check_room, plan
-    from llasa_cli.hub.http import Wire
+    from llasa_cli.hub.download import check_free_space, plan_download
+    from llasa_cli.hub.http import HubClient
 
-    with Wire() as wire:
-        wanted = plan(wire, REPO)
-    check_room([wanted])
+    with HubClient() as client:
+        wanted = plan_download(client, REPO)
+    check_free_space([wanted])
     usage = type("Usage", (), {"free": wanted.missing})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(LlasaError, match="are to be fetched or copied"):
-        check_room([wanted])
+    with pytest.raises(LlasaError, match="The download needs"):
+        check_free_space([wanted])
     assert hub.asked(WEIGHTS) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
-def test_a_file_that_may_not_grow_is_a_sentence(hub: FakeHub, environment: dict[str, str], repo_folder: Path) -> None:
-    """As on a full disk: the system refuses the write."""
+def test_a_refused_write_is_reported(hub: FakeHub, environment: dict[str, str], repo_folder: Path) -> None:
+    """The system refuses to let a file grow, as on a full disk."""
     limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
     code = f"{limited} runpy.run_module('llasa_cli', run_name='__main__', alter_sys=True)"
     command = [sys.executable, "-c", code, "download", REPO]
@@ -362,7 +367,7 @@ def test_a_file_that_may_not_grow_is_a_sentence(hub: FakeHub, environment: dict[
     assert "Traceback" not in made.stderr
 
 
-def test_a_cache_that_is_no_folder_is_a_sentence(
+def test_a_cache_that_is_a_file_is_reported(
     hub: FakeHub, llasa: Llasa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -373,27 +378,27 @@ def test_a_cache_that_is_no_folder_is_a_sentence(
     assert "Traceback" not in made.stderr
 
 
-# --- what is shown ---
+# --- output ---
 
 
-def test_the_list_tells_what_is_here_without_a_network(hub: FakeHub, llasa: Llasa) -> None:
+def test_the_list_shows_catalog_and_cache_without_the_network(hub: FakeHub, llasa: Llasa) -> None:
     llasa("download", REPO)
     hub.requests.clear()
     text = llasa("download", "--list").stdout
     assert re.search(r"^1b +2\.74 GB +- ", text, re.MULTILINE)
     assert re.search(rf"^{REPO} +2 MB +yes ", text, re.MULTILINE)
-    books = {book["name"]: book for book in json.loads(llasa("download", "--list", "--json").stdout)}
-    assert books["1b-kore-puck"]["speakers"] == ["kore", "puck"]
-    assert books["3b-anime"]["sampling_rate"] == 44_100
-    assert books[REPO]["here"] is True
+    models = {model["name"]: model for model in json.loads(llasa("download", "--list", "--json").stdout)}
+    assert models["1b-kore-puck"]["speakers"] == ["kore", "puck"]
+    assert models["3b-anime"]["sampling_rate"] == 44_100
+    assert models[REPO]["here"] is True
     assert "sampling_rate  44100" in llasa("download", "--list", "anime").stdout
     assert hub.requests == []
 
 
-def test_json_tells_where_it_is(hub: FakeHub, llasa: Llasa) -> None:
-    told = json.loads(llasa("download", REPO, "--json").stdout)
-    assert told["commit"] == hub.commit(REPO) == Path(told["folder"]).name
-    assert told["fetched_bytes"] > 2_000_000
+def test_json_has_folder_commit_and_bytes(hub: FakeHub, llasa: Llasa) -> None:
+    facts = json.loads(llasa("download", REPO, "--json").stdout)
+    assert facts["commit"] == hub.commit(REPO) == Path(facts["folder"]).name
+    assert facts["fetched_bytes"] > 2_000_000
 
 
 def test_the_built_in_voice_needs_no_download(llasa: Llasa) -> None:
@@ -412,14 +417,14 @@ def test_the_built_in_voice_needs_no_download(llasa: Llasa) -> None:
         (("1b",), 3),
     ],
 )
-def test_ends(hub: FakeHub, llasa: Llasa, arguments: tuple[str, ...], code: int) -> None:
+def test_exit_codes(hub: FakeHub, llasa: Llasa, arguments: tuple[str, ...], code: int) -> None:
     made = llasa("download", *arguments)
     assert made.returncode == code, made.stderr
     assert "Traceback" not in made.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals there")
-def test_progress_is_shown_on_a_terminal_and_taken_away_again(
+def test_a_terminal_shows_progress_and_clears_it_at_the_end(
     hub: FakeHub, environment: dict[str, str], repo_folder: Path
 ) -> None:
     hub.rate = 4e6
@@ -432,13 +437,13 @@ def test_progress_is_shown_on_a_terminal_and_taken_away_again(
             while piece := os.read(ours, 4096):
                 shown += piece
         except OSError:
-            pass  # Linux says so when the other end is closed
+            pass  # Linux raises when the other end is closed
     os.close(ours)
-    assert re.search(rb"small-llasa  \d\.\d of 2\.3 MB  \d+%  [\d.]+ MB/s  0:0\d left", shown)
+    assert re.search(rb"small-llasa  \d\.\d of 2\.3 MB  \d+%  [\d.]+ MB/s  \d s left", shown)
     assert b"\r\x1b[K" in shown[shown.rindex(b"left") :]
 
 
-def test_a_damaged_file_stays_while_the_hub_gives_no_answer(
+def test_a_damaged_file_stays_while_the_hub_is_not_available(
     hub: FakeHub, llasa: Llasa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = folder_of(llasa("download", REPO))
@@ -449,7 +454,7 @@ def test_a_damaged_file_stays_while_the_hub_gives_no_answer(
     assert blob.is_file()
 
 
-def test_all_that_is_known_of_one_that_is_named(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
+def test_the_list_of_one_name_shows_all_its_fields(hub: FakeHub, llasa: Llasa, cache: Path) -> None:
     unknown = llasa("download", "--list", "foo/bar")
     assert (unknown.returncode, unknown.stdout) == (3, "")
     assert "foo/bar" in unknown.stderr
@@ -462,9 +467,7 @@ def test_all_that_is_known_of_one_that_is_named(hub: FakeHub, llasa: Llasa, cach
     assert re.search(rf"^{REPO} +\? +partly ", llasa("download", "--list").stdout, re.MULTILINE)
 
 
-def test_a_revision_that_frees_nothing_is_removed_without_a_complaint(
-    hub: FakeHub, llasa: Llasa, repo_folder: Path
-) -> None:
+def test_a_revision_that_frees_no_bytes_can_be_removed(hub: FakeHub, llasa: Llasa, repo_folder: Path) -> None:
     old = folder_of(llasa("download", REPO))
     (repo_folder / "more.json").write_text("{}")
     new = folder_of(llasa("download", REPO, "--update"))
@@ -484,7 +487,7 @@ def test_a_revision_that_frees_nothing_is_removed_without_a_complaint(
         ("SSL_CERT_FILE", __file__, "certificates"),
     ],
 )
-def test_a_setting_of_the_network_that_is_wrong_is_named(
+def test_a_wrong_network_setting_is_named(
     hub: FakeHub, llasa: Llasa, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -493,12 +496,12 @@ def test_a_setting_of_the_network_that_is_wrong_is_named(
     assert said in made.stderr
 
 
-def test_a_cache_that_can_not_be_looked_into_is_a_sentence(
+def test_an_unreadable_cache_is_reported(
     hub: FakeHub, llasa: Llasa, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Path.is_dir
 
-    def is_dir(path: Path) -> bool:  # root, who may run this, is refused nothing
+    def is_dir(path: Path) -> bool:  # the test may run as root, which may read everything
         if path.is_relative_to(cache):
             raise PermissionError(13, "Permission denied")
         return plain(path)
@@ -510,7 +513,7 @@ def test_a_cache_that_can_not_be_looked_into_is_a_sentence(
         assert "can't be read: Permission denied" in made.stderr
 
 
-def test_a_name_that_no_file_can_have_is_no_model(llasa: Llasa) -> None:
+def test_a_name_that_is_too_long_for_a_file_is_an_unknown_model(llasa: Llasa) -> None:
     made = llasa("say", "-m", "x" * 300, "hi", "-o", "x.wav")
     assert made.returncode == 3
     assert "no model of that name" in made.stderr

@@ -1,4 +1,4 @@
-"""What the classes of transformers' draft ask for is fetched as the command would fetch it."""
+"""The classes of transformers' draft download as `llasa download` does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.hub.fake_hub import FakeHub
 CODEC = "HKUSTAudio/xcodec2-hf"
 
 
-def test_a_codec_that_is_not_here_is_fetched_once(hub: FakeHub, random_codec: Path) -> None:
+def test_a_missing_codec_is_downloaded_once(hub: FakeHub, random_codec: Path) -> None:
     hub.repositories[CODEC] = random_codec
     sound = XCodec2Model.from_pretrained(CODEC).codec.decode([1, 2, 3])
     assert sound.shape == (960,)
@@ -24,6 +24,6 @@ def test_a_codec_that_is_not_here_is_fetched_once(hub: FakeHub, random_codec: Pa
     assert len(hub.requests) == asked
 
 
-def test_a_name_that_nobody_has_is_a_sentence(hub: FakeHub) -> None:
-    with pytest.raises(ModelError, match="nobody/nothing"):
-        XCodec2Model.from_pretrained("nobody/nothing")
+def test_an_unknown_name_is_a_model_error(hub: FakeHub) -> None:
+    with pytest.raises(ModelError, match="absent/nothing"):
+        XCodec2Model.from_pretrained("absent/nothing")

@@ -1,4 +1,4 @@
-"""One file over real HTTP: whatever goes wrong on the way, it ends as the file that the hub names, or as an error."""
+"""One file over real HTTP: whatever fault occurs, the result is the file that the hub names, or an error."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo
-from llasa_cli.hub.download import fetch, plan
-from llasa_cli.hub.http import Wire
+from llasa_cli.hub.download import fetch, plan_download
+from llasa_cli.hub.http import HubClient
 from llasa_cli.settings import RetryPolicy
 from tests.hub.conftest import REPO, same_files
 from tests.hub.fake_hub import FakeHub, Fault, Request
 
 WEIGHTS = "/small-llasa/model.safetensors"
-Asked = Callable[[], list[Request]]
+Requests = Callable[[], list[Request]]
 
 
-def download(wire: Wire) -> Path:
-    return fetch(wire, plan(wire, REPO), lambda count, fresh: None, lambda file: None, False)
+def download(client: HubClient) -> Path:
+    return fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
 
 
 def parts(cache: Path) -> list[Path]:
@@ -29,156 +29,163 @@ def parts(cache: Path) -> list[Path]:
 
 
 @pytest.fixture
-def from_files(hub: FakeHub) -> Asked:
-    """What was asked for of the weights at the host of big files."""
+def from_files(hub: FakeHub) -> Requests:
+    """The requests for the weights at the host of big files."""
     return lambda: hub.asked(WEIGHTS, host="files")
 
 
-def test_a_dropped_connection_goes_on_at_the_byte(
-    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked
+def test_after_a_lost_connection_the_download_resumes_at_the_byte(
+    hub: FakeHub, client: HubClient, repo_folder: Path, from_files: Requests
 ) -> None:
     size = (repo_folder / "model.safetensors").stat().st_size
     ends = [random.Random(seed).randrange(1, 400_000) for seed in range(5)]
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=end) for end in ends]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     requests = from_files()
     assert [request.start for request in requests] == [sum(ends[:n]) for n in range(6)]
     assert sum(request.sent for request in requests) == size, "no byte was sent twice"
 
 
-def test_silence_is_given_up_and_gone_on_from(
-    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+def test_a_silent_connection_is_closed_and_the_download_resumes(
+    hub: FakeHub, client: HubClient, repo_folder: Path, from_files: Requests, notes: list[str]
 ) -> None:
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=70_001), Fault("stall", "config.json")]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     assert [request.start for request in from_files()] == [0, 70_001]
-    assert any("nothing has come" in note for note in notes)
+    assert any("has sent nothing" in note for note in notes)
 
 
 @pytest.mark.parametrize("times", [1, -1])
-def test_a_host_that_cannot_send_parts_is_asked_for_all(
-    hub: FakeHub, wire: Wire, repo_folder: Path, times: int
+def test_a_host_without_ranges_sends_the_whole_file(
+    hub: FakeHub, client: HubClient, repo_folder: Path, times: int
 ) -> None:
-    """200 to a Range: what is here is passed over and not written twice."""
+    """The bytes that are here are skipped and not written twice."""
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("whole", WEIGHTS, times, host="files")]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
 
 
-def test_a_part_other_than_asked_for_is_not_taken(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
+def test_another_part_than_the_requested_one_is_not_used(hub: FakeHub, client: HubClient, repo_folder: Path) -> None:
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=300_001), Fault("shifted", WEIGHTS, -1, host="files")]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
 
 
-def test_wrong_bytes_are_fetched_again(
-    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+def test_a_damaged_file_is_downloaded_again(
+    hub: FakeHub, client: HubClient, repo_folder: Path, from_files: Requests, notes: list[str]
 ) -> None:
     hub.faults = [Fault("wrong", WEIGHTS, host="files", at=1_234_567)]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     assert [request.start for request in from_files()] == [0, 0]
     assert any("damaged" in note for note in notes)
 
 
-def test_wrong_bytes_each_time_are_an_error_and_leave_nothing(
-    hub: FakeHub, wire: Wire, cache: Path, repo_folder: Path
+def test_a_file_that_is_damaged_each_time_is_an_error_and_leaves_nothing(
+    hub: FakeHub, client: HubClient, cache: Path, repo_folder: Path
 ) -> None:
     hub.faults = [Fault("wrong", WEIGHTS, -1, host="files", at=9)]
     with pytest.raises(ModelError, match="arrives damaged each time"):
-        download(wire)
+        download(client)
     assert parts(cache) == []
     assert not (CachedRepo(cache, REPO).blobs / hub.etag(repo_folder / "model.safetensors")).exists()
-    assert not CachedRepo(cache, REPO).ref("main").exists(), "what is not whole is not known by its name"
+    assert not CachedRepo(cache, REPO).ref("main").exists(), "an incomplete model has no name"
 
 
-def test_small_files_are_checked_too(hub: FakeHub, wire: Wire) -> None:
+def test_small_files_are_verified_too(hub: FakeHub, client: HubClient) -> None:
     hub.faults = [Fault("wrong", "resolve-cache", -1, at=3)]
-    with pytest.raises(ModelError, match="other bytes than the hub names"):
-        plan(wire, REPO)
+    with pytest.raises(ModelError, match="does not match the hub's checksum"):
+        plan_download(client, REPO)
 
 
-def test_a_file_without_an_end_is_cut(
-    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked, notes: list[str]
+def test_bytes_after_the_end_of_a_file_are_ignored(
+    hub: FakeHub, client: HubClient, repo_folder: Path, from_files: Requests, notes: list[str]
 ) -> None:
     hub.faults = [Fault("long", WEIGHTS, host="files")]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     assert any("more bytes" in note for note in notes)
-    assert len(from_files()) == 1, "what came first is the file"
+    assert len(from_files()) == 1, "the first bytes are the file"
 
 
-def test_a_body_that_is_packed_unasked_is_unpacked(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
+def test_a_compressed_body_is_decompressed(hub: FakeHub, client: HubClient, repo_folder: Path) -> None:
     hub.faults = [Fault("zipped", WEIGHTS, host="files"), Fault("zipped", "tokenizer.json", host="hub", times=0)]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
 
 
 @pytest.mark.parametrize("status", [408, 429, 503])
-def test_what_may_pass_is_tried_again(hub: FakeHub, wire: Wire, repo_folder: Path, status: int) -> None:
+def test_a_temporary_status_is_tried_again(hub: FakeHub, client: HubClient, repo_folder: Path, status: int) -> None:
     hub.faults = [Fault("status", path, times=2, status=status) for path in ("/api/models", "/resolve/", WEIGHTS)]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
 
 
-def test_a_link_that_has_ended_is_asked_for_anew(
-    hub: FakeHub, wire: Wire, repo_folder: Path, from_files: Asked
+def test_an_expired_link_is_requested_again(
+    hub: FakeHub, client: HubClient, repo_folder: Path, from_files: Requests
 ) -> None:
-    """A download of hours outlives its signed link: 403 of the files' host is not the hub's 403."""
+    """A signed link may expire during a long download. A 403 of the files' host is not a 403 of the hub."""
     hub.faults = [Fault("drop", WEIGHTS, host="files", at=500_000), Fault("expired", WEIGHTS, host="files")]
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     assert [request.start for request in from_files()] == [0, 500_000, 500_000]
     assert len(hub.asked(f"/{REPO}/resolve/{hub.commit(REPO)}/model.safetensors")) == 3
 
 
-def test_what_does_not_pass_is_given_up(hub: FakeHub, wire: Wire) -> None:
+def test_retries_end(hub: FakeHub, client: HubClient) -> None:
     hub.faults = [Fault("status", "/api/models", times=-1, status=503)]
     with pytest.raises(ModelError, match="answers 503") as caught:
-        plan(wire, REPO)
-    assert "goes on where it stopped" in caught.value.hint
-    assert len(hub.requests) == wire.patience.tries
+        plan_download(client, REPO)
+    assert "resumes where it stopped" in caught.value.hint
+    assert len(hub.requests) == client.policy.tries
 
 
-def test_progress_makes_patience_new(hub: FakeHub, wire: Wire, repo_folder: Path) -> None:
-    """A bad line that brings some bytes each time is never given up on."""
-    hub.faults = [Fault("drop", WEIGHTS, 4 * wire.patience.tries, host="files", at=50_000)]
-    assert same_files(repo_folder, download(wire))
+def test_every_new_byte_resets_the_count_of_failures(hub: FakeHub, client: HubClient, repo_folder: Path) -> None:
+    """A bad connection that delivers some bytes each time is used to the end."""
+    hub.faults = [Fault("drop", WEIGHTS, 4 * client.policy.tries, host="files", at=50_000)]
+    assert same_files(repo_folder, download(client))
 
 
-def test_a_wait_that_is_asked_for_is_kept(hub: FakeHub, wire: Wire, notes: list[str]) -> None:
+def test_retry_after_is_obeyed(hub: FakeHub, client: HubClient, notes: list[str]) -> None:
     hub.faults = [Fault("status", "/api/models", status=429, headers={"Retry-After": "1"})]
-    plan(wire, REPO)
+    plan_download(client, REPO)
     assert any("again in 1 s" in note for note in notes)
 
 
 @pytest.mark.parametrize("headers", [{"Retry-After": "4000"}, {"RateLimit": '"resolvers";r=0;t=4000'}])
-def test_a_wait_of_an_hour_is_told_and_not_slept(hub: FakeHub, wire: Wire, headers: dict[str, str]) -> None:
+def test_a_pause_of_an_hour_is_reported_instead_of_slept(
+    hub: FakeHub, client: HubClient, headers: dict[str, str]
+) -> None:
     hub.faults = [Fault("status", "/api/models", status=429, headers=headers)]
-    with pytest.raises(ModelError, match="left alone for 4000 s"):
-        plan(wire, REPO)
+    with pytest.raises(ModelError, match="a pause of 4000 s"):
+        plan_download(client, REPO)
 
 
 @pytest.mark.parametrize("kind", ["wrong", "longer"])
-def test_a_damaged_part_is_not_built_upon(hub: FakeHub, wire: Wire, cache: Path, repo_folder: Path, kind: str) -> None:
+def test_a_damaged_part_is_not_used(hub: FakeHub, client: HubClient, cache: Path, repo_folder: Path, kind: str) -> None:
     weights = repo_folder / "model.safetensors"
     part = CachedRepo(cache, REPO).blobs / f"{hub.etag(weights)}{PART_SUFFIX}"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"nonsense" if kind == "wrong" else weights.read_bytes() + b"more")
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
 
 
-def test_the_token_goes_to_the_hub_alone(
-    hub: FakeHub, wire: Wire, monkeypatch: pytest.MonkeyPatch, repo_folder: Path
+def test_the_token_goes_to_the_hub_only(
+    hub: FakeHub, client: HubClient, monkeypatch: pytest.MonkeyPatch, repo_folder: Path
 ) -> None:
     hub.gated[REPO] = {"hf_secret"}
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with Wire(RetryPolicy(first_pause_s=0.01)) as own:
+    with HubClient(RetryPolicy(first_pause_s=0.01)) as own:
         assert same_files(repo_folder, download(own))
-    told = {(request.host, "authorization" in request.headers) for request in hub.requests}
-    assert told == {("hub", True), ("files", False)}
+    sent = {(request.host, "authorization" in request.headers) for request in hub.requests}
+    assert sent == {("hub", True), ("files", False)}
 
 
-def test_a_full_disk_is_a_sentence_and_keeps_what_came(
-    hub: FakeHub, wire: Wire, cache: Path, monkeypatch: pytest.MonkeyPatch, repo_folder: Path, from_files: Asked
+def test_a_full_disk_is_reported_and_keeps_the_downloaded_bytes(
+    hub: FakeHub,
+    client: HubClient,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    repo_folder: Path,
+    from_files: Requests,
 ) -> None:
     import errno
     import os
 
-    wanted = plan(wire, REPO)
+    wanted = plan_download(client, REPO)
     write, room = os.write, [1_000_000]
 
     def write_on_a_small_disk(number: int, content: bytes) -> int:
@@ -191,19 +198,19 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_came(
     with monkeypatch.context() as small:
         small.setattr("llasa_cli.hub.transfer.os.write", write_on_a_small_disk)
         with pytest.raises(LlasaError, match="is full") as caught:
-            fetch(wire, wanted, lambda count, fresh: None, lambda file: None, False)
+            fetch(client, wanted, lambda count, fresh: None, lambda file: None, False)
     assert caught.value.exit_code == 1
     [part] = parts(cache)
     have = part.stat().st_size
     assert have >= 1_000_000
-    assert same_files(repo_folder, download(wire))
+    assert same_files(repo_folder, download(client))
     assert from_files()[-1].start == have
 
 
-def test_without_locks_two_downloads_at_once_end_right(
+def test_without_locks_two_simultaneous_downloads_end_right(
     hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch, repo_folder: Path
 ) -> None:
-    """Some network disks have none: both write the same bytes to the same places."""
+    """Some network file systems have no locks; both downloads then write the same bytes to the same places."""
     from concurrent.futures import ThreadPoolExecutor
 
     from filelock import FileLock
@@ -215,20 +222,20 @@ def test_without_locks_two_downloads_at_once_end_right(
     hub.rate = 4e6
 
     def one(_: int) -> Path:
-        with Wire(RetryPolicy(first_pause_s=0.01)) as own:
+        with HubClient(RetryPolicy(first_pause_s=0.01)) as own:
             return download(own)
 
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(one, range(2)))
     assert folders[0] == folders[1]
     assert same_files(repo_folder, folders[0])
-    assert len(hub.asked(WEIGHTS, host="files")) == 2, "they did run at once"
+    assert len(hub.asked(WEIGHTS, host="files")) == 2, "they did run at the same time"
     assert parts(cache) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_goes_wrong_it_is_the_right_file_or_an_error(
+def test_random_faults_end_in_the_right_file_or_an_error(
     hub: FakeHub, cache: Path, repo_folder: Path, seed: int
 ) -> None:
     draw = random.Random(seed)
@@ -244,7 +251,7 @@ def test_whatever_goes_wrong_it_is_the_right_file_or_an_error(
         )
         for _ in range(draw.randrange(1, 8))
     ]
-    with Wire(RetryPolicy(first_pause_s=0.001, longest_pause_s=0.002, timeout_s=0.15)) as own:
+    with HubClient(RetryPolicy(first_pause_s=0.001, longest_pause_s=0.002, timeout_s=0.15)) as own:
         for _ in range(3):
             try:
                 folder = download(own)
