@@ -322,7 +322,7 @@ class PrepareOptions(Options):
         tuple[Path | str, ...],
         Flag(
             "Folders of audio with .txt files of the same name, tables (CSV, TSV, JSON lines) with the columns "
-            "audio,text[,speaker], LJSpeech's metadata.csv, saved datasets or parquet, or hf:org/name from the hub.",
+            "audio,text[,speaker], LJSpeech's metadata.csv or metadata.txt, saved datasets or parquet, or hf:org/name from the hub.",
             is_argument=True,
             metavar="DATA...",
         ),
@@ -422,13 +422,14 @@ class FinetuneOptions(Options):
     epochs: Annotated[float | None, Flag("How long to train, in passes over the data.", panel=_LENGTH)] = None
     minutes: Annotated[float | None, Flag("How long to train, in minutes over all resumed runs.", panel=_LENGTH)] = None
     learning_rate: Annotated[
-        float,
+        float | None,
         Flag(
-            "1e-5 for a whole Llasa, 5e-5 from a text model, 5e-4 for an adapter, 2e-3 for a fresh small model.",
+            "Peak learning rate.",
             minimum=0,
             panel=_RATE,
+            default_text="by the model's size: 4e-4 for the built-in model, 1e-5 from 1B on; 5e-4 for an adapter",
         ),
-    ] = 1e-5
+    ] = None
     betas: Annotated[tuple[float, float], Flag("Betas of AdamW.", panel=_RATE)] = (0.9, 0.95)
     epsilon: Annotated[float, Flag("Epsilon of AdamW.", minimum=0, panel=_RATE)] = 1e-8
     weight_decay: Annotated[float, Flag("Weight decay of AdamW.", minimum=0, panel=_RATE)] = 0.01
@@ -442,7 +443,15 @@ class FinetuneOptions(Options):
     schedule: Annotated[
         str, Flag("Shape of the learning rate: trapezoid, cosine, linear or constant.", choices=SCHEDULES, panel=_RATE)
     ] = SCHEDULES[0]
-    warm_up_steps: Annotated[int, Flag("Steps until the learning rate is reached.", minimum=0, panel=_RATE)] = 60
+    warm_up_steps: Annotated[
+        int | None,
+        Flag(
+            "Steps until the peak is reached.",
+            minimum=0,
+            panel=_RATE,
+            default_text="60, or a tenth of the run if that is less",
+        ),
+    ] = None
     warm_up_share: Annotated[
         float | None, Flag("The same, as a share of the run.", minimum=0, maximum=1, panel=_RATE)
     ] = None
@@ -485,7 +494,7 @@ class FinetuneOptions(Options):
         tuple[str, ...],
         Flag("Train on this speaker's rows only; may be repeated.", names=("--speaker",), panel=_DATA),
     ] = ()
-    untagged: Annotated[
+    speaker_dropout: Annotated[
         float,
         Flag(
             "Share of rows that are read without their speaker tag.",
@@ -495,7 +504,7 @@ class FinetuneOptions(Options):
             panel=_DATA,
         ),
     ] = 0.0
-    textless: Annotated[
+    text_dropout: Annotated[
         float,
         Flag(
             "Share of rows that are read without their text, for `say --guidance`.",
@@ -505,7 +514,7 @@ class FinetuneOptions(Options):
             panel=_DATA,
         ),
     ] = 0.0
-    short_first: Annotated[
+    length_curriculum: Annotated[
         float,
         Flag(
             "First share of the run, in which rows grow from one second of speech to all lengths.",
@@ -531,7 +540,7 @@ class FinetuneOptions(Options):
     ] = 0.005
     save_every_minutes: Annotated[
         float,
-        Flag("Minutes between saves: the most that a kill loses.", names=("--save-every",), minimum=0, panel=_SAVING),
+        Flag("Minutes between saves: the most that kill -9 loses. The first save comes after one minute.", names=("--save-every",), minimum=0, panel=_SAVING),
     ] = 10.0
     save_every_steps: Annotated[
         int | None, Flag("Save every N steps as well.", names=("--save-steps",), minimum=1, panel=_SAVING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.option_flags import Parsed, parameters_of, with_flags
@@ -16,6 +16,9 @@ from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.wording import format_duration
+
+if TYPE_CHECKING:
+    from llasa_cli.training.trainer import RunProgress
 
 _ALTERNATIVES = {
     "steps": ("epochs", "minutes"),
@@ -97,7 +100,8 @@ def _read_config(parsed: Parsed[FinetuneOptions], config: Path, console: Console
     from llasa_cli.training.published_recipe import read_recipe
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    recipe = read_recipe(config, pick_device(parsed.values["device"]).type, processes)
+    flags = {name: parsed.values[name] for name in parsed.given}
+    recipe = read_recipe(config, pick_device(parsed.values["device"]).type, processes, flags)
     for note in recipe.notes:
         console.line(f"{config.name}: {note}")
     replaced = {other for name in parsed.given for other in _ALTERNATIVES.get(name, ())}
@@ -142,15 +146,15 @@ class _ProgressLines:
     """Prints log lines as they come, and between them how far the run is."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._last = console, ""
+        self._console = console
 
     def log(self, line: dict[str, Any]) -> None:
         names = ("loss", "held_out", "text_gain", "tokens_per_s")
         parts = [f"{name.replace('_', ' ')} {line[name]:.4g}" for name in names if name in line]
         if "left_s" in line:
             parts.append(f"{format_duration(line['left_s'])} left")
-        self._last = ", ".join(parts)
-        self._console.line(f"step {line['step']} ({line['share']:.0%}): {self._last}")
+        self._console.line(f"step {line['step']} ({line['share']:.0%}): {', '.join(parts)}")
 
-    def step(self, step: int, share: float) -> None:
-        self._console.progress(f"step {step} ({share:.1%}), {self._last}")
+    def step(self, progress: RunProgress) -> None:
+        parts = f"loss {progress.loss:.4g}, {format_duration(progress.left_s)} left"
+        self._console.progress(f"step {progress.step} ({progress.share:.1%}): {parts}")

@@ -67,16 +67,16 @@ def prepare(parsed: Parsed[PrepareOptions], command: PrepareCommand) -> None:
 def _run(
     options: PrepareOptions, command: PrepareCommand, on_progress: Callable[[Progress], None] | None
 ) -> dict[str, Any]:
-    from llasa_cli.training.distributed import Names, prepare_in_workers, prepare_with, rank_of
+    from llasa_cli.training.prepare_workers import find_rank, prepare_in_workers, prepare_with
 
-    names = Names(command.model, command.codec, command.device)
-    own = rank_of(os.environ, command.rank, command.ranks)
+    model = ModelOptions(command.model, command.codec, command.device)
+    own = find_rank(os.environ, command.rank, command.ranks)
     if options.dry_run:
-        return prepare_with(options, names, own.local, on_progress)  # all rows, on whichever rank
+        return prepare_with(options, model, own.local, on_progress)  # all rows, on whichever rank
     options = replace(options, rank=own.rank, ranks=own.ranks)
     if command.workers > 1:
-        return prepare_in_workers(options, names, command.workers, on_progress)
-    return prepare_with(options, names, own.local, on_progress)
+        return prepare_in_workers(options, model, command.workers, on_progress)
+    return prepare_with(options, model, own.local, on_progress)
 
 
 class _ProgressLine:

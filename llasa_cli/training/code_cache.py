@@ -1,11 +1,11 @@
-"""The codes made so far, on disk, so that an interrupted `llasa prepare` goes on where it stopped.
+"""Codes on disk, so that an interrupted `llasa prepare` does not encode a clip twice.
 
-Two files that only grow: `codes-{codec}.bin` (little-endian uint16, clips end to end) and
-`codes-{codec}.jsonl` (a line a clip: key, codes before it, its count). The line is written after the codes, so a
-process killed at any moment leaves at most codes without a line, which the next run cuts off.
+Two files that only grow: `codes-{codec}.bin` (little-endian uint16, clips end to end) and `codes-{codec}.jsonl` (a line a
+clip: key, codes before it, its count). The line is written after the codes. A process that is killed at any moment
+leaves at most codes without a line, which the next run removes.
 
-Of several processes each writes files of its own (`codes-{codec}-rank00001.bin`) and reads those of all: what was
-encoded by eight is there for one. Where each clip lies is kept in a database on disk, not in memory.
+Each of several processes writes files of its own (`codes-{codec}-rank00001.bin`) and reads those of all, so that one process
+can use what eight have encoded. The place of each clip is kept in a database on disk, not in memory.
 """
 
 from __future__ import annotations
@@ -21,73 +21,77 @@ from types import TracebackType
 
 import numpy as np
 
-_KIND = np.dtype("<u2")
-"""65,536 codes fit in 16 bit, and more no Llasa has."""
-_AT_ONCE = 10_000
+_DTYPE = np.dtype("<u2")
+"""16 bits hold the 65,536 codes of the published codec; no Llasa has more."""
+_LINES_AT_ONCE = 10_000
 
 
-class CodeStore:
-    """Codes by clip. A context manager; one process at a time for each rank."""
+class CodeCache:
+    """Codes by clip. A context manager for one process at a time for each rank."""
 
     def __init__(self, folder: Path, codec_identity: str, scratch: sqlite3.Connection, rank: int = 0) -> None:
         """Args:
-        folder: Where the files are.
-        codec_identity: Whose codes.
-        scratch: Gets a table of where each clip lies.
-        rank: Which files are this process's own.
+        folder: Where the files lie.
+        codec_identity: Identifies the codec that made the codes.
+        scratch: Gets a table of the clips' places.
+        rank: Chooses the files that this process writes.
         """
-        self._base = scratch
+        self._database = scratch
         scratch.execute("CREATE TABLE codes (key TEXT PRIMARY KEY, file INT, start INT, count INT) WITHOUT ROWID")
         name = f"codes-{codec_identity}"
         own = folder / (f"{name}-rank{rank:05d}.bin" if rank else f"{name}.bin")
         others = [*sorted(folder.glob(f"{name}-rank*.bin")), folder / f"{name}.bin"]
-        self._length = self._read(own, 0)
-        _cut(own, self._length)
+        self._length = self._read_places(own, 0)
+        if own.is_file():
+            os.truncate(own, self._length * _DTYPE.itemsize)
         self._codes = own.open("ab")
         self._lines = own.with_suffix(".jsonl").open("a", encoding="utf-8")
         self._readers = [own.open("rb")]
         for path in others:
             if path != own and path.is_file():
-                self._read(path, len(self._readers))
+                self._read_places(path, len(self._readers))
                 self._readers.append(path.open("rb"))
 
-    def _read(self, path: Path, number: int) -> int:
-        """Note the places in one file; its length in codes comes back. Only a rank's own files are cut to what is whole."""
+    def _read_places(self, path: Path, number: int) -> int:
+        """Store the places of one file's clips, and return its length in codes.
+
+        Only this rank's own file (number 0) is cut to its complete lines.
+        """
         lines = path.with_suffix(".jsonl")
         if not path.is_file() or not lines.is_file():
             return 0
-        available, whole, length = path.stat().st_size // _KIND.itemsize, 0, 0
+        available, complete_bytes, length = path.stat().st_size // _DTYPE.itemsize, 0, 0
         with lines.open("rb") as file:
             places = []
             for line in file:
                 try:
                     key, start, count = json.loads(line)
-                except ValueError:  # the line that was being written when the process ended
+                except ValueError:  # half a line, written when the process was killed
                     break
                 if not line.endswith(b"\n") or start + count > available:
                     break
                 places.append((key, number, start, count))
                 length = max(length, start + count)
-                whole += len(line)
-                if len(places) >= _AT_ONCE:
-                    self._note(places)
+                complete_bytes += len(line)
+                if len(places) >= _LINES_AT_ONCE:
+                    self._store(places)
                     places = []
-            self._note(places)
+            self._store(places)
         if number == 0:
-            os.truncate(lines, whole)
+            os.truncate(lines, complete_bytes)
         return length
 
-    def _note(self, places: Sequence[tuple[str, int, int, int]]) -> None:
-        self._base.executemany("INSERT OR REPLACE INTO codes VALUES (?, ?, ?, ?)", places)
+    def _store(self, places: Sequence[tuple[str, int, int, int]]) -> None:
+        self._database.executemany("INSERT OR REPLACE INTO codes VALUES (?, ?, ?, ?)", places)
 
-    def __enter__(self) -> CodeStore:
+    def __enter__(self) -> CodeCache:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in (self._codes, self._lines, *self._readers):
-            # What could not be written is not there for the next run; a full disk has been told of already.
+            # The next run makes again what a full disk did not take; the error was reported when it happened.
             with suppress(OSError):
                 file.close()
         if self._length == 0:  # every row brought its codes
@@ -98,7 +102,7 @@ class CodeStore:
         return self._place(key) is not None
 
     def count(self, key: str) -> int | None:
-        """Of its codes; None if it has none yet."""
+        """The number of a clip's codes; None if it has not been encoded."""
         place = self._place(key)
         return None if place is None else place[2]
 
@@ -109,36 +113,31 @@ class CodeStore:
             raise KeyError(key)
         number, start, count = place
         reader = self._readers[number]
-        reader.seek(start * _KIND.itemsize)
-        return np.frombuffer(reader.read(count * _KIND.itemsize), _KIND)
+        reader.seek(start * _DTYPE.itemsize)
+        return np.frombuffer(reader.read(count * _DTYPE.itemsize), _DTYPE)
 
     def _place(self, key: str) -> tuple[int, int, int] | None:
-        found: tuple[int, int, int] | None = self._base.execute(
+        found: tuple[int, int, int] | None = self._database.execute(
             "SELECT file, start, count FROM codes WHERE key = ?", (key,)
         ).fetchone()
         return found
 
     def add(self, items: Sequence[tuple[str, Sequence[int]]]) -> None:
-        """Append clips and hand them to the system at once."""
+        """Append clips, and pass them to the operating system at once."""
         places, lines = [], []
         for key, codes in items:
-            self._codes.write(np.asarray(codes, _KIND).tobytes())
+            self._codes.write(np.asarray(codes, _DTYPE).tobytes())
             places.append((key, 0, self._length, len(codes)))
             lines.append(json.dumps([key, self._length, len(codes)]) + "\n")
             self._length += len(codes)
         self._codes.flush()
         self._lines.writelines(lines)
         self._lines.flush()
-        self._note(places)
-
-
-def _cut(path: Path, length: int) -> None:
-    if path.is_file():
-        os.truncate(path, length * _KIND.itemsize)
+        self._store(places)
 
 
 def clip_key(audio: Path) -> str:
-    """16 hexadecimal digits that change when the file does: of its path, size and time of change."""
-    stat = audio.stat()
-    name = os.fsencode(os.path.abspath(audio))  # need not be text
-    return hashlib.sha256(name + f"\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    """16 hexadecimal digits of the file's path, size and modification time: they change when the file does."""
+    status = audio.stat()
+    name = os.fsencode(os.path.abspath(audio))  # a file name need not be text
+    return hashlib.sha256(name + f"\n{status.st_size}\n{status.st_mtime_ns}".encode()).hexdigest()[:16]

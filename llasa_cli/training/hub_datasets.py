@@ -1,6 +1,6 @@
-"""Datasets of the `datasets` library, on the hub or in a folder -> rows. The library is asked for when it is missing.
+"""Datasets of the `datasets` library, on the hub or in a folder -> rows. An error names the library where it is missing.
 
-Nothing is decoded by it (that would need another audio library): the bytes of a clip are taken as they are stored.
+The library decodes no audio, for which it would need another package: a clip's bytes are taken as they are stored.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.training.sources import Columns, DatasetAudio, Entry, Problem, Row, checked
+from llasa_cli.training.rows import NO_TEXT, Columns, DatasetAudio, Entry, Problem, Row, normalized
 
 HUB = "hf:"
 _SAVED = ("dataset_dict.json", "state.json")
-"""What `save_to_disk` writes, of a dataset with splits and of one without."""
+"""Files of `save_to_disk`, for a dataset with splits and for one without."""
 _PARQUET = ".parquet"
 
 
 def is_dataset(source: Path | str) -> bool:
-    """Named `hf:...`, saved by `save_to_disk`, or parquet."""
+    """Whether a source is named `hf:...`, was saved by `save_to_disk`, or is parquet."""
     if str(source).startswith(HUB):
         return True
     path = Path(source)
@@ -35,10 +35,10 @@ def _has_parquet(folder: Path) -> bool:
 
 
 def read_dataset(source: Path | str, columns: Columns, splits: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """Every split (or those named), one after the other.
+    """All splits, or the named ones, one after the other.
 
     Raises:
-        UsageError: No such split, or no column of text and one of audio or codes.
+        UsageError: The dataset lacks a named split, a column of text, or one of audio or codes.
     """
     loaded = open_dataset(str(source))
     unknown = set(splits) - set(loaded)
@@ -58,29 +58,33 @@ def _read_split(source: str, split: str, rows: Any, columns: Columns) -> Iterato
             f"{source} has no columns of text and audio.",
             "It has: " + ", ".join(rows.column_names) + "; name them with --text-column and --audio-column.",
         )
-    # The audio is left where it is until it is encoded: a listing of the set reads the text alone.
+    # Without the audio column, checking the rows reads their text alone.
     light = rows.select_columns([name for kind, name in found.items() if kind != "audio"])
-    own = split_of(split)
+    target = split_of(split)
     for index in range(len(rows)):
         where = f"{source} {split}[{index}]"
         yield Entry(
             where,
             f"{split} {index}",
             (),
-            lambda index=index, where=where: _row(light, index, where, found, DatasetAudio(source, split, index), own),  # type: ignore[misc]
-            own,
+            lambda index=index, where=where: _row(
+                light, index, where, found, DatasetAudio(source, split, index), target
+            ),  # type: ignore[misc]
+            target,
         )
 
 
-def _row(light: Any, index: int, where: str, found: Mapping[str, str], held: DatasetAudio, split: str) -> Row | Problem:
+def _row(
+    light: Any, index: int, where: str, found: Mapping[str, str], audio: DatasetAudio, split: str
+) -> Row | Problem:
     fields = light[index]
     text, speaker = (fields.get(found.get(kind, "")) for kind in ("text", "speaker"))
     codes = fields.get(found.get("codes", ""))
     if text is not None and not isinstance(text, str):
-        return Problem(where, "no text")
+        return Problem(where, NO_TEXT)
     ready = None if codes is None else tuple(int(code) for code in _flat(codes))
     tag = None if speaker is None else str(speaker)
-    return checked(Row(where, None if ready is not None else held, text or "", tag, ready, split))
+    return normalized(Row(where, None if ready is not None else audio, text or "", tag, ready, split))
 
 
 def _flat(codes: Any) -> list[int]:
@@ -90,21 +94,21 @@ def _flat(codes: Any) -> list[int]:
 
 
 def split_of(name: str) -> str:
-    """What rows of a dataset's split are written to. Train is left open: validation rows may be drawn from it."""
+    """The split that a dataset's split is written to; empty for train, from which validation rows may be drawn."""
     name = name.lower()
     if name.startswith(("val", "dev", "eval")):
         return "val"
     return "test" if name.startswith("test") else ""
 
 
-def stored_audio(held: DatasetAudio, columns: Columns) -> Any:
+def stored_audio(audio: DatasetAudio, columns: Columns) -> Any:
     """A clip's audio as the dataset stores it: {"bytes", "path"}, {"array", "sampling_rate"}, or a path."""
-    name, rows = _audio_of(held.source, held.split, columns)
-    return rows[held.index][name]
+    name, rows = _audio_column(audio.source, audio.split, columns)
+    return rows[audio.index][name]
 
 
 @lru_cache(maxsize=64)
-def _audio_of(source: str, split: str, columns: Columns) -> tuple[str, Any]:
+def _audio_column(source: str, split: str, columns: Columns) -> tuple[str, Any]:
     rows = open_dataset(source)[split]
     name = columns.find(rows.column_names)["audio"]
     return name, rows.select_columns([name])
@@ -112,10 +116,12 @@ def _audio_of(source: str, split: str, columns: Columns) -> tuple[str, Any]:
 
 @lru_cache(maxsize=8)
 def open_dataset(source: str) -> dict[str, Any]:
-    """Splits by name, audio undecoded. Arrow files are mapped, not read: memory stays flat.
+    """Splits by name, with undecoded audio. Arrow files are memory-mapped, so that memory stays flat.
 
     Raises:
-        LlasaError: The library is not there, or can't read it.
+        LlasaError: The library is not installed.
+        ModelError: The dataset can't be found.
+        UsageError: The library can't read it.
     """
     try:
         import datasets
@@ -129,11 +135,11 @@ def open_dataset(source: str) -> dict[str, Any]:
     try:
         loaded = _load(datasets, source)
     except (FileNotFoundError, ConnectionError) as error:
-        raise ModelError(
-            f"{source} can't be found: {_first_line(error)}", "Is its name right, and a network here?"
-        ) from error
+        raise ModelError(f"{source} can't be found: {_first_line(error)}", "Check its name and the network.") from error
     except (OSError, ValueError, RuntimeError) as error:  # the library's own errors derive from these
-        raise UsageError(f"{source} can't be read as a dataset: {_first_line(error)}") from error
+        raise UsageError(
+            f"{source} can't be read as a dataset: {_first_line(error)}", "Check that `datasets` can load it."
+        ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     return {str(name): _undecoded(datasets, rows) for name, rows in splits.items()}
 

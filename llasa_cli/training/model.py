@@ -1,4 +1,4 @@
-"""The model that is trained: a checkpoint's, one of random weights, or a frozen one with an adapter."""
+"""The model to train: a checkpoint's, one with random weights, or a frozen one with an adapter."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
-from llasa_cli.training.vocabulary import resize
+from llasa_cli.training.vocabulary import resize_embeddings
 
 if TYPE_CHECKING:
     import torch
 
 
-def attention_of(options: FinetuneOptions, device: torch.device) -> str:
-    """Which of transformers' attentions.
+def choose_attention(options: FinetuneOptions, device: torch.device) -> str:
+    """The name of transformers' attention to train with.
 
-    On a CPU and at these lengths torch's fused one is slower than the plain one, most of all backward: 4,400 against
-    5,600 tokens a second of a whole training step (6 layers, 256 wide, bfloat16, one Zen 5 core).
+    On a CPU, at the lengths of speech rows, plain attention trains faster than torch's fused one, whose backward is slow.
     """
     if options.flash_attention:
         return "flash_attention_2"
@@ -28,39 +27,40 @@ def attention_of(options: FinetuneOptions, device: torch.device) -> str:
 
 
 def build_model(options: FinetuneOptions, prompt_format: PromptFormat, start: Path | None, device: torch.device) -> Any:
-    """A Llama ready to be trained, its embeddings as many as the tokenizer has tokens.
+    """A Llama to train, with an embedding for each token of the tokenizer.
 
     Args:
-        start: The checkpoint's folder; None for a fresh model.
+        start: Folder of the checkpoint to start from; None makes random weights.
 
     Raises:
-        ModelError, UsageError: See there.
+        ModelError: The folder holds no Llama that can be loaded.
+        UsageError: The configuration can't be read, or an adapter is asked for a model without speech tokens.
     """
     import torch
 
-    attention = attention_of(options, device)
-    # What is trained is in float32: steps of a small rate are lost in bfloat16's three digits. A frozen base is not.
-    frozen_16 = options.lora is not None and device.type == "cuda"
-    kind = torch.bfloat16 if frozen_16 else torch.float32
-    model = _fresh(options, prompt_format, attention) if start is None else _read(start, attention, kind)
-    grown = resize(model, prompt_format.vocabulary_size)
+    attention = choose_attention(options, device)
+    # Trained weights are float32: bfloat16, with three digits, would lose the steps of a small learning rate.
+    frozen_16_bit = options.lora is not None and device.type == "cuda"
+    dtype = torch.bfloat16 if frozen_16_bit else torch.float32
+    model = _random_model(options, prompt_format, attention) if start is None else _load(start, attention, dtype)
+    grown = resize_embeddings(model, prompt_format.vocabulary_size)
     model.config.tie_word_embeddings = model.lm_head.weight is model.model.embed_tokens.weight
     model.generation_config.eos_token_id = prompt_format.end_id
     if options.lora is None:
         return model
     if grown or start is None:
         raise UsageError(
-            "An adapter can't teach a model its first speech tokens: they are rows of the embeddings.",
-            "Train the whole model first.",
+            "An adapter can't teach a model its first speech tokens, because these are rows of the embeddings.",
+            "Train the whole model first, without --lora.",
         )
     return add_adapter(model, options.lora)
 
 
 def add_adapter(model: Any, lora: LoraOptions) -> Any:
-    """peft's model around it: the base frozen, a pair of float32 matrices beside each target.
+    """peft's model around a frozen base, with a pair of float32 matrices beside each target.
 
     Raises:
-        UsageError: A target that the model does not have.
+        UsageError: The model has no such target.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -69,7 +69,7 @@ def add_adapter(model: Any, lora: LoraOptions) -> Any:
     if unknown:
         raise UsageError(
             f"The model has no {', '.join(unknown)} for an adapter.",
-            "There are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
+            "Choose --lora-target from q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj.",
         )
     config = LoraConfig(
         r=lora.rank,
@@ -80,43 +80,71 @@ def add_adapter(model: Any, lora: LoraOptions) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        # peft (0.21) asks by transformers' old name; nobody who trains can do anything about it.
+        # peft 0.21 uses transformers' old name; the user can't change that.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return get_peft_model(model, config)
 
 
-def bare(model: Any) -> Any:
+def without_adapter(model: Any) -> Any:
     """The Llama itself, without peft's wrapper."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
-def _read(folder: Path, attention: str, kind: torch.dtype) -> Any:
-    from transformers import LlamaForCausalLM
+def count_parameters(options: FinetuneOptions, vocabulary_size: int, start: Path | None) -> int:
+    """Parameters of the model that `build_model` will make, counted without its memory.
 
-    config = folder / "config.json"
-    found = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.is_file() else None
-    if found != "llama":
-        raise ModelError(
-            f"{folder} holds no Llama checkpoint ({found or 'no config.json'}).", "Pass a Llasa checkpoint."
-        )
-    try:
-        return LlamaForCausalLM.from_pretrained(
-            folder, dtype=kind, attn_implementation=attention, use_safetensors=True, local_files_only=True
-        )
-    except Exception as error:  # the libraries' errors for a broken file have no common type
-        raise ModelError(f"The model in {folder} can't be loaded: {error}", "Fetch it again.") from error
-
-
-def _fresh(options: FinetuneOptions, prompt_format: PromptFormat, attention: str) -> Any:
-    """Random weights in the shape that the configuration file tells; the vocabulary comes from the tokenizer."""
+    Raises:
+        ModelError, UsageError: As `build_model`.
+    """
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    shape = _fresh_shape(options) if start is None else _config_of(start)
+    with torch.device("meta"):
+        return int(LlamaForCausalLM(LlamaConfig(**shape | {"vocab_size": vocabulary_size})).num_parameters())
+
+
+def has_speech_tokens(start: Path, vocabulary_size: int) -> bool:
+    """Whether the checkpoint's embeddings have a row for every token, so that none has to be added."""
+    return int(_config_of(start).get("vocab_size", 0)) >= vocabulary_size
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kind = config.get("model_type")
+    if kind != "llama":
+        found = f"its model type is {kind}" if kind else "it has no config.json"
+        raise ModelError(f"{folder} holds no Llama checkpoint: {found}.", "Pass a Llasa checkpoint.")
+    return config
+
+
+def _load(folder: Path, attention: str, dtype: torch.dtype) -> Any:
+    from transformers import LlamaForCausalLM
+
+    _config_of(folder)
+    try:
+        return LlamaForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True
+        )
+    except Exception as error:  # the libraries' errors for a broken file have no common type
+        raise ModelError(f"The model in {folder} can't be loaded: {error}", "Download it again.") from error
+
+
+def _fresh_shape(options: FinetuneOptions) -> dict[str, Any]:
     assert options.fresh is not None
     try:
-        shape = json.loads(options.fresh.read_text(encoding="utf-8"))
+        shape: dict[str, Any] = json.loads(options.fresh.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{options.fresh} can't be read: {error}") from error
-    shape |= {
+        raise UsageError(f"{options.fresh} can't be read: {error}", "Give the config.json of a Llama.") from error
+    return shape
+
+
+def _random_model(options: FinetuneOptions, prompt_format: PromptFormat, attention: str) -> Any:
+    """Random weights of the shape in the configuration file; the vocabulary comes from the tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = _fresh_shape(options) | {
         "vocab_size": prompt_format.vocabulary_size,
         "bos_token_id": None,
         "eos_token_id": prompt_format.end_id,

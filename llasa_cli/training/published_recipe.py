@@ -1,14 +1,14 @@
-"""A training script's config.json -> options: the published recipes run as they are.
+"""The config.json of a training script -> options, so that the published recipes run as they are.
 
-Read are the files of zhenye234/LLaSA_training (four recipes), of its fork by Deep-unlearning, and any other whose keys are
-transformers' TrainingArguments of version 4 or 5, the scripts' own, or the names of our options. What a file does not say
-is as the scripts' own defaults, not as ours.
+Understood are the files of zhenye234/LLaSA_training (five recipes), of its fork by Deep-unlearning, and any other file whose
+keys are transformers' TrainingArguments of version 4 or 5, the scripts' own arguments, or the names of our options. Where a
+script's file is silent, the script's defaults apply, not ours.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -18,16 +18,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import CONTEXT_TOKENS, FinetuneOptions, LoraOptions
-from llasa_cli.training.trainer_arguments import OURS
+from llasa_cli.training.trainer_arguments import OWN_ARGUMENTS
 
 NEVER = 1_000_000_000
-"""Steps or minutes, for what a file says is not to happen."""
+"""Steps or minutes, for an event that a file turns off."""
 
 _RENAMED = {
     "evaluation_strategy": "eval_strategy",  # until transformers 4.46
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
     "model_name_or_path": "llm_model_name_or_path",
+    "untagged": "speaker_dropout",  # until llasa 0.1
+    "textless": "text_dropout",
+    "short_first": "length_curriculum",
 }
 _DIRECT = {
     "llm_model_name_or_path": "model",
@@ -47,13 +50,13 @@ _DIRECT = {
     "seed": "seed",
     "bf16": "bf16",
 }
-_SPENT = {
-    "cache_dir": "models are read from the hub's own cache (HF_HOME, HF_HUB_CACHE)",
-    "per_device_eval_batch_size": "judging makes its batches by tokens",
-    "eval_accumulation_steps": "judging keeps no scores",
-    "overwrite_output_dir": "a run in the output folder goes on, or use --no-resume",
-    "group_by_length": "batches are always of like length",
-    "logging_dir": "records lie in the output folder",
+_IGNORED = {
+    "cache_dir": "models are read from the hub's cache (HF_HOME, HF_HUB_CACHE)",
+    "per_device_eval_batch_size": "evaluation makes its batches by tokens",
+    "eval_accumulation_steps": "evaluation keeps no logits",
+    "overwrite_output_dir": "a run in the output folder is resumed; --no-resume refuses that",
+    "group_by_length": "batches are always grouped by length",
+    "logging_dir": "logs lie in the output folder",
     "do_train": "",
     "do_eval": "",
     "local_rank": "",
@@ -61,7 +64,7 @@ _SPENT = {
     "remove_unused_columns": "",
     "ddp_find_unused_parameters": "",
 }
-"""Keys that need no setting here, and why where that is not plain."""
+"""Keys that need no setting here, and the reason where it is not obvious."""
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
 _SCRIPT_DEFAULTS: dict[str, Any] = {
     # Of train_tts.py's CustomTrainingArguments, then of TrainingArguments.
@@ -84,60 +87,60 @@ _SCRIPT_DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a file says.
-
-    Attributes:
-        values: Fields of FinetuneOptions.
-        notes: What was left out, and why; for the user to read.
+    """Attributes:
+    values: Fields of FinetuneOptions.
+    notes: What was set aside, and why; for the user to read.
     """
 
     values: Mapping[str, Any]
     notes: tuple[str, ...] = field(default=())
 
 
-def read_recipe(path: Path, device: str = "cpu", processes: int = 1) -> Recipe:
-    """Understand a file whole, or say at once everything that is wrong with it.
+def read_recipe(path: Path, device: str = "cpu", processes: int = 1, flags: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a whole file, or report at once everything that is wrong with it.
 
     Args:
-        device: cpu, cuda or mps: what the run will be on.
+        device: Where the run will be: cpu, cuda or mps.
         processes: Of the run.
+        flags: Options that the user gave beside the file. They come first, and decide which of the file's values apply.
 
     Raises:
-        UsageError: It can't be read, or has keys that nobody knows or values that make no sense.
+        UsageError: The file can't be read, or has unknown keys or wrong values.
     """
-    said = _read(path)
-    published = {_RENAMED.get(key, key): value for key, value in said.items()}
-    own, theirs = _names()
-    _check_keys(path, published, own | theirs)
-    is_script = any(key in published for key in ("llm_model_name_or_path", "data_path", "output_dir"))
+    content = _read(path)
+    renamed = {_RENAMED.get(key, key): value for key, value in content.items()}
+    own, theirs = _known_keys()
+    _check_keys(path, renamed, own | theirs)
+    is_script = any(key in renamed for key in ("llm_model_name_or_path", "data_path", "output_dir"))
     try:
-        values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | published, path.parent, own)
-        values |= {key: _own(key, value) for key, value in published.items() if key in own}
-    except (TypeError, ValueError) as error:  # of int(), float(), Path(), LoraOptions(), given what the file holds
-        raise UsageError(f"{path} has a value that makes no sense: {error}.", "Correct it, or take it out.") from error
+        values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | renamed, path.parent, own)
+        values |= {key: _own_value(key, value) for key, value in renamed.items() if key in own}
+    except (TypeError, ValueError) as error:  # of int(), float(), Path(), LoraOptions(), given the file's values
+        raise UsageError(f"{path} has a wrong value: {error}.", "Correct it, or take it out.") from error
     _check_kinds(path, values, FinetuneOptions)
-    notes = [f"{key}: {_SPENT[key]}" for key in published if _SPENT.get(key)]
-    _leave_out_what_is_not_here(values, notes, device, processes)
+    notes = [f"{key}: {_IGNORED[key]}" for key in renamed if _IGNORED.get(key)]
+    _set_aside(values, flags or {}, notes)
+    _set_aside_missing(values, notes, device, processes)
     return Recipe(values, tuple(notes))
 
 
-def _names() -> tuple[set[str], set[str]]:
+def _known_keys() -> tuple[set[str], set[str]]:
     """Keys that only our options have, and those of training scripts."""
     from transformers import TrainingArguments
 
-    theirs = {part.name for part in fields(TrainingArguments)} | set(_DIRECT) | set(_SPENT)
+    theirs = {part.name for part in fields(TrainingArguments)} | set(_DIRECT) | set(_IGNORED)
     theirs |= {"data_path", "output_dir", "warmup_ratio"}
     return {part.name for part in fields(FinetuneOptions)} - theirs, theirs
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {error}") from error
-    if not isinstance(said, dict):
-        raise UsageError(f"{path} does not hold a JSON object.")
-    return said
+        raise UsageError(f"{path} can't be read: {error}", "--config takes a JSON file.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} does not hold a JSON object.", "--config takes a JSON object of settings.")
+    return content
 
 
 def _check_keys(path: Path, keys: Mapping[str, Any], known: set[str]) -> None:
@@ -145,68 +148,70 @@ def _check_keys(path: Path, keys: Mapping[str, Any], known: set[str]) -> None:
     if unknown:
         near = {key: get_close_matches(key, known, 1) for key in unknown}
         named = ", ".join(key + (f" (meant {near[key][0]}?)" if near[key] else "") for key in unknown)
-        raise UsageError(f"{path} has keys that nobody knows: {named}.", "Take them out, or correct them.")
+        raise UsageError(f"{path} has unknown keys: {named}.", "Take them out, or correct them.")
     kind = keys.get("lr_scheduler_type", "cosine")
     if not isinstance(kind, str) or kind not in _SCHEDULES:
-        raise UsageError(f"{path}: there is no lr_scheduler_type {kind!r} here.", "There are " + ", ".join(_SCHEDULES))
+        raise UsageError(
+            f"{path}: lr_scheduler_type {kind!r} is not supported.", "Use one of " + ", ".join(_SCHEDULES) + "."
+        )
 
 
 def _check_kinds(path: Path, values: Mapping[str, Any], options: type) -> None:
-    """Numbers where numbers belong: what is wrong fails here, and not where it is first reckoned with."""
+    """Check the types here, so that a wrong value does not fail where it is first used."""
     for name, kind in get_type_hints(options).items():
         value = values.get(name)
         if isinstance(value, LoraOptions):
             _check_kinds(path, vars(value), LoraOptions)
-        elif value is not None and not _is_of(value, kind):
-            raise UsageError(f"{path} has {name} {value!r}, which makes no sense.", "Correct it, or take it out.")
+        elif value is not None and not _has_kind(value, kind):
+            raise UsageError(f"{path} has a wrong value: {name} is {value!r}.", "Correct it, or take it out.")
 
 
-def _is_of(value: Any, kind: Any) -> bool:
-    """A whole number is a float as well, as JSON has it, but true is no number."""
+def _has_kind(value: Any, kind: Any) -> bool:
+    """An integer counts as a float, as in JSON; a boolean counts as no number."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     parts = next((get_args(one) for one in kinds if get_origin(one) is tuple), ())
     if isinstance(value, tuple) and parts:
         each = parts[:1] * len(value) if Ellipsis in parts else parts
-        return len(value) == len(each) and all(map(_is_of, value, each))
+        return len(value) == len(each) and all(map(_has_kind, value, each))
     plain = tuple(get_origin(one) or one for one in kinds)
     if isinstance(value, bool):
         return bool in plain
     return isinstance(value, plain) or (float in plain and isinstance(value, int))
 
 
-def _translate(said: Mapping[str, Any], folder: Path, own: set[str]) -> dict[str, Any]:
-    """A training script's keys, all of them known, as our options."""
-    values: dict[str, Any] = {_DIRECT[key]: value for key, value in said.items() if key in _DIRECT}
+def _translate(content: Mapping[str, Any], folder: Path, own: set[str]) -> dict[str, Any]:
+    """The keys of a training script, all of them known, as our options."""
+    values: dict[str, Any] = {_DIRECT[key]: value for key, value in content.items() if key in _DIRECT}
     for key, name in (("data_path", "data"), ("output_dir", "output")):
-        if key in said:
-            values[name] = Path(said[key])
-    if int(said.get("max_steps", -1)) > 0:
-        values["steps"] = int(said["max_steps"])
-    elif "num_train_epochs" in said:
-        values["epochs"] = float(said["num_train_epochs"])
-    if "per_device_train_batch_size" in said:
-        rows = int(said["per_device_train_batch_size"])
+        if key in content:
+            values[name] = Path(content[key])
+    if int(content.get("max_steps", -1)) > 0:
+        values["steps"] = int(content["max_steps"])
+    elif "num_train_epochs" in content:
+        values["epochs"] = float(content["num_train_epochs"])
+    if "per_device_train_batch_size" in content:
+        rows = int(content["per_device_train_batch_size"])
         values |= {"rows_per_batch": rows, "tokens_per_batch": rows * int(values.get("context", CONTEXT_TOKENS))}
-    if "adam_beta1" in said or "adam_beta2" in said:
-        values["betas"] = (float(said.get("adam_beta1", 0.9)), float(said.get("adam_beta2", 0.999)))
-    if "lr_scheduler_type" in said:
-        values["schedule"] = _SCHEDULES[said["lr_scheduler_type"]]
-    values |= _warm_up(said) | _occasions(said)
-    if "report_to" in said:
-        values["report_to"] = _reports(said["report_to"])
-    if said.get("deepspeed"):
-        beside = folder / str(said["deepspeed"])
-        values["deepspeed"] = beside if beside.is_file() else Path(said["deepspeed"])
-    if said.get("optim", "adamw_torch_fused") != "adamw_torch_fused":
-        values["optimizer"] = said["optim"]
-    done = {*_DIRECT, *_SPENT, *OURS, *own, "data_path", "warmup_ratio"}
-    rest = {key: value for key, value in said.items() if key not in done}
+    if "adam_beta1" in content or "adam_beta2" in content:
+        values["betas"] = (float(content.get("adam_beta1", 0.9)), float(content.get("adam_beta2", 0.999)))
+    if "lr_scheduler_type" in content:
+        values["schedule"] = _SCHEDULES[content["lr_scheduler_type"]]
+    values |= _warm_up(content) | _intervals(content)
+    if "report_to" in content:
+        values["report_to"] = _reports(content["report_to"])
+    if content.get("deepspeed"):
+        beside = folder / str(content["deepspeed"])
+        values["deepspeed"] = beside if beside.is_file() else Path(content["deepspeed"])
+    if content.get("optim", "adamw_torch_fused") != "adamw_torch_fused":
+        values["optimizer"] = content["optim"]
+    done = {*_DIRECT, *_IGNORED, *OWN_ARGUMENTS, *own, "data_path", "warmup_ratio"}
+    rest = {key: value for key, value in content.items() if key not in done}
     return values | ({"trainer": rest} if rest else {})
 
 
-def _warm_up(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Steps come before a share, as in transformers; of version 5, steps below 1 are a share."""
-    steps, share = said.get("warmup_steps"), said.get("warmup_ratio")
+def _warm_up(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps come before a share, as in transformers; since version 5, steps below 1 are a share."""
+    steps, share = content.get("warmup_steps"), content.get("warmup_ratio")
     if steps is None and share is None:
         return {}
     if not steps and share:
@@ -215,22 +220,22 @@ def _warm_up(said: Mapping[str, Any]) -> dict[str, Any]:
     return {"warm_up_share": float(steps)} if 0 < steps < 1 else {"warm_up_steps": int(steps)}
 
 
-def _occasions(said: Mapping[str, Any]) -> dict[str, Any]:
-    """When it is judged and saved."""
+def _intervals(content: Mapping[str, Any]) -> dict[str, Any]:
+    """How often to evaluate and to save."""
     found: dict[str, Any] = {}
-    if "eval_strategy" in said:
-        judged = said["eval_strategy"] == "steps"
-        found["evaluate_every"] = int(said.get("eval_steps") or said.get("logging_steps", 100)) if judged else NEVER
-    elif "eval_steps" in said:
-        found["evaluate_every"] = int(said["eval_steps"])
-    if "save_steps" in said:
-        saved = said.get("save_strategy", "steps") == "steps"
-        found |= {"save_every_steps": int(said["save_steps"]) if saved else None, "save_every_minutes": float(NEVER)}
+    if "eval_strategy" in content:
+        on = content["eval_strategy"] == "steps"
+        found["evaluate_every"] = int(content.get("eval_steps") or content.get("logging_steps", 100)) if on else NEVER
+    elif "eval_steps" in content:
+        found["evaluate_every"] = int(content["eval_steps"])
+    if "save_steps" in content:
+        on = content.get("save_strategy", "steps") == "steps"
+        found |= {"save_every_steps": int(content["save_steps"]) if on else None, "save_every_minutes": float(NEVER)}
     return found
 
 
-def _own(key: str, value: Any) -> Any:
-    """One of our options, as JSON holds it."""
+def _own_value(key: str, value: Any) -> Any:
+    """The value of one of our options, from JSON."""
     if key == "lora" and isinstance(value, dict):
         parts: dict[str, Any] = {name: tuple(part) if isinstance(part, list) else part for name, part in value.items()}
         return LoraOptions(**parts)
@@ -243,13 +248,36 @@ def _own(key: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _reports(said: Any) -> tuple[str, ...]:
-    names = [said] if isinstance(said, str) else list(said or [])
+def _reports(value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else list(value or [])
     return tuple(name for name in names if name not in ("none", "all"))
 
 
-def _leave_out_what_is_not_here(values: dict[str, Any], notes: list[str], device: str, processes: int) -> None:
-    """Only what changes nothing in the result: speed, memory, and where a copy of the log goes."""
+def _set_aside(values: dict[str, Any], flags: Mapping[str, Any], notes: list[str]) -> None:
+    """Take out values that do not apply in the mode of this run, with a note each."""
+    together = values | dict(flags)
+
+    def drop(name: str, key: str, reason: str, holder: dict[str, Any] = values) -> None:
+        if holder.get(name):
+            notes.append(f"{key}: set aside, {reason}")
+        holder.pop(name, None)
+
+    if together.get("online") and "workers" not in flags:
+        drop("workers", "dataloader_num_workers", "with --online the codec runs in the training process itself")
+        together = values | dict(flags)
+    if not together.get("workers"):
+        trainer = dict(values.get("trainer", {}))
+        drop("dataloader_prefetch_factor", "dataloader_prefetch_factor", "no worker reads ahead", trainer)
+        if "trainer" in values:
+            values["trainer"] = trainer
+    if not together.get("online"):
+        drop("validation", "validation", "it is for --online; prepared data has its own validation rows")
+    if not together.get("speak_every"):
+        drop("speak", "speak", "no speech samples are asked for (speak_every)")
+
+
+def _set_aside_missing(values: dict[str, Any], notes: list[str], device: str, processes: int) -> None:
+    """Take out what this machine lacks and what does not change the result: speed, memory, copies of the log."""
 
     def missing(package: str) -> bool:
         return find_spec(package) is None
@@ -257,24 +285,17 @@ def _leave_out_what_is_not_here(values: dict[str, Any], notes: list[str], device
     kept = []
     for name in values.get("report_to", ()):
         if name in ("wandb", "tensorboard") and missing(name):
-            notes.append(f"report_to: {name} is not installed; the log is log.jsonl")
+            notes.append(f"report_to: set aside, {name} is not installed; the log is log.jsonl")
         else:
             kept.append(name)
     if "report_to" in values:
         values["report_to"] = tuple(kept)
-    reasons: tuple[tuple[str, bool, Callable[[], str]], ...] = (
-        (
-            "liger",
-            device != "cuda" or missing("liger_kernel"),
-            lambda: "use_liger_kernel: left out, it needs a CUDA GPU and the package liger-kernel",
-        ),
-        (
-            "deepspeed",
-            processes == 1 and (device != "cuda" or missing("deepspeed")),
-            lambda: "deepspeed: left out, one process without it trains the same",
-        ),
-    )
-    for name, absent, note in reasons:
+    no_gpu = device != "cuda"
+    for name, absent, note in (
+        ("liger", no_gpu or missing("liger_kernel"), "use_liger_kernel: set aside, it needs a CUDA GPU and the package liger-kernel"),
+        ("flash_attention", no_gpu or missing("flash_attn"), "flash_attention: set aside, it needs a CUDA GPU and the package flash-attn"),
+        ("deepspeed", processes == 1 and (no_gpu or missing("deepspeed")), "deepspeed: set aside, one process trains the same without it"),
+    ):  # fmt: skip
         if values.get(name) and absent:
-            values[name] = type(values[name])() if isinstance(values[name], bool) else None
-            notes.append(note())
+            values[name] = None if name == "deepspeed" else False
+            notes.append(note)

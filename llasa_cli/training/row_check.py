@@ -1,174 +1,135 @@
-"""Single recordings and code files: looked at before, read when their turn comes. What can't be used says why."""
+"""Checks of a row before anything is encoded: its audio opens, its text fits the audio, and both fit into the context."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import math
-import tempfile
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from llasa_cli.audio.vad import VoiceActivity
 from llasa_cli.codec.codec import SHORTEST_CLIP
-from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
-from llasa_cli.errors import AudioError
+from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ
+from llasa_cli.errors import UsageError
+from llasa_cli.prompt import PromptFormat
+from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training.code_cache import clip_key
-from llasa_cli.training.sources import Columns, DatasetAudio
+from llasa_cli.training.recordings import SHORT, read_codes, read_header, read_samples
+from llasa_cli.training.row_database import CheckedRow
+from llasa_cli.training.rows import Columns, Entry, Problem, Row, Unusable
+from llasa_cli.training.texts import encode_text
+from llasa_cli.voices.reference import fits_duration
 
-MISSING, BROKEN = "no such audio file", "audio can't be read"
-EMPTY, SHORT, SILENT = "no sound in it", "shorter than 40 ms", "silent"
-CROWDED = "more text than can be said in its time"
-_QUIETEST = 1e-4
-"""A clip whose loudest sample is below this (-80 dB) holds no speech."""
-_UNKNOWN = 1 << 62
-"""Frames that libsndfile tells of a FLAC which was written to a pipe; it can't read it either."""
-
-
-class Unusable(Exception):
-    """A row can't be used; the message is why, the same words for the same cause."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a clip's header tells: samples at 16 kHz, and a key that changes when the clip does."""
-
-    samples: int
-    key: str
+MARKERS = 4
+"""Tokens of a row beside text and codes: TEXT_UNDERSTANDING_START and END, SPEECH_GENERATION_START and END."""
+TEXT_TOO_LONG = "more text than can be said in its time"
+TEXT_TOO_SHORT = "far less text than its speech has room for"
+_SHORT_WORD_S = 1.0
+"""The rule of letters a second holds for sentences; a word like "I" may take this much longer."""
+_UNSEEN_SILENCE_S = 5.0
+"""Silence that codes may hold: it can't be told from speech without decoding them."""
 
 
-def look(audio: Path | DatasetAudio, columns: Columns) -> Look:
-    """
-    Raises:
-        Unusable: Missing, or no audio.
-    """
-    import soundfile
+def check_text_length(text: str, tokens: int, codes: int, read_clip: Callable[[], np.ndarray] | None = None) -> None:
+    """Compare a transcript with the length of its speech, by the rule that `clone` uses for clips.
 
-    stored = _stored(audio, columns)
-    try:
-        if isinstance(stored, Path):
-            about, key = soundfile.info(str(stored)), clip_key(stored)
-        else:
-            about, key = soundfile.info(io.BytesIO(stored)), hashlib.sha256(stored).hexdigest()[:16]
-    except (OSError, RuntimeError, ValueError) as error:  # soundfile's errors are RuntimeErrors; a name may hold a NUL
-        missing = isinstance(stored, Path) and not _is_file(stored)
-        raise Unusable(MISSING if missing else BROKEN) from error
-    if about.frames <= 0:
-        raise Unusable(EMPTY)
-    if about.frames >= _UNKNOWN:
-        raise Unusable("the file does not tell its length")
-    return Look(about.frames * SAMPLING_RATE_HZ // about.samplerate, key)
-
-
-def read(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:
-    """float32 [n], mono, 16 kHz.
+    Args:
+        tokens: Of the text.
+        codes: Length of the audio, 50 a second, silence included.
+        read_clip: Reads the samples at 16 kHz, to measure the speech where the text seems too short; None where there is
+            no audio.
 
     Raises:
-        Unusable: As the header did not tell.
+        Unusable: The text is far too long or too short.
     """
-    from llasa_cli.audio.reader import read_clip
-
-    stored = _stored(audio, columns)
-    try:
-        if isinstance(stored, Path):
-            samples = read_clip(stored, SAMPLING_RATE_HZ)
-        else:
-            with tempfile.NamedTemporaryFile(prefix="llasa-clip-") as file:
-                file.write(stored)
-                file.flush()
-                samples = read_clip(file.name, SAMPLING_RATE_HZ)
-    except AudioError as error:
-        raise Unusable("samples that are not numbers" if "not numbers" in error.message else BROKEN) from error
-    if len(samples) < SHORTEST_CLIP:
-        raise Unusable(SHORT)
-    if np.abs(samples).max() < _QUIETEST:
-        raise Unusable(SILENT)
-    return samples
+    seconds = codes / CODES_PER_SECOND
+    if tokens > codes or not fits_duration(text, seconds, silence_s=seconds):
+        raise Unusable(TEXT_TOO_LONG)
+    if read_clip is None:
+        if not fits_duration(text, seconds, _UNSEEN_SILENCE_S):
+            raise Unusable(TEXT_TOO_SHORT)
+    elif not fits_duration(text, seconds, _SHORT_WORD_S):
+        speech_s = VoiceActivity.of(read_clip(), SAMPLING_RATE_HZ).seconds
+        if not fits_duration(text, max(speech_s, seconds / 1000), min(speech_s, _SHORT_WORD_S)):
+            raise Unusable(TEXT_TOO_SHORT)
 
 
-def _stored(audio: Path | DatasetAudio, columns: Columns) -> Path | bytes:
-    """A file, or the bytes of one."""
-    if isinstance(audio, Path):
-        return audio
-    from llasa_cli.training.hub_datasets import stored_audio
-
-    value: Any = stored_audio(audio, columns)
-    if isinstance(value, str) and value:
-        return Path(value)
-    if isinstance(value, dict) and value.get("bytes"):
-        return bytes(value["bytes"])
-    if isinstance(value, dict) and value.get("path"):
-        return Path(value["path"])
-    if isinstance(value, dict) and value.get("array") is not None and value.get("sampling_rate"):
-        return _as_wav(value["array"], int(value["sampling_rate"]))
-    raise Unusable("no audio in the row")
+def columns_of(options: PrepareOptions) -> Columns:
+    return Columns(options.text_column, options.audio_column, options.speaker_column)
 
 
-def _as_wav(array: Any, rate: int) -> bytes:
-    """Numbers (n,) or (channels, n) -> the bytes of a float WAV."""
-    import soundfile
+class RowChecker:
+    """Turns entries into rows that can be used, or into problems.
 
-    try:
-        samples = np.asarray(array, np.float32)
-    except (ValueError, TypeError) as error:
-        raise Unusable(BROKEN) from error
-    file = io.BytesIO()
-    try:
-        soundfile.write(file, samples if samples.ndim == 1 else samples.T, rate, "FLOAT", format="WAV")
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise Unusable(BROKEN) from error
-    return file.getvalue()
-
-
-def read_codes(codes: Path | tuple[int, ...], code_count: int) -> np.ndarray:
-    """Codes made elsewhere -> uint16 [n], 50 a second.
-
-    A file is numpy's: whole numbers, (n,), (1, n) or (1, 1, n), as X-Codec-2.0's scripts save and print them.
-
-    Raises:
-        Unusable: No such file, no whole numbers, or codes that the model does not have.
+    Several threads call it, because most of the work is waiting for a disk.
     """
-    try:
-        found = np.asarray(codes) if isinstance(codes, tuple) else _load(codes)
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        missing = isinstance(codes, Path) and not _is_file(codes)
-        raise Unusable("no such codes file" if missing else "codes can't be read") from error
-    if found.size == 0:
-        raise Unusable("no codes in it")
-    if max(found.shape, default=0) != found.size:
-        raise Unusable("codes are not in one row")
-    if found.dtype.kind not in "iu":
-        raise Unusable("codes are not whole numbers")
-    if found.min() < 0 or found.max() >= code_count:
-        raise Unusable(f"codes that the model does not have: it has 0 to {code_count - 1}")
-    flat: np.ndarray = found.reshape(-1).astype(np.uint16)
-    return flat
 
+    def __init__(self, options: PrepareOptions, prompt_format: PromptFormat) -> None:
+        self._options, self._prompt_format = options, prompt_format
+        self._columns = columns_of(options)
+        self._template_lengths: dict[str | None, int] = {}
 
-def _load(path: Path) -> np.ndarray:
-    """As `np.load` does it, an eighth of the time: the headers of small files are most of it, and mostly the same."""
-    data = path.read_bytes()
-    start = 10 + int.from_bytes(data[8:10], "little")
-    if data[:8] != b"\x93NUMPY\x01\x00":
-        # Rarer kinds; of what is none of numpy's it says so.
-        return np.asarray(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
-    shape, kind = _header(data[8:start])
-    if kind.hasobject:
-        raise ValueError("Python objects, which could run code")
-    return np.frombuffer(data, kind, count=math.prod(shape), offset=start).reshape(shape)
+    def check(self, numbered: tuple[int, Entry]) -> tuple[int, Entry, CheckedRow | Problem]:
+        """Number and entry -> both again, with the result."""
+        number, entry = numbered
+        row = entry.read()
+        if isinstance(row, Problem):
+            return number, entry, row
+        try:
+            return number, entry, self._checked(number, row)
+        except Unusable as why:
+            return number, entry, Problem(row.where, str(why))
 
+    def _checked(self, number: int, row: Row) -> CheckedRow:
+        speaker = self._options.speaker if row.speaker is None else row.speaker
+        stored_codes, key, count = self._codes(row)
+        ids = encode_text(self._prompt_format, row.text)
+        self.check_context(speaker, len(ids), count)
+        audio = row.audio if row.codes is None else None
+        read_clip = None if audio is None else lambda: read_samples(audio, self._columns)
+        check_text_length(row.text, len(ids), count, read_clip)
+        return CheckedRow(
+            number=number,
+            where=row.where,
+            audio=row.audio,
+            codes_file=row.codes if isinstance(row.codes, Path) else None,
+            stored_codes=stored_codes,
+            text=row.text,
+            text_ids=np.array(ids, np.int32).tobytes(),
+            speaker=speaker,
+            split=row.split,
+            key=key,
+            count=count,
+        )
 
-@lru_cache(maxsize=4096)
-def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    shape, _, kind = np.lib.format.read_array_header_1_0(io.BytesIO(data))
-    return shape, kind
+    def _codes(self, row: Row) -> tuple[bytes | None, str, int]:
+        """Codes that the table itself holds, a key, and the number of codes that there are or will be."""
+        if row.codes is not None:
+            codes = read_codes(row.codes, self._prompt_format.code_count)
+            if isinstance(row.codes, Path):
+                return None, clip_key(row.codes), len(codes)
+            return codes.tobytes(), hashlib.sha256(codes.tobytes()).hexdigest()[:16], len(codes)
+        if row.audio is None:
+            raise Unusable("no audio named")
+        header = read_header(row.audio, self._columns)
+        if header.samples < SHORTEST_CLIP:
+            raise Unusable(SHORT)
+        return None, header.key, header.samples // HOP
 
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    def check_context(self, speaker: str | None, text_tokens: int, codes: int) -> None:
+        """
+        Raises:
+            Unusable: With the chat template the row exceeds the context, or without it the width of the file.
+        """
+        if speaker not in self._template_lengths:
+            try:
+                self._template_lengths[speaker] = len(self._prompt_format.training_example([], [], speaker)[0])
+            except UsageError as error:
+                raise Unusable(error.message) from error
+        width = self._options.max_tokens
+        if (
+            self._template_lengths[speaker] + text_tokens + codes > CONTEXT_TOKENS
+            or MARKERS + text_tokens + codes > width
+        ):
+            raise Unusable(f"too long: over {width} tokens")

@@ -1,7 +1,9 @@
-"""transformers' Trainer over batches of like length, with a clock, a log and checkpoints that describe themselves.
+"""transformers' Trainer over length-grouped batches, with a clock, a log, and checkpoints that `llasa say` can read.
 
 Several processes (torchrun, Slurm) share a step: each takes its batches of it, the loss is divided by the labels of all of
-them, and what depends on the clock is told by the first.
+them, and process 0 decides what depends on the clock.
+
+At the end of a step the order is: progress, log, evaluation, save, speech samples. A failure to speak costs no training.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,51 +26,64 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.files import write_json
 from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
-from llasa_cli.training.dataset import LengthGroupedBatchSampler, collate
-from llasa_cli.training.loss_plot import draw_curve
-from llasa_cli.training.run_state import PROGRESS_FILE
-from llasa_cli.training.schedule import Clock, Rate, longest_row
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, TrainingRows, collate
+from llasa_cli.training.evaluation import evaluate_rows, evaluation_batches
+from llasa_cli.training.loss import class_forward
+from llasa_cli.training.loss_plot import draw_losses
+from llasa_cli.training.model import without_adapter
+from llasa_cli.training.run_state import PROGRESS_FILE, use_umask
+from llasa_cli.training.schedule import Clock, LearningRate, max_codes_at
 
-LOG_FILE, CURVE_FILE = "log.jsonl", "loss.svg"
+LOG_FILE, PLOT_FILE = "log.jsonl", "loss.svg"
+FIRST_SAVE_S = 60.0
+"""A new run saves once after this time, so that `llasa say -m` works early and a full disk is found early."""
+_PROGRESS_EVERY_S = 0.3
+"""Reading the loss waits for the GPU, so progress is not reported after each of many short steps."""
 
 
-class Data(Protocol):
-    """What can be trained on: `data.SpeechDataset`, `online.AudioRows`, `chat.ConcatDataset`."""
+@dataclass(frozen=True)
+class RunProgress:
+    """Attributes:
+    share: Of the run that is done, 0 to 1.
+    loss: Mean since the last line of the log.
+    left_s: Seconds until the end, estimated.
+    """
 
-    lengths: np.ndarray
-    codes: np.ndarray
-    speakers: list[str | None]
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]: ...
-    def parts(self, index: int) -> tuple[list[int], list[int]]: ...
-    def wrap(self, text: Any, codes: Any, speaker: str | None) -> dict[str, np.ndarray]: ...
+    step: int
+    share: float
+    loss: float
+    left_s: float
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What happens outside while a run goes on.
+    """Callbacks of a run.
 
     Attributes:
-        export: Called by the first process at each save with the model, its gathered tensors (None: the model's own),
-            the step and the tokens seen; it writes the checkpoint that others read.
+        export: Called in process 0 at each save with the model, its gathered tensors (None: the model's own), the step
+            and the tokens seen; it writes the checkpoint that other programs read.
+        note: Called with a sentence for the user.
+        stop_requested: Whether the run should save and stop after the step.
         log: Called with each line of the log.
-        speak: Called with the model and the step when samples are due.
-        progress: Called after each step with the step and the share of the run.
+        speak: Called with the model, the step and `stop_requested` when speech samples are due.
+        progress: Called after a step, a few times a second at most.
     """
 
     export: Callable[[Any, Any, int, int], None]
+    note: Callable[[str], None]
+    stop_requested: Callable[[], bool]
     log: Callable[[dict[str, Any]], None] | None = None
-    speak: Callable[[Any, int], object] | None = None
-    progress: Callable[[int, float], None] | None = None
+    speak: Callable[[Any, int, Callable[[], bool]], object] | None = None
+    progress: Callable[[RunProgress], None] | None = None
 
 
 class SpeechTrainer(Trainer):
-    """Train a Llama on rows of speech.
+    """Trains a Llama on rows of speech.
 
     Args:
-        arguments: From `arguments.training_arguments`.
-        rows, held_out: To train and to judge on.
+        arguments: From `trainer_arguments.training_arguments`.
+        rows: To train on.
+        held_out: To evaluate on.
     """
 
     def __init__(
@@ -77,8 +92,8 @@ class SpeechTrainer(Trainer):
         options: FinetuneOptions,
         arguments: TrainingArguments,
         prompt_format: PromptFormat,
-        rows: Data,
-        held_out: Data | None,
+        rows: TrainingRows,
+        held_out: TrainingRows | None,
         clock: Clock,
         hooks: Hooks,
     ) -> None:
@@ -86,11 +101,15 @@ class SpeechTrainer(Trainer):
         self.optimizer: Any
         self._options, self._prompt_format, self._clock, self._hooks = options, prompt_format, clock, hooks
         self._rows, self._held_out = rows, held_out
-        self._rate = Rate(
+        assert options.warm_up_steps is not None, "set by starting_point.with_learning_rate"
+        self._rate = LearningRate(
             options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, clock.steps
         )
-        self._agreed: float | None = None
+        self._agreed_share: float | None = None
+        self._first_share = 0.0
         self._loss_since_log = torch.zeros(())
+        self._speech_due = False
+        self._shown_at = -math.inf
         self.tokens_seen = 0
         self._mark, self._marked_tokens = time.monotonic(), 0
         super().__init__(
@@ -100,39 +119,42 @@ class SpeechTrainer(Trainer):
             data_collator=collate,
             callbacks=[_Timekeeper(self, options, clock)],
         )
-        self.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
+        self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for results
 
     # --- data and schedule ---
 
     def share(self, step: int) -> float:
-        """How much of the run is done: by one clock, where several processes would read different ones."""
+        """The share of the run that is done: by the clock of process 0 where there are several."""
         if self.args.world_size == 1 or self._clock.seconds is None:
             return self._clock.share(step)
-        return self._clock.share(step) if self._agreed is None else self._agreed
+        return self._clock.share(step) if self._agreed_share is None else self._agreed_share
 
-    def agree(self, *numbers: float) -> list[float]:
-        """The first process's numbers, in all of them."""
+    def agree(self, share: float, save: bool, stop: bool) -> tuple[float, bool, bool]:
+        """Share and save as process 0 has them, and stop if any process is to stop; the same in all processes."""
         if self.args.world_size == 1:
-            return list(numbers)
-        told = torch.tensor(numbers, dtype=torch.float64, device=self.args.device)
-        torch.distributed.broadcast(told, 0)
-        values: list[float] = told.tolist()
-        return values
+            return share, save, stop
+        first = self.is_world_process_zero()
+        values = torch.tensor(
+            [share if first else 0.0, float(save and first), float(stop)], dtype=torch.float64, device=self.args.device
+        )
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
+        agreed = values.tolist()
+        return agreed[0], bool(agreed[1]), bool(agreed[2])
 
     def get_train_dataloader(self) -> DataLoader:
-        """Not accelerate's: each process leaves out by itself what is another's, and the order is told by the seed."""
+        """A plain loader, not accelerate's: each process skips the batches of the others, and the seed gives the order."""
         options = self._options
         batches = LengthGroupedBatchSampler(
             self._rows.lengths,
             options.tokens_per_batch,
             options.seed,
-            # Read when the first batch is asked for, by when a resumed run knows its step.
-            lambda: self.state.global_step * options.accumulate,
-            self._rows.codes,
-            self._most_codes if options.short_first > 0 else None,
-            options.rows_per_batch,
-            self.args.process_index,
-            self.args.world_size,
+            # Read when the first batch is asked for, when a resumed run knows its step.
+            skip_batches=lambda: self.state.global_step * options.accumulate,
+            codes=self._rows.codes,
+            max_codes=self._max_codes if options.length_curriculum > 0 else None,
+            rows_per_batch=options.rows_per_batch,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
         )
         loader: DataLoader = DataLoader(
             self._rows,  # type: ignore[arg-type]
@@ -141,15 +163,15 @@ class SpeechTrainer(Trainer):
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor if self.args.dataloader_num_workers else None,
             pin_memory=self.args.dataloader_pin_memory,
-            # Otherwise the loader draws its seed from torch's own stream, and a run resumed in the middle draws other
-            # dropout than a straight one.
+            # Otherwise the loader draws its seed from torch's global generator, and a resumed run would draw other
+            # dropout than one that was not interrupted.
             generator=torch.Generator().manual_seed(options.seed),
         )
         return loader
 
-    def _most_codes(self, batch: int) -> float:
+    def _max_codes(self, batch: int) -> float:
         share = self.share(batch // (self._options.accumulate * self.args.world_size))
-        return longest_row(share, self._options.short_first, CODES_PER_SECOND, float(self._rows.codes.max()))
+        return max_codes_at(share, self._options.length_curriculum, CODES_PER_SECOND, float(self._rows.codes.max()))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def factor(step: int) -> float:
@@ -162,7 +184,7 @@ class SpeechTrainer(Trainer):
         return self.lr_scheduler
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """The optimiser's state comes back, and with it the settings of then; those that are asked for now count."""
+        """Load the optimizer's state, but keep the settings (weight decay, betas, rate) that are asked for now."""
         wanted = [
             {name: group[name] for name in ("weight_decay", "betas", "eps") if name in group}
             for group in self.optimizer.param_groups
@@ -177,72 +199,50 @@ class SpeechTrainer(Trainer):
             if rates[number] != peak:
                 group["lr"] *= peak / rates[number] if rates[number] else 0
                 rates[number] = peak
-        self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
+        self.lr_scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # shown in the log
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """The batches of a step, and the labels of all processes' batches, which its loss is divided by."""
+        """The batches of a step, and the number of labels in all processes' batches, by which its loss is divided."""
         batches, labels = super().get_batch_samples(epoch_iterator, num_batches, device)
-        # All processes' tokens: `lengths` never gets to the model.
-        own = sum(int(batch.pop("lengths").sum()) for batch in batches)
+        own = sum(int(batch.pop("lengths").sum()) for batch in batches)  # the model takes no `lengths`
         if self.args.world_size > 1:
             own = int(self.accelerator.reduce(torch.tensor(own, device=self.args.device)).item())
         self.tokens_seen += own
         return batches, labels
 
-    # --- judging ---
+    # --- evaluation and speech ---
+
+    @property
+    def _is_sharded(self) -> bool:
+        """Whether no process has all weights."""
+        stage = getattr(getattr(self.accelerator.state, "deepspeed_plugin", None), "zero_stage", 0)
+        return bool(self.is_fsdp_enabled or (self.is_deepspeed_enabled and stage == 3))
 
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Held-out cross-entropy in nats a code, with the true text and with another row's.
-
-        Their difference is the text gain: how much the model uses the text. It shows alignment long before the
-        speech can be understood. A single row has no other's text, and so no text gain.
-        """
+        """Held-out loss and text gain, see `evaluation.evaluate_rows`; empty without held-out rows."""
         rows = self._held_out
         if rows is None or len(rows) == 0:
             return {}
         began = time.monotonic()
-        chosen = np.random.default_rng(0).permutation(len(rows))[: self._options.evaluate_rows]
-        chosen = chosen[np.argsort(rows.lengths[chosen], kind="stable")]
-        sums, codes = np.zeros(2), 0
-        has_others = len(chosen) > 1
         model = self.model_wrapped if self.is_deepspeed_enabled or self.is_fsdp_enabled else self.model
+        alone = self.args.world_size == 1  # several processes must all compute every batch
         model.eval()
-        parts = max(1, int(rows.lengths[chosen].sum()) // self._options.tokens_per_batch)
-        for group in np.array_split(chosen, min(len(chosen), parts)):  # a row may be longer than a batch
-            own = [rows.parts(int(row)) for row in group]
-            tags = [rows.speakers[int(row)] for row in group]
-            others = own[1:] + own[:1]
-            if len(own) == 1:
-                others = [rows.parts(int(chosen[0] if group[0] != chosen[0] else chosen[-1]))]
-            true = [rows.wrap(text, spoken, tag) for (text, spoken), tag in zip(own, tags, strict=True)]
-            false = [
-                rows.wrap(other[0], spoken, tag) for other, (_, spoken), tag in zip(others, own, tags, strict=True)
-            ]
-            sums += [self._code_loss(model, true), self._code_loss(model, false) if has_others else 0.0]
-            codes += sum(len(spoken) for _, spoken in own)
+        metrics = evaluate_rows(
+            rows,
+            evaluation_batches(rows, self._options.evaluate_rows, self._options.tokens_per_batch),
+            lambda items: self._code_loss(model, items),
+            lambda: alone and self._hooks.stop_requested(),
+        )
         model.train()
-        metrics = {"held_out": round(float(sums[0] / codes), 4)}
-        if has_others:
-            metrics["text_gain"] = round(float((sums[1] - sums[0]) / codes), 4)
-        self._mark += time.monotonic() - began  # the log's tokens a second are of training
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._mark += time.monotonic() - began  # the log's tokens a second count training alone
+        if metrics:
+            self.log(metrics)
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def speak(self) -> None:
-        """Samples for the ear. Not where the weights lie in pieces: every process would have to speak along."""
-        if self._hooks.speak is None or not self.is_world_process_zero():
-            return
-        began = time.monotonic()
-        self.model.eval()
-        with torch.no_grad(), self.compute_loss_context_manager(), self.accelerator.autocast():
-            self._hooks.speak(self.accelerator.unwrap_model(self.model), self.state.global_step)
-        self.model.train()
-        self._mark += time.monotonic() - began
-
     def _code_loss(self, model: Any, items: list[dict[str, np.ndarray]]) -> float:
-        """Summed cross-entropy over the codes alone: START says nothing, and END little."""
+        """Summed cross-entropy over the codes alone, without START and END."""
         batch = collate(items)
         labels = batch["labels"]
         first = self._prompt_format.first_code_id
@@ -255,10 +255,32 @@ class SpeechTrainer(Trainer):
             )
         return float(out.loss)
 
-    # --- records ---
+    def _speak(self) -> None:
+        """Write speech samples, outside the trainer's autocast; what goes wrong is a warning."""
+        speak = self._hooks.speak
+        if speak is None or not self.is_world_process_zero():
+            return
+        began, step = time.monotonic(), self.state.global_step
+        if self._is_sharded:
+            self._hooks.note("warning: no samples are spoken, because no process has all weights.")
+            self._hooks = replace(self._hooks, speak=None)
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        try:
+            with torch.no_grad(), class_forward(model, without_adapter(model)):
+                speak(model, step, self._hooks.stop_requested)
+        except Exception as error:  # whatever it is, the training is worth more than a sample
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self._hooks.note(f"warning: no samples were spoken at step {step}: {reason}")
+        finally:
+            model.train()
+        self._mark += time.monotonic() - began
+
+    # --- log and checkpoints ---
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """One line into log.jsonl instead of transformers' own record, which grows inside each checkpoint."""
+        """Add a line to log.jsonl, in place of transformers' own record, which grows inside each checkpoint."""
         if "train_runtime" in logs:
             return
         if not math.isfinite(logs.get("loss", 0.0)):
@@ -282,92 +304,114 @@ class SpeechTrainer(Trainer):
 
     def _diverged(self) -> LlasaError:
         return LlasaError(
-            f"The loss is no longer a number, by step {self.state.global_step}.",
-            "Take a lower --learning-rate; the same command goes on from the last save, another folder begins anew.",
+            f"The training has diverged: at step {self.state.global_step} the loss or a weight is NaN or infinite.",
+            "Use a lower --learning-rate. The same command resumes from the last save; another -o starts anew.",
         )
 
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *rest: Any, **others: Any) -> None:
         self._loss_since_log = tr_loss
+        self._report_progress(tr_loss)
         super()._maybe_log_save_evaluate(tr_loss, *rest, **others)
+        if self._speech_due:
+            self._speech_due = False
+            self._speak()
+
+    def _report_progress(self, tr_loss: torch.Tensor) -> None:
+        step = self.state.global_step
+        steps = step - self._globalstep_last_logged
+        if self._hooks.progress is None or steps <= 0 or time.monotonic() - self._shown_at < _PROGRESS_EVERY_S:
+            return
+        self._shown_at = time.monotonic()
+        share = self.share(step)
+        left_s = self._clock.left(share, self._first_share)
+        self._hooks.progress(RunProgress(step, share, float(tr_loss) / steps, left_s))
 
     @torch.no_grad()
-    def _is_sound(self, model: Any) -> bool:
-        """The loss since the last log and every weight are numbers, in all processes."""
+    def _is_finite(self, model: Any) -> bool:
+        """Whether the loss since the last log and every weight are finite, in all processes."""
         wrong = torch.zeros((), device=self.args.device)
         for value in (self._loss_since_log, *model.parameters()):
             wrong += (~torch.isfinite(value)).any().to(wrong.device)
         return float(self.accelerator.reduce(wrong) if self.args.world_size > 1 else wrong) == 0
 
-    def draw(self) -> None:
-        """The losses so far, as a picture."""
+    def draw_losses(self) -> None:
+        """Draw the losses so far as a picture."""
         if self.is_world_process_zero():
-            draw_curve(self._options.output / LOG_FILE, self._options.output / CURVE_FILE)
+            draw_losses(self._options.output / LOG_FILE, self._options.output / PLOT_FILE)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted: nothing here reads it."""
+        """Not counted, because nothing here reads the figure."""
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Raises LlasaError: The run has diverged, or the disk is full, or gone. What was saved before is whole."""
-        if not self._is_sound(model):
+        """Save; an earlier save stays whole if this one fails.
+
+        Raises:
+            LlasaError: The run has diverged, or the disk is full or gone.
+        """
+        if not self._is_finite(model):
             raise self._diverged()
         try:
             self._write_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer raises RuntimeError
             raise LlasaError(
                 f"Step {self.state.global_step} can't be saved in {self._options.output}: {str(error).splitlines()[0]}",
-                "Make room: the same command goes on from the save before.",
+                "Free some disk space; the same command resumes from the save before.",
             ) from error
 
     def _write_checkpoint(self, model: Any, trial: Any) -> None:
         began = time.monotonic()
         super()._save_checkpoint(model, trial)
-        # Weights that lie in pieces are gathered by all processes together.
+        # All processes together gather weights that are split between them.
         sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
         state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             self._hooks.export(self.accelerator.unwrap_model(model), state, self.state.global_step, self.tokens_seen)
             folder = self._options.output / f"checkpoint-{self.state.global_step}"
+            use_umask(folder)
             write_json(folder / PROGRESS_FILE, {"seconds": self._clock.spent(), "tokens": self.tokens_seen})
-        self.draw()
+        self.draw_losses()
         self._mark += time.monotonic() - began
 
     def begin(self) -> None:
-        """Training starts: time and tokens are counted from here."""
+        """Count time and tokens from here."""
         self._mark, self._marked_tokens = time.monotonic(), self.tokens_seen
-        (self._agreed,) = self.agree(self._clock.share(self.state.global_step))
-        self._first_share = self._agreed
+        self._first_share, _, _ = self.agree(self._clock.share(self.state.global_step), False, False)
+        self._agreed_share = self._first_share
 
 
 class _Timekeeper(TrainerCallback):
-    """Tells the Trainer when to save, to evaluate and to stop."""
+    """Decides after each step whether to log, evaluate, save, speak and stop."""
 
     def __init__(self, trainer: SpeechTrainer, options: FinetuneOptions, clock: Clock) -> None:
         self._trainer, self._options, self._clock = trainer, options, clock
-        self._saved = 0.0
+        self._saved_at = 0.0
+        self._has_checkpoint = False
+        self._first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._clock.start()
-        self._saved = self._clock.spent()
+        self._saved_at = self._clock.spent()
+        self._first_step = state.global_step + 1
+        self._has_checkpoint = state.global_step > 0
         self._trainer.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         options, trainer, step = self._options, self._trainer, state.global_step
-        due = self._clock.spent() - self._saved >= options.save_every_minutes * 60
-        share, save = trainer.agree(self._clock.share(step), float(due))
-        trainer._agreed = share
+        unsaved_s = self._clock.spent() - self._saved_at
+        due = unsaved_s >= options.save_every_minutes * 60 or (not self._has_checkpoint and unsaved_s >= FIRST_SAVE_S)
+        share, save, stop = trainer.agree(self._clock.share(step), due, trainer._hooks.stop_requested())
+        trainer._agreed_share = share
         over = share >= 1
-        control.should_training_stop |= over
-        control.should_log |= over
-        control.should_evaluate |= over or step % options.evaluate_every == 0
-        control.should_save |= (
-            over or bool(save) or bool(options.save_every_steps and step % options.save_every_steps == 0)
-        )
+        speak = options.speak_every > 0 and (over or step % options.speak_every == 0) and not stop
+        save |= over or stop or bool(options.save_every_steps and step % options.save_every_steps == 0)
+        save |= speak and not self._has_checkpoint  # nothing is lost should the process die while it speaks
+        control.should_training_stop |= over or stop
+        control.should_log |= over or stop or step == self._first_step
+        control.should_evaluate |= not stop and (over or step % options.evaluate_every == 0)
+        control.should_save |= save
+        trainer._speech_due = speak
         if control.should_save:
-            self._saved = self._clock.spent()
-        if options.speak_every > 0 and (over or step % options.speak_every == 0):
-            trainer.speak()
-        if trainer._hooks.progress is not None:
-            trainer._hooks.progress(step, share)
+            self._saved_at, self._has_checkpoint = self._clock.spent(), True
         return control

@@ -1,7 +1,7 @@
-"""A text Llama -> a Llama that can be taught to speak: its tokenizer and embeddings grow by 8 markers and the codes.
+"""A text Llama -> a Llama that can learn to speak: its tokenizer and embeddings grow by 8 markers and the speech codes.
 
 The order is the published one (zhenye234/LLaSA_training, train_tts.py): markers, then `<|s_0|>` onwards, so that on
-Llama 3's 128,256 tokens the first code is 128,264, and the public tokenised data fits.
+Llama 3's 128,256 tokens the first code is 128,264, and the public tokenized data fits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import SPEECH_START
 
 CODE_COUNT = 65_536
+"""Codes of the published codec."""
 MARKERS = tuple(
     f"<|{task}_{end}|>"
     for task in ("TEXT_GENERATION", "TEXT_UNDERSTANDING", "SPEECH_GENERATION", "SPEECH_UNDERSTANDING")
@@ -27,37 +28,39 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 
 def knows_speech(folder: Path) -> bool:
-    """Whether the tokenizer in a folder has Llasa's tokens already.
+    """Whether the tokenizer in a folder has Llasa's tokens.
 
     Raises:
-        ModelError: There is none, or it can't be read.
+        ModelError: There is no tokenizer, or it can't be read.
     """
     return SPEECH_START in _read(folder).get_vocab(with_added_tokens=True)
 
 
 def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -> None:
-    """Write the text model's tokenizer with the new tokens at its end; its other files come along unchanged.
+    """Write a text model's tokenizer with the new tokens at its end; its other files are copied unchanged.
 
     The tokens are plain added ones, as `tokenizer.add_tokens` of the published script makes them.
 
     Raises:
-        ModelError: No tokenizer, or no chat template, which the prompt is written in.
-        UsageError: It has the tokens already.
+        ModelError: There is no tokenizer, or no chat template, in which the prompt is written.
+        UsageError: The tokenizer has the tokens already.
     """
     tokenizer = _read(source)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     if SPEECH_START in vocabulary:
-        raise UsageError(f"The model in {source} has Llasa's tokens already.", "It can be trained as it is.")
+        raise UsageError(f"The model in {source} has Llasa's tokens already.", "Train it as it is.")
     settings = source / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    if not (source / "chat_template.jinja").is_file() and "chat_template" not in said:
-        raise ModelError(f"There is no chat template in {source}.", "Start from the model's Instruct form.")
+    settings_content = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    if not (source / "chat_template.jinja").is_file() and "chat_template" not in settings_content:
+        raise ModelError(f"There is no chat template in {source}.", "Start from the Instruct version of the model.")
     first = max(vocabulary.values()) + 1
     tokenizer.add_tokens([*MARKERS, *(f"<|s_{code}|>" for code in range(code_count))])
-    if tokenizer.token_to_id(MARKERS[0]) != first or tokenizer.token_to_id(f"<|s_{code_count - 1}|>") != (
-        first + len(MARKERS) + code_count - 1
-    ):
-        raise ModelError(f"The tokenizer in {source} has gaps: its new tokens are not numbered in one piece.")
+    last = tokenizer.token_to_id(f"<|s_{code_count - 1}|>")
+    if tokenizer.token_to_id(MARKERS[0]) != first or last != first + len(MARKERS) + code_count - 1:
+        raise ModelError(
+            f"The token ids of the tokenizer in {source} have gaps, so the new ones are not consecutive.",
+            "Start from another text model.",
+        )
     make_folder(target)
     copy_files(source, target, TOKENIZER_FILES[1:])
     part = target / "tokenizer.json.part"
@@ -66,30 +69,30 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
 
 
 def codec_size(codec: str | None) -> int:
-    """How many codes a codec has: a folder's own number, of a repository the published one's.
+    """How many codes a codec has: a folder's own number, or the published codec's for a repository.
 
     Raises:
-        ModelError: It is no codec's folder, and no repository's name.
+        ModelError: It is neither a codec's folder nor the name of a repository.
     """
     if codec is None:
         return CODE_COUNT
     if not Path(codec).is_dir():
         if repo_of(codec) is None:
-            raise ModelError(f"There is no codec {codec}.", "Name its folder, or org/repo.")
+            raise ModelError(f"There is no codec {codec}.", "Give the codec's folder, or org/repo.")
         return CODE_COUNT
-    codec_identity(Path(codec))  # refuses a folder of other things
+    codec_identity(Path(codec))  # raises where the folder holds no codec
     levels = read_json_object(Path(codec) / "config.json").get("quantization_levels")
     return math.prod(levels) if levels else CODE_COUNT
 
 
-def resize(model: Any, size: int) -> bool:
-    """Embeddings (and the head, which stays tied if it was) for `size` tokens; whether they grew.
+def resize_embeddings(model: Any, size: int) -> bool:
+    """Make room for `size` tokens in the embeddings and the head, which stays tied if it was; whether they grew.
 
-    New rows are drawn around the mean of the old ones, as transformers does since 4.46: rows at random would be far from
-    everything the model knows. The caller seeds torch.
+    transformers draws the new rows around the mean of the old ones, because random rows would be far from everything the
+    model knows. The caller seeds torch.
     """
     rows = model.get_input_embeddings().weight
-    if getattr(rows, "ds_shape", rows.shape)[0] >= size:  # ZeRO-3 keeps the true shape beside
+    if getattr(rows, "ds_shape", rows.shape)[0] >= size:  # ZeRO-3 keeps the true shape in `ds_shape`
         return False
     model.resize_token_embeddings(size)
     return True
@@ -100,8 +103,8 @@ def _read(folder: Path) -> Any:
 
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ModelError(f"There is no tokenizer.json in {folder}.", "Is this the folder of a model?")
+        raise ModelError(f"There is no tokenizer.json in {folder}.", "Give the folder of a model.")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise ModelError(f"{path} can't be read: {error}", "Fetch it again.") from error
+        raise ModelError(f"{path} can't be read: {error}", "Download it again.") from error

@@ -207,9 +207,19 @@ def cut_at_pause(clip: Clip) -> Clip:
     return clip.cut(end_s, "", f"the reference clip was cut in a pause after {end_s:.1f} s")
 
 
+def fits_duration(transcript: str, seconds: float, silence_s: float = 0.0) -> bool:
+    """Whether a transcript can be what is said in this many seconds: 3 to 35 letters a second.
+
+    Args:
+        silence_s: How much of the time may hold no speech; only the lower bound allows for it.
+    """
+    letters = letters_of(transcript)
+    return _SLOWEST_A_S * (seconds - silence_s) <= letters <= _FASTEST_A_S * seconds
+
+
 def _check_plausible(transcript: str, seconds: float) -> None:
     weight = letters_of(transcript)
-    if not _SLOWEST_A_S <= weight / seconds <= _FASTEST_A_S:
+    if not fits_duration(transcript, seconds):
         raise UsageError(
             f"The transcript has {weight} letters, the clip {seconds:.1f} s of speech: they are not of each other.",
             "--ref-text must say what is said in the clip, all of it and nothing else.",

@@ -17,7 +17,7 @@ from llasa_cli.lm.text_generation import TextGenerator, load_writer
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ChatOptions, SamplingOptions
 from llasa_cli.synthesis.chat import Conversation
-from llasa_cli.training.chat_dataset import wrap_chat
+from llasa_cli.training.chat_dataset import chat_example
 from llasa_cli.training.vocabulary import extend_tokenizer
 from tests.training.conftest import write_text_tokenizer
 
@@ -53,7 +53,7 @@ def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
             tie_word_embeddings=request.param == "tied",
         )
     )
-    row = {name: torch.from_numpy(value)[None].long() for name, value in wrap_chat(prompt_format, TALK).items()}
+    row = {name: torch.from_numpy(value)[None].long() for name, value in chat_example(prompt_format, TALK).items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(150):
         optimizer.zero_grad()

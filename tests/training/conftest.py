@@ -62,6 +62,26 @@ def spelling_folder(tokenizer_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A table of eight clips of two speakers, and of three that can't be used."""
+    import soundfile
+
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    lines = ["audio,text,speaker"]
+    for number in range(8):
+        sound = 0.1 * random.standard_normal((int((0.4 + 0.1 * number) * 22_050), 2))
+        soundfile.write(folder / f"{number}.wav", sound, 22_050)
+        lines.append(f"{number}.wav,sea number {number},{'slt' if number % 2 else 'kore'}")
+    (folder / "broken.wav").write_bytes(b"RIFF nothing")
+    soundfile.write(folder / "long.wav", np.zeros(16_000 * 60), 16_000)
+    lines += ["broken.wav,hello,slt", "absent.wav,hello,slt", "long.wav,hello,slt"]
+    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
 # The instruction, date and header lines of Llama 3.2's chat template, with its tools part left out.
 LLAMA_TEMPLATE = """{{- bos_token }}
 {%- if not date_string is defined %}

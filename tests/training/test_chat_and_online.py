@@ -13,9 +13,9 @@ from llasa_cli.codec.codec import load_codec
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import FinetuneOptions
-from llasa_cli.training.chat_dataset import ChatRows, wrap_chat
+from llasa_cli.training.chat_dataset import ChatDataset, chat_example
 from llasa_cli.training.finetune import finetune
-from llasa_cli.training.online_dataset import AudioRows
+from llasa_cli.training.online_dataset import OnlineDataset
 from llasa_cli.training.vocabulary import extend_tokenizer
 
 TALK = [
@@ -37,7 +37,7 @@ def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(spea
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(speaking)
-    row = wrap_chat(PromptFormat.load(speaking), TALK)
+    row = chat_example(PromptFormat.load(speaking), TALK)
     theirs = tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False, date_string="26 Jul 2024")
     assert row["input_ids"].tolist() == theirs
     learnt = row["labels"][row["labels"] != NO_LABEL]
@@ -48,9 +48,9 @@ def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(spea
 
 def test_what_a_conversation_spells_stays_text(speaking: Path) -> None:
     prompt_format = PromptFormat.load(speaking)
-    plain = wrap_chat(prompt_format, TALK)["input_ids"].tolist()
+    plain = chat_example(prompt_format, TALK)["input_ids"].tolist()
     tricky = [TALK[0] | {"content": "<|SPEECH_GENERATION_END|><|eot_id|>"}, *TALK[1:]]
-    ids = wrap_chat(prompt_format, tricky)["input_ids"].tolist()
+    ids = chat_example(prompt_format, tricky)["input_ids"].tolist()
     eot = prompt_format._tokenizer.token_to_id("<|eot_id|>")
     assert ids.count(eot) == plain.count(eot)
     assert prompt_format.end_id not in ids
@@ -61,13 +61,13 @@ def test_forms_of_conversations_are_read_and_all_bad_lines_named(speaking: Path,
     sharegpt = [{"from": "human", "value": "sea?"}, {"from": "gpt", "value": "salt"}]
     lines = [json.dumps({"messages": TALK}), json.dumps(TALK), "", json.dumps({"conversations": sharegpt})]
     file.write_text("\n".join(lines), encoding="utf-8")
-    rows = ChatRows([file], prompt_format, 2048)
+    rows = ChatDataset([file], prompt_format, 2048)
     assert len(rows) == 3
     assert rows.lengths[0] == rows.lengths[1] == len(rows[0]["input_ids"])
-    assert ChatRows([file], prompt_format, int(rows.lengths[0]) - 1).cut == 2
+    assert ChatDataset([file], prompt_format, int(rows.lengths[0]) - 1).skipped == 2
     file.write_text("\n".join([*lines, "{", json.dumps({"messages": TALK[:1]})]), encoding="utf-8")
     with pytest.raises(UsageError, match=r"chat.jsonl:5, chat.jsonl:6"):
-        ChatRows([file], prompt_format, 2048)
+        ChatDataset([file], prompt_format, 2048)
 
 
 @pytest.fixture
@@ -88,23 +88,6 @@ def test_speech_and_chat_are_learnt_in_one_run(options: FinetuneOptions, tmp_pat
     assert mixed["speakers"] == ["rms", "slt"]
 
 
-@pytest.fixture
-def recordings(tmp_path: Path) -> Path:
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    lines = ["audio,text,speaker"]
-    for number in range(8):
-        sound = 0.1 * random.standard_normal((int((0.4 + 0.1 * number) * 22_050), 2))
-        soundfile.write(folder / f"{number}.wav", sound, 22_050)
-        lines.append(f"{number}.wav,sea number {number},{'slt' if number % 2 else 'kore'}")
-    (folder / "broken.wav").write_bytes(b"RIFF nothing")
-    soundfile.write(folder / "long.wav", np.zeros(16_000 * 60), 16_000)
-    lines += ["broken.wav,hello,slt", "absent.wav,hello,slt", "long.wav,hello,slt"]
-    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder / "table.csv"
-
-
 def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordings: Path) -> None:
     before = {path.name for path in recordings.parent.iterdir()}
     online = replace(options, data=recordings, online=True, validation=2, tokens_per_batch=200)
@@ -122,9 +105,9 @@ def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random
 
     prompt_format, codec = PromptFormat.load(random_checkpoint), load_codec(random_checkpoint / "codec", "cpu")
     prompt_format.speakers = ()
-    rows = AudioRows.read((recordings,), prompt_format, codec, 2048)
+    rows = OnlineDataset.read((recordings,), prompt_format, codec, 2048)
     assert len(rows) == 8
-    assert sum(rows.cut.values()) == 3
+    assert sum(rows.skipped.values()) == 3
     for index in range(8):
         codes = codec.encode(read_clip(recordings.parent / f"{index}.wav"))
         ids, labels = prompt_format.training_example(
@@ -136,9 +119,9 @@ def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random
     train, held_out = rows.split(0.25, seed=0)
     assert held_out is not None
     assert (len(train), len(held_out)) == (6, 2)
-    assert len(AudioRows.read((recordings,), prompt_format, codec, 2048, only=("kore",))) == 4
+    assert len(OnlineDataset.read((recordings,), prompt_format, codec, 2048, speakers=("kore",))) == 4
     with pytest.raises(UsageError, match="No recording could be used"):
-        AudioRows.read((recordings,), prompt_format, codec, 20)
+        OnlineDataset.read((recordings,), prompt_format, codec, 20)
 
 
 def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(
@@ -149,7 +132,7 @@ def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(
     notes: list[str] = []
     online = replace(options, data=recordings, online=True, validation=0, tokens_per_batch=200, steps=8)
     assert finetune(online, on_note=notes.append)["steps"] == 8
-    assert sum("3.wav is left out: samples that are not numbers" in note for note in notes) == 1
+    assert sum("3.wav is left out: samples that are NaN or infinite" in note for note in notes) == 1
     assert sum("4.wav is left out: silent" in note for note in notes) == 1
     assert any("audio can't be read" in note for note in notes), "what was left out by its header"
 
@@ -170,7 +153,7 @@ def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path
 
 def test_rows_without_text_reach_the_training(options: FinetuneOptions, tmp_path: Path) -> None:
     finetune(options)
-    finetune(replace(options, output=tmp_path / "textless", textless=1.0))
+    finetune(replace(options, output=tmp_path / "textless", text_dropout=1.0))
     learnt = [(folder / "model.safetensors").read_bytes() for folder in (options.output, tmp_path / "textless")]
     assert learnt[0] != learnt[1]
 

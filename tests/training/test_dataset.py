@@ -24,7 +24,7 @@ def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(
     assert len(rows) == 120
     for index in (0, 1, 57):
         item = rows[index]
-        text, codes = rows.parts(index)
+        text, codes = rows.decode(index)
         ids, labels = prompt_format.training_example(text, codes, rows.speakers[index])
         assert item["input_ids"].tolist() == ids
         assert item["labels"].tolist() == labels
@@ -61,7 +61,7 @@ def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, prom
             (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
     rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert rows.speakers == [None, "slt"]
-    assert [rows.parts(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
+    assert [rows.decode(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
 
 
 def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, prompt_format: PromptFormat) -> None:
@@ -70,7 +70,7 @@ def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, promp
     write_rows(tmp_path, [whole, cut, [0] * 20], prompt_format.pad_id)
     rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert len(rows) == 1
-    assert rows.cut == 2
+    assert rows.skipped == 2
 
 
 def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(
@@ -86,7 +86,7 @@ def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(
     rows = SpeechDataset(tmp_path, "train", prompt_format)
     assert rows.lengths.tolist() == [CONTEXT_TOKENS]
     assert rows[0]["input_ids"][-1] == prompt_format.end_id
-    assert rows.cut == 1
+    assert rows.skipped == 1
 
 
 @pytest.mark.parametrize("padding", ["stop", "text_end", "a"])
@@ -95,15 +95,15 @@ def test_the_padding_token_does_not_matter(tmp_path: Path, prompt_format: Prompt
         padding
     ]
     write_rows(tmp_path, [prompt_format.encode_row("salt", [5, 6])], pad_id)
-    assert SpeechDataset(tmp_path, "train", prompt_format).parts(0) == (prompt_format.text_ids("salt"), [5, 6])
+    assert SpeechDataset(tmp_path, "train", prompt_format).decode(0) == (prompt_format.text_ids("salt"), [5, 6])
 
 
 def test_only_the_wanted_speakers_are_read(data_folder: Path, prompt_format: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", prompt_format, only=("slt",))
+    rows = SpeechDataset(data_folder, "train", prompt_format, speakers=("slt",))
     assert len(rows) == 60
     assert set(rows.speakers) == {"slt"}
     with pytest.raises(UsageError, match="No row is left") as caught:
-        SpeechDataset(data_folder, "train", prompt_format, only=("nobody",))
+        SpeechDataset(data_folder, "train", prompt_format, speakers=("other",))
     assert "slt" in caught.value.hint
 
 
@@ -111,25 +111,25 @@ def test_why_no_row_is_left_is_said(tmp_path: Path, prompt_format: PromptFormat)
     write_rows(tmp_path, [prompt_format.encode_row("salt", [5, 6])], prompt_format.end_id)
     with pytest.raises(UsageError, match="No row is left") as caught:
         SpeechDataset(tmp_path, "train", prompt_format, context=4)
-    assert caught.value.hint == "None fits into --context 4."
+    assert caught.value.hint == "No row fits into --context 4."
     with pytest.raises(UsageError) as caught:
-        SpeechDataset(tmp_path, "train", prompt_format, only=("nobody",))
-    assert caught.value.hint == "Speakers in the data: none is named."
+        SpeechDataset(tmp_path, "train", prompt_format, speakers=("other",))
+    assert caught.value.hint == "The data names no speakers."
 
 
 def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, prompt_format: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", prompt_format, untagged=0.5)
+    rows = SpeechDataset(data_folder, "train", prompt_format, speaker_dropout=0.5)
     lengths = [len(rows[index]["input_ids"]) for index in range(120)]
     assert lengths == [len(rows[index]["input_ids"]) for index in range(120)]
-    untagged = sum(length == full - 1 for length, full in zip(lengths, rows.lengths, strict=True))
-    assert 40 < untagged < 80
+    speaker_dropout = sum(length == full - 1 for length, full in zip(lengths, rows.lengths, strict=True))
+    assert 40 < speaker_dropout < 80
 
 
 def test_textless_rows_have_all_but_their_text(data_folder: Path, prompt_format: PromptFormat) -> None:
-    full, rows = (SpeechDataset(data_folder, "train", prompt_format, textless=share) for share in (0.0, 0.5))
+    full, rows = (SpeechDataset(data_folder, "train", prompt_format, text_dropout=share) for share in (0.0, 0.5))
     changed = 0
     for index in range(120):
-        text, codes = full.parts(index)
+        text, codes = full.decode(index)
         wanted = [prompt_format.training_example(said, codes, full.speakers[index])[0] for said in (text, [])]
         ids = rows[index]["input_ids"].tolist()
         assert ids in wanted
@@ -156,7 +156,7 @@ def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 10_000)
     lengths[7] = 5000  # longer than a batch: it comes alone
     batches = LengthGroupedBatchSampler(lengths, 2000, seed=3)
-    one_pass = list(islice(iter(batches), batches.in_one_pass()))
+    one_pass = list(islice(iter(batches), batches.batches_per_epoch()))
     assert sorted(row for batch in one_pass for row in batch) == list(range(10_000))
     assert all(lengths[batch].max() * len(batch) <= 2000 for batch in one_pass if 7 not in batch)
     assert [7] in one_pass
@@ -167,14 +167,17 @@ def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
 def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 500)
     whole = list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3)), 300))
-    assert list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3, start=lambda: 170)), 130)) == whole[170:]
+    assert (
+        list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3, skip_batches=lambda: 170)), 130))
+        == whole[170:]
+    )
 
 
 def test_short_speech_comes_first_when_asked_to() -> None:
     random = np.random.default_rng(0)
     codes, text = random.integers(20, 400, 5000), random.integers(5, 200, 5000)
     batches = LengthGroupedBatchSampler(
-        codes + text, 2000, codes=codes, most_codes=lambda number: 100 if number < 5 else 400
+        codes + text, 2000, codes=codes, max_codes=lambda number: 100 if number < 5 else 400
     )
     stream = list(islice(iter(batches), 300))
     assert all(codes[batch].max() <= 100 for batch in stream[:5])

@@ -23,7 +23,7 @@ def test_the_batches_of_a_step_are_the_same_however_many_share_it() -> None:
     whole, halves = (
         iter(LengthGroupedBatchSampler(lengths, 2000, seed=3)),
         [
-            iter(LengthGroupedBatchSampler(lengths, 2000, seed=3, rank=rank, ranks=2, start=lambda: 2))
+            iter(LengthGroupedBatchSampler(lengths, 2000, seed=3, rank=rank, world_size=2, skip_batches=lambda: 2))
             for rank in (0, 1)
         ],
     )

@@ -16,8 +16,9 @@ from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.dataset import SpeechDataset, collate
-from llasa_cli.training.finetune import bring_folder, finetune
-from llasa_cli.training.loss import score_labels_only
+from llasa_cli.training.finetune import finetune
+from llasa_cli.training.loss import use_labeled_forward
+from llasa_cli.training.run_state import bring_folder
 from llasa_cli.training.vocabulary import codec_size
 
 SHAPE = {
@@ -101,7 +102,9 @@ class Killed(BaseException):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOptions, tmp_path: Path) -> None:
-    whole = replace(fresh, output=tmp_path / "whole", steps=12, save_every_minutes=0, log_every=1, short_first=0.5)
+    whole = replace(
+        fresh, output=tmp_path / "whole", steps=12, save_every_minutes=0, log_every=1, length_curriculum=0.5
+    )
     finetune(whole)
     assert len(list(whole.output.glob("checkpoint-*"))) == 2, "only the last two are kept"
 
@@ -182,7 +185,7 @@ def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
     before = (fresh.output / "model.safetensors").read_bytes()
     assert finetune(options)["steps"] == 2
     assert (fresh.output / "model.safetensors").read_bytes() == before
-    with pytest.raises(UsageError, match="a run in"):
+    with pytest.raises(UsageError, match="already holds a run"):
         finetune(replace(options, resume=False))
 
 
@@ -198,9 +201,9 @@ def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
     notes: list[str] = []
     finetune(options, on_note=notes.append)
     assert len(notes) == 1
-    assert "nothing left to do" in notes[0]
+    assert "is complete" in notes[0]
     for other in (str(random_checkpoint), "tiny"):
-        with pytest.raises(UsageError, match=r"began with .*here/model, not with"):
+        with pytest.raises(UsageError, match=r"started from .*here/model, not from"):
             finetune(replace(options, model=other))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").rename(tmp_path / "there")
@@ -213,7 +216,7 @@ def test_a_published_model_has_several_names(fresh: FinetuneOptions) -> None:
     (fresh.output / "llasa.json").write_text(json.dumps(about | {"base": "1b"}))
     same, other = (replace(fresh, fresh=None, steps=1, model=f"HKUSTAudio/Llasa-{size}") for size in ("1B", "3B"))
     assert finetune(same)["steps"] == 1
-    with pytest.raises(UsageError, match="began with 1b, not with"):
+    with pytest.raises(UsageError, match="started from 1b, not from"):
         finetune(other)
 
 
@@ -251,7 +254,7 @@ def test_a_model_that_is_no_run_is_never_written_over(
     before = contents(model)
     onto_itself = FinetuneOptions(fresh.data, model, model=str(model), steps=1, device="cpu")
     for options in (onto_itself, replace(fresh, output=model), replace(onto_itself, lora=LoraOptions())):
-        with pytest.raises(UsageError, match="a model in"):
+        with pytest.raises(UsageError, match="already holds a model"):
             finetune(options)
     assert contents(model) == before
 
@@ -260,7 +263,7 @@ def test_another_trainers_checkpoints_are_refused_and_stay(fresh: FinetuneOption
     kept = fresh.output / "checkpoint-500" / "model.safetensors"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"days of work")
-    with pytest.raises(UsageError, match="another program's checkpoints"):
+    with pytest.raises(UsageError, match="checkpoints of another program"):
         finetune(fresh)
     assert kept.read_bytes() == b"days of work"
 
@@ -271,7 +274,7 @@ def test_a_run_cut_off_in_its_first_save_begins_again(fresh: FinetuneOptions) ->
     (options.output / "checkpoint-2" / "progress.json").unlink()
     assert finetune(options)["steps"] == 2
     shutil.rmtree(options.output / "checkpoint-2")
-    with pytest.raises(UsageError, match="a model in"):
+    with pytest.raises(UsageError, match="already holds a model"):
         finetune(options)  # a model whose checkpoints were cleared away is not one half saved
 
 
@@ -333,7 +336,7 @@ def _model(options: FinetuneOptions) -> torch.nn.Module:
     torch.manual_seed(0)
     prompt_format = PromptFormat.load(options.tokenizer or Path())
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, vocab_size=prompt_format.vocabulary_size))
-    score_labels_only(model)
+    use_labeled_forward(model)
     return model.eval()
 
 
@@ -378,16 +381,16 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": None}, "How long"),
-        ({"minutes": 3.0}, "How long"),
-        ({"fresh": None}, "fresh configuration"),
+        ({"steps": None}, "length of the run"),
+        ({"minutes": 3.0}, "given twice"),
+        ({"fresh": None}, "new configuration"),
         ({"tokenizer": None}, "needs a tokenizer"),
-        ({"codec": None}, "Which codec"),
-        ({"report_to": ("nowhere",)}, "no nowhere to report to"),
+        ({"codec": None}, "codec of these 64 speech codes is not known"),
+        ({"report_to": ("nowhere",)}, "nowhere is not known"),
         ({"data": Path("/nowhere")}, "no train_input_ids.memmap"),
-        ({"speakers": ("nobody",)}, "No row is left"),
-        ({"online": True, "textless": 0.1}, "reads every row with its text"),
-        ({"online": True, "untagged": 0.1}, "and its speaker"),
+        ({"speakers": ("other",)}, "No row is left"),
+        ({"online": True, "text_dropout": 0.1}, "reads every row with its text"),
+        ({"online": True, "speaker_dropout": 0.1}, "and its speaker"),
     ],
 )
 def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change: dict, message: str) -> None:
@@ -438,10 +441,10 @@ def test_data_of_another_codec_or_tokenizer_is_refused(
     data = tmp_path / "data"
     shutil.copytree(fresh.data, data)
     (data / "index.json").write_text(json.dumps({"tokenizer": "other"}))
-    with pytest.raises(UsageError, match="another tokenizer"):
+    with pytest.raises(UsageError, match="for another tokenizer"):
         finetune(replace(fresh, data=data))
     (data / "index.json").write_text(json.dumps({"codec": "other"}))
-    with pytest.raises(UsageError, match="another codec"):
+    with pytest.raises(UsageError, match="by another codec"):
         finetune(replace(fresh, data=data, codec=str(random_codec)))
 
 
@@ -460,14 +463,14 @@ def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions
 
 
 def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
-    with pytest.raises(LlasaError, match="no longer a number"):
+    with pytest.raises(LlasaError, match="has diverged"):
         finetune(replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=1, evaluate_every=99))
 
 
 def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions) -> None:
     """Long before the next line of the log would tell."""
     wild = replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=20, evaluate_every=99)
-    with pytest.raises(LlasaError, match="no longer a number, by step 2"):
+    with pytest.raises(LlasaError, match="diverged: at step 2 "):
         finetune(replace(wild, save_every_steps=1))
     assert [path.name for path in fresh.output.glob("checkpoint-*")] == ["checkpoint-1"]
     assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 1

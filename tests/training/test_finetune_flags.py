@@ -88,9 +88,7 @@ def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOpt
         ({"evaluate_every": 0}, "(--eval-every) must be at least 1"),
         ({"decay_share": 5}, "must be between 0 and 1, not 5"),
         ({"lora": {"rank": 0}}, "rank must be at least 1"),
-        ({"betas": [0.9]}, "betas (0.9,), which makes no sense"),
-        ({"validation": 0.2}, "--validation applies to --online only"),
-        ({"speak": ["hello"]}, "without --speak-every"),
+        ({"betas": [0.9]}, "betas is (0.9,)"),
     ],
 )
 def test_a_files_values_are_held_to_what_the_flags_take(
@@ -102,6 +100,37 @@ def test_a_files_values_are_held_to_what_the_flags_take(
     assert result.exit_code == 2, result.stderr
     assert message in result.stderr
     assert arrived == []
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "note", "unset"),
+    [
+        ({"validation": 0.2}, [], "validation: set aside, it is for --online", {"validation": 0.005}),
+        ({"speak": ["hello"]}, [], "speak: set aside, no speech samples are asked for", {"speak": ()}),
+        ({"dataloader_num_workers": 4}, ["--online"], "dataloader_num_workers: set aside, with --online", {"workers": 0}),
+        ({"workers": 4, "online": True}, [], "dataloader_num_workers: set aside", {"workers": 0}),
+        ({"flash_attention": True}, [], "flash_attention: set aside, it needs a CUDA GPU", {"flash_attention": False}),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_file_that_does_not_apply_is_set_aside_with_a_note(
+    content: dict, flags: list[str], note: str, unset: dict, arrived: list[FinetuneOptions], tmp_path: Path
+) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps({"steps": 2} | content))
+    command = ["finetune", "DATA", "-o", "OUT", "--config", str(config), "--device", "cpu", *flags]
+    result = typer.testing.CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    assert f"recipe.json: {note}" in result.stderr
+    assert {name: getattr(arrived[0], name) for name in unset} == unset
+
+
+def test_names_of_options_of_version_0_1_are_still_read(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps({"steps": 2, "untagged": 0.1, "textless": 0.2, "short_first": 0.3}))
+    command = ["finetune", "DATA", "-o", "OUT", "--config", str(config)]
+    assert typer.testing.CliRunner().invoke(app, command).exit_code == 0
+    (options,) = arrived
+    assert (options.speaker_dropout, options.text_dropout, options.length_curriculum) == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(

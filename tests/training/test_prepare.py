@@ -227,7 +227,7 @@ def test_a_text_that_spells_a_marker_stays_text(
 
 
 def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_folder: Path, codec: Codec) -> None:
-    from llasa_cli.training.online_dataset import AudioRows
+    from llasa_cli.training.online_dataset import OnlineDataset
 
     table = recordings / "spelt.csv"
     table.write_text("audio,text\n1.wav,3 & 5%\n", encoding="utf-8")
@@ -235,8 +235,8 @@ def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_fo
     prepare(PrepareOptions((table,), recordings / "out", validation=0), spelling, codec, "t")
     words = spelling.text_ids("three and five percent")
     assert spelling.decode_row(read_split(recordings / "out", "train")[0].tolist())[0] == words
-    rows = AudioRows.read((table,), spelling, codec, CONTEXT_TOKENS)
-    assert rows.parts(0)[0] == words
+    rows = OnlineDataset.read((table,), spelling, codec, CONTEXT_TOKENS)
+    assert rows.decode(0)[0] == words
     assert rows.lengths[0] == len(rows[0]["input_ids"])
 
 
@@ -245,7 +245,7 @@ def test_letters_that_the_model_does_not_read_are_a_problem(
     recordings: Path, spelling_folder: Path, codec: Codec, spells: bool, unread: str
 ) -> None:
     """Without spelling they are unknown tokens; with it they would be left out of a text, and stay in its sound."""
-    from llasa_cli.training.online_dataset import AudioRows
+    from llasa_cli.training.online_dataset import OnlineDataset
 
     if not spells:
         (spelling_folder / "llasa.json").unlink()
@@ -255,7 +255,7 @@ def test_letters_that_the_model_does_not_read_are_a_problem(
     index = prepare(PrepareOptions((table,), recordings / "out", validation=0), plain, codec, "t")
     wanted = {"letters that the model does not read": 1}
     assert index["skipped"]["reasons"] == wanted
-    assert AudioRows.read((table,), plain, codec, CONTEXT_TOKENS).cut == wanted
+    assert OnlineDataset.read((table,), plain, codec, CONTEXT_TOKENS).skipped == wanted
 
 
 def test_a_model_of_another_codec_is_refused(

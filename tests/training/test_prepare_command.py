@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.settings import PrepareOptions
-from llasa_cli.training import distributed as ranks
-from llasa_cli.training.distributed import Names
+from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.training import prepare_workers as ranks
 
 INDEX = {
     "splits": {"train": {"rows": 1, "hours": 0.0, "codes": 1, "tokens": 1}},
@@ -62,7 +61,7 @@ def test_every_flag_arrives(heard: list[tuple[Any, ...]], tmp_path: Path) -> Non
     assert made.exit_code == 0, made.output
     options, names = heard[0][:2]
     assert options == PrepareOptions(sources=("one.csv", "hf:org/name"), splits=("train", "dev"), **flags)
-    assert names == Names("somewhere", "else", "cpu")
+    assert names == ModelOptions("somewhere", "else", "cpu")
     default = PrepareOptions(sources=(), output=Path())
     assert all(getattr(default, name) != value for name, value in flags.items()), "a default proves nothing"
     assert {part.name for part in fields(PrepareOptions)} == {*flags, "sources", "splits", "dry_run"}, (
@@ -83,11 +82,11 @@ def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Pa
         (["x"], "error: Missing option -o/--output."),
         (["absent", "-o", "out"], "error: There is no absent."),
         (["absent.csv", "--dry-run"], "error: There is no absent.csv."),
-        (["t.jsonl", "-o", "out", "--rank", "1"], "error: --rank and --ranks go together."),
+        (["t.jsonl", "-o", "out", "--rank", "1"], "error: --rank and --ranks belong together."),
         (["t.jsonl", "-o", "out", "--rank", "2", "--ranks", "2"], "error: There is no rank 2 of 2."),
-        (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is no share."),
+        (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is not a share."),
         (["t.jsonl", "-o", "out", "--subset", "nan"], "error: --subset must be a finite number, not nan."),
-        (["t.jsonl", "-o", "out", "--max-tokens", "3"], "error: Rows of 3 tokens make no sense."),
+        (["t.jsonl", "-o", "out", "--max-tokens", "3"], "error: --max-tokens 3 is out of range."),
         (["t.jsonl", "-o", "t.jsonl"], "error: t.jsonl is a file, not a folder."),
     ],
 )

@@ -17,10 +17,10 @@ import soundfile
 
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import PrepareOptions
-from llasa_cli.training.dataset import find_tables
-from llasa_cli.training.distributed import Merged, Names, Rank, prepare_in_workers, rank_of
+from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.training.dataset import find_parts
 from llasa_cli.training.prepare import Progress, prepare
+from llasa_cli.training.prepare_workers import ProgressMerger, Rank, find_rank, prepare_in_workers
 
 ROWS = 40
 
@@ -52,7 +52,7 @@ def rows_in(folder: Path, *splits: str) -> list[tuple[list[int], str]]:
     return [
         (ids.tolist(), speaker)
         for split in splits or ("train", "val")
-        for part in find_tables(folder, split)
+        for part in find_parts(folder, split)
         for ids, speaker in zip(part.ids, part.speakers, strict=True)
     ]
 
@@ -117,13 +117,13 @@ def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
     class Killed(BaseException):
         pass
 
-    def kill(self: memmaps.Writer) -> None:
+    def kill(self: memmaps.MemmapWriter) -> None:
         self._save()
         raise Killed
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(memmaps.Writer, "finish", kill)
+        patch.setattr(memmaps.MemmapWriter, "finish", kill)
         with pytest.raises(Killed):
             prepare(PrepareOptions((table,), out, rank=1, ranks=3), prompt_format, None, "t")
     assert {path.suffix for path in out.iterdir()} == {".part", ".json"}
@@ -142,7 +142,7 @@ def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, pr
 
 
 def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, prompt_format: PromptFormat) -> None:
-    (tmp_path / "t.jsonl").write_text('{"text": "one", "codes": [1, 2, 3]}\n{"text": "", "codes": [1]}\n')
+    (tmp_path / "t.jsonl").write_text('{"text": "one", "codes": [1, 2, 3, 4, 5, 6]}\n{"text": "", "codes": [1]}\n')
     out = tmp_path / "out"
     for rank in range(4):
         prepare(PrepareOptions((tmp_path / "t.jsonl",), out, rank=rank, ranks=4), prompt_format, None, "t")
@@ -170,19 +170,19 @@ def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, prompt_f
     ],
 )  # fmt: skip
 def test_torchrun_and_slurm_tell_the_rank(environment: dict[str, str], expected: Rank) -> None:
-    assert rank_of(environment) == expected
+    assert find_rank(environment) == expected
 
 
 def test_flags_tell_it_against_the_environment() -> None:
-    assert rank_of({"RANK": "3", "WORLD_SIZE": "8"}, 1, 2) == Rank(1, 2, 0)
-    with pytest.raises(UsageError, match="go together"):
-        rank_of({}, 1, None)
+    assert find_rank({"RANK": "3", "WORLD_SIZE": "8"}, 1, 2) == Rank(1, 2, 0)
+    with pytest.raises(UsageError, match="belong together"):
+        find_rank({}, 1, None)
     with pytest.raises(UsageError, match="no rank 2 of 2"):
         prepare(PrepareOptions(("x",), Path("y"), rank=2, ranks=2), None, None, "t")  # type: ignore[arg-type]
 
 
 def test_progress_of_several_is_that_of_the_slowest_stage() -> None:
-    merge = Merged()
+    merge = ProgressMerger()
     assert merge(Progress("checking", 10, rank=0)).rows == 10
     assert merge(Progress("checking", 30, rank=1)).rows == 30
     assert merge(Progress("encoding", 1, 5, 2.0, 10.0, rank=0)).stage == "checking"
@@ -194,7 +194,7 @@ def test_progress_of_several_is_that_of_the_slowest_stage() -> None:
 def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
     told: list[Progress] = []
     options = PrepareOptions((str(table),), tmp_path / "out", validation=4)
-    index = prepare_in_workers(options, Names(str(tokenizer_folder), device="cpu"), 2, told.append)
+    index = prepare_in_workers(options, ModelOptions(str(tokenizer_folder), device="cpu"), 2, told.append)
     assert index == json.loads((tmp_path / "out" / "index.json").read_text())
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 36, "val": 4}
     assert len(rows_in(tmp_path / "out")) == ROWS
@@ -204,7 +204,7 @@ def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Pa
 def test_a_worker_that_fails_fails_the_command_in_its_words(tmp_path: Path, tokenizer_folder: Path) -> None:
     options = PrepareOptions((str(tmp_path / "absent.csv"),), tmp_path / "out")
     with pytest.raises(UsageError, match=r"There is no .*absent.csv"):
-        prepare_in_workers(options, Names(str(tokenizer_folder)), 2)
+        prepare_in_workers(options, ModelOptions(str(tokenizer_folder)), 2)
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def in_a_child(work: Callable[[], Any]) -> int:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told, and safe on the disk, every few rows."""
-    monkeypatch.setattr(room, "_EVERY_ROWS", 10)
+    monkeypatch.setattr(room, "_PROGRESS_ROWS", 10)
     monkeypatch.setattr(memmaps, "SAVE_EVERY_ROWS", 8)
 
 
@@ -122,13 +122,13 @@ def test_only_what_was_not_safe_is_written_again(
     with (out / "train_input_ids.memmap.part").open("ab") as file:
         file.write(b"half a row")
     written: list[str] = []
-    add = memmaps.Writer.add
+    add = memmaps.MemmapWriter.add
 
-    def count(self: memmaps.Writer, split: str, *rest: Any) -> None:
+    def count(self: memmaps.MemmapWriter, split: str, *rest: Any) -> None:
         written.append(split)
         add(self, split, *rest)
 
-    monkeypatch.setattr(memmaps.Writer, "add", count)
+    monkeypatch.setattr(memmaps.MemmapWriter, "add", count)
     index = prepare(options_of(table, out), prompt_format, None, "t")
     rows = sum(split["rows"] for split in index["splits"].values())
     assert len(written) == rows - 24  # 30 rows were on their way, 24 of them safe: three times eight
@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
     ):
         prepare(options_of(table, out), prompt_format, None, "t")
     assert caught.value.exit_code == 1
-    assert caught.value.hint == "Make room and run the same command again: it goes on where it stopped."
+    assert caught.value.hint == "Free some disk space and run the same command again; it resumes where it stopped."
     assert not any(path.suffix in (".memmap", ".npy") or path.name == "index.json" for path in out.iterdir())
     prepare(options_of(table, out), prompt_format, None, "t")
     prepare(options_of(table, tmp_path / "fresh"), prompt_format, None, "t")
@@ -228,7 +228,7 @@ def test_other_errors_of_the_disk_keep_their_traceback(
     def broken(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(memmaps.Writer, "finish", broken)
+    monkeypatch.setattr(memmaps.MemmapWriter, "finish", broken)
     with pytest.raises(OSError, match="Input/output"):
         prepare(options_of(table, tmp_path / "out"), prompt_format, None, "t")
 
@@ -255,7 +255,7 @@ def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
     own = tmp_path / "data" / name
     own.parent.mkdir()
     own.write_text('{"pages": [1, 2]}\n')
-    with pytest.raises(UsageError, match="not of llasa prepare"):
+    with pytest.raises(UsageError, match="was not written by llasa prepare"):
         prepare(options_of(table, own.parent), prompt_format, None, "f")
     assert own.read_text() == '{"pages": [1, 2]}\n'
 

@@ -18,7 +18,7 @@ import pytest
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training.dataset import SpeechDataset
-from llasa_cli.training.memmap_writer import RowMaker
+from llasa_cli.training.memmap_writer import RowBuilder
 from llasa_cli.training.prepare import prepare
 
 TEXTS = ("the sea", "seven lanterns along the quiet river", "salt", "a gull, at evening", "the boat is here")
@@ -147,7 +147,7 @@ def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Pat
     assert sorted(together.rows()) == sorted(PublishedDataset(whole, "train", fork=True).rows())
     ours = SpeechDataset(parts, "train", prompt_format)
     assert len(ours) == len(TEXTS)
-    assert sorted(ours.parts(number) for number in range(5)) == sorted(
+    assert sorted(ours.decode(number) for number in range(5)) == sorted(
         prompt_format.decode_row(row) for row in together.rows()
     )
 
@@ -165,7 +165,7 @@ def test_what_the_published_script_writes_is_read_here(
     ]
     write_published(tmp_path / "theirs", "train", rows)
     ours = SpeechDataset(tmp_path / "theirs", "train", prompt_format)
-    assert [ours.parts(number) for number in range(5)] == [
+    assert [ours.decode(number) for number in range(5)] == [
         (prompt_format.text_ids(text), np.load(clips / "codes" / f"LJ{number}.wav.npy").tolist())
         for number, text in enumerate(TEXTS)
     ]
@@ -175,7 +175,7 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
     tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path
 ) -> None:
     """Every length around the limit: a row is whole, or it is listed as too long. Theirs lose END from 2,049 on."""
-    text = "salt"
+    text = ("salt and sand " * 12).strip()
     frame = len(prompt_format.training_example(prompt_format.text_ids(text), [])[0])
     longest = CONTEXT_TOKENS - frame
     counts = range(longest - 2, longest + 80)
@@ -187,7 +187,7 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
     assert all(row.count(prompt_format.end_id) == 1 for row in rows)
     assert index["skipped"]["reasons"] == {"too long: over 2048 tokens": len(counts) - 3}
     read = SpeechDataset(tmp_path / "out", "train", prompt_format)
-    assert read.cut == 0
+    assert read.skipped == 0
     for number in range(3):
         item = read[number]
         assert item["labels"][-1] == item["input_ids"][-1] == prompt_format.end_id
@@ -202,6 +202,6 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
 
 def test_rows_are_made_as_the_protocol_makes_them(prompt_format: PromptFormat) -> None:
     codes = np.array([5, 0, 63], np.uint16)
-    made = RowMaker(prompt_format)(np.array(prompt_format.text_ids("salt"), np.int32), codes)
+    made = RowBuilder(prompt_format)(np.array(prompt_format.text_ids("salt"), np.int32), codes)
     assert made.dtype == np.int32
     assert made.tolist() == prompt_format.encode_row("salt", codes.tolist())

@@ -17,8 +17,9 @@ from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import PrepareOptions
 from llasa_cli.training.prepare import prepare
-from llasa_cli.training.row_check import Unusable, look, read, read_codes
-from llasa_cli.training.sources import Columns, DatasetAudio, Problem, Row, read_rows
+from llasa_cli.training.recordings import read_codes, read_header, read_samples
+from llasa_cli.training.rows import Columns, DatasetAudio, Problem, Row, Unusable
+from llasa_cli.training.sources import read_rows
 
 CODES = 64
 
@@ -125,14 +126,14 @@ def test_columns_and_splits_that_are_not_there_are_told(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="has no column") as caught:
             rows_of(tmp_path / "t.csv", columns=Columns(**wrong))
         assert "id, audio, text" in caught.value.hint
-    with pytest.raises(UsageError, match="--split is of datasets"):
+    with pytest.raises(UsageError, match="--split chooses from datasets"):
         prepare(PrepareOptions((tmp_path / "t.csv",), tmp_path / "out", splits=("train",)), None, None, "f")  # type: ignore[arg-type]
 
 
 def test_a_mistyped_path_is_not_looked_for_on_a_network(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There is no organisation/name.") as caught:
-        rows_of(Path("organisation/name"))
-    assert "hf:organisation/name" in caught.value.hint
+    with pytest.raises(UsageError, match=r"There is no organization/name.") as caught:
+        rows_of(Path("organization/name"))
+    assert "hf:organization/name" in caught.value.hint
 
 
 # --- folders ---
@@ -191,8 +192,8 @@ def test_a_flac_from_a_pipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     data[21] &= 0xF0  # the number's 36 bits
     data[22:26] = bytes(4)
     path.write_bytes(data)
-    with pytest.raises(Unusable, match="the file does not tell its length"):
-        look(path, Columns())
+    with pytest.raises(Unusable, match="the file does not say how long it is"):
+        read_header(path, Columns())
 
 
 # --- codes made elsewhere ---
@@ -306,7 +307,7 @@ def test_a_saved_dataset_is_prepared_with_its_own_validation_rows(
     }
     table = np.fromfile(out / "val_input_ids.memmap", np.int32).reshape(1, 2048)
     text, codes = prompt_format.decode_row(table[0].tolist())
-    samples = read(DatasetAudio(str(saved_dataset), "validation", 0), Columns())
+    samples = read_samples(DatasetAudio(str(saved_dataset), "validation", 0), Columns())
     assert (text, codes) == (prompt_format.text_ids("three"), codec.encode(samples))
     assert len(samples) == 11_200
     only_train = PrepareOptions((saved_dataset,), tmp_path / "two", splits=("train",), validation=0)
@@ -325,12 +326,12 @@ def test_parquet_with_arrays_or_paths_is_read(tmp_path: Path, monkeypatch: pytes
     datasets.Dataset.from_dict({"text": ["one"], "path": [str(clip)]}).to_parquet(tmp_path / "paths.parquet")
     rows = rows_of(tmp_path / "arrays.parquet")
     assert [row.text for row in rows if isinstance(row, Row)] == ["one", "two"]
-    looks = [look(row.audio, Columns()) for row in rows if isinstance(row, Row) and row.audio is not None]
-    assert [one.samples for one in looks] == [3200, 200]
+    headers = [read_header(row.audio, Columns()) for row in rows if isinstance(row, Row) and row.audio is not None]
+    assert [header.samples for header in headers] == [3200, 200]
     (row,) = rows_of(tmp_path / "paths.parquet")
     assert isinstance(row, Row)
     assert row.audio is not None
-    assert look(row.audio, Columns()).samples == 8_000
+    assert read_header(row.audio, Columns()).samples == 8_000
 
 
 def test_a_dataset_without_the_columns_says_which_it_has(saved_dataset: Path) -> None:
@@ -410,7 +411,7 @@ def test_a_dry_run_tells_the_same_without_codec_or_output(
     data = tmp_path / "data"
     for number, rate in enumerate((8_000, 16_000, 44_100, 48_000)):
         write_sound(data / f"{number}.wav", 1 + number, rate, 1 + number % 2)
-        (data / f"{number}.txt").write_text(f"clip {number}")
+        (data / f"{number}.txt").write_text(f"this is clip number {number}")
     write_sound(data / "5.wav", 0.01)
     (data / "5.txt").write_text("hi")
     before = sorted(tmp_path.rglob("*"))

@@ -12,7 +12,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, ModelOptions, SamplingOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
-from llasa_cli.training.samples import SECONDS, Samples
+from llasa_cli.training.samples import SECONDS, SpeechSamples
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.6])
@@ -22,7 +22,7 @@ def test_it_is_drawn_as_the_checkpoint_says(random_checkpoint: Path, tmp_path: P
     options = FinetuneOptions(Path(), tmp_path, speak=("the sea and the salt",), device="cpu")
     about = {"default_speaker": "slt", "sampling": {"temperature": 0, "guidance": guidance}}
     speech = Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
-    samples = Samples(options, speech.prompt_format, None, random_checkpoint / "codec", about)
+    samples = SpeechSamples(options, speech.prompt_format, None, random_checkpoint / "codec", about)
     (written,) = samples.speak(AutoModelForCausalLM.from_pretrained(random_checkpoint), 5)
     greedy = SamplingOptions(temperature=0, guidance=guidance, max_seconds=SECONDS)
     codes = list(speech.model.generate(speech.prompt_format.prompt(options.speak[0], speaker="slt"), greedy, 0))
@@ -37,8 +37,8 @@ def test_sentences_are_spelt_as_say_does_and_unreadable_ones_refused(
     spelling_folder: Path, random_codec: Path, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(Path(), tmp_path, speak=("3 boats",), device="cpu")
-    Samples(options, PromptFormat.load(spelling_folder), None, random_codec, {})
+    SpeechSamples(options, PromptFormat.load(spelling_folder), None, random_codec, {})
     assert (tmp_path / "spoken" / "sentences.txt").read_text() == "three boats\n"
     (spelling_folder / "llasa.json").unlink()
     with pytest.raises(UsageError, match="can't speak '3 boats': letters"):
-        Samples(options, PromptFormat.load(spelling_folder), None, random_codec, {})
+        SpeechSamples(options, PromptFormat.load(spelling_folder), None, random_codec, {})

@@ -126,7 +126,7 @@ def test_trap_pad_masks_real_tokens(
     """Published: every real end-of-turn is hidden in training, and seen when speaking. Here it is seen in both."""
     from transformers import LlamaForCausalLM
 
-    from llasa_cli.training.loss import score_labels_only
+    from llasa_cli.training.loss import use_labeled_forward
 
     model = LlamaForCausalLM.from_pretrained(text_llama).eval()
     model.resize_token_embeddings(prompt_format.vocabulary_size)
@@ -145,7 +145,7 @@ def test_trap_pad_masks_real_tokens(
 
     hidden = loss(mask)
     seen = loss(np.arange(CONTEXT_TOKENS) < length)
-    score_labels_only(model)
+    use_labeled_forward(model)
     assert float(model(**batch).loss.detach()) == pytest.approx(seen, abs=1e-5)
     assert abs(hidden - seen) > 1e-4
 
@@ -162,7 +162,7 @@ def test_trap_end_is_lost(prompt_format: PromptFormat, published: Published, tmp
     assert prompt_format.end_id not in ids
     assert labels[-1] != NO_LABEL, "it learns to go on"
     ours = SpeechDataset(tmp_path, "train", prompt_format)
-    assert (len(ours), ours.cut) == (1, 1)
+    assert (len(ours), ours.skipped) == (1, 1)
     assert ours[0]["labels"][-1] == prompt_format.end_id
 
 
@@ -231,7 +231,7 @@ def test_rows_of_parts_are_those_of_one_file(
     )
     assert len(parts) == len(whole) == 9
     for index in range(9):
-        assert parts.parts(index) == whole.parts(index)
+        assert parts.decode(index) == whole.decode(index)
 
 
 def test_trap_a_padding_token_that_turns_back(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_the_text_model_knew_it_still_knows(text_llama: Path, random_codec:
     known, added = rows[: old.shape[-1]], rows[old.shape[-1] :]
     assert added.std() > 0
     assert (added.mean(0) - known.mean(0)).norm() < 0.1 * known.std(0).norm()
-    with pytest.raises(UsageError, match="a model in"):
+    with pytest.raises(UsageError, match="already holds a model"):
         extend_model(str(text_llama), tmp_path / "out", str(random_codec))
 
 

@@ -1,6 +1,6 @@
-"""One `llasa prepare` as several processes: started here, or by torchrun, or by Slurm.
+"""One `llasa prepare` as several processes, started here, by torchrun or by Slurm.
 
-Each process is a rank with a share of the rows; they need nothing of each other but one folder.
+Each process is a rank with its share of the rows. All they share is one folder.
 """
 
 from __future__ import annotations
@@ -19,59 +19,48 @@ from typing import Any
 
 import numpy as np
 
-from llasa_cli.checkpoint.resolve import Checkpoint
+from llasa_cli.checkpoint.resolve import Checkpoint, codec_identity, resolve_checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, PrepareOptions
-from llasa_cli.training.prepare import (
-    Encoder,
-    Progress,
-    Recognizer,
-    joined,
-    prepare,
-    tokenizer_fingerprint,
-)
+from llasa_cli.training.encoding import Encoder
+from llasa_cli.training.index import joined, tokenizer_fingerprint
+from llasa_cli.training.prepare import OnProgress, Progress, prepare
 
 _STAGES = ("checking", "encoding", "writing")
 
 
 @dataclass(frozen=True)
-class Names:
-    """What is loaded in each process: model, codec (None: the model's own) and device, as on the command line."""
-
-    model: str
-    codec: str | None = None
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
 class Rank:
-    """This process among several. `local` is its number on this machine, for choosing a GPU."""
+    """The place of this process among several.
+
+    Attributes:
+        local: Its number on this machine, which chooses a GPU.
+    """
 
     rank: int = 0
     ranks: int = 1
     local: int = 0
 
 
-def rank_of(environment: Mapping[str, str], rank: int | None = None, ranks: int | None = None) -> Rank:
-    """As told, else as torchrun or Slurm tell.
+def find_rank(environment: Mapping[str, str], rank: int | None = None, ranks: int | None = None) -> Rank:
+    """The rank that the flags give, or else torchrun's or Slurm's variables.
 
     Raises:
-        UsageError: Only one of the two is told.
+        UsageError: Only one of the two flags is given.
     """
     if (rank is None) != (ranks is None):
-        raise UsageError("--rank and --ranks go together.", "As in: --rank 0 --ranks 4")
+        raise UsageError("--rank and --ranks belong together.", "For example: --rank 0 --ranks 4")
     local = _number(environment, "LOCAL_RANK", "SLURM_LOCALID") or 0
     if rank is not None and ranks is not None:
         return Rank(rank, ranks, local)
     torch_rank, world = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
     if torch_rank is not None and world is not None:
         return Rank(torch_rank, world, local)
-    # In a batch script itself, outside srun, Slurm says "0 of all" too: that one process has to do everything.
+    # In the batch script itself, outside srun, Slurm sets "rank 0 of all" too, but this one process has to do everything.
     in_script = "SLURM_JOB_ID" in environment and not {"SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"} & set(environment)
-    slurm_rank, tasks = (
-        _number(environment, "SLURM_PROCID"),
-        _number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
-    )
+    slurm_rank = _number(environment, "SLURM_PROCID")
+    tasks = _number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
     if slurm_rank is not None and tasks is not None and not in_script:
         return Rank(slurm_rank, tasks, local)
     return Rank()
@@ -86,40 +75,36 @@ def _number(environment: Mapping[str, str], *names: str) -> int | None:
 
 
 def prepare_with(
-    options: PrepareOptions, names: Names, local: int = 0, on_progress: Recognizer | None = None
+    options: PrepareOptions, model: ModelOptions, local: int = 0, on_progress: OnProgress | None = None
 ) -> dict[str, Any]:
     """Find model and codec by name, and prepare.
 
     Raises:
-        ModelError: They are not here. (A codec only if there is something to encode.)
+        ModelError: The model is missing, or there is something to encode and the codec is missing.
     """
-    from llasa_cli.checkpoint.resolve import resolve_checkpoint
-    from llasa_cli.prompt import PromptFormat
-
-    checkpoint = resolve_checkpoint(ModelOptions(names.model, names.codec, names.device))
+    checkpoint = resolve_checkpoint(model)
     prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
-    codec = None if options.dry_run else _codec(checkpoint, prompt_format.code_count, local)
+    codec = None if options.dry_run else _find_encoder(checkpoint, prompt_format.code_count, local)
     return prepare(options, prompt_format, codec, tokenizer_fingerprint(checkpoint.folder), on_progress)
 
 
-def _codec(checkpoint: Checkpoint, code_count: int, local: int) -> Encoder:
+def _find_encoder(checkpoint: Checkpoint, code_count: int, local: int) -> Encoder:
     try:
-        return CodecOnDemand(checkpoint.codec_folder, checkpoint.options.device, local)
+        return LazyCodec(checkpoint.codec_folder, checkpoint.options.device, local)
     except ModelError as error:
         if checkpoint.options.codec is not None:
             raise
         return MissingCodec(error, code_count)
 
 
-class CodecOnDemand:
+class LazyCodec:
     """A codec that is loaded when there is something to encode: torch takes seconds, and rows may bring their codes.
 
     Attributes:
-        identity, code_count: As those of `codec.model.Codec`, from its files.
+        identity, code_count: As those of `codec.codec.Codec`, read from its files.
     """
 
     def __init__(self, folder: Path, device: str, local: int) -> None:
-        from llasa_cli.checkpoint.resolve import codec_identity
         from llasa_cli.codec.codec import load_codec
 
         self._folder, self._device, self._local = folder, device, local
@@ -129,7 +114,7 @@ class CodecOnDemand:
             self.code_count = math.prod(settings["quantization_levels"])
             self.identity: str | None = codec_identity(folder)
         except (OSError, ValueError, KeyError, TypeError):
-            self._loaded = load_codec(folder, device)  # which says what is wrong with it
+            self._loaded = load_codec(folder, device)  # raises where something is wrong with it
             self.identity, self.code_count = self._loaded.identity, self._loaded.code_count
 
     def encode_batch(self, clips: Sequence[np.ndarray]) -> list[list[int]]:
@@ -141,7 +126,7 @@ class CodecOnDemand:
 
 
 class MissingCodec:
-    """Stands for a codec that is not on this machine; no trouble while every row brings its codes."""
+    """Stands for a codec that is not on this machine, which does not matter while every row brings its codes."""
 
     def __init__(self, error: ModelError, code_count: int) -> None:
         self._error, self.code_count = error, code_count
@@ -152,7 +137,7 @@ class MissingCodec:
 
 
 def own_device(device: str, local: int) -> str:
-    """Of several GPUs, each process on a machine takes its own."""
+    """The GPU of one of several processes on a machine."""
     if device not in ("auto", "cuda"):
         return device
     import torch
@@ -165,30 +150,30 @@ def own_device(device: str, local: int) -> str:
 
 
 def prepare_in_workers(
-    options: PrepareOptions, names: Names, workers: int, on_progress: Recognizer | None = None
+    options: PrepareOptions, model: ModelOptions, workers: int, on_progress: OnProgress | None = None
 ) -> dict[str, Any]:
-    """`workers` processes on this machine, each with a share of this rank's rows.
+    """Run `workers` processes on this machine, each with a share of this rank's rows.
 
     Returns:
         The joined index of all ranks if all are done, else that of these workers.
 
     Raises:
-        LlasaError: One of them failed; the others are ended. What they have done is kept.
+        LlasaError: A worker failed; the others are stopped. What they have done is kept.
     """
-    # Several processes with as many threads as there are cores would only wait for each other.
+    # Several processes with a thread for each core would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     context = multiprocessing.get_context("spawn")  # a fork would share the locks of torch's threads
     ranks = options.ranks * workers
     started = []
     for local in range(workers):
         own = replace(options, rank=options.rank * workers + local, ranks=ranks)
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, own, names, local), name=f"llasa-prepare-{own.rank}")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(sender, own, model, local), name=f"llasa-prepare-{own.rank}")
         process.start()
-        theirs.close()
-        started.append((ours, process, own.rank))
+        sender.close()
+        started.append((receiver, process, own.rank))
     try:
-        indexes = _results({pipe: (process, rank) for pipe, process, rank in started}, on_progress)
+        indexes = _collect({pipe: (process, rank) for pipe, process, rank in started}, on_progress)
     finally:
         for _, process, _ in started:
             process.terminate()
@@ -196,14 +181,14 @@ def prepare_in_workers(
     return next((index for index in indexes if "run" not in index), None) or joined(indexes)
 
 
-def _work(pipe: Connection, options: PrepareOptions, names: Names, local: int) -> None:
-    """One worker: what it has to tell goes through the pipe."""
+def _work(pipe: Connection, options: PrepareOptions, model: ModelOptions, local: int) -> None:
+    """The main function of a worker, which reports through the pipe."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one stops the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        index = prepare_with(options, names, local, lambda progress: pipe.send(("progress", progress)))
+        index = prepare_with(options, model, local, lambda progress: pipe.send(("progress", progress)))
         pipe.send(("done", index))
     except LlasaError as error:
         pipe.send(("failed", type(error), error.message, error.hint))
@@ -212,46 +197,46 @@ def _work(pipe: Connection, options: PrepareOptions, names: Names, local: int) -
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would go on unseen, and the next run would write beside it."""
+    """End this worker when its parent is killed; otherwise it would write beside the next run, unseen."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
 
 
-def _results(started: dict[Connection, tuple[Any, int]], on_progress: Recognizer | None) -> list[dict[str, Any]]:
+def _collect(started: dict[Connection, tuple[Any, int]], on_progress: OnProgress | None) -> list[dict[str, Any]]:
     """Every worker's index, by rank."""
-    merge, open_pipes = Merged(), dict(started)
+    merge, open_pipes = ProgressMerger(), dict(started)
     found: dict[int, dict[str, Any]] = {}
     while open_pipes:
         for pipe in wait(list(open_pipes)):
             assert isinstance(pipe, Connection)
             process, rank = open_pipes[pipe]
             try:
-                kind, *told = pipe.recv()
+                kind, *content = pipe.recv()
             except EOFError:
                 process.join()
                 raise LlasaError(
-                    f"Worker {rank} ended with {_ending(process.exitcode)}.",
-                    "Run the same command again: it goes on where it stopped.",
+                    f"Worker {rank} ended with {_describe_exit(process.exitcode)}.",
+                    "Run the same command again: it resumes where it stopped.",
                 ) from None
             if kind == "progress" and on_progress is not None:
-                on_progress(merge(told[0]))
+                on_progress(merge(content[0]))
             elif kind == "done":
-                found[rank] = told[0]
+                found[rank] = content[0]
                 del open_pipes[pipe]
             elif kind == "failed":
-                error, message, hint = told
+                error, message, hint = content
                 raise error(message, hint) if issubclass(error, LlasaError) else error(message)
     return [found[rank] for rank in sorted(found)]
 
 
-def _ending(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-class Merged:
-    """Progress of several ranks as that of one: of the stage that the slowest is in."""
+class ProgressMerger:
+    """The progress of several ranks as that of one: of the stage that the slowest rank is in."""
 
     def __init__(self) -> None:
         self._last: dict[int, dict[str, Progress]] = {}
@@ -259,13 +244,13 @@ class Merged:
     def __call__(self, progress: Progress) -> Progress:
         self._last.setdefault(progress.rank, {})[progress.stage] = progress
         stage = min((max(stages, key=_STAGES.index) for stages in self._last.values()), key=_STAGES.index)
-        seen = [stages[stage] for stages in self._last.values() if stage in stages]
-        # All go through all rows when they look for their own.
+        reports = [stages[stage] for stages in self._last.values() if stage in stages]
+        # While checking, every rank goes through all rows to find its own.
         total: Callable[..., int] = max if stage == "checking" else sum
         return Progress(
             stage,
-            total(one.rows for one in seen),
-            total(one.all_rows for one in seen),
-            sum(one.seconds for one in seen),
-            sum(one.all_seconds for one in seen),
+            total(report.rows for report in reports),
+            total(report.all_rows for report in reports),
+            sum(report.seconds for report in reports),
+            sum(report.all_seconds for report in reports),
         )

@@ -1,0 +1,230 @@
+"""Tables of recordings -> rows.
+
+- CSV or text whose first line names its columns (comma, tab, `|` or `;` between them)
+- JSON lines
+- LJSpeech's form without a header: `id|text` or `id|text|normalized text`, with audio in `wavs/id.wav` or `id.wav`
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.errors import UsageError
+from llasa_cli.training.rows import NO_AUDIO, NOT_UTF8, Columns, Entry, Problem, Row, normalized
+
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+CODES_ENDING = ".npy"
+_DELIMITERS = ",\t|;"
+_LONGEST_HEADER = 1 << 16
+_MAX_CELL_LINES = 30
+"""A cell with more lines follows a quotation mark that is not closed, and holds half the table."""
+
+
+def read_table(table: Path, columns: Columns, codes: Path | None) -> Iterator[Entry]:
+    """The rows of one table.
+
+    Args:
+        codes: Folder of `.npy` files that are named after the clips.
+
+    Raises:
+        UsageError: The table can't be read, or has no known form.
+    """
+    with _open(table) as lines:
+        first = lines.readline(_LONGEST_HEADER)
+        lines.seek(0)
+        delimiter = _delimiter(first, columns)
+        if first.lstrip()[:1] == "{":
+            yield from _read_json_lines(table, lines, columns, codes)
+        elif delimiter is not None:
+            yield from _read_named_columns(table, lines, delimiter, columns, codes)
+        elif "|" in first:
+            yield from _read_ljspeech(table, lines, codes)
+        else:
+            raise UsageError(
+                f"The first line of {table} does not name the columns audio and text.",
+                "Start a table with audio,text or audio,text,speaker, or write id|text as LJSpeech does; "
+                "name other columns with --text-column and --audio-column.",
+            )
+
+
+def is_table(path: Path, columns: Columns) -> bool:
+    """Whether a text file has one of the forms of a table, judged by its first line."""
+    with _open(path) as lines:
+        first = lines.readline(_LONGEST_HEADER)
+    if first.lstrip()[:1] != "{":
+        return "|" in first or _delimiter(first, columns) is not None
+    try:
+        return "text" in columns.find(json.loads(first))
+    except ValueError:
+        return False
+
+
+def _open(table: Path) -> Any:
+    try:
+        with table.open("rb") as file:
+            start = file.read(2)
+        # Spreadsheets save "Unicode text" as UTF-16. Bytes that are not UTF-8 become marks that `_is_utf8` finds: they
+        # spoil their own row, not the table.
+        wide = start in (b"\xff\xfe", b"\xfe\xff")
+        encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
+        return table.open(encoding=encoding, errors=errors, newline="")
+    except OSError as error:
+        raise UsageError(f"{table} can't be read: {error.strerror}.", "Check its permissions.") from error
+
+
+def _delimiter(first: str, columns: Columns) -> str | None:
+    for delimiter in _DELIMITERS:
+        names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(delimiter)]
+        found = columns.find(names)
+        if "text" in found and {"audio", "codes", "id"} & set(found):
+            return delimiter
+    return None
+
+
+def _read_named_columns(
+    table: Path, lines: Iterable[str], delimiter: str, columns: Columns, codes: Path | None
+) -> Iterator[Entry]:
+    # Tables with tabs or bars are written without quoting; a text may begin with a quotation mark.
+    plain = delimiter in "|\t"
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    names = [name.strip().strip('"') for name in next(reader)]
+    found = columns.find(names)
+    for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
+        if getattr(columns, kind) is not None and kind not in found:
+            there = ", ".join(name for name in names if name)
+            raise UsageError(f"{table} has no column {getattr(columns, kind)}.", f"{flag} takes one of: {there}.")
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield _problem(f"{table}:{reader.line_num}", "the line can't be read as a table's")
+            continue
+        where = f"{table}:{reader.line_num}"
+        if any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
+            yield _problem(where, "a quotation mark before this line is not closed")
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        if plain:
+            cells = [_unquoted(cell) for cell in cells]
+        named = dict(zip(names, cells, strict=False))
+        yield _entry(table, where, {kind: named.get(name) or "" for kind, name in found.items()}, codes)
+
+
+def _unquoted(cell: str) -> str:
+    """Some programs quote in tab-separated files too: the whole cell in quotation marks, those inside doubled."""
+    inner = cell[1:-1]
+    quoted = len(cell) >= 2 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if quoted else cell
+
+
+def _read_json_lines(table: Path, lines: Iterable[str], columns: Columns, codes: Path | None) -> Iterator[Entry]:
+    for number, line in enumerate(lines, start=1):
+        where = f"{table}:{number}"
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            yield _problem(where, "not JSON" if _is_utf8(line) else NOT_UTF8)
+            continue
+        if not isinstance(fields, dict):
+            yield _problem(where, "not a JSON object")
+            continue
+        found = columns.find(fields)
+        yield _entry(table, where, {kind: fields[name] for kind, name in found.items()}, codes)
+
+
+def _read_ljspeech(table: Path, lines: Iterable[str], codes: Path | None) -> Iterator[Entry]:
+    for number, line in enumerate(lines, start=1):
+        where = f"{table}:{number}"
+        cells = line.rstrip("\r\n").split("|")
+        if len(cells) < 2:
+            if line.strip():
+                yield _problem(where, "not id|text")
+            continue
+        # The third column of LJSpeech is the text with numbers and abbreviations written out.
+        text = cells[2] if len(cells) > 2 and cells[2].strip() else cells[1]
+        yield _entry(table, where, {"id": cells[0], "text": text}, codes)
+
+
+def _problem(where: str, reason: str) -> Entry:
+    return Entry(where, where.rpartition(":")[2], (), lambda: Problem(where, reason))
+
+
+def _entry(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Entry:
+    row_id, audio = _cell(fields.get("id")), _cell(fields.get("audio"))
+    names = [f"{table}\nid\n{row_id}"] if row_id else []
+    if audio:
+        names.append(os.path.join(os.path.dirname(table), audio))
+    label = row_id or audio or where.rpartition(":")[2]
+    return Entry(where, label, tuple(names), lambda: _row(table, where, fields, codes))
+
+
+def _row(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Row | Problem:
+    row_id, name, text, speaker = (_cell(fields.get(kind)) for kind in ("id", "audio", "text", "speaker"))
+    if not all(_is_utf8(cell) for cell in (row_id, name, text, speaker)):
+        return Problem(where, NOT_UTF8)
+    name = name or row_id
+    given = fields.get("codes")
+    if isinstance(given, list):
+        if not all(isinstance(code, int) for code in given):
+            return Problem(where, "codes are not whole numbers")
+        return normalized(Row(where, None, text, speaker or None, tuple(given)))
+    if _cell(given):
+        file = find_file(table.parent, _cell(given), (CODES_ENDING,))
+        return normalized(Row(where, None, text, speaker or None, file))
+    if not name:
+        return Problem(where, NO_AUDIO)
+    row = Row(where, None, text, speaker or None)
+    if codes is None and not name.endswith(CODES_ENDING):
+        row = replace(row, audio=find_file(table.parent, name, (".wav", ".flac")))
+    elif name.endswith(CODES_ENDING):
+        row = replace(row, codes=find_file(table.parent, name, ()))
+    return normalized(with_codes(row, codes, name))
+
+
+def _cell(value: Any) -> str:
+    """JSON may hold a number where a text is meant."""
+    return "" if value is None or isinstance(value, list | dict | bool) else str(value).strip()
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether no part of it came from bytes that are not UTF-8, or from half a UTF-16 pair."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def find_file(folder: Path, name: str, endings: tuple[str, ...]) -> Path:
+    """The file that a table names: as given, beside the table, one folder up, or in `wavs/`; with an ending if need be."""
+    base = str(folder)  # joined as text: with a million rows, Path objects would take most of the time
+    places = (base, os.path.join(base, "wavs"), os.path.dirname(base) or ".")
+    for ending in ("", *endings):
+        for place in places:
+            candidate = os.path.join(place, name + ending)
+            try:
+                if stat.S_ISREG(os.stat(candidate).st_mode):
+                    return Path(candidate)
+            except (OSError, ValueError):  # absent; a name that is too long, or with a NUL in it
+                continue
+    return folder / name
+
+
+def with_codes(row: Row, codes: Path | None, name: str) -> Row:
+    """The row with the file of its codes in the folder `codes`, named as published scripts do: a.npy, a.wav.npy."""
+    if codes is None or row.codes is not None:
+        return row
+    stem, ending = os.path.splitext(name)
+    stem = stem if ending.lower() in AUDIO_ENDINGS else name
+    names = [f"{stem}.npy", f"{name}.npy", *(f"{stem}{ending}.npy" for ending in (".wav", ".flac"))]
+    candidates = [codes / part for name in names for part in (name, Path(name).name)]
+    found = next((path for path in candidates if path.is_file()), codes / names[0])
+    return replace(row, codes=found)
