@@ -1,29 +1,10 @@
-"""Where sentences end, in the scripts that the models speak, without being told the language.
+"""Sentence boundaries in the scripts that the models speak, in a text whose language is unknown.
 
-A rule set of our own, after a look at the libraries (benchmarks/sentences.py). Cases cut exactly right, of
+The rules are our own: a text may mix languages, and a text that arrives in pieces must be cut as the whole would be, so the
+rules must know which boundary nothing that follows can undo. docs/benchmarks.md compares them with seven libraries.
 
-    A  171 in 29 languages, written for this project before the rules (tests/text/golden_sentences.txt)
-    B  324 in 23 languages, the tests of pysbd; sentencex was made with them too
-    C  269 in 19 languages, those tests of sentencex that are not in B
-
-and CPU seconds for a line of 1 MB, megabytes on disk with what it needs:
-
-                                        A      B      C    1 MB      MB
-    these rules, as first written     163    227    167
-    these rules, mended on A, B, C    168    267    201    0.3 s      0
-    sentencex 1.0.32, for English     101    217    227    0.05 s     4
-      told the right language         131    295    263
-    pysbd 0.3.4, for English           79    207    122    > 300 s  0.5    quadratic; of 2021
-      told the right language         110    316    125
-    blingfire 0.1.8                   111    228    198    0.04 s    99    of 2021
-    sentence-stream 1.3.0             102    211    175    > 60 s   3.6    quadratic
-    sentence-splitter 1.4, told       102    205    182    4.7 s    3.7    of 2019
-    syntok 1.4.4                       88    203    184             3.7
-
-Nobody tells us the language, a text may have several, and a pipe must be cut as its whole would be: only rules of our
-own can say that an end can't be undone any more. What is missed: names with a mark in them ("Yahoo!"), rare
-abbreviations, lists in one line, text whose marks have blanks before them, "5 a.m. Mr. Lee", spaced points after a
-full stop.
+Known misses: names with a mark in them ("Yahoo!"), rare abbreviations, lists in one line, marks with a space before them,
+"5 a.m. Mr. Lee", spaced points after a full stop.
 """
 
 from __future__ import annotations
@@ -36,10 +17,12 @@ from llasa_cli.text.unicode import CJK_START
 
 _CJK = chr(CJK_START)
 _HARD = "。！？｡।॥۔؟։።፧။༎។៕᙮"
-"""Nothing else than the end of a sentence, with a blank after it or not."""
+"""Marks that only end sentences, whether a space follows or not."""
 _CLOSERS = "\"'”’“‘»«›‹)\\]}」』）】》〉〕"
 _HARD_CLOSERS = "\"'”’»›)\\]}」』）】》〉〕"
 _ITEM = r"\n(?=[ \t]*(?:[-*•‣▪]|\d{1,3}[.)]|[a-zA-Z]\))[ \t]+\S)"
+_NOTE = r"(?:\[\d{1,3}\]|[⁰¹²³⁴-⁹]{1,3}|(?<=[a-z)\"”’][.!?])\d{1,3}(?=\s))*"
+"""The number of a note after a full stop: "He won.1 Then", "[12]", or raised."""
 _END = re.compile(
     rf"""(?:
       (?P<hard>[{_HARD}][{_HARD}.!?…]*)
@@ -48,13 +31,14 @@ _END = re.compile(
     | (?P<stop>(?<![\u0531-\u0587])\.)  # in Armenian it is a colon
     | (?P<other>(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]|(?<=[\u0531-\u0587]):)  # Greek questions, Armenian ends
     )
-    (?P<closers>(?(hard)[{_HARD_CLOSERS}]*|[{_CLOSERS}]*(?:\[\d{{1,3}}\])*))
+    (?P<closers>(?(hard)[{_HARD_CLOSERS}]*|[{_CLOSERS}]*{_NOTE}))
     | (?P<paragraph>\n\s*\n|\u2029)
-    | (?P<item>{_ITEM})""",
+    | (?P<item>{_ITEM})
+    | (?P<line>\n)""",
     re.VERBOSE,
 )
 _BACK = 200
-"""How far into the sentence is looked back."""
+"""Characters of the sentence that are looked at before a mark."""
 _AHEAD = 40
 _OPENERS = "•⁃‣▪\"'“‘„‚«»‹›¿¡([{—–-*_ \t\r\n\u00a0\u202f"
 _WORD = re.compile(r"[^\W\d_]+")
@@ -70,7 +54,7 @@ _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
 _NUMBERING = re.compile(r"(?:\d{1,3}|[A-Z])(?:\.(?:\d{1,3}|[A-Za-z]))+")
 _AFTER_LETTER = re.compile(r"(?:^|\W)[^\W\d_]\.\s?$")
-"""What a short word follows in "p. ex."."""
+"""What stands before the second short word of "p. ex."."""
 _SHORT_FORMS = frozenset("t s d m ll re ve".split())
 
 
@@ -82,14 +66,14 @@ _TITLES = _words(
     """skt mr mrs ms messrs dr dres prof profs mme mlle mgr sr sra srta sres dra sig sigg sig.ra sig.na dott dott.ssa prof.ssa
     avv geom rag dhr mevr mej drs exmo exma ilmo profa д-р проф акад гр г-н г-жа тов доц πρ डॉ श्री κ κα δρ"""
 )
-"""A name follows, in whatever case."""
+"""A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
     """st ste mt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
     ud uds vd vds d dña dn ир m mm av sok cad"""
 )
-"""The same, but only with a capital: "5 ms", "the col." are other words."""
+"""Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
-"""After another one only ("Dr. med. Meyer"): elsewhere they are words, "ir" Spanish and "med" Danish ones."""
+"""Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _SETTLEMENTS = _words("г м с р о п д")
 """Russian, Ukrainian: town, village, river, island, but year after a number."""
 _NEVER_LAST = _words(
@@ -109,9 +93,11 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
+    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div
+    ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
-"""Shortened only before a number: "No. 5", but "No. I won't."."""
+"""Abbreviations only before a number: "No. 5", but "No. I won't."."""
 _MONTHS_CUT = _words(
     "jan feb febr mar mär apr jun jul aug sep sept set oct okt ott nov dec dez dic gen ene abr ago dic mag giu lug"
 )
@@ -119,10 +105,10 @@ _SOMETIMES_LAST = _words(
     """etc inc ltd co corp jr sr dept est approx min hr a.m p.m usw usf u.s.w st b.c a.d c.e b.c.e ft lb lbs oz hrs mins secs хв сек год грн га град од кб ecc enz osv jne itd itp atd apod vb vd jl
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
-"""The sentence goes on if the next word begins small."""
+"""The sentence continues if the next word begins with a small letter."""
 _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
 _UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l")
-"""After a number the sentence goes on with a small letter or another number: "5 ft. 3 in. tall"."""
+"""After a number the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
     When What Who How Why Where So No Yes Now For Not Or Do Does Did Is Are Was
@@ -132,7 +118,7 @@ _STARTERS = _words(
     Él Ella Ellos Ellas Pero Y Luego Una Lei Lui Ma Poi Ele Ela Mas Depois
     Hij Zij Wij Het Maar En Han Hun Men Och Det Så Hän On Он Она Оно Они Это Мы Но И Затем Потом"""
 )
-"""No name begins so: after initials or "U.S." they begin a sentence."""
+"""Words that begin no name: after initials or "U.S." they begin a sentence."""
 _BEFORE_ORDINALS = _words(
     """am im der die das den dem des vom zum zur beim ab bis seit ein eine einen einem einer eines jeder jede jedes jeden
     dieser diese dieses diesen diesem unser unsere mein meine sein seine seinen ihr ihre ihren und de het den det"""
@@ -145,17 +131,19 @@ _MONTHS = _words(
 
 
 def sentence_ends(text: str, growing: bool = False) -> Iterator[int]:
-    """Positions after which a new sentence begins.
+    """Yield the positions at which a new sentence begins.
 
     Args:
-        text: Of any length.
-        growing: More may come: an end that what comes could still undo is not given, nor one after it. So a text that
-            comes in pieces is cut as the whole would be.
+        text: A text of any length.
+        growing: More text may follow. A boundary that it could still undo is not given, nor any after it, so a text that
+            arrives in pieces is cut as the whole would be.
     """
     begin = 0
     for found in _END.finditer(text):
         if found["paragraph"] or found["item"]:
             end: int | None = found.end()
+        elif found["line"]:
+            end = _line_end(found, begin, growing)
         else:
             end = _end_of(found, begin, growing)
         if end is None:
@@ -166,31 +154,113 @@ def sentence_ends(text: str, growing: bool = False) -> Iterator[int]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences, by their marks; a blank line ends one too, and so does a line before an item of a list."""
+    """Cut a text into sentences, at their marks, at blank lines, before the items of a list and after headings."""
     return list(sentences_in(text))
 
 
 def sentences_in(text: str) -> Iterator[str]:
-    """As `split_sentences`, one after the other."""
+    """Yield the sentences of `split_sentences`, each in one line."""
     for begin, end in pairwise(chain([0], sentence_ends(text), [len(text)])):
-        sentence = " ".join(text[begin:end].split())
+        sentence = join_lines(text[begin:end])
         if sentence:
             yield sentence
+
+
+_HYPHENATED = re.compile(r"([^\W\d_]+)([-‐\u00ad])[ \t]*\n[ \t]*([^\W\d_]+)")
+_CJK_LINES = re.compile(rf"(?<=[{_CJK}-\uabff\uf900-\U0003ffff])[ \t]*\n\s*(?=[{_CJK}-\uabff\uf900-\U0003ffff])")
+
+
+def join_lines(text: str) -> str:
+    """Wrapped lines -> one line. A word that was hyphenated becomes whole, and Chinese and Japanese get no space."""
+    if "\n" in text:
+        text = _CJK_LINES.sub("", _HYPHENATED.sub(_rejoined, text))
+    return " ".join(text.split())
+
+
+def _rejoined(match: re.Match[str]) -> str:
+    """nega-/tive -> negative; well-/known keeps its hyphen."""
+    from llasa_cli.text.lexicon import is_word
+
+    first, hyphen, second = match.groups()
+    if not second[0].islower():
+        return f"{first}-{second}"
+    whole = is_word((first + second).lower()) or hyphen == "\u00ad"
+    compound = len(first) > 1 and is_word(first.lower()) and is_word(second)
+    return first + second if whole or not compound else f"{first}-{second}"
 
 
 _MARKS = frozenset(".!?…:;,‽؛،" + _HARD + "！？；：、，—–-")
 
 
 def ended(text: str) -> str:
-    """With a full stop, if it has no mark: a reader's voice falls there, and what follows is a sentence of its own."""
+    """Add a full stop to a text without a mark at its end."""
     bare = text.rstrip().rstrip(_CLOSERS.replace("\\", ""))
     if not bare or bare[-1] in _MARKS:
         return text
     return text.rstrip() + ("。" if bare[-1] >= _CJK and not "가" <= bare[-1] <= "힣" else ".")
 
 
+def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
+    """The boundary at a line end: 0 where the sentence continues in the next line, None if only more text can tell.
+
+    A heading without a mark is a sentence of its own. So is a line of Chinese or Japanese without a mark, unless it was
+    wrapped: then the text has marks, and the line is as long as the next.
+    """
+    text, end = found.string, found.end()
+    sentence = text[max(begin, found.start() - _BACK) : found.start()]
+    earlier, _, line = sentence.rpartition("\n")
+    line = line.strip()
+    if not line or line[-1] in _MARKS or line[-1] in _CLOSERS:
+        return 0
+    next_end = text.find("\n", end, end + 2 * _BACK)
+    following = text[end : next_end if next_end >= 0 else end + 2 * _BACK].strip()
+    unsure = growing and next_end < 0 and len(text) - end < 2 * _BACK
+    if not following:
+        return None if unsure else 0
+    if _is_cjk(line[-1]) and _is_cjk(following[0]):
+        return _cjk_line_end(end, line, following, unsure, wrapped=bool(earlier.strip()))
+    if earlier.strip() or len(line) > _LONGEST_HEADING or not line.lstrip(_OPENERS + "#")[:1].isupper():
+        return 0
+    first = following.lstrip(_OPENERS)[:1]
+    if not (first.isupper() or first.isdigit()):
+        return None if unsure and not first else 0
+    if line.isupper() or _is_title(line) or len(following) >= 1.5 * len(line) + 10:
+        return end
+    return None if unsure else 0
+
+
+def _cjk_line_end(end: int, line: str, following: str, unsure: bool, wrapped: bool) -> int | None:
+    """`_line_end` between two lines of Chinese or Japanese. `wrapped`: so was the line before."""
+    if len(following) > len(line) + 2:
+        return end
+    if unsure:
+        return None
+    return 0 if wrapped or len(line) >= _WRAPPED or set(line + following) & set("。！？，、；：") else end
+
+
+def _is_cjk(character: str) -> bool:
+    """Whether a character is of a script that is written without spaces (Hangul has them)."""
+    return character >= _CJK and not "가" <= character <= "힣"
+
+
+def _is_title(line: str) -> bool:
+    """Whether the words of a line begin with capitals, as those of a heading do."""
+    words = [word for word in line.split() if word[0].isalpha() and word.lower() not in _SMALL_TITLE_WORDS]
+    return (
+        bool(words) and all(word[0].isupper() for word in words) and line.split()[-1].lower() not in _SMALL_TITLE_WORDS
+    )
+
+
+_LONGEST_HEADING = 60
+_WRAPPED = 20
+"""A line of Chinese or Japanese of so many characters is a wrapped one, though no mark shows it."""
+_SMALL_TITLE_WORDS = _words(
+    "a an the and or but nor of in on at to for from by with as vs der die das und von le la les de du et el los y"
+)
+
+
 def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
-    """The end at a mark; 0: there is none; None: it takes more of the text to know."""
+    """The boundary at a mark; 0 if there is none, None if only more of the text can tell."""
     text, end = found.string, found.end()
     if growing and end == len(text):
         return None
@@ -211,20 +281,20 @@ def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
     stop = found["stop"] and not quoted
     growing = growing and len(ahead) < _AHEAD
     paragraph = _PARAGRAPH.search(ahead)
-    if paragraph:  # what is behind it has no say
+    if paragraph:  # the text behind it does not matter
         ahead, growing = ahead[: paragraph.start()], False
     careful = quote_open or bracket_open or not before[-1:].strip()
     if stop and _is_plain(before) and not (careful and (bracket_open or (growing and not ahead.strip()))):
         return end
     following = ahead.lstrip(_OPENERS)
     if not following:
-        return None if growing else 0  # the end of the text or paragraph is one anyway
+        return None if growing else 0  # the end of the text or paragraph is a boundary anyway
     if bracket_open and not quoted and (following[0].islower() or following[0].isdigit()):
         return 0
     if stop:
         return _stop_end(end, before, following, growing)
     small = following[:1].islower()
-    # Direct speech goes on: "Really?" he asked. — ¿Qué? —dijo Juan. An afterthought does: Well... maybe.
+    # Direct speech continues: "Really?" he asked. — ¿Qué? —dijo Juan. So does an afterthought: Well... maybe.
     if small and (found["dots"] or quoted or _DASH.match(ahead) or _DOTS.search(found[0])):
         return 0
     if quoted and "가" <= following[:1] <= "힣":
@@ -238,7 +308,7 @@ def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
 
 
 def _may_end(found: re.Match[str]) -> bool:
-    """Whether a blank follows a European mark, or nothing, or a script that has no blanks."""
+    """Whether a European mark is followed by a space, by the end, or by a script without spaces."""
     text, begin, end = found.string, found.start(), found.end()
     after = text[end : end + 1]
     if not after or after.isspace():
@@ -271,7 +341,7 @@ def _hard_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
 
 
 def _last_word(before: str) -> tuple[str, str]:
-    """The word that a full stop follows, and all before it."""
+    """The word before a full stop, and the text before that word."""
     rest, _, token = before.rpartition(" ")
     if "\n" in token or "\t" in token or "\u00a0" in token or "\u202f" in token:
         split = max(token.rfind(blank) for blank in "\n\t\u00a0\u202f")
@@ -285,7 +355,7 @@ def _last_word(before: str) -> tuple[str, str]:
 
 
 def _is_plain(before: str) -> bool:
-    """Whether the word before a full stop is just a word: then nothing after it matters."""
+    """Whether the word before a full stop is an ordinary one, so that the text after the stop does not matter."""
     token, rest = _last_word(before)
     small = token.lower()
     return not (
@@ -308,11 +378,13 @@ def _is_plain(before: str) -> bool:
 
 
 def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None:
-    """Whether a full stop is the end of a sentence, after a word that may be shortened.
+    """The boundary at a full stop after a word that may be an abbreviation.
 
     Args:
-        before, following: The sentence up to the full stop; what comes after it, from its first letter or digit.
-        unsure: There may be more of `following`.
+        end: Position after the full stop.
+        before: The sentence up to the full stop.
+        following: The text after it, from its first letter or digit.
+        unsure: More text may follow `following`.
     """
     token, rest = _last_word(before)
     small, first = token.lower(), following[:1]
@@ -329,7 +401,9 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return end if starts and small in ("mio", "mrd", "млн", "млрд", "тыс") else 0
     if token.isdigit():
         return _number_end(end, token, rest, at_start, following, word)
-    if small in _BEFORE_NUMBERS and (first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))):
+    if (small in _BEFORE_NUMBERS and (len(token) > 1 or token.islower())) and (
+        first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))
+    ):
         return 0
     if small in _AFTER_TITLES and rest.endswith("."):
         return 0
@@ -357,7 +431,7 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
 
 
 def _number_end(end: int, number: str, rest: str, at_start: bool, following: str, word: re.Match[str] | None) -> int:
-    """ "3." is the third, the number of an item, or the end."""
+    """ "3." is an ordinal, the number of a list item, or the end of a sentence."""
     if at_start and len(number) < 4:
         return 0
     if len(number) > 2:
@@ -369,7 +443,7 @@ def _number_end(end: int, number: str, rest: str, at_start: bool, following: str
 
 
 def _initial_end(end: int, token: str, rest: str, following: str, word: re.Match[str] | None, starts: bool) -> int:
-    """After "J.", "U.S." or "b."; the next word does not begin small."""
+    """The boundary after "J.", "U.S." or "b.", where the next word begins with a capital."""
     if starts:
         return end
     next_is_initial = word is not None and len(word[0]) <= 2 and following[word.end() : word.end() + 1] == "."

@@ -1,0 +1,570 @@
+"""Tokens that begin with a digit, a sign of money or a sign before a number: dates, times, money, measures and the rest.
+
+    $3.50 -> three dollars and fifty cents;  5 km -> five kilometers;  7/16″ -> seven sixteenths inch
+
+Before a noun money and units are singular: "a $20 bill" is a twenty dollar bill, "a 10-km run" a ten-kilometer run.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.numbers import LONGEST_NUMBER, cardinal, decimal, digits, ordinal, pairs, year
+from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
+from llasa_cli.text.normalize.vocabulary import (
+    CASED_UNITS,
+    CURRENCIES,
+    DOLLARS,
+    EACH,
+    LOCATORS,
+    MONTH_NAMES,
+    MONTHS,
+    PLACES,
+    SCALES,
+    SHORT_EACH,
+    SHORT_UNITS_IN_CAPITALS,
+    SIGN_UNITS,
+    SYMBOLS,
+    UNIT_KINDS,
+    UNITS,
+)
+
+AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)"
+_SIGNS = "".join(CURRENCIES)
+_LONG_SCALES = "hundred|thousand|million|billion|trillion"
+_UNIT = (
+    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)"
+    r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
+)
+"""What may be a unit; `unit_names` knows which are."""
+_UNIT_END = r"(?:\.(?=\s+[a-z0-9(+&$]|[,;:)-]))?"
+"""The full stop of a shortened unit, where a sentence doesn't end."""
+_MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
+_HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
+_ZONE = re.compile(r"\s(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
+_NOUN = re.compile(
+    r"\s(?!(?:a|an|the|and|or|but|nor|than|to|of|off|in|on|at|for|from|by|with|per|each|every|as|if|is|was|are|were|be|"
+    r"will|would|has|had|may|more|less|up|down|over|under|into|about|after|before|when|while|that|which|who|I(?!-)|he|she|"
+    r"we|you|they|it|so|not|because|could|should|would|does|did|isn|wasn|says?|said|draws?|costs?|x|plus|minus|equals)\b)[A-Za-z]"
+)
+_ARTICLE = re.compile(
+    r"(?:\b(?:an?|the|this|its|my|your|his|her|our|their)|(?<!\bit)(?<!hat)(?<!\bhe)(?<!\bshe)(?<!ere)(?<!\bwho)(?<!\blet)['’]s"
+    r"|\w-year,)\s$",
+    re.IGNORECASE,
+)
+"""Before "$44 billion plan": the, its, Musk's, five-year; but "it's $20 cash"."""
+_PART_OF = re.compile(
+    r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
+)
+_SIXTEENTHS = re.compile(
+    r"[\s-](?:wrench|socket|bolt|nut|bit|drill|screw|plywood|thick|share|stake|interest|hole|gap|rod|wire|pipe|tubing)"
+)
+_WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]?\s\(?$")
+_BEFORE_DATE = re.compile(
+    r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
+)
+_FEW_LETTERS = re.compile(
+    r"(?:run|race|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b", re.IGNORECASE
+)
+_COUNTED = re.compile(
+    r"\s(?:followers|users|views|people|likes|dollars|subscribers|downloads|members)\b", re.IGNORECASE
+)
+
+
+def _is_before_noun(match: re.Match[str]) -> bool:
+    """a $20 bill, a 6 ft. man, $20-a-month; not "It costs $20 to enter", nor "a $20 or more"."""
+    text, end = match.string, match.end()
+    if text.startswith("-", end) and text[end + 1 : end + 2].isalpha():
+        return True
+    return bool(_ARTICLE.search(before(match, 9)) and _NOUN.match(text, end))
+
+
+def _is_place(match: re.Match[str]) -> bool:
+    """Whether the word before names a place with a number: seat 12A."""
+    word = re.search(r"([A-Za-z]+)\.?\s$", before(match, 20))
+    return word is not None and word[1].lower() in LOCATORS
+
+
+# Dates and times
+
+
+def _numeric_date(match: re.Match[str]) -> str | None:
+    """2024-05-01; 3/14/2025 (month first, unless it can't be one); 15.3.2024 (day first)."""
+    if match["iso_year"]:
+        written, month, day = match["iso_year"], int(match["iso_month"]), int(match["iso_day"])
+        ending = ", " if match["and_time"] else ""
+    else:
+        written, first, second, ending = match["year"], int(match["first"]), int(match["second"]), ""
+        if len(written) == 2 and match["sep"] != "/":
+            return None
+        day_first = match["sep"] == "." or (first > 12 and len(written) == 4)
+        day, month = (first, second) if day_first else (second, first)
+    if not (0 < month < 13 and 0 < day < 32):
+        return None
+    number = int(written) + (0 if len(written) == 4 else 2000 if int(written) < 50 else 1900)
+    return f" {MONTHS[month - 1]} {ordinal(day)}, {year(number)}{ending}"
+
+
+def _day_and_month(match: re.Match[str]) -> str:
+    """12 March -> the twelfth of March."""
+    article = "" if re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) else "the "
+    stop = "." if match["stop"] and may_end_sentence(match) else ""
+    return f"{article}{ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]}{stop}"
+
+
+def _time(match: re.Match[str]) -> str:
+    """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
+    written, half, second = match["hour"] or match["only_hour"], match["half"] or match["only_half"], match["second"]
+    hour, minute = int(written), int(match["minute"] or 0)
+    if second and not half and written in (str(hour % 10), "00"):
+        return _duration(written, match["minute"], second)
+    said = cardinal(hour)
+    if minute:
+        said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
+    elif not half:
+        said += " hundred" if hour > 12 or hour == 0 else " o'clock"
+    if second and int(second):
+        said += f" and {_counted(int(second), 'second')}"
+    if not half:
+        return f" {said} "
+    stop = "." if half.endswith(".") and may_end_sentence(match) and not _ZONE.match(match.string, match.end()) else ""
+    return f" {said} {'ay' if half[0] in 'aA' else 'pee'} em{stop}"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{cardinal(count)} {name}{'' if count == 1 else 's'}"
+
+
+def _duration(*counts: str | None) -> str:
+    """Hours, minutes and seconds, those that are not zero, by their names."""
+    named = zip((int(count or 0) for count in counts), ("hour", "minute", "second"), strict=True)
+    return " ".join(_counted(count, name) for count, name in named if count) or "zero seconds"
+
+
+def _hours_and_minutes(match: re.Match[str]) -> str:
+    """1h 20m 30s; 5m 3s; 1h30."""
+    if match["bare_minute"]:
+        hour = int(match["bare_hour"])
+        said = _counted(hour, "hour") if hour < 13 else cardinal(hour)
+        return f"{said} {cardinal(int(match['bare_minute']))}" if int(match["bare_minute"]) else said
+    return _duration(match["hour"], match["minute"] or match["only_minute"], match["second"] or match["only_second"])
+
+
+def _decade(match: re.Match[str]) -> str:
+    number = int(match["decade"])
+    name = year(number) if number > 99 else cardinal(number)
+    return f" {name[:-1]}ies " if name.endswith("y") else f" {name}s "
+
+
+# Telephone and other numbers that are read by their digits
+
+
+def _telephone(match: re.Match[str]) -> str | None:
+    """A number in groups. "500-1000" is a range."""
+    groups = re.findall(r"\d+", match[0])
+    if re.fullmatch(r"\d{1,2}(?:-\d{1,2})+", match[0]):
+        return None
+    if len(groups) == 2 and groups[0].endswith("0") and groups[1].endswith("00"):
+        return None
+    return ("plus " if match[0].startswith("+") else "") + ", ".join(map(digits, groups))
+
+
+def _emergency(match: re.Match[str]) -> str | None:
+    """call 911 -> nine one one; but "Call 300 people"."""
+    called = re.search(r"\b(?:call|dial|phone)(?:s|ed|ing)?\s$", before(match, 12), re.IGNORECASE)
+    return digits(match[0]) if called else None
+
+
+def _model(match: re.Match[str]) -> str | None:
+    """747-8 -> seven forty seven eight."""
+    if int(match[2]) >= int(match[1]) or match[1].endswith("00"):
+        return None
+    return f"{pairs(match[1])} {cardinal(int(match[2]))}"
+
+
+# Amounts: money, measures, fractions
+
+
+def _money(match: re.Match[str]) -> str | None:
+    sign = match["sign"] or match["sign_after"]
+    one, many, small, smalls = CURRENCIES[sign]
+    if match["prefix"]:
+        if sign != "$":
+            return None
+        country = DOLLARS[match["prefix"]]
+        one, many = f"{country} {one}".lstrip(), f"{country} {many}".lstrip()
+    amount = match["amount"] or match["amount_before"]
+    if match["sign_after"] and re.fullmatch(r"\d+,\d\d", amount):
+        amount = amount.replace(",", ".")
+    whole, _, cents = amount.replace(",", "").partition(".")
+    single = match["joint"] == "-" or _is_before_noun(match)
+    low = f"{decimal(match['low'].rstrip('-–—'))} to " if match["low"] else ""
+    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    if match["named"]:
+        return f" {low}{decimal(amount)} {scale}".rstrip() + match["named"]
+    if scale or len(cents) not in (0, 2):
+        return f" {low}{decimal(amount)} {scale}".rstrip() + f" {one if single else many} "
+    parts = []
+    if int(whole or "0") or not cents:
+        parts.append(f"{decimal(whole or '0')} {one if int(whole or '0') == 1 or single else many}")
+    if cents and int(cents):
+        is_one = int(cents) == 1 or (single and small != "penny")
+        parts.append(f"{cardinal(int(cents))} {small if is_one else smalls}")
+    return f" {low}{' and '.join(parts) or f'zero {many}'} "
+
+
+def unit_names(written: str, following: str = "") -> tuple[str, str] | None:
+    """ "sq. ft" -> ("square foot", "square feet"); None where the letters are no unit, as in "2017 Gal Gadot"."""
+    *kind, short = re.findall(r"[^\s.-]+", written)
+    if short in CASED_UNITS and not kind:
+        return CASED_UNITS[short]
+    is_word = short in ("in", "c") and not kind and "." not in written and not re.match(r"\sby\s", following)
+    names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
+    if names is None or is_word:
+        return None
+    if short[0].isupper() and not kind:
+        in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
+        if len(short) == 1 or short == "HRs" or (short in SHORT_UNITS_IN_CAPITALS and not in_capitals):
+            return None
+        if short[1:].islower() and short != "Mbit" and re.match(r"\.?\s[A-Z]", following):
+            return None
+    prefix = UNIT_KINDS[kind[0].lower()] if kind else ""
+    return prefix + names[0], prefix + names[1]
+
+
+def _measure(match: re.Match[str]) -> str | None:
+    names = unit_names(match["unit"], after(match))
+    if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
+        return None
+    single = match["amount"] == "1" or match["joint"] == "-" or _is_before_noun(match)
+    return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}"
+
+
+def _is_cased_unit(match: re.Match[str]) -> bool:
+    """60W, 12 V and 0.26A; not seat 12A, nor "5 A students"."""
+    unit, spaced = match["unit"], match["joint"].isspace()
+    if _is_place(match) or (unit == "K" and not spaced):
+        return False
+    if unit in ("A", "N", "J", "K") and (spaced or unit != "A"):
+        return "." in match["amount"] or (unit == "K" and len(match["amount"]) > 2)
+    return not (spaced and len(unit) == 1 and re.match(r"\.?\s[A-Z]|\.[A-Z]", after(match, 3)))
+
+
+def _fraction(match: re.Match[str]) -> str | None:
+    whole, over, under = match["whole"], int(match["over"]), int(match["under"])
+    names = unit_names(match["unit"], after(match)) if match["unit"] else None
+    if (match["unit"] and names is None) or not _is_fraction(match, over, under):
+        return None
+    name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
+    plural = "halves" if under == 2 else name + "s"
+    said = f"{cardinal(over)} {name if over == 1 else plural}"
+    said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
+    if names is None:
+        return said + " "
+    return f"{said} {names[1] if whole and not _is_before_noun(match) else names[0]}"
+
+
+def _is_fraction(match: re.Match[str], over: int, under: int) -> bool:
+    """1/2, 2 3/16, 9/16 wrench, 11/12 of it; but 12/25, "on 9/16" and "the 1/16 meeting" are days."""
+    text, start = match.string, before(match, 9)
+    if not 0 < over < under or (not match["unit"] and _WEEKDAY.search(start)) or _is_score(match):
+        return False
+    if under < 10 or match["whole"] or match["unit"] or under in (32, 64) or _PART_OF.match(text, match.end()):
+        return True
+    day = over % 2 == 0 or (over < 13 and _BEFORE_DATE.search(start))
+    return under == 16 and not day and bool(_SIXTEENTHS.match(text, match.end()))
+
+
+def _is_score(match: re.Match[str]) -> bool:
+    return bool(re.match(r"\s(?:stars?|points?|rating|score)\b", after(match, 10)))
+
+
+def _out_of(match: re.Match[str]) -> str | None:
+    """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
+    if match["of"] != "10" and "." not in match["score"] and not _is_score(match):
+        return None
+    return f" {decimal(match['score'])} out of {cardinal(int(match['of']))} "
+
+
+def _pair(match: re.Match[str]) -> str | None:
+    """24/7, 9/11, 50/50; 120/80 -> one hundred twenty over eighty; 50/60 Hz -> fifty or sixty."""
+    first, second = match[1], match[2]
+    if (first, second) in (("24", "7"), ("9", "11")) or (first == second and len(first) == 2):
+        return f" {cardinal(int(first))} {cardinal(int(second))} "
+    if match["hertz"]:
+        return f" {cardinal(int(first))} or {cardinal(int(second))} hertz "
+    return f" {cardinal(int(first))} over {cardinal(int(second))} " if int(first) > 12 else None
+
+
+def _height(match: re.Match[str]) -> str | None:
+    """5′11″ -> five foot eleven; 6' -> six feet; after a degree minutes and seconds."""
+    count, inches = match["feet"], match["inches"]
+    if re.search(r"°\s?$", before(match, 2)):
+        return f"{_counted(int(count), 'minute')} {_counted(int(inches), 'second') if inches else ''}"
+    quoted = match["mark"] in "'’"
+    if quoted and (before(match, 1) in ("'", "‘") or (len(count) > 1 and not _is_length(match))):
+        return None
+    feet = f"{cardinal(int(count))} {'foot' if count == '1' or inches or _is_before_noun(match) else 'feet'}"
+    return f"{feet} {cardinal(int(inches))}" if inches else feet
+
+
+def _is_length(match: re.Match[str]) -> bool:
+    if match["inches"] or re.match(r"\s(?:tall|high|wide|long|deep)\b|\s?(?:by|x|×)\s\d{1,3}['’]", after(match, 10)):
+        return True
+    return bool(re.search(r"\d['’]\s?(?:by|x|×)\s$", before(match, 9)))
+
+
+def _scaled(match: re.Match[str]) -> str | None:
+    """10k, 5M users, 3B people; but a 4K screen and Flat 3B."""
+    amount, scale = match[1], match[2]
+    if len(scale) == 1 and _is_place(match):
+        return None
+    if scale in "kK":
+        following = after(match, 14)
+        if _FEW_LETTERS.match(following.lstrip()) or (
+            scale == "K" and amount in "48" and not _COUNTED.match(following)
+        ):
+            return f" {decimal(amount)} kay "
+    return f" {decimal(amount)} {SCALES[scale.lower()]} "
+
+
+# Other numbers
+
+
+def _ordinal(match: re.Match[str]) -> str:
+    number = match[1].replace(",", "")
+    return ordinal(int(number)) if len(number) <= LONGEST_NUMBER else digits(number)
+
+
+def _dotted(match: re.Match[str]) -> str:
+    """1.0.2 -> one point zero point two; 192.168.0.1 -> ... dot ..."""
+    parts = match[0].split(".")
+    is_address = len(parts) == 4 and all(len(part) < 4 and int(part) < 256 for part in parts)
+    return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} "
+
+
+def _ratio(match: re.Match[str]) -> str:
+    """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four."""
+    is_verse = re.search(r"[A-Z][a-z]+\.?\s$", before(match, 20))
+    return f" {decimal(match[1])} " + ("" if is_verse else "to ")
+
+
+def _power_of_ten(match: re.Match[str]) -> str:
+    minus = "minus " if match[2] else ""
+    return f" {decimal(match[1])} times ten to the power of {minus}{cardinal(int(match[3]))} "
+
+
+_RANGES = [
+    (re.compile(start), re.compile(following), dashes)
+    for start, following, dashes in (
+        (r"\d\s?$", r"\d", "-–"),
+        (r"\d\s$", r"\s\d", "-–"),
+        (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
+        (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
+        (rf"(?:(?:{_MONTH})\s\d\d?(?:st|nd|rd|th)?|\d\s(?:{_MONTH})\.?)\s?$", rf"\s?(?:\d\d?\s)?(?:{_MONTH})\b", "-–—"),
+        (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?$", rf"[{_SIGNS}]\d", "-–—"),
+        (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?\s$", rf"\s[{_SIGNS}]\d", "-–—"),
+    )
+]
+"""What stands before and after a dash that is read as "to"."""
+_SUBTRACTION = re.compile(r"\s?\d[\d.]{0,20}\s?=")
+_TWO_DIGITS = re.compile(r"(?<![\w.,:/-])\d\d$")
+
+
+def _range(match: re.Match[str]) -> str | None:
+    """The dash between two amounts, times or days: 3–4 -> three to four; but 50-50, and 3 - 1 = 2."""
+    start, following, dash = before(match, 45), after(match, 45), match[0]
+    if start.rstrip()[-1:].isdigit() and _SUBTRACTION.match(following):
+        return " minus "
+    same = _TWO_DIGITS.search(start)
+    if same and dash != "—" and re.match(same[0] + r"(?!\w|[.,:-]\d)", following):
+        return " "
+    is_range = any(dash in dashes and a.search(start) and b.match(following) for a, b, dashes in _RANGES)
+    return " to " if is_range else None
+
+
+def _minus(match: re.Match[str]) -> str:
+    return " minus "
+
+
+def _by(match: re.Match[str]) -> str | None:
+    """3x4, 8.5″ x 11″ -> by; 3 x 4 = 12 -> times."""
+    start, following = before(match, 6), after(match, 26)
+    if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m))\s?$", start):
+        return None
+    if match[0] == "*":
+        return " times " if re.search(r"\d\s?$", start) and re.match(r"\s?\d", following) else None
+    if not re.match(r"\s?\d", following):
+        return None
+    if re.match(r"\s?\d[\d.]{0,20}\s?=", following):
+        return " times "
+    return None if re.search(r"(?<!\d)0$", start) else " by "
+
+
+def _per(match: re.Match[str]) -> str | None:
+    """$5/hr -> per hour; 6 / 2 = 3 -> divided by."""
+    start = before(match, 26)
+    if match["rest"] is None:
+        return " divided by "
+    if not re.search(r"(?:\d%?|\d\s?[A-Za-zμ]{1,20})\s?$", start):
+        return None
+    if match["area"]:
+        names = unit_names(match["area"])
+        return f" per {names[0]}" if names else None
+    each = match["each"]
+    return f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else None
+
+
+def _number(match: re.Match[str]) -> str:
+    """1,234.5, and Chapter 01, which is chapter one."""
+    numbered = re.fullmatch("0+([1-9])", match[0]) and _is_place(match)
+    return f" {decimal(match[0].lstrip('0') if numbered else match[0])} "
+
+
+def _about(match: re.Match[str]) -> str:
+    return " about "
+
+
+def _symbol(match: re.Match[str]) -> str | None:
+    """A sign by its name, where it stands for a word: "x < 5", but not a hashtag, nor the sign before an item of a list."""
+    sign, start, following = match[0], before(match, 2), after(match, 2)
+    joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]", following))
+    spaced = bool(re.search(r"\S\s$", start) and re.match(r"\s\S", following))
+    if sign in ("<", ">"):
+        joined = bool(re.search(r"(?:\d|\b\w)$", start) and re.match(r"-?\d|\w\b", following))
+    if sign in ("<", ">", "=", "==") and not (joined or spaced):
+        return " "
+    if sign == "#" and not following[:1].isdigit():
+        return " "
+    if sign in "+&" and not start.strip() and following[:1].isspace():
+        return " "
+    return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None
+
+
+_S = r"[ ]"
+NUMBER_CLASSES = [
+    TokenClass(
+        "date",
+        r"""(?P<iso_year>(?:1[1-9]|20)\d\d)(?P<iso_sep>[-/])(?P<iso_month>0[1-9]|1[0-2])(?P=iso_sep)(?P<iso_day>0[1-9]|[12]\d|3[01])(?!\d)
+        (?P<and_time>T(?=\d\d:))?
+        |(?P<first>0?[1-9]|[12]\d|3[01])(?P<sep>[/.-])(?P<second>0?[1-9]|[12]\d|3[01])(?P=sep)(?P<year>[12]\d{3}|\d\d)(?![\w/-]|\.\d)""",
+        _numeric_date,
+    ),
+    TokenClass(
+        "date",
+        rf"(?P<day>[12]\d|3[01]|[1-9])(?:st|nd|rd|th)?[ ](?P<month>{_MONTH})\b(?P<stop>\.?)(?![ ]\d\d?(?!\d))",
+        _day_and_month,
+    ),
+    TokenClass(
+        "duration",
+        r"""(?P<hour>\d{1,3})h\s?(?P<minute>[0-5]?\d)m(?:in)?(?:\s?(?P<second>[0-5]?\d)s)?\b
+        |(?P<only_minute>\d{1,3})m\s?(?P<only_second>[0-5]?\d)s\b|(?P<bare_hour>\d\d?)h(?P<bare_minute>[0-5]\d)\b""",
+        _hours_and_minutes,
+    ),
+    TokenClass(
+        "time",
+        rf"""(?P<hour>[01]?\d|2[0-4])(?::|\.(?=[0-5]\d\s?[aApP]\.?[mM]\b))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
+        (?:h\b|Z\b|\s?(?P<half>{_HALF_DAY}))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{_HALF_DAY})""",
+        _time,
+    ),
+    TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", _decade),
+    TokenClass("zip code", r"(?<=,[ ][A-Z][A-Z][ ])\d{5}(?:-\d{4})?(?![\w-])|(?<=[ ]D\.C\.[ ])\d{5}(?:-\d{4})?(?![\w-])", _telephone),
+    TokenClass("phone", r"1-[2-9]\d\d-(?=[A-Z]{2,})", lambda m: f"one {cardinal(int(m[0][2:5])) if m[0][3:5] == '00' else pairs(m[0][2:5])} "),
+    TokenClass(
+        "phone",
+        r"""\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,4}){1,2}(?!\w|[.,-]\d)
+        |\(\d{3}\)\s?\d{3}-\d{4}(?!\w) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
+        |\d{1,5}(?:-\d{1,7}){3,5}(?![\w-])""",
+        _telephone,
+    ),
+    TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", _emergency),
+    TokenClass("score", r"\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])", lambda m: " ".join(cardinal(int(n)) for n in m[0].split("-"))),
+    TokenClass("model number", r"(\d{3})-(\d)(?![\w-]|[.,]\d)", _model),
+    TokenClass(
+        "money",
+        rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{_SIGNS}])(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})
+        (?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{_LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
+        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹])(?![\d.]))""",
+        _money,
+    ),
+    TokenClass(
+        "height",
+        r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
+        _height,
+    ),
+    TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: _pair(m) if _is_special_pair(m) else None),
+    *(
+        TokenClass(
+            "fraction",
+            r"(?:(?P<whole>\d{1,3})[\s-])?(?P<over>\d{1,2})[/⁄](?P<under>\d{1,4})(?![\w/]|[.,]\d)" + unit,
+            _fraction,
+        )
+        for unit in (rf"[\s-]?(?P<unit>{_UNIT}){_UNIT_END}", r"(?P<unit>(?!))?")
+    ),
+    TokenClass("out of", r"(?P<score>\d{1,3}(?:\.\d+)?)/(?P<of>5|10|20|100)(?![\w/]|[.,]\d)", _out_of),
+    TokenClass("pair", r"(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>(?!))?", _pair),
+    TokenClass("power", r"(\d(?:\.\d{1,20})?)[eE]\+?(-)?(\d{1,3})\b", _power_of_ten),
+    TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal),
+    TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b", _scaled),
+    TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
+    TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
+    TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
+    TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
+    TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z])|\.\w){_UNIT_END}", _measure),
+    TokenClass(
+        "address",
+        rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:[A-Z][a-z]+[ ]){{1,2}}(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
+        lambda m: f" {pairs(m[1])} ",
+    ),
+    TokenClass("dotted number", r"\d+(?:\.\d+){2,}", _dotted),
+    TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
+    TokenClass("ratio", r"(\d+):(?=\d)", _ratio),
+]  # fmt: skip
+"""In the order in which they are tried."""
+
+
+def _is_special_pair(match: re.Match[str]) -> bool:
+    first, second = match[1], match[2]
+    return (
+        (first, second) in (("24", "7"), ("9", "11"))
+        or (first == second and len(first) == 2)
+        or match["hertz"] is not None
+    )
+
+
+_SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": "deep", "H": "high", "L": "long"}[m[0]])
+NUMBER = TokenClass("number", AMOUNT, _number)
+"""What no other class has taken."""
+_BY = TokenClass("by", r"[x×*]", _by)
+_DEGREES = TokenClass(
+    "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"
+)
+LETTER_NUMBER_CLASSES = [next(kind for kind in NUMBER_CLASSES if kind.name == "money"), _BY, _SIZE, _DEGREES]
+"""Those that may begin with a letter: US$5, the x of 3x4."""
+SIGN_CLASSES = [
+    TokenClass("range", r"[-–—]", _range),
+    TokenClass("minus", rf"(?<![\w.])-(?=\.?\d|[{_SIGNS}]\.?\d)", _minus),
+    _BY,
+    TokenClass("about", rf"[~≈](?=\s?[{_SIGNS}]?\d)", _about),
+    TokenClass("power", r"(?<=\w)\^(?=-?\w)", lambda m: " to the power of "),
+    _DEGREES,
+    TokenClass(
+        "per",
+        rf"/\s?(?P<rest>(?P<area>(?:sq|cu)\.?\s(?:ft|in|yd|mi|km|m|cm))\b{_UNIT_END}|(?P<each>[A-Za-z]{{1,7}})\b{_UNIT_END})"
+        r"|(?<=\d)/(?=\s?\d[\d.]{0,20}\s?=)|(?<=\d[ ])/(?=\s?\d[\d.]{0,20}\s?=)",
+        _per,
+    ),
+    TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
+    TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
+    TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),
+    TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
+    TokenClass("symbol", rf"!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", _symbol),
+]  # fmt: skip
+
+
+def _is_note(match: re.Match[str]) -> bool:
+    """He won.1 Then; but "fig.1", "No.5" and "ver.2"."""
+    from llasa_cli.text.normalize.vocabulary import BEFORE_NUMBERS
+
+    word = re.search(r"([A-Za-z]+)$", before(match, 20))
+    return word is None or match["mark"] != "." or (len(word[1]) > 1 and word[1].lower() not in BEFORE_NUMBERS)

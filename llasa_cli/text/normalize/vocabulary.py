@@ -1,0 +1,156 @@
+"""The tables of the normalizer: short forms, names and units, and how each is read in English."""
+
+from __future__ import annotations
+
+
+def _table(text: str) -> dict[str, str]:
+    """ "no number,p page" -> {"no": "number", "p": "page"}."""
+    return {short: words for short, _, words in (entry.strip().partition(" ") for entry in text.split(","))}
+
+
+LETTERS = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz",
+        "ay bee see dee ee eff jee aitch eye jay kay el em en oh pee cue are ess tee you vee double-you ex why zee".split(),
+        strict=True,
+    )
+)
+TITLES = _table(
+    "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
+    "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
+    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector"
+)
+"""With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
+BARE_TITLES = frozenset("mr mrs ms dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
+"""Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
+PLACES = _table(
+    "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"
+)
+"""With a capital, after a name."""
+MONTHS = "January February March April May June July August September October November December".split()
+MONTH_NAMES = {**{name[:3]: name for name in MONTHS}, "Sept": "September", **{name: name for name in MONTHS}}
+WEEKDAYS = _table(
+    "mon Monday,tue Tuesday,tues Tuesday,wed Wednesday,weds Wednesday,thu Thursday,thur Thursday,thurs Thursday,fri Friday,"
+    "sat Saturday,sun Sunday"
+)
+DAYS_OR_WORDS = ("wed", "sat", "sun")
+"""Days only before a comma or a number: "Sat., 5 May", but "Down he Sat. Then"."""
+BEFORE_NUMBERS = _table(
+    "no number,nos numbers,nr number,vol volume,vols volumes,fig figure,figs figures,p page,pp pages,ch chapter,"
+    "chap chapter,sec section,sect section,eq equation,apt apartment,ste suite,ext extension,ca circa,c circa,rm room,"
+    "bldg building,hwy highway,rte route,rt route,max maximum,min minimum,approx approximately,est established,b born,"
+    "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
+    "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
+    "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,jan January,"
+    "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
+    "dec December"
+)
+"""Only before a number: "No. 5", but "No. I won't."."""
+BARE_BEFORE_NUMBERS = frozenset("apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
+"""Those that are also written without a full stop before a number."""
+ABBREVIATIONS = _table(
+    "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
+    "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
+    "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
+    "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
+    "mgr manager,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,"
+    "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
+    "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
+)
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz"))
+"""Abbreviations after which the sentence continues."""
+BEFORE_NUMERALS = frozenset(
+    "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
+    "figure table canto psalm unit grade group division corps mark model apollo".split()
+)
+RULERS = frozenset(
+    "louis henry edward george william charles james richard john paul pius benedict elizabeth philip francis napoleon ivan "
+    "peter leo gregory clement innocent alexander frederick nicholas catherine mary gustav christian ferdinand carlos juan "
+    "pedro robert david malcolm otto rudolf wilhelm franz joseph leopold albert urban julius sixtus boniface ramses ptolemy "
+    "darius xerxes cyrus constantine justinian theodosius harald olaf haakon rama margaret felipe abdullah hussein".split()
+)
+CROWNS = frozenset("king queen pope emperor empress tsar czar kaiser prince sultan".split())
+WITHOUT_VOWELS = frozenset(
+    "hm hmm hmmm mm mmm sh shh shhh psst pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll cwm crwth".split()
+)
+"""Words without a vowel that are read as they are. Others are letters: fps, html."""
+LETTER_NOUNS = frozenset(
+    "vitamin plan grade type class section group team option exhibit appendix hepatitis influenza series block column point "
+    "terminal gate letter question platform side model string key an hall wing building zone step schedule annex".split()
+)
+"""Words before a capital A that name it: "vitamin A"."""
+LOCATORS = LETTER_NOUNS | frozenset(
+    "seat row apt apartment room suite flat unit figure fig table form page number no bus route highway line floor "
+    "chapter part lesson episode track day week item task test season volume article exhibit studio lot bay dock pier track".split()
+)
+"""Words before a number and a letter that name a place: "seat 12A" has no amperes."""
+
+CURRENCIES = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+    "¥": ("yen", "yen", "sen", "sen"),
+    "₹": ("rupee", "rupees", "paisa", "paise"),
+    "₩": ("won", "won", "jeon", "jeon"),
+}
+DOLLARS = _table(
+    "US ,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican"
+)
+"""What the letters before a dollar sign mean; US needs no word."""
+SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
+
+
+def _units(text: str) -> dict[str, tuple[str, str]]:
+    """ "km kilometer,ft foot/feet" -> one and many: {"km": ("kilometer", "kilometers"), "ft": ("foot", "feet")}."""
+    units = {}
+    for short, name in _table(text).items():
+        one, _, many = name.partition("/")
+        units[short] = (one, many or one + "s")
+    return units
+
+
+UNITS = _units(
+    "km/h kilometer an hour/kilometers an hour,m/s meter a second/meters a second,mph mile an hour/miles an hour,"
+    "mpg mile a gallon/miles a gallon,rpm revolution a minute/revolutions a minute,bpm beat a minute/beats a minute,"
+    "kph kilometer an hour/kilometers an hour,mbps megabit a second/megabits a second,gbps gigabit a second/gigabits a second,"
+    "kbps kilobit a second/kilobits a second,fps frame a second/frames a second,dpi dot an inch/dots an inch,"
+    "ppi pixel an inch/pixels an inch,ppm part per million/parts per million,"
+    "ft foot/feet,lbs pound,hz hertz/hertz,khz kilohertz/kilohertz,mhz megahertz/megahertz,ghz gigahertz/gigahertz,"
+    "doz dozen/dozen,hp horsepower/horsepower,mi mile,h hour,km kilometer,kms kilometer,kgs kilogram,cm centimeter,"
+    "mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,oz ounce,l liter,ml milliliter,dl deciliter,"
+    "cl centiliter,ms millisecond,μs microsecond,ns nanosecond,μm micrometer,nm nanometer,μg microgram,mcg microgram,"
+    "pb petabyte,tb terabyte,gb gigabyte,mb megabyte,kb kilobyte,sec second,secs second,min minute,mins minute,hr hour,"
+    "hrs hour,wk week,wks week,mo month,mos month,yr year,yrs year,tsp teaspoon,tbsp tablespoon,kw kilowatt,"
+    "kwh kilowatt-hour,mw megawatt,gw gigawatt,mwh megawatt-hour,gwh gigawatt-hour,wh watt hour,db decibel,"
+    "kcal calorie,usd dollar,eur euro,gbp pound,cad Canadian dollar,aud Australian dollar,"
+    "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
+    "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
+    "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,"
+    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,ω ohm,kω kiloohm,"
+    "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kts knot,nmi nautical mile,hpa hectopascal"
+)
+"""By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
+CASED_UNITS = _units("W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins")
+"""Units that are only read as such in this spelling."""
+SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
+"""The letters only with a full stop inside a sentence ("2 c. flour"): elsewhere they are words."""
+UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
+SHORT_UNITS_IN_CAPITALS = frozenset(
+    "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GAL GALS YD YDS WK WKS MA".split()
+)
+"""4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
+SHORT_EACH = _table(
+    "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,"
+    "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day"
+)
+EACH = frozenset(
+    [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]
+)
+"""What may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
+SYMBOLS = _table(
+    "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
+    "¢ cents,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
+    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
+)
+"""Signs that are said by a name wherever no class has read them."""
