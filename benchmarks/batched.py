@@ -1,11 +1,11 @@
-"""Many sequences a step against one after the other, on the CPU, and what the length of the others costs.
+"""Many sequences per step against one after the other, on the CPU, and the cost of a long sequence for the others.
 
-    OMP_NUM_THREADS=1 python benchmarks/batched.py [MODEL] [--slots 1 4 16 64] [--codes 100]
+    OMP_NUM_THREADS=1 python benchmarks/batched.py [MODEL] [--slots 1 4 16 64] [--max-seconds 4]
 
-`codes_per_s`: sentences spoken to their end, drawn as the voice asks, in so many slots that are filled again as they come
-free; `ratio` to `generate` one by one. `with_codec`: decoded to sound as well, in the batch by a second thread. `step_ms`: a
-step of 16 sequences that all have 30 tokens, all 1,900, and 15 of 30 beside one of 1,900: a short one doesn't pay for a long.
-Runs take turns, medians are printed: one JSON line.
+`codes_per_s`: sentences are spoken to their end with the voice's own sampling, in slots that are filled again when they become
+free; `ratio` compares with one sentence at a time. `with_codec`: the codes are decoded to audio as well, in the batch by a second
+thread. `step_ms`: a step of 16 sequences with 30 tokens each, with 1,900 each, and of 15 with 30 beside one with 1,900, which
+shows that a short sequence does not pay for a long one. Runs take turns, and medians are printed as one JSON line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from codec import machine
 from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.lm.engine import GenerationRequest
-from llasa_cli.lm.kv_cache import Cache, runs_of
+from llasa_cli.lm.kv_cache import group_slots
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingRequest
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="tiny")
     parser.add_argument("--slots", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--max-seconds", type=float, default=4.0, help="of a sentence")
+    parser.add_argument("--max-seconds", type=float, default=4.0, help="of each sentence")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     checkpoint = resolve_checkpoint(ModelOptions(arguments.model))
@@ -101,16 +101,16 @@ def main() -> None:
 
 
 def step_times(model: LanguageModel, repeats: int) -> dict[str, float]:
-    """Of 16 slots, without drawing."""
+    """Milliseconds of a decode step of 16 slots, without sampling."""
     lengths = {"30": [30] * 16, "1900": [1900] * 16, "15 x 30, 1 x 1900": [30] * 15 + [1900]}
-    cache = Cache(model.network, 16, 2048)
+    cache = model.network.new_cache(16, 2048)
     ids = torch.full((16,), model.prompt_format.first_code_id)
     times: dict[str, list[float]] = {name: [] for name in lengths}
     with torch.inference_mode():
         for _ in range(5 * repeats):
             for name, some in lengths.items():
                 began = time.perf_counter()
-                cache.step(ids, torch.tensor(some) - 1, runs_of(some))
+                model.network.decode(cache, ids, torch.tensor(some) - 1, group_slots(some))
                 times[name].append(time.perf_counter() - began)
     return {name: round(1000 * statistics.median(found), 2) for name, found in times.items()}
 

@@ -1,17 +1,17 @@
-"""What the number formats of `--dtype` cost in quality: error of the scores, and of the words of the built-in voice.
+"""What the number formats of `--dtype` cost in quality: the error of the logits, and of the words of the built-in voice.
 
-    python benchmarks/formats.py scores MODEL [--formats bf16 fp16 int8 int4]
+    python benchmarks/formats.py logits MODEL [--formats bf16 fp16 int8 int4]
     python benchmarks/formats.py words [--seeds 3] [--json words.json]
-    python benchmarks/formats.py join PART.json ...       of `words`, that were run with --skip and --first
+    python benchmarks/formats.py join PART.json ...       joins results of `words --skip N --first M`
 
-`scores`: a sentence and 150 codes after it are read in each format (a CPU's) and in fp32, one model at a time. `error` is
-the root mean square of the scores' difference over the fp32 scores' spread; `same` the share of codes whose likeliest
-successor is the same one; `divergence` the mean Kullback-Leibler divergence of the two distributions, in nats.
-Random weights are the hard case: nothing in them was trained to stand out. `speed.py --random 1b` makes some.
+`logits`: a sentence and 150 codes are fed in each format (on a CPU) and in fp32, one model at a time. `error` is the root mean
+square of the difference of the logits over the standard deviation of the fp32 logits; `same` is the share of positions with the
+same likeliest code; `divergence` is the mean Kullback-Leibler divergence of the two distributions, in nats. Random weights are
+the hard case, because no training made any code stand out; `speed.py --random 1b` makes some.
 
-`words`: the 120 sentences of `recipes/tiny/held_out.txt`, that are in no training set, spoken with the same seeds in each
-format; pocketsphinx listens (`recipes/tiny/judge.py`). A word error rate, its 95 % interval, and the difference to fp32
-with the interval of that (bootstrap over sentences, paired).
+`words`: the 120 sentences of `recipes/tiny/held_out.txt`, which are in no training set, are spoken with the same seeds in each
+format and recognized by pocketsphinx (`recipes/tiny/judge.py`). Printed are the word error rate with its 95 % interval, and its
+difference to fp32 with the interval of the difference (paired bootstrap over sentences).
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ CODES = 150
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["scores", "words", "join"])
-    parser.add_argument("models", nargs="*", default=["tiny"], help="a model; or files, to be joined")
+    parser.add_argument("what", choices=["logits", "words", "join"])
+    parser.add_argument("models", nargs="*", default=["tiny"], help="a model, or the files to join")
     parser.add_argument("--formats", nargs="*", default=["bf16", "fp16", "int8", "int4"])
-    parser.add_argument("--seeds", type=int, default=1, help="takes of each sentence")
-    parser.add_argument("--skip", type=int, default=0, help="so many of the sentences, the first")
-    parser.add_argument("--first", type=int, default=1000, help="so many of the sentences that are left")
+    parser.add_argument("--seeds", type=int, default=1, help="utterances of each sentence")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many sentences at the beginning")
+    parser.add_argument("--first", type=int, default=1000, help="use so many of the remaining sentences")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.model = arguments.models[0]
-    result = {"scores": scores, "words": words, "join": join}[arguments.what](arguments)
+    result = {"logits": compare_logits, "words": words, "join": join}[arguments.what](arguments)
     print(json.dumps({key: value for key, value in result.items() if key not in ("errors", "lengths")}, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 @torch.inference_mode()
-def read(model: str, kind: str) -> torch.Tensor:
-    """float32 (codes, scores): after the prompt, and after each of some codes that are drawn once for all."""
+def logits_of(model: str, kind: str) -> torch.Tensor:
+    """Logits after the prompt and after each of CODES random codes, the same for all formats: float32 (CODES + 1, codes + 1)."""
     from llasa_cli.checkpoint.resolve import find_model
     from llasa_cli.lm.loader import load_language_model
     from llasa_cli.prompt import PromptFormat
@@ -59,20 +59,20 @@ def read(model: str, kind: str) -> torch.Tensor:
     folder = find_model(model)
     prompt_format = PromptFormat.load(folder)
     network = load_language_model(folder, prompt_format, "cpu", kind).network
-    drawn = torch.randint(prompt_format.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(prompt_format.code_count, (CODES,), generator=torch.Generator().manual_seed(0))
     stream = network.stream(2048)
     found = [stream.feed(torch.tensor(prompt_format.prompt(TEXT).ids))]
-    found += [stream.feed(prompt_format.first_code_id + code[None]) for code in drawn]
+    found += [stream.feed(prompt_format.first_code_id + code[None]) for code in codes]
     return torch.stack(found)
 
 
-def scores(arguments: argparse.Namespace) -> dict[str, Any]:
-    exact = read(arguments.model, "fp32")
+def compare_logits(arguments: argparse.Namespace) -> dict[str, Any]:
+    exact = logits_of(arguments.model, "fp32")
     spread = exact.std(dim=-1).mean()
     result = {}
     for kind in arguments.formats:
-        gc.collect()
-        found = read(arguments.model, kind)
+        gc.collect()  # the model before
+        found = logits_of(arguments.model, kind)
         divergence = torch.nn.functional.kl_div(
             found.log_softmax(-1), exact.log_softmax(-1), log_target=True, reduction="none"
         )
@@ -101,36 +101,36 @@ def words(arguments: argparse.Namespace) -> dict[str, Any]:
     errors: dict[str, list[int]] = {kind: [] for kind in formats}
     lengths = []
     for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):
-        said = words_of(line)
-        lengths.append(len(said))
+        wanted = words_of(line)
+        lengths.append(len(wanted))
         for kind, voice in voices.items():
             heard = listener.hear(voice.synthesize(line, SpeechOptions(seed=number * 1000)))
-            out = jiwer.process_words(" ".join(said), " ".join(heard)) if heard else None
-            wrong = len(said) if out is None else out.substitutions + out.deletions + out.insertions
+            out = jiwer.process_words(" ".join(wanted), " ".join(heard)) if heard else None
+            wrong = len(wanted) if out is None else out.substitutions + out.deletions + out.insertions
             errors[kind].append(wrong)
         print(number, {kind: sum(found) for kind, found in errors.items()}, file=sys.stderr)
-        if arguments.json and (number + 1) % arguments.seeds == 0:  # one that is stopped is not all lost
-            so_far = judged(arguments.model, (number + 1) // arguments.seeds, errors, lengths)
+        if arguments.json and (number + 1) % arguments.seeds == 0:  # in case the script is stopped
+            so_far = summarize(arguments.model, (number + 1) // arguments.seeds, errors, lengths)
             arguments.json.write_text(json.dumps(so_far, indent=1) + "\n")
-    return judged(arguments.model, len(lines), errors, lengths)
+    return summarize(arguments.model, len(lines), errors, lengths)
 
 
 def join(arguments: argparse.Namespace) -> dict[str, Any]:
     parts = [json.loads(Path(path).read_text()) for path in arguments.models]
     errors = {kind: [one for part in parts for one in part["errors"][kind]] for kind in parts[0]["errors"]}
     lengths = [one for part in parts for one in part["lengths"]]
-    return judged(parts[0]["model"], sum(part["sentences"] for part in parts), errors, lengths)
+    return summarize(parts[0]["model"], sum(part["sentences"] for part in parts), errors, lengths)
 
 
-def judged(model: str, lines: int, errors: dict[str, list[int]], lengths: list[int]) -> dict[str, Any]:
-    """What `words` says.
+def summarize(model: str, lines: int, errors: dict[str, list[int]], lengths: list[int]) -> dict[str, Any]:
+    """The result of `words`.
 
     Args:
-        lines: How many sentences, each with as many takes, one after the other.
-        errors: By format, wrong words of each take.
-        lengths: Words of each take.
+        lines: The number of sentences; their utterances follow each other.
+        errors: By format, the wrong words of each utterance.
+        lengths: The words of each utterance.
     """
-    # Sentences are drawn, with all takes of each.
+    # The bootstrap draws sentences, each with all of its utterances.
     picks = np.random.default_rng(0).integers(0, lines, (2000, lines))
     by_line = {kind: np.array(found).reshape(lines, -1).sum(1) for kind, found in errors.items()}
     sizes = np.array(lengths).reshape(lines, -1).sum(1)

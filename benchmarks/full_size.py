@@ -1,16 +1,17 @@
-"""The full-size path with random weights: repositories as published, a hub, a download, speech.
+"""The whole path at full size with random weights: repositories as published, a local hub, download, speech.
 
     python benchmarks/full_size.py write FOLDER [--size 1b|3b|8b|small]            the repositories
     python benchmarks/full_size.py run FOLDER [--seconds 2] [--dtype auto ...]     serve them, download, speak
     python benchmarks/full_size.py load MODEL --dtype float32|bfloat16|int8|int4   memory of loading, in this process
 
-No published weights can be had everywhere; shapes, files and layouts are theirs (Llasa-1B: 2.74 GB, one file, tied;
-Llasa-3B: stored head though tied, two files; Llasa-8B: untied, four files; the codec: 2.5 GB; in
-the original format `tests/parity/codec.py full --work FOLDER` writes one). `run` prints for each command its seconds and its highest resident memory, as the kernel counted it.
+Published weights are not available everywhere, so only shapes, files and layouts are the published ones: Llasa-1B has 2.74 GB in
+one file with a tied head, Llasa-3B a stored head although it is tied, in two files, Llasa-8B its own head, in four files, and
+the codec 2.5 GB (`tests/parity/codec.py full --work FOLDER` writes one in the original format). `run` prints for each command its
+seconds and its highest resident memory, as counted by the kernel.
 
-`load` prints `ratio`: the highest memory while loading, less what the program takes without a model, over the bytes of
-the weights in the chosen format (each tensor counted once, however it is used). Pages of a mapped file count where they
-are in memory. To be run in a fresh process; `weights` of the file's own format stay in the mapping and are not copied.
+`load` prints `ratio`: the highest memory while loading, less that of the program without a model, over the bytes of the weights
+in the chosen format (each tensor counted once). Pages of a mapped file count if they are in memory; weights in the file's own
+format stay mapped and are not copied.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "hub"), str(ROOT / "tests" / "pa
 
 VOCABULARY = 193_800
 SIZES: dict[str, dict[str, Any]] = {
-    # Of Llama-3.2-1B, -3B and Llama-3.1-8B; `files` and `head` as the published repositories have them.
+    # Llama-3.2-1B, -3B and Llama-3.1-8B, with the files and the head of the published repositories.
     "1b": {"layers": 16, "hidden": 2048, "heads": 32, "inner": 8192, "files": 1, "tied": True, "head": False},
     "3b": {"layers": 28, "hidden": 3072, "heads": 24, "inner": 8192, "files": 2, "tied": True, "head": True},
     "8b": {"layers": 32, "hidden": 4096, "heads": 32, "inner": 14336, "files": 4, "tied": False, "head": True},
@@ -46,7 +47,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def write_safetensors(path: Path, shapes: Shapes, dtype: str) -> None:
-    """Random tensors of these shapes, one at a time: nothing big is held."""
+    """Write random tensors of these shapes, with one of them in memory at a time."""
     import torch
 
     kind = {"BF16": torch.bfloat16, "F32": torch.float32}[dtype]
@@ -66,7 +67,7 @@ def write_safetensors(path: Path, shapes: Shapes, dtype: str) -> None:
 
 
 def sample(name: str, shape: tuple[int, ...]) -> Any:
-    """Numbers at which signals keep their size, and no code is much likelier than another."""
+    """Random values with which signals keep their size and no code is much likelier than another."""
     import torch
 
     if len(shape) <= 1:
@@ -79,16 +80,20 @@ def sample(name: str, shape: tuple[int, ...]) -> Any:
 
 
 def llama_shapes(size: dict[str, Any]) -> Shapes:
-    """By transformers' names."""
-    from llasa_cli.lm.llama import LlamaConfig
+    """The shapes of all tensors, under transformers' names."""
+    from llasa_cli.lm.llama_config import LlamaConfig
     from llasa_cli.lm.weights import EMBEDDING, HEAD, shapes_of
 
     head = (VOCABULARY, size["hidden"])
-    return {EMBEDDING: head} | shapes_of(LlamaConfig.of(llama_config(size))) | ({HEAD: head} if size["head"] else {})
+    return (
+        {EMBEDDING: head}
+        | shapes_of(LlamaConfig.from_json(llama_config(size)))
+        | ({HEAD: head} if size["head"] else {})
+    )
 
 
 def llama_config(size: dict[str, Any]) -> dict[str, Any]:
-    """config.json as transformers 4 wrote it, with what the published ones have and nobody needs."""
+    """config.json as transformers 4 wrote it, with the entries of the published ones that are not needed."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "bos_token_id": 128_000,
@@ -159,26 +164,26 @@ def write_codec(folder: Path) -> None:
 
 
 def measured(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Run it to its end; seconds, processor seconds, and the highest resident memory in bytes."""
+    """Run a command; its seconds, processor seconds, and highest resident memory."""
     began = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    said = process.stdout.read()
+    output = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{output}")
     return {
         "command": " ".join(command[2:]),
         "wall_s": round(time.monotonic() - began, 1),
         "processor_s": round(used.ru_utime + used.ru_stime, 1),
         "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
-        "said": said.strip().splitlines()[-12:],
+        "output": output.strip().splitlines()[-12:],
     }
 
 
 def run(folder: Path, seconds: float, dtypes: list[str], name: str) -> Iterator[dict[str, Any]]:
-    """Serve, download, speak."""
+    """Serve the repositories, download a model twice, and speak in each dtype."""
     from fake_hub import FakeHub, repositories_in
 
     with tempfile.TemporaryDirectory(dir=folder.parent) as cache, FakeHub(repositories_in(folder)) as hub:
@@ -201,21 +206,21 @@ def run(folder: Path, seconds: float, dtypes: list[str], name: str) -> Iterator[
 
 
 def load(folder: Path, dtype: str) -> dict[str, Any]:
-    """Memory of loading one model, in this process."""
+    """Load one model in this process and report its memory."""
     from llasa_cli.checkpoint.safetensors_header import places_of
     from llasa_cli.lm.loader import load_language_model
     from llasa_cli.prompt import PromptFormat
 
     prompt_format = PromptFormat.load(folder)
-    numbers = sum(math.prod(place.shape) for place in places_of(folder).values())
+    count = sum(math.prod(place.shape) for place in places_of(folder).values())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.monotonic()
     model = load_language_model(folder, prompt_format, "cpu", dtype)
     seconds = time.monotonic() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     width = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "int4": 0.5}[dtype]
-    next(model.generate(prompt_format.prompt("Hello."), sampling(), 0))  # it can be used
-    weights = numbers * width
+    next(model.generate(prompt_format.prompt("Hello."), sampling(), 0))  # loading is complete: it generates
+    weights = count * width
     return {
         "model": str(folder),
         "dtype": dtype,
@@ -239,8 +244,10 @@ def main() -> None:
     writing = kinds.add_parser("write")
     writing.add_argument("folder", type=Path)
     writing.add_argument("--size", choices=SIZES, default="1b")
-    writing.add_argument("--untied", action="store_true", help="a head of its own, whatever the published one has")
-    writing.add_argument("--files", type=int, help="in so many files")
+    writing.add_argument(
+        "--untied", action="store_true", help="write a head of its own even if the published model has none"
+    )
+    writing.add_argument("--files", type=int, help="the number of weight files")
     writing.add_argument("--no-codec", action="store_true")
     running = kinds.add_parser("run")
     running.add_argument("folder", type=Path)

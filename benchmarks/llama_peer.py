@@ -1,23 +1,21 @@
-"""llama.cpp on the same weights, for `speed.py`. Needs `llama-cpp-python` and `gguf`, in whichever Python runs it.
+"""llama.cpp on the same weights, for `speed.py`. Needs `llama-cpp-python` and `gguf` in the Python that runs it.
 
-python llama_peer.py write CHECKPOINT FILE f16|q8_0|q4_0      a GGUF file of a Llama's safetensors (no tokenizer)
-python llama_peer.py run FILE PROMPT_TOKENS CODES THREADS     times it; prints one JSON line
+python llama_peer.py write CHECKPOINT FILE f16|q8_0|q4_0      a GGUF file of a Llama's safetensors, without a tokenizer
+python llama_peer.py run FILE PROMPT_TOKENS CODES THREADS     measures it; prints one JSON line
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-BEGAN = time.time()
-
 
 def tensors(folder: Path) -> Iterator[tuple[str, object]]:
-    """(name, float32 array) of a folder's one safetensors file in bfloat16."""
+    """Yields (name, float32 array) from a folder with one safetensors file in bfloat16."""
     import numpy as np
 
     with open(folder / "model.safetensors", "rb") as file:
@@ -33,14 +31,14 @@ def tensors(folder: Path) -> Iterator[tuple[str, object]]:
 
 
 def write(folder: Path, path: Path, kind: str) -> None:
-    """As llama.cpp's own converter names and turns them; every matrix in the one format."""
+    """Name and permute the tensors as llama.cpp's converter does, with every matrix in one format."""
     import gguf
     import numpy as np
 
     config = json.loads((folder / "config.json").read_text())
     rope = config["rope_parameters"]
-    quantised = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
-    wanted = quantised.get(kind, gguf.GGMLQuantizationType.Q4_0)
+    types = {"f16": gguf.GGMLQuantizationType.F16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+    wanted = types.get(kind, gguf.GGMLQuantizationType.Q4_0)
     out = gguf.GGUFWriter(path, "llama")
     out.add_block_count(config["num_hidden_layers"])
     out.add_context_length(2048)
@@ -58,7 +56,7 @@ def write(folder: Path, path: Path, kind: str) -> None:
     for name, value in tensors(folder):
         kept = names.get_name(name, try_suffixes=(".weight",))
         for part, count in heads.items():
-            if part in name:  # llama.cpp turns neighbours, Hugging Face halves
+            if part in name:  # llama.cpp rotates neighboring dimensions, Hugging Face halves
                 rows, width = value.shape
                 value = value.reshape(count, 2, rows // count // 2, width).swapaxes(1, 2).reshape(rows, width)
         if value.ndim == 1:
@@ -83,16 +81,16 @@ def run(path: str, prompt_tokens: int, codes: int, threads: int) -> None:
     model.eval(list(range(1, prompt_tokens + 1)))
     width = model.n_vocab()
 
-    def likeliest() -> int:
+    def top_candidates() -> int:
         return int(np.ctypeslib.as_array(llama_get_logits(model._ctx.ctx), (width,)).argmax())
 
-    token = likeliest()
+    token = top_candidates()
     first, cold = time.perf_counter(), time.time()
     steps, made = [], [token]
     for _ in range(codes):
         start = time.perf_counter()
         model.eval([token])
-        token = likeliest()
+        token = top_candidates()
         steps.append(time.perf_counter() - start)
         made.append(token)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -111,9 +109,21 @@ def run(path: str, prompt_tokens: int, codes: int, threads: int) -> None:
     )
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    writing = commands.add_parser("write")
+    writing.add_argument("folder", type=Path)
+    writing.add_argument("path", type=Path)
+    writing.add_argument("kind", choices=["f16", "q8_0", "q4_0"])
+    running = commands.add_parser("run")
+    running.add_argument("path")
+    running.add_argument("prompt_tokens", type=int)
+    running.add_argument("codes", type=int)
+    running.add_argument("threads", type=int)
+    arguments = vars(parser.parse_args())
+    {"write": write, "run": run}[arguments.pop("command")](**arguments)
+
+
 if __name__ == "__main__":
-    command, *rest = sys.argv[1:]
-    if command == "write":
-        write(Path(rest[0]), Path(rest[1]), rest[2])
-    else:
-        run(rest[0], *map(int, rest[1:]))
+    main()

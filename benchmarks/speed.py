@@ -1,24 +1,25 @@
-"""How fast speech codes come: this package in each number format and batch, transformers' `generate`, llama.cpp.
+"""Speed of generating speech codes: this package in each number format and batch size, transformers' `generate`, llama.cpp.
 
     python benchmarks/speed.py [MODEL] [--random 1b] [--formats bf16 int8 int4] [--batches 1 16] [--json speed.json]
 
-MODEL is a name or folder (by default the built-in voice); `--random 1b` makes a checkpoint of Llasa-1B's shape with random
-weights in bfloat16, and keeps it in `--work`. All make codes from the same prompt, the likeliest each time.
+MODEL is a name or folder (by default the built-in voice). `--random 1b` writes a checkpoint of Llasa-1B's shape with random
+bfloat16 weights, and keeps it in `--work`. All generate greedily from the same prompt.
 
-Each run is a process of its own, so that a start is a cold start (files stay in the page cache), memory is what that
-one took, and no two models are in memory at once. Runs take turns, `--rounds` times, so that whatever else the machine
-does hits all alike. Printed are medians over the rounds; of a round, the median of its steps.
+Each run is a process of its own, so that every start is a cold start (with files in the page cache), memory is that of one run,
+and no two models are in memory at once. Runs take turns, `--rounds` times, so that other work on the machine affects all
+alike. The table has medians over the rounds of the median step of a round.
 
-    ms, best     a step: one code for each sequence of the batch; what a tenth of all steps stayed below
-    codes/s      50 are a second of sound; "x real time"
-    GB/s, of limit   weights read a second, and that as a share of what plainly reading as many bytes reached, measured
-                 in the same rounds
-    start        from the process's start to the first code; of it, load: from imports done to weights in place
-    sound        to the first samples of `llasa say`'s engine; for models that come with a codec
-    peak         resident memory at its highest, files that are mapped included
+    ms, best ms     a step, which gives one code for each sequence of the batch; the fastest tenth of steps is below "best"
+    codes/s         50 are a second of speech, hence "x real time"
+    GB/s, of limit  bytes of weights read per second, and their share of the rate of a plain read of as many bytes, which is
+                    measured in the same rounds
+    load s          from the end of the imports until the weights are in place
+    start s         from the start of the process to the first code
+    sound s         from the start of the process to the first samples of `llasa say`, for models that come with a codec
+    peak GB         highest resident memory, including mapped files
 
-llama.cpp is a peer where `--llama-python` (by default this Python) has `llama_cpp` and `gguf`; its files are written to
-`--work`. It multiplies by the whole head of 193,800 rows, as `generate` does; this package by the 65,537 that are speech.
+llama.cpp takes part if `--llama-python` (by default this Python) has `llama_cpp` and `gguf`; its files are written to `--work`.
+It multiplies by the whole head of 193,800 rows, as `generate` does; this package by the 65,537 rows of speech.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ def main() -> None:
     parser.add_argument("--random", choices=sorted(SHAPES), help="instead of MODEL")
     parser.add_argument("--formats", nargs="*", default=["fp32", "bf16", "fp16", "int8", "int4"])
     parser.add_argument("--batches", nargs="*", type=int, default=[1])
-    parser.add_argument("--peers", nargs="*", default=["generate", "llama.cpp"], help="generate, llama.cpp, or none")
-    parser.add_argument("--codes", type=int, default=24, help="timed in each run")
+    parser.add_argument(
+        "--peers", nargs="*", default=["generate", "llama.cpp"], help="generate, llama.cpp, or an empty list"
+    )
+    parser.add_argument("--codes", type=int, default=24, help="steps that each run times")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--llama-python", default=sys.executable)
@@ -86,32 +89,32 @@ def main() -> None:
     print(table(result))
 
 
-# What is measured, each in a process of its own
+# --- the runs, each in a process of its own ---
 
 
 def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     """`--one`: "read BYTES", "generate bf16", "say bf16", or "own FORMAT BATCH"."""
     import torch
 
-    what, *rest = arguments.one.split()
+    kind, *rest = arguments.one.split()
     torch.set_num_threads(arguments.threads)
-    if what == "read":
+    if kind == "read":
         return run_read(int(rest[0]))
-    return {"own": run_own, "generate": run_generate, "say": run_say}[what](arguments, *rest)
+    return {"own": run_own, "generate": run_generate, "say": run_say}[kind](arguments, *rest)
 
 
 def run_read(size: int) -> dict[str, Any]:
-    """Plainly reading `size` bytes, the quicker of two ways: torch's sum, and this package's product with one row."""
+    """Read `size` bytes by torch's sum and by this package's product with one row, and take the quicker of the two."""
     import torch
 
-    from llasa_cli.lm.cpu.build import kernels, roomy
+    from llasa_cli.lm.cpu.build import empty_huge_pages, load_kernels
 
-    numbers = roomy((max(1, size // 8192), 2048), torch.float32).fill_(1.0)
-    ways: list[Callable[[], object]] = [numbers.sum]
-    own, row = kernels(), torch.ones(1, 2048)
-    if own is not None:
-        ways.append(lambda: own.multiply("fp32", row, numbers, None, len(numbers)))
-    return {"steps_s": [min(seconds_of(way) for way in ways) for _ in range(9)], "weight_bytes": numbers.nbytes}
+    values = empty_huge_pages((max(1, size // 8192), 2048), torch.float32).fill_(1.0)
+    ways: list[Callable[[], object]] = [values.sum]
+    kernels, row = load_kernels(), torch.ones(1, 2048)
+    if kernels is not None:
+        ways.append(lambda: kernels.multiply("fp32", row, values, None, len(values)))
+    return {"steps_s": [min(seconds_of(way) for way in ways) for _ in range(9)], "weight_bytes": values.nbytes}
 
 
 def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, Any]:
@@ -130,29 +133,29 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
     loaded = time.perf_counter()
     prompt, sampling = prompt_format.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
     with torch.inference_mode():
-        many = model.batch(int(batch))
+        engine = model.batch(int(batch))
         for number in range(int(batch)):
-            many.add(GenerationRequest(prompt, sampling, seed=number, tag=number))
-        many.step()
+            engine.add(GenerationRequest(prompt, sampling, seed=number, tag=number))
+        engine.step()
         first, cold = time.perf_counter(), time.time()
         steps = []
         while len(steps) < arguments.codes:
-            # A sequence that ends leaves room for the next, so that there are always as many.
-            steps.append(seconds_of(lambda: [many.add(one.request) for one in many.step()]))
-        codes = list(many.codes(0))
+            # A sequence that ends is added again, so that the batch stays full.
+            steps.append(seconds_of(lambda: [engine.add(one.request) for one in engine.step()]))
+        codes = list(engine.codes(0))
     return {
         "load_s": loaded - began,
         "prompt_s": first - loaded,
         "first_at": cold,
         "steps_s": steps,
-        "weight_bytes": matrix_bytes(model.network),
+        "weight_bytes": model.network.weight_bytes,
         "peak_bytes": peak_bytes(),
         "tokens": codes,
     }
 
 
 def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
-    """transformers' own loop and classes: what a model's card says to do. Its head is whole."""
+    """transformers' own loop and classes, as a model's card recommends them, with the whole head."""
     import torch
     from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
 
@@ -217,19 +220,11 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def matrix_bytes(network: Any) -> int:
-    """What a step reads of the weights."""
-    from llasa_cli.lm.linear import Matrix
-
-    found = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
-    return sum(matrix.bytes for matrix in (*found, network.head))
-
-
 def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-# Taking turns
+# --- taking turns ---
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -244,7 +239,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if not arguments.random and has_codec(arguments.model):
             runs[f"say {kind}"] = child(arguments, f"say {kind}")
     if not runs:
-        raise SystemExit("Nothing to measure.")
+        raise SystemExit("There is nothing to measure: name a format or a peer.")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
     for number in range(arguments.rounds):
         for name, run in runs.items():
@@ -254,7 +249,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 found.setdefault(size, []).append(child(arguments, size)())
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
         result = {"machine": machine(arguments), "model": arguments.model, "rows": rows(found), "runs": found}
-        if arguments.json:  # after each round: one that is stopped is not all lost
+        if arguments.json:  # after each round, in case the script is stopped
             arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     return result
 
@@ -265,7 +260,7 @@ def child(arguments: argparse.Namespace, what: str) -> Callable[[], dict[str, An
 
 
 def last_line(command: list[str], threads: int) -> dict[str, Any]:
-    """Run it, and read the JSON that it prints last."""
+    """Run a command and read the JSON that it prints last."""
     began = time.time()
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -282,7 +277,7 @@ def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str
 
     peer, python = str(Path(__file__).with_name("llama_peer.py")), arguments.llama_python
     if subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode:
-        print("llama.cpp: its binding is not installed, so it is left out", file=sys.stderr)
+        print("llama.cpp is left out: llama_cpp or gguf is not installed", file=sys.stderr)
         return {}
     folder, runs = find_model(arguments.model), {}
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -317,11 +312,11 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-# The table
+# --- the table ---
 
 
 def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Medians, one row for each thing that was measured."""
+    """One row of medians for each measured combination."""
 
     def middle(name: str, key: str) -> float | None:
         values = [run[key] for run in found.get(name, []) if key in run]
@@ -397,45 +392,33 @@ def table(result: dict[str, Any]) -> str:
 
 
 def random_checkpoint(folder: Path, shape: dict[str, Any]) -> Path:
-    """A Llasa of that shape with random weights in bfloat16, made once."""
+    """Write a Llasa of that shape with random bfloat16 weights, unless it is there already."""
     import torch
     from safetensors.torch import save_file
 
+    from llasa_cli.lm.llama_config import LlamaConfig
+    from llasa_cli.lm.weights import EMBEDDING, shapes_of
     from recipes.tiny.tokenizer import write_tokenizer
 
     if (folder / "config.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    # 128,264 ids before the first code, as published; the text tokens are the built-in voice's.
+    # 128,264 ids before the first code, as in the published vocabulary; the text tokens are the built-in voice's.
     write_tokenizer(folder, 65_536, (), first_code_id=128_264)
-    width, inner, head = shape["hidden_size"], shape["intermediate_size"], shape["head_dim"]
-    queries, keys = shape["num_attention_heads"] * head, shape["num_key_value_heads"] * head
-    parts = {
-        "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.v_proj": (keys, width),
-        "self_attn.o_proj": (width, queries),
-        "mlp.gate_proj": (inner, width),
-        "mlp.up_proj": (inner, width),
-        "mlp.down_proj": (width, inner),
-        "input_layernorm": (width,),
-        "post_attention_layernorm": (width,),
-    }
-    places = {"model.embed_tokens.weight": (193_800, width), "model.norm.weight": (width,)}
-    for layer in range(shape["num_hidden_layers"]):
-        places |= {f"model.layers.{layer}.{name}.weight": size for name, size in parts.items()}
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for name, size in places.items():
-        weights[name] = torch.ones(size, dtype=torch.bfloat16)
-        if len(size) > 1:
-            weights[name].normal_(0, 0.02, generator=generator)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}
     rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 193_800, "dtype": "bfloat16"}
     config |= {"tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 131_072}
-    (folder / "config.json").write_text(json.dumps(config | shape | {"rope_parameters": rope}, indent=1))
+    config |= shape | {"rope_parameters": rope}
+    shapes = {EMBEDDING: (193_800, shape["hidden_size"])} | shapes_of(LlamaConfig.from_json(config))
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, size in shapes.items():
+        weights[name] = torch.ones(size, dtype=torch.bfloat16)
+        if len(size) > 1:
+            weights[name].normal_(0, 0.02, generator=generator)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
     return folder
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from llasa_cli.codec.codec import Codec, load_codec
-from llasa_cli.codec.streaming import Windows, decode_stream
+from llasa_cli.codec.streaming import StreamingWindows, decode_stream
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT / "recipes" / "tiny" / "held_out.txt"
@@ -120,11 +120,11 @@ class Row:
     def whole(self, codec: Codec) -> np.ndarray:
         return codec.decode([*self.before, *self.codes])[len(self.before) * codec.samples_per_code :]
 
-    def streamed(self, codec: Codec, windows: Windows) -> list[np.ndarray]:
+    def streamed(self, codec: Codec, windows: StreamingWindows) -> list[np.ndarray]:
         return list(decode_stream(codec, self.codes, self.before, windows))
 
 
-def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: Windows) -> dict[str, float]:
+def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: StreamingWindows) -> dict[str, float]:
     """The figures of one row of the table, but for the words."""
     sdr, stft, mel, steps, bends, whole_bends = [], [], [], [], [], []
     for row, wanted in zip(rows, whole, strict=True):
@@ -152,7 +152,7 @@ def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: Win
     }
 
 
-def cost(windows: Windows, count: int = 2000) -> float:
+def cost(windows: StreamingWindows, count: int = 2000) -> float:
     """Codes decoded for each given, over a stream of `count`."""
     decoded, given = 0, 0
     for end in windows.ends():
@@ -228,7 +228,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for wanted in arguments.rows:
         changes = {name: float(value) for name, value in (part.split("=") for part in wanted.split(",") if part)}
-        windows = replace(Windows(), **{k: v if k == "growth" else int(v) for k, v in changes.items()})  # type: ignore[arg-type]
+        windows = replace(StreamingWindows(), **{k: v if k == "growth" else int(v) for k, v in changes.items()})  # type: ignore[arg-type]
         found = measure(codec, rows, whole, windows)
         rate = float("nan")
         if arguments.listen:

@@ -21,14 +21,17 @@ DTYPES = {
     "int8": "int8",
     "int4": "int4",
 }
-"""What `--dtype` takes, and its short name."""
+"""Values of `--dtype` and their short names."""
+
+LARGE_WEIGHTS = 200_000_000
+"""With so many weights a CPU spends its time reading them, and 16-bit weights halve that time."""
 
 
 def pick_device(name: str) -> torch.device:
-    """auto (CUDA, then Apple's MPS, then CPU), cpu, cuda, cuda:N, mps.
+    """Resolve auto (CUDA, then Apple's MPS, then the CPU), cpu, cuda, cuda:N or mps.
 
     Raises:
-        UsageError: No such device, or not here.
+        UsageError: There is no such device, or this machine has none.
     """
     import torch
 
@@ -51,36 +54,31 @@ def pick_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class NumberFormat:
-    """How a language model's weights are kept.
+class WeightFormat:
+    """How a language model's weights are stored and computed with.
 
     Attributes:
         name: fp32, bf16, fp16, int8 or int4.
-        states: What is computed with: on a CPU float32, elsewhere the format itself, bfloat16 for whole numbers.
+        compute_dtype: The dtype of the states: float32 on a CPU; elsewhere the format itself, or bfloat16 for integers.
     """
 
     name: str
-    states: torch.dtype
+    compute_dtype: torch.dtype
 
     @property
-    def stored(self) -> torch.dtype:
-        """What the embeddings are kept in, and the matrices where they are not whole numbers."""
-        import torch
-
-        kinds = {"fp32": torch.float32, "fp16": torch.float16}
-        return kinds.get(self.name, torch.bfloat16)
+    def storage_dtype(self) -> torch.dtype:
+        """The dtype of the embedding, and of the matrices if they are not integers."""
+        return _floating_dtype(self.name)
 
 
-LARGE_WEIGHTS = 200_000_000
-"""From so many weights on reading them is what takes a CPU's time, and half of them half of it."""
+def pick_weight_format(name: str, device: torch.device, stored: str = "fp32", weights: int = 0) -> WeightFormat:
+    """Resolve a value of `--dtype`.
 
-
-def pick_format(name: str, device: torch.device, stored: str = "fp32", weights: int = 0) -> NumberFormat:
-    """auto: bf16 on a GPU; on a CPU fp32, or for a large model the 16 bit that it is stored in, which loses nothing.
+    auto is bf16 on a GPU. On a CPU it is fp32, or for a large model the 16-bit format that it is stored in, which loses nothing.
 
     Args:
-        stored: What the checkpoint is in; a short name.
-        weights: About how many it has.
+        stored: The format of the checkpoint; a short name.
+        weights: Roughly how many weights the checkpoint has.
 
     Raises:
         UsageError: There is no such format.
@@ -88,11 +86,28 @@ def pick_format(name: str, device: torch.device, stored: str = "fp32", weights: 
     import torch
 
     short = _short_name(name)
-    if short == "auto":
+    if short == "auto" and device.type == "cpu":
+        short = stored if weights >= LARGE_WEIGHTS else "fp32"
+    elif short == "auto":
         short = "bf16"
-        if device.type == "cpu":
-            short = stored if weights >= LARGE_WEIGHTS else "fp32"
-    return NumberFormat(short, torch.float32 if device.type == "cpu" else NumberFormat(short, torch.float32).stored)
+    return WeightFormat(short, torch.float32 if device.type == "cpu" else _floating_dtype(short))
+
+
+def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dtype:
+    """The dtype of any other model: auto is bfloat16 on a GPU, else float32; int8 and int4 count as auto.
+
+    The codec always runs in float32: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small part of
+    the time.
+
+    Raises:
+        UsageError: There is no such format.
+    """
+    import torch
+
+    short = _short_name(name)
+    if codec or short == "fp32" or (short not in ("bf16", "fp16") and device.type == "cpu"):
+        return torch.float32
+    return torch.float16 if short == "fp16" else torch.bfloat16
 
 
 def _short_name(name: str) -> str:
@@ -101,15 +116,8 @@ def _short_name(name: str) -> str:
     return DTYPES[name]
 
 
-def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dtype:
-    """auto: bfloat16 on a GPU, else float32; for what is no language model, whole numbers count as auto.
-
-    The codec is always in float32: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small
-    part of the time.
-    """
+def _floating_dtype(short: str) -> torch.dtype:
+    """The format itself, or bfloat16 for integers."""
     import torch
 
-    short = _short_name(name)
-    if codec or short == "fp32" or (short not in ("bf16", "fp16") and device.type == "cpu"):
-        return torch.float32
-    return torch.float16 if short == "fp16" else torch.bfloat16
+    return {"fp32": torch.float32, "fp16": torch.float16}.get(short, torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Prompts are transformers' own, and no text becomes a control token."""
+"""Prompts equal those of transformers, and no text becomes a control token."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def rendered_by_transformers(folder: Path, text: str, codes: tuple[int, ...] = (
 @pytest.mark.parametrize(
     "text", ["Hello there.", "How are you today? Fine, I'd say...", "naïve 12 — ünïcödé 日本", "a"]
 )
-def test_prompts_are_those_of_transformers(folder: Path, text: str) -> None:
+def test_prompts_equal_those_of_transformers(folder: Path, text: str) -> None:
     prompt_format = PromptFormat.load(folder)
     assert list(prompt_format.prompt(text).ids) == rendered_by_transformers(folder, text)
     made = (
@@ -113,7 +113,7 @@ def test_prompts_are_those_of_transformers(folder: Path, text: str) -> None:
     assert list(made.ids) == rendered_by_transformers(folder, text, tag=tag)
 
 
-def test_cloning_puts_transcript_and_text_into_one_pair_and_ends_in_the_codes(folder: Path) -> None:
+def test_a_cloning_prompt_joins_transcript_and_text_and_ends_in_the_codes(folder: Path) -> None:
     prompt_format = PromptFormat.load(folder)
     made = prompt_format.prompt(" Hello there. ", Reference("how are you ", (3, 63, 0)))
     assert list(made.ids) == rendered_by_transformers(folder, "how are you Hello there.", (3, 63, 0))
@@ -121,7 +121,7 @@ def test_cloning_puts_transcript_and_text_into_one_pair_and_ends_in_the_codes(fo
     assert [token - prompt_format.first_code_id for token in made.ids[-3:]] == [3, 63, 0]
 
 
-def test_japanese_transcripts_are_joined_without_a_blank_and_chinese_ones_with_one(llama_folder: Path) -> None:
+def test_japanese_transcripts_are_joined_without_a_space_and_chinese_ones_with_one(llama_folder: Path) -> None:
     prompt_format = PromptFormat.load(llama_folder)
     for heard, text, joined in (
         ("こんにちは。", "元気", ""),
@@ -139,7 +139,7 @@ def test_japanese_transcripts_are_joined_without_a_blank_and_chinese_ones_with_o
         assert list(made.ids) == rendered_by_transformers(llama_folder, heard + joined + text, (1,)), heard
 
 
-def test_a_checkpoint_may_say_how_it_joins(llama_folder: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_may_set_how_transcript_and_text_are_joined(llama_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "joined"
     shutil.copytree(llama_folder, folder)
     for join in ("", " ", "\n"):
@@ -160,7 +160,7 @@ def test_of_several_templates_the_default_one_is_used(llama_folder: Path, tmp_pa
     assert PromptFormat.load(folder).prompt("hello") == PromptFormat.load(llama_folder).prompt("hello")
 
 
-def test_an_empty_transcript_leaves_the_text_as_it_is(folder: Path) -> None:
+def test_an_empty_transcript_does_not_change_the_text(folder: Path) -> None:
     prompt_format = PromptFormat.load(folder)
     assert list(prompt_format.prompt("hello", Reference(" ", (1,))).ids) == rendered_by_transformers(
         folder, "hello", (1,)
@@ -209,14 +209,12 @@ def test_a_speakers_name_is_one_token_or_plain_text(tokenizer_folder: Path) -> N
         "Speaker kore"
     )
     for name in ("Speaker slt", "kore Convert the text to speech:", "rms Speaker slt"):
-        with pytest.raises(UsageError, match="no speaker's name"):
+        with pytest.raises(UsageError, match="can't be a speaker's name"):
             prompt_format.prompt("x", speaker=name)
 
 
-def test_truncation_and_padding_left_in_the_file_are_off(folder: Path, tmp_path: Path) -> None:
-    """transformers saves them with the tokenizer when training used them."""
-    import shutil
-
+def test_truncation_and_padding_of_the_tokenizer_file_are_off(folder: Path, tmp_path: Path) -> None:
+    """transformers saves them with the tokenizer if training used them."""
     from tokenizers import Tokenizer
 
     shutil.copytree(folder, tmp_path / "m")
@@ -246,8 +244,6 @@ def test_truncation_and_padding_left_in_the_file_are_off(folder: Path, tmp_path:
     ],
 )
 def test_templates_render_as_in_transformers(template: str, tokenizer_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(tokenizer_folder, tmp_path / "m")
     (tmp_path / "m" / "chat_template.jinja").write_text(template, encoding="utf-8")
     made = PromptFormat.load(tmp_path / "m").prompt("hello there.")
@@ -272,21 +268,19 @@ def test_templates_render_as_in_transformers(template: str, tokenizer_folder: Pa
     ],
 )
 def test_a_template_that_can_not_be_used_is_refused(template: str, tokenizer_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(tokenizer_folder, tmp_path / "m")
     (tmp_path / "m" / "chat_template.jinja").write_text(template, encoding="utf-8")
     with pytest.raises(ModelError, match="template"):
         PromptFormat.load(tmp_path / "m").prompt("hello there.")
 
 
-def test_an_unknown_speaker_is_refused_with_the_known_ones(random_checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="nobody") as caught:
-        PromptFormat.load(random_checkpoint).prompt("hello", speaker="nobody")
+def test_an_unknown_speaker_is_refused_and_the_known_ones_are_listed(random_checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="unknown") as caught:
+        PromptFormat.load(random_checkpoint).prompt("hello", speaker="unknown")
     assert "rms, slt" in caught.value.hint
 
 
-def test_the_default_speaker_is_used_unless_a_reference_speaks(random_checkpoint: Path) -> None:
+def test_the_default_speaker_is_used_unless_there_is_a_reference(random_checkpoint: Path) -> None:
     prompt_format = PromptFormat.load(random_checkpoint)
     assert prompt_format.prompt("hello").ids == prompt_format.prompt("hello", speaker="rms").ids
     assert prompt_format.prompt("hello", speaker="slt").ids != prompt_format.prompt("hello", speaker="rms").ids
@@ -296,16 +290,14 @@ def test_the_default_speaker_is_used_unless_a_reference_speaks(random_checkpoint
     }
 
 
-def test_the_published_spelling_with_a_space_is_known(llama_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_a_space_after_the_tag_can_be_set_in_llasa_json(llama_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(llama_folder, tmp_path / "m")
     (tmp_path / "m" / "llasa.json").write_text(json.dumps({"speaker_space": True, "speakers": ["kore"]}))
     made = PromptFormat.load(tmp_path / "m").prompt("hello", speaker="kore")
     assert list(made.ids) == rendered_by_transformers(llama_folder, "hello", tag="Speaker kore ")
 
 
-def test_too_long_a_prompt_is_refused(folder: Path) -> None:
+def test_a_prompt_that_is_too_long_is_refused(folder: Path) -> None:
     prompt_format = PromptFormat.load(folder)
     with pytest.raises(UsageError, match="2048"):
         prompt_format.prompt("word " * 3000)
@@ -313,7 +305,7 @@ def test_too_long_a_prompt_is_refused(folder: Path) -> None:
         prompt_format.prompt("word", Reference("hm", (1,) * 2040))
 
 
-def test_a_row_goes_there_and_back(folder: Path) -> None:
+def test_a_decoded_row_equals_what_was_encoded(folder: Path) -> None:
     prompt_format = PromptFormat.load(folder)
     row = prompt_format.encode_row("hello there", [0, 63, 5])
     assert row[-1] == prompt_format.end_id
@@ -324,7 +316,7 @@ def test_a_row_goes_there_and_back(folder: Path) -> None:
         prompt_format.decode_row(row[:-1])
 
 
-def test_what_is_trained_on_is_the_prompt_and_then_codes_and_end(folder: Path) -> None:
+def test_a_training_example_is_the_prompt_then_codes_and_end(folder: Path) -> None:
     prompt_format = PromptFormat.load(folder)
     ids, labels = prompt_format.training_example(prompt_format.text_ids("hello"), [7, 8])
     bare = (
@@ -343,14 +335,14 @@ def test_what_is_trained_on_is_the_prompt_and_then_codes_and_end(folder: Path) -
     assert labels == [NO_LABEL] * (len(ids) - 4) + spoken
 
 
-def test_pad_is_a_token_of_its_own(tokenizer_folder: Path) -> None:
+def test_the_pad_token_never_occurs_in_a_row(tokenizer_folder: Path) -> None:
     prompt_format = PromptFormat.load(tokenizer_folder)
     assert (
         prompt_format.pad_id not in prompt_format.training_example(prompt_format.text_ids("hello there?"), range(64))[0]
     )
 
 
-def test_foreign_and_broken_tokenizers_are_refused(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_foreign_and_damaged_tokenizers_are_refused(tmp_path: Path, tokenizer_folder: Path) -> None:
     from tokenizers import Tokenizer, models
 
     with pytest.raises(ModelError, match="no tokenizer"):
@@ -367,5 +359,5 @@ def test_foreign_and_broken_tokenizers_are_refused(tmp_path: Path, tokenizer_fol
         if token["content"] == "<|s_63|>":
             token["content"] = "<|s_99|>"
     (tmp_path / "tokenizer.json").write_text(json.dumps(table))
-    with pytest.raises(ModelError, match="one piece"):
+    with pytest.raises(ModelError, match="contiguously"):
         PromptFormat.load(tmp_path)

@@ -150,10 +150,9 @@ def default_slots(synthesizer: Synthesizer, engine: str = "llasa") -> int:
         return SLOTS  # vLLM manages its memory by itself
     from llasa_cli.settings import CONTEXT_TOKENS, SamplingRequest
 
-    device, shape = synthesizer.model.device, synthesizer.model.network.shape
+    device = synthesizer.model.device
     sequences = 1 if synthesizer.sampling(SamplingRequest()).guidance == 1 else 2
-    token_bytes = 2 * shape.layers * shape.key_value_heads * shape.head * synthesizer.model.dtype.itemsize
-    slot_bytes = sequences * CONTEXT_TOKENS * token_bytes
+    slot_bytes = sequences * CONTEXT_TOKENS * synthesizer.model.network.kv_bytes_per_token
     most = _MOST_SLOTS_SMALL if synthesizer.model.is_small else _MOST_SLOTS.get(device.type, 16)
     return max(1, min(most, int(free_device_memory(device) * _MEMORY_SHARE) // slot_bytes))
 

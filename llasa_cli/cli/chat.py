@@ -71,11 +71,11 @@ def chat(
         ) as audio_output,
     ):
         synthesizer = load_speech(checkpoint, console, chosen.speaker)
-        from llasa_cli.lm.text_generation import load_writer
+        from llasa_cli.lm.text_generation import load_text_generator
         from llasa_cli.synthesis.chat import Conversation
 
-        writer = load_writer(synthesizer.model, checkpoint.weights_folder, checkpoint.adapter)
-        conversation = Conversation(writer, synthesizer.prompt_format, question.system)
+        generator = load_text_generator(synthesizer.model, checkpoint.weights_folder, checkpoint.adapter)
+        conversation = Conversation(generator, synthesizer.prompt_format, question.system)
         printer = _AnswerPrinter(sys.stderr.buffer if sound.output == "-" else claim_stdout())
         parts = _spoken(conversation, _questions(question.text), answers, seed, printer)
         deliver(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console)

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 
 from llasa_cli.codec.background_loader import BackgroundLoader
 from llasa_cli.errors import ModelError
-from llasa_cli.packed_linear import packed
+from llasa_cli.packed_linear import pack_linear
 from llasa_cli.settings import CODES_PER_SECOND
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class Linear:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.taps = weight.shape[2] if weight.dim() == 3 else 1
         matrix = weight.transpose(1, 2).flatten(1) if weight.dim() == 3 else weight
-        self._product: Callable[[torch.Tensor], torch.Tensor] = packed(matrix, bias) or _plain(matrix, bias)
+        self._product: Callable[[torch.Tensor], torch.Tensor] = pack_linear(matrix, bias) or _plain(matrix, bias)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., taps * width) -> (..., rows)."""

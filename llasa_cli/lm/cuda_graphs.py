@@ -1,10 +1,11 @@
-"""The step as a GPU wants it: the same calls on the same memory every time, recorded once and replayed (CUDA graphs).
+"""The decode step as a CUDA graph: the same calls on the same memory every time, captured once and replayed.
 
-A step of Llasa-1B is some 300 small kernels; making the calls takes longer than computing them, so the calls are recorded,
-drawing included. The host never waits for the step it has just begun: the codes come over while the next step runs, and a
-sequence that said END is noticed one step late. What can't be recorded runs as it is, call by call.
+A step of Llasa-1B is some 300 small kernels, and launching them takes longer than computing them, so the whole step is captured,
+sampling included. The host never waits for the step it has just started: its codes are copied while the next step runs,
+and a sequence that ended is noticed one step late. A step that can't be captured runs call by call.
 
-The same class runs on a CPU, unrecorded: tests compare it with the plain step, and see that nothing in it looks at data.
+The same class runs on a CPU without capture: tests compare it with the plain step, and check that none of its calls depends
+on the data.
 """
 
 from __future__ import annotations
@@ -17,87 +18,87 @@ from typing import Any
 import torch
 
 from llasa_cli.lm.decode_step import DecodeStep
-from llasa_cli.lm.kv_cache import Run
+from llasa_cli.lm.kv_cache import SlotGroup
 from llasa_cli.lm.llama import Llama
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS
 
 BUCKET = 256
-"""All slots' attention goes over the longest's keys, rounded up to this: at most eight recordings a way to draw."""
+"""The attention of all slots covers the longest sequence, rounded up to this: at most eight graphs for each kind of sampling."""
 
-Form = tuple[tuple[Run, ...], frozenset[str], bool]
-"""What the calls of a step depend on."""
+GraphKey = tuple[tuple[SlotGroup, ...], frozenset[str], bool]
+"""What the calls of a step depend on: the slot groups, the kinds of sampling, and whether there is a repetition penalty."""
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _CapturedStep:
     graph: Any
     codes: torch.Tensor
-    """Where every replay leaves its codes."""
+    """Every replay writes its codes here."""
 
 
 class GraphedDecodeStep(DecodeStep):
-    """A step whose calls depend on nothing but its `Form`."""
+    """A decode step whose calls depend on its `GraphKey` only."""
 
-    ahead = 1
+    lookahead = 1
 
     def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False) -> None:
         super().__init__(network, prompt_format, slots, guided)
-        self._cache.reserve(CONTEXT_TOKENS)  # it must not move
-        self._records = network.device.type == "cuda"
-        self._recorded: dict[Form, _Recorded] = {}
-        self._host = [torch.empty(self._slots, dtype=torch.int64, pin_memory=self._records) for _ in range(2)]
+        self._cache.reserve(CONTEXT_TOKENS)  # captured graphs hold its address
+        self.captures = network.device.type == "cuda"
+        self._captured: dict[GraphKey, _CapturedStep] = {}
+        self._host = [torch.empty(self._slots, dtype=torch.int64, pin_memory=self.captures) for _ in range(2)]
         self._turn = 0
 
     def __call__(self) -> Callable[[], list[int]]:
-        longest = max(self._go_on())
+        longest = max(self._advance_lengths())
         if self.network.attention.kind == "flash":
-            longest = CONTEXT_TOKENS  # each sequence goes over its own length, whatever it is told
-        form = (((0, self.rows, min(CONTEXT_TOKENS, -(-longest // BUCKET) * BUCKET)),), *self._ways())
-        codes = self._codes(form)
+            longest = CONTEXT_TOKENS  # each sequence covers its own length whatever the group says
+        length = min(CONTEXT_TOKENS, -(-longest // BUCKET) * BUCKET)
+        codes = self._codes(((SlotGroup(0, self.rows, length),), *self._sampling_kinds()))
         self._turn ^= 1
         host = self._host[self._turn]
         host.copy_(codes, non_blocking=True)
         if codes.device.type != "cuda":
             return host.tolist
-        there = torch.cuda.Event()
-        there.record()
+        copied = torch.cuda.Event()
+        copied.record()
 
         def wait() -> list[int]:
-            there.synchronize()
+            copied.synchronize()
             return host.tolist()
 
         return wait
 
-    def _codes(self, form: Form) -> torch.Tensor:
-        """Replay the step, recorded when it is first asked for."""
-        if self._records and form not in self._recorded:
+    def _codes(self, key: GraphKey) -> torch.Tensor:
+        """Replay the step; it is captured when its key first occurs."""
+        if self.captures and key not in self._captured:
             try:
-                self._recorded[form] = self._record(form)
+                self._captured[key] = self._capture(key)
             except RuntimeError as error:
-                warnings.warn(f"The step can't be recorded and runs call by call, slower: {error}", stacklevel=2)
-                self._records = False
-        if not self._records:
-            return self._plainly(form)
-        self._recorded[form].graph.replay()
-        return self._recorded[form].codes
+                warnings.warn(f"The step can't be captured and runs call by call, slower: {error}", stacklevel=2)
+                self.captures = False
+        if not self.captures:
+            return self._run(key)
+        self._captured[key].graph.replay()
+        return self._captured[key].codes
 
-    def _plainly(self, form: Form) -> torch.Tensor:
-        return self.compute(*form, look=False)
+    def _run(self, key: GraphKey) -> torch.Tensor:
+        return self.compute(*key, early_exit=False)
 
-    def _record(self, form: Form) -> _Recorded:
-        """Run once unrecorded, so that libraries make their choices, put back what that moved on, and record."""
-        moved = (self._ids, self._positions, self._made, self._spoken)
-        before = [tensor.clone() for tensor in moved]
+    def _capture(self, key: GraphKey) -> _CapturedStep:
+        """Run once without capture, so that libraries choose their kernels, restore the state, and capture."""
+        state = (self._ids, self._positions, self._sampled, self._spoken)
+        before = [tensor.clone() for tensor in state]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._plainly(form)
+            self._run(key)
         torch.cuda.current_stream().wait_stream(side)
-        for tensor, value in zip(moved, before, strict=True):
+        for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
         graph = torch.cuda.CUDAGraph()
-        # Of this thread only: in a batch another one decodes sound meanwhile, which would break a recording of all.
+        # Capture this thread only: in a batch another thread decodes audio meanwhile, which would break a global capture.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            codes = self._plainly(form)
-        return _Recorded(graph, codes)
+            codes = self._run(key)
+        return _CapturedStep(graph, codes)

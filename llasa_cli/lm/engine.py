@@ -1,16 +1,17 @@
-"""Many sequences spoken at once, one code each a step; they join and leave when they like.
+"""Continuous batching: many sequences decoded together, one code each per step; they come and go independently.
 
     batch = model.batch(slots=16)
     batch.add(GenerationRequest(prompt, sampling, seed, tag="line 1"))      while batch.free
     for finished in batch.step(): ...                             finished.request.tag, .codes, .ended
 
-With the same number of slots a sequence's codes are bit for bit the same whoever else is in the batch, and in whichever slot:
-sequences with guidance, which take two rows of the network each, are stepped apart from those without.
+With the same number of slots, a sequence's codes are bit for bit the same whatever else is in the batch, and in whichever
+slot it is. Sequences with guidance take two rows of the network each, so they are stepped apart from those without.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,7 +28,7 @@ from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, SamplingOptions
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What is to be spoken, and how; `tag` is the caller's."""
+    """A prompt and how to continue it; the caller chooses `tag`."""
 
     prompt: Prompt
     sampling: SamplingOptions
@@ -36,21 +37,21 @@ class GenerationRequest:
 
     @property
     def limit(self) -> int:
-        """The most codes there can be: `max_seconds`, or what the context leaves."""
+        """The most codes that can be generated: `max_seconds`, or what the context leaves."""
         room = CONTEXT_TOKENS - len(self.prompt.ids)
         return max(1, min(room, round(self.sampling.max_seconds * CODES_PER_SECOND)))
 
     @property
     def guided(self) -> bool:
-        """With guidance; 1 changes nothing, and costs nothing."""
+        """Whether guidance is on; a guidance of 1 changes nothing and costs nothing."""
         return self.sampling.guidance != 1
 
 
 @dataclass(frozen=True)
 class Finished:
     """Attributes:
-    codes: 0 to code_count - 1, 50 a second.
-    ended: The model said END; else it ran into the length.
+    codes: Speech codes, 0 to code_count - 1, 50 per second.
+    ended: The model generated END; otherwise the sequence reached its limit.
     """
 
     request: GenerationRequest
@@ -63,127 +64,143 @@ class _Sequence:
     request: GenerationRequest
     codes: list[int] = field(default_factory=list)
     steps: int = 0
-    """Begun; a device that works ahead has begun one more than there are codes."""
-    over: bool = False
+    """Steps started; with lookahead, one more than there are codes."""
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
+class _StartedStep:
+    sequences: list[_Sequence | None]
+    """By slot; None where the slot is free or belongs to the other decode step."""
+    read_codes: Callable[[], list[int]]
 
 
 class SlotEngine:
     """Build it with `LanguageModel.batch`.
 
     Args:
-        slots: Sequences that there is room for.
-        static: Step as on a GPU, on any device; see `lm.graphs`.
+        slots: How many sequences there is room for.
+        graphed: Use the step for a GPU on any device; see `lm.cuda_graphs`.
     """
 
-    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, static: bool = False) -> None:
+    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, graphed: bool = False) -> None:
         if slots < 1:
-            raise ValueError(f"{slots} slots")
+            raise ValueError(f"a batch needs at least one slot, not {slots}")
         self.slots = slots
-        self._stop = prompt_format.code_count
-        # On a GPU a step is a few hundred small calls, which take longer to make than to do.
-        kind = GraphedDecodeStep if network.device.type == "cuda" or static else DecodeStep
-        self._make = partial(kind, network, prompt_format, slots)
-        self._steps: dict[bool, DecodeStep] = {}
-        """By whether it guides; each is made when the first sequence of its kind comes."""
-        self._ahead = kind.ahead
-        self._in: list[_Sequence | None] = [None] * slots
-        self._new: list[int] = []
-        self._begun: deque[list[tuple[list[_Sequence | None], Any]]] = deque()
+        self._end = prompt_format.code_count
+        kind = GraphedDecodeStep if network.device.type == "cuda" or graphed else DecodeStep
+        self._lookahead = kind.lookahead
+        self._new_step = partial(kind, network, prompt_format, slots)
+        self.decode_steps: dict[bool, DecodeStep] = {}
+        """The steps by whether they guide; each is built when the first sequence of its kind is added."""
+        self._sequences: list[_Sequence | None] = [None] * slots
+        self._waiting: list[int] = []
+        """Slots whose prompt is still to be prefilled."""
+        self._started: deque[list[_StartedStep]] = deque()
 
     @property
     def free(self) -> int:
-        """Slots that nothing is in."""
-        return self._in.count(None)
+        """The number of free slots."""
+        return self._sequences.count(None)
 
     def add(self, request: GenerationRequest) -> None:
-        """Put a sequence into a free slot; its prompt is read at the next step.
+        """Put a sequence into a free slot; its prompt is prefilled at the next step.
 
         Raises:
-            ValueError: No slot is free, the prompt leaves no room for a code, or guidance is asked for and it has no
+            ValueError: No slot is free, the prompt leaves no room for a code, or guidance is on and the prompt has no
                 `unconditional`.
         """
         if request.guided and not request.prompt.unconditional:
             raise ValueError("guidance needs the prompt without its text")
         if not 0 < len(request.prompt.ids) < CONTEXT_TOKENS:
             raise ValueError(f"a prompt of {len(request.prompt.ids)} tokens; the context has {CONTEXT_TOKENS}")
-        if None not in self._in:
+        if None not in self._sequences:
             raise ValueError("all slots are taken")
-        if request.guided not in self._steps:
-            self._steps[request.guided] = self._make(request.guided)
-        slot = self._in.index(None)
-        self._in[slot] = _Sequence(request)
-        self._new.append(slot)
+        self.decode_step(request.guided)
+        slot = self._sequences.index(None)
+        self._sequences[slot] = _Sequence(request)
+        self._waiting.append(slot)
+
+    def decode_step(self, guided: bool) -> DecodeStep:
+        """The step of the sequences with or without guidance."""
+        if guided not in self.decode_steps:
+            self.decode_steps[guided] = self._new_step(guided)
+        return self.decode_steps[guided]
 
     def codes(self, tag: Any) -> list[int]:
-        """What a sequence in the batch has said so far; the list grows.
+        """The codes of a sequence so far; the list grows with each step.
 
         Raises:
-            KeyError: There is none with this tag.
+            KeyError: No sequence in the batch has this tag.
         """
-        for sequence in self._in:
+        for sequence in self._sequences:
             if sequence is not None and sequence.request.tag == tag:
                 return sequence.codes
         raise KeyError(tag)
 
     def drop(self, tag: Any) -> None:
-        """Stop a sequence and free its slot; none with this tag is no error."""
-        for slot, sequence in enumerate(self._in):
+        """Stop a sequence and free its slot; an unknown tag is no error."""
+        for slot, sequence in enumerate(self._sequences):
             if sequence is not None and sequence.request.tag == tag:
-                self._leave(slot, sequence)
+                self._release(slot, sequence)
 
     @torch.inference_mode()
     def step(self) -> list[Finished]:
-        """One code more for each sequence in the batch.
+        """One more code for each sequence in the batch.
 
         Returns:
-            Those that ended. On a device that works ahead it is told a step later.
+            The sequences that finished. With lookahead they are reported one step later.
 
         Raises:
-            ModelError: The scores are not numbers.
+            ModelError: The logits contain NaN or infinite values.
         """
-        for slot in self._new:
-            sequence = self._in[slot]
+        # 1. Admit: prefill the prompts of new sequences.
+        for slot in self._waiting:
+            sequence = self._sequences[slot]
             if sequence is not None:
                 request = sequence.request
-                self._steps[request.guided].join(slot, request.prompt, request.sampling, request.seed)
-        self._new.clear()
-        going = [s if s is not None and s.steps < s.request.limit else None for s in self._in]
-        begun = []
-        for guided, step in self._steps.items():
-            its = [s if s is not None and s.request.guided == guided else None for s in going]
-            if any(its):
-                begun.append((its, step()))
-        for sequence in going:
+                self.decode_step(request.guided).admit(slot, request.prompt, request.sampling, request.seed)
+        self._waiting.clear()
+        # 2. Start a step, guided and unguided sequences apart.
+        running = [s if s is not None and s.steps < s.request.limit else None for s in self._sequences]
+        started = []
+        for guided, decode_step in self.decode_steps.items():
+            own = [s if s is not None and s.request.guided == guided else None for s in running]
+            if any(own):
+                started.append(_StartedStep(own, decode_step()))
+        for sequence in running:
             if sequence is not None:
                 sequence.steps += 1
-        if begun:
-            self._begun.append(begun)
-        if not self._begun or (begun and len(self._begun) <= self._ahead):
+        if started:
+            self._started.append(started)
+        # 3. Read the codes of the oldest step; with lookahead, of the one before.
+        if not self._started or (started and len(self._started) <= self._lookahead):
             return []
-        return [finished for its, drawn in self._begun.popleft() for finished in self._credit(its, drawn())]
+        oldest = self._started.popleft()
+        return [finished for one in oldest for finished in self._append_codes(one.sequences, one.read_codes())]
 
-    def _credit(self, sequences: list[_Sequence | None], drawn: list[int]) -> list[Finished]:
+    def _append_codes(self, sequences: list[_Sequence | None], codes: list[int]) -> list[Finished]:
         finished = []
-        for slot, (sequence, code) in enumerate(zip(sequences, drawn, strict=False)):
-            if sequence is None or sequence.over:
+        for slot, (sequence, code) in enumerate(zip(sequences, codes, strict=False)):
+            if sequence is None or sequence.is_over:
                 continue
             if code < 0:
                 raise ModelError(
-                    "The model's scores are not numbers.",
-                    "Its weights are broken, or too large for --dtype float16: try bfloat16 or float32.",
+                    "The model's logits contain NaN or infinite values.",
+                    "Its weights are damaged, or too large for --dtype float16: use bfloat16 or float32.",
                 )
-            ended = code == self._stop
+            ended = code == self._end
             if not ended:
                 sequence.codes.append(code)
             if ended or len(sequence.codes) == sequence.request.limit:
                 finished.append(Finished(sequence.request, tuple(sequence.codes), ended))
-                self._leave(slot, sequence)
+                self._release(slot, sequence)
         return finished
 
-    def _leave(self, slot: int, sequence: _Sequence) -> None:
-        sequence.over = True
-        self._in[slot] = None
-        if slot in self._new:
-            self._new.remove(slot)
+    def _release(self, slot: int, sequence: _Sequence) -> None:
+        sequence.is_over = True
+        self._sequences[slot] = None
+        if slot in self._waiting:
+            self._waiting.remove(slot)
         else:
-            self._steps[sequence.request.guided].leave(slot)
+            self.decode_steps[sequence.request.guided].release(slot)

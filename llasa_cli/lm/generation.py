@@ -1,15 +1,15 @@
 """Prompt -> speech codes, one at a time.
 
     generation = model.generate(prompt, sampling, seed)
-    for code in generation: ...        0 to code_count - 1, 50 a second
-    generation.ended                   True: the model said END; False: it ran into the length
+    for code in generation: ...        0 to code_count - 1, 50 per second
+    generation.ended                   True: the model generated END; False: it reached the limit
 
-Closing it (or dropping it) stops the work: nothing is computed that nobody asked for.
+Closing or dropping the iterator stops the work; nothing is computed beyond the codes that were asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 
 from llasa_cli.lm.engine import GenerationRequest, SlotEngine
@@ -19,11 +19,11 @@ from llasa_cli.settings import SamplingOptions
 
 
 class Generation(Iterator[int]):
-    """The codes of one take, made as they are asked for: a batch of one.
+    """The codes of one utterance, computed as they are asked for: a batch of one.
 
     Attributes:
-        ended: END was drawn.
-        limit: The most codes there can be: `max_seconds`, or what the context leaves.
+        ended: The model has generated END.
+        limit: The most codes that can be generated: `max_seconds`, or what the context leaves.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Generation(Iterator[int]):
         self.ended = False
         request = GenerationRequest(prompt, sampling, seed)
         self.limit = request.limit
-        self._codes = self._run(network, prompt_format, request)
+        self._codes = self._generate(network, prompt_format, request)
 
     def __next__(self) -> int:
         return next(self._codes)
 
     def close(self) -> None:
-        """Stop; what was made so far stays valid."""
+        """Stop; codes generated so far stay valid."""
         self._codes.close()
 
     def __enter__(self) -> Generation:
@@ -49,7 +49,9 @@ class Generation(Iterator[int]):
     ) -> None:
         self.close()
 
-    def _run(self, network: Llama, prompt_format: PromptFormat, request: GenerationRequest):  # type: ignore[no-untyped-def]
+    def _generate(
+        self, network: Llama, prompt_format: PromptFormat, request: GenerationRequest
+    ) -> Generator[int, None, None]:
         batch = SlotEngine(network, prompt_format, slots=1)
         batch.add(request)
         codes = batch.codes(request.tag)

@@ -1,259 +1,248 @@
-"""A Llama: token ids in, scores of the speech codes and of END out.
+"""A Llama: token ids in, logits of the speech codes and of END out.
 
-Its own few lines instead of transformers' class: no import of seconds, keys and values in a cache that does not move
-(`lm.cache`), fused projections, and a head that has only the rows that may be drawn (65,537 of 193,801 for the published
-models). The numbers are transformers': tests compare greedy output token for token.
+    network.prefill(cache, slot, ids)                              the prompt of one sequence
+    logits = network.decode(cache, ids, positions, groups)         one more token of every sequence
 
-Shapes: N tokens, of one sequence or of N, H heads, K key-value heads, D head width.
+It takes the place of transformers' class, which takes seconds to import: keys and values lie in a cache that does not move
+(`lm.kv_cache`), projections are fused, and the head has only the rows that can be sampled (65,537 of 193,801 in the published
+models). Tests compare its greedy output with transformers' token for token.
+
+A sequence's results do not depend on what else is in the cache. A prompt is prefilled alone, in blocks that end at fixed
+positions. A decode step computes every slot whether it is used or not, so that shapes never change, and the attention of a
+slot covers as many tokens as its own length asks for. (A matrix product of another number of rows has other last bits.)
+
+Shapes: N tokens, of one sequence or of N sequences; H heads, K key-value heads, D head width, L cached tokens.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from llasa_cli.errors import ModelError
 from llasa_cli.lm.attention import Attention
-from llasa_cli.lm.cpu.build import Kernels, kernels
+from llasa_cli.lm.cpu.build import Kernels, load_kernels
 from llasa_cli.lm.cpu.fused_step import FusedStep
-from llasa_cli.lm.kv_cache import Cache, PrefixCache, runs_of
-from llasa_cli.lm.linear import LANES, Embedding, Matrix
+from llasa_cli.lm.kv_cache import KVCache, SlotGroup, group_slots
+from llasa_cli.lm.layer import LayerWeights
+from llasa_cli.lm.linear import LANES, Embedding, Linear
+from llasa_cli.lm.llama_config import LlamaConfig, rope_frequencies
+from llasa_cli.lm.prefix_cache import PREFILL_BLOCK, PrefixCache
 from llasa_cli.settings import CONTEXT_TOKENS
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class LlamaConfig:
-    """What config.json says about a Llama."""
-
-    hidden: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    head: int
-    inner: int
-    epsilon: float
-    rope: dict[str, Any]
-
-    @classmethod
-    def of(cls, config: dict[str, Any]) -> LlamaConfig:
-        """Read a config.json of transformers 4 or 5.
-
-        Raises:
-            ModelError: Not a Llama, or one with parts that no Llasa has.
-        """
-        kind = config.get("model_type")
-        if kind not in ("llama", "llasa"):  # the second is what the transformers draft calls it
-            raise ModelError(f"This is a {kind!r} checkpoint; Llasa models are of type 'llama'.")
-        for flag in ("attention_bias", "mlp_bias"):
-            if config.get(flag):
-                raise ModelError(f"The checkpoint has {flag}, which no Llasa has and this program does not run.")
-        if config.get("hidden_act", "silu") != "silu":
-            raise ModelError(f"The checkpoint's activation {config['hidden_act']!r} is not Llama's silu.")
-        # transformers 5 writes rope_parameters; 4 wrote rope_theta and rope_scaling.
-        parts = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
-        epsilon = config.get("rms_norm_eps") or 1e-6
-        if not all(isinstance(part, dict) for part in parts) or not isinstance(epsilon, int | float):
-            raise ModelError("The checkpoint's config.json has rope parameters or an rms_norm_eps that make no sense.")
-        rope = parts[0] | parts[1]
-        rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
-        rope.setdefault("rope_type", rope.get("type") or "default")
-        heads, hidden = _whole(config, "num_attention_heads"), _whole(config, "hidden_size")
-        key_value_heads, head = (
-            _whole(config, "num_key_value_heads", heads),
-            _whole(config, "head_dim", hidden // heads),
-        )
-        if heads % key_value_heads or head % 2:
-            raise ModelError(
-                f"The checkpoint's config.json has {heads} heads of width {head} on {key_value_heads} key-value heads, "
-                "which can't be shared out."
-            )
-        return cls(
-            hidden=hidden,
-            layers=_whole(config, "num_hidden_layers"),
-            heads=heads,
-            key_value_heads=key_value_heads,
-            head=head,
-            inner=_whole(config, "intermediate_size"),
-            epsilon=float(epsilon),
-            rope=rope,
-        )
-
-
-def _whole(config: dict[str, Any], name: str, default: int | None = None) -> int:
-    """A positive whole number of config.json; null means the default, as in transformers."""
-    value = config.get(name)
-    value = default if value is None else value
-    if not isinstance(value, int) or value < 1:
-        raise ModelError(f"The checkpoint's config.json has {name} {value!r}, not a positive number.")
-    return value
-
-
-def rope_frequencies(shape: LlamaConfig) -> torch.Tensor:
-    """float32 [D / 2], radians a position; plain or with Llama 3's scaling.
-
-    Source: transformers, `modeling_rope_utils._compute_llama3_parameters`.
-    """
-    rope, needed = shape.rope, ["rope_theta"]
-    if rope["rope_type"] == "llama3":
-        needed += ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
-    for name in needed:
-        if not isinstance(rope.get(name), (int, float)):
-            raise ModelError(f"The checkpoint's rope parameters have no {name}.")
-    steps = torch.arange(0, shape.head, 2, dtype=torch.int64).float()
-    frequencies = 1.0 / (rope["rope_theta"] ** (steps / shape.head))
-    if rope["rope_type"] == "default":
-        return frequencies
-    if rope["rope_type"] != "llama3":
-        raise ModelError(f"The checkpoint's rope type {rope['rope_type']!r} is not one of Llama's: default, llama3.")
-    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
-    trained = rope["original_max_position_embeddings"]
-    wavelength = 2 * math.pi / frequencies
-    smooth = (trained / wavelength - low) / (high - low)
-    blended = (1 - smooth) * frequencies / factor + smooth * frequencies
-    scaled = torch.where(wavelength > trained / low, frequencies / factor, frequencies)
-    middle = (wavelength <= trained / low) & (wavelength >= trained / high)
-    return torch.where(middle, blended, scaled)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer's weights; queries, keys and values in one matrix, gate and up in one."""
-
-    input_norm: torch.Tensor  # (hidden,)
-    query_key_value: Matrix  # ((H + 2 K) D, hidden)
-    output: Matrix  # (hidden, H D)
-    middle_norm: torch.Tensor  # (hidden,)
-    gate_up: Matrix  # (2 inner, hidden)
-    down: Matrix  # (hidden, inner)
+"""(layer, queries (N, H, D), keys and values (N, 2 K, D)) -> (N, H D)."""
 
 
 class Llama:
-    """Weights that don't change; a `Cache` holds what does.
+    """The weights, which don't change. What changes is in a `KVCache`, of which a network may serve several.
 
     Args:
-        embedding: (V, hidden).
-        head: (codes + 1, hidden): the speech codes' rows, END's last.
-        attention: See `lm.attention.Attention`.
+        embedding: (vocabulary, hidden).
+        head: (codes + 1, hidden): the rows of the speech codes, then END's.
+        attention: An implementation of `lm.attention`.
+
+    Attributes:
+        prefix_cache: Keys and values that prompts have begun with.
     """
 
     def __init__(
         self,
-        shape: LlamaConfig,
+        config: LlamaConfig,
         embedding: Embedding,
-        layers: list[Layer],
+        layers: list[LayerWeights],
         norm: torch.Tensor,
-        head: Matrix,
+        head: Linear,
         attention: str = "auto",
     ) -> None:
-        self.shape = shape
+        self.config = config
         self.embedding, self.layers, self.norm, self.head = embedding, layers, norm, head
         self.device, self.dtype = embedding.device, embedding.dtype
-        self.beginnings = PrefixCache()
-        own = self._own_kernels()
-        self.attention = Attention(attention, self.device, self.dtype, own if shape.head % LANES == 0 else None)
-        self._kernels = own if shape.hidden % LANES == 0 else None
-        self._one_token = None if own is None or self.attention.kind != "own" else FusedStep.of(self, own)
-        angles = torch.outer(torch.arange(CONTEXT_TOKENS).float(), rope_frequencies(shape))
-        # Both halves of a head turn by the same angles; the first takes the second with its sign changed.
+        self.prefix_cache = PrefixCache()
+        kernels = self._kernels_of_weights()
+        can_attend = config.head_dim % LANES == 0
+        self.attention = Attention(attention, self.device, self.dtype, kernels if can_attend else None)
+        self._kernels = kernels if config.hidden_size % LANES == 0 else None
+        self._fused_step = None
+        if kernels is not None and self.attention.kind == "kernel":
+            self._fused_step = FusedStep.create(config, layers, norm, head, kernels)
+        angles = torch.outer(torch.arange(CONTEXT_TOKENS).float(), rope_frequencies(config))
+        # Both halves of a head rotate by the same angles; the first takes the second with its sign changed.
         self._cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(self.device, self.dtype)
         self._sine = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(self.device, self.dtype)
 
-    def _own_kernels(self) -> Kernels | None:
-        """Where a matrix has them: nothing is compiled for a small model, which would be spoken by then."""
+    def _kernels_of_weights(self) -> Kernels | None:
+        """The C kernels if they multiply any matrix; a small float32 model would be done before they are compiled."""
         if self.device.type != "cpu":
             return None
-        some = (self.head, *(matrix for layer in self.layers[:1] for matrix in (layer.gate_up, layer.down)))
-        return kernels() if any(matrix.laid_out() is not None for matrix in some) else None
+        some = (self.head, *(linear for layer in self.layers[:1] for linear in (layer.gate_up, layer.down)))
+        return load_kernels() if any(linear.kernel_layout() is not None for linear in some) else None
 
     @property
-    def bytes_a_token(self) -> int:
-        """Of keys and values: what a slot takes for each token of its sequence (of the longest: slots grow together)."""
-        shape = self.shape
-        return 2 * shape.layers * shape.key_value_heads * shape.head * self.dtype.itemsize
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values that a slot takes for each token it has room for."""
+        config = self.config
+        return 2 * config.layers * config.key_value_heads * config.head_dim * self.dtype.itemsize
 
-    def stream(self, capacity: int) -> Stream:
-        """One sequence of up to `capacity` tokens."""
-        return Stream(self, capacity)
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a decode step reads: all layers and the head."""
+        linears = [self.head, *(linear for layer in self.layers for linear in layer.linears())]
+        return sum(linear.bytes for linear in linears)
 
-    def hidden(self, ids: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
-        """N tokens through all layers.
+    def new_cache(self, slots: int, length: int = 0) -> KVCache:
+        """An empty cache for `slots` sequences of this network."""
+        return KVCache(self.config, slots, self.dtype, self.device, length)
+
+    def stream(self, capacity: int) -> TokenStream:
+        """A sequence of up to `capacity` tokens, to be fed in parts."""
+        return TokenStream(self, capacity)
+
+    # --- sequences ---
+
+    def prefill(self, cache: KVCache, slot: int, ids: Sequence[int]) -> None:
+        """Compute the keys and values of a prompt; blocks that an earlier prompt began with are copied instead."""
+        key = tuple(ids)
+        cache.reserve(len(ids))
+        for begin in range(0, len(ids), PREFILL_BLOCK):
+            end = min(begin + PREFILL_BLOCK, len(ids))
+            is_whole = end - begin == PREFILL_BLOCK
+            known = self.prefix_cache.get(key[:end]) if is_whole else None
+            if known is not None:
+                cache.tensor[:, slot, begin:end] = known
+                continue
+            self.extend(cache, slot, torch.tensor(ids[begin:end], device=self.device), begin)
+            if is_whole:
+                self.prefix_cache.put(key[:end], cache.tensor[:, slot, begin:end].clone())
+
+    def extend(self, cache: KVCache, slot: int, ids: torch.Tensor, begin: int) -> None:
+        """Compute the keys and values of T more tokens of one sequence, int64 (T,), from position `begin` on."""
+        end = begin + len(ids)
+        cache.reserve(end)
+
+        def attend(layer: int, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+            past = cache.layer(layer)[slot, :end]  # (L, 2 K, D)
+            past[begin:] = keys_values
+            return self.attention.prefill(queries, past)
+
+        self.forward(ids, torch.arange(begin, end, device=ids.device), attend)
+
+    def decode(
+        self,
+        cache: KVCache,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        groups: Sequence[SlotGroup],
+        is_exact: bool = False,
+    ) -> torch.Tensor:
+        """One more token of each sequence -> the logits of what follows it, float32 (slots, codes + 1).
+
+        Args:
+            ids, positions: int64 (slots,).
+            groups: The tokens that the attention of each slot covers, from `group_slots`.
+            is_exact: The groups are as long as the sequences, so that nothing in them has to be masked.
+        """
+        # 1. A single sequence on a CPU: the whole step in one call.
+        if self._fused_step is not None and cache.slots == 1 and is_exact:
+            position = groups[0].length - 1
+            cosine, sine = self._cosine[position], self._sine[position]
+            return self._fused_step(self.embedding(ids)[0], cache.tensor[:, 0], position, cosine, sine)[None]
+        # 2. Where the new keys and values go, and which tokens are masked.
+        rows = torch.arange(cache.slots, device=ids.device) * cache.length + positions
+        lengths, mask = positions + 1, None
+        if not is_exact and not self.attention.uses_lengths:
+            longest = max(group.length for group in groups)
+            behind = torch.arange(longest, device=ids.device) > positions[:, None]
+            mask = torch.zeros(behind.shape, dtype=self.dtype, device=ids.device)
+            mask = mask.masked_fill(behind, -torch.inf)[:, None, None]  # (slots, 1, 1, longest)
+
+        def attend(layer: int, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+            past = cache.layer(layer)  # (slots, L, 2 K, D)
+            past.flatten(0, 1).index_copy_(0, rows, keys_values)
+            if self.attention.uses_lengths:
+                return self.attention.decode(queries, past, lengths, None)
+            parts = [
+                self.attention.decode(
+                    queries[start:stop],
+                    past[start:stop, :length],
+                    lengths[start:stop],
+                    None if mask is None else mask[start:stop, ..., :length],
+                )
+                for start, stop, length in groups
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        # 3. All layers, then the head.
+        return self.logits(self.forward(ids, positions, attend))
+
+    # --- layers ---
+
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """N tokens through all layers -> hidden states (N, hidden), before the last norm.
 
         Args:
             ids, positions: int64 (N,).
-            attend: (layer, queries (N, H, D), keys and values (N, 2 K, D)) -> (N, H D): what the tokens see of each
-                other and of those before them. All else is done to each token alone.
+            attend: Computes what the tokens see of each other and of earlier ones; all else is done to each token alone.
         """
-        shape, turned = self.shape, self.shape.heads + self.shape.key_value_heads
+        config = self.config
+        rotated = config.heads + config.key_value_heads
         cosine, sine = self._cosine[positions, None], self._sine[positions, None]  # (N, 1, D)
         hidden = self.embedding(ids)
         for index, layer in enumerate(self.layers):
-            both = layer.query_key_value(self.normed(hidden, layer.input_norm)).view(len(ids), -1, shape.head)
+            projected = layer.query_key_value(self._normed(hidden, layer.input_norm))
+            heads = projected.view(len(ids), -1, config.head_dim)  # (N, H + 2 K, D)
             if self._kernels is not None:
-                self._kernels.rotate(both, turned, cosine, sine)
+                self._kernels.rotate(heads, rotated, cosine, sine)
             else:
-                rotate_(both[:, :turned], cosine, sine)
-            hidden = hidden + layer.output(attend(index, both[:, : shape.heads], both[:, shape.heads :]))
-            hidden = hidden + layer.down(self._gated(layer.gate_up(self.normed(hidden, layer.middle_norm))))
+                rotate_(heads[:, :rotated], cosine, sine)
+            hidden = hidden + layer.output(attend(index, heads[:, : config.heads], heads[:, config.heads :]))
+            hidden = hidden + layer.down(self._gated(layer.gate_up(self._normed(hidden, layer.middle_norm))))
         return hidden
 
-    def one_token(self, ids: torch.Tensor, past: torch.Tensor, position: int) -> torch.Tensor | None:
-        """Scores of what may follow one token, float32 (1, codes + 1); None where `hidden` is the way.
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (N, hidden) -> float32 (N, codes + 1)."""
+        return self.head(self._normed(hidden, self.norm)).float()
 
-        Args:
-            ids: int64 (1,).
-            past: (layers, L, 2 K, D), keys and values, `position` of which are there; the token's are written.
-        """
-        if self._one_token is None:
-            return None
-        cosine, sine = self._cosine[position], self._sine[position]
-        return self._one_token(self.embedding(ids)[0], past, position, cosine, sine)[None]
-
-    def _gated(self, both: torch.Tensor) -> torch.Tensor:
-        """(N, 2 inner), gate and up -> (N, inner)."""
-        if self._kernels is not None and self.shape.inner % LANES == 0:
-            return self._kernels.gate(both)
-        gate, up = both.chunk(2, dim=-1)
+    def _gated(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """SwiGLU: (N, 2 intermediate) -> (N, intermediate)."""
+        if self._kernels is not None and self.config.intermediate_size % LANES == 0:
+            return self._kernels.gate(gate_up)
+        gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    def scores(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(N, hidden) of `hidden` -> float32 (N, codes + 1)."""
-        return self.head(self.normed(hidden, self.norm)).float()
-
-    def normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Root mean square norm of (N, hidden)."""
         if self._kernels is not None and hidden.is_contiguous():
-            return self._kernels.norm(hidden, weight, self.shape.epsilon)
-        return F.rms_norm(hidden, weight.shape, weight, self.shape.epsilon)
+            return self._kernels.norm(hidden, weight, self.config.norm_epsilon)
+        return F.rms_norm(hidden, weight.shape, weight, self.config.norm_epsilon)
 
 
 def rotate_(states: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> None:
-    """Rotary position embedding in place, Llama's halves form: (N, heads, D) by (N, 1, D)."""
+    """Rotary position embedding in place, with Llama's halves: (N, heads, D) by (N, 1, D)."""
     swapped = states.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
     states.mul_(cosine).addcmul_(swapped, sine)
 
 
-class Stream:
-    """One sequence's way through the network: a cache of one slot, and the position in it."""
+class TokenStream:
+    """One sequence that is fed in parts: a cache of one slot and the position in it."""
 
     def __init__(self, network: Llama, capacity: int) -> None:
         self.capacity, self.position = capacity, 0
-        self._cache = Cache(network, 1)
-        self._first = torch.zeros(1, dtype=torch.int64, device=network.device)
+        self._network, self._cache = network, network.new_cache(1)
 
     def feed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Take T more tokens, int64 [T]; give the scores after the last, float32 [codes + 1]."""
+        """Feed T more tokens, int64 (T,) -> the logits after the last, float32 (codes + 1,).
+
+        Raises:
+            ValueError: There is no room for them.
+        """
         begin, end = self.position, self.position + len(ids)
         if end > self.capacity:
-            raise ValueError(f"{end} tokens in a cache for {self.capacity}")
+            raise ValueError(f"{end} tokens do not fit a sequence of at most {self.capacity}")
         if len(ids) > 1:
-            self._cache.read(0, ids[:-1], begin)
+            self._network.extend(self._cache, 0, ids[:-1], begin)
         self.position = end
         self._cache.reserve(end)
-        return self._cache.step(ids[-1:], self._first + (end - 1), runs_of([end]), exact=True)[0]
+        last = torch.full((1,), end - 1, dtype=torch.int64, device=self._network.device)
+        return self._network.decode(self._cache, ids[-1:], last, group_slots([end]), is_exact=True)[0]

@@ -1,8 +1,8 @@
-"""A LoRA adapter as peft writes it -> what it adds to the weights of its base.
+"""A LoRA adapter in peft's format -> its changes to the weights of the base model.
 
-In: a folder with `adapter_config.json` and `adapter_model.safetensors`. An adapted matrix W (out, in) acts as
-W + scale * B A, with A (rank, in), B (out, rank), and scale = alpha / rank. Added once when the weights are read, it costs
-nothing while speaking, and the base's files stay as they are.
+In: a folder with `adapter_config.json` and `adapter_model.safetensors`. An adapted matrix W (out, in) becomes
+W + scale * B A, with A (rank, in), B (out, rank) and scale = alpha / rank. The change is added once, when the weights are
+read, so generation costs nothing more and the base's files stay as they are.
 
 Source of names and scales: peft, `tuners/lora/layer.py`, `utils/save_and_load.py`.
 """
@@ -23,8 +23,9 @@ from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+_COPY_AGAIN = "Copy it again."
 _PREFIX = "base_model.model."
-_NOT_DONE = {
+_UNSUPPORTED = {
     "use_dora": "DoRA",
     "lora_bias": "biases in the adapter",
     "fan_in_fan_out": "transposed matrices",
@@ -37,9 +38,9 @@ _NOT_DONE = {
 class Adapter:
     """Attributes:
     folder: Where it was read from.
-    base: What its configuration calls the model it belongs to.
-    pairs: Weight's name -> A, B and scale.
-    replaced: Weight's name -> the whole tensor that stands for it (peft's `modules_to_save`).
+    base: The model that its configuration names.
+    pairs: Name of a weight -> A, B and scale.
+    replaced: Name of a weight -> the whole tensor that takes its place (peft's `modules_to_save`).
     """
 
     folder: Path
@@ -47,40 +48,44 @@ class Adapter:
     pairs: dict[str, tuple[torch.Tensor, torch.Tensor, float]]
     replaced: dict[str, torch.Tensor]
 
+    def changes(self, name: str) -> bool:
+        """Whether the adapter changes this weight."""
+        return name in self.replaced or name in self.pairs
+
     def applied(self, name: str, weight: torch.Tensor) -> torch.Tensor:
-        """The weight with what the adapter adds, float32; the weight itself where it adds nothing.
+        """The changed weight in float32, or the weight itself if the adapter does not change it.
 
         Raises:
-            ModelError: The shapes are not of one model.
+            ModelError: The shapes belong to different models.
         """
         if name in self.replaced:
             self._check_shape(name, tuple(self.replaced[name].shape), weight)
             return self.replaced[name]
         if name not in self.pairs:
             return weight
-        first, second, scale = self.pairs[name]
-        self._check_shape(name, (second.shape[0], first.shape[1]), weight)
-        return weight.float() + scale * (second.float() @ first.float())
+        a, b, scale = self.pairs[name]
+        self._check_shape(name, (b.shape[0], a.shape[1]), weight)
+        return weight.float() + scale * (b.float() @ a.float())
 
-    def _check_shape(self, name: str, own: tuple[int, ...], weight: torch.Tensor) -> None:
-        if own != tuple(weight.shape):
+    def _check_shape(self, name: str, shape: tuple[int, ...], weight: torch.Tensor) -> None:
+        if shape != tuple(weight.shape):
             raise ModelError(
-                f"The adapter in {self.folder} is for {name} of {' x '.join(map(str, own))}, "
-                f"the model has {' x '.join(map(str, weight.shape))}.",
-                f"It belongs to {self.base or 'another model'}.",
+                f"The adapter in {self.folder} has {name} in the shape {' x '.join(map(str, shape))}, "
+                f"the model in {' x '.join(map(str, weight.shape))}.",
+                f"The adapter belongs to {self.base or 'another model'}.",
             )
 
     def check(self, names: set[str]) -> None:
-        """Every part of the adapter has a place among the base's weights.
+        """Check that the base has every weight that the adapter changes.
 
         Raises:
-            ModelError: One has none: it would be left out in silence.
+            ModelError: It lacks one, which would silently be left out.
         """
-        lost = sorted((set(self.pairs) | set(self.replaced)) - names)
-        if lost:
+        missing = sorted((set(self.pairs) | set(self.replaced)) - names)
+        if missing:
             raise ModelError(
-                f"The adapter in {self.folder} changes {lost[0]}, which the model does not have.",
-                f"It belongs to {self.base or 'another model'}.",
+                f"The adapter in {self.folder} changes {missing[0]}, which the model does not have.",
+                f"The adapter belongs to {self.base or 'another model'}.",
             )
 
 
@@ -88,36 +93,38 @@ def read_adapter(folder: Path) -> Adapter:
     """Read peft's two files.
 
     Raises:
-        ModelError: They are missing or broken, or of a form that is not a plain LoRA.
+        ModelError: They are missing or damaged, or the adapter is not a plain LoRA.
     """
     for name in (ADAPTER_CONFIG, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"There is no {name} in {folder}.", "An adapter's folder holds both of peft's files.")
-    config = read_json_object(folder / ADAPTER_CONFIG, "Copy it again.")
+    config = read_json_object(folder / ADAPTER_CONFIG, _COPY_AGAIN)
     if config.get("peft_type", "LORA") != "LORA":
         raise ModelError(f"The adapter in {folder} is a {config['peft_type']}, not a LoRA.")
-    for flag, what in _NOT_DONE.items():
+    for flag, feature in _UNSUPPORTED.items():
         if config.get(flag):
-            raise ModelError(f"The adapter in {folder} uses {what}, which is not done here.", "Merge it with peft.")
+            raise ModelError(
+                f"The adapter in {folder} uses {feature}, which is not supported here.", "Merge it with peft."
+            )
     places = read_header(folder / WEIGHTS_FILE)
-    tensors = {name: read_tensor(place, name) for name, place in places.items()}
     halves: dict[str, dict[str, torch.Tensor]] = {}
     replaced: dict[str, torch.Tensor] = {}
-    for key, tensor in tensors.items():
+    for key, place in places.items():
+        tensor = read_tensor(place, key)
         name = key.removeprefix(_PREFIX)
         found = re.fullmatch(r"(.+)\.lora_(A|B)(?:\.default)?\.weight", name)
         if found:
             halves.setdefault(found[1], {})[found[2]] = tensor
         elif ".lora_" in name:
-            raise ModelError(f"The adapter in {folder} has {key}, which is not done here.", "Merge it with peft.")
+            raise ModelError(f"The adapter in {folder} has {key}, which is not supported here.", "Merge it with peft.")
         else:
             replaced[name.replace(".modules_to_save.default", "").replace(".base_layer", "")] = tensor
     pairs = {}
     for module, both in halves.items():
         if len(both) != 2:
-            raise ModelError(f"The adapter in {folder} has one half of {module} only.", "Copy it again.")
+            raise ModelError(f"The adapter in {folder} has only one half of {module}.", _COPY_AGAIN)
         if both["A"].dim() != 2 or both["B"].dim() != 2 or both["A"].shape[0] != both["B"].shape[1]:
-            raise ModelError(f"The two halves of {module} in {folder} do not fit each other.", "Copy it again.")
+            raise ModelError(f"The two halves of {module} in {folder} do not fit each other.", _COPY_AGAIN)
         rank = both["A"].shape[0]
         pairs[f"{module}.weight"] = (both["A"], both["B"], _scale(config, module, rank))
     named = config.get("base_model_name_or_path")

@@ -1,8 +1,11 @@
-"""Scores -> a drawn index for each of B sequences, each by its own options and its own random numbers.
+"""Logits -> one sampled index for each of B sequences, each by its own options and its own random numbers.
 
-Order and meaning as in transformers: guidance, penalty, temperature, top-k, top-p, min-p. A draw takes one random number u and goes
-to where the sum of the probabilities, likeliest first, passes u: nothing is computed for codes that can't be drawn. The
-numbers of a sequence come from a generator of its own, on the CPU: a seed makes the same take on every device.
+Order and meaning are those of transformers: guidance, repetition penalty, temperature, top-k, top-p, min-p. Sampling inverts
+the cumulative distribution: one uniform number u selects the first code, likeliest first, at which the cumulative
+probability passes u. The numbers of a sequence come from its own generator on the CPU, so that a seed gives the same speech
+on every device and beside any other sequence.
+
+Shapes: B sequences, n logits (the speech codes and END).
 """
 
 from __future__ import annotations
@@ -13,27 +16,28 @@ import torch
 
 from llasa_cli.settings import CONTEXT_TOKENS, SamplingOptions
 
-LIKELIEST = 256
-"""Codes that are sorted before all are: they nearly always suffice, and sorting all 65,537 took 4.5 ms a code."""
+FEW = 256
+"""Likeliest codes that are looked at first. They nearly always suffice, and sorting all 65,537 takes milliseconds."""
 
 GREEDY, PLAIN, FILTERED = "greedy", "plain", "filtered"
+"""The likeliest code; the whole distribution; the distribution after top-k, top-p and min-p."""
 
 
-def kind_of(options: SamplingOptions) -> str:
-    """Which of the three ways to draw these options ask for."""
+def sampling_kind(options: SamplingOptions) -> str:
+    """Which of the three ways to sample these options ask for."""
     if options.temperature == 0:
         return GREEDY
     return FILTERED if options.top_p < 1 or options.top_k > 0 or options.min_p > 0 else PLAIN
 
 
 def uniforms(seed: int) -> torch.Tensor:
-    """One for each code that a context could hold: float32 [2048], 0 <= u < 1."""
+    """One uniform number for each position of a context: float32 (2048,), 0 <= u < 1."""
     return torch.rand(CONTEXT_TOKENS, generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass
 class SamplerState:
-    """How each of B sequences is drawn: tensors of (B, 1)."""
+    """The sampling options of B sequences, as tensors of (B, 1)."""
 
     temperature: torch.Tensor
     top_k: torch.Tensor
@@ -45,126 +49,133 @@ class SamplerState:
     """0 greedy, 1 plain, 2 filtered."""
 
     @classmethod
-    def room(cls, count: int, device: torch.device) -> SamplerState:
-        """For `count` sequences, all greedy until `put`."""
+    def greedy(cls, count: int, device: torch.device) -> SamplerState:
+        """For `count` sequences, all greedy until `set`."""
 
         def column(value: float) -> torch.Tensor:
             return torch.full((count, 1), value, device=device)
 
-        whole = torch.zeros(count, 1, dtype=torch.int64, device=device)
-        return cls(column(1.0), whole, column(1.0), column(0.0), column(1.0), column(1.0), whole.clone())
+        zeros = torch.zeros(count, 1, dtype=torch.int64, device=device)
+        return cls(column(1.0), zeros, column(1.0), column(0.0), column(1.0), column(1.0), zeros.clone())
 
-    def put(self, place: int, options: SamplingOptions) -> None:
-        """How the sequence at `place` is drawn from now on."""
-        self.temperature[place] = options.temperature or 1.0
-        self.top_k[place], self.top_p[place], self.min_p[place] = options.top_k, options.top_p, options.min_p
-        self.penalty[place], self.guidance[place] = options.repetition_penalty, options.guidance
-        self.kind[place] = (GREEDY, PLAIN, FILTERED).index(kind_of(options))
+    def set(self, index: int, options: SamplingOptions) -> None:
+        """Sample the sequence at `index` by these options from now on."""
+        self.temperature[index] = options.temperature or 1.0
+        self.top_k[index], self.top_p[index], self.min_p[index] = options.top_k, options.top_p, options.min_p
+        self.penalty[index], self.guidance[index] = options.repetition_penalty, options.guidance
+        self.kind[index] = (GREEDY, PLAIN, FILTERED).index(sampling_kind(options))
+
+    def rows(self, indices: torch.Tensor) -> SamplerState:
+        """The state of some of the sequences only."""
+        return SamplerState(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
 
 def sample(
-    scores: torch.Tensor, choice: SamplerState, numbers: torch.Tensor, kinds: frozenset[str], look: bool = True
+    logits: torch.Tensor, state: SamplerState, u: torch.Tensor, kinds: frozenset[str], early_exit: bool = True
 ) -> torch.Tensor:
-    """float32 (B, n) scores -> int64 (B,) indices.
+    """float32 (B, n) logits -> int64 (B,) indices.
 
     Args:
-        numbers: float32 (B, 1), one u for each.
-        kinds: Ways to draw that occur among the B; another way more changes nobody's result.
-        look: Sort the likeliest few and look whether they suffice, which waits for the device; else sort all.
+        u: float32 (B, 1), one uniform number for each sequence.
+        kinds: The kinds of sampling that occur among the B; another kind in the set changes no result.
+        early_exit: Look at the likeliest few, and at all only where those don't suffice. That waits for the device; without
+            it all are sorted. The result is the same.
     """
-    drawn = scores.argmax(-1, keepdim=True)
+    index = logits.argmax(-1, keepdim=True)
     if PLAIN in kinds:
-        drawn = torch.where(choice.kind == 1, _plain(scores / choice.temperature, numbers), drawn)
+        index = torch.where(state.kind == 1, _sample_plain(logits / state.temperature, u), index)
     if FILTERED in kinds:
-        drawn = torch.where(choice.kind == 2, _filtered(scores / choice.temperature, choice, numbers, look), drawn)
-    return drawn[:, 0]
+        index = torch.where(state.kind == 2, _sample_filtered(logits / state.temperature, state, u, early_exit), index)
+    return index[:, 0]
 
 
-def sample_one(scores: torch.Tensor, options: SamplingOptions, number: float) -> int:
-    """float32 [n] scores -> an index, for who draws one sequence only."""
-    choice = SamplerState.room(1, scores.device)
-    choice.put(0, options)
-    numbers = torch.full((1, 1), number, device=scores.device)
-    return int(sample(scores[None], choice, numbers, frozenset([kind_of(options)])))
+def sample_one(logits: torch.Tensor, options: SamplingOptions, u: float) -> int:
+    """Sample from a single sequence: float32 (n,) logits -> an index."""
+    state = SamplerState.greedy(1, logits.device)
+    state.set(0, options)
+    column = torch.full((1, 1), u, device=logits.device)
+    return int(sample(logits[None], state, column, frozenset([sampling_kind(options)])))
 
 
-def _plain(scores: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    sums = torch.softmax(scores, dim=-1).cumsum(-1)
-    passed = (sums <= numbers * sums[:, -1:]).sum(-1, keepdim=True)
-    return passed.clamp(max=scores.shape[-1] - 1)
+def _sample_plain(logits: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
+    passed = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True)
+    return passed.clamp(max=logits.shape[-1] - 1)
 
 
-def _filtered(scores: torch.Tensor, choice: SamplerState, numbers: torch.Tensor, look: bool) -> torch.Tensor:
-    """(B, 1) indices. A sequence's result is that of the few or of all, as its own scores need, whoever else is there."""
-    total = scores.logsumexp(-1, keepdim=True)
-    count = scores.shape[-1]
-    if not look or count <= LIKELIEST:
-        return _drawn(*likeliest(scores, total, choice, count)[:3], numbers)
-    shares, order, stays, enough = likeliest(scores, total, choice, LIKELIEST)
-    few = _drawn(shares, order, stays, numbers)
-    unsure = (~enough[:, 0] & (choice.kind[:, 0] == 2)).nonzero()[:, 0]
-    if len(unsure):
-        rest = SamplerState(*(getattr(choice, name)[unsure] for name in choice.__dataclass_fields__))
-        few[unsure] = _drawn(*likeliest(scores[unsure], total[unsure], rest, count)[:3], numbers[unsure])
-    return few
+def _sample_filtered(logits: torch.Tensor, state: SamplerState, u: torch.Tensor, early_exit: bool) -> torch.Tensor:
+    """(B, 1) indices. Whether a sequence needs all of its logits depends on that sequence only."""
+    total = logits.logsumexp(-1, keepdim=True)
+    count = logits.shape[-1]
+    if not early_exit or count <= FEW:
+        return _select(*top_candidates(logits, total, state, count)[:3], u)
+    probabilities, order, is_kept, is_certain = top_candidates(logits, total, state, FEW)
+    index = _select(probabilities, order, is_kept, u)
+    uncertain = (~is_certain[:, 0] & (state.kind[:, 0] == 2)).nonzero()[:, 0]
+    if len(uncertain):
+        everything = top_candidates(logits[uncertain], total[uncertain], state.rows(uncertain), count)
+        index[uncertain] = _select(*everything[:3], u[uncertain])
+    return index
 
 
-def likeliest(
-    scores: torch.Tensor, total: torch.Tensor, choice: SamplerState, count: int
+def top_candidates(
+    logits: torch.Tensor, total: torch.Tensor, state: SamplerState, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The `count` likeliest, and which of them may be drawn.
+    """The `count` likeliest indices, and which of them top-k, top-p and min-p keep.
 
     Args:
-        scores: (B, n), after the temperature.
-        total: (B, 1), the logarithm of the sum of their exponentials.
+        logits: (B, n), after the temperature.
+        total: (B, 1), their logsumexp.
 
     Returns:
-        Probabilities before filtering, falling, (B, count); their indices; which stay: the first so many; and (B, 1)
-        whether that is certain without looking at more.
+        Probabilities before filtering, descending, (B, count); their indices; which are kept (the first so many); and
+        (B, 1) whether no index beyond the `count` is kept.
     """
-    values, order = scores.topk(count) if count < scores.shape[-1] else scores.sort(descending=True, stable=True)
-    kth = values.gather(-1, (choice.top_k.clamp(1, count) - 1))
-    shares = (values - total).exp()
-    in_k = (values >= kth) | (choice.top_k == 0)
-    whole = (shares * in_k).sum(-1, keepdim=True).masked_fill(choice.top_k == 0, 1.0)
-    before = shares.cumsum(-1) - shares
-    stays = in_k & ((before < choice.top_p * whole) | (choice.top_p >= 1)) & (shares >= choice.min_p * shares[:, :1])
-    stays[:, 0].fill_(True)
-    enough = ~stays[:, -1:] & (choice.top_k <= count)
-    return shares, order, stays, enough
+    values, order = logits.topk(count) if count < logits.shape[-1] else logits.sort(descending=True, stable=True)
+    kth = values.gather(-1, (state.top_k.clamp(1, count) - 1))
+    probabilities = (values - total).exp()
+    in_top_k = (values >= kth) | (state.top_k == 0)
+    mass = (probabilities * in_top_k).sum(-1, keepdim=True).masked_fill(state.top_k == 0, 1.0)
+    before = probabilities.cumsum(-1) - probabilities
+    in_top_p = (before < state.top_p * mass) | (state.top_p >= 1)
+    is_kept = in_top_k & in_top_p & (probabilities >= state.min_p * probabilities[:, :1])
+    is_kept[:, 0].fill_(True)
+    is_certain = ~is_kept[:, -1:] & (state.top_k <= count)
+    return probabilities, order, is_kept, is_certain
 
 
-def _drawn(shares: torch.Tensor, order: torch.Tensor, stays: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    sums = (shares * stays).cumsum(-1)
-    passed = (sums <= numbers * sums[:, -1:]).sum(-1, keepdim=True)
-    last = stays.sum(-1, keepdim=True) - 1
+def _select(probabilities: torch.Tensor, order: torch.Tensor, is_kept: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """The index, (B, 1), at which the cumulative probability of the kept ones passes u."""
+    cumulative = (probabilities * is_kept).cumsum(-1)
+    passed = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True)
+    last = is_kept.sum(-1, keepdim=True) - 1
     return order.gather(-1, torch.minimum(passed, last))
 
 
-def classifier_free_guidance(scores: torch.Tensor, unconditional: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-    """Classifier-free guidance: what the text makes likelier is made likelier still, by `guidance` times its share.
+def classifier_free_guidance(logits: torch.Tensor, unconditional: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+    """Move the logits away from those of the prompt without text, so that the text counts for more.
 
-    log p = log p(code | no text) + guidance (log p(code | text) - log p(code | no text)), up to a constant. 1 is the text's own
-    scores, up to rounding.
+    log p = log p(code | no text) + guidance (log p(code | text) - log p(code | no text)), up to a constant. A guidance of 1
+    gives the conditional logits, up to rounding.
 
     Args:
-        scores, unconditional: float32 (B, n), with the text and without.
+        logits, unconditional: float32 (B, n), of the prompts with and without the text.
         guidance: (B, 1).
 
     Source: Sanchez et al., "Stay on topic with Classifier-Free Guidance", arXiv 2306.17806; the same as `guidance_scale`
     of transformers' `generate`.
     """
-    without = unconditional.log_softmax(-1)
-    return without + guidance * (scores.log_softmax(-1) - without)
+    without_text = unconditional.log_softmax(-1)
+    return without_text + guidance * (logits.log_softmax(-1) - without_text)
 
 
-def apply_repetition_penalty(scores: torch.Tensor, spoken: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    """Make codes that were spoken less likely (as CTRL, arXiv 1909.05858); 1 changes nothing, to the bit.
+def apply_repetition_penalty(logits: torch.Tensor, spoken: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    """Make spoken codes less likely (as CTRL, arXiv 1909.05858). A penalty of 1 changes no bit.
 
     Args:
-        scores: float32 (B, n).
-        spoken: bool (B, n), true where the code stood in the reference or the speech so far.
+        logits: float32 (B, n).
+        spoken: bool (B, n), True for the codes of the reference and of the speech so far.
         penalty: (B, 1).
     """
-    lower = torch.where(scores < 0, scores * penalty, scores / penalty)
-    return torch.where(spoken, lower, scores)
+    lower = torch.where(logits < 0, logits * penalty, logits / penalty)
+    return torch.where(spoken, lower, logits)

@@ -1,9 +1,9 @@
-"""A model that speaks writes text: the same layers, under the rows of its head that stand for text.
+"""Text generation with a model that speaks: the same layers, with the head's rows for text tokens.
 
-    writer = load_writer(model, folder)
-    for token in writer.write(ids, end_id, sampling, seed, most): ...      text token ids, until the turn's end
+    generator = load_text_generator(model, folder)
+    for token in generator.generate(ids, end_id, sampling, seed, max_tokens): ...      text token ids of one turn
 
-Speaking needs none of these rows (a third of Llasa-1B's weights), so they are read here and not with the model.
+Speech needs none of these rows (a third of Llasa-1B's weights), so they are read here and not with the model.
 """
 
 from __future__ import annotations
@@ -13,70 +13,68 @@ from pathlib import Path
 
 import torch
 
-from llasa_cli.device import pick_format
+from llasa_cli.device import pick_weight_format
 from llasa_cli.files import read_json_object_if_exists
-from llasa_cli.lm.linear import Matrix
+from llasa_cli.lm.linear import Linear
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.sampler import sample_one, uniforms
-from llasa_cli.lm.weights import Weights
+from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import SamplingOptions
 
 
 class TextGenerator:
-    """Draws text tokens. Build it with `load_writer`.
+    """Samples text tokens. Build it with `load_text_generator`.
 
     Args:
         network: Its head has the rows of the ids 0, 1, 2, ... up to the first speech code.
-        banned: int64 ids that are no text: the markers of speech.
-        ends: Ids that end a turn besides the template's own, as config.json has them.
+        banned: int64 ids that are not text: the markers of speech.
+        end_ids: Ids that end a turn besides the chat template's own, as config.json has them.
     """
 
-    def __init__(self, network: Llama, banned: torch.Tensor, ends: frozenset[int]) -> None:
-        self._network, self._banned, self._ends = network, banned, ends
+    def __init__(self, network: Llama, banned: torch.Tensor, end_ids: frozenset[int]) -> None:
+        self._network, self._banned, self._end_ids = network, banned, end_ids
 
-    def write(
-        self, ids: list[int], end_id: int, sampling: SamplingOptions, seed: int, most_tokens: int
+    def generate(
+        self, ids: list[int], end_id: int, sampling: SamplingOptions, seed: int, max_tokens: int
     ) -> Iterator[int]:
-        """Continue a prompt: text token ids, without the one that ends the turn; at most `most_tokens`."""
+        """Continue a prompt: at most `max_tokens` text token ids, without the one that ends the turn."""
         device = self._network.device
-        numbers = uniforms(seed).tolist()
-        stream = self._network.stream(len(ids) + most_tokens)
-        fed = torch.tensor(ids, device=device)
-        for number in numbers[:most_tokens]:
+        stream = self._network.stream(len(ids) + max_tokens)
+        next_ids = torch.tensor(ids, device=device)
+        for u in uniforms(seed).tolist()[:max_tokens]:
             # Entered anew for each token: a generator must not hold the mode while its caller runs.
             with torch.inference_mode():
-                scores = stream.feed(fed)
-                scores[self._banned] = -torch.inf
-                token = sample_one(scores, sampling, number)
-                fed = torch.tensor([token], device=device)
-            if token == end_id or token in self._ends:
+                logits = stream.feed(next_ids)
+                logits[self._banned] = -torch.inf
+                token = sample_one(logits, sampling, u)
+                next_ids = torch.tensor([token], device=device)
+            if token == end_id or token in self._end_ids:
                 return
             yield token
 
 
-def load_writer(model: LanguageModel, folder: Path, adapter: Path | None = None) -> TextGenerator:
-    """Read the text rows of the checkpoint in `folder`, which `model` was loaded from.
+def load_text_generator(model: LanguageModel, folder: Path, adapter: Path | None = None) -> TextGenerator:
+    """Read the head's text rows of the checkpoint in `folder`, from which `model` was loaded.
 
     Raises:
         ModelError: As for the model itself.
     """
     network, prompt_format = model.network, model.prompt_format
-    kind = pick_format(network.head.format, model.device)
-    read = Weights(folder, model.device, kind.states, None if adapter is None else read_adapter(adapter))
-    name = "lm_head.weight" if "lm_head.weight" in read.files else "model.embed_tokens.weight"
+    kind = pick_weight_format(network.head.format, model.device)
+    weights = Weights(folder, model.device, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
     rows = prompt_format.first_code_id
-    head = Matrix.of([read.stored(name)[:rows]], rows, network.shape.hidden, kind, model.device)
-    text = Llama(network.shape, network.embedding, network.layers, network.norm, head)
-    return TextGenerator(
-        text, torch.tensor(prompt_format.marker_ids, device=model.device), _ends(folder, prompt_format)
-    )
+    text_rows = weights.stored(HEAD if HEAD in weights.files else EMBEDDING)[:rows]
+    head = Linear.from_parts([text_rows], rows, network.config.hidden_size, kind, model.device)
+    text = Llama(network.config, network.embedding, network.layers, network.norm, head)
+    banned = torch.tensor(prompt_format.marker_ids, device=model.device)
+    return TextGenerator(text, banned, _end_ids(folder, prompt_format))
 
 
-def _ends(folder: Path, prompt_format: PromptFormat) -> frozenset[int]:
-    """`eos_token_id` of config.json and generation_config.json, a number or a list, without END of speech."""
+def _end_ids(folder: Path, prompt_format: PromptFormat) -> frozenset[int]:
+    """`eos_token_id` of config.json and generation_config.json, a number or a list, without speech's END."""
     found: set[int] = set()
     for name in ("config.json", "generation_config.json"):
         value = read_json_object_if_exists(folder / name).get("eos_token_id")

@@ -1,13 +1,13 @@
-"""vLLM in place of our own network, for `batch --engine vllm`: the same requests in, the same codes out.
+"""vLLM in place of the built-in engine, for `batch --engine vllm`: the same requests in, codes of the same model out.
 
     model = VllmModel(folder, prompt_format, options)
-    batch = model.batch(slots=128)              add, step, drop, free: as lm.batch.SlotEngine
+    batch = model.batch(slots=128)              add, step, drop and free, as in lm.engine.SlotEngine
 
-Prompts and sampling go over as token ids; only speech codes and END may be drawn, END stops. vLLM draws by its own generator:
-a seed makes the same take again with vLLM, not the one of our own engine.
+Prompts are passed as token ids. Only speech codes and END may be sampled, and END stops a sequence. vLLM samples with its own
+generator: a seed gives the same speech again with vLLM, but not the speech of the built-in engine.
 
-NOT RUN: written against the documented calls of vLLM 0.8 to 0.17 (EngineArgs, LLMEngine.from_engine_args, add_request, step,
-abort_request, SamplingParams) and tested with a stand-in of those; nobody has seen it speak on a GPU yet.
+This has not been run against vLLM yet. It is written from the documented calls of vLLM 0.8 to 0.17 (EngineArgs,
+LLMEngine.from_engine_args, add_request, step, abort_request, SamplingParams), and tested with a stand-in for them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,29 @@ from typing import Any
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, ModelOptions, SamplingOptions
+from llasa_cli.settings import CONTEXT_TOKENS, ModelOptions
 
 SLOTS = 128
-"""Sequences that vLLM is asked to run at once; it makes room for them by itself."""
-_DTYPES = ("auto", "float32", "bfloat16", "float16", "fp32", "bf16", "fp16")
-_LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Sequences that vLLM runs at once; it manages their memory itself."""
+_DTYPES = {
+    "auto": "auto",
+    "fp32": "float32",
+    "float32": "float32",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+}
 _MEMORY_SHARE = 0.8
-"""Of the GPU's, for weights and cache; the codec has the rest."""
+"""Share of the GPU's memory for weights and cache; the codec needs the rest."""
 
 
 class VllmModel:
-    """As `lm.load.LanguageModel`, as far as `many` asks.
+    """The part of `lm.loader.LanguageModel` that a batch needs.
 
     Raises:
-        UsageError: vLLM is not installed, or something was asked for that it does not do here.
-        ModelError: It can't load the model.
+        UsageError: vLLM is not installed, or an option is not supported with it.
+        ModelError: vLLM can't load the model.
     """
 
     is_small = False
@@ -42,57 +49,64 @@ class VllmModel:
         if options.adapter is not None:
             raise UsageError("--engine vllm takes no adapter.", "Merge it first: llasa finetune --merge.")
         if options.dtype not in _DTYPES:
-            raise UsageError(f"--engine vllm has no --dtype {options.dtype}.", "Take auto, fp32, bf16 or fp16.")
+            raise UsageError(f"--engine vllm has no --dtype {options.dtype}.", "Use auto, fp32, bf16 or fp16.")
         self._folder, self._prompt_format, self._options = folder, prompt_format, options
-        self._vllm = _vllm()
+        self._vllm = _import_vllm()
 
-    def batch(self, slots: int) -> Engine:
+    def batch(self, slots: int) -> VllmEngine:
+        """Start vLLM with room for `slots` sequences at once."""
         arguments = self._vllm.EngineArgs(
             model=str(self._folder),
-            # Prompts come as ids and codes go as ids: it need not know what they spell.
-            skip_tokenizer_init=True,
-            dtype=_LONG_NAMES.get(self._options.dtype, self._options.dtype),
+            skip_tokenizer_init=True,  # prompts and codes are passed as ids
+            dtype=_DTYPES[self._options.dtype],
             max_model_len=CONTEXT_TOKENS,
             max_num_seqs=slots,
             gpu_memory_utilization=_MEMORY_SHARE,
-            enable_prefix_caching=True,  # a voice's clip stands before each of its texts
+            enable_prefix_caching=True,  # a voice's clip precedes each of its texts
             disable_log_stats=True,
         )
         try:
             engine = self._vllm.LLMEngine.from_engine_args(arguments)
         except (ValueError, RuntimeError, OSError) as error:
-            raise ModelError(f"vLLM can't load {self._folder}: {error}", "Without --engine our own runs it.") from error
-        return Engine(engine, self._vllm.SamplingParams, self._prompt_format, slots)
+            raise ModelError(
+                f"vLLM can't load {self._folder}: {error}", "Leave --engine out to use the built-in engine."
+            ) from error
+        return VllmEngine(engine, self._vllm.SamplingParams, self._prompt_format, slots)
 
 
-class Engine:
-    """vLLM's engine as `lm.batch.SlotEngine`."""
+class VllmEngine:
+    """vLLM's engine with the interface of `lm.engine.SlotEngine`."""
 
     def __init__(self, engine: Any, parameters: Any, prompt_format: PromptFormat, slots: int) -> None:
         self._engine, self._parameters = engine, parameters
         self._first, self._count = prompt_format.first_code_id, prompt_format.code_count
-        self._stop = prompt_format.end_id
-        self._allowed = [*range(self._first, self._first + self._count), self._stop]
+        self._end = prompt_format.end_id
+        self._allowed = [*range(self._first, self._first + self._count), self._end]
         self._slots = slots
-        self._in: dict[str, GenerationRequest] = {}
-        self._asked = 0
+        self._requests: dict[str, GenerationRequest] = {}
+        self._added = 0
 
     @property
     def free(self) -> int:
-        return self._slots - len(self._in)
+        """The number of free slots."""
+        return self._slots - len(self._requests)
 
     def add(self, request: GenerationRequest) -> None:
-        if request.guided:
-            raise UsageError("--engine vllm can't do guidance.", "Pass --guidance 1, or leave --engine away.")
-        self._asked += 1
-        name = str(self._asked)
-        self._in[name] = request
-        prompt = {"prompt_token_ids": list(request.prompt.ids)}
-        self._engine.add_request(name, prompt, self._parameters(**self._draw(request)))
+        """Start a sequence.
 
-    def _draw(self, request: GenerationRequest) -> dict[str, Any]:
-        options: SamplingOptions = request.sampling
-        room = CONTEXT_TOKENS - len(request.prompt.ids)
+        Raises:
+            UsageError: Guidance is on.
+        """
+        if request.guided:
+            raise UsageError("--engine vllm has no guidance.", "Pass --guidance 1, or leave --engine out.")
+        self._added += 1
+        name = str(self._added)
+        self._requests[name] = request
+        prompt = {"prompt_token_ids": list(request.prompt.ids)}
+        self._engine.add_request(name, prompt, self._parameters(**self._sampling(request)))
+
+    def _sampling(self, request: GenerationRequest) -> dict[str, Any]:
+        options = request.sampling
         return {
             "temperature": options.temperature,
             "top_p": options.top_p,
@@ -100,37 +114,47 @@ class Engine:
             "min_p": options.min_p,
             "repetition_penalty": options.repetition_penalty,
             "seed": request.seed,
-            "max_tokens": max(1, min(room, round(options.max_seconds * CODES_PER_SECOND))),
+            "max_tokens": request.limit,
             "min_tokens": 1,  # speech has at least one code
             "allowed_token_ids": self._allowed,
-            "stop_token_ids": [self._stop],
-            "ignore_eos": True,  # the text model's own end is not among the allowed
+            "stop_token_ids": [self._end],
+            "ignore_eos": True,  # the text model's own end token is not allowed anyway
             "detokenize": False,
         }
 
     def step(self) -> list[Finished]:
+        """Let vLLM run one step.
+
+        Returns:
+            The sequences that finished.
+
+        Raises:
+            ModelError: vLLM sampled a token that is not allowed.
+        """
         finished = []
         for output in self._engine.step():
-            if not output.finished or output.request_id not in self._in:
+            if not output.finished or output.request_id not in self._requests:
                 continue
-            request = self._in.pop(output.request_id)
-            spoken = output.outputs[0]
-            # END may stand among the ids, or only in the reason: by version.
-            codes = tuple(token - self._first for token in spoken.token_ids if token != self._stop)
+            request = self._requests.pop(output.request_id)
+            generated = output.outputs[0]
+            # Depending on the version END is among the ids, or only in the reason.
+            codes = tuple(token - self._first for token in generated.token_ids if token != self._end)
             if codes and not 0 <= min(codes) <= max(codes) < self._count:
                 raise ModelError(
-                    "vLLM drew a token that is no speech code.", "Its version may not keep allowed_token_ids."
+                    "vLLM sampled a token that is not a speech code.",
+                    "This version of vLLM may ignore allowed_token_ids; leave --engine out to use the built-in engine.",
                 )
-            finished.append(Finished(request, codes, spoken.finish_reason == "stop"))
+            finished.append(Finished(request, codes, generated.finish_reason == "stop"))
         return finished
 
     def drop(self, tag: Any) -> None:
-        for name in [name for name, request in self._in.items() if request.tag == tag]:
-            del self._in[name]
+        """Stop a sequence; an unknown tag is no error."""
+        for name in [name for name, request in self._requests.items() if request.tag == tag]:
+            del self._requests[name]
             self._engine.abort_request([name])
 
 
-def _vllm() -> Any:
+def _import_vllm() -> Any:
     try:
         import vllm
     except ImportError as error:

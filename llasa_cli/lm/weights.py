@@ -1,7 +1,7 @@
 """A checkpoint folder -> its tensors by name, each checked before it is used.
 
-safetensors only, one file or several. Pickled weights are refused: they run code. What the headers tell is checked for the
-whole checkpoint before the first tensor is read.
+Only safetensors are read, from one file or several. Pickled weights are refused, because loading them can run code. The
+headers of the whole checkpoint are checked before the first tensor is read.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import torch
 
 from llasa_cli.checkpoint.safetensors_header import AGAIN, Place, is_finite, places_of, read_tensor
 from llasa_cli.errors import ModelError
-from llasa_cli.lm.llama import LlamaConfig
+from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import Adapter
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_HARMLESS = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-"""Old checkpoints hold these; they follow from config.json."""
+_UNUSED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+"""Tensors of old checkpoints that follow from config.json."""
 _FORMATS = ("F16", "BF16", "F32", "F64")
 
 
 class Weights:
-    """Reads tensors by name; `files` tells which there are, and where."""
+    """Reads tensors by name, with an adapter's changes.
+
+    Attributes:
+        files: Where each tensor is stored, by name.
+    """
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Adapter | None = None) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
@@ -32,49 +36,53 @@ class Weights:
         if adapter is not None:
             adapter.check(set(self.files))
 
-    def check(self, shape: LlamaConfig, vocabulary: int, tied: bool) -> None:
-        """The headers against what config.json and tokenizer say: all of a Llama, and nothing that would be left out.
+    def check(self, config: LlamaConfig, vocabulary: int, tied: bool) -> None:
+        """Compare the headers with config.json and the tokenizer: every tensor of a Llama, and no other.
 
         Args:
-            vocabulary: Tokens that the tokenizer has; the weights may have more rows (padding).
-            tied: config.json says that the embedding is the head as well; a head that is stored counts all the same
-                (Llasa-3B has both).
+            vocabulary: The number of tokens in the tokenizer; the weights may have more rows (padding).
+            tied: config.json says that the embedding is the head too. A stored head is used all the same (Llasa-3B).
 
         Raises:
-            ModelError: They are not of one model.
+            ModelError: They don't belong to one model.
         """
         embedding = self._place(EMBEDDING)
-        if len(embedding.shape) != 2 or embedding.shape[0] < vocabulary or embedding.shape[1] != shape.hidden:
+        shape = embedding.shape
+        if len(shape) != 2 or shape[0] < vocabulary or shape[1] != config.hidden_size:
             raise ModelError(
-                f"The weights have {' x '.join(map(str, embedding.shape))} numbers for tokens, "
-                f"tokenizer and config.json say {vocabulary} of width {shape.hidden}.",
+                f"The token embedding has the shape {' x '.join(map(str, shape))}, but tokenizer and config.json ask for "
+                f"{vocabulary} tokens of width {config.hidden_size}.",
                 "Tokenizer and weights are of different models.",
             )
         if HEAD not in self.files and not tied:
-            raise ModelError(f"The checkpoint in {self.folder} has no {HEAD}, and config.json ties none.", AGAIN)
-        if shape.layers > len(self.files):
             raise ModelError(
-                f"config.json tells of {shape.layers} layers, the weights have not so many tensors.", AGAIN
+                f"The checkpoint in {self.folder} has no {HEAD}, and its config.json does not tie it.", AGAIN
             )
-        expected = shapes_of(shape) | {EMBEDDING: embedding.shape, HEAD: embedding.shape}
+        if config.layers > len(self.files):
+            raise ModelError(
+                f"The checkpoint's config.json has {config.layers} layers, but the weights have only "
+                f"{len(self.files)} tensors.",
+                AGAIN,
+            )
+        expected = shapes_of(config) | {EMBEDDING: shape, HEAD: shape}
         for name, wanted in expected.items():
             if name in self.files or name != HEAD:
                 self._check_place(name, wanted)
-        strange = [name for name in self.files if name not in expected and not _HARMLESS.fullmatch(name)]
-        if strange:
-            raise ModelError(f"The checkpoint has {strange[0]}, which no Llasa has and this program does not run.")
+        unexpected = [name for name in self.files if name not in expected and not _UNUSED.fullmatch(name)]
+        if unexpected:
+            raise ModelError(f"The checkpoint has {unexpected[0]}, which no Llasa has and this program does not run.")
 
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
-        """One tensor, where and as it is wanted."""
+        """One tensor, on the device and in the dtype of this reader."""
         return self.stored(name, *shape).to(self.device, self.dtype)
 
     def stored(self, name: str, *shape: int) -> torch.Tensor:
-        """One tensor as it is in its file and backed by it, checked against `shape` where that is given.
+        """One tensor as it is stored, backed by its file, and checked against `shape` if one is given.
 
-        Checked here because not every wrong shape fails later: one row is broadcast, and a short head speaks nonsense.
+        Not every wrong shape would fail later: a single row is broadcast, and a head that is too short shifts the codes.
 
         Raises:
-            ModelError: It is not there, of another shape or kind, or broken: not all of its numbers are finite.
+            ModelError: The tensor is missing, has another shape or dtype, or contains NaN or infinite values.
         """
         self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
@@ -82,13 +90,13 @@ class Weights:
         if self._adapter is not None:
             tensor = self._adapter.applied(name, tensor)
         if not is_finite(tensor):
-            raise ModelError(f"{name} in {place.file} holds numbers that are none (NaN or infinite).", AGAIN)
+            raise ModelError(f"{name} in {place.file} contains NaN or infinite values.", AGAIN)
         return tensor
 
-    def looked_up(self, name: str) -> torch.Tensor:
-        """As `stored`, for what is used a few rows at a time: what looking it over has touched does not stay in memory."""
+    def mapped(self, name: str) -> torch.Tensor:
+        """As `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory."""
         tensor = self.stored(name)
-        if self._adapter is not None and (name in self._adapter.replaced or name in self._adapter.pairs):
+        if self._adapter is not None and self._adapter.changes(name):
             return tensor
         del tensor
         return read_tensor(self._place(name), name)
@@ -102,7 +110,7 @@ class Weights:
         place = self._place(name)
         if place.shape != shape:
             raise ModelError(
-                f"{name} has the shape {place.shape}, config.json and tokenizer say {shape}.",
+                f"{name} has the shape {place.shape}, but config.json and the tokenizer ask for {shape}.",
                 "The files are of different models.",
             )
         if place.dtype not in _FORMATS:
@@ -114,22 +122,22 @@ def weight_files(folder: Path) -> dict[str, Path]:
     return {name: place.file for name, place in places_of(folder).items()}
 
 
-def shapes_of(shape: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """A Llama's tensors less embedding and head, and the shape that config.json gives them."""
-    width, inner = shape.hidden, shape.inner
-    queries, keys = shape.heads * shape.head, shape.key_value_heads * shape.head
+def shapes_of(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of a Llama's tensors, without embedding and head."""
+    hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
+    queries, keys = config.heads * config.head_dim, config.key_value_heads * config.head_dim
     layer = {
-        "input_layernorm": (width,),
-        "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.v_proj": (keys, width),
-        "self_attn.o_proj": (width, queries),
-        "post_attention_layernorm": (width,),
-        "mlp.gate_proj": (inner, width),
-        "mlp.up_proj": (inner, width),
-        "mlp.down_proj": (width, inner),
+        "input_layernorm": (hidden_size,),
+        "self_attn.q_proj": (queries, hidden_size),
+        "self_attn.k_proj": (keys, hidden_size),
+        "self_attn.v_proj": (keys, hidden_size),
+        "self_attn.o_proj": (hidden_size, queries),
+        "post_attention_layernorm": (hidden_size,),
+        "mlp.gate_proj": (intermediate_size, hidden_size),
+        "mlp.up_proj": (intermediate_size, hidden_size),
+        "mlp.down_proj": (hidden_size, intermediate_size),
     }
-    found: dict[str, tuple[int, ...]] = {"model.norm.weight": (width,)}
-    for index in range(shape.layers):
-        found |= {f"model.layers.{index}.{part}.weight": size for part, size in layer.items()}
-    return found
+    shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (hidden_size,)}
+    for index in range(config.layers):
+        shapes |= {f"model.layers.{index}.{part}.weight": shape for part, shape in layer.items()}
+    return shapes

@@ -55,9 +55,9 @@ class Conversation:
         consumed = ""
         sampling = SamplingOptions(temperature=options.temperature, top_p=options.top_p)
         try:
-            for token in self._generator.write(ids, stop, sampling, seed, options.most_tokens):
+            for token in self._generator.generate(ids, stop, sampling, seed, options.most_tokens):
                 generated.append(token)
-                answer = self._prompt_format.text_of(generated)
+                answer = self._prompt_format.decode_text(generated)
                 if not answer.endswith(INCOMPLETE_CHARACTER) and len(answer) > len(consumed):
                     yield answer[len(consumed) :]
                     consumed = answer

@@ -69,7 +69,7 @@ class SpeechSamples:
         ]
         self._codec = load_codec(codec, options.device)
         self._folder.mkdir(parents=True, exist_ok=True)
-        words = [prompt_format.text_of(ids) for ids, _ in texts]
+        words = [prompt_format.decode_text(ids) for ids, _ in texts]
         (self._folder / "sentences.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
 
     def speak(self, model: Any, step: int, should_stop: Callable[[], bool] = lambda: False) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Random changes to a checkpoint's texts and headers: it loads, or is refused in a sentence; nothing else."""
+"""A checkpoint whose files were changed at random loads, or is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = (None, -1, 0, 1, 2**31, 2**63, 1e308, float("nan"), "", "x", [], {}, [1
 
 
 def changed(value: Any, sample: random.Random) -> Any:
-    """Something somewhere in a JSON value left out or put in its place."""
+    """A JSON value with one part removed or replaced, somewhere in it."""
     if isinstance(value, dict) and value and sample.random() < 0.8:
         name = sample.choice(list(value))
         if sample.random() < 0.2:
@@ -52,7 +52,7 @@ def spoil(path: Path, sample: random.Random) -> None:
     path.write_bytes(content)
 
 
-def use(folder: Path) -> None:
+def load_and_generate(folder: Path) -> None:
     speech = Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     speech.sampling(SamplingRequest())
     speech.chunks("Hello there.")
@@ -69,9 +69,9 @@ def test_a_changed_checkpoint_loads_or_is_refused(random_checkpoint: Path, tmp_p
         folder = Path(shutil.copytree(random_checkpoint, tmp_path / str(number)))
         spoil(folder / file, sample)
         try:
-            use(folder)
+            load_and_generate(folder)
         except LlasaError as error:
             refusals.append(error.message)
         shutil.rmtree(folder)
-    assert len(refusals) > 5, "the changes must matter"
+    assert len(refusals) > 5, "too few changes mattered"
     assert not [message for message in refusals if "\n" in message]

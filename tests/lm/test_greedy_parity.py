@@ -1,4 +1,4 @@
-"""The own network against transformers': greedy output, token for token."""
+"""Greedy output equals that of transformers, token for token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-SHAPES: dict[str, dict[str, Any]] = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "tied": SMALL | {"tie_word_embeddings": True},
     "own head": SMALL | {"tie_word_embeddings": False},
     "as many key-value heads": SMALL | {"num_key_value_heads": 4, "tie_word_embeddings": True},
@@ -87,58 +87,58 @@ def transformers_codes(
     return [token - prompt_format.first_code_id for token in made if token != prompt_format.end_id]
 
 
-def assert_speaks_as_transformers(folder: Path, prompt_format: PromptFormat) -> list[int]:
-    """Greedy codes of both are the same; they are returned."""
+def assert_same_codes_as_transformers(folder: Path, prompt_format: PromptFormat) -> list[int]:
+    """Compare the greedy codes of a few prompts, and return them."""
     model = load_language_model(folder, prompt_format, "cpu")
-    # A random network repeats itself; the penalty makes it go through many codes.
+    # A random network repeats itself; the penalty makes it use many codes.
     options = SamplingOptions(temperature=0, max_seconds=1, repetition_penalty=1.5)
     made = []
     for text, reference in (("the cat", None), ("and now this.", Reference("a voice", (1, 2, 3, 60)))):
         prompt = prompt_format.prompt(text, reference)
         wanted = transformers_codes(folder, prompt_format, prompt.ids, 50, repetition_penalty=1.5)
         assert list(model.generate(prompt, options, seed=0)) == wanted
-        assert len(set(wanted)) > 2, "a constant output would prove little"
+        assert len(set(wanted)) > 2, "a constant output proves little"
         made += wanted
     return made
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_greedy_codes_are_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_codes_equal_those_of_transformers(name: str, tokenizer_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
     prompt_format = PromptFormat.load(tmp_path)
-    write_model(tmp_path, prompt_format, SHAPES[name])
-    assert_speaks_as_transformers(tmp_path, prompt_format)
+    write_model(tmp_path, prompt_format, CONFIGS[name])
+    assert_same_codes_as_transformers(tmp_path, prompt_format)
 
 
-def test_a_stored_head_counts_even_where_the_configuration_ties_it(tokenizer_folder: Path, tmp_path: Path) -> None:
-    """As in Llasa-3B: `tie_word_embeddings` is true, and an lm_head that differs from the embedding is in the file."""
+def test_a_stored_head_is_used_even_if_the_configuration_ties_it(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """As in Llasa-3B, where `tie_word_embeddings` is true and the file has an lm_head that differs from the embedding."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
     prompt_format = PromptFormat.load(tmp_path)
-    write_model(tmp_path, prompt_format, SHAPES["tied"])
-    tied = assert_speaks_as_transformers(tmp_path, prompt_format)
+    write_model(tmp_path, prompt_format, CONFIGS["tied"])
+    tied = assert_same_codes_as_transformers(tmp_path, prompt_format)
     weights = load_file(tmp_path / "model.safetensors")
     assert "lm_head.weight" not in weights
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].flip(0)
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    assert assert_speaks_as_transformers(tmp_path, prompt_format) != tied
+    assert assert_same_codes_as_transformers(tmp_path, prompt_format) != tied
 
 
 def test_rope_is_read_as_transformers_4_wrote_it(tokenizer_folder: Path, tmp_path: Path) -> None:
     """The published checkpoints have rope_theta and rope_scaling, not rope_parameters."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
     prompt_format = PromptFormat.load(tmp_path)
-    write_model(tmp_path, prompt_format, SHAPES["llama3 rope"])
-    new = assert_speaks_as_transformers(tmp_path, prompt_format)
+    write_model(tmp_path, prompt_format, CONFIGS["llama3 rope"])
+    new = assert_same_codes_as_transformers(tmp_path, prompt_format)
     config = json.loads((tmp_path / "config.json").read_text())
     scaling = config.pop("rope_parameters")
     config |= {"rope_theta": scaling.pop("rope_theta"), "rope_scaling": scaling}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert assert_speaks_as_transformers(tmp_path, prompt_format) == new
+    assert assert_same_codes_as_transformers(tmp_path, prompt_format) == new
 
 
-def test_repetition_penalty_is_that_of_transformers(random_checkpoint: Path) -> None:
+def test_repetition_penalty_equals_that_of_transformers(random_checkpoint: Path) -> None:
     prompt_format = PromptFormat.load(random_checkpoint)
     prompt = prompt_format.prompt("hello", Reference("hm", (5, 9)))
     model = load_language_model(random_checkpoint, prompt_format, "cpu")
@@ -181,10 +181,10 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", ["1B", "8B", pytest.param("3B", marks=pytest.mark.slow)])
-def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
+def test_the_attention_shapes_of_the_published_models_give_the_codes_of_transformers(
     family: str, tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    """Two layers, with heads, groups, widths and rope of the published models; the MLP and the vocabulary are smaller."""
+    """Two layers with the heads, groups, widths and rope of the published models, but a smaller MLP and vocabulary."""
     shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
     prompt_format = PromptFormat.load(tmp_path)
     shape = {
@@ -204,11 +204,11 @@ def test_the_attention_shapes_of_the_published_families_speak_as_transformers(
 
 
 @pytest.mark.slow
-def test_the_true_shape_of_llasa_1b_speaks(tmp_path: Path) -> None:
-    """Random weights at Llasa-1B's configuration: valid codes, and transformers' own greedy ones. Needs 10 GB."""
+def test_a_model_of_the_shape_of_llasa_1b_gives_the_codes_of_transformers(tmp_path: Path) -> None:
+    """Random weights in Llasa-1B's configuration. Needs 10 GB of memory."""
     from recipes.tiny.tokenizer import write_tokenizer
 
-    # 128,264 ids before the first code as in the published vocabulary; the text tokens are the built-in voice's.
+    # 128,264 ids before the first code, as in the published vocabulary; the text tokens are the built-in voice's.
     write_tokenizer(tmp_path, 65_536, (), first_code_id=128_264)
     prompt_format = PromptFormat.load(tmp_path)
     assert (prompt_format.first_code_id, prompt_format.code_count, prompt_format.vocabulary_size) == (

@@ -1,4 +1,4 @@
-"""A checkpoint comes from anybody: what it must not be is refused in a sentence, before anything big is read.
+"""An untrusted checkpoint with a fault is refused in one sentence, before anything large is read.
 
 Each case is a copy of a good checkpoint with one thing changed; the good one itself loads (see the last test).
 """
@@ -31,13 +31,13 @@ Change = Callable[[Path], Any]
 
 @pytest.fixture
 def folder(random_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy that a test may damage."""
     return Path(shutil.copytree(random_checkpoint, tmp_path / "m"))
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the tensors that have been read."""
+    """The names of the tensors that have been read."""
     names: list[str] = []
 
     def noted(place: tensors.Place, name: str) -> Any:
@@ -61,7 +61,7 @@ def refusal(folder: Path) -> str:
 
 
 def header(change: Callable[[dict[str, Any], int], Any], name: str = "model.safetensors") -> Change:
-    """Change a file's header; it is given the header and the size of the data."""
+    """Apply `change`, which is given the header and the size of the data, to a safetensors file."""
 
     def spoil(folder: Path) -> None:
         path = folder / name
@@ -83,8 +83,8 @@ def written(name: str, content: bytes | str | Any) -> Change:
     return spoil
 
 
-def told(name: str, **values: Any) -> Change:
-    """Values set in a JSON file."""
+def with_values(name: str, **values: Any) -> Change:
+    """Set values in a JSON file."""
 
     def spoil(folder: Path) -> None:
         path = folder / name
@@ -115,7 +115,7 @@ def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Change:
 
 
 def without(marker: str) -> Callable[[dict[str, Any]], Any]:
-    """The tokenizer calls it something else."""
+    """Rename a marker in the tokenizer."""
 
     def change(said: dict[str, Any]) -> None:
         for token in said["added_tokens"]:
@@ -146,8 +146,8 @@ FROM_THE_HEADERS = {
     "a drive": (index("c:secret.safetensors"), "no safetensors file of its folder"),
     "a pickle in the index": (index("pytorch_model.bin"), "no safetensors file of its folder"),
     "a name with a zero": (index("a\0.safetensors"), "no safetensors file of its folder"),
-    "a shard that is not there": (index("model-1.safetensors"), "lacks model-1.safetensors"),
-    "an index that lies": (
+    "a missing shard": (index("model-1.safetensors"), "lacks model-1.safetensors"),
+    "an index that names a tensor the file lacks": (
         written("model.safetensors.index.json", {"weight_map": {"model.x": "model.safetensors"}}),
         "which it has not",
     ),
@@ -166,74 +166,86 @@ FROM_THE_HEADERS = {
         "pointer of Git LFS",
     ),
     "a header longer than the file": (written("model.safetensors", struct.pack("<Q", 1 << 62) + b"{}"), "cut off"),
-    "a header that is no JSON": (header(lambda said, size: b"\x80\x04pickle"), "can't be read"),
+    "a header that is not JSON": (header(lambda said, size: b"\x80\x04pickle"), "can't be read"),
     "a header that is a list": (header(lambda said, size: b"[]"), "no JSON object"),
     "a nested header": (header(lambda said, size: b"[" * 100_000), "can't be read"),
     "the same name twice": (
         header(lambda said, size: json.dumps(said)[:-1].encode() + b', "' + DOWN.encode() + b'": {}}'),
         "same name twice",
     ),
-    "an over-long place": (header(entry(data_offsets=[0, 1 << 60])), "which its shape does not take"),
-    "a place beyond the file": (
+    "a tensor that is too long for its shape": (
+        header(entry(data_offsets=[0, 1 << 60])),
+        "which its shape does not take",
+    ),
+    "a tensor beyond the end of the file": (
         header(lambda said, size: said[DOWN].update(data_offsets=[size, size + 32 * 64 * 4])),
         "does not follow",
     ),
-    "overlapping places": (header(overlapping), "overlaps"),
-    "a negative place": (header(entry(data_offsets=[-8192, 0])), "no possible"),
-    "a shape of too much": (header(entry(shape=[1 << 40, 1 << 40])), "which its shape does not take"),
+    "overlapping tensors": (header(overlapping), "overlaps"),
+    "a negative offset": (header(entry(data_offsets=[-8192, 0])), "no possible"),
+    "a shape beyond any memory": (header(entry(shape=[1 << 40, 1 << 40])), "which its shape does not take"),
     "a negative shape": (header(entry(shape=[-32, -64])), "no possible"),
-    "a shape of truths": (header(entry(shape=[True, 2048])), "no possible"),
+    "a shape of booleans": (header(entry(shape=[True, 2048])), "no possible"),
     "no shape": (header(entry(shape="32x64")), "no possible"),
-    "no place": (header(lambda said, size: said[DOWN].pop("data_offsets") and None), "tells not where"),
-    "a kind nobody knows": (header(entry(dtype="PICKLE")), "does not know"),
-    "a kind that is a list": (header(entry(dtype=["F32"])), "does not know"),
-    "whole numbers": (header(entry(dtype="I32")), "stored as I32"),
+    "no offset": (header(lambda said, size: said[DOWN].pop("data_offsets") and None), "tells not where"),
+    "an unknown dtype": (header(entry(dtype="PICKLE")), "does not know"),
+    "a dtype that is a list": (header(entry(dtype=["F32"])), "does not know"),
+    "integer weights": (header(entry(dtype="I32")), "stored as I32"),
     "another shape": (header(entry(shape=[64, 32])), "has the shape"),
     "a flat shape": (header(entry(shape=[32 * 64])), "has the shape"),
-    "code of its own": (told("config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
-    "a tokenizer's own code": (told("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}), "auto_map"),
-    "trust": (told("config.json", trust_remote_code=True, auto_map={}), "auto_map"),
-    "another network": (told("config.json", model_type="spark"), "'spark'"),
-    "quantised": (told("config.json", quantization_config={"quant_method": "gptq"}), "quantised"),
-    "heads by the million": (told("config.json", num_attention_heads=1 << 60), "config.json"),
-    "layers by the million": (told("config.json", num_hidden_layers=1 << 40), "layers"),
-    "norms in words": (told("config.json", rms_norm_eps=["small"]), "make no sense"),
-    "a number for rope": (told("config.json", rope_parameters=5), "make no sense"),
-    "a codec elsewhere": (told("llasa.json", codec="../../elsewhere"), "codec"),
-    "a codec's own code": (told("codec/config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
-    "a codec that is none": (told("codec/config.json", model_type="llama"), "not an X-Codec2"),
+    "code of its own": (with_values("config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
+    "a tokenizer's own code": (
+        with_values("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]}),
+        "auto_map",
+    ),
+    "trust_remote_code": (with_values("config.json", trust_remote_code=True, auto_map={}), "auto_map"),
+    "another network": (with_values("config.json", model_type="spark"), "'spark'"),
+    "quantized": (with_values("config.json", quantization_config={"quant_method": "gptq"}), "quantized"),
+    "heads by the million": (with_values("config.json", num_attention_heads=1 << 60), "config.json"),
+    "layers by the million": (with_values("config.json", num_hidden_layers=1 << 40), "layers"),
+    "an epsilon that is a list": (with_values("config.json", rms_norm_eps=["small"]), "make no sense"),
+    "a number for rope": (with_values("config.json", rope_parameters=5), "make no sense"),
+    "a codec elsewhere": (with_values("llasa.json", codec="../../elsewhere"), "codec"),
+    "a codec's own code": (with_values("codec/config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
+    "a codec of another model type": (with_values("codec/config.json", model_type="llama"), "not an X-Codec2"),
     "a codec cut off": (cut(-1000, "codec/model.safetensors"), "where its header says"),
     "a codec's index": (
         written("codec/model.safetensors.index.json", {"weight_map": {"a": "../../a.safetensors"}}),
         "no safetensors file",
     ),
-    "a codec's layers by the million": (told("codec/config.json", num_hidden_layers=1 << 40), "can't be"),
-    "a codec without heads": (told("codec/config.json", num_attention_heads=0), "can't be"),
-    "a codec without levels": (told("codec/config.json", quantization_levels=[0, 0, 0]), "can't be"),
-    "a codec's words": (told("codec/config.json", rms_norm_eps="small"), "does not describe"),
-    "a codec of another step": (told("codec/config.json", downsampling_ratios=[8, 8, 8]), "makes a code of"),
-    "a codec of strange steps": (told("codec/config.json", downsampling_ratios="many"), "makes a code of"),
-    "a codec of other codes": (told("codec/config.json", quantization_levels=[4, 4, 5]), "codec"),
+    "a codec's layers by the million": (with_values("codec/config.json", num_hidden_layers=1 << 40), "can't be"),
+    "a codec without heads": (with_values("codec/config.json", num_attention_heads=0), "can't be"),
+    "a codec without levels": (with_values("codec/config.json", quantization_levels=[0, 0, 0]), "can't be"),
+    "a codec's epsilon in words": (with_values("codec/config.json", rms_norm_eps="small"), "does not describe"),
+    "a codec of another frame rate": (
+        with_values("codec/config.json", downsampling_ratios=[8, 8, 8]),
+        "makes a code of",
+    ),
+    "a codec whose ratios are a word": (
+        with_values("codec/config.json", downsampling_ratios="many"),
+        "makes a code of",
+    ),
+    "a codec of other codes": (with_values("codec/config.json", quantization_levels=[4, 4, 5]), "codec"),
 }
 FROM_THE_TOKENIZER = {
     "no END": (tokenizer(without("<|SPEECH_GENERATION_END|>")), "no <|SPEECH_GENERATION_END|>"),
     "no START": (tokenizer(without("<|SPEECH_GENERATION_START|>")), "no <|SPEECH_GENERATION_START|>"),
     "no text markers": (tokenizer(without("<|TEXT_UNDERSTANDING_END|>")), "no <|TEXT_UNDERSTANDING_END|>"),
     "no codes": (tokenizer(without("<|s_0|>")), "no <|s_0|>"),
-    "a code missing": (tokenizer(without("<|s_5|>")), "not numbered in one piece"),
+    "a code missing": (tokenizer(without("<|s_5|>")), "not numbered contiguously"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
     "a nested tokenizer": (written("tokenizer.json", "[" * 100_000), "can't be read"),
     "settings that are a list": (written("tokenizer_config.json", "[]"), "JSON object"),
-    "a codec that is a number": (told("llasa.json", codec=5), "codec 5"),
-    "speakers that are a number": (told("llasa.json", speakers=5), "speakers 5"),
-    "sampling in words": (told("llasa.json", sampling={"top_k": "many"}), "sampling"),
-    "no characters": (told("llasa.json", most_characters=0), "most_characters"),
-    "about that is a list": (written("llasa.json", "[]"), "JSON object"),
-    "a template that reaches for the system": (
+    "a codec that is a number": (with_values("llasa.json", codec=5), "codec 5"),
+    "speakers that are a number": (with_values("llasa.json", speakers=5), "speakers 5"),
+    "sampling in words": (with_values("llasa.json", sampling={"top_k": "many"}), "sampling"),
+    "no characters": (with_values("llasa.json", most_characters=0), "most_characters"),
+    "metadata that is a list": (written("llasa.json", "[]"), "JSON object"),
+    "a template that reaches for Python's classes": (
         written("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
         "template",
     ),
-    "a template without an end": (
+    "a template with an endless loop": (
         written("chat_template.jinja", "{% for a in range(10**12) %}{% endfor %}"),
         "template",
     ),
@@ -241,38 +253,38 @@ FROM_THE_TOKENIZER = {
 
 
 @pytest.mark.parametrize("case", FROM_THE_HEADERS)
-def test_it_is_refused_before_its_weights_are_read(folder: Path, read: list[str], case: str) -> None:
-    spoil, said = FROM_THE_HEADERS[case]
+def test_a_fault_in_the_headers_is_refused_before_weights_are_read(folder: Path, read: list[str], case: str) -> None:
+    spoil, message = FROM_THE_HEADERS[case]
     spoil(folder)
-    assert said in refusal(folder)
+    assert message in refusal(folder)
     assert not read
 
 
 @pytest.mark.parametrize("case", FROM_THE_TOKENIZER)
-def test_a_tokenizer_that_is_none_is_refused(folder: Path, read: list[str], case: str) -> None:
-    spoil, said = FROM_THE_TOKENIZER[case]
+def test_a_broken_tokenizer_is_refused_before_weights_are_read(folder: Path, read: list[str], case: str) -> None:
+    spoil, message = FROM_THE_TOKENIZER[case]
     spoil(folder)
-    assert said in refusal(folder)
+    assert message in refusal(folder)
     assert not read
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
 @pytest.mark.parametrize("name", [DOWN, "model.embed_tokens.weight", "model.norm.weight"])
-def test_numbers_that_are_none_are_refused(folder: Path, name: str, value: float) -> None:
+def test_weights_with_nan_or_infinite_values_are_refused(folder: Path, name: str, value: float) -> None:
     weights = load_file(folder / "model.safetensors")
     weights[name].view(-1)[-1] = value
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert name in refusal(folder)
 
 
-def test_a_codecs_numbers_that_are_none_are_refused(folder: Path) -> None:
+def test_a_codec_with_nan_values_is_refused(folder: Path) -> None:
     weights = load_file(folder / "codec" / "model.safetensors")
     weights["acoustic_decoder.fc.bias"][0] = torch.nan
     save_file(weights, folder / "codec" / "model.safetensors", {"format": "pt"})
     assert "acoustic_decoder.fc.bias" in refusal(folder)
 
 
-def test_finite_numbers_with_an_infinite_sum_are_no_fault() -> None:
+def test_finite_values_with_an_infinite_sum_are_accepted() -> None:
     large = torch.full((4,), 3e38)
     assert tensors.is_finite(large)
     assert not tensors.is_finite(torch.cat([large, torch.tensor([-torch.inf])]))
@@ -296,7 +308,7 @@ def test_pickles_are_never_opened(folder: Path, tmp_path: Path, name: str) -> No
 
 
 def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> None:
-    """A repository's Python files lie there and stay there."""
+    """Python files in the repository are ignored."""
     for place in (folder, folder / "codec"):
         (place / "modeling_llasa.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
         (place / "__init__.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
@@ -305,7 +317,7 @@ def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_command_says_it_in_one_line_and_exits_with_3(folder: Path, tmp_path: Path) -> None:
+def test_the_command_reports_a_fault_in_one_line_and_exits_with_3(folder: Path, tmp_path: Path) -> None:
     index("../../secret.safetensors")(folder)
     made = subprocess.run(
         [sys.executable, "-m", "llasa_cli", "say", "-m", str(folder), "Hello.", "-o", str(tmp_path / "out.wav")],
@@ -321,14 +333,14 @@ def test_the_command_says_it_in_one_line_and_exits_with_3(folder: Path, tmp_path
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_nothing_said_is_no_fault(folder: Path) -> None:
-    told("llasa.json", speakers=None, default_speaker=None, sampling=None, most_characters=None)(folder)
+def test_null_values_in_llasa_json_are_accepted(folder: Path) -> None:
+    with_values("llasa.json", speakers=None, default_speaker=None, sampling=None, most_characters=None)(folder)
     speech = Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     assert speech.speakers == ()
     assert speech.chunks("Hello.")
     speech.sampling(SamplingRequest())
 
 
-def test_the_checkpoint_that_was_spoiled_is_good(folder: Path, read: list[str]) -> None:
+def test_the_unchanged_checkpoint_loads(folder: Path, read: list[str]) -> None:
     Synthesizer.load(ModelOptions(model=str(folder), device="cpu"))
     assert DOWN in read

@@ -1,4 +1,4 @@
-"""A matrix multiplies as its weights say, in every format, whichever kernel does it, however many states there are."""
+"""A product equals that of the exact weights within the format's rounding, whichever code computes it, for any number of states."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ from pathlib import Path
 import pytest
 import torch
 
-from llasa_cli.device import NumberFormat
-from llasa_cli.lm.cpu import build as native
-from llasa_cli.lm.cpu.build import kernels
-from llasa_cli.lm.linear import Matrix
+from llasa_cli.device import WeightFormat
+from llasa_cli.lm.cpu import build
+from llasa_cli.lm.cpu.build import load_kernels
+from llasa_cli.lm.linear import Linear
 from llasa_cli.lm.quantize import quantize_int4
 
 ERRORS = {"fp32": 1e-6, "bf16": 4e-3, "fp16": 5e-4, "int8": 0.01, "int4": 0.09}
-"""Of the products, as a share of their size: what rounding Gaussian weights to the format costs."""
+"""Relative error of a product, which comes from rounding Gaussian weights to the format."""
 
 
-@pytest.fixture(params=["own", "torch"])
-def own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    """With `kernels.c`, and as where there is no compiler."""
-    if request.param == "own" and kernels() is None:
+@pytest.fixture(params=["kernels", "torch"])
+def with_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """With `kernels.c`, and without it as on a machine that has no compiler."""
+    if request.param == "kernels" and load_kernels() is None:
         pytest.skip("no C compiler")
     if request.param == "torch":
-        monkeypatch.setenv(native.CHOICE, "torch")
-        kernels.cache_clear()
-    yield request.param == "own"
-    kernels.cache_clear()
+        monkeypatch.setenv(build.ENVIRONMENT_VARIABLE, "torch")
+        load_kernels.cache_clear()
+    yield request.param == "kernels"
+    load_kernels.cache_clear()
 
 
-def matrix(weights: torch.Tensor, kind: str, pieces: tuple[int, ...]) -> Matrix:
-    return Matrix.of(weights.split(pieces), *weights.shape, NumberFormat(kind, torch.float32))
+def linear(weights: torch.Tensor, kind: str, pieces: tuple[int, ...]) -> Linear:
+    return Linear.from_parts(weights.split(pieces), *weights.shape, WeightFormat(kind, torch.float32))
 
 
 @pytest.mark.parametrize("kind", ERRORS)
 @pytest.mark.parametrize("width", [32, 80, 704, 1024, 4096])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
-def test_products_are_those_of_the_weights(own: bool, kind: str, width: int, stored: torch.dtype) -> None:
+def test_products_equal_those_of_the_exact_weights(
+    with_kernels: bool, kind: str, width: int, stored: torch.dtype
+) -> None:
     generator = torch.Generator().manual_seed(width)
     weights = torch.randn(1031, width, generator=generator).to(stored)
-    made = matrix(weights, kind, (700, 301, 30))
+    made = linear(weights, kind, (700, 301, 30))
     assert (made.shape, made.format) == ((1031, width), kind)
-    # 16-bit states where torch multiplies whole numbers, or many states
-    slack = 1.0 if own and kind != "int8" else 1.2
+    # torch multiplies integers, and many states, with 16-bit states.
+    slack = 1.0 if with_kernels and kind != "int8" else 1.2
     for count in (1, 2, 3, 4, 5, 16, 33, 70):
         states = torch.randn(count, width, generator=generator)
         exact = states @ weights.float().T
@@ -57,10 +59,10 @@ def test_products_are_those_of_the_weights(own: bool, kind: str, width: int, sto
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_a_row_of_states_gets_the_same_bits_in_whichever_place(kind: str) -> None:
-    """What a batch's sequences rest on: neither the others nor the place change a product."""
+def test_a_row_of_states_gets_the_same_bits_in_every_place(kind: str) -> None:
+    """The independence of the sequences in a batch rests on this."""
     generator = torch.Generator().manual_seed(0)
-    made = matrix(torch.randn(2051, 2048, generator=generator), kind, (2051,))
+    made = linear(torch.randn(2051, 2048, generator=generator), kind, (2051,))
     state = torch.randn(2048, generator=generator)
     for count in (2, 5, 16, 37):
         found = []
@@ -71,10 +73,10 @@ def test_a_row_of_states_gets_the_same_bits_in_whichever_place(kind: str) -> Non
         assert all(torch.equal(found[0], other) for other in found), count
 
 
-def test_four_bit_numbers_are_the_same_with_and_without_a_compiler() -> None:
-    """Of a group of 32 in a row for torch's kernel, 16 apart for ours: the same numbers from the same groups."""
-    own = kernels()
-    if own is None:
+def test_int4_weights_are_the_same_with_and_without_a_compiler() -> None:
+    """A group is 32 weights in a row for torch and 32 weights 16 apart for the kernels; equal groups give equal integers."""
+    kernels = load_kernels()
+    if kernels is None:
         pytest.skip("no C compiler")
     weights = torch.randn(50, 512, generator=torch.Generator().manual_seed(0))
     weights[3] = 0
@@ -82,57 +84,57 @@ def test_four_bit_numbers_are_the_same_with_and_without_a_compiler() -> None:
     numbers, scales = quantize_int4(weights)
     apart = weights.view(50, 16, 32).transpose(1, 2).reshape(50, 512)
     packed, steps = torch.zeros(50, 64, dtype=torch.int32), torch.zeros(50, 1, 16, dtype=torch.bfloat16)
-    own.quantise("int4", apart, packed, steps)
+    kernels.quantize("int4", apart, packed, steps)
     assert torch.allclose(steps.view(50, 16).float() / 16, scales.float(), rtol=1e-2)
-    expanded = own.expand_int4(packed, steps, 512).float().view(50, 32, 16).transpose(1, 2).reshape(50, 512)
+    expanded = kernels.expand_int4(packed, steps, 512).float().view(50, 32, 16).transpose(1, 2).reshape(50, 512)
     exact = numbers.view(50, 16, 32) * scales[..., None]
     assert torch.allclose(expanded.view(50, 16, 32), exact.float(), rtol=1e-2, atol=1e-6)
 
 
-def test_weights_of_nothing_stay_nothing(own: bool) -> None:
+def test_weights_of_zero_stay_zero(with_kernels: bool) -> None:
     for kind in ERRORS:
-        assert not matrix(torch.zeros(64, 256), kind, (64,))(torch.randn(3, 256)).any()
+        assert not linear(torch.zeros(64, 256), kind, (64,))(torch.randn(3, 256)).any()
 
 
-def test_bytes_are_those_of_the_format() -> None:
+def test_a_matrix_takes_the_bytes_of_its_format() -> None:
     weights = torch.randn(4096, 2048)
-    bits = {kind: matrix(weights, kind, (4096,)).bytes * 8 / weights.numel() for kind in ERRORS}
+    bits = {kind: linear(weights, kind, (4096,)).bytes * 8 / weights.numel() for kind in ERRORS}
     assert bits == pytest.approx({"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "int4": 4.5}, rel=0.01)
 
 
-def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_working_compiler_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "false")
-    kernels.cache_clear()
-    assert kernels() is None
+    load_kernels.cache_clear()
+    assert load_kernels() is None
     assert not list(tmp_path.rglob("*.so"))
-    kernels.cache_clear()
+    load_kernels.cache_clear()
 
 
-def test_a_damaged_library_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if kernels() is None:
+def test_a_damaged_library_is_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if load_kernels() is None:
         pytest.skip("no C compiler")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is mapped by now is another file
-    native.library().write_bytes(b"no library")
-    kernels.cache_clear()
-    assert kernels() is not None
-    assert native.library().stat().st_size > 1000
-    kernels.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the library that is in use is another file
+    build.library().write_bytes(b"damaged")
+    load_kernels.cache_clear()
+    assert load_kernels() is not None
+    assert build.library().stat().st_size > 1000
+    load_kernels.cache_clear()
 
 
-@pytest.mark.skipif(kernels() is None, reason="no C compiler")
-def test_norm_and_rotation_are_those_of_torch() -> None:
+@pytest.mark.skipif(load_kernels() is None, reason="no C compiler")
+def test_norm_and_rotation_equal_those_of_torch() -> None:
     from llasa_cli.lm.llama import rotate_
 
-    own = kernels()
-    assert own is not None
+    kernels = load_kernels()
+    assert kernels is not None
     torch.manual_seed(0)
     states, weight = torch.randn(5, 96) * 3, torch.rand(96)
     torch.testing.assert_close(
-        own.norm(states, weight, 1e-5), torch.nn.functional.rms_norm(states, (96,), weight, 1e-5)
+        kernels.norm(states, weight, 1e-5), torch.nn.functional.rms_norm(states, (96,), weight, 1e-5)
     )
     heads, cosine, sine = torch.randn(5, 6, 32), torch.randn(5, 32), torch.randn(5, 32)
     expected = heads.clone()
     rotate_(expected[:, :4], cosine[:, None], sine[:, None])
-    own.rotate(heads, 4, cosine, sine)
+    kernels.rotate(heads, 4, cosine, sine)
     torch.testing.assert_close(heads, expected)

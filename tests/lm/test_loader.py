@@ -1,4 +1,4 @@
-"""What can't be run is refused in a sentence when it is loaded; what is loaded is what the files say."""
+"""A checkpoint that can't be run is refused in one sentence when it is loaded; one that loads is computed as its files say."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from llasa_cli.device import LARGE_WEIGHTS, NumberFormat, pick_format
+from llasa_cli.device import LARGE_WEIGHTS, WeightFormat, pick_weight_format
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.linear import Matrix
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import SamplingOptions
@@ -23,7 +22,7 @@ LAYER = "model.layers.1."
 
 @pytest.fixture
 def folder(random_checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
+    """A copy that a test may damage."""
     shutil.copytree(random_checkpoint, tmp_path / "m", ignore=shutil.ignore_patterns("codec"))
     return tmp_path / "m"
 
@@ -70,7 +69,7 @@ def test_pickled_weights_are_refused_and_never_opened(folder: Path) -> None:
     assert not (folder / "sprung").exists()
 
 
-def test_an_adapter_alone_is_told_apart(folder: Path) -> None:
+def test_an_adapter_without_its_base_is_recognized(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelError) as caught:
@@ -81,7 +80,7 @@ def test_an_adapter_alone_is_told_apart(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"version https://git-lfs.github.com/spec/v1\nsize 12\n", None], ids=["empty", "pointer", "cut"]
 )
-def test_broken_weights_are_refused(folder: Path, content: bytes | None) -> None:
+def test_damaged_weights_are_refused(folder: Path, content: bytes | None) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
     with pytest.raises(ModelError, match=r"model\.safetensors can't be read"):
@@ -89,7 +88,7 @@ def test_broken_weights_are_refused(folder: Path, content: bytes | None) -> None
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": []}', "{"])
-def test_broken_indexes_are_refused(folder: Path, text: str) -> None:
+def test_damaged_indexes_are_refused(folder: Path, text: str) -> None:
     (folder / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ModelError, match=r"index\.json"):
         load(folder)
@@ -101,12 +100,12 @@ def test_broken_indexes_are_refused(folder: Path, text: str) -> None:
         (LAYER + "self_attn.k_proj.weight", (17, 32)),
         (LAYER + "self_attn.o_proj.weight", (32, 31)),
         (LAYER + "mlp.gate_proj.weight", (63, 32)),
-        (LAYER + "mlp.down_proj.weight", (1, 64)),  # would be broadcast and speak
+        (LAYER + "mlp.down_proj.weight", (1, 64)),  # would be broadcast
         (LAYER + "input_layernorm.weight", (1,)),
         ("model.norm.weight", (31,)),
         ("model.embed_tokens.weight", (50, 32)),
         ("model.embed_tokens.weight", (50,)),
-        ("lm_head.weight", (107, 32)),  # END's row would stand where a code's does
+        ("lm_head.weight", (107, 32)),  # END's row would be taken for a code's
     ],
 )
 def test_wrong_shapes_are_refused_at_load(folder: Path, name: str, shape: tuple[int, ...]) -> None:
@@ -141,20 +140,20 @@ def test_configurations_that_do_not_fit_are_refused(folder: Path, values: dict[s
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", ""])
-def test_a_configuration_that_is_none_is_refused(folder: Path, text: str) -> None:
+def test_a_damaged_configuration_is_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json"):
         load(folder)
 
 
-def test_parts_that_would_be_left_out_are_refused(folder: Path) -> None:
+def test_weights_that_would_be_left_out_are_refused(folder: Path) -> None:
     bias = LAYER + "self_attn.q_proj.bias"
     change_weights(folder, lambda weights: weights.update({bias: torch.zeros(32)}))
     with pytest.raises(ModelError, match="bias"):
         load(folder)
 
 
-def test_whole_number_weights_are_refused(folder: Path) -> None:
+def test_integer_weights_are_refused(folder: Path) -> None:
     down = LAYER + "mlp.down_proj.weight"
     change_weights(folder, lambda weights: weights.update({down: torch.zeros(32, 64, dtype=torch.int8)}))
     with pytest.raises(ModelError, match="stored as I8"):
@@ -162,14 +161,16 @@ def test_whole_number_weights_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
-def test_scores_that_are_no_numbers_end_in_a_sentence(folder: Path, temperature: float) -> None:
-    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))  # times anything: infinite
+def test_logits_that_are_not_finite_are_an_error_in_one_sentence(folder: Path, temperature: float) -> None:
+    change_weights(folder, lambda weights: weights["model.norm.weight"].fill_(3e38))  # infinite once multiplied
     model = load(folder)
-    with pytest.raises(ModelError, match="not numbers"):
+    with pytest.raises(ModelError, match="NaN or infinite"):
         next(model.generate(model.prompt_format.prompt("hello"), SamplingOptions(temperature=temperature), 0))
 
 
-def test_a_device_that_is_not_here_is_a_usage_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_or_dtype_that_is_not_available_is_a_usage_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("cuda", "cuda:1", "gpu9"):
         with pytest.raises(UsageError):
@@ -182,13 +183,13 @@ def test_a_device_that_is_not_here_is_a_usage_error(folder: Path, monkeypatch: p
     ("dtype", "kept"),
     [("auto", "fp32"), ("float32", "fp32"), ("bfloat16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), ("int4", "int4")],
 )
-def test_a_dtype_arrives_in_every_matrix(folder: Path, dtype: str, kept: str) -> None:
+def test_a_dtype_reaches_every_matrix(folder: Path, dtype: str, kept: str) -> None:
     change_weights(folder, lambda w: w.update({name: tensor.bfloat16() for name, tensor in w.items()}))
     model = load(folder, dtype=dtype)
     network = model.network
     assert model.dtype == network.norm.dtype == torch.float32
-    matrices = [value for layer in network.layers for value in vars(layer).values() if isinstance(value, Matrix)]
-    assert {matrix.format for matrix in (*matrices, network.head)} == {kept}
+    linears = [linear for layer in network.layers for linear in layer.linears()]
+    assert {linear.format for linear in (*linears, network.head)} == {kept}
     codes = list(model.generate(model.prompt_format.prompt("hello"), SamplingOptions(max_seconds=0.2), 0))
     assert all(0 <= code < model.prompt_format.code_count for code in codes)
 
@@ -202,14 +203,14 @@ def test_a_dtype_arrives_in_every_matrix(folder: Path, dtype: str, kept: str) ->
         ("bf16", LARGE_WEIGHTS - 1, "fp32"),
     ],
 )
-def test_a_large_model_stays_in_the_16_bit_it_is_stored_in(stored: str, weights: int, picked: str) -> None:
+def test_a_large_model_keeps_the_16_bit_format_it_is_stored_in(stored: str, weights: int, picked: str) -> None:
     cpu = torch.device("cpu")
-    assert pick_format("auto", cpu, stored, weights) == NumberFormat(picked, torch.float32)
-    assert pick_format("fp32", cpu, stored, weights).name == "fp32"
-    assert pick_format("auto", torch.device("cuda"), stored, weights) == NumberFormat("bf16", torch.bfloat16)
+    assert pick_weight_format("auto", cpu, stored, weights) == WeightFormat(picked, torch.float32)
+    assert pick_weight_format("fp32", cpu, stored, weights).name == "fp32"
+    assert pick_weight_format("auto", torch.device("cuda"), stored, weights) == WeightFormat("bf16", torch.bfloat16)
 
 
-def test_a_prompt_fed_in_parts_scores_as_fed_at_once(folder: Path) -> None:
+def test_a_prompt_fed_in_parts_gives_the_logits_of_the_whole(folder: Path) -> None:
     model = load(folder)
     ids = torch.tensor(model.prompt_format.prompt("a longer prompt than that").ids)
     with torch.inference_mode():

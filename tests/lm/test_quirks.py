@@ -1,4 +1,4 @@
-"""What published checkpoints differ in, and what must not change a single code."""
+"""Differences between published checkpoints that must not change a single code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def codes_of(folder: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def usual(random_checkpoint: Path) -> list[int]:
     codes = codes_of(random_checkpoint)
-    assert len(set(codes)) > 3, "one code for ever would prove nothing"
+    assert len(set(codes)) > 3, "a constant output proves nothing"
     return codes
 
 
@@ -44,22 +44,22 @@ def folder(random_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(random_checkpoint, tmp_path / "m", ignore=shutil.ignore_patterns("codec")))
 
 
-def tell(folder: Path, name: str = "config.json", **values: Any) -> None:
+def set_values(folder: Path, name: str = "config.json", **values: Any) -> None:
     path = folder / name
-    said = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps(said | values))
+    old = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(old | values))
 
 
-def change(folder: Path, how: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     weights = load_file(folder / "model.safetensors")
-    how(weights)
+    change(weights)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def test_eos_lists_of_text_tokens_do_not_end_speech(folder: Path, usual: list[int]) -> None:
-    """Published configurations name 128001, 128008 and 128009, and not END."""
-    tell(folder, eos_token_id=[1, 8, 9])
-    tell(folder, "generation_config.json", eos_token_id=[1, 8, 9], temperature=0.6, do_sample=True)
+    """Published configurations list 128001, 128008 and 128009, and not END."""
+    set_values(folder, eos_token_id=[1, 8, 9])
+    set_values(folder, "generation_config.json", eos_token_id=[1, 8, 9], temperature=0.6, do_sample=True)
     assert codes_of(folder) == usual
 
 
@@ -67,22 +67,22 @@ def test_vocabularies_may_be_padded(folder: Path, usual: list[int]) -> None:
     def pad(weights: dict[str, torch.Tensor]) -> None:
         weights[EMBEDDING] = torch.cat([weights[EMBEDDING], torch.full((56, 32), 100.0)])
 
-    change(folder, pad)
-    tell(folder, vocab_size=json.loads((folder / "config.json").read_text())["vocab_size"] + 56)
+    change_weights(folder, pad)
+    set_values(folder, vocab_size=json.loads((folder / "config.json").read_text())["vocab_size"] + 56)
     assert codes_of(folder) == usual
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_stored_head_is_as_good_as_a_tied_one(folder: Path, usual: list[int], tied: bool) -> None:
-    change(folder, lambda weights: weights.update({HEAD: weights[EMBEDDING].clone()}))
-    tell(folder, tie_word_embeddings=tied)
+def test_a_stored_head_equals_a_tied_one(folder: Path, usual: list[int], tied: bool) -> None:
+    change_weights(folder, lambda weights: weights.update({HEAD: weights[EMBEDDING].clone()}))
+    set_values(folder, tie_word_embeddings=tied)
     assert codes_of(folder) == usual
 
 
-def test_of_two_different_ones_the_stored_head_counts(folder: Path, usual: list[int]) -> None:
-    change(folder, lambda weights: weights.update({HEAD: -weights[EMBEDDING]}))
+def test_a_stored_head_is_used_rather_than_the_embedding(folder: Path, usual: list[int]) -> None:
+    change_weights(folder, lambda weights: weights.update({HEAD: -weights[EMBEDDING]}))
     tied = codes_of(folder)
-    tell(folder, tie_word_embeddings=False)
+    set_values(folder, tie_word_embeddings=False)
     assert codes_of(folder) == tied != usual
 
 
@@ -100,23 +100,27 @@ def test_files_in_any_number_and_order_are_one_model(folder: Path, usual: list[i
         codes_of(folder)
 
 
-def test_tables_that_old_checkpoints_hold_do_no_harm(folder: Path, usual: list[int]) -> None:
-    change(folder, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}))
+def test_rotary_tables_of_old_checkpoints_are_ignored(folder: Path, usual: list[int]) -> None:
+    change_weights(
+        folder, lambda weights: weights.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
+    )
     assert codes_of(folder) == usual
 
 
 def test_norms_that_no_llama_has_are_refused(folder: Path) -> None:
-    change(folder, lambda weights: weights.update({"model.layers.0.self_attn.q_norm.weight": torch.ones(16)}))
+    change_weights(folder, lambda weights: weights.update({"model.layers.0.self_attn.q_norm.weight": torch.ones(16)}))
     with pytest.raises(ModelError, match="q_norm"):
         codes_of(folder)
 
 
-def test_the_transformers_drafts_repositories_load(folder: Path, usual: list[int]) -> None:
+def test_checkpoints_of_the_transformers_draft_load(folder: Path, usual: list[int]) -> None:
     """As `LlasaForCausalLM` and `LlasaTokenizer` save them (transformers pull request 39760)."""
-    stop = PromptFormat.load(folder).end_id
-    tell(folder, model_type="llasa", architectures=["LlasaForCausalLM"], sampling_rate=16_000, eos_token_id=stop)
+    end_id = PromptFormat.load(folder).end_id
+    set_values(
+        folder, model_type="llasa", architectures=["LlasaForCausalLM"], sampling_rate=16_000, eos_token_id=end_id
+    )
     markers = {"speech_generation_end": "<|SPEECH_GENERATION_END|>"}
-    tell(
+    set_values(
         folder,
         "tokenizer_config.json",
         tokenizer_class="LlasaTokenizer",
@@ -124,11 +128,11 @@ def test_the_transformers_drafts_repositories_load(folder: Path, usual: list[int
         llasa_start_end_tokens=markers,
         model_max_length=2048,
     )
-    tell(folder, "processor_config.json", processor_class="LlasaProcessor")
+    set_values(folder, "processor_config.json", processor_class="LlasaProcessor")
     assert codes_of(folder) == usual
 
 
-def test_a_model_and_a_codec_of_unlike_codes_are_no_pair(folder: Path, tmp_path: Path, random_codec: Path) -> None:
+def test_a_codec_with_another_number_of_codes_is_refused(folder: Path, tmp_path: Path, random_codec: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(random_codec, other)
     weights = load_file(other / "model.safetensors")
@@ -136,13 +140,13 @@ def test_a_model_and_a_codec_of_unlike_codes_are_no_pair(folder: Path, tmp_path:
         weights[f"quantizer.{name}"] = torch.cat([weights[f"quantizer.{name}"]] * 2)[:4].clone()
     weights["quantizer.project_out.weight"] = torch.zeros(96, 4)
     save_file(weights, other / "model.safetensors", {"format": "pt"})
-    tell(other, quantization_levels=[4, 4, 4, 4])
+    set_values(other, quantization_levels=[4, 4, 4, 4])
     with pytest.raises(ModelError, match=r"speaks 64 codes, the codec in .* knows 256"):
         Synthesizer.load(ModelOptions(model=str(folder), codec=str(other), device="cpu"))
 
 
-def test_sound_of_another_rate_is_written_at_that_rate(random_checkpoint: Path, tmp_path: Path) -> None:
-    """A decoder-only finetune: 44.1 kHz from the same codes, to the file's header."""
+def test_a_codec_with_another_sampling_rate_sets_that_of_the_file(random_checkpoint: Path, tmp_path: Path) -> None:
+    """As a finetune of the decoder alone: 44.1 kHz from the same codes."""
     import soundfile
 
     folder = Path(shutil.copytree(random_checkpoint, tmp_path / "m"))
@@ -162,17 +166,17 @@ def test_sound_of_another_rate_is_written_at_that_rate(random_checkpoint: Path, 
         check=False,
     )
     assert made.returncode == 0, made.stderr
-    about = soundfile.info(out)
-    assert about.samplerate == 44_100 == json.loads(made.stdout)["sampling_rate"]
-    assert about.frames % 882 == 0
-    assert about.frames > 0
+    info = soundfile.info(out)
+    assert info.samplerate == 44_100 == json.loads(made.stdout)["sampling_rate"]
+    assert info.frames % 882 == 0
+    assert info.frames > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", [[], ["--untied"], ["--untied", "--files", "3"]], ids=["tied", "untied", "sharded"])
-def test_loading_takes_the_weights_once(tmp_path: Path, kind: list[str], dtype: str) -> None:
-    """At Llasa-1B's shape, in a process of its own. Needs 4 GB of disk and 8 GB of memory."""
+def test_loading_takes_memory_for_the_weights_once(tmp_path: Path, kind: list[str], dtype: str) -> None:
+    """With Llasa-1B's shape, in a process of its own. Needs 4 GB of disk and 8 GB of memory."""
     script = [sys.executable, str(ROOT / "benchmarks" / "full_size.py")]
     subprocess.run([*script, "write", str(tmp_path), "--no-codec", *kind], check=True)
     model = tmp_path / "HKUSTAudio" / "Llasa-1B"

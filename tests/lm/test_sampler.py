@@ -1,4 +1,4 @@
-"""Filters are those of transformers; draws follow the probabilities and the seed."""
+"""Filters keep the codes that transformers keeps; samples follow the probabilities and the seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel, load_language_model
-from llasa_cli.lm.sampler import SamplerState, kind_of, likeliest, sample
+from llasa_cli.lm.sampler import SamplerState, sample, sampling_kind, top_candidates
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import SamplingOptions
 
@@ -26,19 +27,19 @@ FREE: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0
         {"top_p": 0.9},
         {"top_p": 0.01},
         {"top_p": 0.999},
-        {"top_p": 0.9, "temperature": 20.0},  # so flat that far more than the likeliest few are needed
+        {"top_p": 0.9, "temperature": 20.0},  # so flat that far more than the likeliest few are kept
         {"top_p": 0.95, "top_k": 3},
         {"min_p": 0.1},
         {"temperature": 0.7, "top_k": 30, "top_p": 0.8, "min_p": 0.05},
     ],
     ids=str,
 )
-def test_filters_are_those_of_transformers(options: dict[str, Any]) -> None:
+def test_filters_keep_the_codes_that_transformers_keeps(options: dict[str, Any]) -> None:
     from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     chosen = FREE | options
-    scores = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0)) * 3
-    for row in scores:
+    logits = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0)) * 3
+    for row in logits:
         wanted = TemperatureLogitsWarper(chosen["temperature"])(None, row[None])
         if chosen["top_k"]:
             wanted = TopKLogitsWarper(chosen["top_k"])(None, wanted)
@@ -48,47 +49,47 @@ def test_filters_are_those_of_transformers(options: dict[str, Any]) -> None:
             wanted = MinPLogitsWarper(chosen["min_p"])(None, wanted)
         wanted_codes = set(wanted[0].isfinite().nonzero()[:, 0].tolist())
         for count in (256, 1000):
-            codes, enough = kept(row, SamplingOptions(**chosen), count)
-            assert not enough or codes == wanted_codes or on_the_edge(codes ^ wanted_codes, row, chosen)
-        assert enough or codes == set(range(1000)) or count == 1000
+            codes, is_certain = kept(row, SamplingOptions(**chosen), count)
+            assert not is_certain or codes == wanted_codes or on_the_edge(codes ^ wanted_codes, row, chosen)
+        assert is_certain or codes == set(range(1000)) or count == 1000
 
 
 def on_the_edge(codes: set[int], row: torch.Tensor, chosen: dict[str, Any]) -> bool:
-    """One code, before which the sum of the probabilities is `top_p` but for rounding."""
-    shares = torch.softmax(row.double() / chosen["temperature"], dim=-1)
-    before = [float(shares[shares > shares[code]].sum()) for code in codes]
+    """Whether the sets differ in one code, before which the probabilities add up to `top_p` but for rounding."""
+    probabilities = torch.softmax(row.double() / chosen["temperature"], dim=-1)
+    before = [float(probabilities[probabilities > probabilities[code]].sum()) for code in codes]
     return len(codes) == 1 and abs(before[0] - chosen["top_p"]) < 1e-6
 
 
 def kept(row: torch.Tensor, options: SamplingOptions, count: int) -> tuple[set[int], bool]:
-    """The codes that may be drawn, going by the `count` likeliest, and whether that is certain."""
+    """The codes that are kept among the `count` likeliest, and whether no other is."""
     scaled = row[None] / options.temperature
     total = scaled.logsumexp(-1, keepdim=True)
-    _, order, stays, enough = likeliest(scaled, total, choices(1, options), count)
-    return set(order[0, stays[0]].tolist()), bool(enough)
+    _, order, is_kept, is_certain = top_candidates(scaled, total, state_of(1, options), count)
+    return set(order[0, is_kept[0]].tolist()), bool(is_certain)
 
 
-def choices(count: int, options: SamplingOptions) -> SamplerState:
-    choice = SamplerState.room(count, torch.device("cpu"))
-    for place in range(count):
-        choice.put(place, options)
-    return choice
+def state_of(count: int, options: SamplingOptions) -> SamplerState:
+    state = SamplerState.greedy(count, torch.device("cpu"))
+    for index in range(count):
+        state.set(index, options)
+    return state
 
 
 @pytest.mark.parametrize("options", [FREE, FREE | {"top_p": 0.999}, FREE | {"top_k": 3}], ids=["plain", "p", "k"])
-@pytest.mark.parametrize("look", [True, False])
-def test_draws_follow_the_probabilities(options: dict[str, Any], look: bool) -> None:
-    shares = torch.tensor([0.1, 0.6, 0.3] + [1e-9] * 400)
+@pytest.mark.parametrize("early_exit", [True, False])
+def test_samples_follow_the_probabilities(options: dict[str, Any], early_exit: bool) -> None:
+    probabilities = torch.tensor([0.1, 0.6, 0.3] + [1e-9] * 400)
     chosen = SamplingOptions(**options)
-    numbers = torch.rand(5000, 1, generator=torch.Generator().manual_seed(0))
-    scores = shares.log().expand(5000, -1)
-    drawn = sample(scores, choices(5000, chosen), numbers, frozenset([kind_of(chosen)]), look)
-    counted = torch.bincount(drawn, minlength=3) / 5000
-    assert (counted[:3] - shares[:3]).abs().max() < 0.02
+    u = torch.rand(5000, 1, generator=torch.Generator().manual_seed(0))
+    logits = probabilities.log().expand(5000, -1)
+    sampled = sample(logits, state_of(5000, chosen), u, frozenset([sampling_kind(chosen)]), early_exit)
+    counted = torch.bincount(sampled, minlength=3) / 5000
+    assert (counted[:3] - probabilities[:3]).abs().max() < 0.02
 
 
-def test_a_draw_is_the_same_whoever_else_draws() -> None:
-    """Greedy, plain, sure of the few and in need of all, by turns and alone."""
+def test_a_sample_does_not_depend_on_the_other_sequences() -> None:
+    """Greedy, plain, filtered with few and with many kept codes; together and alone, with and without early exit."""
     generator = torch.Generator().manual_seed(0)
     options = [
         SamplingOptions(temperature=0),
@@ -98,20 +99,21 @@ def test_a_draw_is_the_same_whoever_else_draws() -> None:
         SamplingOptions(top_p=1.0, top_k=7, min_p=0.05),
         SamplingOptions(top_p=0.9, top_k=400),
     ]
-    scores = 3 * torch.randn(len(options), 2000, generator=generator)
-    numbers = torch.rand(len(options), 1, generator=generator)
-    together = SamplerState.room(len(options), torch.device("cpu"))
-    for place, option in enumerate(options):
-        together.put(place, option)
-    every = frozenset(map(kind_of, options))
-    drawn = sample(scores, together, numbers, every).tolist()
-    assert drawn == sample(scores, together, numbers, every, look=False).tolist()
-    for place, option in enumerate(options):
-        row = slice(place, place + 1)
+    logits = 3 * torch.randn(len(options), 2000, generator=generator)
+    u = torch.rand(len(options), 1, generator=generator)
+    together = SamplerState.greedy(len(options), torch.device("cpu"))
+    for index, option in enumerate(options):
+        together.set(index, option)
+    every = frozenset(map(sampling_kind, options))
+    sampled = sample(logits, together, u, every).tolist()
+    assert sampled == sample(logits, together, u, every, early_exit=False).tolist()
+    for index, option in enumerate(options):
+        row = slice(index, index + 1)
         assert (
-            drawn[row] == sample(scores[row], choices(1, option), numbers[row], frozenset([kind_of(option)])).tolist()
+            sampled[row]
+            == sample(logits[row], state_of(1, option), u[row], frozenset([sampling_kind(option)])).tolist()
         )
-    assert len(set(drawn)) > 3
+    assert len(set(sampled)) > 3
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +121,13 @@ def model(random_checkpoint: Path) -> LanguageModel:
     return load_language_model(random_checkpoint, PromptFormat.load(random_checkpoint), "cpu")
 
 
-def test_a_seed_makes_the_same_take_again_and_another_another(model: LanguageModel) -> None:
+def test_a_seed_repeats_the_codes_and_another_seed_changes_them(model: LanguageModel) -> None:
     prompt, options = model.prompt_format.prompt("hello"), SamplingOptions(max_seconds=1)
     first, again, other = (list(model.generate(prompt, options, seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_only_codes_come_out_and_at_least_one(model: LanguageModel) -> None:
+def test_a_generation_has_only_speech_codes_and_at_least_one(model: LanguageModel) -> None:
     prompt = model.prompt_format.prompt("hello")
     for seed in range(30):
         codes = list(model.generate(prompt, SamplingOptions(temperature=5.0, top_p=1.0, max_seconds=0.5), seed))
@@ -133,7 +135,7 @@ def test_only_codes_come_out_and_at_least_one(model: LanguageModel) -> None:
         assert all(0 <= code < model.prompt_format.code_count for code in codes)
 
 
-def test_end_and_length_are_told_apart(model: LanguageModel) -> None:
+def test_a_generation_tells_end_from_limit(model: LanguageModel) -> None:
     prompt, ends = model.prompt_format.prompt("hello"), set()
     for seed in range(40):
         generation = model.generate(prompt, SamplingOptions(temperature=5.0, top_p=1.0, max_seconds=1), seed)
@@ -143,18 +145,16 @@ def test_end_and_length_are_told_apart(model: LanguageModel) -> None:
     assert ends == {True, False}
 
 
-def test_length_is_bounded_by_the_context(model: LanguageModel) -> None:
+def test_the_context_bounds_the_limit(model: LanguageModel) -> None:
     prompt = model.prompt_format.prompt("hello " * 330)
     generation = model.generate(prompt, SamplingOptions(max_seconds=1000), 0)
     assert generation.limit == 2048 - len(prompt.ids)
 
 
-def test_closing_stops_the_work(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llasa_cli.lm.kv_cache import Cache
-
+def test_closing_stops_generation(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
-    plain = Cache.step
-    monkeypatch.setattr(Cache, "step", lambda self, *given: steps.append(1) or plain(self, *given))
+    decode = Llama.decode
+    monkeypatch.setattr(Llama, "decode", lambda self, *given: steps.append(1) or decode(self, *given))
     with model.generate(model.prompt_format.prompt("hello"), SamplingOptions(temperature=0), 0) as generation:
         next(generation)
         next(generation)

@@ -1,4 +1,4 @@
-"""vLLM's engine behind our interface, against a stand-in of the calls that are used; nothing here has seen a GPU."""
+"""vLLM behind the interface of the built-in engine, tested with a stand-in for the calls that are used, not with vLLM itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llasa_cli.synthesis.synthesizer import Synthesizer
 
 
 class SamplingParams:
-    """Takes what vLLM's takes, and refuses what that refuses."""
+    """Accepts and refuses the arguments that vLLM's does."""
 
     KNOWN = frozenset(
         "n presence_penalty frequency_penalty repetition_penalty temperature top_p top_k min_p seed stop stop_token_ids "
@@ -39,7 +39,7 @@ class SamplingParams:
 
 
 class LLMEngine:
-    """Says with our own greedy network what vLLM would: its codes as token ids, some steps later, END among them."""
+    """Generates with the built-in network, greedily; as vLLM does, it returns token ids some steps later, END included."""
 
     made: LLMEngine | None = None
 
@@ -68,7 +68,7 @@ class LLMEngine:
         self._requests[request_id] = [self._model.generate(own, options, 0), []]
 
     def step(self) -> list[Any]:
-        assert self._requests, "vLLM waits for ever with nothing to do"
+        assert self._requests, "vLLM would wait forever without a request"
         outputs = []
         for name, (generation, ids) in list(self._requests.items()):
             code = next(generation, None)
@@ -125,7 +125,7 @@ class Sounds(dict[Any, Any]):
 
 
 @pytest.mark.usefixtures("vllm")
-def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) -> None:
+def test_audio_is_decoded_from_the_codes_of_vllm(random_checkpoint: Path) -> None:
     models = ModelOptions(model=str(random_checkpoint), device="cpu")
     options = SpeechOptions(seed=3, retries=0, sampling=SamplingRequest(temperature=0.0, max_seconds=0.4))
     theirs = Synthesizer.load(models, read_model=VllmModel)
@@ -138,7 +138,7 @@ def test_what_vllm_says_becomes_the_sound_of_its_codes(random_checkpoint: Path) 
 
 
 @pytest.mark.usefixtures("vllm")
-def test_only_codes_and_end_may_be_drawn_and_end_stops(random_checkpoint: Path) -> None:
+def test_only_speech_codes_and_end_may_be_sampled_and_end_stops(random_checkpoint: Path) -> None:
     models = ModelOptions(model=str(random_checkpoint), device="cpu", dtype="bf16")
     speech = Synthesizer.load(models, read_model=VllmModel)
     sampling = SamplingRequest(temperature=0.7, top_p=0.8, top_k=0, min_p=0.1, repetition_penalty=1.3, max_seconds=1.0)
@@ -173,7 +173,7 @@ def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
 
 
 @pytest.mark.usefixtures("vllm")
-def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_unsupported_options_are_refused(random_checkpoint: Path, tmp_path: Path) -> None:
     prompt_format = PromptFormat.load(random_checkpoint)
     for options in (ModelOptions(adapter="x"), ModelOptions(dtype="int4")):
         with pytest.raises(UsageError):
@@ -185,7 +185,7 @@ def test_what_vllm_does_not_do_here_is_refused(random_checkpoint: Path, tmp_path
         batch.add(GenerationRequest(prompt_format.prompt("hello"), SamplingOptions(guidance=1.5), 1))
 
 
-def test_without_vllm_it_says_so(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_vllm_is_a_usage_error(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UsageError, match="needs the package vllm"):
         VllmModel(random_checkpoint, PromptFormat.load(random_checkpoint), ModelOptions())

@@ -1,10 +1,10 @@
-"""The codec against its authors' own code, on random weights: one file, two readers.
+"""Compare the codec with its authors' own code, on one checkpoint with random weights.
 
-    .venv/bin/python tests/parity/codec.py small|full --reference PYTHON [--work FOLDER]
+    python tests/parity/codec.py small|full --reference PYTHON [--work FOLDER]
 
-PYTHON is that of the environment which `reference_codec.py` tells how to make. It writes a checkpoint in the original format
-and what the package makes of a clip and of codes; here the same file is read by this program and its output compared. `full`
-needs 12 GB of memory in the reference, one at a time, and 3.3 GB of disk.
+PYTHON is the interpreter of the environment that `reference_codec.py` describes. There the original package writes a checkpoint
+in its own format, and its output for a clip and for codes. Here this program reads the same checkpoint, and the outputs are
+compared. `full` needs 12 GB of memory in that environment, and 3.3 GB of disk.
 
     --record FOLDER     of `small`: write what the default tests compare with (tests/codec/original: expected.npz, shapes.json)
 """
@@ -26,11 +26,11 @@ LIMIT = 1e-4
 
 
 def compare(folder: Path) -> dict[str, float]:
-    """Read the checkpoint, and tell how far we are from what the reference made of it.
+    """Read the checkpoint and compare our output with the reference's.
 
     Returns:
-        Largest differences: of the samples, of the numbers before the quantiser (relative to their spread), and the share of
-        codes that are others.
+        The largest differences of the samples and of the latents before the quantizer, the magnitudes that they compare with,
+        and the share of codes that differ.
     """
     from llasa_cli.codec.codec import load_codec
 
@@ -47,9 +47,9 @@ def compare(folder: Path) -> dict[str, float]:
         "samples_scale": float(np.abs(expected["samples"]).max()),
         "latents": float(np.abs(latents - expected["latents"]).max()),
         "latents_scale": float(expected["latents"].std()),
-        "other_codes": float((codes != expected["codes"]).mean()),
+        "different_codes": float((codes != expected["codes"]).mean()),
         "codes": len(codes),
-        "kinds_of_codes": len(set(codes.tolist())),
+        "distinct_codes": len(set(codes.tolist())),
     }
 
 
@@ -74,8 +74,12 @@ def main() -> None:
             shapes = json.loads((work / "shapes.json").read_text())
             text = ",\n".join(f"{json.dumps(name)}: {json.dumps(shape)}" for name, shape in sorted(shapes.items()))
             (options.record / "shapes.json").write_text("{\n" + text + "\n}\n")
-    if found["samples"] > LIMIT or found["latents"] > LIMIT * max(1.0, found["latents_scale"]) or found["other_codes"]:
-        sys.exit("not the same")
+    if (
+        found["samples"] > LIMIT
+        or found["latents"] > LIMIT * max(1.0, found["latents_scale"])
+        or found["different_codes"]
+    ):
+        sys.exit("The outputs differ.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A tokenizer with a published Llasa's layout of ids, and as little text as will do.
+"""A tokenizer with the published layout of ids and a small text vocabulary.
 
-Byte-level BPE cut as Llama 3 cuts, 128,000 text tokens of which all but a few hundred are never made, the 256 special ones,
-the 8 markers, 65,536 codes: every id that is not text is the published one. The chat template is Llama 3.2's, restated from
+It is a byte-level BPE that splits text as Llama 3 does, with 128,000 text tokens, of which all but a few hundred never occur, 256
+special tokens, 8 markers and 65,536 codes. Every id that is not text is the published one. The chat template restates that of
 meta-llama/Llama-3.2-1B-Instruct.
 """
 
@@ -34,14 +34,16 @@ IDS = {
     "<|s_65535|>": 193_799,
 }
 _PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_LEARNT = ["Convert the text to speech: the quick brown fox said hello there, how are you today? Speaker kore puck"] * 3
+_TRAINING_TEXT = [
+    "Convert the text to speech: the quick brown fox said hello there, how are you today? Speaker kore puck"
+] * 3
 
 
 def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFast") -> None:
     """`tokenizer.json` and `tokenizer_config.json`, as the published repositories hold them.
 
     Args:
-        tokenizer_class: As the configuration calls it; the transformers draft's is `LlasaTokenizer`.
+        tokenizer_class: The name in the configuration; the transformers draft has `LlasaTokenizer`.
     """
     special = {id: token for token, id in IDS.items() if TEXT_TOKENS <= id < TEXT_TOKENS + SPECIAL_TOKENS}
     reserved = iter(range(SPECIAL_TOKENS))
@@ -73,7 +75,7 @@ def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFas
 
 
 def _text_tokenizer() -> str:
-    """tokenizer.json of the text part alone, with Llama 3's post-processor: a beginning before every text."""
+    """tokenizer.json of the text vocabulary, with Llama 3's post-processor, which adds the begin token."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -94,7 +96,7 @@ def _text_tokenizer() -> str:
     )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=450, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(_LEARNT, trainer)
+    tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
     text: str = tokenizer.to_str()
     return text
 

@@ -1,9 +1,9 @@
-"""Prompts against transformers' `apply_chat_template`, text by text.
+"""Compare prompts with those of transformers' `apply_chat_template`, text by text.
 
-    .venv/bin/python tests/parity/prompts.py [FOLDER]       a checkpoint's tokenizer; without, one of the published layout
+    python tests/parity/prompts.py [FOLDER]       the tokenizer of a checkpoint; without FOLDER, one of the published layout
 
-Each of `prompt_texts.txt` plain, cloning (transcript, text and codes), and with a speaker's tag. The final message is given
-to transformers as the published scripts give it: as text, codes spelt out.
+Each line of `prompt_texts.txt` makes three prompts: plain, cloning (with transcript and codes), and with a speaker's tag. As in
+the published scripts, transformers is given the last message as text, with its codes spelled out.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from llasa_cli.settings import TEMPLATE_DATE
 INSTRUCTION = "Convert the text to speech:"
 TEXTS = Path(__file__).with_name("prompt_texts.txt").read_text(encoding="utf-8").splitlines()
 _KANA = ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")
-_NO_BLANK_AFTER = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "HALFWIDTH KATAKANA", "FULLWIDTH")
-"""Characters' names: Japanese transcripts that end in one are joined to the text without a blank."""
+_NO_SPACE_AFTER = ("CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "HALFWIDTH KATAKANA", "FULLWIDTH")
+"""Unicode names: a Japanese transcript that ends in such a character is joined to the text without a space."""
 
 
 @dataclass(frozen=True)
 class Case:
     """Attributes:
-    heard: The reference's transcript; empty for none.
+    transcript: Of the reference; empty if there is none.
     codes: The reference's codes.
     """
 
     text: str
-    heard: str
+    transcript: str
     codes: tuple[int, ...]
     speaker: str | None
 
@@ -52,20 +52,20 @@ CASES = [
 
 
 def joined(case: Case) -> str:
-    """Transcript and text, as the published scripts have them in one pair."""
-    if not case.heard:
+    """Transcript and text, joined as in the published scripts."""
+    if not case.transcript:
         return case.text
-    japanese = any(unicodedata.name(letter, "").startswith(_KANA) for letter in case.heard + case.text)
-    blank = "" if japanese and unicodedata.name(case.heard[-1]).startswith(_NO_BLANK_AFTER) else " "
-    return case.heard + blank + case.text
+    japanese = any(unicodedata.name(letter, "").startswith(_KANA) for letter in case.transcript + case.text)
+    separator = "" if japanese and unicodedata.name(case.transcript[-1]).startswith(_NO_SPACE_AFTER) else " "
+    return case.transcript + separator + case.text
 
 
 def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case, list[int], list[int]]]:
-    """Cases whose ids are not transformers', with both."""
+    """The cases in which the ids differ, with ours and theirs."""
     prompt_format, tokenizer = _both(folder)
     found = []
     for case in CASES:
-        reference = Reference(case.heard, case.codes) if case.codes else None
+        reference = Reference(case.transcript, case.codes) if case.codes else None
         ours = list(prompt_format.prompt(case.text, reference, case.speaker).ids)
         tag = f"Speaker {case.speaker}" if case.speaker else ""
         messages = [
@@ -85,7 +85,7 @@ def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case
 
 @cache
 def _both(folder: Path) -> tuple[PromptFormat, Any]:
-    """Ours and transformers', read once: each takes seconds for 193,800 tokens."""
+    """Both tokenizers, read once: each takes seconds for 193,800 tokens."""
     from transformers import AutoTokenizer
 
     return PromptFormat.load(folder), AutoTokenizer.from_pretrained(folder)

@@ -1,10 +1,10 @@
-"""The authors' X-Codec2 with random weights: what it makes of a clip and of codes. Runs in an environment of its own.
+"""The authors' X-Codec2 with random weights and its output for a clip and for codes. Runs in an environment of its own.
 
-    python reference_codec.py small FOLDER          a model of the same classes, tiny: what the default tests compare with
+    python reference_codec.py small FOLDER          a tiny model of the same classes, which the default tests compare with
     python reference_codec.py full FOLDER           `XCodec2Model` as it is, 24 layers of w2v-bert-2.0 included (3.3 GB)
 
 Writes `model.safetensors` and `config.json` as the authors publish them, and `expected.npz`: the clip (float32, 16 kHz), the
-numbers before the quantiser, the codes, and the samples decoded from codes.
+latents before the quantizer, the codes, and the samples decoded from codes.
 
 The environment, without the package's pins (they want torch 2.5.0 and a build of torchaudio):
 
@@ -12,7 +12,7 @@ The environment, without the package's pins (they want torch 2.5.0 and a build o
     pip install torch transformers einops==0.8.0 einx frozendict safetensors
     pip install --no-deps xcodec2==0.1.5 vector-quantize-pytorch==1.17.8 torchtune==0.6.1
 
-Two imports are stood in for: torchaudio, which the package imports and does not use, and torchtune's `__init__`, which wants
+Stand-ins replace two imports: torchaudio, which the package imports and does not use, and torchtune's `__init__`, which needs
 torchao; its rotary embedding is loaded from its own file.
 """
 
@@ -33,7 +33,7 @@ HOP = 320
 
 
 def stand_in() -> None:
-    """What the package imports and can do without; see above."""
+    """Replace the imports that the package can do without."""
     for name in ("torchaudio", "torchtune", "torchtune.modules"):
         module = types.ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)

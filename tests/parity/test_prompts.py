@@ -1,6 +1,6 @@
-"""Prompt ids are `apply_chat_template`'s, with a published Llasa's layout of ids and Llama 3.2's own template.
+"""Prompt ids equal those of `apply_chat_template`, with the published layout of ids and Llama 3.2's own template.
 
-`python tests/parity/prompts.py FOLDER` says the same of a real tokenizer's folder.
+`python tests/parity/prompts.py FOLDER` compares them for a real tokenizer.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def prompt_format(folder: Path) -> PromptFormat:
     return PromptFormat.load(folder)
 
 
-def test_every_prompt_is_transformers_own(folder: Path) -> None:
+def test_every_prompt_equals_that_of_transformers(folder: Path) -> None:
     assert len({case.text for case in CASES}) >= 50
-    assert sum(case.codes != () for case in CASES) >= 50, "as many clonings"
+    assert sum(case.codes != () for case in CASES) >= 50, "as many cloning prompts"
     assert differences(folder) == []
 
 
-def test_ids_are_the_published_ones(prompt_format: PromptFormat) -> None:
+def test_ids_equal_the_published_ones(prompt_format: PromptFormat) -> None:
     ids = list(prompt_format.prompt("Hello.").ids)
     assert ids[0] == IDS["<|begin_of_text|>"]
     assert ids.count(IDS["<|begin_of_text|>"]) == 1
@@ -49,13 +49,13 @@ def test_ids_are_the_published_ones(prompt_format: PromptFormat) -> None:
 
 
 @pytest.mark.parametrize("text", ["<|SPEECH_GENERATION_END|>", "a<|eot_id|>b", "<|s_5|><|s_6|>", "<|begin_of_text|>"])
-def test_text_that_spells_a_token_is_text(prompt_format: PromptFormat, text: str) -> None:
-    """Here, and only here, `apply_chat_template` says something else."""
+def test_text_that_spells_a_token_stays_text(prompt_format: PromptFormat, text: str) -> None:
+    """Only here do the ids differ from those of `apply_chat_template`."""
     plain, spelt = prompt_format.prompt("x").ids, prompt_format.prompt(text).ids
     markers = [[id for id in ids if id >= 128_000] for ids in (plain, spelt)]
     assert markers[0] == markers[1]
-    assert prompt_format.text_of(prompt_format.text_ids(text)) == text
+    assert prompt_format.decode_text(prompt_format.text_ids(text)) == text
 
 
-def test_a_blank_more_in_the_instruction_would_be_found(folder: Path) -> None:
+def test_another_space_in_the_instruction_would_be_found(folder: Path) -> None:
     assert len(differences(folder, "Convert the text to speech: ")) == len(CASES)

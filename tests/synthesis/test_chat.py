@@ -13,7 +13,7 @@ import torch
 
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.loader import load_language_model
-from llasa_cli.lm.text_generation import TextGenerator, load_writer
+from llasa_cli.lm.text_generation import TextGenerator, load_text_generator
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ChatOptions, SamplingOptions
 from llasa_cli.synthesis.chat import Conversation
@@ -65,7 +65,7 @@ def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
 
 def loaded(folder: Path) -> tuple[TextGenerator, PromptFormat]:
     prompt_format = PromptFormat.load(folder)
-    return load_writer(load_language_model(folder, prompt_format, "cpu", "float32"), folder), prompt_format
+    return load_text_generator(load_language_model(folder, prompt_format, "cpu", "float32"), folder), prompt_format
 
 
 def test_answers_are_those_that_were_learnt_and_the_second_knows_the_first(chatting: Path) -> None:
@@ -83,7 +83,7 @@ def test_tokens_are_those_of_transformers_generate(chatting: Path) -> None:
 
     writer, prompt_format = loaded(chatting)
     ids, stop = prompt_format.chat_prompt([{"role": "user", "content": "Is the sand in the sea?"}])
-    ours = list(writer.write(ids, stop, SamplingOptions(temperature=0), 0, 40))
+    ours = list(writer.generate(ids, stop, SamplingOptions(temperature=0), 0, 40))
     model = AutoModelForCausalLM.from_pretrained(chatting, dtype=torch.float32)
     banned = [
         [token]

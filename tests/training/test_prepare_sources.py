@@ -397,7 +397,7 @@ def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path,
         "8": "no text",
         "9": "its id or its audio was there before",
         "10": "too long: over 2048 tokens",
-        "11": "'<|SPEECH_GENERATION_END|>' is no speaker's name.",
+        "11": "'<|SPEECH_GENERATION_END|>' can't be a speaker's name.",
         "13": "not UTF-8",
         "14": "not JSON",
     }

@@ -1,11 +1,11 @@
-"""`kernels.c`, compiled at first use where there is a C compiler; without one, torch's own kernels do the work.
+"""`kernels.c`, compiled when it is first used; without a C compiler torch's own kernels do the work.
 
-torch's are written for many rows of states; a voice has one. Read from memory by two cores of a Zen 5 that read 48 GB/s
-at most: bf16 48 here, 29 with torch; int8 47, 31; int4 43, 34; fp16 50, 47. (And torch's take 16-bit states.)
+torch's kernels are written for many rows of states, and speaking one text has one. With one row a product takes as long as
+reading its weights, which these kernels do at nearly the speed of the memory (`benchmarks/speed.py`).
 
 The library is kept in the user's cache folder, under a name made of the source, the compiler's flags and the processor.
-Linux only, where torch and the library share one OpenMP, and so one set of threads: `torch.set_num_threads` counts.
-LLASA_KERNELS=torch does without.
+It is for Linux only, where torch and the library share one OpenMP runtime and so one set of threads:
+`torch.set_num_threads` holds for both. LLASA_KERNELS=torch turns it off.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("kernels.c")
-PARTS = ("kernels.c", "vectors.h", "one_row.h", "step.h")
+SOURCE_FILES = ("kernels.c", "vectors.h", "one_row.h", "step.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-w")
-HUGE_FROM = 65_536
 PAGE = 2 << 20
 REGION = 16 * PAGE
-"""Smaller tensors share regions of this size."""
-COMPILE_S = 60
-"""It takes one or two seconds."""
-CHOICE = "LLASA_KERNELS"
+"""Bytes of a region that smaller tensors share."""
+SMALLEST_HUGE = 65_536
+"""Bytes; smaller tensors are left to malloc."""
+COMPILE_TIMEOUT_S = 60
+"""Compiling takes one or two seconds."""
+ENVIRONMENT_VARIABLE = "LLASA_KERNELS"
 
 
 class Kernels:
-    """The functions of `kernels.c`. Tensors are contiguous and on the CPU; see there for what they hold."""
+    """The functions of `kernels.c`, where their arguments are described. Tensors are contiguous and on the CPU."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
@@ -48,94 +49,100 @@ class Kernels:
     def multiply(
         self, kind: str, states: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor | None, rows: int
     ) -> torch.Tensor:
-        """float32 (count, width) states and `rows` rows of weights -> float32 (count, rows)."""
+        """float32 states (N, W) and `rows` rows of weights of that format -> float32 (N, rows)."""
         count, width = states.shape
         out = torch.empty(count, rows)
         self.library[f"multiply_{kind}"](
-            at(states), at(weights), None if scales is None else at(scales), at(out), *_numbers(count, rows, width)
+            address(states),
+            address(weights),
+            None if scales is None else address(scales),
+            address(out),
+            *_longs(count, rows, width),
         )
         return out
 
     def norm(self, states: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-        """float32 (count, width), a multiple of 16 -> its root mean square norm. torch's own takes ten operations."""
+        """Root mean square norm of float32 (N, W), W a multiple of 16. torch's own takes ten operations."""
         out = torch.empty_like(states)
-        self.library.norm(at(states), at(weight), at(out), ctypes.c_float(epsilon), *_numbers(*states.shape))
+        self.library.norm(
+            address(states), address(weight), address(out), ctypes.c_float(epsilon), *_longs(*states.shape)
+        )
         return out
 
-    def rotate(self, states: torch.Tensor, turned: int, cosine: torch.Tensor, sine: torch.Tensor) -> None:
-        """The first `turned` heads of float32 (count, heads, width), in place, by (count, width) each."""
+    def rotate(self, states: torch.Tensor, rotated: int, cosine: torch.Tensor, sine: torch.Tensor) -> None:
+        """Rotary embedding, in place, of the first `rotated` heads of float32 (N, heads, D), by (N, D) each."""
         count, heads, width = states.shape
-        self.library.rotate(at(states), at(cosine), at(sine), *_numbers(count, heads, turned, width))
+        self.library.rotate(address(states), address(cosine), address(sine), *_longs(count, heads, rotated, width))
 
-    def gate(self, both: torch.Tensor) -> torch.Tensor:
-        """float32 (count, 2 width), gate and up; width a multiple of 16 -> silu(gate) * up, (count, width)."""
-        out = torch.empty(len(both), both.shape[1] // 2)
-        self.library.gate(at(both), at(out), *_numbers(*out.shape))
+    def gate(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up: float32 (N, 2 W) -> (N, W), W a multiple of 16."""
+        out = torch.empty(len(gate_up), gate_up.shape[1] // 2)
+        self.library.gate(address(gate_up), address(out), *_longs(*out.shape))
         return out
 
     def attend(self, queries: torch.Tensor, past: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """What one token of each of B sequences sees of its `lengths`, int64 (B,), first keys and values.
+        """Attention of one token of each of B sequences over the first `lengths`, int64 (B,), of their keys and values.
 
         Args:
-            queries: float32 (B, H, D), D a multiple of 16; what is between sequences is passed over.
+            queries: float32 (B, H, D), D a multiple of 16; it may be a slice of rows that are longer.
             past: float32 (B, L, 2 K, D).
 
         Returns:
             float32 (B, H D).
         """
         count, heads, width = queries.shape
-        pairs = past.shape[2] // 2
+        key_value_heads = past.shape[2] // 2
         out = torch.empty(count, heads * width)
-        sizes = _numbers(count, past.shape[1], heads // pairs, pairs, width, queries.stride(0))
-        self.library.attend(at(queries), at(past), at(lengths), at(out), *sizes)
+        sizes = _longs(count, past.shape[1], heads // key_value_heads, key_value_heads, width, queries.stride(0))
+        self.library.attend(address(queries), address(past), address(lengths), address(out), *sizes)
         return out
 
-    def quantise(self, kind: str, values: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor) -> None:
-        """float32 (rows, width) `values` -> `weights` and `scales` of that kind, int8 or int4."""
-        self.library[f"quantise_{kind}"](at(values), at(weights), at(scales), *_numbers(*values.shape))
+    def quantize(self, kind: str, values: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor) -> None:
+        """Write float32 `values` (R, W) to `weights` and `scales` in that format, int8 or int4."""
+        self.library[f"quantize_{kind}"](address(values), address(weights), address(scales), *_longs(*values.shape))
 
     def expand_int4(self, weights: torch.Tensor, scales: torch.Tensor, width: int) -> torch.Tensor:
-        """int4 weights -> bfloat16 (rows, width)."""
+        """int4 weights -> bfloat16 (R, W)."""
         out = torch.empty(len(weights), width, dtype=torch.bfloat16)
-        self.library.expand_int4(at(weights), at(scales), at(out), *_numbers(*out.shape))
+        self.library.expand_int4(address(weights), address(scales), address(out), *_longs(*out.shape))
         return out
 
 
-def at(tensor: torch.Tensor) -> ctypes.c_void_p:
-    """Its address, for a function in C."""
+def address(tensor: torch.Tensor) -> ctypes.c_void_p:
+    """The tensor's data, as an argument of a C function."""
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def _numbers(*values: int) -> list[ctypes.c_long]:
+def _longs(*values: int) -> list[ctypes.c_long]:
     return [ctypes.c_long(value) for value in values]
 
 
 @functools.cache
-def kernels() -> Kernels | None:
-    """The compiled functions, or None: no compiler, one that fails, or what it made does not multiply."""
-    if sys.platform != "linux" or os.environ.get(CHOICE) == "torch":
+def load_kernels() -> Kernels | None:
+    """The compiled functions; None if there is no compiler, it fails, or its result computes wrong numbers."""
+    if sys.platform != "linux" or os.environ.get(ENVIRONMENT_VARIABLE) == "torch":
         return None
     try:
         path = library()
         try:
-            made = Kernels(ctypes.CDLL(str(path)))
-        except OSError:  # damaged: once more
+            kernels = Kernels(ctypes.CDLL(str(path)))
+        except OSError:  # the file is damaged: compile it again
             path.unlink()
-            made = Kernels(ctypes.CDLL(str(library())))
+            kernels = Kernels(ctypes.CDLL(str(library())))
     except (OSError, subprocess.SubprocessError):
         return None
-    return made if _multiplies(made) else None
+    return kernels if _is_correct(kernels) else None
 
 
 def library() -> Path:
-    """The compiled file; made if it is not there.
+    """The path of the compiled library, which is compiled if it is missing.
 
     Raises:
-        OSError, SubprocessError: It can't be.
+        OSError, SubprocessError: It can't be compiled.
     """
     import platformdirs
 
-    source = b"".join(SOURCE.with_name(part).read_bytes() for part in PARTS)
+    source = b"".join(SOURCE.with_name(name).read_bytes() for name in SOURCE_FILES)
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
     key = hashlib.sha256(source + repr((FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path("llasa") / "kernels"
@@ -145,60 +152,61 @@ def library() -> Path:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        fresh = Path(beside) / path.name
-        subprocess.run([compiler, *FLAGS, "-o", fresh, SOURCE], check=True, capture_output=True, timeout=COMPILE_S)
-        fresh.replace(path)  # whole or not at all, whoever else does the same
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        compiled = Path(temporary) / path.name
+        subprocess.run(
+            [compiler, *FLAGS, "-o", compiled, SOURCE], check=True, capture_output=True, timeout=COMPILE_TIMEOUT_S
+        )
+        compiled.replace(path)  # complete or absent, even if another process does the same
     return path
 
 
 def _processor() -> str:
-    """What -march=native looks at: a home folder may be shared by machines that differ."""
-    about = Path("/proc/cpuinfo").read_text()
-    return platform.machine() + next(
-        (line for line in about.splitlines() if line.startswith(("flags", "Features"))), ""
-    )
+    """What -march=native depends on: machines that differ may share a home folder."""
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    features = (line for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")))
+    return platform.machine() + next(features, "")
 
 
-def _multiplies(made: Kernels) -> bool:
-    """It gives what torch gives, for a few numbers: a compiler may be wrong, a file damaged."""
+def _is_correct(kernels: Kernels) -> bool:
+    """Compare one small product with its known result, in case the compiler is wrong or the file is damaged."""
     states, weights = torch.ones(1, 128), torch.ones(4, 128, dtype=torch.bfloat16)
-    return torch.equal(made.multiply("bf16", states, weights, None, 4), torch.full((1, 4), 128.0))
+    return torch.equal(kernels.multiply("bf16", states, weights, None, 4), torch.full((1, 4), 128.0))
 
 
-class _Pages:
-    """Memory in pages of 2 MB, of which tensors are cut: one after the other, so that small ones lie in such pages too."""
+class _HugePages:
+    """Memory in pages of 2 MB from which tensors are cut one after the other, so that small ones have such pages too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rest = torch.empty(0, dtype=torch.uint8)
 
     def cut(self, size: int) -> torch.Tensor:
-        """uint8 (size,), at a multiple of 64. It keeps all of its region in memory as long as it is there itself."""
+        """uint8 (size,), aligned to 64 bytes. As long as it exists, the whole region stays in memory."""
         with self._lock:
             if size > len(self._rest):
-                self._rest = self._region(max(size, REGION))
-            begun, self._rest = self._rest[:size], self._rest[-(-size // 64) * 64 :]
-            return begun
+                self._rest = self._new_region(max(size, REGION))
+            cut, self._rest = self._rest[:size], self._rest[-(-size // 64) * 64 :]
+            return cut
 
     @staticmethod
-    def _region(size: int) -> torch.Tensor:
+    def _new_region(size: int) -> torch.Tensor:
         region = mmap.mmap(-1, -(-size // PAGE) * PAGE + PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with contextlib.suppress(AttributeError, OSError):  # there are none, or not for us
+        with contextlib.suppress(AttributeError, OSError):  # the system has no huge pages, or none for this process
             region.madvise(mmap.MADV_HUGEPAGE)
         whole = torch.frombuffer(region, dtype=torch.uint8)
         return whole[-whole.data_ptr() % PAGE :]
 
 
-_pages = _Pages()
+_huge_pages = _HugePages()
 
 
-def roomy(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """An empty tensor on the CPU in pages of 2 MB where the system has them: reading it is a tenth faster.
+def empty_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """An uninitialized tensor on the CPU, in pages of 2 MB where the system has them: reading it is a tenth faster.
 
-    Memory that is used again, as malloc's is, keeps the small pages it once had.
+    Memory that malloc uses again keeps its small pages, so the tensor is not taken from malloc.
     """
     size = math.prod(shape) * dtype.itemsize
-    if sys.platform != "linux" or size < HUGE_FROM:
+    if sys.platform != "linux" or size < SMALLEST_HUGE:
         return torch.empty(shape, dtype=dtype)
-    return _pages.cut(size).view(dtype).view(shape)
+    return _huge_pages.cut(size).view(dtype).view(shape)

@@ -1,14 +1,13 @@
-/* Multiplying states by weights that are kept in few bits: out = states @ weights.T, everything but weights in float32.
+/* Matrix products with weights of few bits: out = states @ weights.T. Everything but the weights is float32.
  *
- * One row of states takes as long as reading the weights takes, so what counts is that they are read once, in order,
- * and turned into floats on the way by fewer instructions than memory leaves time for. Vectors are GCC's and clang's
- * own extension, of 16 numbers, whatever the processor has.
+ * With one row of states a product takes as long as reading the weights. So they are read once and in order, and become
+ * floats on the way with fewer instructions than the memory leaves time for.
  *
  *     states   float [count][width]
  *     out      float [count][rows]
  *     weights  fp32, bf16, fp16  [rows][width]
- *              int8              [rows][width], and float scales [rows]: weight = number * scale
- *              int4              see read_int4; width is a multiple of 128
+ *              int8              [rows][width], and float scales [rows]: weight = integer * scale
+ *              int4              the layout in vectors.h; width is a multiple of 128
  *
  * In the other formats width is a multiple of 16.
  */
@@ -20,9 +19,9 @@ extern int omp_get_thread_num(void), omp_get_num_threads(void);
 
 #include "one_row.h"
 
-enum { TALL = 4, WIDE = 4 }; /* rows of weights and of states that are multiplied together: their sums fill registers */
+enum { TALL = 4, WIDE = 4 }; /* rows of weights and rows of states of a tile, whose sums fill the registers */
 
-/* `tall` rows of weights with `wide` of states. A pair's sum is the same, bit for bit, whichever tile it is in. */
+/* `tall` rows of weights with `wide` rows of states. The sum of a pair is bit for bit the same in every tile. */
 INLINE void tile(reader *read, const int tall, const int wide, const float *states, const char *weights, long stride,
                  const float *scales, float *out, long rows, long width) {
     floats sums[TALL][WIDE] = {0};
@@ -37,7 +36,7 @@ INLINE void tile(reader *read, const int tall, const int wide, const float *stat
         for (int s = 0; s < wide; s++) out[s * rows + r] = total(sums[r][s]) * (scales ? scales[r] : 1);
 }
 
-/* Up to TALL rows of weights with all states. */
+/* Up to TALL rows of weights, from `row` on, with all states. */
 INLINE void band(reader *read, const float *states, const char *weights, long stride, const float *scales, float *out,
                  long count, long rows, long width, long row) {
     long left = rows - row < TALL ? rows - row : TALL;
@@ -50,21 +49,21 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
         return;
     }
     for (long first = 0; first < count; first += WIDE) {
-        long at = first + WIDE <= count ? first : count - WIDE; /* the last tile may do some once more */
+        long at = first + WIDE <= count ? first : count - WIDE; /* the last tile may repeat some */
         tile(read, TALL, WIDE, states + at * width, weights, stride, scales, out + at * rows, rows, width);
     }
 }
 
-/* A macro, because what OpenMP runs in threads is a function of its own, in which `read` must be known. */
-#define MULTIPLY(KIND, BYTES)                                                                                          \
-    void multiply_##KIND(const float *states, const char *weights, const float *scales, float *out, long count,        \
+/* A macro, because OpenMP puts the parallel part into a function of its own, in which `read` must be a constant. */
+#define MULTIPLY(FORMAT, BYTES)                                                                                        \
+    void multiply_##FORMAT(const float *states, const char *weights, const float *scales, float *out, long count,        \
                          long rows, long width) {                                                                      \
         if (count == 1) {                                                                                              \
-            multiply_one(&(matrix){kind_##KIND, rows, width, weights, scales}, states, out);                           \
+            multiply_one(&(matrix){format_##FORMAT, rows, width, weights, scales}, states, out);                           \
             return;                                                                                                    \
         }                                                                                                              \
         _Pragma("omp parallel for schedule(static)") for (long block = 0; block < (rows + TALL - 1) / TALL; block++)  \
-            band(read_##KIND, states, weights, BYTES * width, scales, out, count, rows, width, block * TALL);         \
+            band(read_##FORMAT, states, weights, BYTES * width, scales, out, count, rows, width, block * TALL);         \
     }
 
 MULTIPLY(fp32, 4)
@@ -81,7 +80,7 @@ INLINE void tile_int4(const int tall, const int wide, const float *states, const
 #pragma GCC unroll 4
         for (int r = 0; r < tall; r++)
 #pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) inner[r][s] = excess[s * MOST_SPANS + span];
+            for (int s = 0; s < wide; s++) inner[r][s] = excess[s * MAX_SPANS + span];
         long end = (span + 1) * SPAN < width ? (span + 1) * SPAN : width;
         for (long at = span * SPAN; at < end; at += BLOCK) {
             bits word[TALL];
@@ -108,23 +107,23 @@ INLINE void tile_int4(const int tall, const int wide, const float *states, const
 void multiply_int4(const float *states, const uint32_t *weights, const uint16_t *scales, float *out, long count,
                    long rows, long width) {
     if (count == 1) {
-        multiply_one(&(matrix){kind_int4, rows, width, weights, scales}, states, out);
+        multiply_one(&(matrix){format_int4, rows, width, weights, scales}, states, out);
         return;
     }
     const int tall = TALL / 2, wide = count < WIDE ? 1 : WIDE;
     long spans = (width + SPAN - 1) / SPAN;
 #pragma omp parallel
     for (long first = 0; first < count; first += wide) {
-        long start = first + wide <= count ? first : count - wide; /* the last tile may do some once more */
+        long start = first + wide <= count ? first : count - wide; /* the last tile may repeat some */
         const float *some = states + start * width;
         float *to = out + start * rows;
-        floats excess[WIDE * MOST_SPANS];
+        floats excess[WIDE * MAX_SPANS];
         for (long s = 0; s < wide; s++)
             for (long span = 0; span < spans; span++) {
                 floats sum = {0};
                 for (long at = span * SPAN; at < (span + 1) * SPAN && at < width; at += LANES)
                     sum += *(const floats *)(some + s * width + at);
-                excess[s * MOST_SPANS + span] = sum * -1.5f;
+                excess[s * MAX_SPANS + span] = sum * -1.5f;
             }
 #pragma omp for schedule(static)
         for (long block = 0; block < (rows + tall - 1) / tall; block++) {
@@ -136,13 +135,13 @@ void multiply_int4(const float *states, const uint32_t *weights, const uint16_t 
             else
                 for (long r = 0; r < left; r++)
                     for (long s = 0; s < wide; s++)
-                        tile_int4(1, 1, some + s * width, excess + s * MOST_SPANS, from + r * width / 8,
+                        tile_int4(1, 1, some + s * width, excess + s * MAX_SPANS, from + r * width / 8,
                                   by + r * spans * LANES, to + s * rows + row + r, rows, width);
         }
     }
 }
 
-/* bfloat16 [rows][width] of int4, for what multiplies many states faster than this does. */
+/* int4 -> bfloat16 [rows][width], for torch's product, which is faster with many rows of states. */
 void expand_int4(const uint32_t *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
     long spans = (width + SPAN - 1) / SPAN;
 #pragma omp parallel for schedule(static)
@@ -157,41 +156,42 @@ void expand_int4(const uint32_t *weights, const uint16_t *scales, uint16_t *out,
         }
 }
 
-/* float [rows][width] -> int8 and its scales: the largest of a row becomes 127. */
-void quantise_int8(const float *from, int8_t *numbers, float *scales, long rows, long width) {
+/* float [rows][width] -> int8 and its scales: the largest weight of a row becomes 127. */
+void quantize_int8(const float *from, int8_t *integers, float *scales, long rows, long width) {
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++) {
-        floats most = {0};
-        for (long at = 0; at < width; at += LANES) most = larger(most, *(const floats *)(from + row * width + at));
-        float largest = 1e-12f;
-        for (int i = 0; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+        floats largest_of_lane = {0};
         for (long at = 0; at < width; at += LANES)
-            *(bytes *)(numbers + row * width + at) =
+            largest_of_lane = larger(largest_of_lane, *(const floats *)(from + row * width + at));
+        float largest = 1e-12f;
+        for (int i = 0; i < LANES; i++) largest = largest_of_lane[i] > largest ? largest_of_lane[i] : largest;
+        for (long at = 0; at < width; at += LANES)
+            *(bytes *)(integers + row * width + at) =
                 narrow(nearest(*(const floats *)(from + row * width + at) * (127 / largest)));
         scales[row] = largest / 127;
     }
 }
 
-/* Of 32 weights in each of 16 groups: the whole numbers, -8 to 7, that come from dividing by `step`; and how much of the
- * weights they can stand for, and with which scale. */
-INLINE floats fit_int4(const floats *group, long count, floats inverse, floats *scale, floats *numbers) {
-    floats both = {0}, squares = {0};
+/* Quantize 16 groups of 32 weights with the given inverse of the scale: the integers, -8 to 7, and the scale that fits them
+ * best. Returns how much of the square sum of the weights they explain: the more, the smaller the error. */
+INLINE floats fit_int4(const floats *group, long count, floats inverse, floats *scale, floats *integers) {
+    floats products = {0}, squares = {0};
     for (long i = 0; i < count; i++) {
-        floats number = nearest(group[i] * inverse);
-        number = choose(number > 7, (floats){0} + 7, number);
-        number = choose(number < -8, (floats){0} - 8, number);
-        numbers[i] = number;
-        both += number * group[i];
-        squares += number * number;
+        floats integer = nearest(group[i] * inverse);
+        integer = choose(integer > 7, (floats){0} + 7, integer);
+        integer = choose(integer < -8, (floats){0} - 8, integer);
+        integers[i] = integer;
+        products += integer * group[i];
+        squares += integer * integer;
     }
     squares = choose(squares == 0, (floats){0} + 1, squares);
-    *scale = both / squares;
-    return both * *scale;
+    *scale = products / squares;
+    return products * *scale;
 }
 
-/* float [rows][width] -> int4 and its scales. The number of the largest weight of a group is tried at -7.4, -8 and -8.6
- * (so it is cut off); of the three the scale with the least square error is taken. */
-void quantise_int4(const float *from, uint32_t *weights, uint16_t *scales, long rows, long width) {
+/* float [rows][width] -> int4 and its scales. The largest weight of a group is tried at -7.4, -8 and -8.6 times the scale
+ * (the last is clipped to -8), and the scale with the least square error is taken. */
+void quantize_int4(const float *from, uint32_t *weights, uint16_t *scales, long rows, long width) {
     long spans = (width + SPAN - 1) / SPAN;
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++)
@@ -205,23 +205,23 @@ void quantise_int4(const float *from, uint32_t *weights, uint16_t *scales, long 
             }
             floats largest = choose(most > -least, most, least);
             largest = choose(largest == 0, (floats){0} + 1, largest);
-            floats best = {0}, scale = {0}, numbers[SPAN / LANES];
-            words found[SPAN / LANES] = {0};
+            floats best = {0}, scale = {0}, integers[SPAN / LANES];
+            words chosen[SPAN / LANES] = {0};
             for (int i = 0; i < 3; i++) {
-                floats its;
-                floats score = fit_int4(group, count, (-7.4f - 0.6f * i) / largest, &its, numbers);
-                words better = score > best;
-                best = choose(better, score, best);
-                scale = choose(better, its, scale);
+                floats its_scale;
+                floats explained = fit_int4(group, count, (-7.4f - 0.6f * i) / largest, &its_scale, integers);
+                words better = explained > best;
+                best = choose(better, explained, best);
+                scale = choose(better, its_scale, scale);
                 for (long k = 0; k < count; k++)
-                    found[k] = (__builtin_convertvector(numbers[k], words) & better) | (found[k] & ~better);
+                    chosen[k] = (__builtin_convertvector(integers[k], words) & better) | (chosen[k] & ~better);
             }
             for (long block = 0; block < count / 8; block++) {
                 bits word = {0};
-                for (int n = 0; n < 8; n++) word |= (bits)(found[block * 8 + n] + 8) << 4 * n;
+                for (int n = 0; n < 8; n++) word |= (bits)(chosen[block * 8 + n] + 8) << 4 * n;
                 *(bits *)(weights + (row * width + span * SPAN) / 8 + block * LANES) = word;
             }
-            bits high = (bits)(scale * 16) + 0x8000; /* to the nearest bfloat16 */
+            bits high = (bits)(scale * 16) + 0x8000; /* rounds to the nearest bfloat16 */
             *(shorts *)(scales + (row * spans + span) * LANES) = __builtin_convertvector(high >> 16, shorts);
         }
 }
@@ -244,15 +244,15 @@ void norm(const float *states, const float *weight, float *out, float epsilon, l
     }
 }
 
-/* Rotary embedding in place, Llama's halves form, of the first `turned` of `heads` heads of each token.
+/* Rotary embedding in place, with Llama's halves, of the first `rotated` of `heads` heads of each token.
  *
  *     states        float [count][heads][width]
  *     cosine, sine  float [count][width]; the first half of the sines has its sign changed
  */
-void rotate(float *states, const float *cosine, const float *sine, long count, long heads, long turned, long width) {
+void rotate(float *states, const float *cosine, const float *sine, long count, long heads, long rotated, long width) {
     long half = width / 2;
     for (long token = 0; token < count; token++, cosine += width, sine += width, states += heads * width)
-        for (long head = 0; head < turned; head++) {
+        for (long head = 0; head < rotated; head++) {
             float *first = states + head * width, *second = first + half;
             for (long at = 0; at < half; at++) {
                 float a = first[at], b = second[at];

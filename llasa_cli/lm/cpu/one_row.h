@@ -1,43 +1,43 @@
-/* One row of states with rows of weights, in one stream each, the order in which memory is quickest.
+/* Products of one row of states with rows of weights, each read from its beginning to its end, which memory serves quickest.
  *
- * What is computed with a weight must take less time than reading it, with one thread as well, which reads the most a
- * thread. Where the processor has instructions for it, whole numbers are multiplied as such, by states of 16 bit (with a
- * scale for each 512: as good as exact), and bfloat16 by states of two bfloat16 parts (as good as exact, too).
+ * The arithmetic on a weight must take less time than reading it, even with a single thread, which then reads the most per
+ * thread. Where the processor has the instructions, integer weights are multiplied as integers by states of 16 bit (with a
+ * scale for each 512 states), and bfloat16 weights by states split into two bfloat16 parts. Both are nearly exact.
  */
-enum kind { kind_fp32, kind_bf16, kind_fp16, kind_int8, kind_int4 };
-enum { WIDEST = 32768, PIECE = 2048 }; /* WIDEST = SPAN * MOST_SPANS */
+enum format { format_fp32, format_bf16, format_fp16, format_int8, format_int4 };
+enum { MAX_WIDTH = 32768, PIECE = 2048 }; /* MAX_WIDTH = SPAN * MAX_SPANS */
 
 typedef struct {
-    long kind, rows, width;
+    long format, rows, width;
     const void *weights, *scales;
 } matrix;
 
-/* A row of states, as the kinds of weights want it. What is behind its end is 0, up to a whole span. */
+/* A row of states in the forms that the weight formats need. Behind its end it is 0, up to a whole span. */
 typedef struct {
-    floats plain[WIDEST / LANES];
-    shorts numbers[2][WIDEST / LANES]; /* bf16: the high parts, the low parts; int8, int4: whole numbers */
-    float scales[MOST_SPANS];          /* of whole numbers */
-    floats excess[MOST_SPANS];         /* int4: what its being 0 to 15 for -8 to 7 adds; of whole numbers: in words */
+    floats plain[MAX_WIDTH / LANES];
+    shorts numbers[2][MAX_WIDTH / LANES]; /* bf16: the high parts, the low parts; int8, int4: integers */
+    float scales[MAX_SPANS];              /* of the integers */
+    floats excess[MAX_SPANS];             /* int4: corrects for 0 to 15 standing for -8 to 7; words if the states are integers */
 } row;
 
 #if defined __AVX512BF16__
-#define PARTS_BF16
+#define SPLIT_BF16
 #endif
 #if defined __AVX512VNNI__ && defined __AVX512BW__ && defined __AVX512VL__
-#define WHOLE_STATES
+#define INTEGER_STATES
 #endif
 
-static _Thread_local row states_here __attribute__((aligned(64))); /* a load across two cache lines takes two */
+static _Thread_local row thread_states __attribute__((aligned(64))); /* a load across two cache lines costs two */
 
-/* This thread's. Where it lies is kept from the compiler, which else asks for it, by a call, at each use. */
+/* The row of this thread. The assembly hides its origin from the compiler, which would call for the address at each use. */
 INLINE row *own_states(void) {
-    row *here = &states_here;
+    row *here = &thread_states;
     __asm__("" : "+r"(here));
     return here;
 }
 
 INLINE void prepare_bf16(row *states, long width) {
-#ifdef PARTS_BF16
+#ifdef SPLIT_BF16
     for (long i = 0; i < width / LANES; i++) {
         __m256bh high = _mm512_cvtneps_pbh((__m512)states->plain[i]);
         floats kept = (floats)(__builtin_convertvector((shorts)high, bits) << 16);
@@ -47,28 +47,28 @@ INLINE void prepare_bf16(row *states, long width) {
 #endif
 }
 
-INLINE void prepare_whole(row *states, long width, const int is_int4) {
+INLINE void prepare_integers(row *states, long width, const int is_int4) {
     for (long span = 0; span * SPAN < width; span++) {
         floats *plain = states->plain + span * (SPAN / LANES);
-#ifdef WHOLE_STATES
-        floats most = {0}, unsound = {0}; /* not a number, if one of them is none, or infinite */
-        for (int i = 0; i < SPAN / LANES; i++) most = larger(most, plain[i]), unsound += plain[i] * 0;
+#ifdef INTEGER_STATES
+        floats most = {0}, invalid = {0}; /* `invalid` becomes NaN if a state is NaN or infinite */
+        for (int i = 0; i < SPAN / LANES; i++) most = larger(most, plain[i]), invalid += plain[i] * 0;
         float largest = _mm512_reduce_max_ps((__m512)most) + 1e-30f;
-        words whole[SPAN / LANES], all = {0};
+        words integers[SPAN / LANES], sum = {0};
         for (int i = 0; i < SPAN / LANES; i++) {
-            whole[i] = (words)_mm512_cvtps_epi32((__m512)(plain[i] * (32767 / largest)));
-            all += whole[i];
+            integers[i] = (words)_mm512_cvtps_epi32((__m512)(plain[i] * (32767 / largest)));
+            sum += integers[i];
         }
-        states->scales[span] = (largest / 32767 + total(unsound)) * (is_int4 ? 0.0625f : 1);
+        states->scales[span] = (largest / 32767 + total(invalid)) * (is_int4 ? 0.0625f : 1);
         shorts *numbers = states->numbers[0] + span * (SPAN / LANES);
-        if (is_int4) { /* two of the same lane beside each other: of vectors n and n + 4 */
-            states->excess[span] = (floats)(all * -8);
+        if (is_int4) { /* pairs in one lane, from the vectors n and n + 4, as in the weights */
+            states->excess[span] = (floats)(sum * -8);
             for (int block = 0; block < BLOCKS; block++)
                 for (int n = 0; n < 4; n++)
                     *(words *)(numbers + block * 8 + n * 2) =
-                        (whole[block * 8 + n] & 0xFFFF) | whole[block * 8 + n + 4] << 16;
+                        (integers[block * 8 + n] & 0xFFFF) | integers[block * 8 + n + 4] << 16;
         } else
-            for (int i = 0; i < SPAN / LANES; i++) numbers[i] = (shorts)_mm512_cvtepi32_epi16((__m512i)whole[i]);
+            for (int i = 0; i < SPAN / LANES; i++) numbers[i] = (shorts)_mm512_cvtepi32_epi16((__m512i)integers[i]);
 #else
         floats sum = {0};
         for (int i = 0; i < SPAN / LANES; i++) sum += plain[i];
@@ -77,16 +77,16 @@ INLINE void prepare_whole(row *states, long width, const int is_int4) {
     }
 }
 
-/* For a product with `by`; the first `width` of `plain` are the states. */
+/* Prepare the states, the first `width` numbers of `plain`, for a product with `by`. */
 INLINE void prepare(row *states, long width, const matrix *by) {
-    long whole = (by->width + SPAN - 1) / SPAN * SPAN;
-    for (long i = width / LANES; i < whole / LANES; i++) states->plain[i] = (floats){0};
-    if (by->kind == kind_bf16) prepare_bf16(states, whole);
-    if (by->kind == kind_int8) prepare_whole(states, whole, 0);
-    if (by->kind == kind_int4) prepare_whole(states, whole, 1);
+    long padded = (by->width + SPAN - 1) / SPAN * SPAN;
+    for (long i = width / LANES; i < padded / LANES; i++) states->plain[i] = (floats){0};
+    if (by->format == format_bf16) prepare_bf16(states, padded);
+    if (by->format == format_int8) prepare_integers(states, padded, 0);
+    if (by->format == format_int4) prepare_integers(states, padded, 1);
 }
 
-/* With 4 sums, because an addition takes 4 cycles. Weights of `bytes` each; what is `ahead` bytes behind is wanted next. */
+/* With 4 sums, because an addition takes 4 cycles. Weights have `bytes` bytes each; those `ahead` bytes on are needed next. */
 INLINE float dot(reader *read, const floats *plain, const char *weights, long width, const int bytes, long ahead) {
     floats sums[4] = {0};
     long at = 0;
@@ -108,7 +108,7 @@ INLINE float dot_fp16(const row *states, long from, const char *weights, long wi
 }
 
 INLINE float dot_bf16(const row *states, long from, const char *weights, long width, long ahead) {
-#ifdef PARTS_BF16
+#ifdef SPLIT_BF16
     __m512 sums[4] = {0};
     const char *high = (const char *)(states->numbers[0] + from / LANES);
     const char *low = (const char *)(states->numbers[1] + from / LANES);
@@ -134,7 +134,7 @@ INLINE float dot_bf16(const row *states, long from, const char *weights, long wi
 }
 
 INLINE float dot_int8(const row *states, const char *weights, long width) {
-#ifdef WHOLE_STATES
+#ifdef INTEGER_STATES
     floats sum = {0};
     const char *numbers = (const char *)states->numbers[0];
     for (long span = 0; span * SPAN < width; span++) {
@@ -164,7 +164,7 @@ INLINE float dot_int4(const row *states, const char *weights, const uint16_t *sc
     for (long span = 0; span * SPAN < width; span++) {
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
         floats scale = read_bf16((const char *)scales, span * LANES);
-#ifdef WHOLE_STATES
+#ifdef INTEGER_STATES
         const char *numbers = (const char *)states->numbers[0];
         const __m512i low = _mm512_set1_epi32(0x000F000F), high = _mm512_set1_epi32(0x00F000F0);
         __m512i plain = (__m512i)states->excess[span], sixteenfold = {0};
@@ -193,8 +193,7 @@ INLINE float dot_int4(const row *states, const char *weights, const uint16_t *sc
     return total(sum);
 }
 
-/* Rows `first` to `end` of what the matrix makes of states that were prepared for it; added to what is there already, or
- * instead of it. */
+/* Rows `first` to `end` of the product of a matrix with states that were prepared for it; stored in `out`, or added to it. */
 INLINE void products(const matrix *by, const row *states, float *out, long first, long end, const int add) {
     long width = by->width, spans = (width + SPAN - 1) / SPAN;
     const char *weights = by->weights;
@@ -204,29 +203,30 @@ INLINE void products(const matrix *by, const row *states, float *out, long first
         out[r] = (add ? out[r] : 0) + (PRODUCT);                                                                       \
     }                                                                                                                  \
     break
-/* Of wide rows, pieces that leave the nearest cache room for the states: 16 rows' first pieces, then their second. */
-#define PIECES(BYTES, KIND)                                                                                            \
+/* Wide rows in pieces, which leave room for the states in the first-level cache: the first pieces of 16 rows, then their
+ * second pieces. */
+#define PIECES(BYTES, FORMAT)                                                                                           \
     for (long some = first; some < end; some += LANES) {                                                               \
         float sums[LANES] = {0};                                                                                       \
         for (long from = 0; from < width; from += PIECE)                                                               \
             for (long r = some; r < end && r < some + LANES; r++)                                                      \
-                sums[r - some] += dot_##KIND(states, from, weights + (BYTES) * (r * width + from),                     \
+                sums[r - some] += dot_##FORMAT(states, from, weights + (BYTES) * (r * width + from),                     \
                                              width - from < PIECE ? width - from : PIECE, (BYTES) * width);                             \
         for (long r = some; r < end && r < some + LANES; r++) out[r] = (add ? out[r] : 0) + sums[r - some];            \
     }                                                                                                                  \
     break
-    switch (by->kind) {
-    case kind_fp32: PIECES(4, fp32);
-    case kind_bf16: PIECES(2, bf16);
-    case kind_fp16: PIECES(2, fp16);
-    case kind_int8: EACH(width, dot_int8(states, here, width) * ((const float *)by->scales)[r]);
-    case kind_int4:
+    switch (by->format) {
+    case format_fp32: PIECES(4, fp32);
+    case format_bf16: PIECES(2, bf16);
+    case format_fp16: PIECES(2, fp16);
+    case format_int8: EACH(width, dot_int8(states, here, width) * ((const float *)by->scales)[r]);
+    case format_int4:
         EACH(width / 2, dot_int4(states, here, (const uint16_t *)by->scales + r * spans * LANES, width));
     }
 }
 
-/* The rows of a product that nobody has taken yet: fewer and fewer at a time, so that threads end together, though one may
- * have had to wait for its processor. 0: none are left. `taken` counts, from 0. */
+/* Take the next rows of a product that several threads share; returns 0 when all are taken. `taken` counts them, from 0.
+ * The shares get smaller, so that all threads finish together even if one had to wait for its processor. */
 INLINE int take(long *taken, long rows, long *first, long *end) {
     long at = __atomic_load_n(taken, __ATOMIC_RELAXED), some;
     do {

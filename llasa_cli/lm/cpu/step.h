@@ -1,19 +1,19 @@
-/* One token of one sequence through all layers, and its scores, by threads that stay together all the way: at this size
- * what lies between the products of a step, a few hundred calls, takes as long as a third of the products.
+/* One token of one sequence through all layers to its logits, in one parallel region: started one by one, the few hundred
+ * operations between the products of a step would take a third of the products' time.
  */
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS = 3000 }; /* some 50 us, longer than threads wait for each other on a machine that does nothing else */
+enum { SPINS = 3000 }; /* about 50 us, longer than threads wait for each other on an idle machine */
 
-/* Where threads wait for each other. OpenMP's own barrier has them wait busily for milliseconds, and so keep the processor
- * from the very thread they wait for, where something else runs as well: a step took three times as long. */
+/* A barrier that spins briefly and then sleeps. OpenMP's own spins for milliseconds; on a busy machine that keeps the
+ * processor from the very thread that is waited for, and a step takes three times as long. */
 typedef struct {
     int arrived, turn, asleep;
-} gathering;
+} barrier;
 
-static void meet(gathering *all) {
+static void wait_for_all(barrier *all) {
     int turn = __atomic_load_n(&all->turn, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL) == omp_get_num_threads()) {
         __atomic_store_n(&all->arrived, 0, __ATOMIC_RELAXED);
@@ -42,14 +42,14 @@ typedef struct {
 } layer;
 
 typedef struct {
-    long layers, hidden, heads, key_value_heads, head, inner;
-    double epsilon;
-    const layer *each;
+    long layer_count, hidden_size, heads, key_value_heads, head_dim, intermediate_size;
+    double norm_epsilon;
+    const layer *layers;
     const float *norm;
-    matrix scores;
+    matrix head;
 } network;
 
-/* Within 2 units in the last place; at most 2^126 or so, at least 2^-125. Not a number stays that. Cephes' expf. */
+/* exp(v) within 2 units in the last place, limited to about 2^-125 to 2^126; NaN stays NaN. From Cephes' expf. */
 INLINE floats exponential(floats v) {
     v = choose(v < -87, (floats){0} - 87, v);
     v = choose(v > 87, (floats){0} + 87, v);
@@ -60,7 +60,7 @@ INLINE floats exponential(floats v) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1;
-#ifdef __AVX512F__ /* GCC 12 converts one at a time without being told how */
+#ifdef __AVX512F__ /* GCC 12 converts one number at a time unless it is given the instruction */
     words power = (words)_mm512_cvtps_epi32((__m512)n);
 #else
     words power = __builtin_convertvector(n, words);
@@ -68,7 +68,7 @@ INLINE floats exponential(floats v) {
     return p * (floats)((power + 127) << 23);
 }
 
-/* gate / (1 + exp(-gate)) * up; `out` may be `gate`. */
+/* silu(gate) * up; `out` may be `gate`. */
 INLINE void gated(const float *gate, const float *up, float *out, long first, long end) {
     for (long i = first; i < end; i += LANES) {
         floats v = *(const floats *)(gate + i);
@@ -76,16 +76,17 @@ INLINE void gated(const float *gate, const float *up, float *out, long first, lo
     }
 }
 
-/* [count][2 width], gate and up -> [count][width]; width is a multiple of 16. */
-void gate(const float *both, float *out, long count, long width) {
+/* float [count][2 width], gate and up -> [count][width]; width is a multiple of 16. */
+void gate(const float *gate_up, float *out, long count, long width) {
 #pragma omp parallel for schedule(static) if (count * width > 65536)
     for (long token = 0; token < count; token++)
-        gated(both + token * 2 * width, both + (token * 2 + 1) * width, out + token * width, 0, width);
+        gated(gate_up + token * 2 * width, gate_up + (token * 2 + 1) * width, out + token * width, 0, width);
 }
 
-/* What one query head sees of up to 16 tokens more: its best score so far, the sum of exponentials, and the mix of values,
- * which are those of this score. A group's queries take turns on the same keys, which lie in the nearest cache then. */
-INLINE void look(const float *query, const float *keys, const float *values, long stride, long count, long width,
+/* Online softmax of one query head over up to 16 more tokens. It updates the best score so far, the sum of exponentials
+ * relative to it, and the weighted sum of the values. The queries of a group take turns on the same keys, which then lie in
+ * the first-level cache. */
+INLINE void attend_block(const float *query, const float *keys, const float *values, long stride, long count, long width,
                  float *best, float *sum, float *out) {
     float here[LANES] __attribute__((aligned(64)));
     for (long t = 0; t < count; t++) {
@@ -112,8 +113,8 @@ INLINE void look(const float *query, const float *keys, const float *values, lon
     }
 }
 
-/* Key-value heads `first` to `end`: block by block in the order in which tokens lie, over all of these heads. */
-INLINE void see(const float *queries, const float *past, float *out, long length, long group, long heads, long width,
+/* Attention of key-value heads `first` to `end`: block by block in the order of the tokens, all of these heads in each. */
+INLINE void attend_range(const float *queries, const float *past, float *out, long length, long group, long heads, long width,
                 long first, long end) {
     float best[group * (end - first)], sum[group * (end - first)];
     for (long i = 0; i < group * (end - first); i++) best[i] = -3e38f, sum[i] = 0;
@@ -123,7 +124,7 @@ INLINE void see(const float *queries, const float *past, float *out, long length
         for (long head = first; head < end; head++) {
             const float *keys = past + (at * 2 * heads + head) * width;
             for (long query = head * group; query < (head + 1) * group; query++)
-                look(queries + query * width, keys, keys + heads * width, 2 * heads * width, count, width,
+                attend_block(queries + query * width, keys, keys + heads * width, 2 * heads * width, count, width,
                      best + query - first * group, sum + query - first * group, out + query * width);
         }
     }
@@ -131,49 +132,52 @@ INLINE void see(const float *queries, const float *past, float *out, long length
         for (long d = 0; d < width; d++) out[query * width + d] /= sum[query - first * group];
 }
 
-/* As known numbers loops are unrolled. */
-static void see_heads(const float *queries, const float *past, float *out, long length, long group, long heads,
+/* With constant widths the loops are unrolled. */
+static void attend_heads(const float *queries, const float *past, float *out, long length, long group, long heads,
                       long width, long first, long end) {
     if (width == 64)
-        see(queries, past, out, length, group, heads, 64, first, end);
+        attend_range(queries, past, out, length, group, heads, 64, first, end);
     else if (width == 128)
-        see(queries, past, out, length, group, heads, 128, first, end);
+        attend_range(queries, past, out, length, group, heads, 128, first, end);
     else
-        see(queries, past, out, length, group, heads, width, first, end);
+        attend_range(queries, past, out, length, group, heads, width, first, end);
 }
 
-/* What one token of each of `slots` sequences sees of those before it and itself. A slot's result does not depend on
- * the others, nor on the number of threads.
+/* Attention of one token of each of `slots` sequences to the earlier ones and itself. The result of a slot depends neither on
+ * the other slots nor on the number of threads.
  *
- *     queries  float [slots][group * heads][width], `stride` from slot to slot; width is a multiple of 16
- *     past     float [slots][room][2 * heads][width], keys and values
- *     lengths  int64 [slots], how many of `room` count
+ *     queries  float [slots][group * heads][width], `stride` floats from slot to slot; width is a multiple of 16
+ *     past     float [slots][capacity][2 * heads][width], keys and values
+ *     lengths  int64 [slots], how many tokens of `capacity` belong to the sequence
  *     out      float [slots][group * heads][width]
  */
-void attend(const float *queries, const float *past, const int64_t *lengths, float *out, long slots, long room,
+void attend(const float *queries, const float *past, const int64_t *lengths, float *out, long slots, long capacity,
             long group, long heads, long width, long stride) {
 #pragma omp parallel for schedule(dynamic)
     for (long item = 0; item < slots * heads; item++) {
         long slot = item / heads, head = item % heads;
-        see_heads(queries + slot * stride, past + slot * room * 2 * heads * width, out + slot * group * heads * width,
+        attend_heads(queries + slot * stride, past + slot * capacity * 2 * heads * width, out + slot * group * heads * width,
                   lengths[slot], group, heads, width, head, head + 1);
     }
 }
 
-/* `hidden`, float [hidden], through the network; scores, float [rows of the head].
+/* One token through the network.
  *
- *     past          float [layers][layer_size], of which [room][2 * key_value_heads][head] is this sequence's; the token is
- *                   number `position`, and its keys and values are written there
- *     cosine, sine  float [head], as for `rotate`
- *     room          float: (heads + 2 * key_value_heads) * head, heads * head, 2 * inner
+ *     hidden        float [hidden_size], the token's embedding; it is overwritten
+ *     past          float [layer_count][layer_size], of which [capacity][2 * key_value_heads][head_dim] is this sequence's; the
+ *                   keys and values of the token are written at `position`
+ *     cosine, sine  float [head_dim], as for `rotate`
+ *     scratch       float: (heads + 2 * key_value_heads) * head_dim, heads * head_dim, 2 * intermediate_size
+ *     logits        float [rows of the head]
  */
 void step(const network *net, float *hidden, float *past, long layer_size, long position, const float *cosine,
-          const float *sine, float *room, float *scores) {
-    const long width = net->head, heads = net->key_value_heads, group = net->heads / heads;
-    float *both = room, *mixed = both + (net->heads + 2 * heads) * width, *inner = mixed + net->heads * width;
-    long taken[4 * net->layers + 1], *next = taken;
-    for (long i = 0; i <= 4 * net->layers; i++) taken[i] = 0;
-    gathering all = {0};
+          const float *sine, float *scratch, float *logits) {
+    const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
+    const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
+    float *projected = scratch, *mixed = projected + (net->heads + 2 * heads) * width, *inner = mixed + net->heads * width;
+    long taken[4 * net->layer_count + 1], *next = taken;
+    for (long i = 0; i <= 4 * net->layer_count; i++) taken[i] = 0;
+    barrier all = {0};
 #pragma omp parallel firstprivate(next)
     {
         row *here = own_states();
@@ -181,44 +185,49 @@ void step(const network *net, float *hidden, float *past, long layer_size, long 
         long first, end;
         long thread = omp_get_thread_num(), threads = omp_get_num_threads();
         long first_head = heads * thread / threads, end_head = heads * (thread + 1) / threads;
-        for (long number = 0; number < net->layers; number++) {
-            const layer *l = net->each + number;
-            norm(hidden, l->input_norm, plain, net->epsilon, 1, net->hidden);
-            prepare(here, net->hidden, &l->query_key_value);
+        for (long number = 0; number < net->layer_count; number++) {
+            const layer *l = net->layers + number;
+            /* 1. Queries, keys and values. Every thread prepares the states for itself. */
+            norm(hidden, l->input_norm, plain, net->norm_epsilon, 1, hidden_size);
+            prepare(here, hidden_size, &l->query_key_value);
             while (take(next, l->query_key_value.rows, &first, &end))
-                products(&l->query_key_value, here, both, first, end, 0);
-            meet(&all);
+                products(&l->query_key_value, here, projected, first, end, 0);
+            wait_for_all(&all);
+            /* 2. Attention, each thread with its share of the key-value heads. */
             if (first_head < end_head) {
-                float *table = past + number * layer_size, *keys = both + net->heads * width;
+                float *cached = past + number * layer_size, *keys = projected + net->heads * width;
                 long from = first_head * width, size = (end_head - first_head) * width;
-                rotate(both + from * group, cosine, sine, 1, 0, group * (end_head - first_head), width);
+                rotate(projected + from * group, cosine, sine, 1, 0, group * (end_head - first_head), width);
                 rotate(keys + from, cosine, sine, 1, 0, end_head - first_head, width);
-                float *now = table + position * 2 * heads * width;
+                float *own = cached + position * 2 * heads * width;
                 for (long i = from; i < from + size; i++)
-                    now[i] = keys[i], now[heads * width + i] = keys[heads * width + i];
-                see_heads(both, table, mixed, position + 1, group, heads, width, first_head, end_head);
+                    own[i] = keys[i], own[heads * width + i] = keys[heads * width + i];
+                attend_heads(projected, cached, mixed, position + 1, group, heads, width, first_head, end_head);
             }
-            meet(&all);
+            wait_for_all(&all);
+            /* 3. Output projection, added to the hidden state. */
             for (long i = 0; i < net->heads * width; i++) plain[i] = mixed[i];
             prepare(here, net->heads * width, &l->output);
-            while (take(next + 1, net->hidden, &first, &end)) products(&l->output, here, hidden, first, end, 1);
-            meet(&all);
-            norm(hidden, l->middle_norm, plain, net->epsilon, 1, net->hidden);
-            prepare(here, net->hidden, &l->gate_up);
-            while (take(next + 2, net->inner, &first, &end)) {
+            while (take(next + 1, hidden_size, &first, &end)) products(&l->output, here, hidden, first, end, 1);
+            wait_for_all(&all);
+            /* 4. SwiGLU: gate and up of the same rows in one go, then down, added to the hidden state. */
+            norm(hidden, l->middle_norm, plain, net->norm_epsilon, 1, hidden_size);
+            prepare(here, hidden_size, &l->gate_up);
+            while (take(next + 2, inner_size, &first, &end)) {
                 products(&l->gate_up, here, inner, first, end, 0);
-                products(&l->gate_up, here, inner, net->inner + first, net->inner + end, 0);
-                gated(inner, inner + net->inner, inner, first, end);
+                products(&l->gate_up, here, inner, inner_size + first, inner_size + end, 0);
+                gated(inner, inner + inner_size, inner, first, end);
             }
-            meet(&all);
-            for (long i = 0; i < net->inner; i++) plain[i] = inner[i];
-            prepare(here, net->inner, &l->down);
-            while (take(next + 3, net->hidden, &first, &end)) products(&l->down, here, hidden, first, end, 1);
+            wait_for_all(&all);
+            for (long i = 0; i < inner_size; i++) plain[i] = inner[i];
+            prepare(here, inner_size, &l->down);
+            while (take(next + 3, hidden_size, &first, &end)) products(&l->down, here, hidden, first, end, 1);
             next += 4;
-            meet(&all);
+            wait_for_all(&all);
         }
-        norm(hidden, net->norm, plain, net->epsilon, 1, net->hidden);
-        prepare(here, net->hidden, &net->scores);
-        while (take(next, net->scores.rows, &first, &end)) products(&net->scores, here, scores, first, end, 0);
+        /* 5. The head. */
+        norm(hidden, net->norm, plain, net->norm_epsilon, 1, hidden_size);
+        prepare(here, hidden_size, &net->head);
+        while (take(next, net->head.rows, &first, &end)) products(&net->head, here, logits, first, end, 0);
     }
 }

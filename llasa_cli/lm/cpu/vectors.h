@@ -1,4 +1,4 @@
-/* Vectors of 16 numbers, in GCC's and clang's own extension, whatever the processor has; and how weights become floats. */
+/* Vectors of 16 numbers in GCC's and clang's vector extension, whatever the processor has, and how weights become floats. */
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
 typedef float floats __attribute__((vector_size(64), aligned(4)));
@@ -12,6 +12,7 @@ typedef int8_t bytes __attribute__((vector_size(16), aligned(1)));
 typedef _Float16 halves __attribute__((vector_size(32), aligned(2)));
 #endif
 
+/* The sum of the 16 numbers. */
 INLINE float total(floats v) {
 #ifdef __AVX512F__
     return _mm512_reduce_add_ps((__m512)v);
@@ -22,26 +23,30 @@ INLINE float total(floats v) {
 #endif
 }
 
-INLINE floats choose(words which, floats a, floats b) { return (floats)(((words)a & which) | ((words)b & ~which)); }
+/* `a` where the condition holds (all bits set), `b` elsewhere. */
+INLINE floats choose(words condition, floats a, floats b) {
+    return (floats)(((words)a & condition) | ((words)b & ~condition));
+}
 
-/* The larger of each; b without its sign. */
+/* The larger of `a` and the magnitude of `b`. */
 INLINE floats larger(floats a, floats b) {
     floats magnitude = (floats)((bits)b & 0x7FFFFFFF);
     return choose(magnitude > a, magnitude, a);
 }
 
-/* To whole numbers; halves to even ones, as torch.round. Up to 2^22. */
+/* Round to integers, halves to even as torch.round does. The magnitude must be below 2^22. */
 INLINE floats nearest(floats v) { return v + 12582912.0f - 12582912.0f; }
 
+/* Floats that are integers -> int8. */
 INLINE bytes narrow(floats v) {
-#ifdef __AVX512F__ /* GCC 12 narrows one at a time without being told how */
+#ifdef __AVX512F__ /* GCC 12 narrows one number at a time unless it is given the instruction */
     return (bytes)_mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)v));
 #else
     return __builtin_convertvector(__builtin_convertvector(v, words), bytes);
 #endif
 }
 
-/* 16 weights of a row, from number `at` on, as floats. */
+/* 16 weights of a row, starting with number `at`, as floats. */
 typedef floats reader(const char *row, long at);
 
 INLINE floats read_fp32(const char *row, long at) { return *(const floats *)(row + 4 * at); }
@@ -51,7 +56,7 @@ INLINE floats read_bf16(const char *row, long at) {
 }
 
 INLINE floats read_fp16(const char *row, long at) {
-#ifdef __AVX512F__ /* GCC 12 converts one at a time without being told how */
+#ifdef __AVX512F__ /* GCC 12 converts one number at a time unless it is given the instruction */
     return (floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 2 * at)));
 #else
     return __builtin_convertvector(*(const halves *)(row + 2 * at), floats);
@@ -66,16 +71,16 @@ INLINE floats read_int8(const char *row, long at) {
 #endif
 }
 
-/* int4: 128 weights are 16 words; bits 4 n to 4 n + 3 of word l are weight 16 n + l, 0 to 15 for -8 to 7.
- * 4 such blocks have 16 scales, bfloat16, one for each l: a group is 32 weights, 16 apart, so that a vector of scales
- * fits a vector of sums. The last blocks of a row may be fewer than 4.
+/* The int4 layout. A block of 128 weights is 16 words; bits 4 n to 4 n + 3 of word l hold weight 16 n + l, as 0 to 15 for
+ * -8 to 7. A span of 4 blocks has 16 bfloat16 scales, one for each l: a group that shares a scale is 32 weights, 16 apart, so
+ * that a vector of scales matches a vector of sums. The last span of a row may have fewer blocks.
  *
- * The four bits become the highest of a mantissa, which makes them 1 + number / 16, in one instruction after the shift;
- * what is too much, 1.5 times the sum of the states, is taken off for each group, and scales are 16 times the step. */
-enum { BLOCK = 8 * LANES, BLOCKS = 4, SPAN = BLOCK * BLOCKS, MOST_SPANS = 64 };
+ * `read_int4` makes a float from the four bits with one instruction after the shift: they become the highest bits of a
+ * mantissa, which stands for 1 + number / 16. The excess, 1.5 times the sum of the states, is subtracted for each span, and
+ * the stored scales are 16 times the real ones. */
+enum { BLOCK = 8 * LANES, BLOCKS = 4, SPAN = BLOCK * BLOCKS, MAX_SPANS = 64 };
 
 INLINE floats read_int4(bits word, const int n) {
-    bits moved = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
-    return (floats)((moved & 0x780000) | 0x3F800000);
+    bits shifted = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
+    return (floats)((shifted & 0x780000) | 0x3F800000);
 }
-

@@ -1,0 +1,112 @@
+"""The part of a checkpoint's config.json that the network needs, and the rotary frequencies that follow from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llasa_cli.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The dimensions of a Llama, under the names that Hugging Face gives them (less the `num_` of some)."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    norm_epsilon: float
+    rope: dict[str, Any]
+    """`rope_parameters` of transformers 5: `rope_type`, `rope_theta` and the parameters of that type."""
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> LlamaConfig:
+        """Read a config.json written by transformers 4 or 5.
+
+        Raises:
+            ModelError: The checkpoint is not a Llama, or it has parts that no Llasa has.
+        """
+        kind = config.get("model_type")
+        if kind not in ("llama", "llasa"):  # "llasa" is the name in the draft of transformers' own class
+            raise ModelError(f"This is a {kind!r} checkpoint; Llasa models are of type 'llama'.")
+        for flag in ("attention_bias", "mlp_bias"):
+            if config.get(flag):
+                raise ModelError(f"The checkpoint has {flag}, which no Llasa has and this program does not run.")
+        if config.get("hidden_act", "silu") != "silu":
+            raise ModelError(f"The checkpoint's activation {config['hidden_act']!r} is not Llama's silu.")
+        # transformers 5 writes rope_parameters; transformers 4 wrote rope_theta and rope_scaling.
+        parts = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+        epsilon = config.get("rms_norm_eps") or 1e-6
+        if not all(isinstance(part, dict) for part in parts) or not isinstance(epsilon, int | float):
+            raise ModelError("The checkpoint's config.json has rope parameters or an rms_norm_eps that make no sense.")
+        rope = parts[0] | parts[1]
+        rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
+        rope.setdefault("rope_type", rope.get("type") or "default")
+        heads, hidden_size = _positive(config, "num_attention_heads"), _positive(config, "hidden_size")
+        key_value_heads = _positive(config, "num_key_value_heads", heads)
+        head_dim = _positive(config, "head_dim", hidden_size // heads)
+        if heads % key_value_heads or head_dim % 2:
+            raise ModelError(
+                f"The checkpoint's config.json has {heads} heads of width {head_dim} and {key_value_heads} key-value "
+                "heads; the heads must be a multiple of the key-value heads, and the width must be even."
+            )
+        return cls(
+            hidden_size=hidden_size,
+            layers=_positive(config, "num_hidden_layers"),
+            heads=heads,
+            key_value_heads=key_value_heads,
+            head_dim=head_dim,
+            intermediate_size=_positive(config, "intermediate_size"),
+            norm_epsilon=float(epsilon),
+            rope=rope,
+        )
+
+    @property
+    def weights_in_layers(self) -> int:
+        """Roughly how many weights the layers have; decides between number formats and numbers of threads."""
+        return 12 * self.layers * self.hidden_size**2
+
+
+def rope_frequencies(config: LlamaConfig) -> torch.Tensor:
+    """Radians per position of each pair of dimensions, float32 (D / 2,): plain or with Llama 3's scaling.
+
+    Source: transformers, `modeling_rope_utils._compute_llama3_parameters`.
+
+    Raises:
+        ModelError: A parameter is missing, or the rope type is neither of the two.
+    """
+    rope, needed = config.rope, ["rope_theta"]
+    if rope["rope_type"] == "llama3":
+        needed += ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
+    for name in needed:
+        if not isinstance(rope.get(name), (int, float)):
+            raise ModelError(f"The checkpoint's rope parameters have no {name}.")
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
+    frequencies = 1.0 / (rope["rope_theta"] ** exponents)
+    if rope["rope_type"] == "default":
+        return frequencies
+    if rope["rope_type"] != "llama3":
+        raise ModelError(f"The checkpoint's rope type {rope['rope_type']!r} is not one of Llama's: default, llama3.")
+    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
+    trained = rope["original_max_position_embeddings"]
+    wavelength = 2 * math.pi / frequencies
+    smooth = (trained / wavelength - low) / (high - low)
+    blended = (1 - smooth) * frequencies / factor + smooth * frequencies
+    scaled = torch.where(wavelength > trained / low, frequencies / factor, frequencies)
+    is_between = (wavelength <= trained / low) & (wavelength >= trained / high)
+    return torch.where(is_between, blended, scaled)
+
+
+def _positive(config: dict[str, Any], name: str, default: int | None = None) -> int:
+    """A positive integer of config.json; null means the default, as in transformers."""
+    value = config.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int) or value < 1:
+        raise ModelError(f"The checkpoint's config.json has {name} {value!r}, which is not a positive integer.")
+    return value
