@@ -71,7 +71,7 @@ class Adapter:
         if shape != tuple(weight.shape):
             raise ModelError(
                 f"The adapter in {self.folder} has {name} in the shape {' x '.join(map(str, shape))}, "
-                f"the model in {' x '.join(map(str, weight.shape))}.",
+                f"but the model has it in {' x '.join(map(str, weight.shape))}.",
                 f"The adapter belongs to {self.base or 'another model'}.",
             )
 
