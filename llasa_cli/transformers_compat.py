@@ -1,22 +1,23 @@
-"""Llasa in transformers' own words: the classes of its draft (pull request 39760), for scripts written against it.
+"""The classes of transformers' draft for Llasa (pull request 39760), for scripts that were written against it.
 
     from llasa_cli.transformers_compat import LlasaForCausalLM, LlasaProcessor, LlasaTokenizer, XCodec2Model
 
     processor = LlasaProcessor(LlasaTokenizer.from_pretrained(model), XCodec2Model.from_pretrained(codec))
     inputs = processor("Hello.")                                    input_ids (B, T), attention_mask, input_offset
     outputs = LlasaForCausalLM.from_pretrained(model).generate(inputs["input_ids"], do_sample=True)
-    sound = processor.decode(outputs, input_offset=inputs["input_offset"])      float32 (n,), 16 kHz
+    audio = processor.decode(outputs, input_offset=inputs["input_offset"])      float32 (n,), 16 kHz
 
-Importing this module registers them with the Auto classes. What differs from the draft, each for a reason:
+Importing this module registers the classes with the Auto classes. `LlasaForCausalLM.save_pretrained` writes a plain Llama, so
+transformers loads the folder without this module; only the processor needs it. Differences from the draft:
 
-- `decode` cuts at END and not one token before the last: a take that ran into its length keeps its last code.
-- The prompt's date is fixed, and text that spells a control token stays text (as in `prompt_format`).
-- Several texts are padded on the left, with an attention mask, so that they can be generated together.
-- `processor(text, audio=clip, transcript=...)` clones a voice, which the draft can't.
-- `generate` stops at END and at 2,048 tokens whatever the checkpoint's config says: those published by the authors name text
-  tokens as their end.
+- `decode` cuts at END, not one token before the last: audio that ended by its length keeps its last code.
+- The prompt's date is fixed, and text that spells a control token stays text (see `prompt.PromptFormat`).
+- Several texts are padded on the left and get an attention mask, so that they can be generated together.
+- `processor(text, audio=clip, transcript=...)` clones a voice.
+- `generate` stops at END and at 2,048 tokens whatever the checkpoint's configuration says. The configurations of the
+  published models name text tokens as the end.
 
-Speech of everyday use is `llasa_cli.synthesis.synthesizer`: it is several times faster and checks what it made.
+`llasa_cli.synthesis.synthesizer` is several times faster and checks its output.
 """
 
 from __future__ import annotations
@@ -61,14 +62,17 @@ MARKERS = {
         "SPEECH_UNDERSTANDING_END",
     )
 }
-"""The eight tokens between text and codes, in the order of their ids, under the draft's names."""
+"""The eight tokens between text and codes under the draft's names, in the order of their ids."""
 
 CODE_COUNT = 65_536
 _PROCESSOR_FILE = "processor_config.json"
 
 
 class LlasaConfig(LlamaConfig):
-    """A Llama's configuration with the shape of its speech: `codebook_size`, `llasa_start_end_tokens`, `sampling_rate`."""
+    """A Llama's configuration with `codebook_size`, `llasa_start_end_tokens` and `sampling_rate` (Hz).
+
+    It is saved as a `LlamaConfig` that has these three as well: nothing in the model differs from a Llama.
+    """
 
     model_type = "llasa"
 
@@ -88,6 +92,11 @@ class LlasaConfig(LlamaConfig):
             self.llasa_start_end_tokens = dict(MARKERS)
         super().__post_init__(**kwargs)
 
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """As transformers', with the model type of a Llama."""
+        values = self.to_dict() | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+        LlamaConfig.from_dict(values).save_pretrained(save_directory, push_to_hub, **kwargs)
+
     @classmethod
     def from_pretrained_llm(
         cls,
@@ -96,7 +105,7 @@ class LlasaConfig(LlamaConfig):
         llasa_start_end_tokens: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> LlasaConfig:
-        """The configuration of a text model, with room for the markers and the codes."""
+        """The configuration of a text model whose vocabulary is extended by the markers and the codes."""
         text = LlamaConfig.from_pretrained(pretrained_model_name_or_path, **kwargs).to_dict()
         for name in ("model_type", "architectures", "transformers_version", "eos_token_id"):
             text.pop(name, None)
@@ -107,16 +116,16 @@ class LlasaConfig(LlamaConfig):
 
 
 class LlasaTokenizer(PreTrainedTokenizerFast):
-    """A text model's tokenizer with the markers and one token a code.
+    """A text model's tokenizer with the markers and a token for each code.
 
     Attributes:
         llasa_token: The markers by the draft's names.
-        codebook_size: How many codes it has tokens for.
+        codebook_size: The number of codes that have a token.
     """
 
-    padding_side = "left"  # what is generated follows the prompt directly
+    padding_side = "left"  # the generated ids follow the prompt directly
 
-    # No __init__ of its own: with one, transformers takes tokenizer.json apart and builds another from its pieces.
+    # It has no __init__: with one, transformers would build another tokenizer from the parts of tokenizer.json.
 
     @property
     def llasa_token(self) -> dict[str, str]:
@@ -128,12 +137,12 @@ class LlasaTokenizer(PreTrainedTokenizerFast):
 
     @property
     def speech_tokens(self) -> list[str]:
-        """`<|s_0|>` and so on."""
+        """`<|s_0|>` to the last code's token."""
         return [f"<|s_{code}|>" for code in range(self.codebook_size)]
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> LlasaTokenizer:
-        """As transformers'; where the checkpoint names no padding it is the text's own end, as in the draft."""
+        """As transformers'. If the checkpoint names no padding token it is the end of text, as in the draft."""
         kwargs.setdefault("padding_side", "left")
         tokenizer: LlasaTokenizer = super().from_pretrained(*args, **kwargs)
         if tokenizer.pad_token is None:
@@ -142,7 +151,7 @@ class LlasaTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def from_pretrained_llm(cls, *args: Any, **kwargs: Any) -> LlasaTokenizer:
-        """A text model's tokenizer, to which the markers and the codes are added."""
+        """A text model's tokenizer with the markers and the codes added."""
         kwargs.setdefault("model_max_length", CONTEXT_TOKENS)
         tokenizer = cls.from_pretrained(*args, **kwargs)
         tokenizer.add_tokens([*tokenizer.llasa_token.values(), *tokenizer.speech_tokens])
@@ -150,7 +159,7 @@ class LlasaTokenizer(PreTrainedTokenizerFast):
 
 
 class LlasaForCausalLM(LlamaForCausalLM):
-    """transformers' Llama, which knows where speech ends."""
+    """transformers' Llama, whose `generate` stops at the end of speech."""
 
     config_class = LlasaConfig
 
@@ -158,9 +167,9 @@ class LlasaForCausalLM(LlamaForCausalLM):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any
     ) -> LlasaForCausalLM:
-        """As transformers': a folder, or a repository of the hub. safetensors only.
+        """As transformers', from a folder or a repository of the hub; safetensors only.
 
-        A `LlamaConfig` (what the authors published) becomes a `LlasaConfig`.
+        A `LlamaConfig`, as the published models have it, becomes a `LlasaConfig`.
         """
         kwargs["use_safetensors"] = True
         if kwargs.get("config") is None:
@@ -175,10 +184,10 @@ class LlasaForCausalLM(LlamaForCausalLM):
 
     @torch.no_grad()
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """As transformers', until END, of at most 2,048 tokens with the prompt.
+        """As transformers', until END and for at most 2,048 tokens with the prompt.
 
-        Without an attention mask every token counts: transformers would leave out those that look like padding, and the
-        end of the user's turn does.
+        Without an attention mask every token of a single sequence counts. transformers would mask tokens that equal the
+        padding token, and the end of the user's turn does.
         """
         ids = kwargs.get("input_ids") if inputs is None else inputs
         if ids is not None and kwargs.get("attention_mask") is None and len(ids) == 1:
@@ -189,28 +198,30 @@ class LlasaForCausalLM(LlamaForCausalLM):
 
 
 def _llasa_config(name: str, kwargs: dict[str, Any]) -> LlasaConfig:
-    """The repository's configuration, whichever of the two kinds it is of."""
+    """The configuration of a folder or repository, from either of the two kinds."""
     where = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
     raw, _ = LlasaConfig.get_config_dict(name, **where)
     if raw.get("model_type") == LlasaConfig.model_type:
         return LlasaConfig.from_dict(raw)
-    tokenizer = AutoTokenizer.from_pretrained(name, **where)
     values = LlamaConfig.from_dict(raw).to_dict()
     for key in ("model_type", "architectures", "transformers_version"):
         values.pop(key, None)
+    if "codebook_size" in raw:  # saved by LlasaConfig
+        return LlasaConfig(**values)
+    tokenizer = AutoTokenizer.from_pretrained(name, **where)
     values["eos_token_id"] = tokenizer.convert_tokens_to_ids(SPEECH_END)
     count = sum(token.startswith("<|s_") for token in tokenizer.get_vocab())
     return LlasaConfig(**values, codebook_size=count)
 
 
 class XCodec2Model:
-    """The codec under the pip package's names (xcodec2 0.1.5): `encode_code`, `decode_code`.
+    """The codec with the interface of the pip package xcodec2 0.1.5: `encode_code`, `decode_code`.
 
-    It is loaded when it is first used, where it is to run by then.
+    The weights are loaded at the first use, onto the device of that moment.
 
     Attributes:
-        name_or_path: What it was asked for by.
-        device: Where it runs.
+        name_or_path: The name it was requested by.
+        device: The device it runs on.
     """
 
     def __init__(self, folder: Path, name_or_path: str) -> None:
@@ -221,19 +232,19 @@ class XCodec2Model:
 
     @classmethod
     def from_pretrained(cls, name: str) -> XCodec2Model:
-        """A folder or a repository, in transformers' format or the original one; fetched if it is not here.
+        """A folder or a repository, in transformers' format or the original one. It is downloaded if necessary.
 
         Raises:
-            ModelError: It can't be fetched, or is no codec.
+            ModelError: It can't be downloaded, or is not a codec.
         """
-        return cls(_found_or_fetched(str(name)), str(name))
+        return cls(_find_or_download(str(name)), str(name))
 
     def eval(self) -> XCodec2Model:
-        """Nothing: it can't be trained."""
+        """Has no effect: the codec can't be trained."""
         return self
 
     def to(self, device: str | torch.device) -> XCodec2Model:
-        """Run there."""
+        """Move it to a device."""
         if torch.device(device) != self.device:
             self.device, self._loaded = torch.device(device), None
         return self
@@ -250,26 +261,26 @@ class XCodec2Model:
 
     @property
     def sampling_rate(self) -> int:
-        """Of the sound it makes, Hz."""
+        """The sampling rate of decoded audio in Hz."""
         return self.codec.sampling_rate
 
     def encode_code(self, input_waveform: torch.Tensor, sample_rate: int = SAMPLING_RATE_HZ) -> torch.Tensor:
         """float32 (1, n), 16 kHz -> int64 (1, 1, n // 320)."""
-        _must_be_16_khz(sample_rate)
+        _require_16_khz(sample_rate)
         codes = self.codec.encode(input_waveform.reshape(-1).float().cpu().numpy())
         return torch.tensor(codes, device=self.device)[None, None]
 
     def decode_code(self, vq_code: torch.Tensor) -> torch.Tensor:
         """int64 (B, 1, N) -> float32 (B, 1, n)."""
-        sounds = [torch.from_numpy(self.codec.decode(codes)) for codes in vq_code[:, 0].tolist()]
-        return torch.stack(sounds)[:, None].to(self.device)
+        audio = [torch.from_numpy(self.codec.decode(codes)) for codes in vq_code[:, 0].tolist()]
+        return torch.stack(audio)[:, None].to(self.device)
 
 
 class LlasaProcessor(ProcessorMixin):
-    """Text (and a voice) to a prompt, and what was generated to sound.
+    """Makes prompts from texts and reference clips, and audio from generated ids.
 
     Attributes:
-        audio_codec: An `XCodec2Model` of this module, or transformers' `Xcodec2Model` (which decodes, and can't clone).
+        audio_codec: An `XCodec2Model` of this module, or transformers' `Xcodec2Model`, which can decode but not clone.
     """
 
     tokenizer_class = "LlasaTokenizer"
@@ -279,9 +290,8 @@ class LlasaProcessor(ProcessorMixin):
         self.audio_codec = audio_codec
         tokens = {name: getattr(tokenizer, name) for name in ("pad_token", "bos_token", "eos_token")}
         template = chat_template or tokenizer.get_chat_template()
-        # Whose voices it has, where the checkpoint tells.
-        self._about = read_metadata(Path(tokenizer.name_or_path))
-        self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._about)
+        self._metadata = read_metadata(Path(tokenizer.name_or_path))
+        self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._metadata)
 
     def __call__(
         self,
@@ -292,26 +302,27 @@ class LlasaProcessor(ProcessorMixin):
         speaker: str | None = None,
         return_tensors: str = "pt",
     ) -> BatchFeature:
-        """Texts -> prompts.
+        """Make the prompts of texts.
 
         Args:
-            text: One, or several, which are padded on the left.
-            audio: A clip of the voice to speak with, float32 (n,), mono, 16 kHz.
-            transcript: What is said in it.
-            speaker: A tag that the checkpoint was trained with.
+            text: One text, or several, whose prompts are padded on the left.
+            audio: A clip of the voice to clone, float32 (n,), mono, 16 kHz.
+            transcript: The words of the clip.
+            speaker: A speaker tag of the checkpoint's training.
 
         Returns:
-            input_ids and attention_mask, int64 (B, T), and input_offset, (B,): T for each, where what is generated begins.
+            input_ids and attention_mask, int64 (B, T), and input_offset (B,): for each prompt T, the position of the first
+            generated id.
 
         Raises:
-            ValueError: No text, a clip without its transcript, or another sampling rate.
-            UsageError: Longer than 2,048 tokens.
+            ValueError: There is no text, no transcript of a clip, or the sampling rate is another one.
+            UsageError: A prompt is longer than 2,048 tokens.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         if not texts or not all(isinstance(part, str) for part in texts):
-            raise ValueError("Invalid input text: give a string, or a list of strings.")
+            raise ValueError("text must be a string or a list of strings.")
         if return_tensors != "pt":
-            raise ValueError("LlasaProcessor gives torch tensors only: return_tensors='pt'.")
+            raise ValueError("LlasaProcessor returns torch tensors only: pass return_tensors='pt'.")
         reference = None if audio is None else self._reference(audio, transcript, sampling_rate)
         rows = [self._prompt_format.prompt(part, reference, speaker).ids for part in texts]
         longest = max(map(len, rows))
@@ -326,73 +337,73 @@ class LlasaProcessor(ProcessorMixin):
 
     def _reference(self, audio: np.ndarray | torch.Tensor, transcript: str | None, rate: int) -> Reference:
         if not transcript:
-            raise ValueError("A clip needs its transcript: the model continues both.")
+            raise ValueError("audio needs its transcript, because the model continues both. Pass transcript=...")
         if not isinstance(self.audio_codec, XCodec2Model):
-            raise ValueError("Cloning needs llasa_cli.transformers_compat.XCodec2Model as the processor's audio_codec.")
+            raise ValueError("Cloning needs an audio_codec of the class llasa_cli.transformers_compat.XCodec2Model.")
         codes = self.audio_codec.encode_code(torch.as_tensor(audio), rate)
         return Reference(transcript, tuple(codes[0, 0].tolist()))
 
     def batch_decode(  # type: ignore[override]
         self, decoder_input_ids: torch.Tensor, input_offset: Sequence[int] | torch.Tensor, **kwargs: Any
     ) -> list[torch.Tensor]:
-        """What `generate` gave, prompts included, int64 (B, T) -> the sound of each, float32 (n,).
+        """Decode the output of `generate`, int64 (B, T) with the prompts, to audio, float32 (n,) each.
 
-        A cloned voice's own codes, which stand right before the offset, are decoded with what follows and cut off again.
+        The codes of a reference clip, which are right before the offset, are decoded as well and their audio is cut off.
 
         Raises:
-            ValueError: Nothing was generated, or something that is not speech.
+            ValueError: The generated ids are empty, or not speech.
         """
         if self.audio_codec is None:
-            raise ValueError("This processor has no audio_codec to decode with.")
+            raise ValueError("This processor has no audio_codec. Pass one to LlasaProcessor.")
         return [
-            self._sound(ids, int(offset)) for ids, offset in zip(decoder_input_ids.tolist(), input_offset, strict=True)
+            self._audio(ids, int(offset)) for ids, offset in zip(decoder_input_ids.tolist(), input_offset, strict=True)
         ]
 
     def decode(  # type: ignore[override]
         self, decoder_input_ids: torch.Tensor, input_offset: int | Sequence[int] | torch.Tensor, **kwargs: Any
     ) -> torch.Tensor:
-        """The same for one: (1, T) -> (n,)."""
+        """`batch_decode` of one sequence: int64 (1, T) -> float32 (n,)."""
         offsets = [input_offset] if isinstance(input_offset, int) else list(input_offset)
         if len(decoder_input_ids) != 1 or len(offsets) != 1:
-            raise ValueError(f"decode takes one sequence, not {len(decoder_input_ids)}: see batch_decode.")
+            raise ValueError(f"decode takes one sequence, not {len(decoder_input_ids)}. Use batch_decode.")
         return self.batch_decode(decoder_input_ids, offsets, **kwargs)[0]
 
-    def _sound(self, ids: list[int], offset: int) -> torch.Tensor:
+    def _audio(self, ids: list[int], offset: int) -> torch.Tensor:
         end = self._prompt_format.end_id
         spoken = ids[offset:]
         spoken = spoken[: spoken.index(end)] if end in spoken else spoken
         codes = [self._code(token) for token in spoken]
         if not codes or None in codes:
-            raise ValueError("These ids are not speech: there is another token before END, or none.")
+            raise ValueError("These ids are not speech: they are empty, or another token comes before END.")
         before: list[int] = []
         while len(before) < offset and (code := self._code(ids[offset - 1 - len(before)])) is not None:
             before.append(code)
         whole = [*reversed(before), *(code for code in codes if code is not None)]
-        sound = self._decoded(torch.tensor([[whole]]))
-        return sound[len(before) * (len(sound) // len(whole)) :]
+        audio = self._decode_codes(torch.tensor([[whole]]))
+        return audio[len(before) * (len(audio) // len(whole)) :]
 
     def _code(self, token: int) -> int | None:
         code = token - self._prompt_format.first_code_id
         return code if 0 <= code < self._prompt_format.code_count else None
 
-    def _decoded(self, codes: torch.Tensor) -> torch.Tensor:
-        """(1, 1, N) -> (n,)."""
-        if hasattr(self.audio_codec, "decode_code"):  # of this module, or the pip package
-            sound: torch.Tensor = self.audio_codec.decode_code(codes.to(self.audio_codec.device))
+    def _decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
+        """int64 (1, 1, N) codes -> float32 (n,) audio."""
+        if hasattr(self.audio_codec, "decode_code"):  # a class of this module or of the pip package
+            audio: torch.Tensor = self.audio_codec.decode_code(codes.to(self.audio_codec.device))
         else:
             with torch.no_grad():
-                sound = self.audio_codec.decode(codes.to(self.audio_codec.device)).audio_values
-        return sound[0, 0]
+                audio = self.audio_codec.decode(codes.to(self.audio_codec.device)).audio_values
+        return audio[0, 0]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.tokenizer.name_or_path!r}, {self.audio_codec!r})"
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """The tokenizer's files, `llasa.json`, and which codec belongs to it by name: its weights stay where they are."""
+        """Save the tokenizer, `llasa.json` and the name of the codec. The codec's weights are not copied."""
         folder = Path(save_directory)
         files = list(self.tokenizer.save_pretrained(folder, push_to_hub=push_to_hub, **kwargs))
         codec = getattr(self.audio_codec, "name_or_path", None)
-        own = self._about | ({} if codec is None else {"codec": _absolute(codec)})
+        own = self._metadata | ({} if codec is None else {"codec": _absolute(codec)})
         for name, about in (
             (_PROCESSOR_FILE, {"processor_class": type(self).__name__, "audio_codec": own.get("codec")}),
             (METADATA_FILE, own),
@@ -406,7 +417,7 @@ class LlasaProcessor(ProcessorMixin):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | Path, audio_codec: Any = None, **kwargs: Any
     ) -> LlasaProcessor:
-        """A checkpoint's tokenizer, with the codec that it names, or the one that is given."""
+        """A checkpoint's tokenizer with the given codec, or with the one that the checkpoint names."""
         tokenizer = LlasaTokenizer.from_pretrained(str(pretrained_model_name_or_path), **kwargs)
         named = Path(pretrained_model_name_or_path) / _PROCESSOR_FILE
         if audio_codec is None and named.is_file():
@@ -415,8 +426,8 @@ class LlasaProcessor(ProcessorMixin):
         return cls(tokenizer, audio_codec)
 
 
-def _found_or_fetched(name: str) -> Path:
-    """As `llasa download`, and without a word: transformers' classes fetch what they are asked for."""
+def _find_or_download(name: str) -> Path:
+    """The folder of a codec. It is downloaded if necessary, as transformers' classes do, without any output."""
     from llasa_cli.checkpoint.resolve import find_model
     from llasa_cli.hub.catalog import repo_of
 
@@ -434,13 +445,13 @@ def _found_or_fetched(name: str) -> Path:
         return fetch(client, plan, lambda count, fresh: None, lambda file: None, text_model=False)
 
 
-def _must_be_16_khz(rate: int) -> None:
+def _require_16_khz(rate: int) -> None:
     if rate != SAMPLING_RATE_HZ:
-        raise ValueError(f"The clip has {rate} Hz; the codec hears {SAMPLING_RATE_HZ}. Resample it first.")
+        raise ValueError(f"The clip has {rate} Hz, but the codec needs {SAMPLING_RATE_HZ} Hz. Resample the clip.")
 
 
 def _absolute(name: str) -> str:
-    """A folder is found from anywhere by its whole path; a repository's name stays."""
+    """A folder's absolute path; a repository's name as it is."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 

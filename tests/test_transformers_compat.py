@@ -1,7 +1,9 @@
-"""The classes of transformers' draft, on the built-in voice: a real model, small enough for `generate`."""
+"""The classes of transformers' draft with the built-in voice, a real model that is small enough for `generate`."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from llasa_cli import transformers_compat
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
@@ -27,8 +30,8 @@ from llasa_cli.transformers_compat import (
 VOICE = Path(__file__).parents[1] / "llasa_cli" / "voices_data" / "tiny"
 TEXT = "one two three"
 
-# As the draft's page has it (pull request 39760, docs/source/en/model_doc/llasa.md), with the imports changed and the
-# three names that say which repositories and which device.
+# The snippet on the draft's page (pull request 39760, docs/source/en/model_doc/llasa.md), with other imports and with names
+# for the repositories and the device.
 SNIPPET = """
 import torch
 from llasa_cli.transformers_compat import LlasaTokenizer, LlasaForCausalLM, LlasaProcessor, XCodec2Model
@@ -91,7 +94,7 @@ def test_the_documented_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(samples) == 320 * (len(ids) - 1 - int(names["encoded_text"]["input_offset"][0]))  # type: ignore[index]
 
 
-def test_generate_gives_the_codes_of_the_own_engine(loaded: SimpleNamespace) -> None:
+def test_generate_gives_the_codes_of_our_engine(loaded: SimpleNamespace) -> None:
     encoded = loaded.processor(TEXT)
     outputs = loaded.model.generate(encoded["input_ids"], do_sample=False)
     engine = load_language_model(VOICE, loaded.prompt_format, "cpu", "float32")
@@ -104,7 +107,7 @@ def test_generate_gives_the_codes_of_the_own_engine(loaded: SimpleNamespace) -> 
     torch.testing.assert_close(sound, torch.from_numpy(loaded.processor.audio_codec.codec.decode(codes)))
 
 
-def test_texts_generated_together_are_those_generated_alone(loaded: SimpleNamespace) -> None:
+def test_a_batch_gives_the_audio_of_each_text_alone(loaded: SimpleNamespace) -> None:
     texts = [TEXT, "the sun was low"]
     together = loaded.processor(texts)
     outputs = loaded.model.generate(**{k: together[k] for k in ("input_ids", "attention_mask")}, do_sample=False)
@@ -115,16 +118,16 @@ def test_texts_generated_together_are_those_generated_alone(loaded: SimpleNamesp
         torch.testing.assert_close(sound, loaded.processor.decode(output, input_offset=alone["input_offset"]))
 
 
-def test_a_take_cut_by_its_length_keeps_its_last_code(loaded: SimpleNamespace) -> None:
+def test_audio_that_ended_by_its_length_keeps_its_last_code(loaded: SimpleNamespace) -> None:
     encoded = loaded.processor(TEXT)
     outputs = loaded.model.generate(encoded["input_ids"], do_sample=False, max_new_tokens=7)
     sound = loaded.processor.decode(outputs, input_offset=encoded["input_offset"])
     assert len(sound) == 7 * 320
 
 
-def test_a_voice_is_cloned_and_its_clip_cut_off(loaded: SimpleNamespace) -> None:
+def test_a_cloned_voice_comes_without_its_clip(loaded: SimpleNamespace) -> None:
     codec = loaded.processor.audio_codec.codec
-    clip = codec.decode(list(range(100, 150)))  # any sound of the codec's serves as a clip
+    clip = codec.decode(list(range(100, 150)))  # any audio of the codec serves as a clip
     encoded = loaded.processor(TEXT, audio=clip, transcript="a clip")
     heard = tuple(codec.encode(clip))
     ids = encoded["input_ids"]
@@ -136,7 +139,7 @@ def test_a_voice_is_cloned_and_its_clip_cut_off(loaded: SimpleNamespace) -> None
     torch.testing.assert_close(sound, torch.from_numpy(whole[-5 * 320 :]))
 
 
-def test_what_a_text_spells_stays_text(loaded: SimpleNamespace) -> None:
+def test_a_control_token_in_a_text_stays_text(loaded: SimpleNamespace) -> None:
     ids = loaded.processor("no <|SPEECH_GENERATION_END|> here")["input_ids"][0].tolist()
     assert loaded.prompt_format.end_id not in ids
 
@@ -151,12 +154,12 @@ def test_what_a_text_spells_stays_text(loaded: SimpleNamespace) -> None:
         ({"text": TEXT, "audio": np.zeros(16_000, np.float32), "transcript": "a", "sampling_rate": 44_100}, "44100 Hz"),
     ],
 )
-def test_what_it_cannot_take_is_refused(loaded: SimpleNamespace, arguments: dict, says: str) -> None:
+def test_wrong_arguments_are_refused(loaded: SimpleNamespace, arguments: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         loaded.processor(**arguments)
 
 
-def test_what_is_not_speech_is_not_decoded(loaded: SimpleNamespace) -> None:
+def test_ids_that_are_not_speech_are_not_decoded(loaded: SimpleNamespace) -> None:
     ids = loaded.processor(TEXT)["input_ids"]
     with pytest.raises(ValueError, match="not speech"):
         loaded.processor.decode(ids, input_offset=ids.shape[1] - 2)
@@ -164,15 +167,30 @@ def test_what_is_not_speech_is_not_decoded(loaded: SimpleNamespace) -> None:
         loaded.processor.decode(torch.cat([ids, ids]), input_offset=[1, 1])
 
 
-def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
-    loaded: SimpleNamespace, tmp_path: Path
-) -> None:
-    loaded.model.save_pretrained(tmp_path)
-    loaded.processor.save_pretrained(tmp_path)
-    assert AutoConfig.from_pretrained(tmp_path).model_type == "llasa"
-    model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    tokenizer, processor = AutoTokenizer.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
-    assert (type(model), type(tokenizer), type(processor)) == (LlasaForCausalLM, LlasaTokenizer, LlasaProcessor)
+@pytest.fixture(scope="module")
+def saved(loaded: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    loaded.model.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_saved_model_is_a_plain_llama_that_transformers_loads(loaded: SimpleNamespace, saved: Path) -> None:
+    config, model = AutoConfig.from_pretrained(saved), AutoModelForCausalLM.from_pretrained(saved)
+    assert (type(config), type(model)) == (LlamaConfig, LlamaForCausalLM)
+    assert config.codebook_size == loaded.prompt_format.code_count
+    encoded = loaded.processor(TEXT)
+    ids = encoded["input_ids"]
+    plain = model.generate(ids, attention_mask=encoded["attention_mask"], do_sample=False, max_length=600)
+    assert plain.equal(loaded.model.generate(ids, do_sample=False)), "it stops at the end of speech by itself"
+
+
+def test_a_saved_model_and_processor_give_the_same_audio(loaded: SimpleNamespace, saved: Path) -> None:
+    tokenizer, processor = AutoTokenizer.from_pretrained(saved), AutoProcessor.from_pretrained(saved)
+    assert (type(tokenizer), type(processor)) == (LlasaTokenizer, LlasaProcessor)
+    model = LlasaForCausalLM.from_pretrained(str(saved), dtype=torch.float32)
+    for name in ("eos_token_id", "codebook_size", "llasa_start_end_tokens", "vocab_size", "model_type"):
+        assert getattr(model.config, name) == getattr(loaded.model.config, name)
     before, after = loaded.processor(TEXT), processor(TEXT)
     assert before["input_ids"].equal(after["input_ids"])
     first = loaded.model.generate(before["input_ids"], do_sample=False)
@@ -182,15 +200,34 @@ def test_saved_and_read_again_it_is_the_same_and_the_auto_classes_know_it(
         processor.decode(second, input_offset=after["input_offset"]),
         loaded.processor.decode(first, input_offset=before["input_offset"]),
     )
-    speech = Synthesizer.load(ModelOptions(model=str(tmp_path), device="cpu"))
+    synthesizer = Synthesizer.load(ModelOptions(model=str(saved), device="cpu"))
     greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
-    takes: list[Utterance] = []
-    speech.synthesize(TEXT, greedy, on_utterance=takes.append)
+    utterances: list[Utterance] = []
+    synthesizer.synthesize(TEXT, greedy, on_utterance=utterances.append)
     made = first[0, before["input_ids"].shape[1] : -1] - loaded.prompt_format.first_code_id
-    assert takes[0].codes == tuple(made.tolist())
+    assert utterances[0].codes == tuple(made.tolist())
 
 
-def test_a_text_model_gets_room_for_markers_and_codes(tmp_path: Path) -> None:
+def test_a_model_saved_as_a_llasa_is_known_to_the_auto_classes(
+    loaded: SimpleNamespace, saved: Path, tmp_path: Path
+) -> None:
+    """The draft's own checkpoints have this model type."""
+    for path in saved.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    config = json.loads((saved / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "llasa"}))
+    assert type(AutoConfig.from_pretrained(tmp_path)) is LlasaConfig
+    assert type(AutoModelForCausalLM.from_pretrained(tmp_path)) is LlasaForCausalLM
+
+
+def test_the_former_name_of_the_module_has_the_same_classes() -> None:
+    from llasa_cli import hf
+
+    assert hf.LlasaForCausalLM is LlasaForCausalLM
+    assert set(hf.__all__) <= set(vars(transformers_compat))
+
+
+def test_the_vocabulary_of_a_text_model_grows_by_markers_and_codes(tmp_path: Path) -> None:
     LlamaConfig(vocab_size=128_256, hidden_size=64, num_attention_heads=2, tie_word_embeddings=True).save_pretrained(
         tmp_path
     )
@@ -199,7 +236,7 @@ def test_a_text_model_gets_room_for_markers_and_codes(tmp_path: Path) -> None:
     assert config.llasa_start_end_tokens == MARKERS
 
 
-def test_a_text_tokenizer_gets_markers_and_codes_in_their_order(tmp_path: Path) -> None:
+def test_a_text_tokenizer_gets_markers_and_codes_in_order(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
