@@ -112,7 +112,7 @@ def say_in_a_loop(source: Path, count: int) -> float:
     """Codes a second of `Synthesizer.say` written to files, the model loaded before."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from llasa_cli.audio.sinks import FileSink\nfrom llasa_cli.cli.speak import load_speech\n"
+        "from llasa_cli.audio.writers import FileSink\nfrom llasa_cli.cli.speak import load_speech\n"
         "from llasa_cli.cli.console import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
         "speech = load_speech(ModelOptions(device='cpu'), Report(True))\n"
         "texts = sys.stdin.read().splitlines()\n"

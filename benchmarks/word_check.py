@@ -100,17 +100,17 @@ def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
     flite = teacher("rms")
     takes: list[tuple[str, list[int]]] = []
     for number, line in enumerate(lines):
-        heard["flite"].append((line, listener.hear(flite(line), 16_000)))
+        heard["flite"].append((line, listener.transcribe(flite(line), 16_000)))
         made: list[Utterance] = []
         samples = speech.synthesize(line, SpeechOptions(seed=number), on_utterance=made.append)
         if any(take.problems for take in made):
             continue
-        heard["built in"].append((line, listener.hear(samples, 16_000)))
+        heard["built in"].append((line, listener.transcribe(samples, 16_000)))
         codes = [code for take in made for code in take.codes]
         for name, how in breakings(random, speech.codec.code_count).items():
             if takes:  # the first take is only the other one of the second
                 broken = speech.codec.decode(how(codes, takes[-1][1]))
-                heard[name].append((line, listener.hear(broken, 16_000)))
+                heard[name].append((line, listener.transcribe(broken, 16_000)))
         takes.append((line, codes))
         if keep is not None:
             keep.write_text(json.dumps(heard))

@@ -540,7 +540,12 @@ class FinetuneOptions(Options):
     ] = 0.005
     save_every_minutes: Annotated[
         float,
-        Flag("Minutes between saves: the most that kill -9 loses. The first save comes after one minute.", names=("--save-every",), minimum=0, panel=_SAVING),
+        Flag(
+            "Minutes between saves: the most that kill -9 loses. The first save comes after one minute.",
+            names=("--save-every",),
+            minimum=0,
+            panel=_SAVING,
+        ),
     ] = 10.0
     save_every_steps: Annotated[
         int | None, Flag("Save every N steps as well.", names=("--save-steps",), minimum=1, panel=_SAVING)

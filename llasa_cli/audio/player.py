@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.audio.sinks import Sink
+from llasa_cli.audio.sink import Sink
 from llasa_cli.errors import LlasaError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PREBUFFER_S = 0.2
 """Waiting before sound begins: less than the first piece of a streamed sentence, so that it begins with it."""
 LONGEST_PREBUFFER_S = 4.0
 """It doubles with each underrun, up to this."""
-MOST_WAITING_S = 30.0
+MAX_QUEUED_S = 30.0
 """`write` waits while more than this is unplayed: a book is not made into memory."""
 LATENCY_S = 0.1
 """In the device's own buffer: the callback needs Python's lock, and a busy machine may keep it for some time."""
@@ -127,7 +127,7 @@ class PlayQueue:
         return filled
 
 
-class Converter:
+class StreamResampler:
     """Chunks of any rate -> one rate, without a seam between chunks of one rate."""
 
     def __init__(self, rate: int) -> None:
@@ -188,7 +188,7 @@ class SpeakerSink(Sink):
             raise LlasaError(f"There is no sound device to play on: {error}.", _INSTEAD) from error
 
     @property
-    def waiting_s(self) -> float:
+    def queued_s(self) -> float:
         """Sound that the device has not taken yet."""
         return self._queue.waiting / self._rate if self._queue is not None else 0.0
 
@@ -204,7 +204,7 @@ class SpeakerSink(Sink):
         self._check()
         self._queue.put(self._converter.convert(chunk))
         self._start_when_ready()
-        self._wait_while(lambda: self.waiting_s > MOST_WAITING_S)
+        self._wait_while(lambda: self.queued_s > MAX_QUEUED_S)
 
     def flush(self) -> None:
         if self._queue is not None:
@@ -263,7 +263,7 @@ class SpeakerSink(Sink):
             callback=fill,
             finished_callback=self._ended.set,
         )
-        self._queue, self._rate, self._converter = queue, rate, Converter(rate)
+        self._queue, self._rate, self._converter = queue, rate, StreamResampler(rate)
 
     def _start_when_ready(self) -> None:
         """With sound in hand: started earlier, the device's buffer would be full of silence that has to be heard first."""

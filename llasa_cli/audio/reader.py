@@ -1,78 +1,157 @@
-"""Any audio file -> float32 [n], mono, at the wanted rate."""
+"""Read any audio file as float32 [n], mono, at the wanted sampling rate."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shlex
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llasa_cli.audio.vad import flat_top_share
 from llasa_cli.errors import AudioError
 
 if TYPE_CHECKING:
     import numpy as np
 
-_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
-"""What no recording has comes from a damaged header; resampling from 1 Hz would ask for all memory."""
-_BLOCK = 1 << 18
-"""Frames read at once: what a header says of the length may be untrue."""
-_CANCELLED = 0.35
-"""Of the loudest channel's level. A voice in one of two channels is left with 0.5, one in one of three with 0.33."""
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 1_000_000
+"""Rates outside of this come from damaged headers; resampling from 1 Hz would take all memory."""
+_BLOCK_FRAMES = 1 << 18
+"""Frames per read; the length in the header is not trusted."""
+_CANCELED = 0.35
+"""If the mix of the channels has less than this share of the loudest channel's level, the channels cancel each other.
+The mix of a voice in one of two channels has 0.5, in one of three 0.33."""
+_STREAM_LENGTH = 0x7F000000
+"""WAV length fields from here on mean that the length was not known, as programs write to a pipe."""
+_LENGTH_TOLERANCE_S = 0.02
+"""Smaller differences between the stated and the true length are ignored."""
+
+_URL = re.compile(r"(?:^|[/\\])([a-zA-Z][a-zA-Z0-9+.-]+):/+(.+)")
+"""A URL, also after `pathlib` has made one slash of two and after it was joined to a folder."""
+_FORMATS = {"WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "OGG": "Ogg", "MPEG": "MP3", "MP3": "MP3"}
+"""libsndfile's names of the formats whose usual name is another."""
+_ENDINGS = {
+    ".wav": "WAV",
+    ".wave": "WAV",
+    ".flac": "FLAC",
+    ".ogg": "Ogg",
+    ".oga": "Ogg",
+    ".opus": "Ogg",
+    ".mp3": "MP3",
+    ".aif": "AIFF",
+    ".aiff": "AIFF",
+    ".aifc": "AIFF",
+    ".au": "AU",
+    ".snd": "AU",
+    ".caf": "CAF",
+    ".w64": "W64",
+}
+_CONVERT, _NO_AUDIO = True, False
+_SIGNATURES: tuple[tuple[bytes, str, bool], ...] = (
+    (rb"....ftyp", "an MP4 or M4A file", _CONVERT),
+    (rb"\x1aE\xdf\xa3", "a WebM or Matroska file", _CONVERT),
+    (rb"0&\xb2u\x8ef\xcf\x11", "a WMA file", _CONVERT),
+    (rb"#!AMR", "an AMR file", _CONVERT),
+    (rb"RIFF....AVI ", "an AVI file", _CONVERT),
+    (rb"OggS", "an Ogg file with an unknown codec", _CONVERT),
+    (rb"ID3|\xff[\xfa\xfb\xf3\xf2]", "a damaged MP3 file", _CONVERT),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", "an AAC file", _CONVERT),
+    (rb"RIFF", "a damaged WAV file", _CONVERT),
+    (rb"MThd", "a MIDI file, which has notes and no sound", _NO_AUDIO),
+    (rb"%PDF", "a PDF file", _NO_AUDIO),
+    (rb"PK\x03\x04", "a ZIP file", _NO_AUDIO),
+    (rb"\x1f\x8b", "a gzip file", _NO_AUDIO),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8", "a picture", _NO_AUDIO),
+    (rb"version https://git-lfs", "a Git LFS pointer: the recording itself was not downloaded", _NO_AUDIO),
+    (rb"(?i)\s*<(!doctype html|html|head|body)", "a web page: the download of the recording failed", _NO_AUDIO),
+    (rb"\x00{64}", "filled with zeros: the recorder has not written its header", _NO_AUDIO),
+)
+"""How files begin that libsndfile does not read, in words, and whether ffmpeg may convert them."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """An audio file, read.
+    """An audio file that was read.
 
     Attributes:
-        samples: float32 [n], mono, at the rate that was asked for.
-        file_rate, channels: Of the file.
+        samples: float32 [n], mono, at the requested rate.
+        file_rate, channels: Sampling rate (Hz) and channel count of the file.
+        flat_tops: Share of the file's samples that lie on flat tops (see `vad.flat_top_share`), in its worst channel.
+            Resampling hides them.
+        warnings: What is wrong with the file although it could be read: a wrong header, a wrong name ending.
     """
 
     samples: np.ndarray
     file_rate: int
     channels: int
+    flat_tops: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """float32 [n, channels] as stored in the file, the rate in Hz, and warnings."""
+
+    samples: np.ndarray
+    rate: int
+    warnings: tuple[str, ...]
 
 
 def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
-    """The samples of `read_recording`."""
-    return read_recording(path, sampling_rate).samples
+    """Read the samples alone; see `read_recording`."""
+    return _resample(_read(Path(path), None), sampling_rate)
 
 
-def read_recording(path: Path | str, sampling_rate: int = 16_000, longest_s: float | None = None) -> Recording:
-    """Read what libsndfile reads: WAV, FLAC, OGG, Opus, MP3, AIFF and more, any rate and channel count.
+def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
+    """Read what libsndfile reads: WAV, FLAC, Ogg, Opus, MP3, AIFF and more, with any rate and channel count.
 
-    Channels are mixed to one; resampling is soxr's, at its highest quality but one.
+    The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
+    length is read as far as there is sound, with a warning.
 
     Args:
-        longest_s: A longer file is refused, before it is read where its header tells.
+        max_s: Longest file in seconds; if the header states a longer one, the file is not read.
 
     Raises:
-        AudioError: Missing, unreadable, empty, too long, or holding samples that are not numbers.
+        AudioError: The file is missing, unreadable, empty, too long, or has NaN or infinite samples.
     """
+    frames = _read(Path(path), max_s)
+    flat_tops = max(map(flat_top_share, frames.samples.T))
+    channels = frames.samples.shape[1]
+    return Recording(_resample(frames, sampling_rate), frames.rate, channels, flat_tops, frames.warnings)
+
+
+def _read(path: Path, max_s: float | None) -> _Frames:
     import numpy as np
 
-    path = Path(path)
     _check_file(path)
-    frames, rate = _read_frames(path, longest_s)
-    if len(frames) == 0:
-        raise AudioError(f"{path} holds no sound.")
-    # Before they are mixed: an infinite one would cancel or spread.
-    if not np.isfinite(frames).all():
-        raise AudioError(f"{path} holds samples that are not numbers.", "Export it again as 16-bit WAV.")
-    mono = _mixed(frames)
-    if rate != sampling_rate:
+    frames = _read_frames(path, max_s)
+    if len(frames.samples) == 0:
+        raise AudioError(f"{path} contains no sound.", "Record or export it again.")
+    # This is checked before mixing, since infinite samples could cancel each other.
+    if not np.isfinite(frames.samples).all():
+        raise AudioError(f"{path} contains NaN or infinite samples.", "Export it again as 16-bit WAV.")
+    return frames
+
+
+def _resample(frames: _Frames, sampling_rate: int) -> np.ndarray:
+    """float32 [n], mono."""
+    import numpy as np
+
+    mono = _mix(frames.samples)
+    if frames.rate != sampling_rate:
         import soxr
 
-        mono = soxr.resample(mono, rate, sampling_rate, quality="HQ")
-    return Recording(np.ascontiguousarray(mono, dtype=np.float32), rate, frames.shape[1])
+        mono = soxr.resample(mono, frames.rate, sampling_rate, quality="HQ")
+    return np.ascontiguousarray(mono, dtype=np.float32)
 
 
 def _check_file(path: Path) -> None:
-    """A pipe or device would be waited for without an end, so only regular files are opened."""
+    """Refuse what is not a regular file with content: reading a pipe or device might never end."""
     try:
         if path.is_file():
             if path.stat().st_size == 0:
@@ -84,82 +163,182 @@ def _check_file(path: Path) -> None:
             raise AudioError(f"{path} is a pipe or a device, not an audio file.", "Write it to a file first.")
     except OSError as error:
         raise AudioError(f"{path} can't be read: {error.strerror}.") from error
-    raise AudioError(f"There is no audio file {path}.")
+    if url := _URL.search(str(path)):
+        address = f"{url[1]}://{url[2]}"
+        raise AudioError(
+            f"{address} is a URL; only files can be read.",
+            "Download it first: " + shlex.join(["curl", "-L", "-o", "clip" + (path.suffix or ".wav"), address]),
+        )
+    raise AudioError(f"The audio file {path} does not exist.")
 
 
-def _read_frames(path: Path, longest_s: float | None) -> tuple[np.ndarray, int]:
-    """-> float32 [frames, channels], Hz."""
+def _read_frames(path: Path, max_s: float | None) -> _Frames:
     import numpy as np
     import soundfile
 
     try:
-        with _without_chatter(path), soundfile.SoundFile(_name_of(path)) as file:
-            rate = int(file.samplerate)
-            if not _LOWEST_HZ <= rate <= _HIGHEST_HZ:
-                raise AudioError(f"{path} says of itself that its sampling rate is {rate} Hz.", "Convert it to WAV.")
-            _check_length(path, file.frames / rate, longest_s)
+        corrected, warnings = _with_true_length(path, max_s)
+        with _quiet_mpg123(path), soundfile.SoundFile(corrected or _name_for_libsndfile(path)) as sound:
+            rate = int(sound.samplerate)
+            if not _MIN_RATE_HZ <= rate <= _MAX_RATE_HZ:
+                raise AudioError(f"The header of {path} states a sampling rate of {rate} Hz.", "Convert it to WAV.")
+            _check_length(path, sound.frames / rate, max_s)
+            warnings += _wrong_ending(path, sound.format)
             blocks, count = [], 0
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 blocks.append(block)
                 count += len(block)
-                _check_length(path, count / rate, longest_s)
-            return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32), rate
+                _check_length(path, count / rate, max_s)
+        samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+        return _Frames(samples, rate, tuple(warnings))
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path} can't be read as audio: {_reason(error)}", _how_to_convert(path)) from error
+        raise _unreadable(path, error) from error
 
 
-def _name_of(path: Path) -> str | bytes:
-    """soundfile would encode a name itself, and stumble over one that is not UTF-8."""
+def _name_for_libsndfile(path: Path) -> str | bytes:
+    """The path as bytes, since soundfile can't encode a name that is not UTF-8."""
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
+def _wrong_ending(path: Path, libsndfile_format: str) -> list[str]:
+    """A warning if the file's name says another format than its content."""
+    found = _FORMATS.get(libsndfile_format, libsndfile_format)
+    named = _ENDINGS.get(path.suffix.lower())
+    if named in (None, found):
+        return []
+    return [f"{path.name} is {_article(found)} {found} file, not {_article(str(named))} {named} file"]
+
+
+def _article(word: str) -> str:
+    """ "an" before a vowel sound; MP3 is said "em pee three"."""
+    return "an" if word[0] in "AEIOM" else "a"
+
+
+def _with_true_length(path: Path, max_s: float | None) -> tuple[io.BytesIO | None, list[str]]:
+    """A WAV file with its true length, if its header states a shorter one, else None; and a warning for a wrong header."""
+    with path.open("rb") as file:
+        layout = _data_chunk(file)
+        if layout is None:
+            return None, []
+        offset, stated, there, byte_rate = layout
+        seconds, stated_s = there / byte_rate, stated / byte_rate
+        if stated >= _STREAM_LENGTH or abs(seconds - stated_s) < _LENGTH_TOLERANCE_S:
+            return None, []
+        warning = f"the header of {path.name} states {f'{stated_s:.1f} s of' if stated else 'no'} sound, but"
+        if stated > there:
+            return None, [f"{warning} only {seconds:.1f} s are there"]
+        _check_length(path, seconds, max_s)
+        file.seek(0)
+        header = bytearray(file.read(offset))
+        if header[-8:-4] != b"data":  # the chunk's own header is missing
+            header += b"data\0\0\0\0"
+        header[4:8] = struct.pack("<I", len(header) - 8 + there)
+        header[-4:] = struct.pack("<I", there)
+        return io.BytesIO(bytes(header) + file.read(there)), [f"{warning} {seconds:.1f} s are there and were read"]
+
+
+def _data_chunk(file: io.BufferedReader) -> tuple[int, int, int, int] | None:
+    """Of a WAV file: where its samples begin, their length by the header and in the file, and bytes per second.
+
+    Returns None for another format, and for a WAV file without a format chunk. Where other chunks follow the samples,
+    the stated length is right.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    byte_rate = 0
+    while len(chunk := file.read(8)) == 8:
+        name, length, begin = chunk[:4], int.from_bytes(chunk[4:], "little"), file.tell()
+        if name == b"data":
+            there = size - begin
+            if length < there and _is_chunk(file, begin + length + length % 2, size):
+                there = length
+            return (begin, length, there, byte_rate) if byte_rate else None
+        if not _is_name(name):  # samples without a chunk header
+            return (begin - 8, 0, size - begin + 8, byte_rate) if byte_rate else None
+        if name == b"fmt ":
+            byte_rate = int.from_bytes(file.read(16)[8:12], "little")
+        file.seek(begin + length + length % 2)
+    return None
+
+
+def _is_chunk(file: io.BufferedReader, at: int, size: int) -> bool:
+    """Whether a chunk begins at this place, or the file ends there; up to 8 bytes of padding may follow."""
+    if at + 8 > size:
+        return True
+    file.seek(at)
+    name, length = file.read(4), int.from_bytes(file.read(4), "little")
+    return _is_name(name) and at + 8 + length <= size + 1
+
+
+def _is_name(name: bytes) -> bool:
+    return re.fullmatch(rb"[ -~]{4}", name) is not None
+
+
 @contextmanager
-def _without_chatter(path: Path) -> Iterator[None]:
-    """libmpg123, which reads MP3 for libsndfile, writes to standard error itself whatever it stumbles over."""
+def _quiet_mpg123(path: Path) -> Iterator[None]:
+    """Suppress what libmpg123, which reads MP3 for libsndfile, prints to standard error about damaged files."""
     with path.open("rb") as file:
         head = file.read(2)
     try:
         kept = os.dup(2) if head == b"ID" or head[:1] == b"\xff" else None
-    except OSError:  # closed: nobody to spare
+    except OSError:  # standard error is closed
         kept = None
     if kept is None:
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
-        os.close(nowhere)
+        os.close(sink)
         os.close(kept)
 
 
-def _check_length(path: Path, seconds: float, longest_s: float | None) -> None:
-    if longest_s is not None and seconds > longest_s:
+def _check_length(path: Path, seconds: float, max_s: float | None) -> None:
+    if max_s is not None and seconds > max_s:
         raise AudioError(
-            f"{path} is {seconds:.0f} s long; more than {longest_s:.0f} s is not read.",
+            f"{path} is {seconds:.0f} s long; files of up to {max_s:.0f} s are read.",
             "Cut 3 to 15 s of speech out of it.",
         )
 
 
-def _how_to_convert(path: Path) -> str:
-    """What libsndfile does not read (M4A, WebM, WMA, ...) ffmpeg does."""
-    if path.suffix.lower() in (".wav", ".flac"):
-        return "Convert it to WAV or FLAC."
-    return "Convert it first: " + shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".wav"))])
+def _unreadable(path: Path, error: Any) -> AudioError:
+    """The error for a file that libsndfile can't read: what the file is, if that shows, and how to convert it."""
+    with path.open("rb") as file:
+        head = file.read(2048)
+    convert = "Convert it first: " + shlex.join(["ffmpeg", "-i", str(path), str(_converted(path))])
+    for pattern, kind, convertible in _SIGNATURES:
+        if re.match(pattern, head, re.DOTALL):
+            return AudioError(f"{path} is {kind}.", convert if convertible else "Give a recording of speech.")
+    if _is_text(head):
+        return AudioError(f"{path} is a text file, not a recording.", "Give a recording of speech.")
+    text = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).strip().rstrip(".")
+    return AudioError(f"{path} can't be read as audio: {text}.", convert)
 
 
-def _reason(error: Any) -> str:
-    """libsndfile's words without the path, which is said already."""
-    text = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).strip()
-    return text if text.endswith(".") else text + "."
+def _converted(path: Path) -> Path:
+    """A name for the WAV file that ffmpeg is to make of it, other than its own."""
+    target = path.with_suffix(".wav")
+    return target if target != path else path.with_name(f"{path.stem}-converted.wav")
 
 
-def _mixed(frames: np.ndarray) -> np.ndarray:
-    """float32 [frames, channels] -> [frames]: the mean, or the loudest channel where a mean would lose the voice.
+def _is_text(head: bytes) -> bool:
+    return (
+        len(head) > 0
+        and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
+        and not any(0x7F <= b < 0xA0 for b in head)
+    )
 
-    It does where channels cancel (one of the two is inverted), or where a voice is in one of eight.
+
+def _mix(frames: np.ndarray) -> np.ndarray:
+    """float32 [n, channels] -> [n]: the mean of the channels, or the loudest one where the mean would lose the voice.
+
+    The mean loses it where one channel is the other one inverted, or where only one of eight has the voice.
     """
     import numpy as np
 
@@ -169,7 +348,7 @@ def _mixed(frames: np.ndarray) -> np.ndarray:
     mean: np.ndarray = frames.mean(axis=1, dtype=np.float64).astype(np.float32)
     levels = np.sqrt(np.mean(np.square(frames, dtype=np.float64), axis=0))
     loudest = int(levels.argmax())
-    if np.sqrt(np.mean(np.square(mean, dtype=np.float64))) < _CANCELLED * levels[loudest]:
+    if np.sqrt(np.mean(np.square(mean, dtype=np.float64))) < _CANCELED * levels[loudest]:
         best: np.ndarray = frames[:, loudest]
         return best
     return mean

@@ -22,21 +22,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llasa_cli.audio.chunk import AudioChunk, to_pcm16
-from llasa_cli.audio.sinks import FileSink, Sink
+from llasa_cli.audio.sink import Sink
+from llasa_cli.audio.writers import FileSink
 from llasa_cli.errors import LlasaError, UsageError
 
 _BLOCK_SAMPLES = 1 << 16
 _BYTES = 2
-ABOUT = "about.json"
+METADATA_FILE = "about.json"
 _BEGUN = ("about.part", "takes.jsonl", "sound.pcm")
 
 
-def folder_of(path: Path) -> Path:
+def partial_folder(path: Path) -> Path:
     """Where what is unfinished of a file is kept beside it."""
     return path.with_name(path.name + ".partial")
 
 
-def not_of_this_command(folder: Path, name: str) -> UsageError:
+def foreign_content_error(folder: Path, name: str) -> UsageError:
     return UsageError(f"{folder} holds what is not of this command, such as {name}.", _ELSEWHERE)
 
 
@@ -64,7 +65,7 @@ class ResumableSink(Sink):
 
     def __init__(self, path: Path, file_format: str, key: str, facts: Mapping[str, Any]) -> None:
         self.path = path
-        self.folder = folder_of(path)
+        self.folder = partial_folder(path)
         self._format = file_format
         FileSink(path, file_format).abort()  # what can be refused is refused now
         self._rate = 0
@@ -120,16 +121,16 @@ class ResumableSink(Sink):
     def _remove(self) -> None:
         """The folder, unless somebody has put something else in it."""
         with contextlib.suppress(OSError):
-            for name in (ABOUT, *_BEGUN):
+            for name in (METADATA_FILE, *_BEGUN):
                 (self.folder / name).unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _open(self, key: str, facts: dict[str, Any]) -> None:
-        about = self.folder / ABOUT
+        about = self.folder / METADATA_FILE
         if self.folder.is_dir() and not about.is_file():
             for name in sorted(os.listdir(self.folder)):
                 if name not in _BEGUN:
-                    raise not_of_this_command(self.folder, name)
+                    raise foreign_content_error(self.folder, name)
             self._remove()  # killed while it was being made, or removed
         self.folder.mkdir(exist_ok=True)
         self._log = (self.folder / "takes.jsonl").open("a+b")

@@ -4,7 +4,7 @@
         subtitles.add(["One.", "Two."], begin_s=0.0, end_s=1.5)
 
 Times are seconds from the beginning of the sound. Written as it goes, a line of memory at a time; finished or absent,
-as `audio.sinks.FileSink`.
+as `audio.writers.FileSink`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class SubtitleFile:
         point = "," if self._kind == ".srt" else "."
         number = f"{self._count}\n" if self._kind == ".srt" else ""
         lines = "\n".join(self._safe(line) for line in _lines(text))
-        self._write(f"{number}{clock(begin_ms, point)} --> {clock(self._end_ms, point)}\n{lines}\n\n")
+        self._write(
+            f"{number}{format_timestamp(begin_ms, point)} --> {format_timestamp(self._end_ms, point)}\n{lines}\n\n"
+        )
 
     def _safe(self, line: str) -> str:
         """WebVTT has a way to write `<`; in SubRip only the arrow could be taken for a time."""
@@ -141,7 +143,7 @@ class SubtitleFile:
             self.abort()
 
 
-def clock(milliseconds: int, point: str) -> str:
+def format_timestamp(milliseconds: int, point: str) -> str:
     """3723004 -> "01:02:03,004"."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"

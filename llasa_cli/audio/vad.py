@@ -1,4 +1,7 @@
-"""Where in a clip there is sound, and how loud it is there: float32 [n], mono, of any level, in frames of 20 ms."""
+"""Where a recording has speech, and what is wrong with it: noise and clipping.
+
+All functions take float32 [n], mono, at any level. Activity is measured in frames of 20 ms.
+"""
 
 from __future__ import annotations
 
@@ -10,73 +13,140 @@ if TYPE_CHECKING:
     import numpy as np
 
 FRAME_S = 0.02
-_CLICKS = 1e-3
-"""The share of samples that may be cut where a clip is raised: one click is no reason to leave it quiet."""
+_CLICK_SHARE = 1e-3
+"""The share of samples that may exceed the peak limit when a clip is raised: a single click must not keep it quiet."""
 _QUIET_DB, _NOISE_DB, _NOISE_CEILING_DB = -45.0, 6.0, -30.0
-"""Below the loudest 20 ms is silence; so is what is hardly louder than the noise, up to -30 dB."""
+"""A frame is silent when it is 45 dB below the loudest one, or less than 6 dB above the noise. The second rule applies
+only up to 30 dB below the loudest frame."""
+_NOISE_QUANTILE = 0.05
+"""Speech has gaps (stops, breaths), so the quietest 5 % of its frames show the noise."""
+_FLAT_RUN, _FLAT_TOLERANCE = 4, 2e-4
+"""Samples in a row within this share of the extreme value that count as a flat top; a sine's peak is narrower."""
+_LOUD_QUANTILE, _LOUDEST, _LOUD = 0.999, 0.85, 0.7
+"""Limits of the two amplitude bands that `loudness_bulge` compares."""
 
 
 @dataclass(frozen=True)
 class VoiceActivity:
-    """Attributes:
-    sounding: bool [n // 20 ms], whether there is sound.
-    loudest: Root mean square of the loudest 20 ms, 0 to 1.
-    level: Root mean square of all that sounds, silences left out; 0 where nothing does.
+    """Which frames of a clip have sound.
+
+    Attributes:
+        active: bool [n // 20 ms], whether the frame has sound.
+        peak_rms: Root mean square of the loudest frame, 0 to 1.
+        speech_rms: Root mean square over all active frames; 0 if there are none.
+        snr_db: Power of speech over power of noise, in dB, between the first and the last active frame. The noise is
+            taken from the quietest 5 % of those frames. Infinite for digital silence between words.
     """
 
-    sounding: np.ndarray
-    loudest: float
-    level: float
+    active: np.ndarray
+    peak_rms: float
+    speech_rms: float
+    snr_db: float
 
     @classmethod
     def of(cls, samples: np.ndarray, sampling_rate: int) -> VoiceActivity:
         import numpy as np
 
         step = round(sampling_rate * FRAME_S)
-        # A recorder's constant offset would pass for sound.
-        centred = samples.astype(np.float64) - (samples.mean(dtype=np.float64) if len(samples) else 0.0)
-        frames = centred[: len(centred) // step * step].reshape(-1, step)
+        # A constant offset would pass for sound.
+        centered = samples.astype(np.float64) - (samples.mean(dtype=np.float64) if len(samples) else 0.0)
+        frames = centered[: len(centered) // step * step].reshape(-1, step)
         loudness = np.sqrt(np.mean(np.square(frames), axis=1)) if len(frames) else np.zeros(1)
-        loudest = float(loudness.max())
-        noise = float(np.quantile(loudness, 0.05)) * 10 ** (_NOISE_DB / 20)
-        quiet = max(loudest * 10 ** (_QUIET_DB / 20), min(noise, loudest * 10 ** (_NOISE_CEILING_DB / 20)))
-        sounding = loudness > quiet
-        level = float(np.sqrt(np.mean(np.square(loudness[sounding])))) if sounding.any() else 0.0
-        return cls(sounding, loudest, level)
+        peak = float(loudness.max())
+        noise = float(np.quantile(loudness, _NOISE_QUANTILE)) * 10 ** (_NOISE_DB / 20)
+        quiet = max(peak * 10 ** (_QUIET_DB / 20), min(noise, peak * 10 ** (_NOISE_CEILING_DB / 20)))
+        active = loudness > quiet
+        speech = float(np.sqrt(np.mean(np.square(loudness[active])))) if active.any() else 0.0
+        begin, end = _span(active)
+        return cls(active, peak, speech, _snr_db(np.square(loudness[begin:end])))
 
     @property
     def span(self) -> tuple[int, int]:
-        """The first frame with sound, and the one after the last."""
-        import numpy as np
-
-        found = np.flatnonzero(self.sounding)
-        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+        """The first active frame, and the frame after the last one; (0, 0) if there are none."""
+        return _span(self.active)
 
     @property
-    def seconds(self) -> float:
+    def span_s(self) -> float:
+        """Seconds from the first active frame to the last, pauses included."""
         begin, end = self.span
         return (end - begin) * FRAME_S
 
     @property
-    def sound_s(self) -> float:
-        return float(self.sounding.sum()) * FRAME_S
+    def active_s(self) -> float:
+        """Seconds of all active frames."""
+        return float(self.active.sum()) * FRAME_S
 
     @cached_property
     def pauses(self) -> list[tuple[float, float]]:
-        """Begin and end, in seconds, of each stillness within the speech."""
+        """Begin and end, in seconds, of every silence within the speech."""
         import numpy as np
 
         begin, end = self.span
-        edges = np.flatnonzero(np.diff(self.sounding[begin:end].astype(np.int8)))
+        edges = np.flatnonzero(np.diff(self.active[begin:end].astype(np.int8)))
         return [
             (float(begin + first + 1) * FRAME_S, float(begin + second + 1) * FRAME_S)
             for first, second in zip(edges[::2], edges[1::2], strict=True)
         ]
 
 
-def room_for(samples: np.ndarray, gain: float, most: float) -> float:
-    """A gain, or the largest by which all but a few clicks stay below `most`; never one that turns down what is raised."""
+def _span(active: np.ndarray) -> tuple[int, int]:
     import numpy as np
 
-    loud = float(np.quantile(np.abs(samples), 1 - _CLICKS)) if len(samples) else 0.0
-    return gain if gain <= 1 or loud == 0 else max(1.0, min(gain, most / loud))
+    found = np.flatnonzero(active)
+    return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+
+
+def _snr_db(power: np.ndarray) -> float:
+    """Mean power above the noise, over the noise, in dB; `power` holds one value per frame."""
+    import numpy as np
+
+    if not len(power):
+        return 0.0
+    noise = float(np.quantile(power, _NOISE_QUANTILE))
+    speech = float(power.mean()) - noise
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(max(speech, 1e-3 * noise) / noise))
+
+
+def flat_top_share(samples: np.ndarray) -> float:
+    """The share of samples that lie on flat tops: several in a row at the largest or at the smallest value.
+
+    Clipping shows like this at any level and on one side alone, as long as the sound was not resampled or compressed
+    afterwards (see `loudness_bulge`). Returns 0 for silence.
+    """
+    import numpy as np
+
+    flat = 0
+    for side in (samples, -samples):
+        peak = float(side.max()) if len(side) else 0.0
+        if peak <= 0:
+            continue
+        top = side >= peak * (1 - _FLAT_TOLERANCE)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], top.astype(np.int8), [0]])))
+        lengths = edges[1::2] - edges[::2]
+        flat += int(lengths[lengths >= _FLAT_RUN].sum())
+    return flat / max(len(samples), 1)
+
+
+def loudness_bulge(samples: np.ndarray) -> float:
+    """How many samples are near the highest level, over how many are just below.
+
+    Loud samples are rare in speech: the ratio is 0.3 on average, and at most 0.94 in 207 recordings. In a clip that was
+    clipped at 3 % of its samples, and then resampled or compressed, it is 1.1 to 1.8. A steady tone has 2.3.
+    """
+    import numpy as np
+
+    size = np.abs(samples - samples.mean(dtype=np.float64)) if len(samples) else np.zeros(1)
+    peak = float(np.quantile(size, _LOUD_QUANTILE))
+    loudest = int(((size >= _LOUDEST * peak) & (size < peak)).sum())
+    loud = int(((size >= _LOUD * peak) & (size < _LOUDEST * peak)).sum())
+    return loudest / max(loud, 1)
+
+
+def limit_gain(samples: np.ndarray, gain: float, peak: float) -> float:
+    """`gain`, reduced if necessary so that all but a few clicks stay below `peak`; a gain above 1 is not reduced below 1."""
+    import numpy as np
+
+    loud = float(np.quantile(np.abs(samples), 1 - _CLICK_SHARE)) if len(samples) else 0.0
+    return gain if gain <= 1 or loud == 0 else max(1.0, min(gain, peak / loud))

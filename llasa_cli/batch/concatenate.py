@@ -37,8 +37,8 @@ def concatenate(
     Raises:
         LlasaError: A part can't be read, or the output can't be written.
     """
-    from llasa_cli.audio.sinks import FileSink
     from llasa_cli.audio.subtitles import SubtitleFile
+    from llasa_cli.audio.writers import FileSink
 
     clock = 0.0
     with (

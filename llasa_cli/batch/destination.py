@@ -80,7 +80,7 @@ class Destination:
         Raises:
             UsageError: The options make no sense, or a file can't be written there.
         """
-        from llasa_cli.audio.sinks import OTHER_ENDINGS, pick_format
+        from llasa_cli.audio.writers import OTHER_ENDINGS, pick_format
         from llasa_cli.batch.manifest import ENDINGS
 
         output = options.output
@@ -101,13 +101,13 @@ class Destination:
 
     @classmethod
     def _one_file(cls, options: BatchOptions) -> Destination:
-        from llasa_cli.audio.resumable import folder_of
-        from llasa_cli.audio.sinks import FileSink, pick_format
+        from llasa_cli.audio.resumable import partial_folder
         from llasa_cli.audio.subtitles import SubtitleFile
+        from llasa_cli.audio.writers import FileSink, pick_format
 
         output = options.output
         joined_format = pick_format(str(output), options.file_format)
-        folder = folder_of(output)
+        folder = partial_folder(output)
         _refuse_foreign_content(folder)
         # Anything that can't be written is refused now.
         FileSink(output, joined_format).abort()
@@ -141,22 +141,22 @@ class Destination:
 
 def is_one_file(output: Path) -> bool:
     """Whether an output path means one file of all items: it has the ending of a sound file and is not a folder."""
-    from llasa_cli.audio.sinks import FORMATS
+    from llasa_cli.audio.writers import FORMATS
 
     return output.suffix.lstrip(".").lower() in FORMATS and not output.is_dir()
 
 
 def _refuse_foreign_content(folder: Path) -> None:
     """Refuse a folder in which something else than a batch has put files, since the folder is removed at the end."""
-    from llasa_cli.audio.resumable import ABOUT, not_of_this_command
+    from llasa_cli.audio.resumable import METADATA_FILE, foreign_content_error
     from llasa_cli.batch.results import LOCK, RESULTS
 
     try:
         names = sorted(set(os.listdir(folder)) - {LOCK}) if folder.is_dir() else []
     except OSError as error:
         raise LlasaError(f"{folder} can't be read: {error.strerror}.") from error
-    if ABOUT in names or (names and RESULTS not in names):
-        raise not_of_this_command(folder, ABOUT if ABOUT in names else names[0])
+    if METADATA_FILE in names or (names and RESULTS not in names):
+        raise foreign_content_error(folder, METADATA_FILE if METADATA_FILE in names else names[0])
 
 
 def remove_items(folder: Path, items: Iterable[str]) -> None:

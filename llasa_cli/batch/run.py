@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llasa_cli.batch.manifest import Problems
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
-    from llasa_cli.voices.reference import Clip
+    from llasa_cli.voices.reference import ReferenceClip
 
 _CACHED_VOICES = 1000
 
@@ -69,12 +69,12 @@ class VoiceLike(Protocol):
 
 
 class Transcriber(Protocol):
-    """Hears reference clips that come without a transcript."""
+    """Transcribes reference clips that come without a transcript."""
 
     def check(self) -> None:
         """Raise ModelError if the recognizer is not installed."""
 
-    def hear(self, clip: Clip) -> str: ...
+    def transcribe(self, clip: ReferenceClip) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class _Run:
 
         options = self._options
         if options.ref is not None:
-            from llasa_cli.voices.batch_clips import load_reference
+            from llasa_cli.voices.reference import load_reference
 
             load_reference(options.ref, options.ref_text)  # an error in the flags concerns all items
         self._plan.remember(self._earlier_rows())
@@ -383,12 +383,12 @@ class _Run:
 
     def _transcribed_clip(self, path: Path, transcript: str | None) -> ReferenceFile:
         """A clip without a transcript is heard once, before it is sent to workers."""
-        from llasa_cli.voices.batch_clips import load_reference
+        from llasa_cli.voices.reference import load_reference
 
         if transcript is not None:
             return ReferenceFile(path.resolve(), transcript)
         self._transcriber.check()
-        return ReferenceFile(path.resolve(), None, self._transcriber.hear(load_reference(path, None)))
+        return ReferenceFile(path.resolve(), None, self._transcriber.transcribe(load_reference(path, None)))
 
     def _row(self, task: Task, outcome: Completed | Failed) -> dict[str, Any]:
         """The row of an item in `results.jsonl`. Its fields and their order are a file format."""

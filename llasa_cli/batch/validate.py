@@ -24,7 +24,7 @@ from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
-from llasa_cli.voices.batch_clips import digest_of, load_reference
+from llasa_cli.voices.reference import clip_digest, load_reference
 
 LARGEST_SEED = 2**31
 _CACHED = 1000
@@ -161,7 +161,7 @@ class Validator:
     def _clip_digest(self, path: Path, transcript: str | None) -> str:
         for warning in load_reference(path, transcript).warnings:
             self.warnings.add(f"{path}: {warning}")
-        return digest_of(path)
+        return clip_digest(path)
 
 
 def _attempt(find: Callable[[], str]) -> tuple[str, str]:

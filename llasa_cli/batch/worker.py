@@ -39,7 +39,7 @@ from llasa_cli.prompt import Reference
 if TYPE_CHECKING:
     import numpy as np
 
-    from llasa_cli.audio.sinks import FileSink
+    from llasa_cli.audio.writers import FileSink
     from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
     from llasa_cli.synthesis.synthesizer import Check, Synthesizer, Utterance
 
@@ -126,7 +126,9 @@ def load_word_check(listener: str, synthesizer: Synthesizer, language: str | Non
     from llasa_cli.text.word_check import word_problems
 
     recognizer = load_recognizer(listener)
-    return lambda text, samples: word_problems(text, recognizer.hear(samples, synthesizer.sampling_rate, language))
+    return lambda text, samples: word_problems(
+        text, recognizer.transcribe(samples, synthesizer.sampling_rate, language)
+    )
 
 
 def _model_reader(engine: str) -> Any:
@@ -180,10 +182,12 @@ class _ItemRequests:
 
     def _encode_clip(self, clip: ReferenceFile) -> Reference:
         from llasa_cli.errors import UsageError
-        from llasa_cli.voices.batch_clips import load_reference
+        from llasa_cli.voices.reference import load_reference, with_recognized_text
 
-        found = load_reference(clip.path, clip.transcript, clip.heard)
-        reference = self._synthesizer.encode_reference(found.samples, found.transcript or clip.heard or "")
+        found = load_reference(clip.path, clip.transcript)
+        if clip.heard is not None:
+            found = with_recognized_text(found, clip.heard, "The recognizer")
+        reference = self._synthesizer.encode_reference(found.samples, found.transcript)
         if not reference.text:
             raise UsageError("This model can read no letter of the clip's transcript.", "Choose another with -m.")
         return reference
@@ -205,7 +209,7 @@ class _FileResults:
 
     def write(self, item: WorkItem, utterance: Utterance, samples: np.ndarray) -> None:
         from llasa_cli.audio.chunk import AudioChunk
-        from llasa_cli.audio.sinks import FileSink
+        from llasa_cli.audio.writers import FileSink
 
         with self._disk_errors_name(item):
             if item.number not in self._open:

@@ -18,7 +18,7 @@ from llasa_cli.settings import SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.audio.resumable import ResumableSink
-    from llasa_cli.audio.sinks import Sink
+    from llasa_cli.audio.sink import Sink
     from llasa_cli.audio.subtitles import SubtitleFile
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.synthesis.synthesizer import Utterance
@@ -89,7 +89,7 @@ def check_places(wishes: OutputOptions, *reads: Path | None) -> None:
     Raises:
         UsageError: They are the same file, or sound and subtitles are.
     """
-    from llasa_cli.audio.sinks import is_plain_file
+    from llasa_cli.audio.writers import is_plain_file
     from llasa_cli.files import refuse_overwriting
 
     sound = Path(wishes.output) if wishes.output is not None and is_plain_file(wishes.output) else None
@@ -111,9 +111,9 @@ def open_audio_output(
         voice: Stands for a reference among what decides how the text sounds.
 
     Raises:
-        UsageError, LlasaError: What can't be written; see `audio.sinks`.
+        UsageError, LlasaError: What can't be written; see `audio.writers`.
     """
-    from llasa_cli.audio.sinks import is_standard_output
+    from llasa_cli.audio.writers import is_standard_output
 
     if wishes.json and is_standard_output(wishes.output):
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
@@ -144,7 +144,7 @@ def open_audio_output(
                 checkpoint,
                 [asdict(wanted), asdict(checkpoint.options), voice, wishes.check.recognizer],
             )
-        from llasa_cli.audio.sinks import open_sink
+        from llasa_cli.audio.writers import open_sink
 
         play = wishes.play if wishes.play is not None else wishes.output is None
         sink = open_sink(wishes.output, wishes.file_format, play, claim_stdout())
@@ -156,7 +156,7 @@ def open_audio_output(
 
 
 def _resumes(wishes: OutputOptions, source: TextInput) -> bool:
-    from llasa_cli.audio.sinks import is_plain_file
+    from llasa_cli.audio.writers import is_plain_file
 
     possible = source.digest is not None and not wishes.play and is_plain_file(wishes.output)
     if wishes.resume and not possible:
@@ -180,7 +180,7 @@ def _resumable_outlet(
     settings: list[Any],
 ) -> AudioOutput:
     from llasa_cli.audio.resumable import ResumableSink
-    from llasa_cli.audio.sinks import pick_format
+    from llasa_cli.audio.writers import pick_format
 
     claim_stdout()
     assert wishes.output is not None

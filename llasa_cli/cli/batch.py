@@ -48,8 +48,8 @@ def batch(
 ) -> None:
     """Speak a list: one file for each item, or all items in one file. Existing items are kept; a bad item does not stop the rest."""
     from llasa_cli.batch.run import BatchVoices, run_batch
-    from llasa_cli.cli.clone import ReferenceTranscriber
-    from llasa_cli.cli.voices import chosen_voice
+    from llasa_cli.voices.reference import ReferenceTranscriber
+    from llasa_cli.voices.resolve import resolve_voice
 
     claim_stdout()
     built = options.build(
@@ -59,9 +59,9 @@ def batch(
         accept_failed=checks.accept_failed,
     )
     speech = replace(speech, markdown=command.markdown)
-    voices = BatchVoices(chosen_voice, voice.voice, voice.speaker)
+    voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:
-        transcriber = ReferenceTranscriber(checks.asr, command.language, models.device, console)
+        transcriber = ReferenceTranscriber(checks.asr, command.language, models.device, console.stage, console.line)
         printer = _Printer(console, built)
         summary = run_batch(built, speech, models, voices, transcriber, printer)
         printer.finished(summary)

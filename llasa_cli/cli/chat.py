@@ -15,7 +15,6 @@ from llasa_cli.cli.console import Console, claim_stdout
 from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.cli.speak import deliver, load_speech
 from llasa_cli.cli.text_input import TextInput
-from llasa_cli.cli.voices import chosen_voice
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import MODEL_FLAG, ChatOptions, ModelOptions, SpeechOptions
@@ -62,7 +61,9 @@ def chat(
     if question.text and not " ".join(question.text).strip():
         raise UsageError("The question is empty.", 'llasa chat "Who are you?"')
     checkpoint = resolve_chat_model(models)
-    chosen = chosen_voice(voice.voice, voice.speaker, checkpoint)
+    from llasa_cli.voices.resolve import resolve_voice
+
+    chosen = resolve_voice(voice.voice, voice.speaker, checkpoint)
     speech = replace(speech, seed=seed, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,

@@ -36,9 +36,9 @@ def _speakers(given: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _saved_voices(given: Mapping[str, Any]) -> Iterable[str]:
-    from llasa_cli.voices.library import listed
+    from llasa_cli.voices.library import list_voices
 
-    return [entry.name for entry in listed()]
+    return [entry.name for entry in list_voices()]
 
 
 SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {

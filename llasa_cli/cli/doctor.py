@@ -346,14 +346,14 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _voices() -> Iterator[Finding]:
-    from llasa_cli.voices.library import listed, voices_folder
+    from llasa_cli.voices.library import list_voices, voices_folder
 
     folder = voices_folder()
     if not _is_writable(folder):
         yield Finding(
             NOTE, "saved voices", f"{folder} can't be written", "set LLASA_VOICES to a folder that you may write"
         )
-    entries = listed()
+    entries = list_voices()
     yield Finding(OK, "saved voices", f"{len(entries) or 'none'}, in {folder}")
     for entry in entries:
         if entry.voice is None:

@@ -11,7 +11,6 @@ from llasa_cli.cli.console import Console
 from llasa_cli.cli.option_flags import with_flags
 from llasa_cli.cli.speak import deliver, load_speech
 from llasa_cli.cli.text_input import text_source
-from llasa_cli.cli.voices import chosen_voice
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
 
@@ -35,7 +34,9 @@ def say(
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(models)
-    chosen = chosen_voice(voice.voice, voice.speaker, checkpoint)
+    from llasa_cli.voices.resolve import resolve_voice
+
+    chosen = resolve_voice(voice.voice, voice.speaker, checkpoint)
     speech = replace(speech, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,

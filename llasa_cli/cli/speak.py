@@ -25,7 +25,7 @@ from llasa_cli.wording import shorten
 if TYPE_CHECKING:
     import numpy as np
 
-    from llasa_cli.audio.sinks import Sink
+    from llasa_cli.audio.sink import Sink
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
@@ -133,7 +133,7 @@ def _word_check(
     from llasa_cli.text.word_check import word_problems
 
     loaded = load_recognizer(listener)
-    return lambda text, samples: word_problems(text, loaded.hear(samples, speech.sampling_rate, language))
+    return lambda text, samples: word_problems(text, loaded.transcribe(samples, speech.sampling_rate, language))
 
 
 def _is_live(wishes: OutputOptions) -> bool:
@@ -167,7 +167,7 @@ class _Listening:
         if not self._pacing.is_fast():
             return False
         # A second try must fit in as well.
-        return self._sink.waiting_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
+        return self._sink.queued_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
 
 
 def _remembered(take: Utterance) -> dict[str, Any]:

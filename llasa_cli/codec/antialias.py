@@ -43,7 +43,7 @@ def downsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def quicken(model: torch.nn.Module) -> None:
+def use_shifted_filters(model: torch.nn.Module) -> None:
     """Give every filter of ratio 2 in `model` the form above. Changes the instance, not the library."""
     for module in model.modules():
         kind = type(module).__name__

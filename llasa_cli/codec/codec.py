@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llasa_cli.audio.vad import VoiceActivity, room_for
+from llasa_cli.audio.vad import VoiceActivity, limit_gain
 from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
 from llasa_cli.device import pick_device, pick_dtype
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CODES_AT_ONCE = 1024
 """That sequences of one length are decoded together up to: more are no faster."""
 
-SHORTEST_CLIP = 2 * HOP
+MIN_CLIP_SAMPLES = 2 * HOP
 """Samples: a band's variance over the clip needs more than one frame."""
 
 LOUDEST_SAMPLE = 0.98
@@ -77,9 +77,9 @@ class Codec:
         model = _read_encoder(self._stored, self._dtype)
         model = model.eval().to(self._device)
         if self._device.type == "cpu":
-            from llasa_cli.codec.antialias import quicken
+            from llasa_cli.codec.antialias import use_shifted_filters
 
-            quicken(model)
+            use_shifted_filters(model)
         return model
 
     def encode(self, samples: np.ndarray) -> list[int]:
@@ -100,11 +100,11 @@ class Codec:
 
         groups: dict[int, list[int]] = {}
         for index, clip in enumerate(clips):
-            if len(clip) < SHORTEST_CLIP:
+            if len(clip) < MIN_CLIP_SAMPLES:
                 raise AudioError("The clip is shorter than 40 ms.", "Give at least a second of speech.")
             groups.setdefault(len(clip) // HOP, []).append(index)
         if self.speech_level is not None:
-            clips = [at_level(clip, self.speech_level) for clip in clips]
+            clips = [normalize_level(clip, self.speech_level) for clip in clips]
         out: list[list[int]] = [[] for _ in clips]
         for count, indices in groups.items():
             values = np.stack([pad_audio(clips[i].astype(np.float32, copy=False)) for i in indices])
@@ -171,7 +171,7 @@ class Codec:
         return out
 
 
-def keep_few_primitives() -> None:
+def limit_onednn_cache() -> None:
     """Tell oneDNN, which torch calls on a CPU, to remember the code and buffers of 64 array shapes instead of 1,024.
 
     Clips have hundreds of lengths. Encoding 2,000 clips took 2.9 GB so, and 0.7 GB at 64, and was a quarter faster. To be
@@ -191,7 +191,7 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
             the first `decode`, or by `Codec.wait`.
         UsageError: A device that is not there.
     """
-    keep_few_primitives()
+    limit_onednn_cache()
     where = pick_device(device)
     kind = pick_dtype(dtype, where, codec=True)
     from llasa_cli.codec.decoder import read_decoder
@@ -203,12 +203,12 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
     return codec
 
 
-def at_level(samples: np.ndarray, level: float) -> np.ndarray:
+def normalize_level(samples: np.ndarray, level: float) -> np.ndarray:
     """float32 [n], 16 kHz -> the same with its speech at that root mean square, or as near as its peaks allow; without its offset."""
-    found = VoiceActivity.of(samples, SAMPLING_RATE_HZ).level
+    found = VoiceActivity.of(samples, SAMPLING_RATE_HZ).speech_rms
     if found < FAINTEST:
         return samples
-    gain = np.float32(room_for(samples, level / found, LOUDEST_SAMPLE))
+    gain = np.float32(limit_gain(samples, level / found, LOUDEST_SAMPLE))
     centred = samples - np.float32(samples.mean(dtype=np.float64))  # an offset would be raised with it
     return np.clip(centred * gain, -LOUDEST_SAMPLE, LOUDEST_SAMPLE).astype(np.float32, copy=False)
 
@@ -225,7 +225,7 @@ def _speech_level(stored: CodecTensors) -> float | None:
     return float(told)
 
 
-def codes_known_to(folder: Path) -> int:
+def read_code_count(folder: Path) -> int:
     """How many codes the codec in a folder has, by its configuration and its files' headers.
 
     Raises:

@@ -126,7 +126,7 @@ def decode_stream(
     def fresh() -> np.ndarray:
         samples = codec.decode(kept)[given - begin * hop :]
         if tail is not None:
-            blend(tail, samples)
+            crossfade(tail, samples)
         return samples
 
     for number, code in enumerate(codes, 1):
@@ -134,7 +134,7 @@ def decode_stream(
         if number < end + windows.ahead:
             continue
         samples = fresh()
-        cut = quietest(samples, end * hop - given, windows.fade * hop, windows.search * hop)
+        cut = quietest_cut(samples, end * hop - given, windows.fade * hop, windows.search * hop)
         tail = samples[cut : cut + windows.fade * hop]
         yield samples[:cut]
         given += cut
@@ -146,7 +146,7 @@ def decode_stream(
         yield fresh()
 
 
-def quietest(samples: np.ndarray, end: int, fade: int, search: int) -> int:
+def quietest_cut(samples: np.ndarray, end: int, fade: int, search: int) -> int:
     """Where in the last `search` samples before `end` the `fade` samples that follow have the least energy."""
     step = max(1, search // 32)
     places = np.arange(end, max(0, end - search) - 1, -step)
@@ -157,7 +157,7 @@ def quietest(samples: np.ndarray, end: int, fade: int, search: int) -> int:
     return int(best)
 
 
-def blend(old: np.ndarray, new: np.ndarray) -> None:
+def crossfade(old: np.ndarray, new: np.ndarray) -> None:
     """Begin `new` as `old` and let it turn into itself over their common length, in place."""
     length = min(len(old), len(new))
     weight = (np.arange(length, dtype=np.float32) + 0.5) / max(length, 1)

@@ -167,10 +167,10 @@ class Synthesizer:
         codec_folder = checkpoint.codec_folder
         prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
-        from llasa_cli.codec.codec import codes_known_to, load_codec
+        from llasa_cli.codec.codec import load_codec, read_code_count
         from llasa_cli.lm.loader import load_language_model
 
-        known = codes_known_to(codec_folder)  # reads the header only
+        known = read_code_count(codec_folder)  # reads the header only
         if known != prompt_format.code_count:
             raise ModelError(
                 f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows {known}.",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.checkpoint.resolve import find_codec
-from llasa_cli.codec.codec import codec_identity, keep_few_primitives
+from llasa_cli.codec.codec import codec_identity, limit_onednn_cache
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import copy_files, make_folder, write_json
@@ -111,7 +111,7 @@ def finetune(
         raise UsageError(f"There is no schedule {options.schedule!r}.", "Use " + ", ".join(SCHEDULES) + ".")
     check_packages(options, device)
     quiet_libraries()
-    keep_few_primitives()
+    limit_onednn_cache()
     callbacks = Callbacks(on_log, on_progress, on_note or (lambda note: None))
     with _output_folder(options.output):
         run = _set_up(options, device, callbacks.on_note)

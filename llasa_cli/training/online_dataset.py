@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from llasa_cli.codec.codec import SHORTEST_CLIP, Codec
+from llasa_cli.codec.codec import MIN_CLIP_SAMPLES, Codec
 from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import PromptFormat
@@ -164,7 +164,7 @@ def _check(row: Row, prompt_format: PromptFormat) -> Clip:
     if audio is None:
         raise Unusable(NO_AUDIO)
     header = read_header(audio, Columns())
-    if header.samples < SHORTEST_CLIP:
+    if header.samples < MIN_CLIP_SAMPLES:
         raise Unusable(SHORT)
     ids, codes = encode_text(prompt_format, row.text), header.samples // HOP
     check_text_length(row.text, len(ids), codes, lambda: read_samples(audio, Columns()))

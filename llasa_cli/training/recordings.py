@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llasa_cli.codec.codec import SHORTEST_CLIP
+from llasa_cli.codec.codec import MIN_CLIP_SAMPLES
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
 from llasa_cli.errors import AudioError
 from llasa_cli.training.code_cache import clip_key
@@ -82,7 +82,7 @@ def read_samples(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:
                 samples = read_clip(file.name, SAMPLING_RATE_HZ)
     except AudioError as error:
         raise Unusable(NOT_FINITE if "not numbers" in error.message or "NaN" in error.message else BROKEN) from error
-    if len(samples) < SHORTEST_CLIP:
+    if len(samples) < MIN_CLIP_SAMPLES:
         raise Unusable(SHORT)
     if np.abs(samples).max() < _SILENCE_PEAK:
         raise Unusable(SILENT)

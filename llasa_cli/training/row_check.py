@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from llasa_cli.audio.vad import VoiceActivity
-from llasa_cli.codec.codec import SHORTEST_CLIP
+from llasa_cli.codec.codec import MIN_CLIP_SAMPLES
 from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
@@ -50,7 +50,7 @@ def check_text_length(text: str, tokens: int, codes: int, read_clip: Callable[[]
         if not fits_duration(text, seconds, _UNSEEN_SILENCE_S):
             raise Unusable(TEXT_TOO_SHORT)
     elif not fits_duration(text, seconds, _SHORT_WORD_S):
-        speech_s = VoiceActivity.of(read_clip(), SAMPLING_RATE_HZ).seconds
+        speech_s = VoiceActivity.of(read_clip(), SAMPLING_RATE_HZ).span_s
         if not fits_duration(text, max(speech_s, seconds / 1000), min(speech_s, _SHORT_WORD_S)):
             raise Unusable(TEXT_TOO_SHORT)
 
@@ -113,7 +113,7 @@ class RowChecker:
         if row.audio is None:
             raise Unusable("no audio named")
         header = read_header(row.audio, self._columns)
-        if header.samples < SHORTEST_CLIP:
+        if header.samples < MIN_CLIP_SAMPLES:
             raise Unusable(SHORT)
         return None, header.key, header.samples // HOP
 

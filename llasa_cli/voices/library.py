@@ -1,10 +1,10 @@
-"""Saved voices: a clip's codes and transcript as one small JSON file, readable without torch.
+"""Saved voices: the codes and the transcript of a clip in a small JSON file, which is read without torch.
 
-    path = save(SavedVoice(...))              voices folder/NAME.json, written whole or not at all
-    voice = find("kim")                       by name, or by a path
-    for entry in listed(): ...                broken files included, each with its sentence
+    path = save(SavedVoice(...))                    writes NAME.json into the voices folder
+    voice = find("kim")                             by name, or by the path of a file
+    for entry in list_voices(): ...                 broken files included, each with its problem
 
-The folder is `voices` in the user's data folder for llasa (platformdirs), or what LLASA_VOICES names.
+The folder is `voices` in the user's data folder for llasa (see platformdirs), or what LLASA_VOICES names.
 """
 
 from __future__ import annotations
@@ -12,37 +12,39 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import AtomicFile
+from llasa_cli.wording import shorten
 
 FORMAT = 1
-"""Raised when a reader of today would misread the file."""
+"""The version of the file format. It is raised when today's reader would misread the file."""
 ENDING = ".json"
-_LARGEST = 4_000_000
-"""Bytes. 15 s of speech are 750 codes, about 5 kB; a file of gigabytes is something else."""
-_LONGEST_NAME = 64
+_MAX_BYTES = 4_000_000
+"""15 s of speech are 750 codes, about 5 kB."""
+_MAX_NAME_BYTES = 64
+_CHANGE_FOLDER = "Set LLASA_VOICES to use another folder."
 
 
 @dataclass(frozen=True)
 class SavedVoice:
-    """A voice to speak with.
+    """A saved voice.
 
     Attributes:
-        name: As it is asked for.
-        text: What is said in the clip, as it was written; a voice that needs words spelled out does so when it is used.
-        codes: The clip, 50 codes a second.
-        codec: The identity of the codec they were made with; to another they are noise.
-        language: Such as "en"; None if nobody said.
-        model, revision: What it was made with.
-        license: Who may do what with it, in words.
-        created: The day and time, ISO 8601, UTC.
-        sound: Of the clip: `seconds`, `sampling_rate` (Hz) and `channels` of the file it came from.
-        transcribed_by: The recogniser that wrote the text; None if a person did.
+        name: The name for `--voice`.
+        text: The transcript of the clip, as it was written. A model that needs numbers as words normalizes it on use.
+        codes: The codes of the clip, 50 a second.
+        codec: The identity of the codec that made the codes; for another codec they are noise.
+        language: Such as "en"; None if unknown.
+        model, revision: The model that the voice was saved with.
+        license: The terms of the recording and of the model, as text.
+        created: The time of saving, ISO 8601, UTC.
+        sound: `seconds` of the clip, and `sampling_rate` (Hz) and `channels` of its file.
+        transcribed_by: The recognizer that wrote the transcript; None if a person gave it.
     """
 
     name: str
@@ -59,8 +61,8 @@ class SavedVoice:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file in the folder: its voice, or what is wrong with it."""
+class VoiceEntry:
+    """A file in the voices folder: its voice, or the problem with it."""
 
     name: str
     path: Path
@@ -69,7 +71,7 @@ class Entry:
 
 
 def voices_folder() -> Path:
-    """Where voices are saved; it need not exist."""
+    """The folder of saved voices; it need not exist."""
     named = os.environ.get("LLASA_VOICES")
     if named:
         return Path(named).expanduser()
@@ -79,160 +81,135 @@ def voices_folder() -> Path:
 
 
 def check_name(name: str) -> str:
-    """A name that is a file's on every system, and nothing that could be taken for a path or a flag.
+    """Check that a name can be a file name on every system, and can't be confused with a path or a flag.
 
     Raises:
-        UsageError: It is not.
+        UsageError: It can't.
     """
     devices = r"(?i)con|prn|aux|nul|com\d|lpt\d"
-    too_long = len(name.encode(errors="replace")) > _LONGEST_NAME
+    too_long = len(name.encode(errors="replace")) > _MAX_NAME_BYTES
     if too_long or not re.fullmatch(r"\w[\w-]*(?:[ .][\w-]+)*", name) or re.fullmatch(devices, name):
-        raise UsageError(f"{_short(name)} can't be a voice's name.", "Use letters, digits, - and _; such as kim-2.")
+        raise UsageError(f"{shorten(name)} can't be a voice's name.", "Use letters, digits, - and _, such as kim-2.")
     if name.lower().endswith(ENDING):
-        raise UsageError(f"{_short(name)} can't be a voice's name.", f"It is the name without {ENDING}.")
+        raise UsageError(f"{shorten(name)} can't be a voice's name.", f"Give the name without {ENDING}.")
     return name
 
 
-def path_of(name: str) -> Path:
-    """The file a voice is, or would be, saved in; names that differ only in case are one.
+def voice_path(name: str) -> Path:
+    """The file in which a voice is or would be saved. Names that differ only in case are the same voice.
 
     Raises:
-        UsageError: There is none, and none could be saved under that name. (Files that lie there may have any.)
+        UsageError: There is no such file, and none could be saved under this name. (An existing file may have any name.)
+        LlasaError: The folder can't be read.
     """
     folder = voices_folder()
     wanted = (name + ENDING).casefold()
+    found = [path for path in _files(folder) if path.name.casefold() == wanted]
+    return found[0] if found else folder / (check_name(name) + ENDING)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The sorted content of the voices folder; empty if there is no such folder."""
     try:
-        there = [path for path in sorted(folder.iterdir()) if path.name.casefold() == wanted]
+        return sorted(folder.iterdir())
     except FileNotFoundError:
-        there = []
+        return []
     except OSError as error:
-        raise LlasaError(f"The folder of saved voices, {folder}, can't be read: {error.strerror}.", _OTHER) from error
-    return there[0] if there else folder / (check_name(name) + ENDING)
+        problem = f"The folder of saved voices, {folder}, can't be read: {error.strerror}."
+        raise LlasaError(problem, _CHANGE_FOLDER) from error
 
 
-def is_saved(name: str) -> bool:
-    """Whether there is a file for it; any text may be asked for."""
+def voice_exists(name: str) -> bool:
+    """Whether a voice of this name is saved; any text may be asked for."""
     try:
-        return path_of(name).is_file()
+        return voice_path(name).is_file()
     except (LlasaError, OSError):
-        # Not a name, or a folder that can't be read: that is said to who asks for a saved voice, not for a speaker.
+        # An impossible name, or an unreadable folder: `find` reports it, but a speaker of that name can still be used.
         return False
 
 
-def is_path(name: str) -> bool:
-    """Whether a voice is meant as a file: it has a separator in it, or the ending."""
+def is_voice_path(name: str) -> bool:
+    """Whether `--voice` means a file: the text has a path separator or the ending."""
     return name.lower().endswith(ENDING) or "/" in name or os.sep in name
 
 
 def find(name: str) -> SavedVoice:
-    """A saved voice by its name, or by the path of its file.
+    """Read a saved voice by its name, or by the path of its file.
 
     Raises:
-        UsageError: There is none, or the file is not one.
-        LlasaError: It can't be read.
+        UsageError: There is no such voice, or the file is not a saved voice.
+        LlasaError: The file can't be read.
     """
-    if is_path(name):
+    if is_voice_path(name):
         return read(Path(name).expanduser())
-    path = path_of(name)
+    path = voice_path(name)
     if not path.is_file():
-        raise UsageError(f"There is no saved voice {_short(name)}.", _known())
+        raise _not_saved(name)
     return read(path)
 
 
-def listed() -> list[Entry]:
-    """What is in the folder, by name."""
-    folder = voices_folder()
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ENDING and path.name[0] != ".")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LlasaError(f"The folder of saved voices, {folder}, can't be read: {error.strerror}.", _OTHER) from error
+def list_voices() -> list[VoiceEntry]:
+    """All files in the voices folder, sorted by name."""
+    paths = [path for path in _files(voices_folder()) if path.suffix.lower() == ENDING and path.name[0] != "."]
     return [_entry(path) for path in paths]
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> VoiceEntry:
     try:
-        return Entry(path.stem, path, read(path))
+        return VoiceEntry(path.stem, path, read(path))
     except LlasaError as error:
-        return Entry(path.stem, path, None, error.message)
+        return VoiceEntry(path.stem, path, None, error.message)
 
 
 def check_free(name: str, force: bool) -> Path:
-    """The path a voice may be saved at; asked before the work is done.
+    """The path for a new voice; called before the work is done.
 
     Raises:
-        UsageError: Not a name, or one that is taken.
+        UsageError: The name is not possible, or taken.
     """
-    path = path_of(check_name(name))
+    path = voice_path(check_name(name))
     if path.exists() and not force:
-        raise UsageError(f"There is a voice {path.stem} already.", "Take another name, or replace it with --force.")
+        raise _taken(path)
     return path
 
 
 def save(voice: SavedVoice, force: bool = False) -> Path:
-    """Write a voice's file, whole or not at all; -> its path.
+    """Write a voice's file and return its path. The file is complete or absent.
+
+    Args:
+        force: Whether an existing voice of that name is replaced.
 
     Raises:
-        UsageError: The name is taken, and not `force`.
-        LlasaError: It can't be written.
+        UsageError: The name is taken.
+        LlasaError: The file can't be written.
     """
     path = check_free(voice.name, force)
-    # A line for each fact: a column of 750 numbers would hide what a person may want to read or mend.
-    facts = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(voice).items()]
-    text = "{\n" + ",\n".join([f' "format": {FORMAT}', *facts]) + "\n}"
+    # One line for each entry: with indentation, 750 codes would be 750 lines.
+    entries = [f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asdict(voice).items()]
+    text = "{\n" + ",\n".join([f' "format": {FORMAT}', *entries]) + "\n}\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, text + "\n", replace=force)
+        with AtomicFile(path, replace=force) as target:
+            target.file.write(text.encode("utf-8"))
     except FileExistsError:
-        raise UsageError(f"There is a voice {path.stem} already.", "Replace it with --force.") from None
+        raise _taken(path) from None
     except OSError as error:
-        raise LlasaError(f"{path} can't be written: {error.strerror}.", _OTHER) from error
+        raise LlasaError(f"{path} can't be written: {error.strerror}.", _CHANGE_FOLDER) from error
     return path
 
 
-def _write_whole(path: Path, text: str, replace: bool) -> None:
-    """By a temporary file beside it. Without `replace`, a file that came meanwhile stays, and this fails."""
-    number, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        if replace:
-            os.replace(temporary, path)
-            return
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without links
-            if path.exists():
-                raise FileExistsError(path) from None
-            os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def remove(name: str) -> Path:
-    """Delete a saved voice, also a broken one; -> the path it had.
+    """Delete a saved voice, even a broken one, and return the path that it had.
 
     Raises:
-        UsageError: There is none.
-        LlasaError: It can't be deleted.
+        UsageError: There is no such voice.
+        LlasaError: The file can't be deleted.
     """
-    path = path_of(name)
+    path = voice_path(name)
     try:
         path.unlink()
     except FileNotFoundError:
-        raise UsageError(f"There is no saved voice {_short(name)}.", _known()) from None
+        raise _not_saved(name) from None
     except OSError as error:
         raise LlasaError(f"{path} can't be removed: {error.strerror}.") from error
     return path
@@ -242,28 +219,28 @@ def read(path: Path) -> SavedVoice:
     """Read a voice's file.
 
     Raises:
-        UsageError: There is no such file, or it is not a voice's, or of a later format.
-        LlasaError: It can't be read.
+        UsageError: There is no such file, or it is not a saved voice, or it has a later format.
+        LlasaError: The file can't be read.
     """
     again = "Save the voice again: llasa clone --ref CLIP --save NAME --force."
     try:
         if not path.is_file():
-            raise UsageError(f"There is no voice file {path}." if not path.exists() else f"{path} is not a file.")
-        if path.stat().st_size > _LARGEST:
-            raise UsageError(f"{path} is too big for a saved voice.")
+            raise UsageError(f"{path} is not a file." if path.exists() else f"The voice file {path} does not exist.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"{path} is too large for a saved voice.")
         found = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a saved voice: {_reason(error)}.", again) from error
     except OSError as error:
         raise LlasaError(f"{path} can't be read: {error.strerror}.") from error
-    wrong = _what_is_wrong(found)
-    if wrong:
-        raise UsageError(f"{path} is not a saved voice: {wrong}.", again)
+    problem = _problem(found)
+    if problem:
+        raise UsageError(f"{path} is not a saved voice: {problem}.", again)
     if found["format"] > FORMAT:
         raise UsageError(f"{path} was saved by a later llasa (format {found['format']}).", "Upgrade llasa-cli.")
     known = {part.name for part in fields(SavedVoice)}
     values = {name: value for name, value in found.items() if name in known}
-    # By whatever name it was passed on: a copy called otherwise is another voice.
+    # The file's name counts: a copy under another name is another voice.
     return SavedVoice(**values | {"codes": tuple(found["codes"]), "name": path.stem})
 
 
@@ -273,16 +250,16 @@ def _reason(error: Exception) -> str:
     return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "it is not JSON"
 
 
-def _what_is_wrong(found: Any) -> str:
-    """The first thing a hand-edited file has wrong, in words; empty if it can be used."""
+def _problem(found: Any) -> str:
+    """The first problem of a file that was edited by hand; empty if it can be used."""
     if not isinstance(found, dict):
-        return "it holds no JSON object"
-    if not _is_whole(found.get("format")) or found["format"] < 1:
+        return "it is not a JSON object"
+    if not _is_integer(found.get("format")) or found["format"] < 1:
         return "it has no format number"
     codes = found.get("codes")
     if not isinstance(codes, list) or not codes:
         return "it has no codes"
-    if not all(_is_whole(code) and code >= 0 for code in codes):
+    if not all(_is_integer(code) and code >= 0 for code in codes):
         return "its codes are not whole numbers from 0"
     for name in ("text", "codec"):
         if not isinstance(found.get(name), str) or not found[name].strip():
@@ -299,28 +276,26 @@ def _what_is_wrong(found: Any) -> str:
     return ""
 
 
-def _is_whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_OTHER = "LLASA_VOICES can name another folder."
+def _taken(path: Path) -> UsageError:
+    return UsageError(f"The voice {path.stem} already exists.", "Choose another name, or replace it with --force.")
 
 
-def _known() -> str:
-    names = [entry.name for entry in listed()]
-    return "Saved are: " + ", ".join(names) + "." if names else "Save one: llasa clone --ref CLIP --save NAME."
+def _not_saved(name: str) -> UsageError:
+    names = [entry.name for entry in list_voices()]
+    saved = f"Saved voices: {', '.join(names)}." if names else "Save one: llasa clone --ref CLIP --save NAME."
+    return UsageError(f"There is no saved voice {shorten(name)}.", saved)
 
 
-def _short(name: str) -> str:
-    return repr(name if len(name) <= 40 else name[:37] + "...")
+def match_speaker(name: str, speakers: Sequence[str]) -> str | None:
+    """The model's spelling of a speaker's name, or None: `Kore`, `kore` and `Speaker kore` mean the same speaker.
 
-
-def tag_of(name: str, speakers: Sequence[str]) -> str | None:
-    """The model's own spelling of a speaker's name: `Kore`, `kore` and `Speaker kore` are one; None if it knows none.
-
-    A spelling that fits exactly counts before one in other case, in which two speakers may differ.
+    An exact match counts before one that differs in case, since two speakers may differ in case alone.
     """
-    bare = bare_tag(name)
+    bare = strip_speaker_prefix(name)
     for wanted in (name, bare):
         if wanted in speakers:
             return wanted
@@ -328,6 +303,6 @@ def tag_of(name: str, speakers: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def bare_tag(name: str) -> str:
+def strip_speaker_prefix(name: str) -> str:
     """`Speaker kore` -> `kore`."""
     return re.sub(r"(?i)^\s*speaker\s+", "", name).strip()

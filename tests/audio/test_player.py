@@ -21,8 +21,9 @@ import soundfile
 import soxr
 
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.audio.player import Converter, PlayQueue
-from llasa_cli.audio.sinks import Sink, TeeSink, open_sink
+from llasa_cli.audio.player import PlayQueue, StreamResampler
+from llasa_cli.audio.sink import Sink, TeeSink
+from llasa_cli.audio.writers import open_sink
 from llasa_cli.errors import LlasaError
 
 RATE = 16_000
@@ -136,7 +137,7 @@ def test_cleared_means_silent_at_once() -> None:
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
 def test_pieces_are_resampled_as_one_sound(rate: int) -> None:
     sound = np.sin(np.arange(12_345) / 7).astype(np.float32)
-    converter = Converter(rate)
+    converter = StreamResampler(rate)
     pieces = [converter.convert(AudioChunk(piece, RATE)) for piece in np.array_split(sound, 9)]
     heard = np.concatenate([*pieces, converter.finish()])
     expected = soxr.resample(sound, RATE, rate, quality="HQ") if rate != RATE else sound
@@ -145,7 +146,7 @@ def test_pieces_are_resampled_as_one_sound(rate: int) -> None:
 
 
 def test_a_change_of_rate_loses_nothing() -> None:
-    converter = Converter(48_000)
+    converter = StreamResampler(48_000)
     pieces = [converter.convert(AudioChunk(np.ones(1600, np.float32), rate)) for rate in (16_000, 48_000, 16_000)]
     heard = np.concatenate([*pieces, converter.finish()])
     assert abs(len(heard) - 3 * 1600 - 2 * 3200) <= 2
@@ -161,7 +162,7 @@ BEGIN = """
 import sys, time
 import numpy as np
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.audio.sinks import open_sink
+from llasa_cli.audio.writers import open_sink
 from llasa_cli.errors import LlasaError
 sound = (np.arange(1, 320001) / 2**20).astype(np.float32)
 def chunk(begin, end):
@@ -308,7 +309,7 @@ most = 0.0
 with open_sink(None, None, play=True) as sink:
     for place in range(0, 160000, 8000):
         sink.write(chunk(place, place + 8000))
-        most = max(most, sink.waiting_s)
+        most = max(most, sink.queued_s)
 print(most, file=sys.stderr)
 """)
     device.close()
@@ -479,7 +480,7 @@ def test_no_sound_opens_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     with play_on(library, monkeypatch) as sink:
         sink.flush()
-    assert (library.ends, library.heard, sink.waiting_s) == ([], [], 0.0)
+    assert (library.ends, library.heard, sink.queued_s) == ([], [], 0.0)
 
 
 @pytest.mark.parametrize("library", [None, Library(present=False)], ids=["no PortAudio", "no device"])

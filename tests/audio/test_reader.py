@@ -1,4 +1,4 @@
-"""Clips of any form become float32, mono, 16 kHz; bad ones become a sentence."""
+"""Audio files of any form are read as float32, mono, 16 kHz; files that can't be read are errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import soundfile
 from llasa_cli.audio.reader import read_clip, read_recording
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.voices.reference import check_reference
+
+
+def syllables(seconds: float, rate: int = 16_000) -> np.ndarray:
+    """A tone that gets louder and softer four times a second, as speech does."""
+    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(round(seconds * rate)) / rate)
+    return (tone(seconds, rate) * swell).astype(np.float32)
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
@@ -31,24 +37,24 @@ def test_any_rate_and_channel_count_keeps_the_tone(tmp_path: Path, rate: int, ch
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all", b"\0" * 4096])
-def test_what_is_no_audio_is_said_so(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_audio_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "clip.wav"
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"clip\.wav"):
         read_clip(path)
 
 
-def test_missing_and_empty_clips_are_said_so(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no audio file"):
+def test_missing_and_empty_files_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="does not exist"):
         read_clip(tmp_path / "absent.wav")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
-    with pytest.raises(AudioError, match="no sound"):
+    with pytest.raises(AudioError, match="contains no sound"):
         read_clip(tmp_path / "empty.wav")
 
 
 def test_a_reference_loses_the_silence_around_it_and_nothing_else() -> None:
     quiet = np.zeros(16_000, np.float32)
-    speech = np.concatenate([tone(1.0, 16_000), quiet[:8000], tone(1.0, 16_000)])
+    speech = np.concatenate([syllables(1.0), quiet[:8000], syllables(1.0)])
     clip = check_reference(np.concatenate([quiet, speech, quiet]), 16_000, "some twenty letters here")
     assert len(clip.samples) / 16_000 == pytest.approx(2.7, abs=0.05)
     assert clip.warnings == ()
@@ -66,18 +72,21 @@ def test_a_reference_loses_the_silence_around_it_and_nothing_else() -> None:
     ],
     ids=["silent", "short", "long", "no transcript", "transcript too short", "transcript too long"],
 )
-def test_what_would_not_give_the_voice_is_refused(samples: np.ndarray, text: str, error: type[Exception]) -> None:
+def test_a_clip_that_would_not_give_the_voice_is_refused(
+    samples: np.ndarray, text: str, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         check_reference(samples, 16_000, text)
 
 
-def test_clipping_and_faintness_are_warned_of() -> None:
+def test_clipped_and_quiet_clips_get_a_warning() -> None:
     loud = np.clip(tone(2.0, 16_000) * 10, -1, 1)
     assert "clipped" in check_reference(loud, 16_000, "some twenty letters here").warnings[0]
-    assert "quiet" in check_reference(tone(2.0, 16_000) * 0.02, 16_000, "some twenty letters here").warnings[0]
+    quiet = np.concatenate([syllables(1.0), np.zeros(3200, np.float32), syllables(1.0)]) * 0.02
+    assert "quiet" in check_reference(quiet, 16_000, "some twenty letters here").warnings[0]
 
 
-def test_a_damaged_mp3_is_one_error_and_no_chatter(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_mp3_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "clip.mp3"
     soundfile.write(path, tone(3.0, 16_000), 16_000)
     whole = path.read_bytes()
@@ -91,7 +100,7 @@ def test_a_damaged_mp3_is_one_error_and_no_chatter(tmp_path: Path, capfd: pytest
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_voice_is_not_lost_where_channels_are_mixed(tmp_path: Path) -> None:
+def test_mixing_channels_keeps_a_voice_that_is_in_one_of_them_or_inverted(tmp_path: Path) -> None:
     voice, nothing = tone(1.0, 16_000), np.zeros(16_000, np.float32)
     for number, channels in enumerate(([voice, -voice], [nothing] * 7 + [voice], [voice, nothing])):
         path = tmp_path / f"{number}.wav"
@@ -99,22 +108,26 @@ def test_a_voice_is_not_lost_where_channels_are_mixed(tmp_path: Path) -> None:
         assert np.abs(read_clip(path)).max() > 0.14
 
 
-def test_a_longer_file_than_is_wanted_is_not_read(tmp_path: Path) -> None:
+def test_a_file_longer_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, tone(5.0, 8000), 8000)
-    assert read_recording(path, longest_s=5.1).file_rate == 8000
+    assert read_recording(path, max_s=5.1).file_rate == 8000
     with pytest.raises(AudioError, match="5 s long"):
-        read_recording(path, longest_s=4.9)
+        read_recording(path, max_s=4.9)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("my clip.m4a", "ffmpeg -i 'my clip.m4a' 'my clip.wav'"), ("clip.wav", "to WAV or FLAC")]
+    ("name", "command"),
+    [
+        ("my clip.m4a", "ffmpeg -i 'my clip.m4a' 'my clip.wav'"),
+        ("clip.wav", "ffmpeg -i clip.wav clip-converted.wav"),
+    ],
 )
-def test_what_is_not_read_comes_with_the_command_that_converts_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+def test_an_unsupported_format_is_named_with_the_command_that_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
-    with pytest.raises(AudioError) as refused:
+    with pytest.raises(AudioError, match="is an MP4 or M4A file") as refused:
         read_clip(name)
-    assert said in refused.value.hint
+    assert command in refused.value.hint

@@ -10,7 +10,7 @@ import pytest
 
 from llasa_cli.audio.player import PREBUFFER_S
 from llasa_cli.audio.stream_gate import LONGEST_GROWTH, RealTimeStreamGate
-from llasa_cli.codec.streaming import Windows
+from llasa_cli.codec.streaming import StreamingWindows
 
 RATE = 16_000
 CODE = 320
@@ -33,7 +33,7 @@ class Machine:
 
     def pieces(self, codes: Iterator[int]) -> Iterator[np.ndarray]:
         """As `decode_stream` gives them, each sample telling its place."""
-        windows, read, given = Windows(), 0, 0
+        windows, read, given = StreamingWindows(), 0, 0
         random = np.random.default_rng(0)
         for end in windows.ends():
             for _ in codes:
@@ -143,7 +143,7 @@ def test_a_sentence_made_elsewhere_counts() -> None:
 
 
 def test_the_growth_that_is_reckoned_with_is_that_of_the_stream() -> None:
-    windows = Windows()
+    windows = StreamingWindows()
     ends = list(islice(windows.ends(), 10))
     for first, second, third in zip([0, *ends], ends, ends[1:], strict=False):
         shortest = second - windows.search - first
@@ -151,5 +151,5 @@ def test_the_growth_that_is_reckoned_with_is_that_of_the_stream() -> None:
 
 
 def test_sound_begins_with_the_first_piece_however_short_it_is() -> None:
-    windows = Windows()
+    windows = StreamingWindows()
     assert (windows.first - windows.search) * CODE / RATE > PREBUFFER_S

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.audio.subtitles import SubtitleFile, clock
+from llasa_cli.audio.subtitles import SubtitleFile, format_timestamp
 from llasa_cli.errors import LlasaError, UsageError
 
 ENTRY = re.compile(r"(\d\d+):(\d\d):(\d\d)[,.](\d{3}) --> (\d\d+):(\d\d):(\d\d)[,.](\d{3})\n((?:.+\n)+)")
@@ -169,7 +169,7 @@ def test_a_book_of_subtitles_is_written_as_it_goes(tmp_path: Path) -> None:
     assert (tmp_path / "book.vtt").read_text().endswith("01:39:59.121 --> 01:39:59.900\nAnd another one.\n\n")
 
 
-def test_clock() -> None:
-    assert clock(0, ",") == "00:00:00,000"
-    assert clock(3_723_004, ".") == "01:02:03.004"
-    assert clock(360_000_000, ",") == "100:00:00,000"
+def test_timestamps() -> None:
+    assert format_timestamp(0, ",") == "00:00:00,000"
+    assert format_timestamp(3_723_004, ".") == "01:02:03.004"
+    assert format_timestamp(360_000_000, ",") == "100:00:00,000"

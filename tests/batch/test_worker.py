@@ -108,7 +108,7 @@ def test_a_full_disk_is_a_fatal_error_that_names_the_file(
     def full(*_: object) -> None:
         raise LlasaError("/x/.llasa/1.wav can't be written: No space left on device.", "Nothing was left there.")
 
-    monkeypatch.setattr("llasa_cli.audio.sinks.FileSink.close", full)
+    monkeypatch.setattr("llasa_cli.audio.writers.FileSink.close", full)
     events = events_of(config, WorkItem(1, "hello", "kim.wav", SHORT))
     broken = [event.error for event in events if isinstance(event, FatalError)]
     assert broken[0].message == f"{config.folder / 'kim.wav'} can't be written: No space left on device."

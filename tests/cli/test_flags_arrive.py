@@ -232,7 +232,7 @@ def test_json_tells_only_of_a_file_that_is_in_its_place(
     out = tmp_path / "a.wav"
     assert CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)]).stdout.startswith("{")
     out.unlink()
-    monkeypatch.setattr("llasa_cli.audio.sinks.os.replace", full)
+    monkeypatch.setattr("llasa_cli.audio.writers.os.replace", full)
     made = CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)])
     assert made.exit_code == 1
     assert made.stdout == ""

@@ -19,20 +19,20 @@ from typer.testing import CliRunner
 
 from llasa_cli.checkpoint.resolve import codec_identity, resolve_checkpoint
 from llasa_cli.cli.app import app
-from llasa_cli.cli.voices import ChosenVoice
-from llasa_cli.cli.voices import chosen_voice as choose
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.settings import ModelOptions, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.voices.library import SavedVoice, find, save
+from llasa_cli.voices.resolve import ResolvedVoice
+from llasa_cli.voices.resolve import resolve_voice as resolve
 
 WORDS = "Nine words are said in it, or so."
 SHORT = ["--max-seconds", "0.3", "--retries", "0", "-q"]
 Command = Callable[..., tuple[int, str, str]]
 
 
-def chosen_voice(voice: str | None, speaker: str | None, models: ModelOptions) -> ChosenVoice:
-    return choose(voice, speaker, resolve_checkpoint(models))
+def resolve_voice(voice: str | None, speaker: str | None, models: ModelOptions) -> ResolvedVoice:
+    return resolve(voice, speaker, resolve_checkpoint(models))
 
 
 @pytest.fixture(autouse=True)
@@ -108,21 +108,29 @@ def test_text_is_spoken_and_the_voice_is_kept(run: Command, clip: Path, tmp_path
 
 def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, folder: Path) -> None:
     code, out, said = run("voices")
-    assert (code, out) == (0, "")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["voice", "rms", "slt"]
+    assert "speaker (default)" in out.splitlines()[1]
     assert "No voice is saved" in said
     save(kim)
     save(replace(kim, name="lee", codec="000000000000", text="Red \x1b[31m [bold]letters[/bold]"))
     (folder / "odd.json").write_text("{")
-    code, out, _ = run("voices")
+    code, out, said = run("voices")
     lines = out.splitlines()
     assert code == 0
-    assert [line.split()[0] for line in lines] == ["voice", "kim", "lee", "odd"]
-    assert "another codec" in lines[2]
-    assert "[bold]letters[/bold]" in lines[2]
-    assert "broken" in lines[3]
+    assert [line.split()[0] for line in lines] == ["voice", "rms", "slt", "kim", "lee", "odd"]
+    assert str(folder) in said
+    assert "another codec" in lines[4]
+    assert "[bold]letters[/bold]" in lines[4]
+    assert "broken" in lines[5]
     assert "\x1b" not in out
     rows = [json.loads(line) for line in run("voices", "--json")[1].splitlines()]
-    assert [(row["name"], row.get("usable")) for row in rows] == [("kim", True), ("lee", False), ("odd", None)]
+    speakers, saved = rows[:2], rows[2:]
+    assert [(row["name"], row["kind"], row["default"]) for row in speakers] == [
+        ("rms", "speaker", True),
+        ("slt", "speaker", False),
+    ]
+    assert [(row["name"], row.get("usable")) for row in saved] == [("kim", True), ("lee", False), ("odd", None)]
     assert json.loads(run("voices", "show", "kim", "--json")[1])["codes"] == [1, 2, 3]
     assert "Paid 7 dollars." in run("voices", "show", "kim")[1]
     assert "\x1b" not in run("voices", "show", "lee")[1]
@@ -139,23 +147,24 @@ def test_flags_of_the_list_are_refused_before_a_subcommand(run: Command, kim: Sa
     assert "llasa voices show NAME --json" in told
 
 
-def test_listing_needs_no_model(run: Command, kim: SavedVoice) -> None:
+def test_saved_voices_are_listed_without_the_model(run: Command, kim: SavedVoice) -> None:
     save(kim)
     code, out, _ = run("voices", "-m", "no-such-model", "--json")
     assert (code, json.loads(out)["usable"]) == (0, None)
+    assert "no-such-model is not on this machine" in run("voices", "-m", "no-such-model")[2]
 
 
 def test_a_name_is_a_saved_voice_a_file_or_a_speaker(models: ModelOptions, kim: SavedVoice, tmp_path: Path) -> None:
     path = save(kim)
     for asked in ("kim", "KIM", str(path)):
-        chosen = chosen_voice(asked, None, models)
+        chosen = resolve_voice(asked, None, models)
         assert chosen.speaker is None
         assert chosen.reference is not None
         assert (chosen.reference.text, chosen.reference.codes) == ("Paid 7 dollars.", (1, 2, 3))
     for asked in ("slt", "SLT", "Speaker slt", "speaker Slt"):
-        assert chosen_voice(asked, None, models).speaker == "slt"
-        assert chosen_voice(None, asked, models).speaker == "slt"
-    nothing = chosen_voice(None, None, models)
+        assert resolve_voice(asked, None, models).speaker == "slt"
+        assert resolve_voice(None, asked, models).speaker == "slt"
+    nothing = resolve_voice(None, None, models)
     assert (nothing.speaker, nothing.reference) == (None, None)
 
 
@@ -167,25 +176,25 @@ def test_a_voice_that_spells_out_spells_its_transcript_out(
     shutil.copytree(models.model, other)
     about = json.loads((other / "llasa.json").read_text()) | {"spell_out": True}
     (other / "llasa.json").write_text(json.dumps(about))
-    chosen = chosen_voice("kim", None, ModelOptions(model=str(other)))
+    chosen = resolve_voice("kim", None, ModelOptions(model=str(other)))
     assert chosen.reference is not None
     assert chosen.reference.text == "Paid seven dollars."
     save(replace(kim, name="wei", text="你好。"))
-    with pytest.raises(UsageError, match="reads no letter"):
-        chosen_voice("wei", None, ModelOptions(model=str(other)))
+    with pytest.raises(UsageError, match="can't read the transcript"):
+        resolve_voice("wei", None, ModelOptions(model=str(other)))
 
 
 def test_what_is_not_clear_is_asked_for(models: ModelOptions, kim: SavedVoice) -> None:
     save(replace(kim, name="slt"))
-    with pytest.raises(UsageError, match="saved voice and a speaker") as raised:
-        chosen_voice("slt", None, models)
+    with pytest.raises(UsageError, match="both a saved voice and a speaker") as raised:
+        resolve_voice("slt", None, models)
     assert "--speaker slt" in raised.value.hint
-    assert chosen_voice(None, "slt", models).speaker == "slt"
-    with pytest.raises(UsageError, match=r"a --voice and a --speaker"):
-        chosen_voice("slt", "rms", models)
+    assert resolve_voice(None, "slt", models).speaker == "slt"
+    with pytest.raises(UsageError, match="--voice and --speaker are both given"):
+        resolve_voice("slt", "rms", models)
     for voice, speaker in (("nobody", None), (None, "nobody"), ("x" * 300, None), ("../x", None), ("", None)):
         with pytest.raises(UsageError):
-            chosen_voice(voice, speaker, models)
+            resolve_voice(voice, speaker, models)
 
 
 def test_a_model_that_names_no_speakers_is_given_a_tag_only_by_its_own_flag(
@@ -195,12 +204,12 @@ def test_a_model_that_names_no_speakers_is_given_a_tag_only_by_its_own_flag(
     shutil.copytree(models.model, other)
     (other / "llasa.json").write_text('{"codec": "codec"}')
     unnamed = ModelOptions(model=str(other))
-    assert chosen_voice(None, "Speaker kore", unnamed).speaker == "kore"
+    assert resolve_voice(None, "Speaker kore", unnamed).speaker == "kore"
     with pytest.raises(UsageError) as raised:
-        chosen_voice("kore", None, unnamed)
+        resolve_voice("kore", None, unnamed)
     assert "--speaker" in raised.value.hint
     with pytest.raises(UsageError):
-        chosen_voice(None, "<|SPEECH_GENERATION_END|>", unnamed)
+        resolve_voice(None, "<|SPEECH_GENERATION_END|>", unnamed)
 
 
 def test_a_published_speaker_model_is_known_by_its_catalogue_entry(
@@ -209,17 +218,17 @@ def test_a_published_speaker_model_is_known_by_its_catalogue_entry(
     shutil.copytree(models.model, tmp_path / "model")
     (tmp_path / "model" / "llasa.json").unlink()
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_model", lambda name: tmp_path / "model")
-    assert chosen_voice("Kore", None, ModelOptions(model="1b-kore-puck")).speaker == "kore"
+    assert resolve_voice("Kore", None, ModelOptions(model="1b-kore-puck")).speaker == "kore"
     with pytest.raises(UsageError, match="no voice 'kore'"):
-        chosen_voice("kore", None, ModelOptions(model="1b"))
+        resolve_voice("kore", None, ModelOptions(model="1b"))
 
 
 def test_a_model_that_is_not_here_is_said_so(models: ModelOptions, kim: SavedVoice) -> None:
     save(kim)
     with pytest.raises(ModelError):
-        chosen_voice("kim", None, ModelOptions(model="1b"))
+        resolve_voice("kim", None, ModelOptions(model="1b"))
     with pytest.raises(ModelError):
-        chosen_voice("kim", None, replace(models, codec="absent"))
+        resolve_voice("kim", None, replace(models, codec="absent"))
 
 
 def test_another_codecs_voice_is_refused_before_torch_is_imported(
@@ -266,27 +275,33 @@ def test_in_a_list_each_item_has_its_own_voice(
 
 
 def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> None:
-    """The built-in voice is the speaker, pocketsphinx the listener: nothing is put in their place."""
+    """The built-in voice speaks and pocketsphinx transcribes it: no part is replaced. It is found without `--asr`."""
     pytest.importorskip("pocketsphinx")
     said = "The morning train was crowded with people going to work."
     samples = Synthesizer.load().synthesize(said, SpeechOptions(seed=0))
     silence = np.zeros(16_000, np.float32)
     soundfile.write(tmp_path / "clip.flac", np.concatenate([silence, samples, silence]), 16_000)
-    command = ["clone", "--ref", str(tmp_path / "clip.flac"), "--asr", "pocketsphinx", "--save", "kim"]
-    code, _, told = run(*command)
+    code, _, told = run("clone", "--ref", str(tmp_path / "clip.flac"), "--save", "kim")
     assert code == 0, told
+    assert "pocketsphinx makes many mistakes" in told
     voice = find("kim")
-    assert "heard by pocketsphinx: " + voice.text in told
+    assert "transcribed by pocketsphinx: " + voice.text in told
     assert len(set(said.lower().replace(".", "").split()) & set(voice.text.split())) >= 6
     assert voice.transcribed_by == "pocketsphinx"
     assert len(voice.codes) / 50 < len(samples) / 16_000 + 0.3, "the silence around it is gone"
 
 
-def test_a_clip_that_can_not_be_heard_says_what_to_do(run: Command, clip: Path, folder: Path) -> None:
+def test_without_a_recognizer_the_error_says_what_to_do(
+    run: Command, clip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.asr._is_installed", lambda module: False)
     code, out, told = run("clone", "--ref", str(clip), "--save", "kim")
     assert (code, out) == (3, "")
     assert "llasa download openai/whisper-base" in told
     assert "--ref-text" in told
+    monkeypatch.undo()
+    monkeypatch.setenv("LLASA_VOICES", str(folder))
+    pytest.importorskip("pocketsphinx")
     code, _, told = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
     assert (code, told.count("error: ")) == (1, 1)
     assert not folder.exists()

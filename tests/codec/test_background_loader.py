@@ -62,12 +62,12 @@ def test_what_nobody_makes_is_a_missing_key() -> None:
 def test_a_program_that_ends_does_not_wait_for_the_rest() -> None:
     program = (
         "import time\n"
-        "from llasa_cli.codec.background_loader import Parts\n"
+        "from llasa_cli.codec.background_loader import BackgroundLoader\n"
         "def make(name):\n"
         "    time.sleep(0.01)\n"
         "    print(name, flush=True)\n"
         "    return name\n"
-        "Parts(map(str, range(2000)), make)['3']\n"
+        "BackgroundLoader(map(str, range(2000)), make)['3']\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=15

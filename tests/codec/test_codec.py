@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER, codec_identity
-from llasa_cli.codec.codec import Codec, at_level, load_codec
+from llasa_cli.codec.codec import Codec, load_codec, normalize_level
 from llasa_cli.codec.fbank import HOP, filter_bank, pad_audio
 from llasa_cli.errors import AudioError, ModelError
 
@@ -81,7 +81,7 @@ def test_a_codec_that_knows_one_level_hears_no_other(codec: Codec, of_one_level:
 @pytest.mark.parametrize("padding", [0, 16_000])
 def test_silence_around_speech_is_not_counted_into_its_level(padding: int) -> None:
     speech = tone(16_000)
-    at = at_level(np.pad(speech, padding), 0.05)
+    at = normalize_level(np.pad(speech, padding), 0.05)
     assert np.sqrt(np.mean(np.square(at[padding : padding + 16_000]))) == pytest.approx(0.05, rel=0.05)
 
 
@@ -89,18 +89,18 @@ def test_a_click_is_cut_where_speech_is_raised_and_silence_is_not_raised() -> No
     quiet = tone(16_000) * np.float32(0.05)
     clicks = quiet.copy()
     clicks[::4000] = 0.9
-    raised = at_level(clicks, 0.05)
+    raised = normalize_level(clicks, 0.05)
     assert np.abs(raised).max() <= 0.981
     assert np.std(raised) > 3 * np.std(quiet), "0.9 of a click leaves room for a tenth of more"
     spiky = np.zeros(16_000, np.float32)
     spiky[::50] = 0.9
-    raised = at_level(spiky, 0.5)
+    raised = normalize_level(spiky, 0.5)
     np.testing.assert_allclose(raised / raised.max(), (spiky - 0.018) / 0.882, atol=1e-3, err_msg="no click: not cut")
-    offset = at_level(tone(16_000) * np.float32(0.1) + np.float32(0.05), 0.05)
+    offset = normalize_level(tone(16_000) * np.float32(0.1) + np.float32(0.05), 0.05)
     assert abs(offset.mean()) < 1e-4
     faint = tone(16_000) * np.float32(1e-5)
-    assert at_level(faint, 0.05) is faint
-    assert not at_level(np.zeros(1000, np.float32), 0.05).any()
+    assert normalize_level(faint, 0.05) is faint
+    assert not normalize_level(np.zeros(1000, np.float32), 0.05).any()
 
 
 def test_transformers_loads_a_codec_that_tells_its_level(of_one_level: Path, tmp_path: Path) -> None:

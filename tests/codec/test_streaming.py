@@ -10,7 +10,7 @@ import pytest
 
 from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 from llasa_cli.codec.codec import Codec, load_codec
-from llasa_cli.codec.streaming import StreamingWindows, blend, decode_stream, quietest
+from llasa_cli.codec.streaming import StreamingWindows, crossfade, decode_stream, quietest_cut
 
 HOP = 320
 SMALL = StreamingWindows(first=4, growth=2.0, longest=12, left=8, ahead=4, fade=1, search=2)
@@ -122,15 +122,15 @@ def test_each_code_is_decoded_with_context_on_both_sides() -> None:
 def test_the_joint_is_where_it_is_quiet() -> None:
     sound = np.ones(4000, np.float32)
     sound[1500:1700] = 0
-    assert 1490 <= quietest(sound, 2000, 100, 800) <= 1600
-    assert quietest(sound, 2000, 100, 0) == 2000
-    assert 0 <= quietest(sound, 50, 100, 800) <= 50
-    assert quietest(np.ones(4000, np.float32), 2000, 100, 800) == 2000  # nothing to choose: the longest piece
+    assert 1490 <= quietest_cut(sound, 2000, 100, 800) <= 1600
+    assert quietest_cut(sound, 2000, 100, 0) == 2000
+    assert 0 <= quietest_cut(sound, 50, 100, 800) <= 50
+    assert quietest_cut(np.ones(4000, np.float32), 2000, 100, 800) == 2000  # nothing to choose: the longest piece
 
 
 def test_a_fade_begins_as_the_old_and_ends_as_the_new() -> None:
     new = np.ones(100, np.float32)
-    blend(np.zeros(10, np.float32), new)
+    crossfade(np.zeros(10, np.float32), new)
     assert np.all(np.diff(new[:11]) > 0)
     assert (new[0] < 0.1, new[9] > 0.9, new[10:].tolist()) == (True, True, [1.0] * 90)
 

@@ -17,13 +17,13 @@ from llasa_cli.voices.library import (
     SavedVoice,
     check_name,
     find,
-    is_saved,
-    listed,
-    path_of,
+    list_voices,
+    match_speaker,
     read,
     remove,
     save,
-    tag_of,
+    voice_exists,
+    voice_path,
     voices_folder,
 )
 
@@ -65,7 +65,7 @@ def test_a_voice_is_never_replaced_unasked(folder: Path) -> None:
     assert find("kim") == KIM
     save(replace(KIM, text="other"), force=True)
     assert find("kim").text == "other"
-    assert len(listed()) == 1
+    assert len(list_voices()) == 1
 
 
 def test_a_failure_while_writing_leaves_the_old_voice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_failure_while_writing_leaves_the_old_voice(folder: Path, monkeypatch:
 def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
         check_name(name)
-    assert not is_saved(name)
+    assert not voice_exists(name)
 
 
 @pytest.mark.parametrize("name", ["kim", "Kim-2", "日本", "my voice", "v1.2", "a_b"])
@@ -97,8 +97,8 @@ def test_a_name_in_any_script_is_taken(name: str) -> None:
 
 
 def test_without_a_folder_there_are_no_voices(folder: Path) -> None:
-    assert listed() == []
-    assert not is_saved("kim")
+    assert list_voices() == []
+    assert not voice_exists("kim")
     with pytest.raises(UsageError, match="no saved voice 'kim'") as raised:
         find("kim")
     assert "--save" in raised.value.hint
@@ -109,10 +109,10 @@ def test_without_a_folder_there_are_no_voices(folder: Path) -> None:
 
 def test_a_folder_that_is_a_file_is_one_sentence(folder: Path) -> None:
     folder.write_text("x")
-    for attempt in (listed, lambda: find("kim"), lambda: save(KIM)):
+    for attempt in (list_voices, lambda: find("kim"), lambda: save(KIM)):
         with pytest.raises(LlasaError, match="can't be"):
             attempt()
-    assert not is_saved("kim"), "a model's speaker can be asked for all the same"
+    assert not voice_exists("kim"), "a model's speaker can be asked for all the same"
 
 
 def test_a_removed_voice_is_gone_and_a_broken_one_can_be_removed(folder: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_voice_is_one_sentence_and_the_rest_is_listed(folder: 
     assert "broken.json" in raised.value.message
     assert raised.value.hint
     assert "\n" not in raised.value.message
-    assert [(entry.name, entry.voice is None, bool(entry.error)) for entry in listed()] == [
+    assert [(entry.name, entry.voice is None, bool(entry.error)) for entry in list_voices()] == [
         ("broken", True, True),
         ("kim", False, False),
     ]
@@ -186,9 +186,9 @@ def test_not_a_file_and_too_big_a_file_are_refused(folder: Path) -> None:
         read(folder / "a.json")
     with (folder / "b.json").open("wb") as file:
         file.truncate(10_000_000)
-    with pytest.raises(UsageError, match="too big"):
+    with pytest.raises(UsageError, match="too large"):
         read(folder / "b.json")
-    with pytest.raises(UsageError, match="no voice file"):
+    with pytest.raises(UsageError, match="does not exist"):
         find(str(folder / "absent.json"))
 
 
@@ -197,7 +197,7 @@ def test_the_folder_is_the_users_own_by_default(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     if sys.platform == "linux":
         assert voices_folder() == tmp_path / "llasa" / "voices"
-    assert path_of("kim").parent == voices_folder()
+    assert voice_path("kim").parent == voices_folder()
 
 
 def test_voices_are_read_without_torch_or_numpy(folder: Path) -> None:
@@ -227,4 +227,4 @@ def test_voices_are_read_without_torch_or_numpy(folder: Path) -> None:
     ],
 )
 def test_a_speakers_name_is_known_in_every_spelling(asked: str, speakers: tuple[str, ...], found: str | None) -> None:
-    assert tag_of(asked, speakers) == found
+    assert match_speaker(asked, speakers) == found

@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.audio.sinks import FileSink, StreamSink, TeeSink, is_standard_output, open_sink, pick_format
+from llasa_cli.audio.sink import TeeSink
+from llasa_cli.audio.writers import FileSink, StreamSink, is_standard_output, open_sink, pick_format
 from llasa_cli.errors import LlasaError, UsageError
 
 RATE = 16_000

@@ -1,9 +1,9 @@
-"""Where sound goes: a file that is finished or absent, a pipe, the speakers, or two of them at once.
+"""Sinks that write sound: to a file that appears only when it is complete, or to a pipe or device as it is made.
 
-    with open_sink("out.wav") as sink:      leaving by an exception leaves nothing behind
+    with open_sink("out.wav", None, play=False) as sink:      an exception inside the block leaves no file behind
         for chunk in chunks: sink.write(chunk)
 
-WAV and raw PCM leave a pipe as they are made; the other formats have to be complete first.
+WAV and raw PCM are written to a pipe chunk by chunk; the other formats are encoded in memory and written at the end.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import secrets
 import stat
 import struct
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llasa_cli.audio.chunk import AudioChunk, pcm16, to_pcm16
+from llasa_cli.audio.sink import Sink, TeeSink
 from llasa_cli.errors import LlasaError, UsageError
 
 if TYPE_CHECKING:
@@ -33,67 +32,36 @@ FORMATS = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
     "pcm": ("RAW", "PCM_16"),
 }
-"""Name and file ending -> libsndfile's names."""
+"""Format name (also the file ending) -> libsndfile's format and subtype."""
 
 OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf m4a m4b mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
-"""Of sound that is not written here: who names a file so means no folder."""
+"""Endings of audio formats that can't be written: a path that ends so means a file, not a folder."""
 
 UNKNOWN_LENGTH = 0x7FFFF000
-"""For the length fields of a WAV that is still being made: wave, libsndfile, sox and ffmpeg all read every sample.
+"""Length fields of a WAV stream whose length is not known yet.
 
-With zero, sox reads none and wave refuses; with 0xFFFFFFFF sox warns. ffmpeg (5.1) says of any untrue length that the
-last packet is cut, and takes it whole.
+With this value Python's `wave`, libsndfile, sox and ffmpeg all read every sample. With 0, sox reads nothing and `wave`
+raises an error; with 0xFFFFFFFF, sox prints a warning. ffmpeg 5.1 warns about a corrupt last packet for every length
+that is not the true one, but still reads all of it.
 """
 
 
-class Sink:
-    """Takes chunks. `close` finishes, `abort` leaves nothing; leaving a `with` block does one of them."""
-
-    def write(self, chunk: AudioChunk) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def abort(self) -> None:
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """A sentence ends here: what is held back for smooth playing may sound."""
-
-    @property
-    def waiting_s(self) -> float:
-        """Sound that was written and not heard yet, in seconds; 0 where nobody listens."""
-        return 0.0
-
-    def __enter__(self) -> Sink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-
 class FileSink(Sink):
-    """A file, written beside its place under another name, flushed to disk, then renamed into place."""
+    """Writes a temporary file in the target's folder, flushes it to disk, and renames it into place on `close`."""
 
     def __init__(self, path: Path, file_format: str) -> None:
         self.path = path
         self._format = file_format
-        # A link stays a link: what it leads to is replaced. (/dev/stdout is a link too.)
-        self._place = Path(os.path.realpath(path))
-        # 40 characters of the name: the whole one and an ending could be longer than a name may be.
-        self._part = self._place.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+        # A symbolic link stays one: the file that it points to is replaced.
+        self._target = Path(os.path.realpath(path))
+        # The whole name plus the suffix could exceed the file system's limit.
+        self._part = self._target.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
         self._guard: _Guarded | None = None
         self._sound: Any = None
-        if not os.path.isdir(self._place.parent):
-            raise UsageError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
-        if os.path.isdir(self._place):
-            raise UsageError(f"{path} is a folder.", "Name a file in it.")
+        if not os.path.isdir(self._target.parent):
+            raise UsageError(f"The folder {path.parent} does not exist.", "Create it, or choose another path.")
+        if os.path.isdir(self._target):
+            raise UsageError(f"{path} is a folder.", "Give the name of a file in it.")
         try:
             self._guard = _Guarded(self._part.open("w+b"), str(path))
         except OSError as error:
@@ -106,7 +74,7 @@ class FileSink(Sink):
         self._guard.do(lambda: self._sound.write(_values(chunk, self._format)))
 
     def close(self) -> None:
-        if self._sound is None:  # nothing was said: no empty file either
+        if self._sound is None:  # no sound was written, so no file is made
             self.abort()
             return
         guard, sound = self._guard, self._sound
@@ -114,7 +82,7 @@ class FileSink(Sink):
         try:
             guard.do(sound.close)
             guard.sync()
-            os.replace(self._part, self._place)
+            os.replace(self._part, self._target)
         except OSError as error:
             self.abort()
             raise LlasaError(f"{self.path} can't be written: {error.strerror}.") from error
@@ -131,7 +99,7 @@ class FileSink(Sink):
 
 
 class _Guarded:
-    """A file object for libsndfile that keeps the system's error: the library itself only says that it failed."""
+    """A file object for libsndfile that remembers the operating system's error; libsndfile reports only that it failed."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file, self._name = file, name
@@ -151,7 +119,7 @@ class _Guarded:
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return self._file.seek(offset, whence)
-        except OSError as error:  # a seek writes out what is buffered
+        except OSError as error:  # seeking flushes the buffer
             self._error = self._error or error
             return 0
 
@@ -162,14 +130,14 @@ class _Guarded:
         pass
 
     def do(self, work: Any) -> None:
-        """Run a step of the encoder; raise what went wrong below it."""
+        """Run a step of the encoder, and raise the operating system's error if there was one."""
         try:
             work()
         except Exception:
             if self._error is None:
                 raise
         if self._error is not None:
-            raise LlasaError(f"{self._name} can't be written: {self._error.strerror}.", "Nothing was left there.")
+            raise LlasaError(f"{self._name} can't be written: {self._error.strerror}.", "No file was left behind.")
 
     def sync(self) -> None:
         self._file.flush()
@@ -180,7 +148,7 @@ class _Guarded:
         self._error = self._error or OSError("discarded")
         for close in (getattr(sound, "close", None), self._file.close):
             if close is not None:
-                # What is thrown away may fail in any way it likes.
+                # The file is deleted next, so errors do not matter.
                 try:
                     close()
                 except Exception:
@@ -195,12 +163,17 @@ def _encoder(file: Any, file_format: str, sampling_rate: int) -> Any:
 
 
 def _values(chunk: AudioChunk, file_format: str) -> np.ndarray:
-    """Where a format holds 16-bit integers they are rounded here: libsndfile cuts, and a pipe would differ from a file."""
+    """Samples for the encoder, rounded to 16 bit where the format stores that: libsndfile truncates instead."""
     return pcm16(chunk.samples) if FORMATS[file_format][1] == "PCM_16" else chunk.samples
 
 
 class StreamSink(Sink):
-    """A pipe, a device, or anything else that can't be renamed into place."""
+    """Writes to a pipe or device, which can't be replaced by renaming.
+
+    Args:
+        name: What error messages call it.
+        owned: Whether the sink closes the stream.
+    """
 
     def __init__(self, stream: BinaryIO, file_format: str, name: str, owned: bool = False) -> None:
         self._stream, self._format, self._name, self._owned = stream, file_format, name, owned
@@ -229,7 +202,7 @@ class StreamSink(Sink):
             self._sound.close()
             self._send(self._buffer.getvalue())
         if self._header_at is not None:
-            self._tell_length(self._header_at)
+            self._write_length(self._header_at)
         if self._owned:
             self._stream.close()
 
@@ -246,12 +219,12 @@ class StreamSink(Sink):
             self._stream.flush()
             self._sent += len(data)
         except BrokenPipeError:
-            raise  # the reader has enough: not an error
+            raise  # the reader closed the pipe, which is not an error
         except OSError as error:
             raise LlasaError(f"{self._name} can't be written: {error.strerror}.") from error
 
-    def _tell_length(self, header: int) -> None:
-        """Put the true lengths into a header that can be reached again (`-o - > file.wav`)."""
+    def _write_length(self, header: int) -> None:
+        """Write the true length into the header where standard output is a file (`-o - > file.wav`)."""
         length = min(self._sent, UNKNOWN_LENGTH)
         for place, value in ((header + 4, length + 36), (header + 40, length)):
             self._stream.seek(place)
@@ -260,20 +233,20 @@ class StreamSink(Sink):
 
 
 def _position(stream: BinaryIO) -> int | None:
-    """Where in a regular file a stream is about to write; None where nothing can be written twice."""
+    """The write position in a regular file; None for a stream that can't seek back to it."""
     try:
         import fcntl
 
         number = stream.fileno()
         if not stat.S_ISREG(os.fstat(number).st_mode) or fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND:
-            return None  # what is written to `>> file` goes to its end, wherever it was meant to go
+            return None  # `>> file` appends every write, so the header can't be rewritten
         return stream.tell()
     except (ImportError, OSError, ValueError):  # no fcntl on Windows; no descriptor behind the object
         return None
 
 
 def wav_header(sampling_rate: int) -> bytes:
-    """44 bytes for 16-bit mono of unknown length."""
+    """The 44 header bytes of 16-bit mono WAV of unknown length."""
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sampling_rate, sampling_rate * 2, 2, 16)
     return (
         struct.pack("<4sI4s", b"RIFF", UNKNOWN_LENGTH + 36, b"WAVE")
@@ -282,53 +255,21 @@ def wav_header(sampling_rate: int) -> bytes:
     )
 
 
-class TeeSink(Sink):
-    """Several sinks at once."""
-
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = list(sinks)
-
-    def write(self, chunk: AudioChunk) -> None:
-        for sink in self._sinks:
-            sink.write(chunk)
-
-    def close(self) -> None:
-        for position, sink in enumerate(self._sinks):
-            try:
-                sink.close()
-            except BaseException:
-                for later in self._sinks[position + 1 :]:
-                    later.abort()
-                raise
-
-    def abort(self) -> None:
-        for sink in self._sinks:
-            sink.abort()
-
-    def flush(self) -> None:
-        for sink in self._sinks:
-            sink.flush()
-
-    @property
-    def waiting_s(self) -> float:
-        return max((sink.waiting_s for sink in self._sinks), default=0.0)
-
-
 def is_standard_output(output: str | None) -> bool:
-    """`-`, or a path by which shells reach it: opened by its path, it would lead where the guard has led it."""
+    """Whether the path means standard output. `claim_stdout` redirects descriptor 1, so it must not be opened by its path."""
     return output in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def is_plain_file(output: str | None) -> bool:
-    """A path that gets a finished file, not a stream."""
+    """Whether the path is written by a `FileSink`, not as a stream."""
     return output is not None and not is_standard_output(output) and not _is_special(output)
 
 
 def pick_format(output: str | None, file_format: str | None) -> str:
-    """By `--format`, else by the file's ending; WAV for a pipe.
+    """The output format: `--format`, else the file's ending, else WAV for a pipe.
 
     Raises:
-        UsageError: Not a format that can be written.
+        UsageError: The format is not one of FORMATS.
     """
     name = file_format
     if name is None:
@@ -337,21 +278,19 @@ def pick_format(output: str | None, file_format: str | None) -> str:
             name = "wav"
     name = name.lower()
     if name not in FORMATS:
-        what = f"The format {name!r}" if name else f"{output or repr('')} has no ending, and a sound file without one"
-        raise UsageError(
-            f"{what} can't be written.", "Formats: " + ", ".join(FORMATS) + "; choose by ending or --format."
-        )
+        problem = f"The format {name!r} is not supported." if name else f"{output or repr('')} has no file ending."
+        raise UsageError(problem, f"Use one of these endings, or --format: {', '.join(FORMATS)}.")
     return name
 
 
 def open_sink(output: str | None, file_format: str | None, play: bool, stdout: BinaryIO | None = None) -> Sink:
-    """The sink that the flags ask for; everything that can be refused is refused here, before a model loads.
+    """Open the sink that the flags describe. Errors are raised here, before a model is loaded.
 
     Args:
         output: A path, `-` for standard output, or None.
         file_format: A key of FORMATS; None goes by the ending.
-        play: Through the speakers (too).
-        stdout: Where `-` goes.
+        play: Whether the sound is also played.
+        stdout: The stream that `-` means.
 
     Raises:
         UsageError, LlasaError: See the sinks.
@@ -366,29 +305,29 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
         return speaker or TeeSink([])
     written: Sink
     if is_standard_output(output):
-        written = _in_place(stdout if stdout is not None else sys.stdout.buffer, kind, "Standard output")
+        written = _stream_sink(stdout if stdout is not None else sys.stdout.buffer, kind, "Standard output")
     elif _is_special(output):
         try:
             stream = open(output, "wb")  # noqa: SIM115 (the sink owns it)
         except OSError as error:
             raise LlasaError(f"{output} can't be written: {error.strerror}.") from error
-        written = _in_place(stream, kind, output, owned=True)
+        written = _stream_sink(stream, kind, output, owned=True)
     else:
         written = FileSink(Path(output), kind)
-    # The file first: it is finished before the speakers have played to the end.
+    # The file comes first, so that it is complete before playback ends.
     return TeeSink([written, speaker]) if speaker is not None else written
 
 
-def _in_place(stream: BinaryIO, kind: str, name: str, owned: bool = False) -> StreamSink:
+def _stream_sink(stream: BinaryIO, kind: str, name: str, owned: bool = False) -> StreamSink:
     if stream.isatty():
         if owned:
             stream.close()
-        raise UsageError("Audio is not written to a terminal.", "Pipe it on, or name a file with -o.")
+        raise UsageError("Audio is not written to a terminal.", "Pipe it to a program, or give a file with -o.")
     return StreamSink(stream, kind, name, owned)
 
 
 def _is_special(output: str) -> bool:
-    """A device or a named pipe: written in place, for it can't be replaced."""
+    """Whether the path is a device or a named pipe, which is written in place."""
     try:
         mode = os.stat(output).st_mode
     except (FileNotFoundError, NotADirectoryError):
