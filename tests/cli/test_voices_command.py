@@ -86,7 +86,9 @@ def test_a_clip_becomes_a_voice_that_is_spoken_with(
     assert voice.sound["sampling_rate"] == 16_000
     assert len(voice.codes) == 150
     (tmp_path / "list.txt").write_text("hello\n")
-    code, out, said = run("batch", str(tmp_path / "list.txt"), "-o", str(tmp_path / "out"), "--voice", "kim", *SHORT)
+    code, out, said = run(
+        "batch", str(tmp_path / "list.txt"), "-o", str(tmp_path / "out"), "--voice", "kim", "--accept-failed", *SHORT
+    )
     assert code == 0, said
     assert soundfile.info(tmp_path / "out" / "00001.wav").frames > 0
 
@@ -261,10 +263,11 @@ def test_in_a_list_each_item_has_its_own_voice(
         {"id": "f", "text": "hi", "seed": 1},
     ]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    command = ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *SHORT]
+    command = ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), "--accept-failed", *SHORT]
     assert run(*command)[0] == 5
     results = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
-    assert [row["status"] for row in results] == ["ok", "ok", "error", "ok", "ok", "ok"]
+    # The takes of the random model fail their checks, and are accepted.
+    assert [row["status"] == "error" for row in results] == [False, False, True, False, False, False]
     assert "another codec" in results[2]["error"]
     sounds = [soundfile.read(tmp_path / "out" / f"{name}.wav")[0] for name in "abf"]
     assert not np.array_equal(sounds[0], sounds[1])
