@@ -1,0 +1,115 @@
+"""Marked-up text is recognized and read as its words, however it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from llasa_cli.text.incremental import read_sentences
+from llasa_cli.text.markup import FORMATS, read_markup, sniff
+
+PAGE = (
+    "<!DOCTYPE html><html><head><title>T</title><style>p{color:red}</style><script>var a=1;</script></head>"
+    "<body><h1>Head</h1><p>Hello <b>world</b>.</p></body></html>"
+)
+SRT = "1\n00:00:01,000 --> 00:00:03,500\nHello there.\n\n2\n00:00:04,000 --> 00:00:06,000\n<i>How are\nyou?</i>\n"
+VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:start\n<v Ann>Hello &amp; welcome.\n"
+
+
+@pytest.mark.parametrize(
+    ("text_format", "written", "words"),
+    [
+        ("html", PAGE, "Head. Hello world."),
+        ("html", "<p>Hello <b>world</b>, it&#39;s &quot;nice&quot; &amp; done.</p>", 'Hello world, it\'s "nice" & done.'),
+        ("html", "One<br>two<br/>three", "One two three"),
+        ("html", "<ul><li>milk</li><li>eggs!</li></ul><p>End</p>", "milk. eggs! End"),
+        ("html", "<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>", "A, B. 1, 2."),
+        ("html", "<div>Not <!-- this --> that<script>x()</script></div>", "Not that"),
+        ("html", '<p>A <a href="http://x.y/z">link</a> and <img src="p.png" alt="a picture">.</p>', "A link and a picture ."),
+        ("html", "<p>He won.<sup>[1]</sup> Then m<sup>2</sup></p>", "He won.¹ Then m²"),
+        ("html", '<p>One <break time="1s"/> two</p>', 'One <break time="1s"/> two'),
+        (
+            "ssml",
+            '<speak>Hello <emphasis level="strong">big</emphasis> <prosody rate="slow">world</prosody>.</speak>',
+            "Hello big world.",
+        ),
+        ("ssml", '<?xml version="1.0"?>\n<speak><s>One</s><s>Two</s><break time="1s"/></speak>', 'One. Two. <break time="1s"/>'),
+        ("ssml", '<speak>The <sub alias="World Wide Web Consortium">W3C</sub> met.</speak>', "The World Wide Web Consortium met."),
+        ("ssml", "<speak><p>Tom &amp; Ann</p><audio src='x'>no</audio></speak>", "Tom & Ann"),
+        ("srt", SRT, "Hello there. How are you?"),
+        ("srt", VTT, "Hello & welcome."),
+        ("srt", "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}- Go!\n\n2\n00:00:02,000 --> 00:00:03,000\n42\n", "Go! 42"),
+        ("markdown", "### Steps\n\n1. **Open** the door\n2. Go _in_\n\n> A quote", "Steps. 1. Open the door. 2. Go in. A quote"),
+        ("markdown", "Sure! See [the page](https://x.y/z).", "Sure! See the page."),
+        ("markdown", "Text\n\n```python\nx = 1\n```\n\nEnd", "Text End"),
+        ("plain", "==== important ====", "important"),
+        ("plain", "Title\n=====\nText", "Title Text"),
+        ("plain", "<<quoted>> words", "quoted words"),
+        ("plain", "AT&amp;T &mdash; it&#39;s", "AT&T — it's"),
+        ("plain", "Chapter 1 ........ 5", "Chapter 1, 5"),
+        ("plain", "\x1b[1mBold\x1b[0m hello \x1b[31mred\x1b[0m.", "Bold hello red."),
+        ("plain", "A \x1b]8;;http://x.y\x07link\x1b]8;;\x07.", "A link."),
+        ("plain", "┌──┐\n│ a │\n└──┘", "a"),
+        ("plain", "2 * 3 * 4, snake_case, a < b, x > y, Q&A, 1. one", "2 * 3 * 4, snake_case, a < b, x > y, Q&A, 1. one"),
+        ("plain", "- milk\n- eggs", "- milk - eggs"),
+        ("plain", "#hashtag and C# and #1", "#hashtag and C# and #1"),
+        ("plain", "Tom & Ann <tom@x.org>", "Tom & Ann <tom@x.org>"),
+        ("plain", "Say <|s_123|> [pause:1] now", "Say <|s_123|> [pause:1] now"),
+    ],
+)  # fmt: skip
+def test_each_format_is_recognized_and_read_as_its_words(text_format: str, written: str, words: str) -> None:
+    assert sniff(written.replace("\x1b", "")) == text_format
+    assert said(read_markup([written])) == words
+    assert said(read_markup([written], text_format)) == words
+    if text_format != "plain":
+        assert said(read_markup(list(written), text_format)) == words, "torn at every character"
+        assert said(read_markup(arriving(written))) == words, "in a pipe"
+
+
+def said(parts: Iterator[str]) -> str:
+    return " ".join("".join(parts).split())
+
+
+def arriving(text: str) -> Iterator[str]:
+    """The parts that a pipe gives when it gets a text character by character."""
+    data = iter([bytes([byte]) for byte in text.encode()] + [b""])
+    return read_sentences(lambda _: next(data), lambda: True)
+
+
+def test_markdown_that_begins_late_is_recognized_where_it_begins() -> None:
+    parts = iter(["Sure! Here are the steps.\n\n", "## One\n\n", "**Open** it.\n\n"])
+    read = read_markup(parts)
+    assert next(read).strip() == "Sure! Here are the steps."
+    assert said(read) == "One. Open it."
+
+
+def test_a_plain_part_is_given_before_the_next_is_asked_for() -> None:
+    taken: list[int] = []
+
+    def parts() -> Iterator[str]:
+        for number in range(3):
+            taken.append(number)
+            yield f"Sentence {number}. "
+
+    read = read_markup(parts())
+    assert next(read) == "Sentence 0. "
+    assert taken == [0]
+
+
+def test_a_terminal_code_torn_between_parts_is_removed() -> None:
+    assert said(read_markup(["A \x1b", "[3", "1mred\x1b[", "0m end."])) == "A red end."
+
+
+@pytest.mark.parametrize(
+    "text", ["<" * 50_000, "&" * 50_000, "<p>" * 30_000, "=" * 100_000, "1\n" * 30_000, "**a" * 30_000]
+)
+def test_hostile_markup_is_read_through(text: str) -> None:
+    for text_format in FORMATS:
+        if text_format != "markdown" and not (text_format == "auto" and sniff(text) == "markdown"):
+            list(read_markup([text], text_format))
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be one of auto, plain"):
+        read_markup([], "rtf")
