@@ -1,21 +1,21 @@
-"""How long a user waits: `llasa --help`, a sentence said by a process that has just begun, and its first sound.
+"""Start-up times: `llasa --help`, a sentence spoken by a new process, and its first sound.
 
     python benchmarks/start.py [--model tiny] [--rounds 7] [--json start.json]
 
-Every figure is of whole processes, taken in turns, so that what else the machine does falls on all alike; files stay in the
-page cache. Medians, in seconds, with the smallest and the largest:
+Each figure is the wall time of whole processes. The rows are measured in turns, so that other load on the machine affects
+all of them, and files stay in the page cache. The table shows the median, the smallest and the largest time in seconds:
 
     nothing      python -c pass
     torch        python -c "import torch"
     help         llasa --help
     say          llasa say, five words, to a file
-    first sound  llasa say --stream -o - : to the first byte of sound behind the header, of the same five words
-    first long   the same of a sentence of three seconds, which is heard while it is being made
+    first sound  llasa say --stream -o - : until the first byte of sound after the header, same five words
+    first long   the same for a sentence of three seconds, which streams while it is generated
 
-and where the time of `say` goes: when each stage began and how long it took, those it calls included (importing torch imports
-numpy; loading imports what it needs). `beside`: in another thread, while the main one went on.
+A second table shows the stages of `say`: when each began and how long it took, including the stages it calls (importing torch
+imports numpy; loading imports more modules). `beside` marks a stage in another thread.
 
-`bar` is what `say` may take: one and a half times `import torch`, and a second.
+`bar` is the time that `say` may take: one and a half times `import torch`, and one second.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ def watching(name, *rest, **named):
 builtins.__import__ = watching
 rows["python"] = [0.0, time.time() - began, True]
 
-def tell():
+def report():
     rows["to the exit"] = [0.0, time.time() - began, True]
     print("stages: " + json.dumps(rows), file=sys.stderr, flush=True)
 
-atexit.register(tell)
+atexit.register(report)
 import llasa_cli.cli.app
 from llasa_cli.__main__ import main as run
 sys.argv[0] = "llasa"
@@ -107,15 +107,15 @@ run()
 """
 
 
-def spent(command: list[str]) -> float:
-    """Seconds of a whole process that must succeed."""
+def wall_time(command: list[str]) -> float:
+    """Wall time in seconds of a process that must succeed."""
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def first_sound(command: list[str]) -> float:
-    """Seconds until there is a byte of sound; the rest is read too, so that the process ends as it does for a user."""
+    """Seconds until the first byte of sound. The rest is read too, so that the process ends as it does for a user."""
     began = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
@@ -135,7 +135,7 @@ def first_sound(command: list[str]) -> float:
 
 
 def stages(command: list[str]) -> dict[str, Any]:
-    """Stage -> [when it began, seconds, in the main thread]."""
+    """Stage -> [seconds after the start, duration in seconds, whether it ran in the main thread]."""
     program = [sys.executable, "-c", STAGES, str(time.time()), *command]
     done = subprocess.run(program, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     line = next(line for line in done.stderr.splitlines() if line.startswith(MARK))
@@ -183,10 +183,10 @@ def main() -> None:
         to_file = ["say", FIVE_WORDS, "-o", f"{folder}/out.wav", *flags]
         to_pipe = ["-o", "-", "--stream", *flags]
         works: dict[str, Callable[[], Any]] = {
-            "nothing": lambda: spent([sys.executable, "-c", "pass"]),
-            "torch": lambda: spent([sys.executable, "-c", "import torch"]),
-            "help": lambda: spent([llasa, "--help"]),
-            "say": lambda: spent([llasa, *to_file]),
+            "nothing": lambda: wall_time([sys.executable, "-c", "pass"]),
+            "torch": lambda: wall_time([sys.executable, "-c", "import torch"]),
+            "help": lambda: wall_time([llasa, "--help"]),
+            "say": lambda: wall_time([llasa, *to_file]),
             "first sound": lambda: first_sound([llasa, "say", FIVE_WORDS, *to_pipe]),
             "first long": lambda: first_sound([llasa, "say", LONG, *to_pipe]),
             "stages": lambda: stages(to_file),
@@ -196,7 +196,7 @@ def main() -> None:
         for turn in range(arguments.rounds + 1):
             for name, work in works.items():
                 value = work()
-                if turn:  # the first fills the page cache, and may compile the kernels
+                if turn:  # the first turn fills the page cache and may compile the kernels
                     found[name].append(value)
     result = summary(found)
     if arguments.json:
@@ -204,7 +204,7 @@ def main() -> None:
 
 
 def summary(found: dict[str, list[Any]]) -> dict[str, Any]:
-    """Print the tables; -> what the JSON file holds."""
+    """Print the tables; -> the content of the JSON file."""
     seconds = {name: middle(values) for name, values in found.items() if name != "stages"}
     for name, values in seconds.items():
         print(f"{name:24}{values[0]:8.3f}  ({values[1]:.3f} to {values[2]:.3f})")
