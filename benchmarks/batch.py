@@ -112,9 +112,9 @@ def say_in_a_loop(source: Path, count: int) -> float:
     """Codes a second of `Synthesizer.say` written to files, the model loaded before."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from llasa_cli.audio.writers import FileSink\nfrom llasa_cli.cli.speak import load_speech\n"
+        "from llasa_cli.audio.writers import FileSink\nfrom llasa_cli.cli.speak import load_synthesizer\n"
         "from llasa_cli.cli.console import Report\nfrom llasa_cli.settings import ModelOptions, SpeechOptions\n"
-        "speech = load_speech(ModelOptions(device='cpu'), Report(True))\n"
+        "speech = load_synthesizer(ModelOptions(device='cpu'), Report(True))\n"
         "texts = sys.stdin.read().splitlines()\n"
         "speech.synthesize(texts[0], SpeechOptions(seed=1))\n"
         "began, codes = time.monotonic(), 0\n"

@@ -44,8 +44,6 @@ LARGEST_NUMBER = 1_000_000
 SMALLEST_TEMPERATURE = 0.01
 """Logits are divided by the temperature; below this they leave the range of float32."""
 
-COLDEST = SMALLEST_TEMPERATURE
-
 _SAMPLING, _MODEL = "Sampling", "Model"
 
 MODEL_FLAG = Flag(
@@ -56,6 +54,9 @@ MODEL_FLAG = Flag(
     completion="models",
 )
 CODEC_FLAG = Flag("Codec folder or repository; by default the model's own.", panel=_MODEL)
+REFERENCE_FLAG = Flag(
+    "A clip of the voice, 1 to 15 s.", names=("--ref", "--ref-audio", "--ref_audio"), panel="Reference clip"
+)
 DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="devices")
 
 
@@ -242,10 +243,7 @@ class BatchOptions(Options):
     ]
     ref: Annotated[
         Path | None,
-        Flag(
-            "A clip of the voice for items that name none.",
-            names=("--ref", "--ref-audio", "--ref_audio"),
-        ),
+        replace(REFERENCE_FLAG, help="A clip of the voice for items that name none."),
     ] = None
     file_format: Annotated[
         str | None,

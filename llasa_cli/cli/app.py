@@ -49,7 +49,9 @@ def main(
         raise typer.Exit(2)
 
 
-for _command in (say, clone, batch, chat, download, prepare, finetune, doctor):
+COMMANDS = (say, clone, batch, chat, download, prepare, finetune, doctor)
+
+for _command in COMMANDS:
     app.command(cls=Command)(boundary(_command))
 
 app.add_typer(voices, name="voices")

@@ -1,4 +1,4 @@
-"""Where the sound of `say` and `clone` goes, with the subtitles beside it; a long text goes where it can go on."""
+"""The open output of `say`, `clone` and `chat`: a sink, subtitles beside it, and the state that a long text resumes from."""
 
 from __future__ import annotations
 
@@ -22,42 +22,48 @@ if TYPE_CHECKING:
     from llasa_cli.audio.subtitles import SubtitleFile
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.synthesis.synthesizer import Utterance
+    from llasa_cli.voices.resolve import ResolvedVoice
 
 LONG_BYTES = 20_000
-"""About twenty minutes of speech: a text of it is spoken so that it can go on after an interruption."""
+"""From this size on, about twenty minutes of speech, a text is spoken resumably."""
 
 
 @dataclass
 class AudioOutput:
-    """The open sink, the subtitles beside it, and what earlier runs have made.
+    """The open sink, the subtitles beside it, and the utterances of earlier runs.
 
-    Leaving it finishes all of it; leaving it by an exception leaves nothing behind, or what a long text goes on from.
+    On exit all files are finished. On exit by an exception nothing stays, or what a long text resumes from.
     """
 
     sink: Sink
-    wishes: OutputOptions
+    options: OutputOptions
+    console: Console
     subtitles: SubtitleFile | None = None
     resumable: ResumableSink | None = None
-    report: Console | None = None
     seed: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of `--json`; a book without it is told in flat memory."""
+    """One for each chunk, for `--json`; without it a book is spoken in flat memory."""
     count: int = 0
+    failed: int = 0
+    """Chunks that still fail their checks after the last retry."""
     clock_s: float = 0.0
+    """Seconds of sound so far."""
     when_finished: Callable[[], None] | None = None
-    """Tells of the result, which there is only once the file is in its place."""
+    """Reports the result once the file is in its place."""
 
-    def write_down(self, take: Utterance) -> None:
-        """Note a take that is decided on."""
-        begin = self.clock_s + take.pause_s
-        self.clock_s = begin + take.seconds
-        if self.subtitles is not None and take.sentences:
-            self.subtitles.add(take.sentences, begin, self.clock_s)
+    def record(self, utterance: Utterance) -> tuple[float, float]:
+        """Count an utterance that is final; -> when it begins and ends, in seconds."""
+        begin = self.clock_s + utterance.pause_s
+        self.clock_s = begin + utterance.seconds
+        if self.subtitles is not None and utterance.sentences:
+            self.subtitles.add(utterance.sentences, begin, self.clock_s)
         self.count += 1
-        if self.wishes.json:
+        self.failed += bool(utterance.problems)
+        if self.options.json:
             hidden = ("codes", "sentences", "is_voice")
-            row = {name: value for name, value in take.to_row().items() if name not in hidden}
+            row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
             self.rows.append(row | {"begin_s": round(begin, 3)})
+        return begin, self.clock_s
 
     def __enter__(self) -> AudioOutput:
         return self
@@ -66,12 +72,12 @@ class AudioOutput:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         subtitles, kept = self.subtitles, self.resumable
-        if kind is not None and kept is not None and kept.count and self.report is not None:
-            self.report.line(
-                f"{kept.seconds / 60:.1f} min of speech stay in {kept.folder}: the same command goes on from there"
+        if kind is not None and kept is not None and kept.count:
+            self.console.line(
+                f"{kept.seconds / 60:.1f} min of speech stay in {kept.folder}; the same command resumes from there"
             )
         try:
-            # The sound first: subtitles of what could not be finished are of no use.
+            # The sound first: subtitles without it are of no use.
             self.sink.__exit__(kind, error, trace)
         except BaseException:
             if subtitles is not None:
@@ -83,109 +89,107 @@ class AudioOutput:
             self.when_finished()
 
 
-def check_places(wishes: OutputOptions, *reads: Path | None) -> None:
-    """Refuse to write over what is read: the text, the clip.
+def check_paths(options: OutputOptions, *inputs: Path | None) -> None:
+    """Refuse to overwrite an input: the text, or the clip.
 
     Raises:
-        UsageError: They are the same file, or sound and subtitles are.
+        UsageError: An output is an input, or sound and subtitles are the same file.
     """
     from llasa_cli.audio.writers import is_plain_file
     from llasa_cli.files import refuse_overwriting
 
-    sound = Path(wishes.output) if wishes.output is not None and is_plain_file(wishes.output) else None
-    refuse_overwriting([sound, wishes.subtitles], reads)
+    sound = Path(options.output) if options.output is not None and is_plain_file(options.output) else None
+    refuse_overwriting([sound, options.subtitles], inputs)
 
 
 def open_audio_output(
-    wishes: OutputOptions,
+    options: OutputOptions,
     source: TextInput,
-    wanted: SpeechOptions,
+    speech: SpeechOptions,
     checkpoint: Checkpoint,
-    report: Console,
+    console: Console,
     voice: str = "",
 ) -> AudioOutput:
-    """Open what the flags ask for.
+    """Open the sink and the subtitles that the options ask for.
 
     Args:
-        wanted: Without a seed one is drawn; a run that goes on has the one it began with.
-        voice: Stands for a reference among what decides how the text sounds.
+        speech: Without a seed one is drawn; a resumed run has the seed that it began with.
+        voice: Identifies the voice among the settings that a resumed run must share.
 
     Raises:
-        UsageError, LlasaError: What can't be written; see `audio.writers`.
+        UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
-    from llasa_cli.audio.writers import is_standard_output
-
-    if wishes.json and is_standard_output(wishes.output):
-        raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
-    if wishes.output is None and wishes.play is False:
-        raise UsageError("--no-play without -o makes nothing.", "Name a file with -o.")
-    if wishes.check.recognizer is not None:
-        if wishes.stream:
-            raise UsageError("What is let out at once can't be verified first.", "Leave out --stream or --verify.")
-        from llasa_cli.asr import check_recognizer
-
-        check_recognizer(wishes.check.recognizer)
+    _refuse_contradictions(options)
     from llasa_cli.synthesis.synthesizer import LARGEST_SEED
 
-    seed = wanted.seed if wanted.seed is not None else secrets.randbelow(LARGEST_SEED)
+    seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     subtitles = None
-    if wishes.subtitles is not None:
+    if options.subtitles is not None:
         from llasa_cli.audio.subtitles import SubtitleFile
 
-        subtitles = SubtitleFile(wishes.subtitles)
+        subtitles = SubtitleFile(options.subtitles)
     try:
-        if _resumes(wishes, source):
-            return _resumable_outlet(
-                wishes,
-                source,
-                seed,
-                subtitles,
-                report,
-                checkpoint,
-                [asdict(wanted), asdict(checkpoint.options), voice, wishes.check.recognizer],
-            )
+        if _is_resumable(options, source):
+            settings = [asdict(speech), asdict(checkpoint.options), voice, options.check.recognizer]
+            key = [*settings, checkpoint.revision, source.markdown]
+            sink = _open_resumable_sink(options, source, seed, key)
+            return AudioOutput(sink, options, console, subtitles, sink, int(sink.facts["seed"]))
         from llasa_cli.audio.writers import open_sink
 
-        play = wishes.play if wishes.play is not None else wishes.output is None
-        sink = open_sink(wishes.output, wishes.file_format, play, claim_stdout())
+        play = options.play if options.play is not None else options.output is None
+        return AudioOutput(
+            open_sink(options.output, options.file_format, play, claim_stdout()), options, console, subtitles, seed=seed
+        )
     except BaseException:
         if subtitles is not None:
             subtitles.abort()
         raise
-    return AudioOutput(sink, wishes, subtitles, report=report, seed=seed)
 
 
-def _resumes(wishes: OutputOptions, source: TextInput) -> bool:
+def voice_key(voice: ResolvedVoice) -> str:
+    """Identifies a voice among the settings of a resumable run.
+
+    Its form must not change: a run that was stopped before an update resumes after it.
+    """
+    return f"ChosenVoice(speaker={voice.speaker!r}, reference={voice.reference!r}, language={voice.language!r})"
+
+
+def _refuse_contradictions(options: OutputOptions) -> None:
+    from llasa_cli.audio.writers import is_standard_output
+
+    if options.json and is_standard_output(options.output):
+        raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
+    if options.output is None and options.play is False:
+        raise UsageError("--no-play without -o produces nothing.", "Name a file with -o.")
+    if options.check.recognizer is not None:
+        if options.stream:
+            raise UsageError("--verify needs a whole chunk and excludes --stream.", "Leave out one of them.")
+        from llasa_cli.asr import check_recognizer
+
+        check_recognizer(options.check.recognizer)
+
+
+def _is_resumable(options: OutputOptions, source: TextInput) -> bool:
     from llasa_cli.audio.writers import is_plain_file
 
-    possible = source.digest is not None and not wishes.play and is_plain_file(wishes.output)
-    if wishes.resume and not possible:
+    possible = source.digest is not None and not options.play and is_plain_file(options.output)
+    if options.resume and not possible:
         raise UsageError(
-            "--resume needs a file to write and a text that can be read again.",
+            "--resume needs an output file and a text that can be read again.",
             "Give -o FILE without --play, and the text with -f or as an argument.",
         )
-    if wishes.resume is not None:
-        return wishes.resume
-    assert source.size is not None or not possible
+    if options.resume is not None:
+        return options.resume
     return possible and (source.size or 0) >= LONG_BYTES
 
 
-def _resumable_outlet(
-    wishes: OutputOptions,
-    source: TextInput,
-    seed: int,
-    subtitles: SubtitleFile | None,
-    report: Console,
-    checkpoint: Checkpoint,
-    settings: list[Any],
-) -> AudioOutput:
+def _open_resumable_sink(options: OutputOptions, source: TextInput, seed: int, key: list[Any]) -> ResumableSink:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.writers import pick_format
 
     claim_stdout()
-    assert wishes.output is not None
+    assert options.output is not None
     assert source.digest is not None
-    kind = pick_format(wishes.output, wishes.file_format)
-    key = as_json([*settings, checkpoint.revision, source.markdown, source.digest()])
-    sink = ResumableSink(Path(wishes.output), kind, hashlib.sha256(key.encode()).hexdigest(), {"seed": seed})
-    return AudioOutput(sink, wishes, subtitles, sink, report, int(sink.facts["seed"]))
+    kind = pick_format(options.output, options.file_format)
+    digest = hashlib.sha256(as_json([*key, source.digest()]).encode()).hexdigest()
+    return ResumableSink(Path(options.output), kind, digest, {"seed": seed})

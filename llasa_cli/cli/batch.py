@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, VoiceOptions
+from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, ReferenceOptions, VoiceOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.option_flags import Parsed, with_flags
+from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions
@@ -28,11 +28,6 @@ _SHOWN = 20
 class BatchCommand(Options):
     """Options of the command alone."""
 
-    ref_text: Annotated[
-        str | None,
-        Flag("The transcript of --ref; without it --asr listens.", names=("--ref-text", "--ref_text")),
-    ] = None
-    language: Annotated[str | None, Flag("The language of clips and texts for --asr, such as en.")] = None
     markdown: Annotated[bool, Flag("The texts are Markdown.")] = False
 
 
@@ -41,6 +36,7 @@ def batch(
     options: Parsed[BatchOptions],
     command: BatchCommand,
     voice: VoiceOptions,
+    reference: ReferenceOptions,
     checks: CheckOptions,
     models: ModelOptions,
     speech: SpeechOptions,
@@ -53,15 +49,15 @@ def batch(
 
     claim_stdout()
     built = options.build(
-        ref_text=command.ref_text,
-        language=command.language,
+        ref_text=reference.ref_text,
+        language=reference.language,
         listener=checks.recognizer,
         accept_failed=checks.accept_failed,
     )
     speech = replace(speech, markdown=command.markdown)
     voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:
-        transcriber = ReferenceTranscriber(checks.asr, command.language, models.device, console.stage, console.line)
+        transcriber = ReferenceTranscriber(checks.asr, reference.language, models.device, console.stage, console.line)
         printer = _Printer(console, built)
         summary = run_batch(built, speech, models, voices, transcriber, printer)
         printer.finished(summary)

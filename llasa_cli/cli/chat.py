@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
-from llasa_cli.cli.audio_output import open_audio_output
-from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, SoundOptions, VoiceOptions
+from llasa_cli.cli.audio_output import open_audio_output, voice_key
+from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, OutputOptions, SoundOptions, VoiceOptions
 from llasa_cli.cli.console import Console, claim_stdout
-from llasa_cli.cli.option_flags import with_flags
-from llasa_cli.cli.speak import deliver, load_speech
+from llasa_cli.cli.flags import with_flags
+from llasa_cli.cli.speak import load_synthesizer, speak
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
@@ -68,10 +68,15 @@ def chat(
     with (
         Console(console_options.quiet, console_options.verbose) as console,
         open_audio_output(
-            OutputOptions(**vars(sound)), _NO_SOURCE, speech, checkpoint, console, repr(chosen)
+            OutputOptions(**vars(sound), check=CheckOptions(accept_failed=True)),
+            _NO_SOURCE,
+            speech,
+            checkpoint,
+            console,
+            voice_key(chosen),
         ) as audio_output,
     ):
-        synthesizer = load_speech(checkpoint, console, chosen.speaker)
+        synthesizer = load_synthesizer(checkpoint, console, chosen.speaker)
         from llasa_cli.lm.text_generation import load_text_generator
         from llasa_cli.synthesis.chat import Conversation
 
@@ -79,7 +84,7 @@ def chat(
         conversation = Conversation(generator, synthesizer.prompt_format, question.system)
         printer = _AnswerPrinter(sys.stderr.buffer if sound.output == "-" else claim_stdout())
         parts = _spoken(conversation, _questions(question.text), answers, seed, printer)
-        deliver(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console)
+        speak(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console)
 
 
 def resolve_chat_model(options: ModelOptions) -> Checkpoint:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from llasa_cli.cli import flags
-from llasa_cli.cli.audio_output import check_places, open_audio_output
-from llasa_cli.cli.common_options import CheckOptions, OutputOptions
+from llasa_cli.cli.audio_output import check_paths, open_audio_output
+from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, ReferenceOptions, TextOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.speak import deliver, load_speech
-from llasa_cli.cli.text_input import TextInput, text_source
+from llasa_cli.cli.flags import with_flags
+from llasa_cli.cli.speak import load_synthesizer, speak
+from llasa_cli.cli.text_input import TextInput, open_text
 from llasa_cli.errors import UsageError
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.prompt import Reference
@@ -22,117 +25,103 @@ if TYPE_CHECKING:
     from llasa_cli.voices.reference import ReferenceClip
 
 
+_CLIP = "Reference clip"
+
+
+@dataclass(frozen=True)
+class CloneOptions(Options):
+    """The reference clip, and whether its voice is saved."""
+
+    ref: Annotated[Path, REFERENCE_FLAG]
+    save: Annotated[
+        str | None,
+        Flag("Save the voice for --voice NAME. A text is not needed then.", metavar="NAME", panel=_CLIP),
+    ] = None
+    force: Annotated[bool, Flag("Replace a saved voice of that name.", panel=_CLIP)] = False
+    license_note: Annotated[
+        str | None,
+        Flag("Who may use the voice, and how; saved with it.", names=("--license",), panel=_CLIP),
+    ] = None
+
+
+@with_flags
 def clone(
-    ref: flags.Reference,
-    text: flags.Text = None,
-    ref_text: flags.ReferenceText = None,
-    file: flags.File = None,
-    markdown: flags.Markdown = None,
-    output: flags.Output = None,
-    play: flags.Play = None,
-    stream: flags.Stream = None,
-    file_format: flags.Format = None,
-    subtitles: flags.Subtitles = None,
-    resume: flags.Resume = None,
-    model: flags.Model = flags.DEFAULT_MODEL,
-    codec: flags.Codec = None,
-    adapter: flags.AdapterFolder = None,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    attention: flags.Attention = "auto",
-    seed: flags.Seed = None,
-    temperature: flags.Temperature = None,
-    top_p: flags.TopP = None,
-    top_k: flags.TopK = None,
-    min_p: flags.MinP = None,
-    repetition_penalty: flags.RepetitionPenalty = None,
-    guidance: flags.Guidance = None,
-    max_seconds: flags.MaxSeconds = None,
-    retries: flags.Retries = flags.DEFAULT_RETRIES,
-    verify: flags.Verify = False,
-    asr: flags.Recogniser = flags.DEFAULT_RECOGNISER,
-    language: flags.Language = None,
-    save: flags.Save = None,
-    force: flags.Force = False,
-    license_note: flags.License = None,
-    quiet: flags.Quiet = False,
-    verbose: flags.Verbose = False,
-    json: flags.Json = False,
+    options: CloneOptions,
+    text: TextOptions,
+    reference_options: ReferenceOptions,
+    console_options: ConsoleOptions,
+    output: OutputOptions,
+    models: ModelOptions,
+    speech: SpeechOptions,
 ) -> None:
-    """Speak text in the voice of a reference clip; save the voice."""
-    wanted = flags.speech_options(
-        temperature, top_p, top_k, min_p, repetition_penalty, guidance, max_seconds, seed, None, retries
-    )
-    models = flags.model_options(model, codec, device, dtype, adapter, attention)
-    wishes = OutputOptions(output, play, stream, file_format, subtitles, resume, CheckOptions(verify, asr), json)
+    """Speak text in the voice of a reference clip, save the voice, or both."""
     claim_stdout()
-    if asr != flags.DEFAULT_RECOGNISER and ref_text is not None and not verify:
-        raise UsageError("--asr has no effect beside --ref-text.", "Leave out one of them, or add --verify.")
+    if reference_options.ref_text is not None:
+        output.check.refuse_unused()
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(models)
-    if save is not None:
+    if options.save is not None:
         from llasa_cli.voices.library import check_free
         from llasa_cli.voices.resolve import check_not_a_speaker
 
-        check_free(save, force)
-        check_not_a_speaker(save, checkpoint)
-    elif force or license_note is not None:
+        check_free(options.save, options.force)
+        check_not_a_speaker(options.save, checkpoint)
+    elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
-    source = _source(text, file, markdown, save, wishes)
-    check_places(wishes, ref, source.path if source is not None else None)
-    with Console(quiet, verbose) as report:
-        from llasa_cli.voices.reference import ReferenceTranscriber, load_reference
-
-        clip = load_reference(ref, ref_text)
-        for warning in clip.warnings:
-            report.line(f"warning: {warning}")
-        if ref_text is None:
-            known = len(clip.warnings)
-            clip = ReferenceTranscriber(asr, language, device, report.stage, report.line).complete(clip)
-            for warning in clip.warnings[known:]:
-                report.line(f"warning: {warning}")
+    source = _open_text(text, output, is_saved=options.save is not None)
+    check_paths(output, options.ref, source.path if source is not None else None)
+    with Console(console_options.quiet, console_options.verbose) as console:
+        clip = _load_clip(options.ref, reference_options, output.check.asr, models.device, console)
         voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
-        outlet = (
-            open_audio_output(wishes, source, wanted, checkpoint, report, voice)
+        with (
+            open_audio_output(output, source, speech, checkpoint, console, voice)
             if source is not None
-            else nullcontext()
-        )
-        with outlet as open_one:
-            speech = load_speech(checkpoint, report)
-            report.stage("encoding the reference clip")
-            reference = speech.encode_reference(clip.samples, clip.transcript)
+            else nullcontext() as audio_output
+        ):
+            synthesizer = load_synthesizer(checkpoint, console)
+            console.stage("encoding the reference clip")
+            reference = synthesizer.encode_reference(clip.samples, clip.transcript)
             if not reference.text:
                 raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
-            if save is not None:
-                saved = _saved_voice(save, speech, reference, clip, language, license_note)
-                _keep(saved, force, report, json, alone=source is None)
-            if source is not None and open_one is not None:
-                deliver(speech, source, wanted, reference, open_one, report, language)
+            if options.save is not None:
+                saved = _saved_voice(
+                    options.save, synthesizer, reference, clip, reference_options.language, options.license_note
+                )
+                _keep(saved, options.force, console, output.json, alone=source is None)
+            if source is not None and audio_output is not None:
+                speak(synthesizer, source, speech, reference, audio_output, console, reference_options.language)
 
 
-def _source(
-    text: list[str] | None, file: str | None, markdown: bool | None, save: str | None, wishes: OutputOptions
-) -> TextInput | None:
+def _open_text(text: TextOptions, output: OutputOptions, is_saved: bool) -> TextInput | None:
     """The text to speak; None if the voice is only saved. Standard input is read then only if `-f -` names it."""
-    if save is None or text or file is not None:
-        return text_source(text, file, "clone", markdown)
-    about_sound = (
-        wishes.output,
-        wishes.play,
-        wishes.subtitles,
-        wishes.file_format,
-        wishes.stream,
-        wishes.check.recognizer,
-    )
-    if any(wish not in (None, False) for wish in about_sound):
+    if not is_saved or text.text or text.file is not None:
+        return open_text(text, "clone")
+    about_sound = (output.output, output.play, output.subtitles, output.file_format, output.stream)
+    if any(value is not None for value in about_sound) or output.check.verify:
         raise UsageError("There is no text to speak.", "Give a text, -f - for standard input, or --save NAME alone.")
     return None
 
 
+def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: str, console: Console) -> ReferenceClip:
+    """Read and check the clip, and transcribe it where no transcript is given."""
+    from llasa_cli.voices.reference import ReferenceTranscriber, load_reference
+
+    clip = load_reference(path, options.ref_text)
+    for warning in clip.warnings:
+        console.line(f"warning: {warning}")
+    if options.ref_text is not None:
+        return clip
+    shown = len(clip.warnings)
+    clip = ReferenceTranscriber(recognizer, options.language, device, console.stage, console.line).complete(clip)
+    for warning in clip.warnings[shown:]:
+        console.line(f"warning: {warning}")
+    return clip
+
+
 def _saved_voice(
     name: str,
-    speech: Synthesizer,
+    synthesizer: Synthesizer,
     reference: Reference,
     clip: ReferenceClip,
     language: str | None,
@@ -143,16 +132,16 @@ def _saved_voice(
 
     from llasa_cli.voices.library import SavedVoice
 
-    spoken = speech.checkpoint.metadata.get("language", [])
+    spoken = synthesizer.checkpoint.metadata.get("language", [])
     return SavedVoice(
         name=name,
         text=clip.transcript,
         codes=reference.codes,
-        codec=speech.codec.identity,
+        codec=synthesizer.codec.identity,
         language=language or (spoken[0] if isinstance(spoken, list) and len(spoken) == 1 else None),
-        model=speech.name,
-        revision=speech.revision,
-        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {speech.checkpoint.license}",
+        model=synthesizer.name,
+        revision=synthesizer.revision,
+        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {synthesizer.checkpoint.license}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         sound={
             "seconds": round(clip.seconds, 2),
@@ -163,12 +152,12 @@ def _saved_voice(
     )
 
 
-def _keep(voice: SavedVoice, force: bool, report: Console, json: bool, alone: bool) -> None:
+def _keep(voice: SavedVoice, force: bool, console: Console, json: bool, alone: bool) -> None:
     """Write the voice's file and report it. The path goes to standard output if nothing is spoken."""
     from llasa_cli.voices.library import save
 
     path = save(voice, force)
-    report.line(f"saved as {voice.name}: {len(voice.codes)} codes, {path}")
+    console.line(f"saved as {voice.name}: {len(voice.codes)} codes, {path}")
     if json:
         facts = {name: value for name, value in asdict(voice).items() if name not in ("codes", "name")}
         result(as_json({"voice": voice.name, "path": str(path), **facts}))

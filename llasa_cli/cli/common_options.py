@@ -10,7 +10,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import DEFAULT_LISTENER
 
-_SOUND, _CHECKS, _BOOKS = "Sound", "Checks", "Books"
+_CLIP, _SOUND, _CHECKS, _BOOKS = "Reference clip", "Sound", "Checks", "Books"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,22 @@ class VoiceOptions(Options):
         ),
     ] = None
     speaker: Annotated[str | None, Flag("One of the model's speakers, such as kore.", completion="speakers")] = None
+
+
+@dataclass(frozen=True)
+class ReferenceOptions(Options):
+    """What is known of a reference clip."""
+
+    ref_text: Annotated[
+        str | None,
+        Flag(
+            "The words of the clip, exactly.",
+            names=("--ref-text", "--ref_text"),
+            panel=_CLIP,
+            default_text="transcribed by --asr",
+        ),
+    ] = None
+    language: Annotated[str | None, Flag("The language of clip and text for --asr, such as en.", panel=_CLIP)] = None
 
 
 @dataclass(frozen=True)

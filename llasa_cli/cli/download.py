@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.option_flags import with_flags
+from llasa_cli.cli.flags import with_flags
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BUILT_IN_MODEL

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.option_flags import Parsed, parameters_of, with_flags
+from llasa_cli.cli.flags import Parsed, parameters_of, with_flags
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import FinetuneOptions

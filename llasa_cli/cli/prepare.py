@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from llasa_cli.cli.console import Console, as_json, claim_stdout, note, result
-from llasa_cli.cli.option_flags import Parsed, with_flags
+from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import (
     BUILT_IN_MODEL,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llasa_cli.cli.audio_output import check_places, open_audio_output
+from llasa_cli.cli.audio_output import check_paths, open_audio_output, voice_key
 from llasa_cli.cli.chapters import list_chapters
 from llasa_cli.cli.common_options import BookOptions, ConsoleOptions, OutputOptions, TextOptions, VoiceOptions
 from llasa_cli.cli.console import Console
-from llasa_cli.cli.option_flags import with_flags
-from llasa_cli.cli.speak import deliver, load_speech
-from llasa_cli.cli.text_input import text_source
+from llasa_cli.cli.flags import with_flags
+from llasa_cli.cli.speak import load_synthesizer, speak
+from llasa_cli.cli.text_input import open_text
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
 
@@ -28,8 +28,8 @@ def say(
     if book.chapters:
         list_chapters(text.file, output.json)
         return
-    source = text_source(list(text.text), text.file, "say", text.markdown, (book.first_chapter, book.last_chapter))
-    check_places(output, source.path)
+    source = open_text(text, "say", (book.first_chapter, book.last_chapter))
+    check_paths(output, source.path)
     output.check.refuse_unused()
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
@@ -40,7 +40,7 @@ def say(
     speech = replace(speech, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(output, source, speech, checkpoint, console, repr(chosen)) as audio_output,
+        open_audio_output(output, source, speech, checkpoint, console, voice_key(chosen)) as audio_output,
     ):
-        synthesizer = load_speech(checkpoint, console, chosen.speaker)
-        deliver(synthesizer, source, speech, chosen.reference, audio_output, console, chosen.language)
+        synthesizer = load_synthesizer(checkpoint, console, chosen.speaker)
+        speak(synthesizer, source, speech, chosen.reference, audio_output, console, chosen.language)

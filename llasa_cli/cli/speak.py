@@ -1,11 +1,11 @@
-"""From a text to its sound: what `say` and `clone` do after their flags.
+"""From a text to its sound: the part of `say`, `clone` and `chat` after their options.
 
-    source = text_source(arguments, file, "say", markdown)             refused here when there is nothing to say
-    with open_audio_output(wishes, source, wanted, checkpoint, report) as outlet:  refused here when it can't go there
-        speech = load_speech(...)
-        deliver(speech, source, wanted, reference, outlet, report)
+    source = open_text(text_options, "say")                              refuses an empty text
+    with open_audio_output(options, source, speech, checkpoint, console) as audio_output:     refuses a bad output
+        synthesizer = load_synthesizer(checkpoint, console)
+        speak(synthesizer, source, speech, reference, audio_output, console)
 
-All that can be refused is refused before a model is loaded.
+Everything that can be refused is refused before a model is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from llasa_cli.cli.audio_output import AudioOutput
 from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, result, speed
 from llasa_cli.cli.text_input import TextInput
+from llasa_cli.errors import LlasaError
 from llasa_cli.settings import BUILT_IN_MODEL, SpeechOptions
 from llasa_cli.wording import shorten
 
@@ -28,124 +29,125 @@ if TYPE_CHECKING:
     from llasa_cli.audio.sink import Sink
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
-    from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+    from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
 
 SECONDS_A_CHARACTER = 0.08
-"""English is read at 0.055 to 0.09."""
+"""English is read at 0.055 to 0.09 seconds a character."""
 
 
-def load_speech(checkpoint: Checkpoint, report: Console, speaker: str | None = None) -> Synthesizer:
-    """Load the model; `speaker` is refused before its weights are read."""
+def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | None = None) -> Synthesizer:
+    """Load the model. An unknown speaker is refused before the weights are read."""
     import gc
     import os
 
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
     if checkpoint.name == BUILT_IN_MODEL:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as below, but in time for loading: torch reads it once
-    gc.disable()  # what modules make stays: looking through it again and again is a tenth of importing torch
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads this once, when it is imported
+    gc.disable()  # garbage collection takes a tenth of the import of torch and finds nothing
     try:
-        speech = Synthesizer.load(checkpoint, report.stage, speaker)
+        synthesizer = Synthesizer.load(checkpoint, console.stage, speaker)
     finally:
         gc.freeze()
         gc.enable()
-    if speech.model.is_small and "OMP_NUM_THREADS" not in os.environ:
+    if synthesizer.model.is_small and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
-        # Its steps take microseconds: threads wait for each other longer than they work, the more so on a busy machine.
+        # A step takes microseconds: threads would wait for each other longer than they work.
         torch.set_num_threads(1)
-    return speech
+    return synthesizer
 
 
-def deliver(
-    speech: Synthesizer,
+def speak(
+    synthesizer: Synthesizer,
     source: TextInput,
-    wanted: SpeechOptions,
+    speech: SpeechOptions,
     reference: Reference | None,
-    outlet: AudioOutput,
-    report: Console,
+    audio_output: AudioOutput,
+    console: Console,
     language: str | None = None,
 ) -> None:
-    """Speak the source into the outlet, telling how it goes; the outlet is closed by its owner.
+    """Speak a text into an open output and report the progress.
+
+    The result is reported when the caller closes the output.
 
     Args:
-        language: Of the text, for the recogniser; None leaves it to it.
+        language: The language of the text for the recognizer; None lets the recognizer find it out.
+
+    Raises:
+        LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
     """
-    wanted = replace(wanted, seed=outlet.seed, markdown=source.markdown)
-    decided: list[Utterance] = []
-    began = time.monotonic()
-    seconds = 0.0
-
-    live = _Listening(outlet.sink) if _is_live(outlet.wishes) else None
-
-    def on_take(take: Utterance) -> None:
-        decided.append(take)
-        if take.streamed:
-            settle()  # its sound has been written
-
-    def settle() -> None:
-        """The takes whose sound has all been written."""
-        while decided:
-            take = decided.pop(0)
-            outlet.write_down(take)
-            if live is not None and take.text and not take.streamed:
-                live.made(take)
-            if outlet.resumable is not None:
-                outlet.resumable.commit(_remembered(take))
-            tell_take(take, outlet.count, report)
-            outlet.sink.flush()
-
-    def note(text: str) -> None:
-        report.line(f"warning: {text}")
-
+    speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
+    options = audio_output.options
+    gate = _PlaybackGate(audio_output.sink) if _is_streaming(options) else None
+    settler = _Settler(audio_output, gate, console)
     check = None
-    if outlet.wishes.check.recognizer is not None:
-        report.stage("loading the recogniser")
-        check = _word_check(outlet.wishes.check.recognizer, speech, language)
-    report.stage("speaking")
-    after = _taken_up(outlet, report)
-    already_s = outlet.clock_s
-    chunks = speech.stream(
-        source.parts, wanted, reference, on_take, on_note=note, check=check, gate=live, resume_from=after
+    if options.check.recognizer is not None:
+        console.stage("loading the recognizer")
+        check = _word_check(options.check.recognizer, synthesizer, language)
+    console.stage("speaking")
+    resume_from = _resume_point(audio_output, console)
+    began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
+    chunks = synthesizer.stream(
+        source.parts,
+        speech,
+        reference,
+        settler.add,
+        on_note=lambda text: console.line(f"warning: {text}"),
+        check=check,
+        gate=gate,
+        resume_from=resume_from,
     )
     for chunk in chunks:
-        outlet.sink.write(chunk)
-        settle()
+        audio_output.sink.write(chunk)
+        settler.settle()
         seconds += chunk.seconds
-        report.progress(speed(seconds, time.monotonic() - began) + (f", {already_s:.0f} s before" if already_s else ""))
-    settle()
+        earlier = f", {earlier_s:.0f} s before" if earlier_s else ""
+        console.progress(speed(seconds, time.monotonic() - began) + earlier)
+    settler.settle()
     wall_s = time.monotonic() - began
-    output = outlet.wishes.output
 
-    def tell() -> None:
-        place = f": {output}" if output not in (None, "-") else ""
-        report.line(f"{speed(seconds, wall_s)}, seed {outlet.seed}{place}")
-        if outlet.wishes.json:
-            result(as_json(summary(outlet, wall_s, wanted, speech)))
+    def report() -> None:
+        place = f": {options.output}" if options.output not in (None, "-") else ""
+        console.line(f"{speed(seconds, wall_s)}, seed {audio_output.seed}{place}")
+        if options.json:
+            result(as_json(_summary(audio_output, wall_s, speech, synthesizer)))
+        if audio_output.failed and not options.check.accept_failed:
+            raise _failure(audio_output)
 
-    outlet.when_finished = tell
-
-
-def _word_check(
-    listener: str, speech: Synthesizer, language: str | None
-) -> Callable[[str, np.ndarray], tuple[str, ...]]:
-    from llasa_cli.asr import load_recognizer
-    from llasa_cli.text.word_check import word_problems
-
-    loaded = load_recognizer(listener)
-    return lambda text, samples: word_problems(text, loaded.transcribe(samples, speech.sampling_rate, language))
+    audio_output.when_finished = report
 
 
-def _is_live(wishes: OutputOptions) -> bool:
-    """What is only written gains nothing from being cut into windows."""
-    if wishes.check.recognizer is not None:
-        return False
-    plays = wishes.play if wishes.play is not None else wishes.output is None
-    return plays if wishes.stream is None else wishes.stream
+class _Settler:
+    """Records an utterance once its sound has been written."""
+
+    def __init__(self, audio_output: AudioOutput, gate: _PlaybackGate | None, console: Console) -> None:
+        self._output, self._gate, self._console = audio_output, gate, console
+        self._waiting: list[Utterance] = []
+
+    def add(self, utterance: Utterance) -> None:
+        """Take an utterance whose sound follows; that of a streamed one has been written."""
+        self._waiting.append(utterance)
+        if utterance.streamed:
+            self.settle()
+
+    def settle(self) -> None:
+        """Record the waiting utterances: all of their sound has been written."""
+        while self._waiting:
+            utterance = self._waiting.pop(0)
+            begin, end = self._output.record(utterance)
+            if self._gate is not None and utterance.text and not utterance.streamed:
+                self._gate.add(utterance)
+            if self._output.resumable is not None:
+                # The codes are needed only of the utterance that later ones take their voice from.
+                row = utterance.to_row()
+                self._output.resumable.commit(row if utterance.is_voice else row | {"codes": []})
+            _report_utterance(utterance, begin, end, self._console)
+            self._output.sink.flush()
 
 
-class _Listening:
-    """When whoever plays the sound needs it at once, and when there is time to make a passage whole and check it."""
+class _PlaybackGate:
+    """Whether a chunk has to sound while it is generated, or there is time to complete and check it first."""
 
     def __init__(self, sink: Sink) -> None:
         from llasa_cli.audio.stream_gate import RealTimeStreamGate
@@ -154,9 +156,9 @@ class _Listening:
         self._pacing = RealTimeStreamGate()
         self.watch, self.hold = self._pacing.watch, self._pacing.hold
 
-    def made(self, take: Utterance) -> None:
-        """A passage that was made whole tells a speed too."""
-        self._pacing.add(take.seconds, take.wall_s / take.attempts)
+    def add(self, utterance: Utterance) -> None:
+        """Learn the speed from an utterance that was completed first."""
+        self._pacing.add(utterance.seconds, utterance.wall_s / utterance.attempts)
 
     def wants(self, text: str) -> bool:
         from llasa_cli.text.width import spoken_length
@@ -166,59 +168,91 @@ class _Listening:
             return True
         if not self._pacing.is_fast():
             return False
-        # A second try must fit in as well.
+        # There must be time for a retry as well.
         return self._sink.queued_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
 
 
-def _remembered(take: Utterance) -> dict[str, Any]:
-    """A take as a long text's folder keeps it. The codes only of the one that the others are to sound like."""
-    row = take.to_row()
-    if not take.is_voice:
-        row["codes"] = []
-    return row
+def _word_check(
+    recognizer: str, synthesizer: Synthesizer, language: str | None
+) -> Callable[[str, np.ndarray], tuple[str, ...]]:
+    from llasa_cli.asr import load_recognizer
+    from llasa_cli.text.word_check import word_problems
+
+    loaded = load_recognizer(recognizer)
+    return lambda text, samples: word_problems(text, loaded.transcribe(samples, synthesizer.sampling_rate, language))
 
 
-def _taken_up(outlet: AudioOutput, report: Console) -> Any:
-    """Count in what earlier runs have said."""
+def _is_streaming(options: OutputOptions) -> bool:
+    """Whether sound leaves before its chunk is complete: by default if it is played."""
+    if options.check.recognizer is not None:
+        return False
+    plays = options.play if options.play is not None else options.output is None
+    return plays if options.stream is None else options.stream
+
+
+def _resume_point(audio_output: AudioOutput, console: Console) -> ResumePoint:
+    """Where earlier runs ended; their utterances are recorded in the output."""
     from llasa_cli.prompt import Reference
     from llasa_cli.synthesis.synthesizer import ResumePoint, Utterance
 
-    if outlet.resumable is None or not outlet.resumable.earlier:
+    if audio_output.resumable is None or not audio_output.resumable.earlier:
         return ResumePoint()
     voice = None
-    for row in outlet.resumable.earlier:
-        take = Utterance.from_row(row)
-        outlet.write_down(take)
-        if take.is_voice:
-            voice = Reference(take.text, take.codes)
-    count = outlet.resumable.count
-    outlet.resumable.earlier.clear()
-    report.line(f"going on after {outlet.clock_s / 60:.1f} min of speech ({count} passages)")
+    for row in audio_output.resumable.earlier:
+        utterance = Utterance.from_row(row)
+        audio_output.record(utterance)
+        if utterance.is_voice:
+            voice = Reference(utterance.text, utterance.codes)
+    count = audio_output.resumable.count
+    audio_output.resumable.earlier.clear()
+    console.line(f"resuming after {audio_output.clock_s / 60:.1f} min of speech ({count} chunks)")
     return ResumePoint(count, voice)
 
 
-def tell_take(take: Utterance, number: int, report: Console) -> None:
-    """A line for a take that is still wrong; with --verbose one for each."""
-    if not take.text:
+# --- reports ---
+
+
+def _report_utterance(utterance: Utterance, begin: float, end: float, console: Console) -> None:
+    """Print a line for an utterance that still fails its checks; with --verbose, one for each."""
+    if not utterance.text:
         return
-    if take.problems:
-        report.line(
-            f"warning: chunk {number} ({shorten(take.text)}): {'; '.join(take.problems)}; {take.attempts} tries"
-        )
-    again = f", again after: {'; '.join(take.retried)}" if take.retried else ""
-    report.detail(f"chunk {number}: {shorten(take.text)}: {speed(take.seconds, take.wall_s)}, seed {take.seed}{again}")
+    where = f"{_clock(begin)} to {_clock(end)} ({shorten(utterance.text)})"
+    if utterance.problems:
+        attempts = f"{utterance.attempts} attempt{'' if utterance.attempts == 1 else 's'}"
+        console.line(f"warning: {where}: {'; '.join(utterance.problems)}; {attempts}")
+    retried = f", retried after: {'; '.join(utterance.retried)}" if utterance.retried else ""
+    console.detail(f"{where}: {speed(utterance.seconds, utterance.wall_s)}, seed {utterance.seed}{retried}")
 
 
-def summary(outlet: AudioOutput, wall_s: float, wanted: SpeechOptions, speech: Synthesizer) -> dict[str, Any]:
-    """What `--json` prints."""
-    made_by = {"model": speech.name, "revision": speech.revision}
+def _clock(seconds: float) -> str:
+    """65.25 -> "1:05.2"."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def _failure(audio_output: AudioOutput) -> LlasaError:
+    chunks = f"{audio_output.failed} of {audio_output.count} chunks"
+    kept = f"; {audio_output.options.output} is kept" if audio_output.options.output not in (None, "-") else ""
+    return LlasaError(
+        f"{chunks} failed the checks after the last retry{kept}.",
+        "Another --seed makes other attempts; --accept-failed accepts such speech.",
+    )
+
+
+def _summary(
+    audio_output: AudioOutput, wall_s: float, speech: SpeechOptions, synthesizer: Synthesizer
+) -> dict[str, Any]:
+    """The object that `--json` prints."""
+    made_by = {"model": synthesizer.name, "revision": synthesizer.revision}
     return {
-        "path": outlet.wishes.output,
+        "path": audio_output.options.output,
         **made_by,
-        "seconds": round(outlet.clock_s, 3),
+        "seconds": round(audio_output.clock_s, 3),
         "wall_s": round(wall_s, 3),
-        "sampling_rate": speech.sampling_rate,
-        "seed": outlet.seed,
-        "sampling": asdict(speech.sampling(wanted.sampling)),
-        "chunks": [row | made_by for row in outlet.rows],
+        "sampling_rate": synthesizer.sampling_rate,
+        "seed": audio_output.seed,
+        "sampling": asdict(synthesizer.sampling(speech.sampling)),
+        "failed": audio_output.failed,
+        "chunks": [row | made_by for row in audio_output.rows],
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from llasa_cli.cli.common_options import TextOptions
 from llasa_cli.errors import UsageError
 
 WRITER_PAUSE_S = 0.1
@@ -35,13 +36,7 @@ class TextInput:
     path: Path | None = None
 
 
-def text_source(
-    text: list[str] | None,
-    file: str | None,
-    command: str,
-    markdown: bool | None = None,
-    chapters: tuple[int, int | None] = (1, None),
-) -> TextInput:
+def open_text(options: TextOptions, command: str, chapters: tuple[int, int | None] = (1, None)) -> TextInput:
     """The text of the arguments, of a file, or of standard input as it arrives.
 
     Args:
@@ -50,6 +45,7 @@ def text_source(
     Raises:
         UsageError: There is no text, there are two, it is empty, or the file can't be read.
     """
+    text, file, markdown = list(options.text), options.file, options.markdown
     if text and file:
         raise UsageError("There is text in the arguments and in a file.", "Give one of them.")
     if text and text != ["-"]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llasa_cli.cli import flags
 from llasa_cli.cli.console import as_json, boundary, claim_stdout, note, result
+from llasa_cli.cli.flags import Parsed, with_flags
+from llasa_cli.cli.help import Command, Group
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import ModelOptions
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import BUILT_IN_MODEL, MODEL_FLAG, ModelOptions
 
 if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
@@ -19,29 +21,55 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="List the model's speakers and the saved voices; show or remove a saved voice.",
+    cls=Group,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Name = Annotated[str, typer.Argument(help="A saved voice.", show_default=False)]
 _COLUMNS = ("voice", "kind", "seconds", "language", "made with", "says")
+
+
+_JSON = Flag("Print JSON, one voice a line.")
+
+
+@dataclass(frozen=True)
+class ListOptions(Options):
+    """Options of `llasa voices`."""
+
+    model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
+    json: Annotated[bool, _JSON] = False
+
+
+@dataclass(frozen=True)
+class ShowOptions(Options):
+    """Options of `llasa voices show`."""
+
+    name: Annotated[str, Flag("A saved voice, or a voice file.", is_argument=True, completion="saved voices")]
+    json: Annotated[bool, _JSON] = False
+
+
+@dataclass(frozen=True)
+class RemoveOptions(Options):
+    """Options of `llasa voices remove`."""
+
+    names: Annotated[
+        tuple[str, ...], Flag("Saved voices.", is_argument=True, metavar="NAME...", completion="saved voices")
+    ]
+    json: Annotated[bool, _JSON] = False
 
 
 @app.callback()
 @boundary
-def voices(
-    context: typer.Context,
-    model: flags.Model = flags.DEFAULT_MODEL,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, one voice a line.")] = False,
-) -> None:
+@with_flags
+def voices(context: typer.Context, options: Parsed[ListOptions]) -> None:
     """List the model's speakers and the saved voices, and which of those the model can use."""
     if context.invoked_subcommand is not None:
-        given = (context.get_parameter_source(name) for name in ("model", "json"))
-        if any(source is not None and source.name == "COMMANDLINE" for source in given):
+        if options.given:
             raise UsageError(
                 "--model and --json before a subcommand apply to the list only.",
                 f"llasa voices {context.invoked_subcommand} NAME --json",
             )
         return
+    model, json = options.values["model"], options.values["json"]
     from llasa_cli.cli.tables import table_text
     from llasa_cli.voices.library import list_voices, voices_folder
 
@@ -68,17 +96,19 @@ def voices(
         note(f"No voice is saved in {voices_folder()}.\n       llasa clone --ref clip.wav --save kim")
 
 
-@app.command("show")
+@app.command("show", cls=Command)
 @boundary
-def show(name: Name, json: flags.Json = False) -> None:
+@with_flags
+def show(options: ShowOptions) -> None:
     """Show a saved voice, or a voice file."""
     from llasa_cli.cli.tables import printable
     from llasa_cli.voices.library import find, is_voice_path, voice_path
 
     claim_stdout()
+    name = options.name
     voice = find(name)
     path = Path(name).expanduser() if is_voice_path(name) else voice_path(name)
-    if json:
+    if options.json:
         result(as_json(asdict(voice) | {"path": str(path)}))
         return
     facts = {
@@ -98,19 +128,17 @@ def show(name: Name, json: flags.Json = False) -> None:
             result(f"{title:<14} {printable(' '.join(fact.split()))}")
 
 
-@app.command("remove")
+@app.command("remove", cls=Command)
 @boundary
-def remove(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Saved voices.", show_default=False)],
-    json: flags.Json = False,
-) -> None:
+@with_flags
+def remove(options: RemoveOptions) -> None:
     """Delete saved voices."""
     from llasa_cli.voices.library import remove as remove_voice
 
     claim_stdout()
-    for name in names:
+    for name in options.names:
         path = remove_voice(name)
-        if json:
+        if options.json:
             result(as_json({"voice": path.stem, "path": str(path), "removed": True}))
         else:
             note(f"removed {path}")

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.cli.text_input import text_source
+from llasa_cli.cli.common_options import TextOptions
+from llasa_cli.cli.text_input import open_text
 from llasa_cli.errors import UsageError
 from tests.documents.make import write_epub
 
@@ -33,7 +34,7 @@ def test_the_chapters_of_a_book_are_listed(book: Path) -> None:
 
 
 def test_chapters_can_be_chosen(book: Path) -> None:
-    text = "".join(text_source(None, str(book), "say", chapters=(2, 2)).parts)
+    text = "".join(open_text(TextOptions(file=str(book)), "say", chapters=(2, 2)).parts)
     assert "Text number 2." in text
     assert "number 1" not in text
     assert "number 3" not in text
@@ -42,10 +43,10 @@ def test_chapters_can_be_chosen(book: Path) -> None:
 @pytest.mark.parametrize("chapters", [(4, None), (2, 1)])
 def test_an_empty_choice_of_chapters_is_refused(book: Path, chapters: tuple[int, int | None]) -> None:
     with pytest.raises(UsageError, match="3 chapters"):
-        text_source(None, str(book), "say", chapters=chapters)
+        open_text(TextOptions(file=str(book)), "say", chapters=chapters)
 
 
 def test_chapters_of_a_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Text.", encoding="utf-8")
     with pytest.raises(UsageError, match="chapters of a book"):
-        text_source(None, str(tmp_path / "a.txt"), "say", chapters=(2, None))
+        open_text(TextOptions(file=str(tmp_path / "a.txt")), "say", chapters=(2, None))
