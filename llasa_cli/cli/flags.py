@@ -145,7 +145,7 @@ class Parsed(Generic[T]):
 
     Attributes:
         values: Parameter name -> value, given or default.
-        given: The names of those that the user gave.
+        given: The names of those on the command line; a value of the environment is not among them.
     """
 
     def __init__(self, options: type[T], values: Mapping[str, Any], given: set[str]) -> None:
@@ -286,7 +286,7 @@ def _field_kind(options: Any, name: str) -> tuple[Any, Flag | None, Any]:
 
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
-    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
