@@ -207,12 +207,12 @@ def run(folder: Path, seconds: float, dtypes: list[str], name: str) -> Iterator[
 
 def load(folder: Path, dtype: str) -> dict[str, Any]:
     """Load one model in this process and report its memory."""
-    from llasa_cli.checkpoint.safetensors_header import places_of
+    from llasa_cli.checkpoint.safetensors_header import locate_tensors
     from llasa_cli.lm.loader import load_language_model
     from llasa_cli.prompt import PromptFormat
 
     prompt_format = PromptFormat.load(folder)
-    count = sum(math.prod(place.shape) for place in places_of(folder).values())
+    count = sum(math.prod(place.shape) for place in locate_tensors(folder).values())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     began = time.monotonic()
     model = load_language_model(folder, prompt_format, "cpu", dtype)

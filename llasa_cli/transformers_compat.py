@@ -23,6 +23,7 @@ transformers loads the folder without this module; only the processor needs it. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class LlasaConfig(LlamaConfig):
             self.llasa_start_end_tokens = dict(MARKERS)
         super().__post_init__(**kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """As transformers', with the model type of a Llama."""
         values = self.to_dict() | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
         LlamaConfig.from_dict(values).save_pretrained(save_directory, push_to_hub, **kwargs)

@@ -26,7 +26,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     for name, value in metadata.items():
         if value is not None and name in _CHECKS and not _CHECKS[name](value):
             raise ModelError(
-                f"The entry {name!r} of {folder / METADATA_FILE} can't be {str(value)[:60]!r}.",
+                f"The entry {name!r} of {folder / METADATA_FILE} can't be {repr(value)[:60]}.",
                 "Correct the file, or remove the entry to get the default.",
             )
     return metadata

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.checkpoint.metadata import read_metadata
-from llasa_cli.checkpoint.safetensors_header import places_of
+from llasa_cli.checkpoint.safetensors_header import locate_tensors
 from llasa_cli.errors import ModelError
 from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
@@ -251,7 +251,7 @@ def codec_identity(folder: Path) -> str:
         ModelError: The folder is not a codec's.
     """
     read_json_object(folder / "config.json", "A codec folder holds config.json and model.safetensors.")
-    places = places_of(folder)
+    places = locate_tensors(folder)
     found = next((names for names in _MEANING if names[0] in places), tuple(sorted(places)))
     digest = hashlib.sha256()
     for name in found:

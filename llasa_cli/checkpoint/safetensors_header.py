@@ -1,8 +1,8 @@
-"""Which tensors a folder of safetensors files holds, by their headers alone: nothing big is read.
+"""The tensors in a folder of safetensors files, read from the headers alone.
 
-A file is 8 bytes with the header's length, the header (JSON: name -> dtype, shape, where the data begins and ends), then the
-data. A checkpoint comes from anybody, so everything is looked at before any of it is believed: files that an index names lie
-in the folder, headers fit their files, no tensor reaches into another.
+A file consists of 8 bytes with the header's length, the header (JSON: name -> dtype, shape, begin and end of the data), and
+the data. A checkpoint may come from anyone, so everything is checked before it is used: the files that an index names are in
+the folder, the headers fit their files, and no tensor overlaps another.
 
 Source: https://huggingface.co/docs/safetensors, "Format".
 """
@@ -18,9 +18,9 @@ from typing import Any
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 
-AGAIN = "Fetch the checkpoint again."
+AGAIN = "Download or copy the checkpoint again."
 LONGEST_HEADER = 16 << 20
-"""Bytes. An 8B model's has 40 kB; the format allows 100 MB, which take gigabytes once parsed."""
+"""Bytes. The header of an 8B model has 40 kB; the 100 MB that the format allows would take gigabytes when parsed."""
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -28,12 +28,12 @@ _BYTES = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a tensor lies.
+class TensorLocation:
+    """Where a tensor is stored.
 
     Attributes:
-        dtype: By the format's name: F32, BF16, I8, ...
-        begin, end: Its bytes in the file.
+        dtype: The format's name for it: F32, BF16, I8, ...
+        begin, end: The range of its bytes in the file.
     """
 
     file: Path
@@ -43,7 +43,7 @@ class Place:
     end: int
 
     def ends(self, size: int) -> bytes:
-        """Its first and last bytes, `size` of each."""
+        """The tensor's first and last `size` bytes."""
         with self.file.open("rb") as file:
             file.seek(self.begin)
             first = file.read(min(size, self.end - self.begin))
@@ -51,54 +51,54 @@ class Place:
             return first + file.read(self.end - file.tell())
 
 
-def places_of(folder: Path) -> dict[str, Place]:
+def locate_tensors(folder: Path) -> dict[str, TensorLocation]:
     """Every tensor of the folder's `model.safetensors`, or of the files that its index names.
 
     Raises:
-        ModelError: There are none, or they are not what they say.
+        ModelError: There are no such files, or they are damaged.
     """
     index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
     if index.is_file():
         return _places_of_shards(folder, index)
     if single.is_file():
         return read_header(single)
-    hint = "It is incomplete: fetch it again."
+    hint = "The checkpoint is incomplete. " + AGAIN
     if (folder / "adapter_config.json").is_file():
-        hint = "It is an adapter (LoRA), not a whole model: name its base, or merge the two."
+        hint = "It is an adapter (LoRA), not a whole model. Name its base, or merge the two."
     elif any(path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl") for path in folder.glob("*")):
-        hint = "It has pickled weights only, which can run any code when loaded; convert it to safetensors."
+        hint = "It has pickled weights only, which can run any code when loaded. Convert it to safetensors."
     raise ModelError(f"There are no safetensors weights in {folder}.", hint)
 
 
-def _places_of_shards(folder: Path, index: Path) -> dict[str, Place]:
+def _places_of_shards(folder: Path, index: Path) -> dict[str, TensorLocation]:
     named = read_json_object(index, AGAIN).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         raise ModelError(f"{index} names no weight files.", AGAIN)
     files = sorted(set(named.values()))
     for file in files:
-        # An index from a hub must not make the program open what lies elsewhere on the machine.
+        # An index from a hub must not make the program open other files of the machine.
         if not _is_plain(file):
-            raise ModelError(f"{index} names {file!r}, which is no safetensors file of its folder.", AGAIN)
+            raise ModelError(f"{index} names {file!r}, which is not a safetensors file of its folder.", AGAIN)
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
-        raise ModelError(f"{folder} lacks {', '.join(absent)}.", "The download is incomplete: run it again.")
+        raise ModelError(f"{folder} lacks {', '.join(absent)}.", "The checkpoint is incomplete. " + AGAIN)
     held = {file: read_header(folder / file) for file in files}
     for name, file in named.items():
         if name not in held[file]:
-            raise ModelError(f"{index} says that {file} has {name}, which it has not.", AGAIN)
+            raise ModelError(f"{index} says that {file} has {name}, but it has not.", AGAIN)
     return {name: held[file][name] for name, file in named.items()}
 
 
 def _is_plain(file: str) -> bool:
-    """A name, and no way to another folder on any system."""
+    """Whether a name is a file in the same folder on every operating system."""
     return file.endswith(".safetensors") and not set(file) & set("/\\:\0") and not file.startswith(".")
 
 
-def read_header(path: Path) -> dict[str, Place]:
+def read_header(path: Path) -> dict[str, TensorLocation]:
     """One file's tensors.
 
     Raises:
-        ModelError: The header is cut off, too long, no JSON, or says what can't be.
+        ModelError: The header is truncated, too long, not JSON, or impossible.
     """
     try:
         size = path.stat().st_size
@@ -108,50 +108,50 @@ def read_header(path: Path) -> dict[str, Place]:
             if start == b"version ":
                 raise _broken(path, "it is a pointer of Git LFS, not the file itself")
             if len(start) < 8 or length > size - 8:
-                raise _broken(path, "its header is cut off")
+                raise _broken(path, "its header is truncated")
             if length > LONGEST_HEADER:
-                raise _broken(path, f"its header has {length:,} bytes, no model's has so many")
-            header = json.loads(file.read(length), object_pairs_hook=_no_doubles)
+                raise _broken(path, f"its header has {length:,} bytes, more than any model's")
+            header = json.loads(file.read(length), object_pairs_hook=_unique_names)
     except (OSError, ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from error
     if not isinstance(header, dict):
-        raise _broken(path, "its header is no JSON object")
+        raise _broken(path, "its header is not a JSON object")
     header.pop("__metadata__", None)
     spans = []
     found = {}
     for name, entry in header.items():
         dtype, shape, begin, end = _entry(path, name, entry)
         spans.append((begin, end, name))
-        found[name] = Place(path, dtype, shape, 8 + length + begin, 8 + length + end)
+        found[name] = TensorLocation(path, dtype, shape, 8 + length + begin, 8 + length + end)
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
             raise _broken(
-                path, f"the data of {name} {'overlaps' if begin < at else 'does not follow'} what is before it"
+                path, f"the data of {name} {'overlaps' if begin < at else 'does not follow'} the tensor before it"
             )
         at = end
     if at != size - 8 - length:
-        raise _broken(path, f"it has {size - 8 - length:,} bytes of data where its header says {at:,}")
+        raise _broken(path, f"it has {size - 8 - length:,} bytes of data, but its header says {at:,}")
     return found
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
-    """-> dtype, shape, begin and end in the data."""
+    """Check one entry of a header. -> dtype, shape, begin and end in the data."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise _broken(path, f"its header tells not where {name} is") from error
+        raise _broken(path, f"its header does not say where {name} is") from error
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise _broken(path, f"{name} has no possible shape or place")
+        raise _broken(path, f"the shape or the offsets of {name} are impossible")
     if not isinstance(dtype, str) or dtype not in _BYTES:
-        raise _broken(path, f"{name} is stored as {dtype!r}, which this program does not know")
+        raise _broken(path, f"{name} has the unknown dtype {dtype!r}")
     if math.prod(shape) * _BYTES[dtype] != end - begin:
-        raise _broken(path, f"{name} has {end - begin:,} bytes, which its shape does not take")
+        raise _broken(path, f"{name} has {end - begin:,} bytes, which do not fit its shape")
     return dtype, tuple(shape), begin, end
 
 
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("its header has the same name twice")
@@ -162,14 +162,14 @@ def _broken(path: Path, why: str) -> ModelError:
     return ModelError(f"{path} can't be read: {why}.", AGAIN)
 
 
-def read_tensor(place: Place, name: str) -> Any:
-    """The tensor itself, backed by its file: what is not touched is not read.
+def read_tensor(place: TensorLocation, name: str) -> Any:
+    """The tensor, mapped from its file: pages that are not touched are not read.
 
-    The file is opened for each tensor: what one mapping has touched counts as memory of the process until the last tensor of
-    that mapping is gone.
+    The file is opened for each tensor, because the pages that a mapping has touched count as memory of the process until the
+    last tensor of that mapping is released.
 
     Raises:
-        ModelError: It can't be read after all.
+        ModelError: It can't be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -181,6 +181,6 @@ def read_tensor(place: Place, name: str) -> Any:
 
 
 def is_finite(tensor: Any) -> bool:
-    """No number in it is NaN or infinite. One pass at the speed of memory and no second array, where all is well."""
-    # Finite numbers may add up to an infinite sum: only then is each looked at, which takes fifty times as long.
+    """Whether a tensor has no NaN and no infinite value. If so, this is one pass over it without a second array."""
+    # Finite numbers may have an infinite sum. Only then is each one examined, which takes fifty times as long.
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from llasa_cli.checkpoint.resolve import find_model
-from llasa_cli.checkpoint.safetensors_header import Place, is_finite, places_of, read_tensor
+from llasa_cli.checkpoint.safetensors_header import TensorLocation, is_finite, locate_tensors, read_tensor
 from llasa_cli.codec import original_format as original
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
@@ -39,11 +39,11 @@ class CodecTensors:
         if not (folder / "config.json").is_file():
             raise ModelError(f"There is no config.json in {folder}.", _HINT)
         self.settings = read_json_object(folder / "config.json", AGAIN)
-        self._places: dict[str, tuple[str, Place]] = {}
+        self._places: dict[str, tuple[str, TensorLocation]] = {}
         self._sources: dict[str, original.Source] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         kind = self.settings.get("model_type")
-        places = {name: (name, place) for name, place in places_of(folder).items()} if kind in _TYPES else {}
+        places = {name: (name, place) for name, place in locate_tensors(folder).items()} if kind in _TYPES else {}
         self.is_original = original.is_original(places)
         if self.is_original:
             self._take_original(places)
@@ -52,7 +52,7 @@ class CodecTensors:
         else:
             raise ModelError(f"{folder} holds a {kind!r} model, not an X-Codec2.", _HINT)
 
-    def _take_native(self, places: dict[str, tuple[str, Place]]) -> None:
+    def _take_native(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
         if "auto_map" in self.settings:
             raise ModelError(
                 f"The codec in {self.folder} asks for code of its own (auto_map), which is never run here.",
@@ -60,7 +60,7 @@ class CodecTensors:
             )
         self._add(places, {name: original.Source((name,)) for name in places})
 
-    def _take_original(self, places: dict[str, tuple[str, Place]]) -> None:
+    def _take_original(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
         """Its config.json may name the authors' code (auto_map), which is not needed and not run."""
         sources, strange = original.sources(places)
         if strange:
@@ -108,10 +108,10 @@ class CodecTensors:
                 f"The codec in {self.folder} can speak but not hear: it leaves out {original.SEMANTIC_REPO}.",
                 f"Fetch that with: llasa download {original.SEMANTIC_REPO}",
             ) from error
-        places = {original.semantic_name(name): (name, place) for name, place in places_of(folder).items()}
+        places = {original.semantic_name(name): (name, place) for name, place in locate_tensors(folder).items()}
         self._add(places, original.sources(places)[0])
 
-    def _add(self, places: dict[str, tuple[str, Place]], sources: dict[str, original.Source]) -> None:
+    def _add(self, places: dict[str, tuple[str, TensorLocation]], sources: dict[str, original.Source]) -> None:
         """Take tensors in: what a source calls them -> their name in their file, and where they are."""
         self._places |= places
         for name, source in sources.items():

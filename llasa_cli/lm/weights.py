@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from llasa_cli.checkpoint.safetensors_header import AGAIN, Place, is_finite, places_of, read_tensor
+from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation, is_finite, locate_tensors, read_tensor
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import Adapter
@@ -31,7 +31,7 @@ class Weights:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Adapter | None = None) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
-        self.files = places_of(folder)
+        self.files = locate_tensors(folder)
         self._adapter = adapter
         if adapter is not None:
             adapter.check(set(self.files))
@@ -101,7 +101,7 @@ class Weights:
         del tensor
         return read_tensor(self._place(name), name)
 
-    def _place(self, name: str) -> Place:
+    def _place(self, name: str) -> TensorLocation:
         if name not in self.files:
             raise ModelError(f"The checkpoint in {self.folder} has no {name}.", "It is incomplete: fetch it again.")
         return self.files[name]
@@ -119,7 +119,7 @@ class Weights:
 
 def weight_files(folder: Path) -> dict[str, Path]:
     """Tensor name -> the file that holds it."""
-    return {name: place.file for name, place in places_of(folder).items()}
+    return {name: place.file for name, place in locate_tensors(folder).items()}
 
 
 def shapes_of(config: LlamaConfig) -> dict[str, tuple[int, ...]]:

@@ -40,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the tensors that have been read."""
     names: list[str] = []
 
-    def noted(place: tensors.Place, name: str) -> Any:
+    def noted(place: tensors.TensorLocation, name: str) -> Any:
         names.append(name)
         return tensors.read_tensor(place, name)
 
@@ -140,34 +140,34 @@ def entry(**values: Any) -> Callable[[dict[str, Any], int], Any]:
 
 
 FROM_THE_HEADERS = {
-    "a path out of the folder": (index("../../secret.safetensors"), "no safetensors file of its folder"),
-    "an absolute path": (index("/etc/passwd"), "no safetensors file of its folder"),
-    "a path of another system": (index("..\\secret.safetensors"), "no safetensors file of its folder"),
-    "a drive": (index("c:secret.safetensors"), "no safetensors file of its folder"),
-    "a pickle in the index": (index("pytorch_model.bin"), "no safetensors file of its folder"),
-    "a name with a zero": (index("a\0.safetensors"), "no safetensors file of its folder"),
+    "a path out of the folder": (index("../../secret.safetensors"), "not a safetensors file of its folder"),
+    "an absolute path": (index("/etc/passwd"), "not a safetensors file of its folder"),
+    "a path of another system": (index("..\\secret.safetensors"), "not a safetensors file of its folder"),
+    "a drive": (index("c:secret.safetensors"), "not a safetensors file of its folder"),
+    "a pickle in the index": (index("pytorch_model.bin"), "not a safetensors file of its folder"),
+    "a name with a zero": (index("a\0.safetensors"), "not a safetensors file of its folder"),
     "a missing shard": (index("model-1.safetensors"), "lacks model-1.safetensors"),
     "an index that names a tensor the file lacks": (
         written("model.safetensors.index.json", {"weight_map": {"model.x": "model.safetensors"}}),
-        "which it has not",
+        "but it has not",
     ),
     "an index of numbers": (written("model.safetensors.index.json", {"weight_map": {DOWN: 1}}), "names no weight"),
     "a nested index": (written("model.safetensors.index.json", "[" * 100_000), "can't be read"),
-    "an empty file": (cut(0), "header is cut off"),
-    "half a length": (cut(5), "header is cut off"),
-    "half a header": (cut(100), "header is cut off"),
-    "data cut off": (lambda folder: cut(-1000)(folder), "where its header says"),
+    "an empty file": (cut(0), "header is truncated"),
+    "half a length": (cut(5), "header is truncated"),
+    "half a header": (cut(100), "header is truncated"),
+    "data cut off": (lambda folder: cut(-1000)(folder), "but its header says"),
     "data too long": (
         lambda folder: (folder / "model.safetensors").open("ab").write(b"PK\x03\x04 more"),
-        "where its header says",
+        "but its header says",
     ),
     "a pointer of Git LFS": (
         written("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 12\n"),
         "pointer of Git LFS",
     ),
-    "a header longer than the file": (written("model.safetensors", struct.pack("<Q", 1 << 62) + b"{}"), "cut off"),
+    "a header longer than the file": (written("model.safetensors", struct.pack("<Q", 1 << 62) + b"{}"), "truncated"),
     "a header that is not JSON": (header(lambda said, size: b"\x80\x04pickle"), "can't be read"),
-    "a header that is a list": (header(lambda said, size: b"[]"), "no JSON object"),
+    "a header that is a list": (header(lambda said, size: b"[]"), "not a JSON object"),
     "a nested header": (header(lambda said, size: b"[" * 100_000), "can't be read"),
     "the same name twice": (
         header(lambda said, size: json.dumps(said)[:-1].encode() + b', "' + DOWN.encode() + b'": {}}'),
@@ -175,21 +175,21 @@ FROM_THE_HEADERS = {
     ),
     "a tensor that is too long for its shape": (
         header(entry(data_offsets=[0, 1 << 60])),
-        "which its shape does not take",
+        "do not fit its shape",
     ),
     "a tensor beyond the end of the file": (
         header(lambda said, size: said[DOWN].update(data_offsets=[size, size + 32 * 64 * 4])),
         "does not follow",
     ),
     "overlapping tensors": (header(overlapping), "overlaps"),
-    "a negative offset": (header(entry(data_offsets=[-8192, 0])), "no possible"),
-    "a shape beyond any memory": (header(entry(shape=[1 << 40, 1 << 40])), "which its shape does not take"),
-    "a negative shape": (header(entry(shape=[-32, -64])), "no possible"),
-    "a shape of booleans": (header(entry(shape=[True, 2048])), "no possible"),
-    "no shape": (header(entry(shape="32x64")), "no possible"),
-    "no offset": (header(lambda said, size: said[DOWN].pop("data_offsets") and None), "tells not where"),
-    "an unknown dtype": (header(entry(dtype="PICKLE")), "does not know"),
-    "a dtype that is a list": (header(entry(dtype=["F32"])), "does not know"),
+    "a negative offset": (header(entry(data_offsets=[-8192, 0])), "are impossible"),
+    "a shape beyond any memory": (header(entry(shape=[1 << 40, 1 << 40])), "do not fit its shape"),
+    "a negative shape": (header(entry(shape=[-32, -64])), "are impossible"),
+    "a shape of booleans": (header(entry(shape=[True, 2048])), "are impossible"),
+    "no shape": (header(entry(shape="32x64")), "are impossible"),
+    "no offset": (header(lambda said, size: said[DOWN].pop("data_offsets") and None), "does not say where"),
+    "an unknown dtype": (header(entry(dtype="PICKLE")), "the unknown dtype"),
+    "a dtype that is a list": (header(entry(dtype=["F32"])), "the unknown dtype"),
     "integer weights": (header(entry(dtype="I32")), "stored as I32"),
     "another shape": (header(entry(shape=[64, 32])), "has the shape"),
     "a flat shape": (header(entry(shape=[32 * 64])), "has the shape"),
@@ -208,10 +208,10 @@ FROM_THE_HEADERS = {
     "a codec elsewhere": (with_values("llasa.json", codec="../../elsewhere"), "codec"),
     "a codec's own code": (with_values("codec/config.json", auto_map={"AutoModel": "evil.py"}), "auto_map"),
     "a codec of another model type": (with_values("codec/config.json", model_type="llama"), "not an X-Codec2"),
-    "a codec cut off": (cut(-1000, "codec/model.safetensors"), "where its header says"),
+    "a codec cut off": (cut(-1000, "codec/model.safetensors"), "but its header says"),
     "a codec's index": (
         written("codec/model.safetensors.index.json", {"weight_map": {"a": "../../a.safetensors"}}),
-        "no safetensors file",
+        "not a safetensors file",
     ),
     "a codec's layers by the million": (with_values("codec/config.json", num_hidden_layers=1 << 40), "can't be"),
     "a codec without heads": (with_values("codec/config.json", num_attention_heads=0), "can't be"),
@@ -236,8 +236,8 @@ FROM_THE_TOKENIZER = {
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
     "a nested tokenizer": (written("tokenizer.json", "[" * 100_000), "can't be read"),
     "settings that are a list": (written("tokenizer_config.json", "[]"), "JSON object"),
-    "a codec that is a number": (with_values("llasa.json", codec=5), "codec 5"),
-    "speakers that are a number": (with_values("llasa.json", speakers=5), "speakers 5"),
+    "a codec that is a number": (with_values("llasa.json", codec=5), "can't be 5"),
+    "speakers that are a number": (with_values("llasa.json", speakers=5), "can't be 5"),
     "sampling in words": (with_values("llasa.json", sampling={"top_k": "many"}), "sampling"),
     "no characters": (with_values("llasa.json", most_characters=0), "most_characters"),
     "metadata that is a list": (written("llasa.json", "[]"), "JSON object"),
