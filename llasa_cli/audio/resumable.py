@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,11 +25,13 @@ from llasa_cli.audio.chunk import AudioChunk, to_pcm16
 from llasa_cli.audio.sink import Sink
 from llasa_cli.audio.writers import FileSink
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import take_lock
 
 _BLOCK_SAMPLES = 1 << 16
 _BYTES = 2
 METADATA_FILE = "about.json"
-_BEGUN = ("about.part", "takes.jsonl", "sound.pcm")
+_LOCK = "lock"
+_BEGUN = ("about.part", "takes.jsonl", "sound.pcm", _LOCK)
 
 
 def partial_folder(path: Path) -> Path:
@@ -73,6 +75,7 @@ class ResumableSink(Sink):
         self._uncommitted = 0
         self._sound: BinaryIO | None = None
         self._log: BinaryIO | None = None
+        self._release_lock: Callable[[], None] | None = None
         self.earlier: list[dict[str, Any]] = []
         self.count = 0
         try:
@@ -134,7 +137,8 @@ class ResumableSink(Sink):
             self._remove()  # killed while it was being made, or removed
         self.folder.mkdir(exist_ok=True)
         self._log = (self.folder / "takes.jsonl").open("a+b")
-        self._lock(self._log)
+        busy = UsageError(f"Another llasa is at work in {self.folder}.", "Wait for it, or write elsewhere.")
+        self._release_lock = take_lock(self.folder / _LOCK, busy)
         if not about.is_file():
             part = about.with_suffix(".part")
             part.write_text(json.dumps({"key": key, "facts": facts}) + "\n", encoding="utf-8")
@@ -188,24 +192,15 @@ class ResumableSink(Sink):
                 f"{self.folder} can't be written: {error.strerror}.", "Make room and run the same command to go on."
             ) from error
 
-    def _lock(self, file: BinaryIO) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(
-                f"Another llasa is at work in {self.folder}.", "Wait for it, or write elsewhere."
-            ) from error
-
     def _release(self) -> None:
         for file in (self._sound, self._log):
             if file is not None:
                 with contextlib.suppress(OSError):  # a full disk: what was committed was flushed
                     file.close()
         self._sound = self._log = None
+        if self._release_lock is not None:
+            self._release_lock()
+            self._release_lock = None
 
 
 def _read(path: Path) -> dict[str, Any]:

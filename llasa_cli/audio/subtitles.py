@@ -12,14 +12,13 @@ from __future__ import annotations
 import html
 import os
 import re
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import AtomicFile
 from llasa_cli.text.unicode import CJK_START
 
 ENDINGS = (".srt", ".vtt")
@@ -44,15 +43,14 @@ class SubtitleFile:
         if self._kind not in ENDINGS:
             raise UsageError(f"Subtitles can't be written to {path}.", "The name ends in .srt or .vtt.")
         self._place = Path(os.path.realpath(path))
-        self._part = self._place.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
         if not os.path.isdir(self._place.parent):
             raise UsageError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
         if os.path.exists(self._place) and not stat.S_ISREG(os.stat(self._place).st_mode):
             raise UsageError(f"{path} is no regular file.", "Name a new file, ending in .srt or .vtt.")
         self._count, self._end_ms = 0, 0
-        self._file: BinaryIO | None = None
+        self._file: AtomicFile | None = None
         try:
-            self._file = self._part.open("wb")
+            self._file = AtomicFile(self._place)
         except OSError as error:
             raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
         if self._kind == ".vtt":
@@ -92,7 +90,7 @@ class SubtitleFile:
     def _write(self, text: str) -> None:
         assert self._file is not None
         try:
-            self._file.write(text.encode("utf-8", errors="replace"))
+            self._file.file.write(text.encode("utf-8", errors="replace"))
         except OSError as error:
             raise self._failed(error) from error
 
@@ -107,29 +105,17 @@ class SubtitleFile:
             self.abort()
             return
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._part, self._place)
+            self._file.commit()
         except OSError as error:
-            self.abort()
             raise self._failed(error) from error
-        except BaseException:
-            self.abort()
-            raise
-        self._file = None
+        finally:
+            self._file = None
 
     def abort(self) -> None:
         """Leave nothing; may be called at any time, and again."""
-        file, self._file = self._file, None
-        if file is None:
-            return
-        try:
-            file.close()
-        except OSError:
-            pass  # what is thrown away need not be written
-        finally:
-            self._part.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
 
     def __enter__(self) -> SubtitleFile:
         return self

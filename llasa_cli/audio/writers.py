@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from llasa_cli.audio.chunk import AudioChunk, pcm16, to_pcm16
 from llasa_cli.audio.sink import Sink, TeeSink
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import AtomicFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,8 +54,6 @@ class FileSink(Sink):
         self._format = file_format
         # A symbolic link stays one: the file that it points to is replaced.
         self._target = Path(os.path.realpath(path))
-        # The whole name plus the suffix could exceed the file system's limit.
-        self._part = self._target.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
         self._guard: _Guarded | None = None
         self._sound: Any = None
         if not os.path.isdir(self._target.parent):
@@ -63,7 +61,8 @@ class FileSink(Sink):
         if os.path.isdir(self._target):
             raise UsageError(f"{path} is a folder.", "Give the name of a file in it.")
         try:
-            self._guard = _Guarded(self._part.open("w+b"), str(path))
+            self._file = AtomicFile(self._target)
+            self._guard = _Guarded(self._file.file, str(path))
         except OSError as error:
             raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
 
@@ -81,8 +80,7 @@ class FileSink(Sink):
         assert guard is not None
         try:
             guard.do(sound.close)
-            guard.sync()
-            os.replace(self._part, self._target)
+            self._file.commit()
         except OSError as error:
             self.abort()
             raise LlasaError(f"{self.path} can't be written: {error.strerror}.") from error
@@ -95,7 +93,7 @@ class FileSink(Sink):
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.discard(self._sound)
-            self._part.unlink(missing_ok=True)
+            self._file.discard()
 
 
 class _Guarded:
@@ -138,11 +136,6 @@ class _Guarded:
                 raise
         if self._error is not None:
             raise LlasaError(f"{self._name} can't be written: {self._error.strerror}.", "No file was left behind.")
-
-    def sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
 
     def discard(self, sound: Any) -> None:
         self._error = self._error or OSError("discarded")
