@@ -1,324 +1,122 @@
-"""Every flag, set to what it is not by default, reaches the engine."""
+"""Every flag of every command arrives in its option dataclass, and the program reads every option."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import fields
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
-import numpy as np
 import pytest
-import soundfile
+import typer
 from typer.testing import CliRunner
 
-from llasa_cli.audio.chunk import AudioChunk
-from llasa_cli.checkpoint.resolve import Checkpoint
-from llasa_cli.cli.app import app
-from llasa_cli.prompt import Reference
-from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.synthesizer import Synthesizer
+import llasa_cli
+from llasa_cli.cli import voices
+from llasa_cli.cli.app import COMMANDS as MAIN_COMMANDS
+from llasa_cli.cli.flags import Parameter, Parsed, parameters_of, with_flags
 
-FLAGS = {
-    "temperature": 0.31,
-    "top_p": 0.77,
-    "top_k": 13,
-    "min_p": 0.06,
-    "repetition_penalty": 1.17,
-    "guidance": 1.4,
-    "max_seconds": 7.5,
-}
-MODEL_FLAGS = {
-    "model": "somewhere",
-    "codec": "else",
-    "device": "cpu",
-    "dtype": "float16",
-    "adapter": "there",
-    "attention": "eager",
-}
+COMMANDS = (*MAIN_COMMANDS, voices.voices, voices.show, voices.remove)
 
 
-class FakeSpeech:
-    """Remembers what it was asked."""
-
-    sampling_rate = 16_000
-    model = SimpleNamespace(is_small=False)
-    name, revision = "fake", "0"
-    history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, on_stage: Any = None, speaker: str | None = None) -> FakeSpeech:
-        cls.history += [("load", checkpoint.options), ("load for", speaker)]
-        return cls()
-
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        return request.over({})
-
-    def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
-        self.history.append(("reference", (len(samples), text)))
-        return Reference(text, (1, 2, 3))
-
-    def stream(
-        self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, **more: Any
-    ) -> Iterator[AudioChunk]:
-        self.history.append(("more", more))
-        parts = [text] if isinstance(text, str) else list(text)
-        self.history.append(("say", (parts, options, reference)))
-        from llasa_cli.synthesis.synthesizer import Utterance
-
-        on_take(Utterance(" ".join(parts), 1.0, (1,), options.seed or 0, 1, (), (), 0.5))
-        yield AudioChunk(np.full(16_000, 0.1, np.float32), 16_000)
+def options_of(command: Callable[..., None]) -> dict[str, Any]:
+    """Argument of a command -> its option dataclass."""
+    hints = get_type_hints(inspect.unwrap(command))
+    found = {name: get_args(hint)[0] if get_origin(hint) is Parsed else hint for name, hint in hints.items()}
+    return {name: options for name, options in found.items() if is_dataclass(options)}
 
 
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> type[FakeSpeech]:
-    FakeSpeech.history = []
-    monkeypatch.setattr(Synthesizer, "load", FakeSpeech.load)
-    monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_model", Path)
-    monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_adapter", lambda name: name and Path(name))
-    monkeypatch.setattr(Checkpoint, "known_speakers", ("kore",))
-    return FakeSpeech
-
-
-def arguments() -> list[str]:
-    found = [
-        part for name, value in (FLAGS | MODEL_FLAGS).items() for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    return [*found, "--seed", "0", "--retries", "5"]
-
-
-def seen(engine: type[FakeSpeech]) -> dict[str, Any]:
-    return dict(engine.history)
-
-
-def check(engine: type[FakeSpeech], speaker: str | None, markdown: bool = True) -> None:
-    assert seen(engine)["load"] == ModelOptions(**MODEL_FLAGS)
-    assert seen(engine)["load for"] == speaker
-    parts, options, _ = seen(engine)["say"]
-    assert options == SpeechOptions(
-        sampling=SamplingRequest(**FLAGS), seed=0, speaker=speaker, retries=5, markdown=markdown
+def example(parameter: Parameter) -> tuple[list[str], Any]:
+    """-> words of a command line, and the value that they stand for, which is not the default."""
+    kinds = get_args(parameter.kind) or (parameter.kind,)
+    flag, name = parameter.flag, parameter.title
+    words = [] if flag.is_argument else [name]
+    if bool in kinds:
+        return ([f"--no-{name.removeprefix('--')}"], False) if parameter.default is True else ([name], True)
+    if get_origin(parameter.kind) is Mapping:
+        return [*words, "a=1", *words, "b=two"], {"a": 1, "b": "two"}
+    if get_origin(parameter.kind) is tuple and Ellipsis not in kinds:
+        return [*words, "0.3", "0.4"], (0.3, 0.4)
+    one = (
+        flag.choices[-1]
+        if flag.choices
+        else number(parameter)
+        if {int, float} & set(kinds)
+        else f"some-{parameter.name}"
     )
-    assert " ".join(parts).strip() == "good evening"
-    default = SamplingOptions()
-    assert all(getattr(default, name) != value for name, value in FLAGS.items()), "a default proves nothing"
-    assert {part.name for part in fields(SamplingRequest)} == set(FLAGS), "a new option needs a flag here"
+    value: Any = Path(str(one)) if kinds[0] is Path else one
+    if get_origin(parameter.kind) is tuple:
+        return [*words, str(one), *words, str(one)], (value, value)
+    return [*words, str(one)], value
 
 
-def test_say(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    out = tmp_path / "out.flac"
-    made = CliRunner().invoke(
-        app, ["say", *arguments(), "--markdown", "--voice", "kore", "-o", str(out), "good", "evening"]
-    )
+def number(parameter: Parameter) -> float:
+    least = max(parameter.flag.minimum, 0)
+    most = min(parameter.flag.maximum, least + 10)
+    value = least + (most - least) * 0.75
+    value = round(value) if int in (get_args(parameter.kind) or (parameter.kind,)) else value
+    return value if value != parameter.default else least
+
+
+def expected(options: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """The dataclass with these values, by parameter name."""
+    made = {}
+    for field in fields(options):
+        kind = get_type_hints(options)[field.name]
+        inner = next((part for part in get_args(kind) or (kind,) if is_dataclass(part)), None)
+        if inner is not None:
+            made[field.name] = expected(inner, values, f"{field.name}_" if prefix + field.name in values else "")
+        elif prefix + field.name in values:
+            made[field.name] = values[prefix + field.name]
+        else:
+            assert field.default is not MISSING or field.default_factory is not MISSING, f"{field.name} has no flag"
+    return options(**made)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_flag_of_a_command_arrives_in_its_options(command: Callable[..., None]) -> None:
+    seen: dict[str, Any] = {}
+
+    def record(**arguments: Any) -> None:
+        seen.update(arguments)
+
+    record.__annotations__ = get_type_hints(inspect.unwrap(command))
+    program = typer.Typer()
+    program.command()(with_flags(record))
+    examples = {
+        name: {p.name: (p, *example(p)) for p in parameters_of(kind)} for name, kind in options_of(command).items()
+    }
+    found = [row for rows in examples.values() for row in rows.values()]
+    line = [word for parameter, words, _ in sorted(found, key=lambda row: row[0].flag.is_argument) for word in words]
+    made = CliRunner().invoke(program, line, env={"LLASA_MODEL": ""})
     assert made.exit_code == 0, made.output
-    check(engine, "kore")
-    assert len(soundfile.read(out)[0]) == 16_000
+    for name, options in options_of(command).items():
+        values = {part: value for part, (_, _, value) in examples[name].items()}
+        assert all(value != parameter.default for parameter, _, value in examples[name].values())
+        arrived = seen[name].build() if isinstance(seen[name], Parsed) else seen[name]
+        assert arrived == expected(options, values)
 
 
-def test_clone(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    clip = tmp_path / "clip.wav"
-    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    command = ["clone", "--markdown", "--ref_audio", str(clip), "--ref_text", "some twenty letters", *arguments()]
-    made = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out.wav"), "good", "evening"])
-    assert made.exit_code == 0, made.output
-    check(engine, None)
-    assert seen(engine)["reference"] == (32_000, "some twenty letters")
-    assert seen(engine)["say"][2] == Reference("some twenty letters", (1, 2, 3))
+def names_that_are_read() -> set[str]:
+    """Attributes and string keys that the package reads, outside the option dataclasses themselves."""
+    found: set[str] = set()
+    for path in Path(llasa_cli.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found.add(node.attr)
+            elif isinstance(node, ast.Subscript | ast.Call):
+                parts = node.args if isinstance(node, ast.Call) else [node.slice]
+                found |= {
+                    part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                }
+    return found
 
 
-class FakeBackend:
-    """Completes every item at once, and remembers it."""
-
-    def __init__(self, history: list[tuple[str, Any]]) -> None:
-        from llasa_cli.batch.messages import Event
-
-        self._history = history
-        self._events: list[Event] = []
-
-    def capacity(self, left: int) -> int:
-        return 9
-
-    def submit(self, item: Any) -> None:
-        from llasa_cli.batch.messages import Completed
-
-        self._history.append(("item", item))
-        self._events.append(Completed(item.number, 1.0, item.options.seed, 0, (), 0.5))
-
-    def finish(self) -> None:
-        from llasa_cli.batch.messages import Exited
-
-        self._events.append(Exited())
-
-    def events(self, timeout_s: float) -> list[Any]:
-        found, self._events = self._events, []
-        return found
-
-    def close(self) -> None:
-        pass
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-
-def test_batch(engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def create_backend(options: Any, config: Any) -> FakeBackend:
-        engine.history += [("options", options), ("config", config)]
-        return FakeBackend(engine.history)
-
-    monkeypatch.setattr("llasa_cli.batch.run.create_backend", create_backend)
-    monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_codec", lambda *_: Path())
-    (tmp_path / "lines.txt").write_text("good evening\n")
-    shared = {"--batch-size": 7, "--workers": 3, "--devices": "cpu,cpu", "--ray": "auto", "--engine": "vllm"}
-    more = [str(part) for pair in shared.items() for part in pair]
-    more += ["--voice", "kore", "--markdown", "--format", "flac", "--language", "de"]
-    made = CliRunner().invoke(
-        app, ["batch", str(tmp_path / "lines.txt"), "-o", str(tmp_path / "out"), *more, *arguments()]
-    )
-    assert made.exit_code == 0, made.output
-    config, item, options = seen(engine)["config"], seen(engine)["item"], seen(engine)["options"]
-    assert config.models == ModelOptions(**MODEL_FLAGS)
-    assert (config.slots, config.engine, config.language, config.listener) == (7, "vllm", "de", None)
-    assert item.options == SpeechOptions(
-        sampling=SamplingRequest(**FLAGS), seed=0, speaker="kore", retries=5, markdown=True
-    )
-    assert (item.path, item.text, item.voice) == ("00001.flac", "good evening", None)
-    assert (options.workers, options.devices, options.ray) == (3, "cpu,cpu", "auto")
-
-
-def test_what_a_line_says_counts_more_than_a_flag(
-    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llasa_cli.batch.run.create_backend", lambda *_: FakeBackend(engine.history))
-    monkeypatch.setattr("llasa_cli.checkpoint.resolve.find_codec", lambda *_: Path())
-    own = {name: value * 2 if name == "top_k" else round(value / 2, 3) for name, value in FLAGS.items()}
-    row = own | {"text": "good evening", "speaker": "kore", "seed": 9, "output": "a/b.mp3"}
-    (tmp_path / "list.jsonl").write_text(json.dumps(row))
-    made = CliRunner().invoke(app, ["batch", str(tmp_path / "list.jsonl"), "-o", str(tmp_path / "out"), *arguments()])
-    assert made.exit_code == 0, made.output
-    item = seen(engine)["item"]
-    assert item.options == SpeechOptions(sampling=SamplingRequest(**own), seed=9, speaker="kore", retries=5)
-    assert item.path == "a/b.mp3"
-
-
-@pytest.mark.parametrize("command", ["say", "clone"])
-def test_verify_has_a_recogniser_listen(engine: type[FakeSpeech], tmp_path: Path, command: str) -> None:
-    pytest.importorskip("pocketsphinx")
-    clip = tmp_path / "clip.wav"
-    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    more = ["--ref", str(clip), "--ref-text", "some twenty letters"] if command == "clone" else []
-    wanted = [command, "good evening", *more, "--verify", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")]
-    made = CliRunner().invoke(app, wanted)
-    assert made.exit_code == 0, made.output
-    check = seen(engine)["more"]["check"]
-    assert check("good evening", np.zeros(16_000, np.float32)) == ("no word was understood",)
-    absent = CliRunner().invoke(app, [*wanted, "--asr", "no/recogniser"])
-    assert absent.exit_code == 3, absent.output
-    assert CliRunner().invoke(app, [*wanted, "--stream"]).exit_code == 2
-
-
-def test_sound_is_let_out_early_only_where_somebody_listens(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    for flags, live in ((["-o", str(tmp_path / "a.wav")], False), (["-o", str(tmp_path / "a.wav"), "--stream"], True)):
-        assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 0
-        assert (seen(engine)["more"]["gate"] is not None) == live
-
-
-def test_json_tells_only_of_a_file_that_is_in_its_place(
-    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    out = tmp_path / "a.wav"
-    assert CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)]).stdout.startswith("{")
-    out.unlink()
-    monkeypatch.setattr("llasa_cli.audio.writers.os.replace", full)
-    made = CliRunner().invoke(app, ["say", "hi", "--json", "-o", str(out)])
-    assert made.exit_code == 1
-    assert made.stdout == ""
-    assert "times real time" not in made.stderr
-
-
-def test_the_environment_names_the_model_and_a_flag_counts_more(
-    engine: type[FakeSpeech], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LLASA_MODEL", "from-the-environment")
-    out = ["-o", str(tmp_path / "a.wav")]
-    assert CliRunner().invoke(app, ["say", "hi", *out]).exit_code == 0
-    assert CliRunner().invoke(app, ["say", "hi", "-m", "from-the-flag", *out]).exit_code == 0
-    assert [o.model for name, o in engine.history if name == "load"] == ["from-the-environment", "from-the-flag"]
-
-
-def test_without_a_seed_one_is_drawn_and_told(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    made = CliRunner().invoke(app, ["say", "hi", "-o", str(tmp_path / "a.wav")])
-    assert f"seed {seen(engine)['say'][1].seed}" in made.stderr
-
-
-def test_refusals_come_before_the_model_is_loaded(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    for command in (
-        ["say", "", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "-o", str(tmp_path / "a.xyz")],
-        ["say", "hi", "-f", "x.txt", "-o", str(tmp_path / "a.wav")],
-        ["say", "-f", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--no-play"],
-        ["say", "hi", "--json", "-o", "-"],
-        ["say", "hi", "--json", "-o", "/dev/stdout"],
-        ["say", "♥ … !", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--temperature", "inf", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--temperature", "1e-9", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--temperature", "1e300", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--guidance", "1e300", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--top-k", "9" * 20, "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--max-seconds", "1e307", "-o", str(tmp_path / "a.wav")],
-        ["say", "hi", "--max-seconds", "inf", "-o", str(tmp_path / "a.wav")],
-        ["clone", "--ref", str(tmp_path / "absent.wav"), "--ref-text", "x", "hi", "-o", str(tmp_path / "a.wav")],
-        ["batch", str(tmp_path / "absent.txt"), "-o", str(tmp_path / "out")],
-        ["say", "hi", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")],
-    ):
-        made = CliRunner().invoke(app, command)
-        assert made.exit_code in (2, 4), command
-        assert made.stderr.startswith("error: "), command
-    assert engine.history == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_recogniser_that_would_hear_nothing_is_refused(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    clone = ["clone", "--ref", str(tmp_path / "clip.wav"), "--ref-text", "some twenty letters", "hi"]
-    made = CliRunner().invoke(app, [*clone, "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")])
-    assert made.exit_code == 2, made.output
-    assert "has no effect" in made.stderr
-    assert engine.history == []
-
-
-@pytest.mark.parametrize("flag", [["--force"], ["--license", "CC0"]])
-def test_flags_of_a_saved_voice_want_one(engine: type[FakeSpeech], tmp_path: Path, flag: list[str]) -> None:
-    soundfile.write(tmp_path / "clip.wav", np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    clone = ["clone", "--ref", str(tmp_path / "clip.wav"), "--ref-text", "some twenty letters", "hi", *flag]
-    made = CliRunner().invoke(app, [*clone, "-o", str(tmp_path / "a.wav")])
-    assert made.exit_code == 2, made.output
-    assert "--save" in made.stderr
-    assert engine.history == []
-
-
-def test_what_is_read_is_not_written_over(engine: type[FakeSpeech], tmp_path: Path) -> None:
-    text, clip, mark = tmp_path / "a.txt", tmp_path / "clip.wav", tmp_path / "a.srt"
-    text.write_text("good evening")
-    mark.write_text("good evening")
-    soundfile.write(clip, np.sin(np.arange(32_000) / 10) * 0.3, 16_000)
-    before = {path: path.read_bytes() for path in (text, clip, mark)}
-    clone = ["clone", "--ref", str(clip), "--ref-text", "some twenty letters"]
-    for command in (
-        ["say", "-f", str(text), "-o", str(text), "--format", "wav"],
-        ["say", "-f", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
-        ["say", "hi", "-o", str(tmp_path / "b.srt"), "--format", "wav", "--subtitles", f"{tmp_path}/./b.srt"],
-        [*clone, "hi", "-o", str(clip)],
-        [*clone, "-f", str(text), "-o", str(text), "--format", "wav"],
-        ["batch", str(text), "--ref", str(clip), "-o", str(clip)],
-        ["batch", str(mark), "-o", str(tmp_path / "b.wav"), "--subtitles", str(mark)],
-    ):
-        made = CliRunner().invoke(app, command)
-        assert made.exit_code == 2, (command, made.output)
-        assert "overwritten" in made.stderr or "two outputs" in made.stderr, command
-    assert engine.history == []
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_option_of_a_command_is_read_by_the_program(command: Callable[..., None]) -> None:
+    read = names_that_are_read()
+    for options in options_of(command).values():
+        unread = {parameter.name for parameter in parameters_of(options)} - read
+        assert not {name for name in unread if not name.startswith("lora_")}
