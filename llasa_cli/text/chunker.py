@@ -1,21 +1,25 @@
-"""Text -> passages of about one breath, each with the silence before it.
+"""Text -> chunks of about one breath, each with the silence before it.
 
     parts of a text -> TextChunk(text for the model, its sentences as written, seconds of silence before it)
 
-Lazy from end to end: the first passage is given before the second part is looked at, and nothing of what was given is
+The generator is lazy from end to end: the first chunk is given before the second part is read, and nothing that was given is
 kept, so a book takes no more memory than a page.
 
-Silences. Between two sentences that do not share a passage SENTENCE_PAUSE_S, at a blank line PARAGRAPH_PAUSE_S, inside a
-sentence that had to be cut CLAUSE_PAUSE_S. A pause that is asked for stands instead of those:
+Chunks end as sentences do. A sentence that is too long is split at its clauses, and each piece ends with a full stop in the
+text for the model: a chunk that ended with a comma was partly said twice in 41 of 124 takes, with a full stop in 1 of 32.
+The sentences stay as they were written.
+
+Silences: SENTENCE_PAUSE_S between two sentences that do not share a chunk, PARAGRAPH_PAUSE_S at a blank line,
+CLAUSE_PAUSE_S inside a sentence that had to be split. The text may ask for another pause:
 
     [pause:1.5]  [pause: 500ms]  [pause=2s]        seconds unless it says ms; "1,5" is read too
     <break time="500ms"/>  <break time='1.5s'>     as in SSML, closed or not
-    <break strength="strong"/>  <break/>           none, x-weak, weak, medium (without anything), strong, x-strong;
-                                                   beside a time it says nothing
+    <break strength="strong"/>  <break/>           none, x-weak, weak, medium (the default), strong, x-strong;
+                                                   a time takes precedence
 
-Several in a row add up, to at most LONGEST_PAUSE_S. What begins like one of these but has no readable time
-(`[pause:soon]`, `<break time="-1s"/>`) is told about and stays text: it may be a stage direction, and words are not
-dropped in silence. `[pause]` without a colon is text.
+Pauses in a row add up, to at most LONGEST_PAUSE_S. Markup like these without a readable time (`[pause:soon]`,
+`<break time="-1s"/>`) is reported and stays text: it may be a stage direction, and no word is dropped silently. `[pause]`
+without a colon is text.
 """
 
 from __future__ import annotations
@@ -24,24 +28,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from llasa_cli.text.sentences import ended, sentences_in
+from llasa_cli.text.sentences import closed, ended, full_stop, sentences_in
 from llasa_cli.text.width import MAX_CHARACTERS, join, split, spoken_length
 
 SENTENCE_PAUSE_S = 0.25
-"""What a reader takes between two sentences."""
+"""The pause of a reader between two sentences."""
 PARAGRAPH_PAUSE_S = 0.6
 CLAUSE_PAUSE_S = 0.12
-"""Inside a sentence too long for a breath."""
+"""Inside a sentence that is too long for one breath."""
 LONGEST_PAUSE_S = 60.0
-"""A slip of the keyboard ("500" for "500ms") must not make an hour of silence."""
+"""A typing error ("500" for "500ms") must not make minutes of silence."""
 SHORT = 5
-"""A sentence of less than a fifth of a passage is spoken badly alone: it shares one."""
-
+"""A sentence of less than a fifth of the limit is spoken badly alone: it shares a chunk."""
 LONGEST_SENTENCE = 4000
-"""Characters. A line without a mark may be a megabyte: it is spoken before it is looked through."""
+"""Characters. A line without a mark may be a megabyte: it is spoken before all of it is looked at."""
 
 _STRENGTHS_S = {"none": 0.0, "x-weak": 0.25, "weak": 0.5, "medium": 0.75, "strong": 1.0, "x-strong": 1.25}
-"""SSML leaves the lengths open; these are the ones of the largest service that documents them (Azure)."""
+"""SSML leaves the lengths open; these are those that Azure documents."""
 
 _GAP = re.compile(
     r"""(?P<paragraph>\n\s*\n|[\u2029])
@@ -60,13 +63,13 @@ _ATTRIBUTE = re.compile(
 
 @dataclass(frozen=True)
 class TextChunk:
-    """What is spoken in one breath.
+    """A text that is spoken in one breath.
 
     Attributes:
-        text: As the model is given it; "" is only the pause, at the end of a text.
-        sentences: What is in it as written, for subtitles. A sentence too long for one passage is in several, in
+        text: The text for the model; "" is only the pause, at the end of a text.
+        sentences: The sentences in it as written, for subtitles. A sentence that is too long for one chunk is in several, in
             pieces.
-        pause_s: Silence before it, seconds; 0 for the first, unless one is asked for.
+        pause_s: Seconds of silence before it; 0 for the first, unless the text asks for a pause.
     """
 
     text: str
@@ -76,31 +79,31 @@ class TextChunk:
 
 def chunk_text(
     parts: Iterable[str],
-    most_characters: int = MAX_CHARACTERS,
+    max_characters: int = MAX_CHARACTERS,
     normalize: Callable[[str], str] | None = None,
     markdown: bool = False,
     on_note: Callable[[str], None] | None = None,
 ) -> Iterator[TextChunk]:
-    """Cut a text into what can be spoken at once: whole sentences, short ones together.
+    """Cut a text into chunks: whole sentences, short ones together.
 
     Args:
-        parts: The text in the pieces in which it comes, blanks and line ends included. A part ends a sentence, and
-            what it completes is given before the next part is asked for.
-        most_characters: In a passage, as `chunks.spoken_length` counts; of the text that the model is given.
-        normalize: Writing -> what this voice can read (`normalise.normalize`), sentence by sentence.
-        markdown: The text is Markdown: its words are read and not its signs; see `text.markdown`.
-        on_note: Told in a sentence about a pause that can't be read or is too long.
+        parts: The text in the parts in which it arrives, spaces and line ends included. A part ends a sentence, and the
+            chunks that it completes are given before the next part is asked for.
+        max_characters: The limit of a chunk's text for the model, by `width.spoken_length`.
+        normalize: Written text -> text that this voice can read, sentence by sentence (`normalize.english.normalize`).
+        markdown: The text is Markdown, whose words are read and not its signs (`text.markdown`).
+        on_note: Receives a sentence about each pause that can't be read or is too long.
 
-    Sentences without a letter or a digit (in the spelled-out form) are left out. A text may give nothing.
+    Sentences without a letter or a digit (after `normalize`) are left out, so a text may give no chunk.
     """
     if markdown:
         from llasa_cli.text.markdown import read_markdown
 
         parts = read_markdown(parts)
-    return _Breaths(most_characters, normalize or _as_it_is).of(_steps(parts, on_note or _as_it_is))
+    return ChunkBuilder(max_characters, normalize or _unchanged).chunks(_parse(parts, on_note or _unchanged))
 
 
-def _as_it_is(text: str) -> str:
+def _unchanged(text: str) -> str:
     return text
 
 
@@ -111,14 +114,19 @@ class _Sentence:
 
 @dataclass(frozen=True)
 class _Gap:
-    """A place where a passage ends. `asked_s`: the pause the text asks for; None: by the kind of place."""
+    """A place where a chunk ends.
 
-    asked_s: float | None = None
+    Attributes:
+        requested_s: The pause that the text asks for; None leaves it to the kind of place.
+        paragraph: Whether it is a blank line.
+    """
+
+    requested_s: float | None = None
     paragraph: bool = False
 
 
-def _steps(parts: Iterable[str], tell: Callable[[str], object]) -> Iterator[_Sentence | _Gap]:
-    line_ends = 0  # at the end of what was read: a blank line may be torn between two parts
+def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_Sentence | _Gap]:
+    line_ends = 0  # at the end of the text so far: a blank line may be torn between two parts
     for part in parts:
         body = part.lstrip()
         if not body:
@@ -129,7 +137,7 @@ def _steps(parts: Iterable[str], tell: Callable[[str], object]) -> Iterator[_Sen
         line_ends = body[len(body.rstrip()) :].count("\n")
         at = 0
         for found in _GAP.finditer(body):
-            gap = _gap(found, tell)
+            gap = _gap(found, report)
             if gap is not None:
                 yield from map(_Sentence, sentences_in(body[at : found.start()]))
                 yield gap
@@ -138,16 +146,16 @@ def _steps(parts: Iterable[str], tell: Callable[[str], object]) -> Iterator[_Sen
         yield _Gap()
 
 
-def _gap(found: re.Match[str], tell: Callable[[str], object]) -> _Gap | None:
+def _gap(found: re.Match[str], report: Callable[[str], object]) -> _Gap | None:
     if found["paragraph"]:
         return _Gap(paragraph=True)
     seconds = _seconds(found["pause"]) if found["pause"] is not None else _break_seconds(found["attributes"])
     if seconds is None:
-        tell(f"{found[0]} is no pause that can be read: it is spoken as text.")
+        report(f"{found[0]} is not a pause that can be read, so it is spoken as text.")
         return None
     if seconds > LONGEST_PAUSE_S:
-        tell(f"{found[0]} is cut to {LONGEST_PAUSE_S:g} s.")
-    return _Gap(asked_s=min(seconds, LONGEST_PAUSE_S))
+        report(f"{found[0]} is shortened to {LONGEST_PAUSE_S:g} s.")
+    return _Gap(requested_s=min(seconds, LONGEST_PAUSE_S))
 
 
 def _seconds(written: str) -> float | None:
@@ -160,7 +168,7 @@ def _seconds(written: str) -> float | None:
 
 
 def _break_seconds(attributes: str) -> float | None:
-    """What is between `<break` and `>`; without time and strength it is a medium one. A time goes before a strength."""
+    """The pause of the text between `<break` and `>`: its time, else its strength, else a medium pause."""
     attributes = attributes.strip(" \t\r\n/")
     given, at = {}, 0
     while at < len(attributes):
@@ -174,76 +182,98 @@ def _break_seconds(attributes: str) -> float | None:
     return _STRENGTHS_S.get(given.get("strength", "medium").strip().lower())
 
 
-class _Breaths:
-    """Joins short sentences and cuts long ones; keeps at most one passage."""
+class ChunkBuilder:
+    """Joins short sentences and splits long ones; holds at most one chunk."""
 
-    def __init__(self, most: int, normalize: Callable[[str], str]) -> None:
-        self._most, self._spell_out = most, normalize
-        self._text, self._sentences = "", []  # type: ignore[var-annotated]
-        self._pause_s = 0.0  # before what is being joined
+    def __init__(self, limit: int, normalize: Callable[[str], str]) -> None:
+        self._limit, self._normalize = limit, normalize
+        self._text = ""
+        self._sentences: list[str] = []
+        self._is_cut = False  # the text ends inside a sentence
+        self._pause_s = 0.0  # before the text
         self._natural_s = 0.0  # after it
-        self._asked_s: float | None = None
+        self._requested_s: float | None = None
         self._begun = False
 
-    def of(self, steps: Iterable[_Sentence | _Gap]) -> Iterator[TextChunk]:
+    def chunks(self, steps: Iterable[_Sentence | _Gap]) -> Iterator[TextChunk]:
         for step in steps:
             if isinstance(step, _Gap):
                 yield from self._end()
                 self._note(step)
                 continue
-            for number, (spoken, written) in enumerate(self._pieces(step.written)):
-                # A line without a mark must not run into the next.
-                before = self._text if number else ended(self._text)
-                short = min(spoken_length(spoken), spoken_length(self._text)) < self._most // SHORT
-                if self._text and short and spoken_length(join(before, spoken)) <= self._most:
+            for (spoken, written), is_first, is_last in _with_position(self._pieces(step.written)):
+                before = ended(self._text)  # a line without a mark must not run into the next
+                short = min(spoken_length(spoken), spoken_length(self._text)) < self._limit // SHORT
+                room = self._limit if is_last else self._limit - _stop_length(spoken)
+                if is_first and self._text and short and spoken_length(join(before, spoken)) <= room:
                     self._text = before
                 else:
                     yield from self._end()
-                    if number:
+                    if not is_first:
                         self._natural_s = CLAUSE_PAUSE_S
                 self._add(spoken, written)
+                self._is_cut = not is_last
         yield from self._end()
-        if self._asked_s:
-            yield TextChunk("", (), self._asked_s)
+        if self._requested_s:
+            yield TextChunk("", (), self._requested_s)
 
     def _pieces(self, sentence: str) -> Iterator[tuple[str, str]]:
-        """What the model gets and what was written, in pieces that fit; none for a sentence that says nothing."""
+        """The text for the model and the text as written, in pieces that fit; none for a sentence without words."""
         for part in _windows(sentence):
-            spoken = self._spell_out(part)
+            spoken = self._normalize(part)
             if spoken != part:
                 spoken = _with_mark(spoken, part)
-            pieces = split(spoken, self._most)
+            pieces = [spoken]
+            if spoken_length(spoken) > self._limit:
+                pieces = split(spoken, self._limit - _stop_length(spoken))
             written = [part] if len(pieces) == 1 else pieces
             if len(pieces) > 1 and spoken != part:
-                written = _shared_out(part, pieces, self._spell_out)
+                written = _share_words(part, pieces, self._normalize)
             for pair in zip(pieces, written, strict=True):
                 if any(character.isalnum() for character in pair[0]):
                     yield pair
 
     def _add(self, spoken: str, written: str) -> None:
         if not self._text:
-            self._pause_s = self._natural_s if self._asked_s is None else self._asked_s
-            self._asked_s = None
+            self._pause_s = self._natural_s if self._requested_s is None else self._requested_s
+            self._requested_s = None
         self._text = join(self._text, spoken)
         if written:
             self._sentences.append(written)
 
     def _end(self) -> Iterator[TextChunk]:
         if self._text:
-            passage = TextChunk(self._text, tuple(self._sentences), self._pause_s)
+            chunk = TextChunk(closed(self._text, self._is_cut), tuple(self._sentences), self._pause_s)
             self._text, self._sentences = "", []
             self._natural_s, self._begun = SENTENCE_PAUSE_S, True
-            yield passage
+            yield chunk
 
     def _note(self, gap: _Gap) -> None:
-        if gap.asked_s is not None:
-            self._asked_s = min((self._asked_s or 0.0) + gap.asked_s, LONGEST_PAUSE_S)
+        if gap.requested_s is not None:
+            self._requested_s = min((self._requested_s or 0.0) + gap.requested_s, LONGEST_PAUSE_S)
         elif gap.paragraph and self._begun:
             self._natural_s = PARAGRAPH_PAUSE_S
 
 
+def _stop_length(spoken: str) -> int:
+    """The length of the full stop that a text gets where its sentence is split."""
+    return spoken_length(full_stop(spoken[-1]))
+
+
+def _with_position(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], bool, bool]]:
+    """Each piece with whether it is the first and whether it is the last."""
+    held, is_first = None, True
+    for piece in pieces:
+        if held is not None:
+            yield held, is_first, False
+            is_first = False
+        held = piece
+    if held is not None:
+        yield held, is_first, True
+
+
 def _windows(sentence: str) -> Iterator[str]:
-    """A sentence that no reader would read in stretches of at most LONGEST_SENTENCE; nearly always it is one."""
+    """A sentence in stretches of at most LONGEST_SENTENCE characters; nearly always it is one."""
     at = 0
     while len(sentence) - at > LONGEST_SENTENCE:
         end = at + LONGEST_SENTENCE
@@ -256,13 +286,13 @@ def _windows(sentence: str) -> Iterator[str]:
 
 
 def _with_mark(spoken: str, sentence: str) -> str:
-    """The mark at a sentence's end may have been taken for one of a shortened word: "in the U.S."."""
+    """Restore the mark of a sentence that ends with an abbreviation, which took it: "in the U.S."."""
     mark = re.search(r"([.!?:;])\W*\Z", sentence)
     return spoken + mark[1] if mark and spoken[-1:].isalnum() else spoken
 
 
-def _shared_out(sentence: str, pieces: list[str], normalize: Callable[[str], str]) -> list[str]:
-    """The words of a sentence, given to the pieces of its spelled-out form by how long each word is in it."""
+def _share_words(sentence: str, pieces: list[str], normalize: Callable[[str], str]) -> list[str]:
+    """Share the words of a sentence among the pieces of its normalized form, by the length of each word in it."""
     words = sentence.split()
     lengths = [spoken_length(normalize(word)) + 1 for word in words]
     scale = sum(spoken_length(piece) for piece in pieces) / sum(lengths)

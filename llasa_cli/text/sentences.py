@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
-from llasa_cli.text.unicode import CJK_START
+from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
 _HARD = "。！？｡।॥۔؟։።፧။༎។៕᙮"
@@ -192,12 +192,33 @@ def _rejoined(match: re.Match[str]) -> str:
 _MARKS = frozenset(".!?…:;,‽؛،" + _HARD + "！？；：、，—–-")
 
 
+def full_stop(character: str) -> str:
+    """The full stop of a character's script."""
+    return "。" if is_spaceless(character) else "।" if "\u0900" <= character <= "\u0dff" else "."
+
+
+_OPEN_END = re.compile(rf"[\s,;:،؛，、；：–—-]+([{_HARD_CLOSERS}]*)\Z")
+
+
+def closed(text: str, is_cut: bool = False) -> str:
+    """End the text of a chunk as a sentence ends: models say part of a text twice that ends with a comma.
+
+    A comma, semicolon, colon or dash becomes a full stop. A text that was cut out of a sentence (`is_cut`) gets one even
+    where it has no mark.
+    """
+    text = text.rstrip()
+    found = _OPEN_END.search(text)
+    if found and found.start():
+        return text[: found.start()] + full_stop(text[found.start() - 1]) + found[1]
+    return ended(text) if is_cut and not "\u0e00" <= text[-1:] <= "\u0eff" else text  # Thai and Lao have no mark
+
+
 def ended(text: str) -> str:
     """Add a full stop to a text without a mark at its end."""
     bare = text.rstrip().rstrip(_CLOSERS.replace("\\", ""))
     if not bare or bare[-1] in _MARKS:
         return text
-    return text.rstrip() + ("。" if bare[-1] >= _CJK and not "가" <= bare[-1] <= "힣" else ".")
+    return text.rstrip() + full_stop(bare[-1])
 
 
 def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
@@ -217,7 +238,7 @@ def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
     unsure = growing and next_end < 0 and len(text) - end < 2 * _BACK
     if not following:
         return None if unsure else 0
-    if _is_cjk(line[-1]) and _is_cjk(following[0]):
+    if is_spaceless(line[-1]) and is_spaceless(following[0]):
         return _cjk_line_end(end, line, following, unsure, wrapped=bool(earlier.strip()))
     if earlier.strip() or len(line) > _LONGEST_HEADING or not line.lstrip(_OPENERS + "#")[:1].isupper():
         return 0
@@ -236,11 +257,6 @@ def _cjk_line_end(end: int, line: str, following: str, unsure: bool, wrapped: bo
     if unsure:
         return None
     return 0 if wrapped or len(line) >= _WRAPPED or set(line + following) & set("。！？，、；：") else end
-
-
-def _is_cjk(character: str) -> bool:
-    """Whether a character is of a script that is written without spaces (Hangul has them)."""
-    return character >= _CJK and not "가" <= character <= "힣"
 
 
 def _is_title(line: str) -> bool:

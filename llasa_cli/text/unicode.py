@@ -1,4 +1,4 @@
-"""Text as it comes from a shell or from JSON -> text that every tokenizer takes."""
+"""Characters: the boundary of the East Asian scripts, and text that every tokenizer accepts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ CJK_START = 0x2E80
 without spaces between words."""
 
 
+def is_spaceless(character: str) -> bool:
+    """Whether a character is of an East Asian script that is written without spaces."""
+    return ord(character) >= CJK_START and not "가" <= character <= "힣"
+
+
 def whole_characters(text: str) -> str:
-    """Halves of characters (arguments that are not UTF-8, JSON's lone surrogates) become U+FFFD: no tokenizer takes them."""
+    """Replace halves of characters (arguments that are not UTF-8, lone surrogates in JSON) by U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

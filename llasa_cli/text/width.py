@@ -1,4 +1,4 @@
-"""How long a text is to speak, and where it can be cut: sentences into pieces of a breath, pieces joined again."""
+"""How long a text is when it is spoken, and how a sentence that is too long is split: at clauses, in balanced pieces."""
 
 from __future__ import annotations
 
@@ -7,78 +7,101 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from llasa_cli.text.sentences import split_sentences as split_sentences
-from llasa_cli.text.unicode import CJK_START
+from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 MAX_CHARACTERS = 200
-"""About 13 s of English: well inside what the models were trained on, long enough for a sentence's melody."""
+"""The usual limit of a chunk: about 13 s of English, well inside the training lengths, and long enough for intonation."""
+CJK_LENGTH = 3
+"""An East Asian character takes as long as three letters: 200 Chinese characters are 45 s, more than the context holds."""
 
-DENSE_WIDTH = 3
-"""Such a character takes as long as three letters: 200 Chinese characters are 45 s, more than the context holds."""
-
-_PAUSES = (
-    re.compile(r"(?<=[;:؛])\s+|(?<=[；：—])\s*|\s+(?=[–—])"),
-    re.compile(r"(?<=[,،])\s+|(?<=[、，])\s*|\s+(?=[(（])"),
-    # "5 km" and "Dr. Lee" stay together where they can.
-    re.compile(r"(?<!\d)(?<!\bDr\.)(?<!\bMr\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bProf\.)(?<!\bSt\.)\s+"),
-    re.compile(r"\s+"),
+_STRONG = re.compile(r"[;:؛；：—–][\"”’)\]]*$")
+_COMMA = re.compile(r"[,،，、)\]][\"”’]*$")
+_CONJUNCTIONS = frozenset(
+    "and but or nor so yet because although though while when whenever where if unless until since before after as than "
+    "which who whom whose that und oder aber weil dass wenn et ou mais parce que quand y o pero porque cuando e ma perché".split()
 )
-_EVEN = (1.0, 1.1, 1.2, 1.4)
-"""Pieces of a long sentence are at most so much longer than if all were equal, where that does not make more of them:
-filled one after the other, the last would be a word, and spoken badly."""
+_BINDING = frozenset(
+    "a an the of in on at to for from by with my your his her its our their this that these no not very is are was were be "
+    "der die das den dem des ein eine im am zu von le la les un une de du des el los una en mr. mrs. ms. dr. prof. st.".split()
+)
+"""Words that stay with the word after them."""
+_COST_OF_PIECE = 0.6
+_COST_OF_SHORT_PIECE = 1.0
 _LEADING_VOWELS = "เแโใไ"
-"""Thai: written before the consonant after which they are spoken."""
+"""Thai vowels that are written before the consonant after which they are spoken."""
 
 
 def spoken_length(text: str) -> int:
     """How long a text is to speak, in Latin letters."""
-    return len(text) if text.isascii() else sum(DENSE_WIDTH if ord(c) >= CJK_START else 1 for c in text)
+    return len(text) if text.isascii() else sum(CJK_LENGTH if ord(c) >= CJK_START else 1 for c in text)
 
 
 def join(first: str, second: str) -> str:
-    """With a blank between, except where the script has none (Hangul has)."""
-    if not first or (ord(first[-1]) >= CJK_START and not "가" <= first[-1] <= "힣"):
-        return first + second
-    return f"{first} {second}"
+    """Join two texts with a space, except where the script has none."""
+    return first + second if not first or is_spaceless(first[-1]) else f"{first} {second}"
 
 
-def split(sentence: str, most: int) -> list[str]:
-    """One sentence in pieces that fit: at semicolons, else commas, else blanks, else anywhere."""
+def split(sentence: str, limit: int) -> list[str]:
+    """Split a sentence into pieces of at most `limit`, by `spoken_length`.
+
+    Of all ways to split it, the one is taken whose cuts are best (after semicolons and commas, before conjunctions, not
+    after an article, a number or a title) and whose pieces are few and of about the same length.
+    """
     whole = spoken_length(sentence)
-    if whole <= most:
+    if whole <= limit:
         return [sentence]
-    even = math.ceil(whole / math.ceil(whole / most))
-    for pause in _PAUSES:
-        parts = [part for part in pause.split(sentence) if part]
-        if len(parts) > 1:
-            return [small for piece in _evenly(parts, even, most) for small in split(piece, most)]
-    return list(_anywhere(sentence, even))
+    even = math.ceil(whole / math.ceil(whole / limit))
+    atoms = list(_atoms(sentence, limit, even))
+    starts = [0]  # the length before each atom, with the spaces
+    for text, spaced in atoms:
+        starts.append(starts[-1] + spaced + spoken_length(text))
+    costs, cuts = [0.0], [0]
+    for end in range(1, len(atoms) + 1):
+        best, cut = math.inf, end - 1
+        for begin in range(end - 1, -1, -1):
+            length = starts[end] - starts[begin] - atoms[begin][1]
+            if length > limit:
+                break
+            cost = costs[begin] + _COST_OF_PIECE + ((length - even) / even) ** 2
+            cost += _COST_OF_SHORT_PIECE if length < limit / 5 else 0
+            if cost < best:
+                best, cut = cost, begin
+        costs.append(best + (_cut_cost(atoms[end - 1][0], *atoms[end]) if end < len(atoms) else 0))
+        cuts.append(cut)
+    pieces, end = [], len(atoms)
+    while end:
+        begin = cuts[end]
+        pieces.append("".join(" " * spaced + text for text, spaced in atoms[begin:end]).lstrip())
+        end = begin
+    return pieces[::-1]
 
 
-def _evenly(parts: list[str], even: int, most: int) -> list[str]:
-    """Neighbours joined to as few pieces as can be, and of those the most equal ones."""
-    fewest = list(_fill(parts, most))
-    for limit in (math.ceil(even * factor) for factor in _EVEN):
-        if limit < most:
-            pieces = list(_fill(parts, limit))
-            if len(pieces) <= len(fewest):
-                return pieces
-    return fewest
+def _atoms(sentence: str, limit: int, even: int) -> Iterator[tuple[str, bool]]:
+    """What is not split: words, clauses of a script without spaces, and parts of what is longer than `limit`.
+
+    Yields each with whether a space is before it.
+    """
+    for number, word in enumerate(sentence.split()):
+        spaced = number > 0
+        for clause in re.split(r"(?<=[；：，、—])(?=.)", word):
+            for part in [clause] if spoken_length(clause) <= limit else _cut_anywhere(clause, even):
+                yield part, spaced
+                spaced = False
 
 
-def _fill(parts: list[str], limit: int) -> Iterator[str]:
-    piece = parts[0]
-    for part in parts[1:]:
-        if spoken_length(piece) + 1 + spoken_length(part) <= limit:
-            piece = join(piece, part)
-        else:
-            yield piece
-            piece = part
-    yield piece
+def _cut_cost(word: str, following: str, spaced: bool) -> float:
+    """How bad a cut between two atoms is."""
+    if _STRONG.search(word) or (spaced and following[0] in "–—"):
+        return 0.0
+    if _COMMA.search(word) or following[0] in "(（[":
+        return 0.15
+    if word.lower() in _BINDING or word[-1].isdigit():
+        return 3.0
+    return 0.6 if following.lower() in _CONJUNCTIONS else 1.5
 
 
-def _anywhere(word: str, limit: int) -> Iterator[str]:
-    """A script without blanks, or no word at all; a letter and its signs stay together."""
+def _cut_anywhere(word: str, limit: int) -> Iterator[str]:
+    """Cut text without spaces; a letter and its signs stay together."""
     begin, used = 0, 0
     for at, character in enumerate(word):
         size = spoken_length(character)
@@ -90,7 +113,7 @@ def _anywhere(word: str, limit: int) -> Iterator[str]:
 
 
 def _clings(word: str, at: int) -> bool:
-    """Whether no cut may be before a character; a heap of signs is cut all the same."""
+    """Whether a character must stay with the one before it. A heap of signs is cut all the same."""
     before, after = word[at - 1], word[at]
     sign = unicodedata.category(after).startswith("M") or "\u200d" in (before, after) or before in _LEADING_VOWELS
     return sign and any(not unicodedata.category(other).startswith("M") for other in word[max(0, at - 8) : at])

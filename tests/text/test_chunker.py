@@ -1,4 +1,4 @@
-"""What is spoken in one breath, and the silence before it."""
+"""A text becomes chunks of one breath, each with the silence before it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from llasa_cli.text.normalize.english import normalize
 from llasa_cli.text.width import spoken_length
 
 
+def bare(text: str) -> str:
+    """The letters and digits of a text: where a sentence is split, its marks change."""
+    return "".join(filter(str.isalnum, text))
+
+
 def of(*parts: str, most: int = 200) -> list[tuple[str, float]]:
-    return [(passage.text, passage.pause_s) for passage in chunk_text(parts, most)]
+    return [(chunk.text, chunk.pause_s) for chunk in chunk_text(parts, most)]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +65,11 @@ def test_a_pause_is_silence_of_its_length_before_what_follows(markup: str, secon
         "<breaks/>",
     ],
 )
-def test_what_is_no_pause_stays_text(markup: str) -> None:
+def test_markup_that_is_not_a_pause_stays_text(markup: str) -> None:
     assert of(f"One {markup} two.") == [(f"One {markup} two.", 0.0)]
 
 
-def test_a_pause_that_cannot_be_read_or_is_too_long_is_told_about() -> None:
+def test_a_pause_that_cannot_be_read_or_is_too_long_is_reported() -> None:
     notes: list[str] = []
     assert list(chunk_text(["A [pause:soon] b [pause:1h] c [pause:99] d. [pause:1]"], on_note=notes.append))
     assert len(notes) == 3
@@ -73,7 +78,7 @@ def test_a_pause_that_cannot_be_read_or_is_too_long_is_told_about() -> None:
 
 
 def test_a_blank_line_is_a_longer_silence_than_a_full_stop_wherever_the_parts_are_cut() -> None:
-    long = "This is a sentence that is long enough to stand in a passage of its own."
+    long = "This is a sentence that is long enough to stand in a chunk of its own."
     expected = [(long, 0.0), (long, SENTENCE_PAUSE_S), (long, PARAGRAPH_PAUSE_S)]
     for parts in (
         [f"{long} {long}\n\n{long}"],
@@ -83,7 +88,7 @@ def test_a_blank_line_is_a_longer_silence_than_a_full_stop_wherever_the_parts_ar
         assert of(*parts, most=100) == expected
 
 
-def test_the_first_passage_is_given_before_the_last_part_is_looked_at() -> None:
+def test_the_first_chunk_is_given_before_the_last_part_is_looked_at() -> None:
     taken: list[int] = []
 
     def parts():
@@ -94,7 +99,7 @@ def test_the_first_passage_is_given_before_the_last_part_is_looked_at() -> None:
     given = chunk_text(parts())
     assert next(given).text == "Sentence 0."
     assert taken == [0]
-    assert [passage.text for passage in given] == ["Sentence 1.", "Sentence 2."]
+    assert [chunk.text for chunk in given] == ["Sentence 1.", "Sentence 2."]
 
 
 def test_the_model_is_given_words_and_the_subtitles_what_was_written() -> None:
@@ -107,24 +112,25 @@ def test_the_model_is_given_words_and_the_subtitles_what_was_written() -> None:
     ]
 
 
-def test_a_sentence_too_long_for_a_breath_is_shared_out_with_what_was_written() -> None:
+def test_a_sentence_that_is_too_long_is_split_together_with_its_written_form() -> None:
     sentence = ", ".join(f"{number} apples" for number in range(1000, 1100)) + "."
     given = list(chunk_text([sentence], 100, normalize))
-    assert " ".join(passage.text for passage in given) == normalize(sentence)
-    assert " ".join(piece for passage in given for piece in passage.sentences) == sentence
-    for passage in given:
-        (written,) = passage.sentences
-        assert abs(len(normalize(written).split()) - len(passage.text.split())) <= 4
+    assert bare(" ".join(chunk.text for chunk in given)) == bare(normalize(sentence))
+    assert all(chunk.text.endswith("s.") for chunk in given), "a chunk never ends with a comma"
+    assert " ".join(piece for chunk in given for piece in chunk.sentences) == sentence
+    for chunk in given:
+        (written,) = chunk.sentences
+        assert abs(len(normalize(written).split()) - len(chunk.text.split())) <= 4
 
 
 @pytest.mark.parametrize("text", ["", " \n\n ", "♥", "...", "😀 😀!\n\n—", "<>", "“”"])
-def test_text_that_says_nothing_gives_nothing(text: str) -> None:
+def test_text_without_words_gives_no_chunk(text: str) -> None:
     assert of(text) == []
 
 
 @pytest.mark.parametrize("most", [30, 120, 200])
 @pytest.mark.parametrize("spell", [None, normalize])
-def test_every_passage_fits_and_no_word_is_lost(most: int, spell: Callable[[str], str] | None) -> None:
+def test_every_chunk_fits_and_no_word_is_lost(most: int, spell: Callable[[str], str] | None) -> None:
     generator = random.Random(most)
     words = "word a longer, sentence. Mr. why? 3.50 $5 and; (so) 日本。 été “Well!” he... U.S. supercalifragilistic \n\n".split(
         " "
@@ -132,11 +138,11 @@ def test_every_passage_fits_and_no_word_is_lost(most: int, spell: Callable[[str]
     for _ in range(40):
         text = " ".join(generator.choices(words, k=80)) + " " + "x, y " * generator.randint(0, 200)
         given = list(chunk_text([text], most, spell))
-        assert all(0 < spoken_length(passage.text) <= most and passage.pause_s >= 0 for passage in given)
+        assert all(0 < spoken_length(chunk.text) <= most and chunk.pause_s >= 0 for chunk in given)
         if spell is None:
-            assert "".join(passage.text for passage in given).replace(" ", "") == "".join(text.split())
-        # What says nothing in this voice is in no subtitle.
-        shown = [word for passage in given for sentence in passage.sentences for word in sentence.split()]
+            assert bare("".join(chunk.text for chunk in given)) == bare(text)
+        # Words that this voice can't read are in no subtitle.
+        shown = [word for chunk in given for sentence in chunk.sentences for word in sentence.split()]
         expected = [word for word in text.split() if spell is None or "日" not in word]
         assert [word for word in shown if "日" not in word] == [word for word in expected if "日" not in word]
 
@@ -155,9 +161,46 @@ def test_a_line_of_a_megabyte_begins_at_once() -> None:
 
 def test_a_sentence_keeps_its_mark_and_a_line_without_one_gets_it_before_the_next() -> None:
     given = list(chunk_text(["She lives in the U.S. The food is good:\n- milk\n- “eggs”\n- bread"], 200, normalize))
-    assert [passage.text for passage in given] == ["She lives in the you ess. The food is good: milk. eggs. bread"]
+    assert [chunk.text for chunk in given] == ["She lives in the you ess. The food is good: milk. eggs. bread"]
     assert given[0].sentences == ("She lives in the U.S.", "The food is good:", "- milk", "- “eggs”", "- bread")
 
 
 def test_control_tokens_are_plain_text() -> None:
     assert of("Say <|s_123|> and <|eot_id|>.") == [("Say <|s_123|> and <|eot_id|>.", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "limit", "chunks"),
+    [
+        (
+            "When the rain had stopped at last, the children ran out into the garden, and their mother opened the windows.",
+            80,
+            ["When the rain had stopped at last, the children ran out into the garden.", "and their mother opened the windows."],
+        ),
+        (
+            "He said that the train would be late because the bridge at the river was closed",
+            60,
+            ["He said that the train would be late.", "because the bridge at the river was closed"],
+        ),
+        (
+            "The report, which the committee had asked for: it was long; nobody read it, not even the chairman of the board.",
+            60,
+            ["The report, which the committee had asked for: it was long.", "nobody read it, not even the chairman of the board."],
+        ),
+        ("今天天气很好，我们去公园散步吧，然后回家。", 45, ["今天天气很好。", "我们去公园散步吧，然后回家。"]),
+    ],
+)  # fmt: skip
+def test_a_long_sentence_is_split_at_its_clauses_and_each_piece_ends_as_a_sentence(
+    sentence: str, limit: int, chunks: list[str]
+) -> None:
+    given = list(chunk_text([sentence], limit))
+    assert [chunk.text for chunk in given] == chunks
+    assert bare("".join(written for chunk in given for written in chunk.sentences)) == bare(sentence)
+    assert given[0].sentences[0][-1] in ",，;e"
+
+
+def test_a_chunk_that_ends_with_a_comma_or_colon_ends_with_a_full_stop_for_the_model() -> None:
+    chunk, _ = chunk_text(["Bring these things to the meeting of the second of May:\n\nA pen."], 60)
+    assert chunk.text == "Bring these things to the meeting of the second of May."
+    assert chunk.sentences == ("Bring these things to the meeting of the second of May:",)
+    assert [chunk.text for chunk in chunk_text(["“Well,”"])] == ["“Well.”"]

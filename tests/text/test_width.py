@@ -16,8 +16,13 @@ from llasa_cli.text.sentences import split_sentences
 from llasa_cli.text.width import split, spoken_length
 
 
+def bare(text: str) -> str:
+    """The letters and digits of a text: where a sentence is split, its marks change."""
+    return "".join(filter(str.isalnum, text))
+
+
 def split_text(text: str, most: int = 200) -> list[str]:
-    return [passage.text for passage in chunk_text([text], most)]
+    return [chunk.text for chunk in chunk_text([text], most)]
 
 
 def test_sentences_end_at_their_marks_and_not_at_abbreviations() -> None:
@@ -58,7 +63,7 @@ def test_chunks_fit_and_lose_nothing(most: int) -> None:
         text = " ".join(generator.choice(words) for _ in range(generator.randint(1, 120)))
         chunks = split_text(text, most)
         assert all(0 < spoken_length(chunk) <= most for chunk in chunks)
-        assert "".join("".join(chunks).split()) == "".join(text.split())
+        assert bare("".join(chunks)) == bare(text)
 
 
 def test_a_chinese_chunk_is_a_breath_too() -> None:
@@ -77,13 +82,13 @@ def test_a_line_of_any_kind_is_cut_in_about_linear_time(text: str) -> None:
 def test_a_long_sentence_is_cut_in_even_pieces_where_a_reader_pauses() -> None:
     clause = "we walked along the river for an hour or two, "
     chunks = split_text("That day " + clause * 5 + "and home.", 200)
-    assert all(chunk.endswith((",", ".")) for chunk in chunks)
+    assert all(chunk.endswith("two.") for chunk in chunks[:-1])
     assert max(map(len, chunks)) < 1.5 * min(map(len, chunks))
 
 
 def test_a_number_stays_with_its_unit_and_a_title_with_its_name() -> None:
     text = " ".join(["so we drove 5 km with Dr. Lee"] * 30)
-    assert not any(chunk.endswith(("5", "Dr.")) for most in range(60, 90) for chunk in split_text(text, most))
+    assert not any(chunk.endswith((" 5.", "Dr.", " 5")) for most in range(60, 90) for chunk in split_text(text, most))
 
 
 @pytest.mark.parametrize("word", ["เก้าอี้ใหญ่ไม่" * 40, "क्षत्रिय" * 60, "👩‍👩‍👧‍👦" * 40, "e\u0301" * 300])
