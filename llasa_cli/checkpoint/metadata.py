@@ -40,6 +40,12 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
+def _is_length_band(entry: Any) -> bool:
+    """See `synthesis.length_band.LengthBand`."""
+    names = ("base_s", "letter_s", "pause_s", "below", "above")
+    return isinstance(entry, dict) and all(_is_number(entry.get(name)) for name in names)
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "codec": _is_text,
     "base": _is_text,
@@ -49,5 +55,6 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "sampling": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "most_characters": lambda value: type(value) is int and value > 0,
     "slowest_s_a_character": lambda value: _is_number(value) and value > 0,
+    "length_bands": lambda value: isinstance(value, dict) and all(map(_is_length_band, value.values())),
 }
 """The type of each entry that the program reads. A value of null counts as absent."""

@@ -1,29 +1,28 @@
-"""Is a take speech that could be this text? Cheap signs only, always on; none of them knows words.
-
-The bands are wide: what falls outside is broken, not merely slow or fast.
-"""
+"""Checks of a take that are always on. They are cheap and need no recognizer."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llasa_cli.settings import CODES_PER_SECOND
-from llasa_cli.text.unicode import CJK_START
 
 if TYPE_CHECKING:
     import numpy as np
 
-FASTEST_S_A_CHARACTER, SLOWEST_S_A_CHARACTER = 0.03, 0.25
-"""English is read at 0.055 to 0.09 s a character; a single slow word reaches 0.2."""
-CALM_S = 1.5
-"""Added to the slowest time: one-word texts are mostly onset and release."""
 LONGEST_LOOP_S = 1.0
-"""The same code, or the same two to eight in turn, for longer than any held vowel."""
+"""No vowel is held for longer than this."""
 LONGEST_SILENCE_S = 2.0
 SILENCE = 0.003
 """Of full scale: -50 dB."""
 CLIPPED_SHARE = 0.01
+REPEATED_S = 0.5
+"""The length of a passage that is searched for a second time in the same take."""
+_SAME_CODES = 0.6
+"""The share of its codes that are the same the second time. When a text has a phrase twice, the second one shares less than
+half of its codes with the first."""
 
 
 def find_problems(
@@ -32,39 +31,42 @@ def find_problems(
     samples: np.ndarray,
     sampling_rate: int,
     ended: bool,
-    slowest_s_a_character: float = SLOWEST_S_A_CHARACTER,
+    limits_s: tuple[float, float],
 ) -> tuple[str, ...]:
-    """What is wrong with a take, in words; empty when nothing is.
+    """The problems of a take, in words; empty for a good one.
 
     Args:
-        text: What should have been said.
-        codes: 50 a second.
-        samples: float32 [n], what they decoded to.
-        ended: Whether the model said END.
-        slowest_s_a_character: A checkpoint that knows only a few speakers may know better how slow they get.
+        text: The text that the model was given.
+        codes: The codes of the take, 50 a second.
+        samples: float32 [n], the decoded codes.
+        ended: Whether the model generated its end token.
+        limits_s: The shortest and the longest plausible duration; see `synthesis.length_band`.
     """
     found = []
     seconds = len(codes) / CODES_PER_SECOND
-    weight = sum(3 if ord(character) >= CJK_START else 1 for character in text if character.isalnum())
+    shortest_s, longest_s = limits_s
     if not ended:
         found.append("ran to its length limit without an end")
-    if seconds < FASTEST_S_A_CHARACTER * weight:
+    if seconds < shortest_s:
         found.append(f"too short for the text ({seconds:.1f} s)")
-    elif seconds > slowest_s_a_character * weight + CALM_S:
+    elif seconds > longest_s:
         found.append(f"too long for the text ({seconds:.1f} s)")
-    loop = longest_loop(codes) / CODES_PER_SECOND
-    if loop > LONGEST_LOOP_S:
-        found.append(f"repeats itself for {loop:.1f} s")
-    silence = longest_silence(samples, sampling_rate)
-    if silence > LONGEST_SILENCE_S:
-        found.append(f"{silence:.1f} s of silence")
+    loop_s = longest_loop(codes) / CODES_PER_SECOND
+    if loop_s > LONGEST_LOOP_S:
+        found.append(f"repeats itself for {loop_s:.1f} s")
+    elif not _repeats_words(text) and (places := find_repetition(codes)) is not None:
+        first_s, second_s = (place / CODES_PER_SECOND for place in places)
+        found.append(f"says a passage twice (at {first_s:.1f} s and {second_s:.1f} s)")
+    silence_s = longest_silence(samples, sampling_rate)
+    if silence_s > LONGEST_SILENCE_S:
+        found.append(f"{silence_s:.1f} s of silence")
     if len(samples) and float((abs(samples) >= 0.999).mean()) > CLIPPED_SHARE:
         found.append("clipped")
     return tuple(found)
 
 
 def longest_loop(codes: Sequence[int], longest_period: int = 8) -> int:
-    """Codes in the longest stretch that repeats with a period of 1 to `longest_period`."""
+    """The number of codes in the longest stretch that repeats with a period of 1 to `longest_period`."""
     best = 0
     for period in range(1, longest_period + 1):
         run = 0
@@ -73,6 +75,37 @@ def longest_loop(codes: Sequence[int], longest_period: int = 8) -> int:
             if run > best and run >= 2 * period:
                 best = run
     return best
+
+
+def find_repetition(codes: Sequence[int]) -> tuple[int, int] | None:
+    """Find a passage of half a second that comes a second time. -> the positions of both, or None
+
+    Positions at the same distance are compared, so that a few different codes in between do not matter. Silence does not
+    count: its codes are few.
+    """
+    import numpy as np
+
+    window = round(REPEATED_S * CODES_PER_SECOND)
+    least = math.ceil(_SAME_CODES * window)
+    array = np.asarray(codes)
+    for distance in range(window, len(array) - window + 1):
+        same = array[distance:] == array[:-distance]
+        if np.count_nonzero(same) < least:
+            continue
+        sums = np.concatenate([[0], np.cumsum(same)])
+        for first in np.flatnonzero(sums[window:] - sums[:-window] >= least):
+            matched = array[first : first + window][same[first : first + window]]
+            if len(np.unique(matched)) >= window // 3:
+                return int(first), int(first) + distance
+    return None
+
+
+def _repeats_words(text: str) -> bool:
+    """Whether a text has the same two words, or a long word, twice: then its speech may repeat a passage as well."""
+    words = [word.strip(".,;:!?\"'").casefold() for word in text.split()]
+    pairs = list(itertools.pairwise(words))
+    long = [word for word in words if len(word) >= 8]
+    return len(set(pairs)) < len(pairs) or len(set(long)) < len(long)
 
 
 def longest_silence(samples: np.ndarray, sampling_rate: int) -> float:

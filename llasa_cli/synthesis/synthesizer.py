@@ -25,7 +25,8 @@ from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.quality import SLOWEST_S_A_CHARACTER, find_problems
+from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
+from llasa_cli.synthesis.quality import find_problems
 from llasa_cli.text.unicode import whole_characters
 from llasa_cli.text.width import MAX_CHARACTERS
 
@@ -229,10 +230,13 @@ class Synthesizer:
         normalize = self._normalizer(on_note)
         return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note)
 
-    @property
-    def slowest_s_a_character(self) -> float:
-        """Seconds a letter of the slowest speech that is plausible for this checkpoint."""
-        return float(self._metadata.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER)
+    def length_limits(self, text: str, speaker: str | None, has_reference: bool) -> tuple[float, float]:
+        """The shortest and the longest plausible duration of a text in seconds; see `synthesis.length_band`."""
+        speaker = None if has_reference else speaker or self.prompt_format.default_speaker
+        band = LengthBand.from_metadata(self._metadata, speaker)
+        if band is not None:
+            return band.limits(text)
+        return wide_limits(text, float(self._metadata.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER))
 
     def _normalizer(self, on_note: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
         """The function that spells out numbers and signs; None if this model reads them by itself."""
@@ -444,8 +448,8 @@ class SynthesisSession:
         self, chunk: TextChunk, codes: tuple[int, ...], samples: np.ndarray, ended: bool
     ) -> tuple[str, ...]:
         """The problems of a take, in words."""
-        slowest = self.synthesizer.slowest_s_a_character
-        found = find_problems(chunk.text, codes, samples, self._rate, ended, slowest)
+        limits_s = self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
+        found = find_problems(chunk.text, codes, samples, self._rate, ended, limits_s)
         # The expensive check is not needed for a take that has failed already.
         return found or (self._check(chunk.text, samples) if self._check is not None else ())
 

@@ -14,6 +14,7 @@ import pytest
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.length_band import wide_limits
 from llasa_cli.synthesis.quality import find_problems, longest_loop, longest_silence
 from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
 
@@ -259,17 +260,23 @@ def test_a_checkpoint_sets_its_own_limit_for_slow_speech(
 def test_broken_takes_are_recognized() -> None:
     good = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     codes = list(range(50))
-    assert find_problems("fifteen letters", codes, good, 16_000, ended=True) == ()
-    assert "limit" in find_problems("fifteen letters", codes, good, 16_000, ended=False)[0]
-    assert "too short" in find_problems("letters " * 20, codes, good, 16_000, ended=True)[0]
-    assert "too long" in find_problems("hi", codes * 4, good, 16_000, ended=True)[0]
-    slow = codes * 4
-    assert find_problems("letters, letters", slow, good, 16_000, True) == ()
-    assert "too long" in find_problems("letters, letters", slow, good, 16_000, True, 0.1)[0]
-    assert "clipped" in find_problems("fifteen letters", codes, np.sign(good), 16_000, ended=True)
-    assert "repeats" in find_problems("a good thirty letters it has got", [1, 2] * 40, good, 16_000, ended=True)[0]
+
+    def problems(
+        text: str, codes: list[int], samples: np.ndarray = good, ended: bool = True, slowest: float = 0.25
+    ) -> tuple[str, ...]:
+        return find_problems(text, codes, samples, 16_000, ended, wide_limits(text, slowest))
+
+    assert problems("fifteen letters", codes) == ()
+    assert "limit" in problems("fifteen letters", codes, ended=False)[0]
+    assert "too short" in problems("letters " * 20, codes)[0]
+    slow = list(range(200))
+    assert "too long" in problems("hi", slow)[0]
+    assert problems("letters, letters", slow) == ()
+    assert "too long" in problems("letters, letters", slow, slowest=0.1)[0]
+    assert "clipped" in problems("fifteen letters", codes, np.sign(good))
+    assert "repeats" in problems("a good thirty letters it has got", [1, 2] * 40)[0]
     quiet = np.concatenate([good[:100], np.zeros(40_000, np.float32), good[:100]])
-    assert "silence" in find_problems("fifteen letters", codes, quiet, 16_000, ended=True)[0]
+    assert "silence" in problems("fifteen letters", codes, quiet)[0]
 
 
 def test_loops_and_silence_are_measured() -> None:
