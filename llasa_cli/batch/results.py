@@ -24,6 +24,8 @@ from llasa_cli.files import AtomicFile, take_lock
 
 RESULTS = "results.jsonl"
 LOCK = f"{RESULTS}.lock"
+_EARLIER_PART = f"{RESULTS}.part"
+"""The temporary file of earlier versions, which a killed run leaves."""
 COMPLETE = ("ok", "failed_checks")
 """The values of `status` in a row whose file was written. `failed_checks`: the file's speech still fails its checks."""
 _LINE = re.compile(
@@ -62,6 +64,7 @@ class Results:
         with self._disk_errors():
             self._release = take_lock(folder / LOCK, busy)
             try:
+                (folder / _EARLIER_PART).unlink(missing_ok=True)
                 self._file: BinaryIO = self.path.open("a+b", buffering=0)  # type: ignore[assignment]
                 self._end = _remove_incomplete_line(self._file)
             except BaseException:

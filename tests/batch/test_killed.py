@@ -1,4 +1,4 @@
-"""Whoever is killed, and whenever: the same folder in the end."""
+"""Runs and workers that are killed at any time: the folder is the same in the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,19 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def command(tmp_path: Path, random_checkpoint: Path) -> list[str]:
-    """Without the output folder."""
+    """The command without its output folder."""
     (tmp_path / "lines.txt").write_text("".join(f"line-{n}|number {n} of the lines\n" for n in range(ITEMS)))
-    fixed = ["--device", "cpu", "--max-seconds", "1.5", "--retries", "1", "-m", str(random_checkpoint)]
+    fixed = [
+        "--device",
+        "cpu",
+        "--max-seconds",
+        "1.5",
+        "--retries",
+        "1",
+        "--accept-failed",
+        "-m",
+        str(random_checkpoint),
+    ]
     return [sys.executable, "-m", "llasa_cli", "batch", str(tmp_path / "lines.txt"), *fixed]
 
 
@@ -37,7 +47,7 @@ def begin(command: list[str], output: Path, *more: str) -> subprocess.Popen[str]
 
 
 def state(folder: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Every file, and the rows without their times."""
+    """Digests of all files, and the rows without their times."""
     files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if p.suffix == ".wav"}
     assert {p.name for p in folder.iterdir()} == {*files, "results.jsonl"}
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -49,8 +59,8 @@ def count(folder: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def test_runs_that_are_killed_and_resumed_leave_what_a_straight_run_does(tmp_path: Path, command: list[str]) -> None:
-    run(command, tmp_path / "straight")
+def test_killed_and_resumed_runs_give_the_files_of_an_uninterrupted_one(tmp_path: Path, command: list[str]) -> None:
+    run(command, tmp_path / "uninterrupted")
     draw = random.Random(4)
     for _ in range(6):
         process = begin(command, tmp_path / "killed")
@@ -60,11 +70,11 @@ def test_runs_that_are_killed_and_resumed_leave_what_a_straight_run_does(tmp_pat
         process.send_signal(signal.SIGKILL)
         process.communicate()
     run(command, tmp_path / "killed")
-    assert state(tmp_path / "killed") == state(tmp_path / "straight")
+    assert state(tmp_path / "killed") == state(tmp_path / "uninterrupted")
 
 
-def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(tmp_path: Path, command: list[str]) -> None:
-    run(command, tmp_path / "straight")
+def test_killed_workers_are_replaced_and_no_item_is_lost(tmp_path: Path, command: list[str]) -> None:
+    run(command, tmp_path / "uninterrupted")
     process = begin(command, tmp_path / "shared", "--workers", "2", "--batch-size", "64")
     killed = 0
     while process.poll() is None and killed < 2:
@@ -73,14 +83,14 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(tmp_path: Path
             os.kill(workers[0], signal.SIGKILL)
             killed += 1
         time.sleep(0.05)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert said.count("a worker is gone (SIGKILL)") == killed
-    assert state(tmp_path / "shared") == state(tmp_path / "straight")
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert stderr.count("a worker has died (SIGKILL)") == killed
+    assert state(tmp_path / "shared") == state(tmp_path / "uninterrupted")
 
 
 def children(parent: int) -> list[int]:
-    """Processes that speak."""
+    """The worker processes of a run."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -92,7 +102,7 @@ def children(parent: int) -> list[int]:
     return sorted(found)
 
 
-def test_workers_end_when_the_run_is_killed(tmp_path: Path, command: list[str]) -> None:
+def test_workers_exit_when_the_run_is_killed(tmp_path: Path, command: list[str]) -> None:
     process = begin(command, tmp_path / "out", "--workers", "2")
     while len(children(process.pid)) < 2:
         time.sleep(0.05)
@@ -105,11 +115,11 @@ def test_workers_end_when_the_run_is_killed(tmp_path: Path, command: list[str]) 
         time.sleep(0.1)
 
 
-def test_a_ray_cluster_loses_workers_and_a_node_and_nothing_else(tmp_path: Path, command: list[str]) -> None:
+def test_a_ray_cluster_that_loses_workers_and_a_node_loses_no_item(tmp_path: Path, command: list[str]) -> None:
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    run(command, tmp_path / "straight", "--batch-size", "2")
+    run(command, tmp_path / "uninterrupted", "--batch-size", "2")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
@@ -119,19 +129,19 @@ def test_a_ray_cluster_loses_workers_and_a_node_and_nothing_else(tmp_path: Path,
         process = begin(command, tmp_path / "shared", *ray)
         while count(tmp_path / "shared") < 5 and process.poll() is None:
             time.sleep(0.05)
-        os.kill(speakers()[0], signal.SIGKILL)
+        os.kill(actors()[0], signal.SIGKILL)
         while count(tmp_path / "shared") < 12 and process.poll() is None:
             time.sleep(0.05)
         cluster.remove_node(nodes[0], allow_graceful=False)
-        _, said = process.communicate()
+        _, stderr = process.communicate()
     finally:
         cluster.shutdown()
-    assert process.returncode == 0, said
-    assert "a worker is gone" in said
-    assert state(tmp_path / "shared") == state(tmp_path / "straight")
+    assert process.returncode == 0, stderr
+    assert "a worker has died" in stderr
+    assert state(tmp_path / "shared") == state(tmp_path / "uninterrupted")
 
 
-def speakers() -> list[int]:
+def actors() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
