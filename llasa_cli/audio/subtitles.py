@@ -1,19 +1,23 @@
-"""Subtitles of what is said, sentence by sentence: SubRip (.srt) or WebVTT (.vtt).
+"""Subtitles of the generated speech: SubRip (.srt) or WebVTT (.vtt).
 
     with SubtitleFile(Path("book.srt")) as subtitles:
         subtitles.add(["One.", "Two."], begin_s=0.0, end_s=1.5)
 
-Times are seconds from the beginning of the sound. Written as it goes, a line of memory at a time; finished or absent,
-as `audio.writers.FileSink`.
+Times are seconds from the beginning of the sound. A cue has at most two lines of 42 columns and lasts 0.8 to 7 s, as
+broadcasters ask for: long sentences become several cues, and short ones share a cue with their neighbor. The file is
+written as the speech is made, and appears when it is complete.
 """
 
 from __future__ import annotations
 
 import html
+import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -22,100 +26,131 @@ from llasa_cli.files import AtomicFile
 from llasa_cli.text.unicode import CJK_START
 
 ENDINGS = (".srt", ".vtt")
-TWO_LINES = 84
-"""Columns from which a sentence is broken in two: two lines of 42 are what broadcasters allow."""
+MAX_COLUMNS = 42
+"""Of a line. East Asian characters are two columns wide."""
+MIN_MS, MAX_MS = 800, 7000
+"""Milliseconds that a cue lasts."""
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
-"""Line ends would end the entry, control characters upset players."""
+"""Line ends would end the cue, and control characters confuse players."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A text and the time when it is shown, in milliseconds."""
+
+    begin: int
+    end: int
+    text: str
 
 
 class SubtitleFile:
-    """Takes sentences with their times. `close` finishes, `abort` leaves nothing; leaving a `with` block does one."""
+    """Writes sentences with their times. `close` completes the file, `abort` discards it.
+
+    Args:
+        path: Ends in .srt or .vtt.
+
+    Raises:
+        UsageError: The name has another ending, the folder does not exist, or the path is not a regular file.
+        LlasaError: The folder can't be written to.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Everything that can be refused is refused here.
-
-        Raises:
-            UsageError: No .srt or .vtt, no such folder, or something in its place that is no file.
-            LlasaError: The folder can't be written to.
-        """
         self.path = path
-        self._kind = path.suffix.lower()
-        if self._kind not in ENDINGS:
-            raise UsageError(f"Subtitles can't be written to {path}.", "The name ends in .srt or .vtt.")
-        self._place = Path(os.path.realpath(path))
-        if not os.path.isdir(self._place.parent):
-            raise UsageError(f"There is no folder {path.parent}.", "Make it first, or write elsewhere.")
-        if os.path.exists(self._place) and not stat.S_ISREG(os.stat(self._place).st_mode):
-            raise UsageError(f"{path} is no regular file.", "Name a new file, ending in .srt or .vtt.")
-        self._count, self._end_ms = 0, 0
-        self._file: AtomicFile | None = None
+        self._is_vtt = path.suffix.lower() == ".vtt"
+        if path.suffix.lower() not in ENDINGS:
+            raise UsageError(f"Subtitles can't be written to {path}.", "Give a name that ends in .srt or .vtt.")
+        target = Path(os.path.realpath(path))  # a symbolic link stays one
+        if not target.parent.is_dir():
+            raise UsageError(f"The folder {path.parent} does not exist.", "Create it, or choose another path.")
+        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+            raise UsageError(f"{path} is not a regular file.", "Give a new file name that ends in .srt or .vtt.")
+        self._count = 0
+        self._pending: Cue | None = None
         try:
-            self._file = AtomicFile(self._place)
+            self._file: AtomicFile | None = AtomicFile(target)
         except OSError as error:
             raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
-        if self._kind == ".vtt":
+        if self._is_vtt:
             self._write("WEBVTT\n\n")
 
     def add(self, sentences: Sequence[str], begin_s: float, end_s: float) -> None:
-        """What is said from `begin_s` to `end_s`; each sentence gets its share of it, by its length.
+        """Write what is said from `begin_s` to `end_s`; every sentence gets a share of the time by its length.
 
-        An entry lasts at least a millisecond and begins when the last one is over, whatever the times are.
+        Cues never overlap, whatever the times are.
 
         Raises:
-            LlasaError: The disk is full, or the like. `abort` is then what is left to do.
+            LlasaError: The file can't be written, for example because the disk is full. Call `abort` then.
         """
-        said = [text for text in map(_one_line, sentences) if text]
-        whole = sum(map(_length, said))
-        done = 0
-        for text in said:
-            begin = begin_s + (end_s - begin_s) * done / whole
-            done += _length(text)
-            self._entry(text, begin, begin_s + (end_s - begin_s) * done / whole)
+        texts = [text for text in map(_one_line, sentences) if text]
+        duration_ms = (end_s - begin_s) * 1000
+        for text, first, last in _shares(texts):
+            begin, end = begin_s * 1000 + duration_ms * first, begin_s * 1000 + duration_ms * last
+            parts = split_text(text, math.ceil((end - begin) / MAX_MS))
+            for part, part_first, part_last in _shares(parts):
+                self._add(
+                    Cue(round(begin + (end - begin) * part_first), round(begin + (end - begin) * part_last), part)
+                )
 
-    def _entry(self, text: str, begin_s: float, end_s: float) -> None:
-        begin_ms = max(round(begin_s * 1000), self._end_ms)
-        self._end_ms = max(round(end_s * 1000), begin_ms + 1)
+    def _add(self, cue: Cue) -> None:
+        """Keep the cue until its successor is known, which decides whether they share one cue, and where it ends."""
+        previous = self._pending
+        if previous is not None:
+            shared = _merge(previous, cue)
+            if shared is not None:
+                self._pending = shared
+                return
+            cue = replace(cue, begin=max(cue.begin, previous.begin + MIN_MS))
+            self._write_cue(previous, cue.begin)
+        self._pending = replace(cue, end=max(cue.end, cue.begin))
+
+    def _write_cue(self, cue: Cue, latest: int) -> None:
+        """Write a cue that ends at `latest` at the latest."""
         self._count += 1
-        point = "," if self._kind == ".srt" else "."
-        number = f"{self._count}\n" if self._kind == ".srt" else ""
-        lines = "\n".join(self._safe(line) for line in _lines(text))
-        self._write(
-            f"{number}{format_timestamp(begin_ms, point)} --> {format_timestamp(self._end_ms, point)}\n{lines}\n\n"
-        )
+        end = min(max(cue.end, cue.begin + MIN_MS), cue.begin + MAX_MS, latest)
+        point = "." if self._is_vtt else ","
+        number = "" if self._is_vtt else f"{self._count}\n"
+        lines = "\n".join(self._escape(line) for line in wrap(cue.text) or [cue.text])
+        self._write(f"{number}{format_timestamp(cue.begin, point)} --> {format_timestamp(end, point)}\n{lines}\n\n")
 
-    def _safe(self, line: str) -> str:
-        """WebVTT has a way to write `<`; in SubRip only the arrow could be taken for a time."""
-        return html.escape(line, quote=False) if self._kind == ".vtt" else line.replace("-->", "→")
+    def _escape(self, line: str) -> str:
+        """WebVTT can escape `<`. In SubRip, only the arrow could be mistaken for a time."""
+        return html.escape(line, quote=False) if self._is_vtt else line.replace("-->", "→")
 
     def _write(self, text: str) -> None:
         assert self._file is not None
         try:
             self._file.file.write(text.encode("utf-8", errors="replace"))
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
 
-    def _failed(self, error: OSError) -> LlasaError:
-        return LlasaError(f"{self.path} can't be written: {error.strerror}.", "Nothing was left there.")
+    def _write_error(self, error: OSError) -> LlasaError:
+        return LlasaError(f"{self.path} can't be written: {error.strerror}.", "No file was left behind.")
 
     def close(self) -> None:
-        """Flush to disk and put in place; without a sentence there is no file."""
+        """Flush the file to disk and rename it into place. Without a cue there is no file."""
         if self._file is None:
             return
-        if not self._count:
-            self.abort()
-            return
         try:
+            if self._pending is not None:
+                pending, self._pending = self._pending, None
+                self._write_cue(pending, pending.begin + MAX_MS)
+            if not self._count:
+                self.abort()
+                return
             self._file.commit()
         except OSError as error:
-            raise self._failed(error) from error
-        finally:
-            self._file = None
+            self.abort()
+            raise self._write_error(error) from error
+        except BaseException:
+            self.abort()
+            raise
+        self._file = None
 
     def abort(self) -> None:
-        """Leave nothing; may be called at any time, and again."""
-        if self._file is not None:
-            self._file.discard()
-            self._file = None
+        """Remove what was written. It may be called at any time, and again."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.discard()
 
     def __enter__(self) -> SubtitleFile:
         return self
@@ -135,24 +170,86 @@ def format_timestamp(milliseconds: int, point: str) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"
 
 
+def split_text(text: str, min_parts: int = 1) -> list[str]:
+    """A text in the fewest parts, but at least `min_parts` if it has as many words, each of which fits into a cue."""
+    tokens = _tokens(text)
+    for parts in count(max(1, min(min_parts, len(tokens)))):
+        found = _divide(tokens, parts)
+        if parts >= len(tokens) or all(wrap(part) for part in found):
+            return found
+    raise AssertionError("unreachable")
+
+
+def wrap(text: str) -> list[str] | None:
+    """The text in one line, or in two of similar length, of at most 42 columns; None if it does not fit."""
+    if _columns(text) <= MAX_COLUMNS:
+        return [text]
+    tokens = _tokens(text)
+    pairs = [("".join(tokens[:at]).rstrip(), "".join(tokens[at:])) for at in range(1, len(tokens))]
+    first, second = min(pairs, key=lambda pair: abs(_columns(pair[0]) - _columns(pair[1])), default=("", text))
+    return [first, second] if max(_columns(first), _columns(second)) <= MAX_COLUMNS else None
+
+
+def _tokens(text: str) -> list[str]:
+    """The places where a text may be cut: words with the blank after them, East Asian characters, parts of long words."""
+    return [part for word in re.findall(r"\S+\s*|\s+", text) for part in _word_parts(word)]
+
+
+def _word_parts(word: str) -> Iterator[str]:
+    begin = 0
+    for at in range(1, len(word)):
+        is_dense = ord(word[at]) >= CJK_START and word[at].isalnum()
+        if is_dense or _columns(word[begin:at]) >= MAX_COLUMNS:
+            yield word[begin:at]
+            begin = at
+    yield word[begin:]
+
+
+def _divide(tokens: Sequence[str], parts: int) -> list[str]:
+    """Join tokens to so many parts of similar length."""
+    lengths = [_spoken_length(token) for token in tokens]
+    total = sum(lengths)
+    groups: list[list[str]] = [[] for _ in range(parts)]
+    before = 0
+    for token, length in zip(tokens, lengths, strict=True):
+        groups[min(parts - 1, int((before + length / 2) * parts / max(total, 1)))].append(token)
+        before += length
+    return [text for group in groups if (text := "".join(group).strip())]
+
+
+def _merge(first: Cue, second: Cue) -> Cue | None:
+    """Both in one cue, if one of them is too short for a cue of its own and they fit."""
+    if min(first.end - first.begin, second.end - second.begin) >= MIN_MS:
+        return None
+    if second.begin - first.end > MIN_MS or second.end - first.begin > MAX_MS:
+        return None
+    blank = "" if ord(first.text[-1]) >= CJK_START else " "
+    text = first.text + blank + second.text
+    return Cue(first.begin, max(first.end, second.end), text) if wrap(text) else None
+
+
+def _shares(texts: Sequence[str]) -> Iterator[tuple[str, float, float]]:
+    """Every text with the share of the time at which it begins and ends."""
+    total = sum(map(_spoken_length, texts))
+    before = 0
+    for text in texts:
+        after = before + _spoken_length(text)
+        yield text, before / total, after / total
+        before = after
+
+
 def _one_line(text: str) -> str:
     return _UNSAFE.sub(" ", text).strip()
 
 
-def _length(text: str, dense: int = 3) -> int:
-    """To say, in letters."""
+def _columns(text: str) -> int:
+    return _weigh(text.strip(), 2)
+
+
+def _spoken_length(text: str) -> int:
+    """In letters; an East Asian character takes as long as three."""
+    return _weigh(text, 3)
+
+
+def _weigh(text: str, dense: int) -> int:
     return len(text) if text.isascii() else sum(dense if ord(c) >= CJK_START else 1 for c in text)
-
-
-def _lines(text: str) -> list[str]:
-    """One line, or two of about the same length: cut at a blank, in a script without blanks in the middle."""
-    if _length(text, dense=2) <= TWO_LINES:
-        return [text]
-    middle = len(text) // 2
-    blanks = [found.start() for found in re.finditer(" ", text)]
-    nearest = min(blanks, key=lambda at: abs(at - middle), default=0)
-    if abs(nearest - middle) <= len(text) // 4:
-        return [text[:nearest], text[nearest + 1 :]]
-    if ord(text[middle]) >= CJK_START:
-        return [text[:middle], text[middle:]]
-    return [text[:nearest], text[nearest + 1 :]] if blanks else [text]

@@ -1,4 +1,4 @@
-"""Subtitles say when each sentence is said, in a form that players read; the file is finished or absent."""
+"""Subtitles: what players read, when each sentence is said, and a file that is complete or absent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.audio.subtitles import SubtitleFile, format_timestamp
+from llasa_cli.audio.subtitles import MAX_MS, MIN_MS, SubtitleFile, format_timestamp
 from llasa_cli.errors import LlasaError, UsageError
 
 ENTRY = re.compile(r"(\d\d+):(\d\d):(\d\d)[,.](\d{3}) --> (\d\d+):(\d\d):(\d\d)[,.](\d{3})\n((?:.+\n)+)")
@@ -60,18 +60,38 @@ def test_sentences_share_the_time_by_how_long_they_are_to_speak(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ending", ["srt", "vtt"])
-def test_entries_never_overlap_and_all_last(tmp_path: Path, ending: str) -> None:
+def test_cues_never_overlap_and_last_as_long_as_they_may(tmp_path: Path, ending: str) -> None:
     generator = random.Random(1)
+    words: list[str] = []
     with SubtitleFile(tmp_path / f"a.{ending}") as subtitles:
         at = 0.0
         for _ in range(300):
-            end = at + generator.choice([0, 0.0001, 0.0004, 0.5, 3])
-            subtitles.add(["x" * generator.randint(1, 9) for _ in range(generator.randint(0, 4))], at, end)
-            at = generator.choice([at, end, end - 0.2])
+            end = at + generator.choice([0.1, 0.5, 3, 20])
+            sentences = [f"{'x' * generator.randint(1, 60)} y{len(words)}" for _ in range(generator.randint(0, 4))]
+            words += [word for sentence in sentences for word in sentence.split() if word[0] == "y"]
+            subtitles.add(sentences, at, end)
+            at = end + generator.choice([0, 0.3, 2])
     found = entries((tmp_path / f"a.{ending}").read_text())
-    assert len(found) > 300
-    assert all(end - begin >= 1 for begin, end, _ in found)
+    assert all(MIN_MS <= end - begin <= MAX_MS for begin, end, _ in found)
     assert all(before[1] <= after[0] for before, after in pairwise(found))
+    assert all(text.count("\n") <= 1 and max(map(len, text.split("\n"))) <= 42 for _, _, text in found)
+    assert [word for _, _, text in found for word in text.split() if word[0] == "y"] == words
+
+
+def test_times_that_make_no_sense_give_cues_in_order(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        for begin, end in ((0, 0), (5, 4), (1, 1.0001), (0, 9)):
+            subtitles.add(["A sentence of some length.", "Another one, which is not short."], begin, end)
+    found = entries((tmp_path / "a.srt").read_text())
+    assert all(begin < end for begin, end, _ in found)
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
+
+
+def test_short_sentences_share_a_cue_with_their_neighbor(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        subtitles.add(["No.", "Yes, of course I will."], 0, 2)
+        subtitles.add(["Oh."], 9, 9.3)
+    assert entries((tmp_path / "a.srt").read_text()) == [(0, 2000, "No. Yes, of course I will."), (9000, 9800, "Oh.")]
 
 
 @pytest.mark.parametrize("ending", ["srt", "vtt"])
@@ -87,37 +107,40 @@ def test_entries_never_overlap_and_all_last(tmp_path: Path, ending: str) -> None
         "WEBVTT",
     ],
 )
-def test_no_text_can_be_taken_for_an_entry(tmp_path: Path, ending: str, text: str) -> None:
+def test_no_text_is_mistaken_for_a_cue(tmp_path: Path, ending: str, text: str) -> None:
     path = tmp_path / f"a.{ending}"
     with SubtitleFile(path) as subtitles:
-        subtitles.add([text, " \n ", "After."], 0, 1)
+        subtitles.add([text], 0, 2)
+        subtitles.add([" \n "], 2, 3)
+        subtitles.add(["After."], 3, 5)
     found = entries(path.read_text(encoding="utf-8").replace("&gt;", ">"))
     assert len(found) == 2
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", found[0][2])
     assert len(re.findall("-->", path.read_text(encoding="utf-8"))) == 2
 
 
-def test_long_sentences_are_two_lines_and_lose_nothing(tmp_path: Path) -> None:
+def test_long_sentences_become_several_cues_of_two_lines_and_lose_nothing(tmp_path: Path) -> None:
     sentences = ["word " * 30 + "end.", "short one.", "漢字" * 40, "x" * 100, "a " + "x" * 100]
     with SubtitleFile(tmp_path / "a.srt") as subtitles:
         subtitles.add(sentences, 0, 60)
-    found = [text for _, _, text in entries((tmp_path / "a.srt").read_text(encoding="utf-8"))]
-    assert [text.count("\n") for text in found] == [1, 0, 1, 0, 1]
-    assert [text.replace("\n", " ") for text in found[:2]] == sentences[:2]
-    assert found[2].replace("\n", "") == sentences[2]
-    first, second = found[0].split("\n")
+    cues = entries((tmp_path / "a.srt").read_text(encoding="utf-8"))
+    lines = [line for _, _, text in cues for line in text.split("\n")]
+    assert "".join(lines).replace(" ", "") == "".join(sentences).replace(" ", "")
+    assert all(len(line) <= (21 if line[0] == "漢" or line[0] == "字" else 42) for line in lines)
+    assert all(end - begin <= MAX_MS for begin, end, _ in cues)
+    first, second = cues[0][2].split("\n")
     assert abs(len(first) - len(second)) <= 6
 
 
 @pytest.mark.parametrize("name", ["a.txt", "srt", "no/a.srt", "folder.srt"])
-def test_what_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+def test_a_path_that_can_not_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.srt").mkdir()
     with pytest.raises(UsageError):
         SubtitleFile(tmp_path / name)
     assert os.listdir(tmp_path) == ["folder.srt"]
 
 
-def test_after_a_failure_nothing_is_left_and_the_old_file_stays(tmp_path: Path) -> None:
+def test_after_an_error_the_old_file_stays_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a.srt").write_text("old")
     with pytest.raises(RuntimeError), SubtitleFile(tmp_path / "a.srt") as subtitles:
         subtitles.add(["Half."], 0, 1)
@@ -143,7 +166,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sentences", [10, 5000])
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, sentences: int) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, sentences: int) -> None:
     """The limit on file size fails a write just as a full disk does, be it in the middle or at the end."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -165,8 +188,12 @@ def test_a_book_of_subtitles_is_written_as_it_goes(tmp_path: Path) -> None:
             subtitles.add(["A sentence of the book.", "And another one."], number * 2, number * 2 + 1.9)
         assert tracemalloc.get_traced_memory()[1] < 100_000
     tracemalloc.stop()
-    assert (tmp_path / "book.vtt").stat().st_size > 300_000
-    assert (tmp_path / "book.vtt").read_text().endswith("01:39:59.121 --> 01:39:59.900\nAnd another one.\n\n")
+    assert (tmp_path / "book.vtt").stat().st_size > 200_000
+    assert (
+        (tmp_path / "book.vtt")
+        .read_text()
+        .endswith("01:39:58.000 --> 01:39:59.900\nA sentence of the book. And another one.\n\n")
+    )
 
 
 def test_timestamps() -> None:
