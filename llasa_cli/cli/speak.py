@@ -84,7 +84,7 @@ def speak(
     check = None
     if options.check.recognizer is not None:
         console.stage("loading the recognizer")
-        check = _word_check(options.check.recognizer, synthesizer, language)
+        check = _word_check(options.check.recognizer, synthesizer, language, reference)
     console.stage("speaking")
     resume_from = _resume_point(audio_output, console)
     began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
@@ -173,13 +173,21 @@ class _PlaybackGate:
 
 
 def _word_check(
-    recognizer: str, synthesizer: Synthesizer, language: str | None
+    recognizer: str, synthesizer: Synthesizer, language: str | None, reference: Reference | None
 ) -> Callable[[str, np.ndarray], tuple[str, ...]]:
+    """The check of `--verify`: (text, samples) -> problems, among them words of the reference clip."""
     from llasa_cli.asr import load_recognizer
     from llasa_cli.text.word_check import word_problems
+    from llasa_cli.voices.reference import leaked_words
 
     loaded = load_recognizer(recognizer)
-    return lambda text, samples: word_problems(text, loaded.transcribe(samples, synthesizer.sampling_rate, language))
+
+    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
+        heard = loaded.transcribe(samples, synthesizer.sampling_rate, language)
+        leaked = leaked_words(text, heard, reference.text) if reference is not None else ()
+        return (*leaked, *word_problems(text, heard))
+
+    return check
 
 
 def _is_streaming(options: OutputOptions) -> bool:

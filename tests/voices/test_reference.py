@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import AudioError, UsageError
-from llasa_cli.voices.reference import check_reference, check_sound, check_transcript, cut_at_pause, letters_of
+from llasa_cli.voices.reference import (
+    check_reference,
+    check_sound,
+    check_transcript,
+    cut_at_pause,
+    leaked_words,
+    letters_of,
+    speaking_rate_problem,
+)
 
 RATE = 16_000
 SENTENCES = (
@@ -144,3 +152,41 @@ def test_a_constant_offset_is_taken_out() -> None:
     assert len(clean.samples) == len(offset.samples)
     assert abs(float(offset.samples.mean())) < 0.01
     assert np.abs(clean.samples - offset.samples).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "problem"),
+    [
+        ("We walked home.", "old stone wall we walked home", "'old stone wall'"),
+        ("We walked home.", "we walked home beside the old stone", "'beside the old stone'"),
+        ("We walked home.", "we walked home", ""),
+        ("The wall is old.", "the wall is old", ""),
+        ("He sat beside the old stone wall.", "he sat beside the old stone wall", ""),
+        ("We walked home.", "the gardener we walked home", "'the gardener'"),
+        ("We walked home.", "of beans we walked home", ""),
+        ("我们回家。", "旧石墙我们回家", "'旧 石 墙'"),
+    ],
+)
+def test_words_of_the_reference_clip_in_the_generated_speech_are_found(said: str, heard: str, problem: str) -> None:
+    clip = "The gardener planted three rows of beans beside the old stone wall. 花园里有旧石墙。"
+    found = leaked_words(said, heard, clip)
+    assert bool(found) == bool(problem)
+    assert problem in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("letters", "problem", "is_possible"),
+    [
+        (10, "too short", False),
+        (30, "too short", True),
+        (70, "", True),
+        (100, "", True),
+        (108, "too long", True),
+        (120, "too long", False),
+    ],
+)
+def test_the_speaking_rate_is_checked_both_ways(letters: int, problem: str, is_possible: bool) -> None:
+    found = speaking_rate_problem("x" * letters, 5.2)
+    assert problem in found[0]
+    assert bool(found[0]) == bool(problem)
+    assert found[1] == is_possible
