@@ -154,6 +154,40 @@ def test_a_folder_is_read_in_order_with_what_else_lies_in_it(tmp_path: Path) -> 
     assert texts_of(tmp_path) == ["one", "! no text file of the same name", "two", "! not UTF-8", "three"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metadata.txt", "a|one\nb|two\n"),
+        ("metadata.txt", "audio\ttext\na.wav\tone\nb.wav\ttwo\n"),
+        ("metadata.csv", "a|one|one\nb|2|two\n"),
+        ("transcripts.tsv", "path\tsentence\na.wav\tone\nb.wav\ttwo\n"),
+        ("manifest.json", '{"audio_filepath": "a.wav", "text": "one"}\n{"audio_filepath": "b.wav", "text": "two"}\n'),
+        ("filelist.list", "a.wav|one\nb.wav|two\n"),
+    ],
+)
+def test_a_table_in_a_folder_of_clips_is_found_by_its_name(tmp_path: Path, name: str, content: str) -> None:
+    for clip in "ab":
+        write_sound(tmp_path / "wavs" / f"{clip}.wav")
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert texts_of(tmp_path) == ["one", "two"]
+    assert [row.audio for row in rows_of(tmp_path) if isinstance(row, Row)] == [
+        tmp_path / "wavs" / "a.wav",
+        tmp_path / "wavs" / "b.wav",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("metadata.txt", "Recorded in May.\n"), ("manifest.json", '{"version": 2}\n'), ("transcript.txt", "one | two\n")],
+)
+def test_other_files_of_such_a_name_are_no_tables(tmp_path: Path, name: str, content: str) -> None:
+    """A text file beside a clip of its name is that clip's transcript."""
+    write_sound(tmp_path / "transcript.wav")
+    (tmp_path / "transcript.txt").write_text("one")
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert texts_of(tmp_path) == ["one | two" if name == "transcript.txt" else "one"]
+
+
 def test_a_folder_of_codes_needs_no_audio(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(30))
     np.save(tmp_path / "b.wav.npy", np.arange(40))

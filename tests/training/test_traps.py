@@ -194,7 +194,14 @@ def test_trap_config_keys_of_transformers_4(tmp_path: Path) -> None:
     assert read_recipe(file).values["warm_up_share"] == 0.03
 
 
-def test_trap_files_to_judge_on_that_nobody_wrote(
+def test_trap_the_template_returns_no_list(published: Published) -> None:
+    """Published: `ids.index(...)` of what the template returns, which is a BatchEncoding since transformers 5."""
+    chat = [{"role": "user", "content": "sea"}, {"role": "assistant", "content": "salt"}]
+    with pytest.raises(AttributeError):
+        published.tokenizer.apply_chat_template(chat, tokenize=True).index(0)
+
+
+def test_trap_evaluation_files_that_were_never_written(
     random_checkpoint: Path, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
     """Published: the fork's configuration judges, and its data has no such files. Here a run without them trains, and
