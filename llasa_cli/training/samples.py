@@ -65,7 +65,7 @@ class SpeechSamples:
             )
         # A prompt is a row without codes, less its END; beside it, the same without text, for guidance.
         self._prompts = [
-            [prompt_format.training_example(said, [], tag)[0][:-1] for said in (ids, [])] for ids, tag in texts
+            [prompt_format.training_example(words, [], tag)[0][:-1] for words in (ids, [])] for ids, tag in texts
         ]
         self._codec = load_codec(codec, options.device)
         self._folder.mkdir(parents=True, exist_ok=True)

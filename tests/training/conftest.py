@@ -1,4 +1,4 @@
-"""A small data folder in the published form, without a codec: codes that the text tells."""
+"""A small data folder in the published form, whose codes follow from the text, and small models to train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = ("sea", "sand", "shell", "salt", "wave", "gull", "tide", "boat")
 
 
 def published_rows(folder: Path, split: str, prompt_format: PromptFormat, count: int, pad_id: int, seed: int) -> None:
-    """Rows of two speakers, of 10 to 40 codes; each letter is spoken as three codes that belong to it."""
+    """Rows of two speakers with 10 to 40 codes; each letter gives three codes of its own."""
     random = np.random.default_rng(seed)
     table = np.full((count, CONTEXT_TOKENS), pad_id, np.int32)
     for row in table:
@@ -49,15 +49,15 @@ def write_rows() -> Callable[..., None]:
 
 @pytest.fixture
 def spelling_folder(tokenizer_folder: Path, tmp_path: Path) -> Path:
-    """The tokenizer of a voice as the built-in one: it wants digits in words, and drops no letter it does not know."""
+    """A tokenizer like the built-in model's: digits become words, and unknown letters are not dropped."""
     import json
     import shutil
 
     folder = tmp_path / "spelling"
     shutil.copytree(tokenizer_folder, folder)
-    said = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    said["normalizer"]["normalizers"].pop()
-    (folder / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["normalizer"]["normalizers"].pop()
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     (folder / "llasa.json").write_text('{"spell_out": true}', encoding="utf-8")
     return folder
 
@@ -82,7 +82,7 @@ def recordings(tmp_path: Path) -> Path:
     return folder / "table.csv"
 
 
-# The instruction, date and header lines of Llama 3.2's chat template, with its tools part left out.
+# The instruction, date and header lines of Llama 3.2's chat template, without the part for tools.
 LLAMA_TEMPLATE = """{{- bos_token }}
 {%- if not date_string is defined %}
     {%- if strftime_now is defined %}
@@ -105,7 +105,7 @@ LLAMA_TEMPLATE = """{{- bos_token }}
 
 
 def write_text_tokenizer(folder: Path) -> None:
-    """A byte-level BPE tokenizer like Llama 3's, small, with its special tokens and template and no token of Llasa's."""
+    """A small byte-level BPE tokenizer like Llama 3's, with its special tokens and template, without Llasa's tokens."""
     import json
 
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -138,7 +138,7 @@ def write_text_tokenizer(folder: Path) -> None:
 
 @pytest.fixture(scope="session", params=["tied", pytest.param("untied", marks=pytest.mark.slow)])
 def text_llama(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama that knows no speech; its head tied to the embeddings (as in 1B and 3B) or not (8B)."""
+    """A random Llama without speech tokens; its head is tied to the embeddings (as in 1B and 3B) or not (8B)."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

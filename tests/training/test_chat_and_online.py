@@ -33,20 +33,20 @@ def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_a_conversation_is_transformers_own_and_only_the_answers_are_learnt(speaking: Path) -> None:
+def test_a_conversation_is_encoded_as_by_transformers_and_only_answers_have_labels(speaking: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(speaking)
     row = chat_example(PromptFormat.load(speaking), TALK)
     theirs = tokenizer.apply_chat_template(TALK, tokenize=True, return_dict=False, date_string="26 Jul 2024")
     assert row["input_ids"].tolist() == theirs
-    learnt = row["labels"][row["labels"] != NO_LABEL]
-    assert tokenizer.decode(learnt) == "Salt, and boats.<|eot_id|>Shells.<|eot_id|>"
+    trained = row["labels"][row["labels"] != NO_LABEL]
+    assert tokenizer.decode(trained) == "Salt, and boats.<|eot_id|>Shells.<|eot_id|>"
     same = row["labels"] != NO_LABEL
     np.testing.assert_array_equal(row["labels"][same], row["input_ids"][same])
 
 
-def test_what_a_conversation_spells_stays_text(speaking: Path) -> None:
+def test_a_conversation_that_spells_a_marker_stays_text(speaking: Path) -> None:
     prompt_format = PromptFormat.load(speaking)
     plain = chat_example(prompt_format, TALK)["input_ids"].tolist()
     tricky = [TALK[0] | {"content": "<|SPEECH_GENERATION_END|><|eot_id|>"}, *TALK[1:]]
@@ -77,7 +77,7 @@ def options(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> Finet
     )
 
 
-def test_speech_and_chat_are_learnt_in_one_run(options: FinetuneOptions, tmp_path: Path) -> None:
+def test_speech_and_chat_are_trained_on_in_one_run(options: FinetuneOptions, tmp_path: Path) -> None:
     file = tmp_path / "chat.jsonl"
     file.write_text((json.dumps({"messages": TALK}) + "\n") * 50, encoding="utf-8")
     alone = finetune(replace(options, steps=None, epochs=1))
@@ -88,7 +88,9 @@ def test_speech_and_chat_are_learnt_in_one_run(options: FinetuneOptions, tmp_pat
     assert mixed["speakers"] == ["rms", "slt"]
 
 
-def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordings: Path) -> None:
+def test_online_training_writes_nothing_beside_the_recordings_and_resumes(
+    options: FinetuneOptions, recordings: Path
+) -> None:
     before = {path.name for path in recordings.parent.iterdir()}
     online = replace(options, data=recordings, online=True, validation=2, tokens_per_batch=200)
     about = finetune(online)
@@ -97,7 +99,7 @@ def test_recordings_are_trained_on_as_they_are(options: FinetuneOptions, recordi
     assert about["speakers"] == ["rms", "slt", "kore"]
     assert "held_out" in (online.output / "log.jsonl").read_text()
     assert {path.name for path in recordings.parent.iterdir()} == before, "nothing is written beside them"
-    assert finetune(replace(online, steps=3))["steps"] == 3, "it goes on"
+    assert finetune(replace(online, steps=3))["steps"] == 3, "it resumes"
 
 
 def test_online_rows_are_those_that_prepare_would_write(recordings: Path, random_checkpoint: Path) -> None:
@@ -137,8 +139,8 @@ def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(
     assert any("audio can't be read" in note for note in notes), "what was left out by its header"
 
 
-def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path: Path) -> None:
-    """The same ones each time, kept as WAV; and training goes on as if nothing had been said."""
+def test_the_given_sentences_are_spoken_at_each_due_step(options: FinetuneOptions, tmp_path: Path) -> None:
+    """The same sentences each time, as WAV files; the training is the same as without them."""
     quiet = replace(options, output=tmp_path / "quiet")
     finetune(quiet)
     finetune(replace(options, speak_every=1, speak=("sea salt", "boat")))
@@ -154,8 +156,8 @@ def test_sentences_are_spoken_while_it_trains(options: FinetuneOptions, tmp_path
 def test_rows_without_text_reach_the_training(options: FinetuneOptions, tmp_path: Path) -> None:
     finetune(options)
     finetune(replace(options, output=tmp_path / "textless", text_dropout=1.0))
-    learnt = [(folder / "model.safetensors").read_bytes() for folder in (options.output, tmp_path / "textless")]
-    assert learnt[0] != learnt[1]
+    trained = [(folder / "model.safetensors").read_bytes() for folder in (options.output, tmp_path / "textless")]
+    assert trained[0] != trained[1]
 
 
 @pytest.mark.slow

@@ -17,9 +17,7 @@ def prompt_format(tokenizer_folder: Path) -> PromptFormat:
     return PromptFormat.load(tokenizer_folder)
 
 
-def test_a_row_is_wrapped_in_the_template_and_labelled_from_start_on(
-    data_folder: Path, prompt_format: PromptFormat
-) -> None:
+def test_a_row_has_the_template_and_labels_from_start_on(data_folder: Path, prompt_format: PromptFormat) -> None:
     rows = SpeechDataset(data_folder, "train", prompt_format)
     assert len(rows) == 120
     for index in (0, 1, 57):
@@ -64,7 +62,7 @@ def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, prom
     assert [rows.decode(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
 
 
-def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, prompt_format: PromptFormat) -> None:
+def test_rows_without_end_are_counted_and_skipped(tmp_path: Path, prompt_format: PromptFormat) -> None:
     whole = prompt_format.encode_row("sea", [1, 2, 3])
     cut = prompt_format.encode_row("sea", [1] * 3000)
     write_rows(tmp_path, [whole, cut, [0] * 20], prompt_format.pad_id)
@@ -73,7 +71,7 @@ def test_rows_that_lost_their_end_are_counted_and_left_out(tmp_path: Path, promp
     assert rows.skipped == 2
 
 
-def test_rows_that_the_template_makes_too_long_are_left_out_and_never_cut(
+def test_rows_that_the_template_makes_too_long_are_skipped_and_never_cut(
     tmp_path: Path, prompt_format: PromptFormat
 ) -> None:
     frame = len(prompt_format.training_example([], [])[0])
@@ -98,7 +96,7 @@ def test_the_padding_token_does_not_matter(tmp_path: Path, prompt_format: Prompt
     assert SpeechDataset(tmp_path, "train", prompt_format).decode(0) == (prompt_format.text_ids("salt"), [5, 6])
 
 
-def test_only_the_wanted_speakers_are_read(data_folder: Path, prompt_format: PromptFormat) -> None:
+def test_only_rows_of_the_chosen_speakers_are_read(data_folder: Path, prompt_format: PromptFormat) -> None:
     rows = SpeechDataset(data_folder, "train", prompt_format, speakers=("slt",))
     assert len(rows) == 60
     assert set(rows.speakers) == {"slt"}
@@ -107,7 +105,7 @@ def test_only_the_wanted_speakers_are_read(data_folder: Path, prompt_format: Pro
     assert "slt" in caught.value.hint
 
 
-def test_why_no_row_is_left_is_said(tmp_path: Path, prompt_format: PromptFormat) -> None:
+def test_the_error_says_why_no_row_is_left(tmp_path: Path, prompt_format: PromptFormat) -> None:
     write_rows(tmp_path, [prompt_format.encode_row("salt", [5, 6])], prompt_format.end_id)
     with pytest.raises(UsageError, match="No row is left") as caught:
         SpeechDataset(tmp_path, "train", prompt_format, context=4)
@@ -117,7 +115,7 @@ def test_why_no_row_is_left_is_said(tmp_path: Path, prompt_format: PromptFormat)
     assert caught.value.hint == "The data names no speakers."
 
 
-def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, prompt_format: PromptFormat) -> None:
+def test_speaker_dropout_drops_the_same_tags_each_time(data_folder: Path, prompt_format: PromptFormat) -> None:
     rows = SpeechDataset(data_folder, "train", prompt_format, speaker_dropout=0.5)
     lengths = [len(rows[index]["input_ids"]) for index in range(120)]
     assert lengths == [len(rows[index]["input_ids"]) for index in range(120)]
@@ -125,12 +123,12 @@ def test_untagged_rows_are_the_same_ones_each_time(data_folder: Path, prompt_for
     assert 40 < speaker_dropout < 80
 
 
-def test_textless_rows_have_all_but_their_text(data_folder: Path, prompt_format: PromptFormat) -> None:
+def test_text_dropout_removes_only_the_text(data_folder: Path, prompt_format: PromptFormat) -> None:
     full, rows = (SpeechDataset(data_folder, "train", prompt_format, text_dropout=share) for share in (0.0, 0.5))
     changed = 0
     for index in range(120):
         text, codes = full.decode(index)
-        wanted = [prompt_format.training_example(said, codes, full.speakers[index])[0] for said in (text, [])]
+        wanted = [prompt_format.training_example(words, codes, full.speakers[index])[0] for words in (text, [])]
         ids = rows[index]["input_ids"].tolist()
         assert ids in wanted
         assert ids == rows[index]["input_ids"].tolist()
@@ -148,13 +146,13 @@ def test_data_of_another_tokenizer_is_refused(tmp_path: Path, prompt_format: Pro
     ("share", "rows", "ranks", "wanted"),
     [(0.01, 11, 1, 1), (0.01, 12, 1, 3), (0.01, 40, 1, 3), (0.01, 1000, 1, 10), (0.5, 8, 1, 4), (0.01, 20, 8, 1)],
 )
-def test_of_a_dozen_rows_a_share_is_at_least_three(share: float, rows: int, ranks: int, wanted: int) -> None:
+def test_at_least_three_of_a_dozen_rows_are_held_out(share: float, rows: int, ranks: int, wanted: int) -> None:
     assert rows_to_hold_out(share, rows, ranks) == wanted
 
 
-def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
+def test_an_epoch_has_every_row_once_and_no_batch_over_the_limit() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 10_000)
-    lengths[7] = 5000  # longer than a batch: it comes alone
+    lengths[7] = 5000  # longer than a batch, so it is a batch of its own
     batches = LengthGroupedBatchSampler(lengths, 2000, seed=3)
     one_pass = list(islice(iter(batches), batches.batches_per_epoch()))
     assert sorted(row for batch in one_pass for row in batch) == list(range(10_000))
@@ -164,7 +162,7 @@ def test_a_pass_has_every_row_once_and_no_batch_over_the_budget() -> None:
     assert padded < 1.05 * lengths.sum(), "padding is a small part"
 
 
-def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
+def test_a_resumed_sampler_continues_with_the_next_batch() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 500)
     whole = list(islice(iter(LengthGroupedBatchSampler(lengths, 2000, seed=3)), 300))
     assert (
@@ -173,7 +171,7 @@ def test_a_resumed_stream_goes_on_where_it_stopped() -> None:
     )
 
 
-def test_short_speech_comes_first_when_asked_to() -> None:
+def test_a_length_curriculum_begins_with_short_rows() -> None:
     random = np.random.default_rng(0)
     codes, text = random.integers(20, 400, 5000), random.integers(5, 200, 5000)
     batches = LengthGroupedBatchSampler(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from llasa_cli.training.dataset import LengthGroupedBatchSampler
 
 
-def test_the_batches_of_a_step_are_the_same_however_many_share_it() -> None:
+def test_the_batches_of_a_step_do_not_depend_on_the_number_of_processes() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 300)
     whole, halves = (
         iter(LengthGroupedBatchSampler(lengths, 2000, seed=3)),
@@ -60,7 +60,7 @@ def flags(data: Path, model: Path, output: Path, steps: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matter(
+def test_two_processes_train_as_one_with_twice_the_batches_and_resume_after_a_kill(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     steps = 8
@@ -73,7 +73,7 @@ def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matt
     output, errors = made.communicate(timeout=300)
     assert made.returncode == 0, errors
     assert output == ""
-    assert errors.count("step 8 (100%)") == 2, "one process speaks: the loss, and the judgement"
+    assert errors.count("step 8 (100%)") == 2, "one process prints: the loss, and the evaluation"
     one, two = losses(alone), losses(both)
     assert list(one) == list(range(1, steps + 1))
     for step, loss in one.items():
@@ -87,7 +87,7 @@ def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matt
     )
 
     killed = tmp_path / "killed"
-    # Slow enough to be killed in the middle: a sample is spoken each step.
+    # A speech sample at each step makes the run slow enough to be killed in the middle.
     slow = [*flags(data_folder, random_checkpoint, killed, steps), "--speak-every", "1"]
     made = torchrun(slow, 2)
     until = time.monotonic() + 200
@@ -114,7 +114,7 @@ def test_two_ranks_are_one_with_twice_the_batches_and_a_killed_one_does_not_matt
 def test_the_batch_file_for_slurm_starts_as_many_processes_as_a_node_has_gpus(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """With Slurm's own commands put in their place by the smallest ones that behave alike on one node."""
+    """Small scripts that behave alike on one node stand for Slurm's own commands."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, text in (("srun", 'exec "$@"'), ("scontrol", "echo localhost")):
@@ -139,7 +139,7 @@ def test_the_batch_file_for_slurm_starts_as_many_processes_as_a_node_has_gpus(
 def test_deepspeed_gives_the_losses_of_a_run_without_it(
     stage: int, data_folder: Path, random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On two processes, with the settings of the published files; building its optimiser takes minutes once."""
+    """On two processes, with the settings of the published files; its optimizer is compiled once, which takes minutes."""
     pytest.importorskip("deepspeed")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     auto = {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}

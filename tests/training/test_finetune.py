@@ -74,10 +74,10 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOp
     log = log_of(fresh.output)
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < losses[0] - 0.3
-    judged = [line for line in log if "held_out" in line]
-    assert [line["step"] for line in judged] == [10, 20]
-    assert judged[-1]["held_out"] < judged[0]["held_out"]
-    assert "text_gain" in judged[0]
+    evaluated = [line for line in log if "held_out" in line]
+    assert [line["step"] for line in evaluated] == [10, 20]
+    assert evaluated[-1]["held_out"] < evaluated[0]["held_out"]
+    assert "text_gain" in evaluated[0]
     assert all(line["tokens_per_s"] > 0 for line in log if "loss" in line)
     assert log[-1]["tokens"] > 0
     assert about["steps"] == 20
@@ -101,7 +101,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
     whole = replace(
         fresh, output=tmp_path / "whole", steps=12, save_every_minutes=0, log_every=1, length_curriculum=0.5
     )
@@ -115,7 +115,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(fresh: FinetuneOpti
     halves = replace(whole, output=tmp_path / "halves")
     with pytest.raises(Killed):
         finetune(halves, stop)
-    # What a kill in the middle of a save leaves: a checkpoint without its last file.
+    # A kill in the middle of a save leaves a checkpoint without its last file.
     shutil.copytree(halves.output / "checkpoint-5", halves.output / "checkpoint-6")
     (halves.output / "checkpoint-6" / "progress.json").unlink()
     (halves.output / "checkpoint-6" / "optimizer.pt").write_bytes(b"half")
@@ -130,8 +130,8 @@ def losses_of(folder: Path) -> dict[float, float]:
     return {line["step"]: line["loss"] for line in log_of(folder) if "loss" in line}
 
 
-def test_twenty_steps_are_ten_and_ten_more_after_a_stop(fresh: FinetuneOptions, tmp_path: Path) -> None:
-    """The order of the data, the rate and the optimiser's state all come back; two batches a step, cosine."""
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
+    """With two batches a step and the cosine schedule: the data order, the rate and the optimizer's state are restored."""
     whole = replace(
         fresh, output=tmp_path / "whole", accumulate=2, log_every=1, save_every_steps=10, schedule="cosine", seed=0
     )
@@ -152,9 +152,9 @@ def test_twenty_steps_are_ten_and_ten_more_after_a_stop(fresh: FinetuneOptions, 
         assert resumed[step] == pytest.approx(loss, abs=1e-5), step
 
 
-def test_every_seed_is_honoured_and_zero_is_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_the_seed_decides_the_losses_and_zero_is_a_seed(fresh: FinetuneOptions, tmp_path: Path) -> None:
     def losses(name: str, seed: int) -> list[float]:
-        torch.manual_seed(77)  # what stands there before must not matter
+        torch.manual_seed(77)  # the global state before the run must not matter
         options = replace(fresh, output=tmp_path / name, steps=2, log_every=1, seed=seed, evaluate_every=99)
         finetune(options)
         return list(losses_of(options.output).values())
@@ -189,7 +189,7 @@ def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
         finetune(replace(options, resume=False))
 
 
-def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
+def test_a_resumed_run_needs_the_model_it_started_from_wherever_that_lies(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(random_checkpoint, tmp_path / "here" / "model")
@@ -210,7 +210,7 @@ def test_a_run_goes_on_with_the_model_it_began_with_wherever_that_lies(
     assert finetune(replace(options, model="there/model", steps=2))["base"] == str(tmp_path / "there" / "model")
 
 
-def test_a_published_model_has_several_names(fresh: FinetuneOptions) -> None:
+def test_a_published_model_is_recognized_by_any_of_its_names(fresh: FinetuneOptions) -> None:
     finetune(replace(fresh, steps=1))
     about = json.loads((fresh.output / "llasa.json").read_text())
     (fresh.output / "llasa.json").write_text(json.dumps(about | {"base": "1b"}))
@@ -220,14 +220,14 @@ def test_a_published_model_has_several_names(fresh: FinetuneOptions) -> None:
         finetune(other)
 
 
-def test_a_run_goes_on_at_the_rate_that_is_asked_for_now(fresh: FinetuneOptions) -> None:
+def test_a_resumed_run_takes_a_new_learning_rate(fresh: FinetuneOptions) -> None:
     options = replace(fresh, schedule="constant", warm_up_steps=0, log_every=1, evaluate_every=99)
     finetune(replace(options, steps=2))
     finetune(replace(options, steps=4, learning_rate=5e-3))
     assert [line["learning_rate"] for line in log_of(fresh.output) if "loss" in line] == [1e-2, 1e-2, 5e-3, 5e-3]
 
 
-def test_other_data_in_a_run_that_goes_on_is_said(
+def test_other_data_in_a_resumed_run_is_a_warning(
     fresh: FinetuneOptions, write_rows: Callable[..., None], tmp_path: Path
 ) -> None:
     assert fresh.tokenizer is not None
@@ -246,7 +246,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_model_that_is_no_run_is_never_written_over(
+def test_a_model_that_is_not_from_a_run_is_never_overwritten(
     fresh: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
@@ -259,7 +259,7 @@ def test_a_model_that_is_no_run_is_never_written_over(
     assert contents(model) == before
 
 
-def test_another_trainers_checkpoints_are_refused_and_stay(fresh: FinetuneOptions) -> None:
+def test_checkpoints_of_another_program_are_refused_and_kept(fresh: FinetuneOptions) -> None:
     kept = fresh.output / "checkpoint-500" / "model.safetensors"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"days of work")
@@ -268,24 +268,24 @@ def test_another_trainers_checkpoints_are_refused_and_stay(fresh: FinetuneOption
     assert kept.read_bytes() == b"days of work"
 
 
-def test_a_run_cut_off_in_its_first_save_begins_again(fresh: FinetuneOptions) -> None:
+def test_a_run_that_was_interrupted_in_its_first_save_starts_again(fresh: FinetuneOptions) -> None:
     options = replace(fresh, steps=2, evaluate_every=99)
     finetune(options)
     (options.output / "checkpoint-2" / "progress.json").unlink()
     assert finetune(options)["steps"] == 2
     shutil.rmtree(options.output / "checkpoint-2")
     with pytest.raises(UsageError, match="already holds a model"):
-        finetune(options)  # a model whose checkpoints were cleared away is not one half saved
+        finetune(options)  # a model whose checkpoints were deleted is not an interrupted save
 
 
-def test_a_folder_brought_onto_itself_keeps_its_files(tmp_path: Path) -> None:
+def test_bringing_a_folder_onto_itself_keeps_its_files(tmp_path: Path) -> None:
     (tmp_path / "codec").mkdir()
     (tmp_path / "codec" / "config.json").write_text("{}")
     bring_folder(tmp_path / "codec", tmp_path / "codec")
     assert (tmp_path / "codec" / "config.json").read_text() == "{}"
 
 
-def test_rows_longer_than_a_batch_are_judged_one_by_one(fresh: FinetuneOptions) -> None:
+def test_rows_longer_than_a_batch_are_evaluated_one_by_one(fresh: FinetuneOptions) -> None:
     options = replace(fresh, steps=1, tokens_per_batch=20)
     finetune(options)
     assert "held_out" in log_of(options.output)[-1]
@@ -317,7 +317,7 @@ def test_a_checkpoint_is_trained_on_and_brings_its_codec_and_speakers(
 
 
 def test_accumulated_batches_weigh_labels_and_not_batches(fresh: FinetuneOptions, tmp_path: Path) -> None:
-    """Two batches of 300 tokens a step are one step of 600 only if the loss is divided by all labels of both."""
+    """Two batches of 300 tokens equal one of 600 only if the loss is divided by all labels of both."""
     plain = _model(fresh)
     rows = SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path()))
     short, long = collate([rows[0], rows[1]]), collate([rows[2], rows[3], rows[4]])
@@ -341,7 +341,7 @@ def _model(options: FinetuneOptions) -> torch.nn.Module:
 
 
 def test_the_loss_of_a_bucketed_batch_is_that_of_rows_padded_to_2048(fresh: FinetuneOptions) -> None:
-    """The published way: pad to 2,048, mask the padding, score every position."""
+    """The published way pads to 2,048, masks the padding, and computes the logits of every position."""
     model = _model(fresh)
     rows = SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path()))
     items = [rows[index] for index in range(3)]
@@ -393,13 +393,15 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
         ({"online": True, "speaker_dropout": 0.1}, "and its speaker"),
     ],
 )
-def test_options_that_do_not_fit_are_one_sentence(fresh: FinetuneOptions, change: dict, message: str) -> None:
+def test_options_that_contradict_each_other_are_a_usage_error(
+    fresh: FinetuneOptions, change: dict, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         finetune(replace(fresh, **change))
     assert not fresh.output.exists(), "a folder for nothing"
 
 
-def test_what_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_a_folder_or_name_that_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.txt").write_text("mine")
     for codec in ("nosuch", str(tmp_path / "own")):
@@ -410,18 +412,18 @@ def test_what_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp
         assert not fresh.output.exists()
 
 
-def test_reporting_to_nobody_is_an_answer(fresh: FinetuneOptions) -> None:
+def test_none_is_a_valid_target_of_reports(fresh: FinetuneOptions) -> None:
     assert finetune(replace(fresh, steps=1, report_to=("none",)))["steps"] == 1
 
 
-def test_rows_that_are_left_out_are_told(fresh: FinetuneOptions) -> None:
+def test_a_note_counts_the_rows_that_are_left_out(fresh: FinetuneOptions) -> None:
     notes: list[str] = []
     longest = int(SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path())).lengths.max())
     finetune(replace(fresh, steps=1, context=longest - 1), on_note=notes.append)
     assert "rows are left out: longer than" in notes[0]
 
 
-def test_a_run_that_goes_on_takes_the_optimisers_settings_it_is_given_now(fresh: FinetuneOptions) -> None:
+def test_a_resumed_run_takes_new_settings_of_the_optimizer(fresh: FinetuneOptions) -> None:
     finetune(replace(fresh, steps=1, weight_decay=0.01))
     finetune(replace(fresh, steps=2, weight_decay=0.5, betas=(0.8, 0.9)))
     groups = torch.load(fresh.output / "checkpoint-2" / "optimizer.pt", weights_only=True)["param_groups"]
@@ -429,7 +431,7 @@ def test_a_run_that_goes_on_takes_the_optimisers_settings_it_is_given_now(fresh:
     assert {tuple(group["betas"]) for group in groups} == {(0.8, 0.9)}
 
 
-def test_an_output_that_cant_be_made_is_one_sentence(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_an_output_folder_that_cant_be_made_is_a_usage_error(fresh: FinetuneOptions, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't be created: Not a directory"):
         finetune(replace(fresh, output=tmp_path / "file" / "mine"))
@@ -454,7 +456,7 @@ def test_training_writes_nothing_to_stdout(fresh: FinetuneOptions, capfd: pytest
 
 
 @pytest.mark.slow
-def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_gradient_checkpointing_gives_the_same_weights(fresh: FinetuneOptions, tmp_path: Path) -> None:
     plain, twice = (replace(fresh, output=tmp_path / name, steps=2, evaluate_every=99) for name in ("plain", "twice"))
     finetune(plain)
     finetune(replace(twice, gradient_checkpointing=True))
@@ -462,13 +464,13 @@ def test_activations_computed_twice_give_the_same_weights(fresh: FinetuneOptions
         torch.testing.assert_close(model_revision(twice.output)[name], value, rtol=0, atol=1e-6)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(fresh: FinetuneOptions) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(fresh: FinetuneOptions) -> None:
     with pytest.raises(LlasaError, match="has diverged"):
         finetune(replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=1, evaluate_every=99))
 
 
-def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions) -> None:
-    """Long before the next line of the log would tell."""
+def test_a_diverged_model_does_not_replace_the_last_save(fresh: FinetuneOptions) -> None:
+    """The save notices it long before the next line of the log."""
     wild = replace(fresh, learning_rate=1e30, gradient_norm=0, warm_up_steps=0, log_every=20, evaluate_every=99)
     with pytest.raises(LlasaError, match="diverged: at step 2 "):
         finetune(replace(wild, save_every_steps=1))
@@ -478,16 +480,16 @@ def test_what_has_diverged_is_not_saved_over_what_had_not(fresh: FinetuneOptions
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_text_gain_is_told_of_rows_that_have_another_text(fresh: FinetuneOptions, count: int) -> None:
+def test_text_gain_needs_a_second_row(fresh: FinetuneOptions, count: int) -> None:
     finetune(replace(fresh, steps=1, evaluate_rows=count))
-    (judged,) = [line for line in log_of(fresh.output) if "held_out" in line]
-    assert ("text_gain" in judged) == (count > 1)
-    assert judged.get("text_gain", 1) != 0
+    (evaluated,) = [line for line in log_of(fresh.output) if "held_out" in line]
+    assert ("text_gain" in evaluated) == (count > 1)
+    assert evaluated.get("text_gain", 1) != 0
 
 
 @pytest.fixture
 def limit_files() -> Iterator[Callable[[int], None]]:
-    """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
+    """RLIMIT_FSIZE stands for a full disk: the same calls fail in the same places."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -496,10 +498,10 @@ def limit_files() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("size", [20_000, 100_000])
-def test_a_full_disk_is_one_sentence_and_the_save_before_is_gone_on_from(
+def test_a_full_disk_is_one_error_and_the_run_resumes_from_the_save_before(
     fresh: FinetuneOptions, limit_files: Callable[[int], None], size: int
 ) -> None:
-    """20 kB: the weights don't fit; 100 kB: they do, the optimiser's state does not."""
+    """The weights exceed 20 kB; with 100 kB they fit, and the optimizer's state does not."""
     options = replace(fresh, steps=4, save_every_steps=2, evaluate_every=99, log_every=1)
 
     def fill(line: dict[str, float]) -> None:

@@ -59,10 +59,19 @@ def test_without_flags_the_defaults_arrive(arrived: list[FinetuneOptions]) -> No
     assert arrived == [FinetuneOptions(Path("DATA"), Path("OUT"))]
 
 
-def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
+def test_a_config_file_may_use_our_option_names_and_flags_override_it(
+    arrived: list[FinetuneOptions], tmp_path: Path
+) -> None:
     config = tmp_path / "recipe.json"
-    said = {"lora": {"rank": 2}, "steps": 9, "speakers": ["a"], "learning_rate": 0.1, "bf16": True, "report_to": "none"}
-    config.write_text(json.dumps(said))
+    content = {
+        "lora": {"rank": 2},
+        "steps": 9,
+        "speakers": ["a"],
+        "learning_rate": 0.1,
+        "bf16": True,
+        "report_to": "none",
+    }
+    config.write_text(json.dumps(content))
     flags = ["finetune", "DATA", "-o", "OUT", "--config", str(config), "--epochs", "2", "--no-bf16", "--device", "cpu"]
     result = typer.testing.CliRunner().invoke(app, flags)
     assert result.exit_code == 0, result.stderr
@@ -72,7 +81,7 @@ def test_a_file_of_our_own_names_and_flags_over_it(arrived: list[FinetuneOptions
     assert (options.speakers, options.learning_rate) == (("a",), 0.1)
 
 
-def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
+def test_flags_override_single_values_of_the_files_adapter(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
     config = tmp_path / "recipe.json"
     config.write_text(json.dumps({"lora": {"rank": 2, "alpha": 4.0}, "steps": 9}))
     for flags in (["--lora", "--lora-dropout", "0.2"], ["--lora-dropout", "0.2"]):
@@ -82,7 +91,7 @@ def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOpt
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("content", "message"),
     [
         ({"accumulate": 0}, "accumulate (--accumulate) must be at least 1, not 0"),
         ({"evaluate_every": 0}, "(--eval-every) must be at least 1"),
@@ -91,11 +100,11 @@ def test_of_an_adapter_the_file_says_what_no_flag_does(arrived: list[FinetuneOpt
         ({"betas": [0.9]}, "betas is (0.9,)"),
     ],
 )
-def test_a_files_values_are_held_to_what_the_flags_take(
-    said: dict, message: str, arrived: list[FinetuneOptions], tmp_path: Path
+def test_values_of_a_file_have_the_limits_of_the_flags(
+    content: dict, message: str, arrived: list[FinetuneOptions], tmp_path: Path
 ) -> None:
     config = tmp_path / "recipe.json"
-    config.write_text(json.dumps({"steps": 2} | said))
+    config.write_text(json.dumps({"steps": 2} | content))
     result = typer.testing.CliRunner().invoke(app, ["finetune", "DATA", "-o", "OUT", "--config", str(config)])
     assert result.exit_code == 2, result.stderr
     assert message in result.stderr
@@ -150,7 +159,9 @@ def test_names_of_options_of_version_0_1_are_still_read(arrived: list[FinetuneOp
         (["--extend", "a", "-o", "OUT", "-m", "tiny"], "does not read --model"),
     ],
 )
-def test_what_makes_no_sense_is_said(flags: list[str], message: str, arrived: list[FinetuneOptions]) -> None:
+def test_flags_that_contradict_each_other_are_a_usage_error(
+    flags: list[str], message: str, arrived: list[FinetuneOptions]
+) -> None:
     result = typer.testing.CliRunner().invoke(app, ["finetune", *flags])
     assert result.exit_code == 2
     assert message in result.stderr

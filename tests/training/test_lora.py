@@ -51,7 +51,7 @@ def ids(random_checkpoint: Path) -> torch.Tensor:
     return torch.tensor(prompt_format.training_example(prompt_format.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
 
 
-def test_only_the_adapter_is_written_and_the_folder_says_what_it_belongs_to(
+def test_only_the_adapter_is_written_and_the_folder_names_its_base(
     trained: FinetuneOptions, random_checkpoint: Path
 ) -> None:
     out = trained.output
@@ -65,7 +65,7 @@ def test_only_the_adapter_is_written_and_the_folder_says_what_it_belongs_to(
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(random_checkpoint)
 
 
-def test_merged_is_unmerged_and_both_are_what_peft_computes(
+def test_merged_and_unmerged_adapters_compute_what_peft_computes(
     trained: FinetuneOptions, random_checkpoint: Path, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     from peft import PeftModel
@@ -122,8 +122,10 @@ def test_the_adapters_folder_speaks_as_the_merged_model_does(
         Synthesizer.load(ModelOptions(model=str(random_checkpoint), adapter=str(tmp_path)))
 
 
-def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: FinetuneOptions, tmp_path: Path) -> None:
-    """Dropout is drawn from torch's random numbers: their state comes back too."""
+def test_a_resumed_adapter_run_reaches_the_weights_of_an_uninterrupted_one(
+    trained: FinetuneOptions, tmp_path: Path
+) -> None:
+    """The state of torch's random numbers, which draw the dropout, is restored too."""
     half = replace(trained, output=tmp_path / "out")
     shutil.copytree(trained.output, half.output)
     for name in ("checkpoint-6", "log.jsonl"):
@@ -138,7 +140,7 @@ def test_a_stopped_adapter_run_goes_on_as_if_it_had_not_been_stopped(trained: Fi
         finetune(replace(half, lora=None))
 
 
-def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
+def test_an_adapter_of_another_model_or_kind_is_refused(
     trained: FinetuneOptions, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     prompt_format = PromptFormat.load(random_checkpoint)
@@ -167,7 +169,7 @@ def test_an_adapter_that_does_not_belong_or_is_no_plain_lora_is_refused(
             load(change, tensors)
 
 
-def test_an_adapter_goes_on_in_its_own_shape_only(trained: FinetuneOptions) -> None:
+def test_an_adapter_run_resumes_only_with_its_own_settings(trained: FinetuneOptions) -> None:
     assert trained.lora is not None
     for other in (replace(trained.lora, rank=3), replace(trained.lora, targets=("k_proj",)), LoraOptions(alpha=1)):
         with pytest.raises(UsageError, match="has other settings") as caught:
@@ -175,6 +177,6 @@ def test_an_adapter_goes_on_in_its_own_shape_only(trained: FinetuneOptions) -> N
         assert f"--lora-rank {trained.lora.rank} " in caught.value.hint
 
 
-def test_a_target_that_is_not_there_is_named(trained: FinetuneOptions, tmp_path: Path) -> None:
+def test_an_unknown_target_is_named(trained: FinetuneOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no query"):
         finetune(replace(trained, output=tmp_path / "out", lora=LoraOptions(targets=("query",))))

@@ -59,7 +59,7 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def read_split(folder: Path, split: str) -> np.ndarray:
-    """As the published training scripts read it."""
+    """Read a split as the published training scripts do."""
     shape = tuple(np.load(folder / f"{split}_input_ids_shape.npy"))
     return np.memmap(folder / f"{split}_input_ids.memmap", dtype="int32", mode="r", shape=shape)
 
@@ -113,7 +113,7 @@ class Interrupted(Exception):
 
 
 class StoppingCodec:
-    """Fails after some batches, as a killed process does; counts the clips it encoded."""
+    """Fails after some batches, as a killed process does, and counts the clips that it encoded."""
 
     def __init__(self, codec: Codec, batches: int) -> None:
         self._codec, self._batches, self.clips = codec, batches, 0
@@ -127,7 +127,7 @@ class StoppingCodec:
         return self._codec.encode_batch(clips)
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_files(
+def test_an_interrupted_run_resumes_to_the_same_files(
     recordings: Path, tmp_path: Path, prompt_format: PromptFormat, codec: Codec
 ) -> None:
     once, twice = tmp_path / "once", tmp_path / "twice"
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
     lines = next(twice.glob("codes-*.jsonl"))
     kept = len(lines.read_text().splitlines())
     assert 0 < kept < 10
-    # What a kill in the middle of a write leaves: codes without a line, and half a line.
+    # A kill in the middle of a write leaves codes without a line, and half a line.
     with next(twice.glob("codes-*.bin")).open("ab") as file:
         file.write(b"\x01\x02\x03")
     with lines.open("a") as file:
@@ -206,7 +206,7 @@ def test_several_sources_make_one_set(
     assert index["splits"]["train"]["rows"] == 4
 
 
-def test_a_set_without_a_usable_row_is_one_sentence(tmp_path: Path, prompt_format: PromptFormat, codec: Codec) -> None:
+def test_data_without_a_usable_row_is_a_usage_error(tmp_path: Path, prompt_format: PromptFormat, codec: Codec) -> None:
     (tmp_path / "table.csv").write_text("audio,text\nnothing.wav,hello\n", encoding="utf-8")
     with pytest.raises(UsageError, match="No row could be used: no such audio file"):
         prepare(PrepareOptions((tmp_path / "table.csv",), tmp_path / "out"), prompt_format, codec, "t")
@@ -226,7 +226,9 @@ def test_a_text_that_spells_a_marker_stays_text(
     assert len(prompt_format.decode_row(row)[1]) == 30
 
 
-def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_folder: Path, codec: Codec) -> None:
+def test_transcripts_are_normalized_as_say_normalizes_its_text(
+    recordings: Path, spelling_folder: Path, codec: Codec
+) -> None:
     from llasa_cli.training.online_dataset import OnlineDataset
 
     table = recordings / "spelt.csv"
@@ -241,10 +243,10 @@ def test_numbers_are_learnt_as_they_will_be_spoken(recordings: Path, spelling_fo
 
 
 @pytest.mark.parametrize(("spells", "unread"), [(False, "3 boats"), (True, "Лодки boats")])
-def test_letters_that_the_model_does_not_read_are_a_problem(
+def test_rows_with_letters_that_the_model_does_not_read_are_skipped(
     recordings: Path, spelling_folder: Path, codec: Codec, spells: bool, unread: str
 ) -> None:
-    """Without spelling they are unknown tokens; with it they would be left out of a text, and stay in its sound."""
+    """Without normalization they are unknown tokens; with it they would be missing from the text, but not from the sound."""
     from llasa_cli.training.online_dataset import OnlineDataset
 
     if not spells:

@@ -1,4 +1,4 @@
-"""`llasa prepare` as it is typed: every flag arrives, what is seen, and what is refused before any work."""
+"""The command line of `llasa prepare`: every flag arrives, the summary, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INDEX = {
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What the engine was asked."""
+    """The arguments that the engine was called with."""
     calls: list[tuple[Any, ...]] = []
 
     def listen(*arguments: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["x"], "error: Missing option -o/--output."),
         (["absent", "-o", "out"], "error: There is no absent."),
@@ -90,18 +90,18 @@ def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Pa
         (["t.jsonl", "-o", "t.jsonl"], "error: t.jsonl is a file, not a folder."),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_a_sentence(
-    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_arguments_are_a_usage_error(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.jsonl").write_text('{"text": "hello", "codes": [1, 2, 3, 4, 5, 6, 7]}\n')
     made = CliRunner().invoke(app, ["prepare", *arguments])
     assert made.exit_code == 2
-    assert made.stderr.startswith(said), made.stderr
+    assert made.stderr.startswith(message), made.stderr
     assert not (tmp_path / "out" / "index.json").exists()
 
 
-def test_the_summary_tells_hours_lengths_and_problems(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_the_summary_has_hours_lengths_and_problems(tmp_path: Path, tokenizer_folder: Path) -> None:
     lines = [{"text": f"row {number}", "codes": [number] * (50 + 10 * number)} for number in range(10)]
     lines += [{"text": "", "codes": [1]}, {"text": "hi", "codes": [9999]}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

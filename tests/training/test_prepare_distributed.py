@@ -1,4 +1,4 @@
-"""Several processes do what one does: the same rows, each once, whoever starts them."""
+"""Several processes, however they are started, write the rows that one process writes, each once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def rows_in(folder: Path, *splits: str) -> list[tuple[list[int], str]]:
-    """Every row with its speaker."""
+    """All rows of the given splits, each with its speaker."""
     return [
         (ids.tolist(), speaker)
         for split in splits or ("train", "val")
@@ -58,7 +58,7 @@ def rows_in(folder: Path, *splits: str) -> list[tuple[list[int], str]]:
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 7])
-def test_ranks_make_the_rows_of_one_process(
+def test_several_ranks_write_the_rows_of_one_process(
     table: Path, tmp_path: Path, prompt_format: PromptFormat, ranks: int
 ) -> None:
     one, many = tmp_path / "one", tmp_path / "many"
@@ -81,7 +81,7 @@ def test_ranks_make_the_rows_of_one_process(
 
 
 def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, prompt_format: PromptFormat) -> None:
-    """What three encoded is there for one, and no part of theirs is left to be read beside its rows."""
+    """One process uses the codes of three, and removes their parts, which would be read beside its own rows."""
 
     class Codec:
         identity, code_count, clips = "abc", prompt_format.code_count, 0
@@ -109,7 +109,7 @@ def test_the_number_of_ranks_may_change_between_runs(tmp_path: Path, prompt_form
     assert not (out / "train_input_ids.memmap").exists()
 
 
-def test_what_a_killed_rank_left_is_gone_when_one_process_takes_over(
+def test_files_of_a_killed_rank_are_removed_when_one_process_takes_over(
     table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llasa_cli.training import memmap_writer as memmaps
@@ -141,7 +141,7 @@ def test_an_index_of_other_options_is_not_joined(table: Path, tmp_path: Path, pr
     assert (out / "index.json").exists()
 
 
-def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, prompt_format: PromptFormat) -> None:
+def test_a_rank_without_rows_is_an_error_only_if_no_rank_has_any(tmp_path: Path, prompt_format: PromptFormat) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "one", "codes": [1, 2, 3, 4, 5, 6]}\n{"text": "", "codes": [1]}\n')
     out = tmp_path / "out"
     for rank in range(4):
@@ -169,11 +169,11 @@ def test_a_rank_without_rows_is_no_error_unless_all_are(tmp_path: Path, prompt_f
         ({"RANK": "", "WORLD_SIZE": "x"}, Rank()),
     ],
 )  # fmt: skip
-def test_torchrun_and_slurm_tell_the_rank(environment: dict[str, str], expected: Rank) -> None:
+def test_the_rank_comes_from_torchrun_or_slurm(environment: dict[str, str], expected: Rank) -> None:
     assert find_rank(environment) == expected
 
 
-def test_flags_tell_it_against_the_environment() -> None:
+def test_flags_override_the_environment() -> None:
     assert find_rank({"RANK": "3", "WORLD_SIZE": "8"}, 1, 2) == Rank(1, 2, 0)
     with pytest.raises(UsageError, match="belong together"):
         find_rank({}, 1, None)
@@ -191,24 +191,24 @@ def test_progress_of_several_is_that_of_the_slowest_stage() -> None:
     assert merge(Progress("writing", 7, 7, rank=1)) == Progress("writing", 8, 12)
 
 
-def test_workers_make_one_set_and_say_how_far_they_are(table: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
-    told: list[Progress] = []
+def test_workers_write_one_data_set_and_report_progress(table: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
+    reports: list[Progress] = []
     options = PrepareOptions((str(table),), tmp_path / "out", validation=4)
-    index = prepare_in_workers(options, ModelOptions(str(tokenizer_folder), device="cpu"), 2, told.append)
+    index = prepare_in_workers(options, ModelOptions(str(tokenizer_folder), device="cpu"), 2, reports.append)
     assert index == json.loads((tmp_path / "out" / "index.json").read_text())
     assert {name: split["rows"] for name, split in index["splits"].items()} == {"train": 36, "val": 4}
     assert len(rows_in(tmp_path / "out")) == ROWS
-    assert told[-1] == Progress("writing", ROWS, ROWS)
+    assert reports[-1] == Progress("writing", ROWS, ROWS)
 
 
-def test_a_worker_that_fails_fails_the_command_in_its_words(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_the_error_of_a_worker_is_the_error_of_the_command(tmp_path: Path, tokenizer_folder: Path) -> None:
     options = PrepareOptions((str(tmp_path / "absent.csv"),), tmp_path / "out")
     with pytest.raises(UsageError, match=r"There is no .*absent.csv"):
         prepare_in_workers(options, ModelOptions(str(tokenizer_folder)), 2)
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_command_in_a_sentence(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_a_killed_worker_is_an_error_without_traceback(tmp_path: Path, random_checkpoint: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for number in range(200):
@@ -224,11 +224,11 @@ def test_a_killed_worker_ends_the_command_in_a_sentence(tmp_path: Path, random_c
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     worker = next(int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "ended with signal 9" in said
-    assert "Run the same command again" in said
-    assert "Traceback" not in said
+    assert "ended with signal 9" in errors
+    assert "Run the same command again" in errors
+    assert "Traceback" not in errors
     assert not (out / "index.json").exists()
 
 

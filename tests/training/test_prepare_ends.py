@@ -1,4 +1,4 @@
-"""However a run ends - killed, its disk full, beside another - nothing half-written is taken for whole, and it goes on."""
+"""However a run ends (killed, disk full, beside another run), no partial file is taken for a complete one, and it resumes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def in_a_child(work: Callable[[], Any]) -> int:
-    """Run in a forked process; how it ended: an exit code, or minus a signal."""
+    """Run in a forked process. -> its exit code, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
         try:
@@ -74,13 +74,13 @@ def in_a_child(work: Callable[[], Any]) -> int:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is told, and safe on the disk, every few rows."""
+    """Report progress, and save to the disk, every few rows."""
     monkeypatch.setattr(room, "_PROGRESS_ROWS", 10)
     monkeypatch.setattr(memmaps, "SAVE_EVERY_ROWS", 8)
 
 
 @pytest.mark.usefixtures("often")
-def test_killed_at_any_moment_it_goes_on_to_the_same_files(
+def test_a_run_killed_at_any_moment_resumes_to_the_same_files(
     table: Path, tmp_path: Path, prompt_format: PromptFormat
 ) -> None:
     steps: list[Progress] = []
@@ -108,7 +108,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_files(
 
 
 @pytest.mark.usefixtures("often")
-def test_only_what_was_not_safe_is_written_again(
+def test_only_rows_that_were_not_safely_on_disk_are_written_again(
     table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -118,7 +118,7 @@ def test_only_what_was_not_safe_is_written_again(
             os.kill(os.getpid(), signal.SIGKILL)
 
     in_a_child(lambda: prepare(options_of(table, out), prompt_format, None, "t", stop))
-    # What was not on the disk yet may be anything after a power cut; it is cut off.
+    # After a power cut anything may follow the saved rows; it is cut off.
     with (out / "train_input_ids.memmap.part").open("ab") as file:
         file.write(b"half a row")
     written: list[str] = []
@@ -131,13 +131,13 @@ def test_only_what_was_not_safe_is_written_again(
     monkeypatch.setattr(memmaps.MemmapWriter, "add", count)
     index = prepare(options_of(table, out), prompt_format, None, "t")
     rows = sum(split["rows"] for split in index["splits"].values())
-    assert len(written) == rows - 24  # 30 rows were on their way, 24 of them safe: three times eight
+    assert len(written) == rows - 24  # 30 rows were written, of which 24, three times eight, were saved
     size = (out / "train_input_ids.memmap").stat().st_size
     assert size == index["splits"]["train"]["rows"] * WIDTH * 4
 
 
 @pytest.mark.usefixtures("often")
-def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
+def test_rows_of_other_data_are_not_kept(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
     out = tmp_path / "out"
 
     def stop(progress: Progress) -> None:
@@ -157,7 +157,7 @@ def test_rows_of_other_data_are_not_gone_on_with(table: Path, tmp_path: Path, pr
 
 @contextmanager
 def disk_of(size: int) -> Iterator[None]:
-    """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
+    """RLIMIT_FSIZE stands for a full disk: the same calls fail in the same places."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -170,10 +170,10 @@ def disk_of(size: int) -> Iterator[None]:
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("size", [2_000, 15_000, 18_000])
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
+def test_a_full_disk_is_one_error_and_the_run_resumes_when_there_is_room(
     table: Path, tmp_path: Path, prompt_format: PromptFormat, size: int
 ) -> None:
-    """2,000 bytes: in the middle of the checks; the others: in the middle of the rows (48 of 384 bytes)."""
+    """2,000 bytes end in the middle of the checks, the others in the middle of the rows (48 of 384 bytes)."""
     out = tmp_path / "out"
     with (
         disk_of(size),
@@ -189,8 +189,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, prompt_format: PromptFormat) -> None:
-    """A device that is always full: what is in the buffers is lost, and the file is as before."""
+def test_codes_that_a_full_disk_did_not_take_are_an_error_and_made_again(
+    tmp_path: Path, prompt_format: PromptFormat
+) -> None:
+    """On a device that is always full the buffered codes are lost, and the file stays as before."""
 
     class Codec:
         identity, code_count = "abc", prompt_format.code_count
@@ -210,7 +212,7 @@ def test_codes_that_find_no_room_are_told_and_made_again(tmp_path: Path, prompt_
     assert prepare(options_of(tmp_path, out), prompt_format, Codec(), "t")["splits"]["train"]["rows"] == 2
 
 
-def test_too_little_room_is_told_before_the_work(
+def test_too_little_disk_space_is_an_error_before_the_work(
     tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("usage", (), {"free": 1_000_000})
@@ -233,15 +235,13 @@ def test_other_errors_of_the_disk_keep_their_traceback(
         prepare(options_of(table, tmp_path / "out"), prompt_format, None, "t")
 
 
-def test_files_that_only_have_such_a_name_are_left_alone(
-    table: Path, tmp_path: Path, prompt_format: PromptFormat
-) -> None:
-    """Recordings may be prepared into their own folder."""
+def test_other_files_with_similar_names_are_kept(table: Path, tmp_path: Path, prompt_format: PromptFormat) -> None:
+    """The output may be the folder of the recordings."""
     own = ("our_speakers.txt", "notes_input_ids.memmap", "other_input_ids_shape.npy", "rows.sqlite")
     for name in own:
         (tmp_path / name).write_text(name)
     prepare(options_of(table, tmp_path), prompt_format, None, "t")
-    for path in list(tmp_path.glob("val_*")):  # of an earlier run with a split that this one has not
+    for path in list(tmp_path.glob("val_*")):  # as from an earlier run with another split
         path.rename(path.with_name(path.name.replace("val_", "test_")))
     prepare(options_of(table, tmp_path), prompt_format, None, "t")
     assert [(tmp_path / name).read_text() for name in own] == list(own)
@@ -249,7 +249,7 @@ def test_files_that_only_have_such_a_name_are_left_alone(
 
 
 @pytest.mark.parametrize("name", ["index.json", "skipped.jsonl"])
-def test_a_file_of_ones_own_under_a_name_that_is_written_is_refused_and_stays(
+def test_the_users_own_file_of_a_name_that_would_be_written_is_kept(
     name: str, table: Path, tmp_path: Path, prompt_format: PromptFormat
 ) -> None:
     own = tmp_path / "data" / name
@@ -280,7 +280,7 @@ def test_two_runs_in_one_folder_are_refused(table: Path, tmp_path: Path, prompt_
 
 @pytest.mark.slow
 def test_the_command_killed_again_and_again_encodes_nothing_twice(tmp_path: Path, random_checkpoint: Path) -> None:
-    """kill -9 at moments of a clock, with two workers and the real codec; no worker is left behind."""
+    """kill -9 at moments of the clock, with two workers and a real codec; every worker ends."""
     data = tmp_path / "data"
     data.mkdir()
     for number in range(60):
@@ -313,12 +313,12 @@ def test_the_command_killed_again_and_again_encodes_nothing_twice(tmp_path: Path
         if process.wait() == 0:
             break
         assert process.returncode == -signal.SIGKILL
-        for _ in range(500):  # the workers see that their parent is gone
+        for _ in range(500):  # until the workers notice that their parent is gone
             if not any(str(out).encode() in path.read_bytes() for path in commands_running()):
                 break
             time.sleep(0.02)
         else:
-            pytest.fail("a worker goes on without its parent")
+            pytest.fail("a worker outlives its parent")
     assert process.returncode == 0
     keys = [json.loads(line)[0] for path in out.glob("codes-*.jsonl") for line in path.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == 60

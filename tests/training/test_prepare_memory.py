@@ -1,4 +1,4 @@
-"""However many rows there are, memory stays flat: the command itself, measured by the system."""
+"""Memory stays flat with any number of rows; the system measures the command itself."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.prepare import make_rows, measure
 
 
 @pytest.mark.slow
-def test_five_times_the_rows_take_no_more_memory(tmp_path: Path, tokenizer_folder: Path) -> None:
-    """80,000 more rows: as objects in memory they were some 100 MB."""
+def test_five_times_the_rows_need_no_more_memory(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """As objects in memory, 80,000 more rows would take some 100 MB."""
     most = []
     for count in (20_000, 100_000):
         table, out = make_rows(tmp_path, count, 64), tmp_path / f"out-{count}"

@@ -1,6 +1,6 @@
-"""Files written here are what the published scripts read, and theirs are read here: byte for byte.
+"""The published scripts read our files, and we read theirs, byte for byte.
 
-The scripts are said again here, from the format page and line by line as they are: `get_memmap_from_token.py` and the
+The scripts are restated here line by line: `get_memmap_from_token.py` and the
 readers of zhenye234/LLaSA_training, and the reader of Deep-unlearning's fork.
 """
 
@@ -25,7 +25,7 @@ TEXTS = ("the sea", "seven lanterns along the quiet river", "salt", "a gull, at 
 
 
 class PublishedTokenizer:
-    """What those scripts ask of transformers' tokenizer."""
+    """The part of transformers' tokenizer that the scripts use."""
 
     def __init__(self, folder: Path, pad_token_id: int) -> None:
         from tokenizers import Tokenizer
@@ -43,7 +43,7 @@ class PublishedTokenizer:
 
 
 def published_row(tokenizer: PublishedTokenizer, transcript: str, code_file: Path, base_num: int) -> np.ndarray:
-    """`process_audio_id`."""
+    """The script's `process_audio_id`."""
     codes = base_num + np.load(code_file, allow_pickle=True).astype(np.int64)
     text = np.array(tokenizer.encode(f"<|TEXT_UNDERSTANDING_START|>{transcript}<|TEXT_UNDERSTANDING_END|>"))
     start = tokenizer.convert_tokens_to_ids("<|SPEECH_GENERATION_START|>")
@@ -57,7 +57,7 @@ def published_row(tokenizer: PublishedTokenizer, transcript: str, code_file: Pat
 
 
 def write_published(folder: Path, split: str, rows: list[np.ndarray]) -> None:
-    """`process_data`."""
+    """The script's `process_data`."""
     folder.mkdir(parents=True, exist_ok=True)
     array = np.array(rows)
     table: Any = np.memmap(folder / f"{split}_input_ids.memmap", dtype="int32", mode="w+", shape=array.shape)
@@ -67,7 +67,7 @@ def write_published(folder: Path, split: str, rows: list[np.ndarray]) -> None:
 
 
 class PublishedDataset:
-    """`TTSDataset.__init__` and `__len__` of both, as far as files are concerned."""
+    """The file handling of both scripts' `TTSDataset`."""
 
     def __init__(self, data_path: Path, split: str, fork: bool) -> None:
         memmap_files = (
@@ -124,7 +124,7 @@ def test_the_same_bytes_as_the_published_script_writes(
 
 
 @pytest.mark.parametrize("fork", [False, True])
-def test_the_published_readers_read_what_is_written_here(
+def test_the_published_readers_read_our_files(
     clips: Path, tmp_path: Path, prompt_format: PromptFormat, fork: bool
 ) -> None:
     run(clips, tmp_path / "out", prompt_format, validation=2)
@@ -153,10 +153,10 @@ def test_parts_of_ranks_are_read_by_the_fork_and_here(clips: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("pad", ["<|end_of_text|>", "<|pad|>"])
-def test_what_the_published_script_writes_is_read_here(
+def test_files_of_the_published_script_are_read(
     clips: Path, tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path, pad: str
 ) -> None:
-    """Whatever they pad with."""
+    """The padding token does not matter."""
     pad_id = PublishedTokenizer(tokenizer_folder, 0)._tokenizer.token_to_id(pad)
     tokenizer = PublishedTokenizer(tokenizer_folder, prompt_format.pad_id if pad_id is None else pad_id)
     rows = [
@@ -171,10 +171,10 @@ def test_what_the_published_script_writes_is_read_here(
     ]
 
 
-def test_end_is_never_lost_where_the_published_script_cuts_it(
+def test_no_row_loses_its_end_where_the_published_script_cuts_it(
     tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path
 ) -> None:
-    """Every length around the limit: a row is whole, or it is listed as too long. Theirs lose END from 2,049 on."""
+    """At every length around the limit a row is complete, or skipped as too long. The script's rows lose END from 2,049 on."""
     text = ("salt and sand " * 12).strip()
     frame = len(prompt_format.training_example(prompt_format.text_ids(text), [])[0])
     longest = CONTEXT_TOKENS - frame
@@ -192,7 +192,7 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
         item = read[number]
         assert item["labels"][-1] == item["input_ids"][-1] == prompt_format.end_id
     assert len(read[2]["input_ids"]) == CONTEXT_TOKENS
-    # And theirs:
+    # The script's row:
     np.save(tmp_path / "c.npy", np.zeros(2046, np.int32))
     theirs = published_row(
         PublishedTokenizer(tokenizer_folder, 0), text, tmp_path / "c.npy", prompt_format.first_code_id
@@ -200,7 +200,7 @@ def test_end_is_never_lost_where_the_published_script_cuts_it(
     assert prompt_format.end_id not in theirs
 
 
-def test_rows_are_made_as_the_protocol_makes_them(prompt_format: PromptFormat) -> None:
+def test_rows_are_built_as_by_the_prompt_format(prompt_format: PromptFormat) -> None:
     codes = np.array([5, 0, 63], np.uint16)
     made = RowBuilder(prompt_format)(np.array(prompt_format.text_ids("salt"), np.int32), codes)
     assert made.dtype == np.int32

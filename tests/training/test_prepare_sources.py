@@ -1,4 +1,4 @@
-"""What people come with: tables of many kinds, folders, datasets, codes made elsewhere. And what is wrong in them."""
+"""Sources of many kinds: tables, folders, datasets, codes made elsewhere; and the problems in them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_sound(path: Path, seconds: float = 0.5, rate: int = 16_000, channels: 
     ],
     ids=lambda value: value if "\n" not in value else "",
 )  # fmt: skip
-def test_tables_of_every_kind_say_the_same(tmp_path: Path, name: str, content: str) -> None:
+def test_tables_of_every_kind_give_the_same_rows(tmp_path: Path, name: str, content: str) -> None:
     for clip in "ab":
         write_sound(tmp_path / f"{clip}.wav")
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
@@ -79,7 +79,7 @@ def test_utf_16_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
     assert texts_of(tmp_path / "table.txt") == ["äöü"]
 
 
-def test_a_line_in_another_encoding_spoils_itself_alone(tmp_path: Path) -> None:
+def test_a_line_in_another_encoding_is_skipped_alone(tmp_path: Path) -> None:
     for name, line in (("t.csv", b"%s.wav,%s\n"), ("t.jsonl", b'{"audio": "%s.wav", "text": "%s"}\n')):
         head = b"audio,text\n" if name.endswith("csv") else b""
         texts = ("café".encode(), "café".encode("latin-1"), b"tea")
@@ -89,7 +89,7 @@ def test_a_line_in_another_encoding_spoils_itself_alone(tmp_path: Path) -> None:
     assert texts_of(tmp_path / "lj.csv") == ["! not UTF-8", "tea"]
 
 
-def test_what_is_wrong_in_a_line_is_said_of_that_line(tmp_path: Path) -> None:
+def test_a_problem_names_the_line_and_the_reason(tmp_path: Path) -> None:
     lines = ['{"text": "one", "audio": "a.wav"}', "{broken", '["a list"]', '{"text": "no audio"}', '{"audio": "a.wav"}',
              '{"text": null, "audio": "a.wav"}', '{"text": 7, "audio": "a.wav"}', '{"text": "x", "codes": [1, "b"]}']  # fmt: skip
     (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -99,11 +99,11 @@ def test_what_is_wrong_in_a_line_is_said_of_that_line(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_quotation_mark_that_nobody_closes_is_found(tmp_path: Path) -> None:
+def test_a_quotation_mark_that_is_not_closed_is_reported(tmp_path: Path) -> None:
     lines = ["audio,text", "a.wav,fine", 'b.wav,"open', *(f"{number}.wav,text" for number in range(100))]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert texts_of(tmp_path / "t.csv") == ["fine", "! a quotation mark before this line is not closed"]
-    # In tab-separated text a quotation mark is one, unless the whole cell is in them.
+    # In tab-separated text a quotation mark belongs to the text, unless it encloses the whole cell.
     (tmp_path / "t.tsv").write_text(
         'audio\ttext\na.wav\t"open\nb.wav\t"a ""b"" c"\nc.wav\t"a" and "b"\n', encoding="utf-8"
     )
@@ -120,7 +120,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         rows_of(tmp_path / "t.csv", columns=Columns(text="absent"))
 
 
-def test_columns_and_splits_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_columns_and_splits_are_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,audio,text\n1,a.wav,hello\n")
     for wrong in ({"speaker": "singer"}, {"audio": "sound"}):
         with pytest.raises(UsageError, match="has no column") as caught:
@@ -130,7 +130,7 @@ def test_columns_and_splits_that_are_not_there_are_told(tmp_path: Path) -> None:
         prepare(PrepareOptions((tmp_path / "t.csv",), tmp_path / "out", splits=("train",)), None, None, "f")  # type: ignore[arg-type]
 
 
-def test_a_mistyped_path_is_not_looked_for_on_a_network(tmp_path: Path) -> None:
+def test_a_mistyped_path_is_not_searched_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no organization/name.") as caught:
         rows_of(Path("organization/name"))
     assert "hf:organization/name" in caught.value.hint
@@ -200,8 +200,8 @@ def test_a_folder_of_codes_needs_no_audio(tmp_path: Path) -> None:
     ]
 
 
-def test_names_that_are_no_text_are_prepared_or_told(tmp_path: Path, tokenizer_folder: Path) -> None:
-    """Linux lets a file have any bytes for its name."""
+def test_file_names_that_are_not_text_are_prepared_or_reported(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """Linux allows any bytes in a file name."""
     data = tmp_path / "data"
     data.mkdir()
     odd = data / os.fsdecode(b"caf\xe9")
@@ -219,11 +219,11 @@ def test_names_that_are_no_text_are_prepared_or_told(tmp_path: Path, tokenizer_f
     assert index["skipped"]["rows"] == [{"row": f"{data}/caf\ufffd2.wav", "reason": "audio can't be read"}]
 
 
-def test_a_flac_from_a_pipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    """Its header says that the number of samples is not known, and libsndfile then tells 9,223,372,036,854,775,807."""
+def test_a_flac_of_unknown_length_is_reported_as_such(tmp_path: Path) -> None:
+    """The header gives no number of samples, and libsndfile then returns 9,223,372,036,854,775,807."""
     path = write_sound(tmp_path / "a.flac", 1)
     data = bytearray(path.read_bytes())
-    data[21] &= 0xF0  # the number's 36 bits
+    data[21] &= 0xF0  # the 36 bits of the number
     data[22:26] = bytes(4)
     path.write_bytes(data)
     with pytest.raises(Unusable, match="the file does not say how long it is"):
@@ -235,7 +235,7 @@ def test_a_flac_from_a_pipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
 @pytest.mark.parametrize("kind", ["int64", "int32", "uint16", ">i4"])
-def test_codes_of_any_whole_kind_are_read(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
+def test_codes_of_any_integer_type_are_read(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:
     np.save(tmp_path / "c.npy", np.array([3, 0, 63, 7, 7]).astype(kind).reshape(shape))
     assert read_codes(tmp_path / "c.npy", CODES).tolist() == [3, 0, 63, 7, 7]
 
@@ -256,7 +256,7 @@ def test_codes_of_any_whole_kind_are_read(tmp_path: Path, shape: tuple[int, ...]
     ],
     ids=["too high", "negative", "float", "table", "empty", "objects", "cut", "archive", "nothing", "missing"],
 )
-def test_codes_that_can_not_be_used_say_why(tmp_path: Path, array: Any, reason: str) -> None:
+def test_unusable_codes_have_a_reason(tmp_path: Path, array: Any, reason: str) -> None:
     path = tmp_path / "c.npy"
     if isinstance(array, bytes):
         path.write_bytes(array)
@@ -267,7 +267,7 @@ def test_codes_that_can_not_be_used_say_why(tmp_path: Path, array: Any, reason: 
 
 
 def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path, tokenizer_folder: Path) -> None:
-    """`id.wav.npy` of LLaSA_training's get_memmap_from_token.py, `folder/id.npy` of X-Codec-2.0's inference_save_code.py."""
+    """`id.wav.npy` from LLaSA_training's get_memmap_from_token.py, `folder/id.npy` from X-Codec-2.0's inference_save_code.py."""
     prompt_format = PromptFormat.load(tokenizer_folder)
     codes = tmp_path / "vq_codes"
     for name in ("LJ1.wav.npy", "LJ2.npy", "book/LJ3.npy"):
@@ -286,7 +286,7 @@ def test_codes_are_found_by_the_names_that_published_scripts_give(tmp_path: Path
     assert index["codec"] is None
 
 
-def test_codes_stand_in_json_lines(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_codes_in_json_lines_are_read(tmp_path: Path, tokenizer_folder: Path) -> None:
     prompt_format = PromptFormat.load(tokenizer_folder)
     rows = [{"text": "one", "codes": list(range(20))}, {"text": "two", "codes": [64] * 20}, {"text": "hi", "codes": []}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -307,7 +307,7 @@ def sound_bytes(seconds: float, rate: int, channels: int = 1) -> bytes:
 
 @pytest.fixture
 def saved_dataset(tmp_path: Path) -> Path:
-    """Train and validation, audio inside, of other rates and channel counts, with a row that can't be used."""
+    """Train and validation with the audio inside, of several rates and channel counts, and a row that can't be used."""
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
     sounds = [sound_bytes(0.5, 48_000, 2), sound_bytes(0.6, 16_000), b"no audio", sound_bytes(0.7, 22_050)]
@@ -318,7 +318,7 @@ def saved_dataset(tmp_path: Path) -> Path:
             "text": [("zero", "one", "two", "three")[number] for number in numbers],
             "id": numbers,
         }
-        # Cast, not given as features: the library would want another one to encode what is encoded already.
+        # With features in place of a cast, the library would need another package to encode audio that is encoded already.
         return datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio(decode=False))
 
     folder = tmp_path / "saved"
@@ -368,13 +368,13 @@ def test_parquet_with_arrays_or_paths_is_read(tmp_path: Path, monkeypatch: pytes
     assert read_header(row.audio, Columns()).samples == 8_000
 
 
-def test_a_dataset_without_the_columns_says_which_it_has(saved_dataset: Path) -> None:
+def test_a_dataset_without_the_columns_names_those_it_has(saved_dataset: Path) -> None:
     with pytest.raises(UsageError, match="no columns of text and audio") as caught:
         rows_of(saved_dataset, columns=Columns(text="sentence"))
     assert "It has: audio, text, id" in caught.value.hint
 
 
-def test_the_library_is_asked_for_by_name(saved_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_library(saved_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     from llasa_cli.errors import LlasaError
@@ -390,7 +390,7 @@ def test_the_library_is_asked_for_by_name(saved_dataset: Path, monkeypatch: pyte
 # --- everything that goes wrong, in one report ---
 
 
-def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_all_problems_are_listed_and_the_other_rows_are_prepared(tmp_path: Path, tokenizer_folder: Path) -> None:
     prompt_format = PromptFormat.load(tokenizer_folder)
     data = tmp_path / "data"
     write_sound(data / "long.wav", 90, 8_000)
@@ -438,7 +438,7 @@ def test_all_problems_are_in_one_report_and_the_rest_is_prepared(tmp_path: Path,
     assert sum(index["skipped"]["reasons"].values()) == 12
 
 
-def test_a_dry_run_tells_the_same_without_codec_or_output(
+def test_a_dry_run_reports_the_same_without_codec_or_output(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt_format = PromptFormat.load(tokenizer_folder)

@@ -1,4 +1,4 @@
-"""The published config.json files, re-stated: what they say is understood, and each of them starts."""
+"""The published config.json files, restated: their values become options, and each of them trains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.published_recipe import read_recipe
 from llasa_cli.training.schedule import LearningRate
 
-# What all of them say alike; then, of each, what it says of its own.
+# The values that all files share; then those of each file.
 SHARED: dict[str, Any] = {
     "bf16": True,
     "evaluation_strategy": "steps",
@@ -31,7 +31,9 @@ SHARED: dict[str, Any] = {
 }
 
 
-def said(model: str, rate: float, epochs: int, rows: int, accumulate: int, judge: int, **others: Any) -> dict[str, Any]:
+def config(
+    model: str, rate: float, epochs: int, rows: int, accumulate: int, evaluate: int, **others: Any
+) -> dict[str, Any]:
     return (
         SHARED
         | {
@@ -42,7 +44,7 @@ def said(model: str, rate: float, epochs: int, rows: int, accumulate: int, judge
             "per_device_train_batch_size": rows,
             "per_device_eval_batch_size": rows,
             "gradient_accumulation_steps": accumulate,
-            "eval_steps": judge,
+            "eval_steps": evaluate,
             "save_steps": 5000,
             "save_total_limit": 100,
             "learning_rate": rate,
@@ -56,12 +58,12 @@ def said(model: str, rate: float, epochs: int, rows: int, accumulate: int, judge
 
 TEXT_LLAMA, LLASA = "meta-llama/Llama-3.2-1B-Instruct", "HKUSTAudio/Llasa-1B"
 PUBLISHED = {
-    "train_tts": said(TEXT_LLAMA, 5e-5, 2, 8, 1, 1000, cache_dir="/cluster/cache", gradient_checkpointing=True),
-    "offline": said(LLASA, 1e-5, 2, 4, 4, 50),
-    "offline_lora": said(LLASA, 5e-4, 2, 4, 1, 5000),
-    "online": said("HKUSTAudio/Llasa-1B-Multilingual", 1e-5, 1, 4, 4, 5000, logging_steps=3),
-    "online_lora": said(LLASA, 5e-4, 1, 4, 4, 50, logging_steps=3),
-    "fork": said(
+    "train_tts": config(TEXT_LLAMA, 5e-5, 2, 8, 1, 1000, cache_dir="/cluster/cache", gradient_checkpointing=True),
+    "offline": config(LLASA, 1e-5, 2, 4, 4, 50),
+    "offline_lora": config(LLASA, 5e-4, 2, 4, 1, 5000),
+    "online": config("HKUSTAudio/Llasa-1B-Multilingual", 1e-5, 1, 4, 4, 5000, logging_steps=3),
+    "online_lora": config(LLASA, 5e-4, 1, 4, 4, 50, logging_steps=3),
+    "fork": config(
         LLASA, 5e-5, 3, 32, 1, 1000,
         cache_dir="models", save_steps=999, save_total_limit=3, gradient_checkpointing=True, deepspeed=None,
         use_liger_kernel=True, eval_accumulation_steps=1, eval_on_start=True,
@@ -90,7 +92,7 @@ def write(folder: Path, recipe: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_a_published_file_says_is_understood(name: str, tmp_path: Path) -> None:
+def test_the_values_of_a_published_file_become_options(name: str, tmp_path: Path) -> None:
     recipe = PUBLISHED[name]
     options = FinetuneOptions(**read_recipe(write(tmp_path, recipe)).values)
     assert options.model == recipe["llm_model_name_or_path"]
@@ -168,7 +170,7 @@ def test_unknown_keys_are_named_together(tmp_path: Path) -> None:
         ({"speakers": "rms"}, "speakers is 'rms'"),
     ],
 )
-def test_a_wrong_value_is_one_sentence(value: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_wrong_value_is_a_usage_error(value: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         read_recipe(write(tmp_path, value))
     assert "wrong value" in caught.value.message
@@ -208,7 +210,7 @@ def test_deepspeed_files_are_found_beside_the_recipe_and_needed_by_several_proce
         (["--deepspeed", "x.json"], "deepspeed"),
     ],
 )
-def test_what_is_asked_for_by_a_flag_and_missing_is_named(
+def test_a_package_that_a_flag_needs_is_named(
     flags: list[str], message: str, data_folder: Path, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     from importlib.util import find_spec
@@ -224,7 +226,7 @@ def test_what_is_asked_for_by_a_flag_and_missing_is_named(
 
 
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
-def test_schedules_are_those_of_transformers(kind: str) -> None:
+def test_schedules_equal_those_of_transformers(kind: str) -> None:
     import torch
     from transformers import get_scheduler
 

@@ -56,7 +56,12 @@ def test_a_transcript_must_fit_the_speech_in_its_clip(
 
 @pytest.mark.parametrize(
     ("text", "seconds", "reason"),
-    [(SIX_WORDS, 2.0, None), (SIX_WORDS, 10.0, None), (SIX_WORDS, 39.7, TEXT_TOO_SHORT), (SENTENCE, 1.0, TEXT_TOO_LONG)],
+    [
+        (SIX_WORDS, 2.0, None),
+        (SIX_WORDS, 10.0, None),
+        (SIX_WORDS, 39.7, TEXT_TOO_SHORT),
+        (SENTENCE, 1.0, TEXT_TOO_LONG),
+    ],
 )
 def test_codes_without_audio_may_hold_some_silence(text: str, seconds: float, reason: str | None) -> None:
     if reason is None:

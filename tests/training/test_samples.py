@@ -1,4 +1,4 @@
-"""What is spoken in the middle of training is what `say` will make of the checkpoint: its sampling, its guidance."""
+"""Samples during training sound as `say` with the checkpoint: the same sampling and guidance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from llasa_cli.training.samples import SECONDS, SpeechSamples
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.6])
-def test_it_is_drawn_as_the_checkpoint_says(random_checkpoint: Path, tmp_path: Path, guidance: float) -> None:
+def test_samples_use_the_sampling_and_guidance_of_the_checkpoint(
+    random_checkpoint: Path, tmp_path: Path, guidance: float
+) -> None:
     from transformers import AutoModelForCausalLM
 
     options = FinetuneOptions(Path(), tmp_path, speak=("the sea and the salt",), device="cpu")
@@ -33,7 +35,7 @@ def test_it_is_drawn_as_the_checkpoint_says(random_checkpoint: Path, tmp_path: P
     assert np.abs(heard - wanted).max() < 2 / 32768
 
 
-def test_sentences_are_spelt_as_say_does_and_unreadable_ones_refused(
+def test_sentences_are_normalized_as_by_say_and_unreadable_ones_refused(
     spelling_folder: Path, random_codec: Path, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(Path(), tmp_path, speak=("3 boats",), device="cpu")

@@ -92,16 +92,16 @@ def test_the_command_ends_with_the_signals_exit_code_and_says_where_it_saved(
     command += ["-m", str(options.model), "--minutes", "5", "--device", "cpu", "--log-every", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    said = ""
+    errors = ""
     for line in process.stderr:
-        said += line
+        errors += line
         if line.startswith("step "):
             process.send_signal(signal.SIGTERM)
             break
-    said += process.stderr.read()
-    assert process.wait(timeout=120) == 143, said
-    assert f"in {options.output}. The same command resumes the run." in said
-    assert "Traceback" not in said
+    errors += process.stderr.read()
+    assert process.wait(timeout=120) == 143, errors
+    assert f"in {options.output}. The same command resumes the run." in errors
+    assert "Traceback" not in errors
     assert saved_step(options.output) >= 1
 
 

@@ -1,4 +1,4 @@
-"""What the published scripts do with a row, re-stated, and where training here is meant to differ.
+"""The published scripts' treatment of a row, restated, and where training here differs on purpose.
 
 Labels are the same but for the traps, each of which has a test that fails on what the scripts do.
 """
@@ -25,7 +25,7 @@ from llasa_cli.training.vocabulary import extend_tokenizer
 
 @dataclass
 class Published:
-    """The published data set's way with one row (train_tts.py, finetune_offline.py; the fork's differs in pad)."""
+    """One row in the published dataset (train_tts.py, finetune_offline.py; the fork pads with another token)."""
 
     tokenizer: Any
     pad_id: int
@@ -80,7 +80,7 @@ def published(speaking: Path) -> Published:
 
 @pytest.fixture
 def data(prompt_format: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]) -> Path:
-    """Rows as the public data has them: no speakers, padded with end-of-turn."""
+    """Rows as in the public data: without speakers, padded with end-of-turn."""
     pad = prompt_format._tokenizer.token_to_id("<|eot_id|>")
     write_rows(tmp_path / "data", "train", prompt_format, 12, pad, 3)
     (tmp_path / "data" / "train_speakers.txt").unlink()
@@ -105,10 +105,10 @@ def test_ids_and_labels_are_the_published_ones(data: Path, prompt_format: Prompt
         assert (labels[length:] == NO_LABEL).all()
 
 
-def test_of_the_forks_labels_only_the_turns_end_after_end_is_left_out(
+def test_only_the_turns_end_after_end_is_missing_from_the_forks_labels(
     data: Path, prompt_format: PromptFormat, published: Published
 ) -> None:
-    """The model stops at END: nothing after it is ever generated, so nothing after it is learnt."""
+    """The model stops at END, so that nothing after it has to be learned."""
     eot = published.pad_id
     published.pad_id = published.tokenizer.convert_tokens_to_ids("<|end_of_text|>")
     rows = SpeechDataset(data, "train", prompt_format)
@@ -123,7 +123,7 @@ def test_of_the_forks_labels_only_the_turns_end_after_end_is_left_out(
 def test_trap_pad_masks_real_tokens(
     data: Path, prompt_format: PromptFormat, published: Published, text_llama: Path
 ) -> None:
-    """Published: every real end-of-turn is hidden in training, and seen when speaking. Here it is seen in both."""
+    """Published: real end-of-turn tokens are hidden in training, and seen when speaking. Here they are always seen."""
     from transformers import LlamaForCausalLM
 
     from llasa_cli.training.loss import use_labeled_forward
@@ -151,7 +151,7 @@ def test_trap_pad_masks_real_tokens(
 
 
 def test_trap_end_is_lost(prompt_format: PromptFormat, published: Published, tmp_path: Path) -> None:
-    """Published: a row of 2,048 with the template over it loses END. Here it is left out, and counted."""
+    """Published: a row of 2,048 with the template over it loses END. Here it is skipped, and counted."""
     pad = published.pad_id
     codes = CONTEXT_TOKENS - len(prompt_format.encode_row("sea", []))
     rows = [prompt_format.encode_row("sea", [1] * codes), prompt_format.encode_row("sea", [1] * 9)]
@@ -160,7 +160,7 @@ def test_trap_end_is_lost(prompt_format: PromptFormat, published: Published, tmp
     np.save(tmp_path / "train_input_ids_shape.npy", np.array(padded.shape))
     ids, labels, _ = published.item(padded[0])
     assert prompt_format.end_id not in ids
-    assert labels[-1] != NO_LABEL, "it learns to go on"
+    assert labels[-1] != NO_LABEL, "it learns not to stop"
     ours = SpeechDataset(tmp_path, "train", prompt_format)
     assert (len(ours), ours.skipped) == (1, 1)
     assert ours[0]["labels"][-1] == prompt_format.end_id
@@ -204,8 +204,8 @@ def test_trap_the_template_returns_no_list(published: Published) -> None:
 def test_trap_evaluation_files_that_were_never_written(
     random_checkpoint: Path, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
-    """Published: the fork's configuration judges, and its data has no such files. Here a run without them trains, and
-    whichever name they have, they are found."""
+    """Published: the fork's configuration evaluates, and its scripts write no such files. Here a run without them trains,
+    and files of any of the known names are found."""
     prompt_format = PromptFormat.load(random_checkpoint)
     write_rows(tmp_path / "data", "train_rank0_partial0", prompt_format, 6, prompt_format.pad_id, 0)
     write_rows(tmp_path / "data", "train_rank1_partial0", prompt_format, 5, prompt_format.pad_id, 1)
@@ -221,7 +221,7 @@ def test_trap_evaluation_files_that_were_never_written(
     assert "held_out" in (options.output / "log.jsonl").read_text()
 
 
-def test_rows_of_parts_are_those_of_one_file(
+def test_rows_in_parts_equal_those_in_one_file(
     prompt_format: PromptFormat, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
     write_rows(tmp_path / "whole", "train", prompt_format, 9, prompt_format.pad_id, 0)
@@ -249,10 +249,10 @@ def test_trap_a_padding_token_that_turns_back(data_folder: Path, random_checkpoi
         assert (options.output / name).read_bytes() == (random_checkpoint / name).read_bytes()
 
 
-def test_the_loss_of_a_step_weighs_every_label_alike(
+def test_the_loss_of_a_step_weighs_labels_and_not_batches(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """Not every batch: with a rate of 0, a step of two batches has the loss of both, by their labels."""
+    """With a rate of 0, a step of two batches has the loss of both, weighted by their labels."""
 
     def losses(name: str, accumulate: int, steps: int) -> list[float]:
         options = FinetuneOptions(

@@ -64,7 +64,7 @@ def speech_data(text_llama: Path, folder: Path, write_rows: Callable[..., None])
     return folder / "data"
 
 
-def test_a_text_llama_learns_to_speak(
+def test_a_text_llama_gets_speech_tokens_and_trains(
     text_llama: Path, random_codec: Path, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
     options = FinetuneOptions(
@@ -91,12 +91,12 @@ def test_a_text_llama_learns_to_speak(
     model = load_language_model(options.output, prompt_format, "cpu")
     spoken = list(model.generate(prompt_format.prompt("sea", speaker="slt"), SamplingOptions(max_seconds=0.2), 0))
     assert len(spoken) <= 10
-    # What was stopped goes on from the folder alone.
+    # The folder alone is enough to resume.
     shutil.rmtree(options.output / "checkpoint-3")
     assert finetune(options)["steps"] == 3
 
 
-def test_what_the_text_model_knew_it_still_knows(text_llama: Path, random_codec: Path, tmp_path: Path) -> None:
+def test_an_extended_model_keeps_its_text_predictions(text_llama: Path, random_codec: Path, tmp_path: Path) -> None:
     from transformers import LlamaForCausalLM
 
     about = extend_model(str(text_llama), tmp_path / "out", str(random_codec))
@@ -107,7 +107,7 @@ def test_what_the_text_model_knew_it_still_knows(text_llama: Path, random_codec:
     with torch.no_grad():
         old, new = before(ids).logits, after(ids).logits
     torch.testing.assert_close(new[..., : old.shape[-1]], old, rtol=0.05, atol=0.05)  # the folder is in bfloat16
-    # New rows are like the old ones, not like an untrained layer's.
+    # New rows resemble the old ones, not an untrained layer.
     rows = after.get_input_embeddings().weight.detach()
     known, added = rows[: old.shape[-1]], rows[old.shape[-1] :]
     assert added.std() > 0
@@ -116,10 +116,10 @@ def test_what_the_text_model_knew_it_still_knows(text_llama: Path, random_codec:
         extend_model(str(text_llama), tmp_path / "out", str(random_codec))
 
 
-def test_a_head_that_is_stored_counts_though_the_configuration_ties(
+def test_a_stored_head_is_kept_although_the_configuration_ties_it(
     random_checkpoint: Path, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
-    """Llasa-3B has both; training must go on with the head that it speaks with."""
+    """Llasa-3B has both; training must use the head that it speaks with."""
     folder = tmp_path / "both"
     shutil.copytree(random_checkpoint, folder)
     weights = load_file(folder / "model.safetensors")
