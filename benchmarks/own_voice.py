@@ -1,12 +1,13 @@
-"""Does a finetuned model sound like its recordings, and is it understood?
+"""Measure how closely a finetuned model sounds like its recordings, and how well it is understood.
 
     python benchmarks/own_voice.py RECORDINGS MODEL [--base tiny] [--sentences 40]
 
-In: the folder that `llasa prepare` read (NAME.wav, NAME.txt) and the checkpoint that `llasa finetune` wrote. Printed, a JSON
-line each: the recordings themselves, and through the base's codec and back; the base model as it is; the base cloning one of
-the recordings; the finetuned model.
-`like`: mean cosine between each sentence's speaker embedding (resemblyzer) and that of the recordings; `wer`: word error rate
-of sentences that are in no training set (of the recordings: of their own texts), by pocketsphinx.
+RECORDINGS is the folder that `llasa prepare` read (NAME.wav, NAME.txt), MODEL the checkpoint that `llasa finetune` wrote. The
+output is a JSON line each for the recordings themselves, the recordings through the base's codec and back, the base model, the
+base model cloning one of the recordings, and the finetuned model:
+
+    like    mean cosine between each sentence's speaker embedding (resemblyzer) and that of the recordings
+    wer     word error rate by pocketsphinx, of sentences outside every training set (of the recordings: their own texts)
 """
 
 from __future__ import annotations
@@ -29,6 +30,39 @@ from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
 from llasa_cli.voices.reference import check_reference  # noqa: E402
 
+_SHORTEST_FILE_BYTES = 2 * 16_000 * 2
+"""Two seconds of 16-bit audio at 16 kHz: shorter recordings say little about a voice."""
+
+
+class Likeness:
+    """Compares sentences with recordings, and transcribes them."""
+
+    def __init__(self, recordings: list[np.ndarray]) -> None:
+        from resemblyzer import VoiceEncoder
+
+        self._encoder, self._recognizer = VoiceEncoder("cpu", verbose=False), judge.Recognizer()
+        self._embeddings = np.stack([self._embed(samples) for samples in recordings])
+
+    def _embed(self, samples: np.ndarray) -> np.ndarray:
+        from resemblyzer import preprocess_wav
+
+        return self._encoder.embed_utterance(preprocess_wav(samples, 16_000))
+
+    def report(self, name: str, spoken: Iterable[tuple[str, np.ndarray]], leave_one_out: bool = False) -> None:
+        """Print a line for texts and their sound.
+
+        Args:
+            leave_one_out: The sentences are the recordings: compare each one with the others.
+        """
+        cosines, pairs = [], []
+        for number, (text, samples) in enumerate(spoken):
+            others = np.delete(self._embeddings, number, 0) if leave_one_out else self._embeddings
+            center = others.mean(0)
+            cosines.append(float(self._embed(samples) @ center / np.linalg.norm(center)))
+            pairs.append((judge.words(text), self._recognizer.hear(samples)))
+        line = {"what": name, "like": round(float(np.mean(cosines)), 3)} | judge.score(pairs)
+        print(json.dumps(line), flush=True)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,45 +71,30 @@ def main() -> None:
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--sentences", type=int, default=40)
     arguments = parser.parse_args()
-    from resemblyzer import VoiceEncoder, preprocess_wav
-
     torch.set_num_threads(1)
-    encoder, listener = VoiceEncoder("cpu", verbose=False), judge.Recognizer()
     lines = [line for line in judge.SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()]
     lines = lines[: arguments.sentences]
-    files = sorted(arguments.recordings.glob("*.wav"))
-    # From the end: `--validation` rows are drawn, so most of these were trained on; it is the voice that is judged.
-    files = [path for path in files if path.stat().st_size > 2 * 16_000 * 2][-arguments.sentences :]
+    files = [path for path in sorted(arguments.recordings.glob("*.wav")) if path.stat().st_size > _SHORTEST_FILE_BYTES]
+    # Most of these were trained on, because `prepare` draws few rows for validation; the voice is measured, not the words.
+    files = files[-arguments.sentences :]
     clips = [(path.with_suffix(".txt").read_text(encoding="utf-8").strip(), read_clip(path)) for path in files]
-
-    def voice_of(samples: np.ndarray) -> np.ndarray:
-        return encoder.embed_utterance(preprocess_wav(samples, 16_000))
-
-    own = np.stack([voice_of(samples) for _, samples in clips])
-
-    def tell(what: str, made: Iterable[tuple[str, np.ndarray]], leave_out: bool = False) -> None:
-        alike, pairs = [], []
-        for number, (text, samples) in enumerate(made):
-            others = np.delete(own, number, 0) if leave_out else own
-            centre = others.mean(0)
-            alike.append(float(voice_of(samples) @ centre / np.linalg.norm(centre)))
-            pairs.append((judge.words(text), listener.hear(samples)))
-        print(json.dumps({"what": what, "like": round(float(np.mean(alike)), 3)} | judge.score(pairs)), flush=True)
-
-    tell("recordings", clips, leave_out=True)
-    base, mine = (
+    likeness = Likeness([samples for _, samples in clips])
+    likeness.report("recordings", clips, leave_one_out=True)
+    base, finetuned = (
         Synthesizer.load(ModelOptions(model=name, device="cpu")) for name in (arguments.base, arguments.model)
     )
-    tell("through the codec", ((text, base.codec.decode(base.codec.encode(samples))) for text, samples in clips), True)
+    decoded = ((text, base.codec.decode(base.codec.encode(samples))) for text, samples in clips)
+    likeness.report("through the codec", decoded, leave_one_out=True)
     text, samples = max(clips, key=lambda clip: len(clip[1]))
     reference = base.encode_reference(check_reference(samples, 16_000, text).samples, text)
-    seeds = [SpeechOptions(seed=1000 * number) for number in range(len(lines))]
-    tell("base", ((line, base.synthesize(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
-    tell(
-        "base, cloning",
-        ((line, base.synthesize(line, seed, reference)) for line, seed in zip(lines, seeds, strict=True)),
-    )
-    tell("finetuned", ((line, mine.synthesize(line, seed)) for line, seed in zip(lines, seeds, strict=True)))
+    for name, synthesizer, voice in (
+        ("base", base, None),
+        ("base, cloning", base, reference),
+        ("finetuned", finetuned, None),
+    ):
+        seeds = (SpeechOptions(seed=1000 * number) for number in range(len(lines)))
+        spoken = ((line, synthesizer.synthesize(line, seed, voice)) for line, seed in zip(lines, seeds, strict=True))
+        likeness.report(name, spoken)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Memory of `llasa prepare` against the number of rows: synthetic rows with ready-made codes, a .npy each.
+"""Measure time and memory of `llasa prepare` for growing numbers of synthetic rows with ready-made codes, a .npy each.
 
     python benchmarks/prepare.py FOLDER --rows 10000 100000 1000000
 
-Makes the rows in FOLDER (4 KB of disk each, and 8 KB each of results, removed again), runs the command in a process of its
-own and prints a line for each number: seconds, rows a second, and the most memory the process ever held.
+The rows are written to FOLDER (4 KB of disk each; the results, 8 KB each, are removed again). The command runs in a process of
+its own. The output is a line for each number: seconds, rows a second, and the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = "sea sand shell salt wave gull tide boat harbour evening morning seven lanterns along the quiet river".split()
+WORDS = "sea sand shell salt wave gull tide boat harbor evening morning seven lanterns along the quiet river".split()
 
 
 def make_rows(folder: Path, count: int, code_count: int, seed: int = 0) -> Path:
-    """`count` files of 100 to 300 codes and the JSON lines that name them; those that are there stay."""
+    """Write `count` files of 100 to 300 codes, unless they exist, and the JSON lines that name them."""
     random = np.random.default_rng(seed)
     table = folder / f"rows-{count}.jsonl"
     with table.open("w", encoding="utf-8") as lines:
@@ -41,7 +41,7 @@ def make_rows(folder: Path, count: int, code_count: int, seed: int = 0) -> Path:
 
 
 def measure(command: list[str]) -> tuple[float, float, int]:
-    """Seconds, most memory in MB, exit code of one process."""
+    """Run a command. -> seconds, peak memory in MB, exit code."""
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

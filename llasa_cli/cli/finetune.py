@@ -104,6 +104,8 @@ def _read_config(parsed: Parsed[FinetuneOptions], config: Path, console: Console
     recipe = read_recipe(config, pick_device(parsed.values["device"]).type, processes, flags)
     for note in recipe.notes:
         console.line(f"{config.name}: {note}")
+    if "trainer" in parsed.given:  # single settings of the file stay beside those of the flag
+        parsed.values["trainer"] = {**recipe.values.get("trainer", {}), **parsed.values["trainer"]}
     replaced = {other for name in parsed.given for other in _ALTERNATIVES.get(name, ())}
     return {name: value for name, value in recipe.values.items() if name not in replaced}
 

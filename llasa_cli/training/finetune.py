@@ -256,7 +256,7 @@ def _train(run: _Run, callbacks: Callbacks) -> None:
             ) from error
         trainer.draw_losses()
     step = trainer.state.global_step
-    if stop.requested and run.clock.share(step) < 1:
+    if trainer.share(step) < 1:  # a signal to this process, or to another one, has stopped the run
         callbacks.on_note(f"Saved step {step} in {output}. The same command resumes the run.")
         stop.deliver()
 

@@ -81,6 +81,16 @@ def test_a_config_file_may_use_our_option_names_and_flags_override_it(
     assert (options.speakers, options.learning_rate) == (("a",), 0.1)
 
 
+def test_settings_of_the_trainer_in_a_file_stay_beside_those_of_flags(
+    arrived: list[FinetuneOptions], tmp_path: Path
+) -> None:
+    config = tmp_path / "recipe.json"
+    config.write_text(json.dumps({"steps": 2, "workers": 1, "dataloader_prefetch_factor": 4, "neftune_noise_alpha": 1}))
+    command = ["finetune", "DATA", "-o", "OUT", "--config", str(config), "--trainer", "neftune_noise_alpha=5"]
+    assert typer.testing.CliRunner().invoke(app, command).exit_code == 0
+    assert arrived[0].trainer == {"dataloader_prefetch_factor": 4, "neftune_noise_alpha": 5}
+
+
 def test_flags_override_single_values_of_the_files_adapter(arrived: list[FinetuneOptions], tmp_path: Path) -> None:
     config = tmp_path / "recipe.json"
     config.write_text(json.dumps({"lora": {"rank": 2, "alpha": 4.0}, "steps": 9}))

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from safetensors.torch import load_file
 
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training import trainer
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.samples import SpeechSamples
@@ -154,8 +154,9 @@ def test_weights_have_the_permissions_of_other_new_files(options: FinetuneOption
 # --- speaking ---
 
 
+@pytest.mark.parametrize("lora", [None, LoraOptions(rank=2)], ids=["whole", "adapter"])
 def test_samples_are_spoken_under_bf16_and_outside_the_trainers_autocast(
-    options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lora: LoraOptions | None, options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -163,7 +164,7 @@ def test_samples_are_spoken_under_bf16_and_outside_the_trainers_autocast(
     speak = SpeechSamples.speak
 
     def watch(self: SpeechSamples, model: Any, *rest: Any) -> Any:
-        hook = model.model.embed_tokens.register_forward_hook(
+        hook = model.get_input_embeddings().register_forward_hook(
             lambda *_: states.append(torch.is_autocast_enabled("cpu"))
         )
         written = speak(self, model, *rest)
@@ -171,13 +172,15 @@ def test_samples_are_spoken_under_bf16_and_outside_the_trainers_autocast(
         return written
 
     monkeypatch.setattr(SpeechSamples, "speak", watch)
+    options = replace(options, lora=lora)
     finetune(replace(options, bf16=True, speak_every=3, speak=("sea salt",)))
     assert states
     assert not any(states)
     assert len(list((options.output / "spoken").glob("*.wav"))) == 2
     quiet = replace(options, output=tmp_path / "quiet", bf16=True)
     finetune(quiet)
-    same = [(folder / "model.safetensors").read_bytes() for folder in (options.output, quiet.output)]
+    weights = "model.safetensors" if lora is None else "adapter_model.safetensors"
+    same = [(folder / weights).read_bytes() for folder in (options.output, quiet.output)]
     assert same[0] == same[1], "speaking changes nothing in the training"
 
 
