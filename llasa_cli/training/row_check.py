@@ -32,7 +32,7 @@ _UNSEEN_SILENCE_S = 5.0
 
 
 def check_text_length(text: str, tokens: int, codes: int, read_clip: Callable[[], np.ndarray] | None = None) -> None:
-    """Compare a transcript with the length of its speech, by the rule that `clone` uses for clips.
+    """Compare a transcript with the length of its speech, as `clone` does for clips, within the limits for rows.
 
     Args:
         tokens: Of the text.

@@ -1,4 +1,4 @@
-"""Transcripts are compared with the length of their speech, by the rule that `clone` uses for clips."""
+"""Transcripts are compared with the length of their speech, as `clone` does for clips."""
 
 from __future__ import annotations
 
