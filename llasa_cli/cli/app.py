@@ -18,6 +18,7 @@ from llasa_cli.cli.finetune import finetune
 from llasa_cli.cli.help import Command, Group
 from llasa_cli.cli.prepare import prepare
 from llasa_cli.cli.say import say
+from llasa_cli.cli.serve import serve
 from llasa_cli.cli.voices import app as voices
 
 app = typer.Typer(

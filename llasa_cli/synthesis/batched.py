@@ -110,13 +110,13 @@ class BatchSynthesizer:
         self._make_engine = engine or synthesizer.model.batch
         self._notify = on_note or (lambda text: None)
         self._changed = threading.Condition()  # guards everything down to _error
-        self._urgent: deque[_Attempt] = deque()
+        self._urgent: deque[Attempt] = deque()
         """Later chunks and retries. They come before new texts, so that open texts are completed."""
-        self._new: deque[_Attempt] = deque()
+        self._new: deque[Attempt] = deque()
         self._open_texts = 0
         self._all_requested = False
         self._error: BaseException | None = None
-        self._generated: Queue[tuple[_Attempt, Finished] | None] = Queue()
+        self._generated: Queue[tuple[Attempt, Finished] | None] = Queue()
         self._writes: Queue[tuple[Callable[..., None], tuple[Any, ...]] | None] = Queue(_MAX_PENDING_WRITES)
         self.steps = self.codes = 0
 
@@ -195,12 +195,12 @@ class BatchSynthesizer:
                     self._changed.notify_all()
                     return
                 self._open_texts += 1
-            text = _Text(request, self._synthesizer, self._check, 2 * self.slots, results)
+            text = TextProgress(request, self._synthesizer, self._check, 2 * self.slots, results)
             self._advance(text, results, self._new)
 
-    def _advance(self, text: _Text, results: ResultSink, queue: deque[_Attempt]) -> None:
+    def _advance(self, text: TextProgress, results: ResultSink, queue: deque[Attempt]) -> None:
         """Write the chunks of a text that are next in order, and queue the chunks that can be generated now."""
-        attempts: list[_Attempt] = []
+        attempts: list[Attempt] = []
         try:
             moved = True
             while moved:
@@ -225,7 +225,7 @@ class BatchSynthesizer:
 
     def _generate(self) -> None:
         engine: Engine | None = self._create_engine()
-        running: dict[int, _Attempt] = {}
+        running: dict[int, Attempt] = {}
         while True:
             shortage = ""
             try:
@@ -252,7 +252,7 @@ class BatchSynthesizer:
                 self.codes += len(result.codes)
                 self._generated.put((running.pop(result.request.tag), result))
 
-    def _next_attempts(self, free: int, wait: bool) -> list[_Attempt]:
+    def _next_attempts(self, free: int, wait: bool) -> list[Attempt]:
         """At most `free` attempts. With `wait` an empty list means that everything is synthesized and written."""
         with self._changed:
             while wait and self._error is None and not (self._urgent or self._new):
@@ -261,7 +261,7 @@ class BatchSynthesizer:
                 self._changed.wait()
             if self._error is not None:
                 raise self._error
-            found: list[_Attempt] = []
+            found: list[Attempt] = []
             while len(found) < free and (self._urgent or self._new):
                 attempt = (self._urgent or self._new).popleft()
                 if not attempt.text.failed:
@@ -280,7 +280,7 @@ class BatchSynthesizer:
                 shortage = str(error) or "no memory"
             self._halve_slots(shortage)
 
-    def _requeue(self, running: dict[int, _Attempt]) -> None:
+    def _requeue(self, running: dict[int, Attempt]) -> None:
         """Generate the sequences in the slots again, with the same seeds."""
         with self._changed:
             self._urgent.extendleft(reversed(running.values()))
@@ -342,16 +342,16 @@ class BatchSynthesizer:
 
 
 @dataclass
-class _Attempt:
+class Attempt:
     """A chunk of a text on its way through the model."""
 
-    text: _Text
+    text: TextProgress
     number: int
     loop: RetryLoop
 
 
 @dataclass
-class _Text:
+class TextProgress:
     """A request in progress. It knows which chunks are being generated, and which wait for an earlier one.
 
     Attributes:
@@ -380,7 +380,7 @@ class _Text:
         """Whether all chunks have been passed on."""
         return self._next is None and self._chunks is not None and self._written == self._begun
 
-    def next_attempts(self) -> list[_Attempt]:
+    def next_attempts(self) -> list[Attempt]:
         """Begin the chunks that can be generated now.
 
         Raises:
@@ -391,14 +391,14 @@ class _Text:
                 [self.request.text], self.request.options, lambda text: self.results.note(self.request.tag, text)
             )
             self._next = next(self._chunks, None)
-        found: list[_Attempt] = []
+        found: list[Attempt] = []
         while self._next is not None and self._begun - self._written < self.window:
             if self._next.text:
                 # If the first good utterance sets the voice, the later chunks wait for it.
                 if self.session.needs_voice and self.session.voice is None and self._begun > self._written:
                     break
                 self._has_words = True
-                found.append(_Attempt(self, self._begun, self.session.retry_loop(self._next)))
+                found.append(Attempt(self, self._begun, self.session.retry_loop(self._next)))
             else:
                 self._complete[self._begun] = _silence(self._next, self.synthesizer.sampling_rate)
             self._begun += 1
@@ -407,7 +407,7 @@ class _Text:
             raise self.synthesizer.nothing_to_say()
         return found
 
-    def settle(self, attempt: _Attempt) -> None:
+    def settle(self, attempt: Attempt) -> None:
         """Keep the result of a finished retry loop until its turn comes."""
         import numpy as np
 

@@ -481,6 +481,11 @@ class RetryLoop:
         self._failures: list[tuple[int, tuple[str, ...]]] = []
 
     @property
+    def pause_s(self) -> float:
+        """The silence before the chunk, in seconds."""
+        return self._chunk.pause_s
+
+    @property
     def seed(self) -> int:
         """The seed of the next attempt."""
         return ((self._session.options.seed or 0) + self._attempts) % LARGEST_SEED

@@ -1,0 +1,157 @@
+"""`llasa serve`: a model that stays loaded, behind OpenAI's speech endpoint, a web page and the Wyoming protocol."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from llasa_cli.cli.common_options import ConsoleOptions
+from llasa_cli.cli.console import Console
+from llasa_cli.cli.option_flags import with_flags
+from llasa_cli.cli.speak import load_speech
+from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.options import Flag, Options
+from llasa_cli.settings import ModelOptions
+
+if TYPE_CHECKING:
+    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.synthesis.synthesizer import Synthesizer
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SERVER = "Server"
+
+
+@dataclass(frozen=True)
+class ServeOptions(Options):
+    """Where the server listens, and what it allows."""
+
+    host: Annotated[
+        str, Flag("The address to listen on. Any other than loopback needs a key, or --no-auth.", panel=_SERVER)
+    ] = "127.0.0.1"
+    port: Annotated[int, Flag("The port of the HTTP interface.", minimum=1, maximum=65535, panel=_SERVER)] = 8880
+    wyoming: Annotated[
+        int | None,
+        Flag(
+            "The port of the Wyoming protocol (Home Assistant).",
+            minimum=1,
+            maximum=65535,
+            metavar="PORT",
+            panel=_SERVER,
+        ),
+    ] = None
+    api_key: Annotated[
+        str | None,
+        Flag(
+            "Clients must send this key as a bearer token.", environment="LLASA_API_KEY", metavar="KEY", panel=_SERVER
+        ),
+    ] = None
+    no_auth: Annotated[bool, Flag("Allow other machines to use the server without a key.", panel=_SERVER)] = False
+    voice_dir: Annotated[
+        Path | None, Flag("The folder of the saved voices.", panel=_SERVER, default_text="that of llasa voices")
+    ] = None
+    slots: Annotated[
+        int | None,
+        Flag(
+            "Texts that are generated together.",
+            minimum=1,
+            maximum=1024,
+            panel=_SERVER,
+            default_text="by memory, at most 8 on a CPU",
+        ),
+    ] = None
+    max_requests: Annotated[
+        int, Flag("Requests in progress; further ones get status 429.", minimum=1, panel=_SERVER)
+    ] = 256
+    max_characters: Annotated[int, Flag("The longest input of a request.", minimum=1, panel=_SERVER)] = 100_000
+    deadline: Annotated[
+        float,
+        Flag("Seconds that requests have to finish when the server stops.", minimum=0, maximum=3600, panel=_SERVER),
+    ] = 10.0
+
+
+@with_flags
+def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleOptions) -> None:
+    """Keep a model loaded and speak for other programs: OpenAI's /v1/audio/speech, a web page at /, Wyoming."""
+    if options.host not in _LOOPBACK and options.api_key is None and not options.no_auth:
+        raise UsageError(
+            f"--host {options.host} lets other machines use this server without a key.",
+            "Set --api-key or LLASA_API_KEY, or add --no-auth.",
+        )
+    _check_packages(options.wyoming is not None)
+    if options.voice_dir is not None:
+        os.environ["LLASA_VOICES"] = str(options.voice_dir)
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
+    checkpoint = resolve_checkpoint(models)
+    _check_port(options.host, options.port)
+    with Console(console_options.quiet, console_options.verbose) as console:
+        synthesizer = load_speech(checkpoint, console)
+        synthesizer.codec.wait()
+        console.line(f"{checkpoint.name} at http://{options.host}:{options.port}/")
+        _run(options, checkpoint, synthesizer)
+
+
+def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizer: Synthesizer) -> None:
+    """Serve until SIGTERM or Ctrl-C. Requests in progress may finish before the deadline."""
+    import asyncio
+
+    import uvicorn
+
+    from llasa_cli.serve.http import ServerSettings, create_app
+    from llasa_cli.serve.service import SpeechService
+    from llasa_cli.serve.voices import VoiceStore
+
+    service = SpeechService(synthesizer, options.slots or _default_slots(synthesizer), options.max_requests)
+    voices = VoiceStore(synthesizer, checkpoint)
+    app = create_app(service, voices, ServerSettings(options.api_key, options.max_characters), options.deadline)
+    config = uvicorn.Config(
+        app, options.host, options.port, log_level="warning", access_log=False, timeout_keep_alive=30, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(server.serve())]
+        if options.wyoming is not None:
+            from llasa_cli.serve.wyoming import serve_wyoming
+
+            languages = checkpoint.metadata.get("language") or ["en"]
+            tasks.append(asyncio.create_task(serve_wyoming(options.host, options.wyoming, service, voices, languages)))
+        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        for task in done:
+            task.result()
+
+    asyncio.run(run())
+
+
+def _default_slots(synthesizer: Synthesizer) -> int:
+    from llasa_cli.batch.worker import default_slots
+
+    most = 8 if synthesizer.model.device.type == "cpu" else 64
+    return min(most, default_slots(synthesizer))
+
+
+def _check_packages(needs_wyoming: bool) -> None:
+    from importlib.util import find_spec
+
+    names = ["fastapi", "uvicorn", "multipart", "av", *(["wyoming"] if needs_wyoming else [])]
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"llasa serve needs the packages {', '.join(missing)}.", "pip install 'llasa-cli[serve]'")
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port in use before the model is loaded."""
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LlasaError(
+                f"Port {port} of {host} can't be used: {error.strerror}.", "Choose another with --port."
+            ) from error

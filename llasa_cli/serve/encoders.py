@@ -1,0 +1,182 @@
+"""Samples to the bytes of an audio format, piece by piece, for a response that is sent while it is made.
+
+    encoder = Encoder("mp3", sampling_rate=16_000, speed=1.0)
+    data = encoder.encode(samples) ... encoder.finish()
+
+WAV and PCM are written here; FLAC, MP3, Opus and AAC, and any other speed than 1, by PyAV.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.audio.chunk import to_pcm16
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+"""The formats of OpenAI's `response_format`, and their media types."""
+_CODECS = {
+    "mp3": ("mp3", "libmp3lame", None),
+    "opus": ("ogg", "libopus", 48_000),
+    "aac": ("adts", "aac", None),
+    "flac": ("flac", "flac", None),
+}
+"""Format -> PyAV's container, its codec, and the sampling rate that the codec needs."""
+PCM_RATE = 24_000
+"""Hz. Clients of OpenAI's endpoint take raw samples to have this rate."""
+
+
+class Encoder:
+    """See the module.
+
+    Args:
+        name: A key of `MEDIA_TYPES`.
+        sampling_rate: Hz of the samples that will be given.
+        speed: Tempo, 0.25 to 4; the pitch stays.
+    """
+
+    def __init__(self, name: str, sampling_rate: int, speed: float = 1.0) -> None:
+        self._rate = sampling_rate
+        self._tempo = _Tempo(sampling_rate, speed) if speed != 1 else None
+        if name in _CODECS:
+            self._sink: Any = _Container(*_CODECS[name], sampling_rate)
+        else:
+            self._sink = _Pcm(sampling_rate, has_header=name == "wav")
+
+    def encode(self, samples: np.ndarray) -> bytes:
+        """float32 [n] -> the bytes that are complete, possibly none."""
+        data = b""
+        for piece in [samples] if self._tempo is None else self._tempo.push(samples):
+            data += self._sink.encode(piece)
+        return data
+
+    def finish(self) -> bytes:
+        """The rest of the bytes. -> also a complete, empty file if there were no samples"""
+        data = b""
+        if self._tempo is not None:
+            for piece in self._tempo.push(None):
+                data += self._sink.encode(piece)
+        return data + bytes(self._sink.finish())
+
+
+class _Pcm:
+    def __init__(self, rate: int, has_header: bool) -> None:
+        self._header = has_header
+        self._rate = rate
+        self._resampler: Any = None
+        if not has_header and rate != PCM_RATE:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(rate, PCM_RATE, 1, dtype="float32")
+
+    def encode(self, samples: np.ndarray, last: bool = False) -> bytes:
+        data = b""
+        if self._header:
+            from llasa_cli.audio.sinks import wav_header
+
+            data, self._header = wav_header(self._rate), False
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples, last=last)
+        return data + to_pcm16(samples)
+
+    def finish(self) -> bytes:
+        import numpy as np
+
+        return self.encode(np.zeros(0, np.float32), last=True)
+
+
+class _Container:
+    def __init__(self, container: str, codec: str, codec_rate: int | None, rate: int) -> None:
+        import av
+
+        self._buffer = io.BytesIO()
+        self._rate = rate
+        # FLAC's muxer seeks back to its header at the end; without `seek` it leaves the header as it is.
+        self._file = av.open(_WriteOnly(self._buffer), "w", format=container)
+        self._stream: Any = self._file.add_stream(codec, rate=codec_rate or rate)
+        self._stream.layout = "mono"
+        self._resampler = av.AudioResampler(
+            format=self._stream.format,
+            layout="mono",
+            rate=codec_rate or rate,
+            frame_size=self._stream.frame_size or None,
+        )
+
+    def encode(self, samples: np.ndarray | None) -> bytes:
+        frames = self._resampler.resample(None if samples is None else _frame(samples, self._rate))
+        for frame in frames:
+            if frame is not None:
+                self._file.mux(self._stream.encode(frame))
+        return self._taken()
+
+    def finish(self) -> bytes:
+        data = self.encode(None)
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+        return data + self._taken()
+
+    def _taken(self) -> bytes:
+        data = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return data
+
+
+class _WriteOnly:
+    """A file that PyAV can't seek in."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        self._buffer = buffer
+
+    def write(self, data: bytes) -> int:
+        return self._buffer.write(data)
+
+
+class _Tempo:
+    """Changes the tempo of a stream and keeps its pitch, by FFmpeg's `atempo`."""
+
+    def __init__(self, rate: int, speed: float) -> None:
+        import av.filter
+
+        self._rate = rate
+        self._graph = graph = av.filter.Graph()
+        nodes = [graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono", channels=1)]
+        while speed < 0.5:  # one filter takes 0.5 to 100
+            nodes.append(graph.add("atempo", "0.5"))
+            speed /= 0.5
+        nodes += [graph.add("atempo", str(speed)), graph.add("abuffersink")]
+        graph.link_nodes(*nodes).configure()
+
+    def push(self, samples: np.ndarray | None) -> list[np.ndarray]:
+        """Samples in (None: no more), samples out."""
+        import av
+
+        if samples is None:
+            self._graph.push(None)
+        elif len(samples):
+            self._graph.push(_frame(samples, self._rate))
+        found = []
+        while True:
+            try:
+                found.append(self._graph.pull().to_ndarray()[0])
+            except (av.BlockingIOError, av.EOFError):
+                return found
+
+
+def _frame(samples: np.ndarray, rate: int) -> Any:
+    import av
+    import numpy as np
+
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32)[None], format="fltp", layout="mono")
+    frame.sample_rate = rate
+    return frame

@@ -1,0 +1,136 @@
+"""The voices of a server: the model's speakers, the saved voices, and clips that clients send."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from llasa_cli.checkpoint.resolve import Checkpoint
+from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.prompt import Reference
+from llasa_cli.synthesis.synthesizer import Synthesizer
+
+_CLIPS_KEPT = 64
+
+
+class VoiceStore:
+    """See the module. Its methods may be called from several threads."""
+
+    def __init__(self, synthesizer: Synthesizer, checkpoint: Checkpoint) -> None:
+        self._synthesizer, self._checkpoint = synthesizer, checkpoint
+        self._lock = threading.Lock()
+        self._clips: OrderedDict[str, Reference] = OrderedDict()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The voices that a request can name."""
+        from llasa_cli.voices.library import listed
+
+        default = self._synthesizer.prompt_format.default_speaker
+        speakers = [
+            {"name": name, "kind": "speaker", "default": name == default} for name in self._synthesizer.speakers
+        ]
+        saved = [
+            {"name": entry.name, "kind": "saved", "default": False} for entry in listed() if entry.voice is not None
+        ]
+        return [*speakers, *saved]
+
+    def find(self, name: str | None) -> tuple[str | None, Reference | None]:
+        """A voice's name -> (speaker, reference); one of them is None, both for the model's default.
+
+        Raises:
+            UsageError: There is no such voice, or it was made with another codec.
+        """
+        from llasa_cli.cli.voices import chosen_voice
+
+        if name is None or name in ("", "default"):
+            return None, None
+        if name in self._synthesizer.speakers:
+            return name, None
+        known = {voice["name"] for voice in self.describe()}
+        if name not in known:  # compared with names only: a path in a request is never opened
+            raise UsageError(f"There is no voice {name[:60]!r}.", f"There are: {', '.join(sorted(known)) or 'none'}.")
+        chosen = chosen_voice(name, None, self._checkpoint)
+        return chosen.speaker, chosen.reference
+
+    def encode(self, data: bytes, text: str) -> Reference:
+        """A clip and its transcript -> a voice; the last ones are kept.
+
+        Raises:
+            AudioError: The clip can't be used.
+        """
+        key = sha256(data + text.encode()).hexdigest()
+        with self._lock:
+            if key in self._clips:
+                self._clips.move_to_end(key)
+                return self._clips[key]
+            clip = self._checked(data, text)
+            reference = self._synthesizer.encode_reference(clip.samples, clip.transcript or text)
+            if not reference.text:
+                raise UsageError("This model can't read the transcript of the clip.")
+            self._clips[key] = reference
+            while len(self._clips) > _CLIPS_KEPT:
+                self._clips.popitem(last=False)
+            return reference
+
+    def add(self, name: str, data: bytes, text: str | None) -> list[str]:
+        """Save a voice. -> what is doubtful about the clip, in sentences
+
+        Raises:
+            UsageError: The name is taken or can't be a file's name, or there is no transcript.
+            AudioError: The clip can't be used.
+        """
+        from llasa_cli.voices.library import SavedVoice, check_name, save
+
+        check_name(name)
+        if name in self._synthesizer.speakers:
+            raise UsageError(f"{name!r} is a speaker of the model.", "Choose another name.")
+        if not text or not text.strip():
+            raise UsageError("The transcript of the clip is missing.", "Send what is said in it as `text`.")
+        with self._lock:
+            clip = self._checked(data, text)
+            reference = self._synthesizer.encode_reference(clip.samples, clip.transcript or text)
+        save(
+            SavedVoice(
+                name=name,
+                text=clip.transcript or text,
+                codes=reference.codes,
+                codec=self._checkpoint.codec_identity,
+                model=self._checkpoint.name,
+                revision=self._synthesizer.revision,
+                created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            )
+        )
+        return list(clip.warnings)
+
+    def remove(self, name: str) -> None:
+        """Delete a saved voice.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        from llasa_cli.voices.library import listed, remove
+
+        if name not in {entry.name for entry in listed()}:
+            raise UsageError(f"There is no saved voice {name[:60]!r}.")
+        remove(name)
+
+    def _checked(self, data: bytes, text: str) -> Any:
+        from llasa_cli.voices.batch_clips import load_reference
+
+        if not data:
+            raise AudioError("The clip is empty.", "Send an audio file.")
+        number, path = tempfile.mkstemp(suffix=".audio")
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(data)
+            return load_reference(Path(path), text)
+        except AudioError as error:
+            raise AudioError(error.message.replace(path, "The clip"), error.hint.replace(path, "CLIP")) from error
+        finally:
+            os.unlink(path)

@@ -1,0 +1,144 @@
+"""The Wyoming protocol, which Home Assistant's voice pipeline speaks.
+
+Events: `describe` is answered with `info`; `synthesize`, and streaming text (`synthesize-start`, `synthesize-chunk`,
+`synthesize-stop`), with `audio-start`, `audio-chunk`s and `audio-stop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from functools import partial
+from typing import Any
+
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.error import Error
+from wyoming.event import Event as WyomingEvent
+from wyoming.info import Attribution, Describe, Info, TtsProgram, TtsVoice
+from wyoming.server import AsyncEventHandler, AsyncServer
+from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
+
+from llasa_cli import __version__
+from llasa_cli.audio.chunk import to_pcm16
+from llasa_cli.errors import LlasaError
+from llasa_cli.serve.service import Audio, Event, Failed, SpeechService
+from llasa_cli.serve.voices import VoiceStore
+from llasa_cli.settings import SpeechOptions
+from llasa_cli.synthesis.synthesizer import LARGEST_SEED
+from llasa_cli.text.sentences import sentence_ends
+
+_ATTRIBUTION = Attribution(name="llasa", url="https://arxiv.org/abs/2502.04128")
+
+
+async def serve_wyoming(host: str, port: int, service: SpeechService, voices: VoiceStore, languages: list[str]) -> None:
+    """Answer clients until the task is cancelled."""
+    server = AsyncServer.from_uri(f"tcp://{host}:{port}")
+    await server.run(partial(_Handler, service=service, voices=voices, languages=languages))
+
+
+class _Handler(AsyncEventHandler):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, service: SpeechService, voices: VoiceStore, languages: list[str]) -> None:
+        super().__init__(*arguments)
+        self._service, self._voices, self._languages = service, voices, languages
+        self._text: str | None = None
+        """What has come of a streamed text and was not spoken yet; None outside of one."""
+        self._voice: Any = None
+        self._has_started = False
+
+    async def handle_event(self, event: WyomingEvent) -> bool:
+        try:
+            if Describe.is_type(event.type):
+                await self.write_event((await self._info()).event())
+            elif Synthesize.is_type(event.type):
+                if self._text is None:  # inside a streamed text it repeats the whole for older servers
+                    request = Synthesize.from_event(event)
+                    self._voice = request.voice
+                    await self._speak(request.text)
+                    await self._stop()
+            elif SynthesizeStart.is_type(event.type):
+                self._text, self._voice = "", SynthesizeStart.from_event(event).voice
+            elif SynthesizeChunk.is_type(event.type) and self._text is not None:
+                await self._add(SynthesizeChunk.from_event(event).text)
+            elif SynthesizeStop.is_type(event.type) and self._text is not None:
+                rest, self._text = self._text, None
+                await self._speak(rest)
+                await self._stop()
+                await self.write_event(SynthesizeStopped().event())
+        except LlasaError as error:
+            self._text = None
+            await self._stop()
+            await self.write_event(Error(text=str(error), code=type(error).__name__).event())
+        return True
+
+    async def _add(self, text: str) -> None:
+        """Speak the sentences that are complete."""
+        assert self._text is not None
+        self._text += text
+        end = max((end for end in sentence_ends(self._text) if end < len(self._text)), default=0)
+        if end:
+            sentences, self._text = self._text[:end], self._text[end:]
+            await self._speak(sentences)
+
+    async def _speak(self, text: str) -> None:
+        if not any(character.isalnum() for character in text):
+            return
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        name = (self._voice.speaker or self._voice.name) if self._voice is not None else None
+        speaker, reference = await asyncio.to_thread(self._voices.find, name)
+        options = SpeechOptions(seed=secrets.randbelow(LARGEST_SEED), speaker=speaker)
+
+        def emit(event: Event) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        job = await asyncio.to_thread(self._service.submit, text, options, reference, emit, True)
+        rate = self._service.synthesizer.sampling_rate
+        try:
+            while True:
+                event = await queue.get()
+                if not isinstance(event, Audio):
+                    break
+                if not self._has_started:
+                    self._has_started = True
+                    await self.write_event(AudioStart(rate=rate, width=2, channels=1).event())
+                await self.write_event(
+                    AudioChunk(rate=rate, width=2, channels=1, audio=to_pcm16(event.samples)).event()
+                )
+                job.consumed(len(event.samples))
+            if isinstance(event, Failed):
+                raise event.error
+        finally:
+            job.cancel()
+
+    async def _stop(self) -> None:
+        if not self._has_started:
+            rate = self._service.synthesizer.sampling_rate
+            await self.write_event(AudioStart(rate=rate, width=2, channels=1).event())
+        self._has_started = False
+        await self.write_event(AudioStop().event())
+
+    async def _info(self) -> Info:
+        names = [voice["name"] for voice in await asyncio.to_thread(self._voices.describe)] or ["default"]
+        voices = [
+            TtsVoice(
+                name=name,
+                description=name,
+                attribution=_ATTRIBUTION,
+                installed=True,
+                version=__version__,
+                languages=self._languages or ["en"],
+            )
+            for name in names
+        ]
+        program = TtsProgram(
+            name="llasa",
+            description="Text to speech with Llasa",
+            attribution=_ATTRIBUTION,
+            installed=True,
+            version=__version__,
+            voices=voices,
+            supports_synthesize_streaming=True,
+        )
+        return Info(tts=[program])
