@@ -16,7 +16,7 @@ LEVELS = {
     "synthesis.quality": 1, "synthesis.length_band": 1, "synthesis": 3, "synthesis.batched": 3.5,
     "batch.messages": 3.7, "batch.worker": 3.7, "batch.scheduler": 3.7,
     "batch.run": 3.8, "batch.thread_backend": 3.7, "batch.process_backend": 3.7, "batch.ray_backend": 3.7,
-    "training": 3, "transformers_compat": 3.2, "hf": 3.3,
+    "serve": 3.8, "training": 3, "transformers_compat": 3.2, "hf": 3.3,
     "cli": 4, "cli.app": 5, "__main__": 6,
 }  # fmt: skip
 """The level of each package; a module that has a level of its own is named with its package."""

@@ -82,7 +82,7 @@ class _Pcm:
     def encode(self, samples: np.ndarray, last: bool = False) -> bytes:
         data = b""
         if self._header:
-            from llasa_cli.audio.sinks import wav_header
+            from llasa_cli.audio.writers import wav_header
 
             data, self._header = wav_header(self._rate), False
         if self._resampler is not None:

@@ -9,12 +9,15 @@ from collections import OrderedDict
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.synthesis.synthesizer import Synthesizer
+
+if TYPE_CHECKING:
+    from llasa_cli.voices.reference import ReferenceClip
 
 _CLIPS_KEPT = 64
 
@@ -29,14 +32,14 @@ class VoiceStore:
 
     def describe(self) -> list[dict[str, Any]]:
         """The voices that a request can name."""
-        from llasa_cli.voices.library import listed
+        from llasa_cli.voices.library import list_voices
 
         default = self._synthesizer.prompt_format.default_speaker
         speakers = [
             {"name": name, "kind": "speaker", "default": name == default} for name in self._synthesizer.speakers
         ]
         saved = [
-            {"name": entry.name, "kind": "saved", "default": False} for entry in listed() if entry.voice is not None
+            {"name": entry.name, "kind": "saved", "default": False} for entry in list_voices() if entry.voice is not None
         ]
         return [*speakers, *saved]
 
@@ -46,7 +49,7 @@ class VoiceStore:
         Raises:
             UsageError: There is no such voice, or it was made with another codec.
         """
-        from llasa_cli.cli.voices import chosen_voice
+        from llasa_cli.voices.resolve import resolve_voice
 
         if name is None or name in ("", "default"):
             return None, None
@@ -55,7 +58,7 @@ class VoiceStore:
         known = {voice["name"] for voice in self.describe()}
         if name not in known:  # compared with names only: a path in a request is never opened
             raise UsageError(f"There is no voice {name[:60]!r}.", f"There are: {', '.join(sorted(known)) or 'none'}.")
-        chosen = chosen_voice(name, None, self._checkpoint)
+        chosen = resolve_voice(name, None, self._checkpoint)
         return chosen.speaker, chosen.reference
 
     def encode(self, data: bytes, text: str) -> Reference:
@@ -114,14 +117,17 @@ class VoiceStore:
         Raises:
             UsageError: There is none of this name.
         """
-        from llasa_cli.voices.library import listed, remove
+        from llasa_cli.voices.library import list_voices, remove
 
-        if name not in {entry.name for entry in listed()}:
+        if name not in {entry.name for entry in list_voices()}:
             raise UsageError(f"There is no saved voice {name[:60]!r}.")
         remove(name)
 
-    def _checked(self, data: bytes, text: str) -> Any:
-        from llasa_cli.voices.batch_clips import load_reference
+    def _checked(self, data: bytes, text: str) -> ReferenceClip:
+        """A clip that was checked as `llasa clone` checks it, without a look at the file system for `text`."""
+        from llasa_cli.audio.reader import read_recording
+        from llasa_cli.text.sentences import split_sentences
+        from llasa_cli.voices.reference import MAX_FILE_S, check_sound, check_transcript
 
         if not data:
             raise AudioError("The clip is empty.", "Send an audio file.")
@@ -129,8 +135,11 @@ class VoiceStore:
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(data)
-            return load_reference(Path(path), text)
+            recording = read_recording(Path(path), 16_000, MAX_FILE_S)
+            return check_transcript(check_sound(recording.samples, 16_000, recording.flat_tops), text, split_sentences)
         except AudioError as error:
-            raise AudioError(error.message.replace(path, "The clip"), error.hint.replace(path, "CLIP")) from error
+            # The hint names the file and a command for a shell.
+            hint = "Send 1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3." if path[:-6] in error.hint else error.hint
+            raise AudioError(error.message.replace(path, "The clip"), hint) from error
         finally:
             os.unlink(path)

@@ -1,0 +1,346 @@
+"""`llasa serve` with its real clients: the openai package over HTTP and a Wyoming client, against a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+openai = pytest.importorskip("openai")
+
+import httpx  # noqa: E402
+import uvicorn  # noqa: E402
+
+from llasa_cli.checkpoint.resolve import resolve_checkpoint  # noqa: E402
+from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
+from llasa_cli.serve.http import ServerSettings, create_app  # noqa: E402
+from llasa_cli.serve.service import Audio, Done, Event, QueueFull, SpeechService  # noqa: E402
+from llasa_cli.serve.voices import VoiceStore  # noqa: E402
+from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions  # noqa: E402
+from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
+
+SHORT = {"max_seconds": 0.4, "guidance": 1.0}
+"""The random model rarely ends by itself."""
+KEY = "secret"
+
+
+@pytest.fixture(scope="module")
+def synthesizer(random_checkpoint: Path) -> Synthesizer:
+    return Synthesizer.load(ModelOptions(model=str(random_checkpoint)))
+
+
+@dataclass
+class Running:
+    """A server in a thread."""
+
+    service: SpeechService
+    url: str
+    client: Any
+    model: str
+
+
+@pytest.fixture(scope="module")
+def server(
+    synthesizer: Synthesizer, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    checkpoint = resolve_checkpoint(ModelOptions(model=str(random_checkpoint)))
+    service = SpeechService(synthesizer, slots=4, max_jobs=64)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LLASA_VOICES", str(tmp_path_factory.mktemp("voices")))
+    app = create_app(
+        service, VoiceStore(synthesizer, checkpoint), ServerSettings(KEY, max_characters=2000), deadline_s=1
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    web = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
+    thread = threading.Thread(target=web.run, daemon=True)
+    thread.start()
+    while not web.started:
+        time.sleep(0.02)
+    url = f"http://127.0.0.1:{port}"
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+    yield Running(service, url, client, synthesizer.name)
+    web.should_exit = True
+    thread.join(timeout=20)
+    patch.undo()
+
+
+def speak(server: Running, text: str = "Hello there.", **options: Any) -> Any:
+    body = SHORT | {"seed": 5} | options.pop("extra", {})
+    settings = {"model": server.model, "voice": "rms", "input": text, "response_format": "wav"} | options
+    return server.client.audio.speech.create(**settings, extra_body=body)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    return samples
+
+
+def test_a_response_has_the_samples_of_say(server: Running, synthesizer: Synthesizer) -> None:
+    sampling = SamplingRequest(temperature=0, **SHORT)
+    said = synthesizer.synthesize("Hello there.", SpeechOptions(sampling=sampling, seed=7, speaker="rms", retries=0))
+    served = decoded(speak(server, extra={"temperature": 0, "seed": 7}).content)
+    assert len(served) == len(said)
+    assert np.abs(served - said).max() < 2 / 32768
+
+
+@pytest.mark.parametrize("name", sorted(MEDIA_TYPES))
+def test_every_format_is_streamed_to_a_file(server: Running, name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{name}"
+    options = {"model": server.model, "voice": "slt", "input": "Hello.", "response_format": name}
+    with server.client.audio.speech.with_streaming_response.create(
+        **options, extra_body=SHORT | {"seed": 5}
+    ) as response:
+        assert response.headers["content-type"] == MEDIA_TYPES[name]
+        response.stream_to_file(path)
+    assert path.stat().st_size > 200
+
+
+def test_a_streamed_chunk_has_the_length_of_a_whole_one(server: Running) -> None:
+    whole = decoded(speak(server, extra={"seed": 3}).content)
+    streamed = decoded(speak(server, extra={"seed": 3, "stream": True}).content)
+    assert len(streamed) == len(whole)
+
+
+def test_events_end_with_the_checks_of_each_chunk(server: Running) -> None:
+    body = SHORT | {"model": server.model, "voice": "rms", "input": "One. Two.", "stream_format": "sse", "seed": 5}
+    with httpx.stream(
+        "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
+    ) as made:
+        lines = [line for line in made.iter_lines() if line]
+    assert made.headers["x-llasa-seed"] == "5"
+    assert all(line.startswith("data: ") for line in lines)
+    assert '"speech.audio.delta"' in lines[0]
+    assert '"speech.audio.done"' in lines[-1]
+    assert '"problems"' in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"voice": "nobody"}, openai.BadRequestError, "no voice"),
+        ({"voice": "../../etc/passwd"}, openai.BadRequestError, "no voice"),
+        ({"model": "other"}, openai.NotFoundError, "does not exist"),
+        ({"input": "a" * 2001}, openai.BadRequestError, "at most 2,000"),
+        ({"input": "..."}, openai.BadRequestError, "nothing to say"),
+        ({"response_format": "xyz"}, openai.BadRequestError, "response_format"),
+        ({"speed": 9}, openai.BadRequestError, "speed"),
+        ({"extra": {"temperature": -1}}, openai.BadRequestError, "temperature"),
+    ],
+)
+def test_a_wrong_request_is_an_error_of_the_client(
+    server: Running, options: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        speak(server, **options)
+
+
+def test_a_wrong_key_is_refused(server: Running) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).models.list()
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+def test_models_and_voices_are_listed(server: Running) -> None:
+    assert [model.id for model in server.client.models.list()] == [server.model]
+    voices = httpx.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}).json()["voices"]
+    assert {"name": "rms", "kind": "speaker", "default": True} in voices
+
+
+def clip() -> bytes:
+    """Four seconds of noise bursts in the rhythm of syllables."""
+    generator = np.random.default_rng(0)
+    time_s = np.arange(4 * 16_000) / 16_000
+    samples = 0.2 * generator.standard_normal(len(time_s)) * (np.sin(2 * np.pi * 2 * time_s) > 0)
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+TRANSCRIPT = "The gardener planted three rows of beans beside the wall."
+
+
+def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    form = {"name": "guest", "text": TRANSCRIPT}
+    made = httpx.post(f"{server.url}/v1/audio/voices", data=form, files={"file": clip()}, headers=headers)
+    assert made.status_code == 200, made.text
+    assert len(speak(server, voice="guest").content) > 44
+    inline = {"audio": base64.b64encode(clip()).decode(), "text": TRANSCRIPT}
+    assert len(speak(server, voice="rms", extra={"voice": inline}).content) > 44
+    assert httpx.delete(f"{server.url}/v1/audio/voices/guest", headers=headers).status_code == 200
+    with pytest.raises(openai.BadRequestError):
+        speak(server, voice="guest")
+
+
+@pytest.mark.parametrize("data", [b"", b"no audio", b"RIFF" + bytes(100)])
+def test_a_bad_clip_is_an_error_of_the_client(server: Running, data: bytes) -> None:
+    form = {"name": "bad", "text": TRANSCRIPT}
+    made = httpx.post(
+        f"{server.url}/v1/audio/voices", data=form, files={"file": data}, headers={"Authorization": f"Bearer {KEY}"}
+    )
+    assert made.status_code in (400, 413)
+    assert "/tmp" not in made.text
+
+
+def test_many_clients_are_served_together(server: Running) -> None:
+    errors: list[BaseException] = []
+
+    def one(number: int) -> None:
+        try:
+            assert len(decoded(speak(server, f"Number {number}.").content))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert errors == []
+    assert server.service.active == 0
+
+
+def test_a_client_that_leaves_frees_its_slot(server: Running) -> None:
+    body = {"model": server.model, "voice": "rms", "input": "Hello. " * 200, "response_format": "wav", "max_seconds": 2}
+    with httpx.stream(
+        "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
+    ) as made:
+        next(made.iter_bytes())
+    deadline = time.monotonic() + 20
+    while (server.service.active or server.service.running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (server.service.active, server.service.running) == (0, 0)
+
+
+def test_metrics_are_in_the_format_of_prometheus(server: Running) -> None:
+    text = httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    assert "# TYPE llasa_requests_total counter" in text
+    assert float(next(line for line in text.splitlines() if line.startswith("llasa_requests_total")).split()[1]) > 0
+
+
+def test_the_page_needs_no_other_host(server: Running) -> None:
+    page = httpx.get(server.url + "/").text
+    assert "<title>llasa</title>" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+# --- the service itself ---
+
+
+def events_of(service: SpeechService, text: str, **sampling: Any) -> list[Event]:
+    found: list[Event] = []
+    over = threading.Event()
+
+    def emit(event: Event) -> None:
+        found.append(event)
+        if not isinstance(event, Audio):
+            over.set()
+
+    options = SpeechOptions(sampling=SamplingRequest(**SHORT | sampling), seed=1, speaker="rms", retries=0)
+    service.submit(text, options, None, emit)
+    assert over.wait(60)
+    return found
+
+
+def test_a_sentence_does_not_wait_for_a_book(synthesizer: Synthesizer) -> None:
+    service = SpeechService(synthesizer, slots=2)
+    book = threading.Thread(target=events_of, args=(service, "A long sentence about nothing. " * 40), daemon=True)
+    book.start()
+    time.sleep(0.1)
+    assert isinstance(events_of(service, "Short.")[-1], Done)
+    assert book.is_alive()
+    service.stop(0)
+
+
+def test_a_full_queue_is_refused(synthesizer: Synthesizer) -> None:
+    service = SpeechService(synthesizer, slots=1, max_jobs=1)
+    options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms")
+    service.submit("A first text. " * 20, options, None, lambda event: None)
+    with pytest.raises(QueueFull):
+        service.submit("A second text.", options, None, lambda event: None)
+    service.stop(0)
+
+
+def test_stopping_lets_requests_finish(synthesizer: Synthesizer) -> None:
+    service = SpeechService(synthesizer, slots=2)
+    found: list[Event] = []
+    options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms", retries=0)
+    service.submit("Hello there.", options, None, found.append)
+    service.stop(30)
+    assert isinstance(found[-1], Done)
+
+
+def test_stopping_cuts_off_at_the_deadline(synthesizer: Synthesizer) -> None:
+    service = SpeechService(synthesizer, slots=1)
+    found: list[Event] = []
+    options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms", retries=0)
+    service.submit("Hello there. " * 200, options, None, found.append)
+    service.stop(0)
+    assert getattr(found[-1], "is_shutdown", False)
+
+
+# --- formats ---
+
+
+@pytest.mark.parametrize("speed", [0.4, 0.75, 1.5])
+def test_speed_changes_the_duration_and_not_the_pitch(speed: float) -> None:
+    samples = (0.3 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 16_000)).astype(np.float32)
+    encoder = Encoder("wav", 16_000, speed)
+    made = decoded(b"".join(encoder.encode(piece) for piece in np.split(samples, 8)) + encoder.finish())
+    assert len(made) == pytest.approx(len(samples) / speed, rel=0.02)
+    spectrum = np.abs(np.fft.rfft(made))
+    assert np.argmax(spectrum) * 16_000 / len(made) == pytest.approx(440, rel=0.02)
+
+
+# --- Wyoming ---
+
+
+def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoint: Path) -> None:
+    pytest.importorskip("wyoming")
+    from wyoming.audio import AudioChunk, AudioStart, AudioStop
+    from wyoming.client import AsyncTcpClient
+    from wyoming.info import Describe, Info
+    from wyoming.tts import Synthesize, SynthesizeVoice
+
+    from llasa_cli.serve.wyoming import serve_wyoming
+
+    service = SpeechService(synthesizer, slots=2)
+    voices = VoiceStore(synthesizer, resolve_checkpoint(ModelOptions(model=str(random_checkpoint))))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    async def talk() -> tuple[Info, list[Any]]:
+        task = asyncio.create_task(serve_wyoming("127.0.0.1", port, service, voices, ["en"]))
+        await asyncio.sleep(0.5)
+        events = []
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(Describe().event())
+            info = Info.from_event(await client.read_event())
+            await client.write_event(Synthesize("Hi.", voice=SynthesizeVoice(name="rms")).event())
+            while not events or not AudioStop.is_type(events[-1].type):
+                events.append(await asyncio.wait_for(client.read_event(), 60))
+        task.cancel()
+        return info, events
+
+    info, events = asyncio.run(talk())
+    service.stop(0)
+    assert {"rms", "slt"} <= {voice.name for voice in info.tts[0].voices}
+    assert AudioStart.is_type(events[0].type)
+    assert sum(len(AudioChunk.from_event(event).audio) for event in events[1:-1]) > 1000
