@@ -21,7 +21,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
 
-import httpx  # noqa: E402
+import httpx as plain_httpx  # noqa: E402
 import uvicorn  # noqa: E402
 
 from llasa_cli.checkpoint.resolve import resolve_checkpoint  # noqa: E402
@@ -35,6 +35,7 @@ from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
 SHORT = {"max_seconds": 0.4, "guidance": 1.0}
 """The random model rarely ends by itself."""
 KEY = "secret"
+http = plain_httpx.Client(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_streamed_chunk_has_the_length_of_a_whole_one(server: Running) -> None
 
 def test_events_end_with_the_checks_of_each_chunk(server: Running) -> None:
     body = SHORT | {"model": server.model, "voice": "rms", "input": "One. Two.", "stream_format": "sse", "seed": 5}
-    with httpx.stream(
+    with http.stream(
         "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
     ) as made:
         lines = [line for line in made.iter_lines() if line]
@@ -152,12 +153,12 @@ def test_a_wrong_request_is_an_error_of_the_client(
 def test_a_wrong_key_is_refused(server: Running) -> None:
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).models.list()
-    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert http.get(f"{server.url}/health").status_code == 200
 
 
 def test_models_and_voices_are_listed(server: Running) -> None:
     assert [model.id for model in server.client.models.list()] == [server.model]
-    voices = httpx.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}).json()["voices"]
+    voices = http.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}).json()["voices"]
     assert {"name": "rms", "kind": "speaker", "default": True} in voices
 
 
@@ -177,12 +178,12 @@ TRANSCRIPT = "The gardener planted three rows of beans beside the wall."
 def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     form = {"name": "guest", "text": TRANSCRIPT}
-    made = httpx.post(f"{server.url}/v1/audio/voices", data=form, files={"file": clip()}, headers=headers)
+    made = http.post(f"{server.url}/v1/audio/voices", data=form, files={"file": clip()}, headers=headers)
     assert made.status_code == 200, made.text
     assert len(speak(server, voice="guest").content) > 44
     inline = {"audio": base64.b64encode(clip()).decode(), "text": TRANSCRIPT}
     assert len(speak(server, voice="rms", extra={"voice": inline}).content) > 44
-    assert httpx.delete(f"{server.url}/v1/audio/voices/guest", headers=headers).status_code == 200
+    assert http.delete(f"{server.url}/v1/audio/voices/guest", headers=headers).status_code == 200
     with pytest.raises(openai.BadRequestError):
         speak(server, voice="guest")
 
@@ -190,7 +191,7 @@ def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
 @pytest.mark.parametrize("data", [b"", b"no audio", b"RIFF" + bytes(100)])
 def test_a_bad_clip_is_an_error_of_the_client(server: Running, data: bytes) -> None:
     form = {"name": "bad", "text": TRANSCRIPT}
-    made = httpx.post(
+    made = http.post(
         f"{server.url}/v1/audio/voices", data=form, files={"file": data}, headers={"Authorization": f"Bearer {KEY}"}
     )
     assert made.status_code in (400, 413)
@@ -216,8 +217,8 @@ def test_many_clients_are_served_together(server: Running) -> None:
 
 
 def test_a_client_that_leaves_frees_its_slot(server: Running) -> None:
-    body = {"model": server.model, "voice": "rms", "input": "Hello. " * 200, "response_format": "wav", "max_seconds": 2}
-    with httpx.stream(
+    body = {"model": server.model, "voice": "rms", "input": "Hello. " * 200, "response_format": "wav"} | SHORT
+    with http.stream(
         "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
     ) as made:
         next(made.iter_bytes())
@@ -228,13 +229,13 @@ def test_a_client_that_leaves_frees_its_slot(server: Running) -> None:
 
 
 def test_metrics_are_in_the_format_of_prometheus(server: Running) -> None:
-    text = httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    text = http.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
     assert "# TYPE llasa_requests_total counter" in text
     assert float(next(line for line in text.splitlines() if line.startswith("llasa_requests_total")).split()[1]) > 0
 
 
 def test_the_page_needs_no_other_host(server: Running) -> None:
-    page = httpx.get(server.url + "/").text
+    page = http.get(server.url + "/").text
     assert "<title>llasa</title>" in page
     assert "http://" not in page
     assert "https://" not in page
