@@ -172,7 +172,7 @@ def clip() -> bytes:
     return file.getvalue()
 
 
-TRANSCRIPT = "The gardener planted three rows of beans beside the wall."
+TRANSCRIPT = "The gardener planted three rows."
 
 
 def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
