@@ -50,7 +50,7 @@ def main(
         raise typer.Exit(2)
 
 
-COMMANDS = (say, clone, batch, chat, download, prepare, finetune, doctor)
+COMMANDS = (say, clone, batch, chat, serve, download, prepare, finetune, doctor)
 
 for _command in COMMANDS:
     app.command(cls=Command)(boundary(_command))

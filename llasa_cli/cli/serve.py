@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from llasa_cli.cli.common_options import ConsoleOptions
 from llasa_cli.cli.console import Console
 from llasa_cli.cli.option_flags import with_flags
-from llasa_cli.cli.speak import load_speech
+from llasa_cli.cli.speak import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import ModelOptions
@@ -87,7 +87,7 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
     checkpoint = resolve_checkpoint(models)
     _check_port(options.host, options.port)
     with Console(console_options.quiet, console_options.verbose) as console:
-        synthesizer = load_speech(checkpoint, console)
+        synthesizer = load_synthesizer(checkpoint, console)
         synthesizer.codec.wait()
         console.line(f"{checkpoint.name} at http://{options.host}:{options.port}/")
         _run(options, checkpoint, synthesizer)

@@ -98,9 +98,6 @@ class SpeechJob:
         self._buffered_s = 0.0
         self._buffer_lock = threading.Lock()
 
-    def note(self, tag: Any, text: str) -> None:
-        """A warning about the text; clients are not told."""
-
     @property
     def is_paused(self) -> bool:
         """Whether the client has not read what it was sent."""
@@ -208,7 +205,7 @@ class SpeechService:
             self.statistics.requests += 1
         try:
             request = SynthesisRequest(job, text, options, reference)
-            job.progress = TextProgress(request, self.synthesizer, None, max(2, self.slots), job)
+            job.progress = TextProgress(request, self.synthesizer, None, max(2, self.slots), lambda text: None)
             self._advance(job, raises=True)
         except BaseException:
             job.over = True

@@ -39,7 +39,9 @@ class VoiceStore:
             {"name": name, "kind": "speaker", "default": name == default} for name in self._synthesizer.speakers
         ]
         saved = [
-            {"name": entry.name, "kind": "saved", "default": False} for entry in list_voices() if entry.voice is not None
+            {"name": entry.name, "kind": "saved", "default": False}
+            for entry in list_voices()
+            if entry.voice is not None
         ]
         return [*speakers, *saved]
 

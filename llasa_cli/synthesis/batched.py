@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -195,7 +196,9 @@ class BatchSynthesizer:
                     self._changed.notify_all()
                     return
                 self._open_texts += 1
-            text = TextProgress(request, self._synthesizer, self._check, 2 * self.slots, results)
+            text = TextProgress(
+                request, self._synthesizer, self._check, 2 * self.slots, partial(results.note, request.tag)
+            )
             self._advance(text, results, self._new)
 
     def _advance(self, text: TextProgress, results: ResultSink, queue: deque[Attempt]) -> None:
@@ -362,7 +365,7 @@ class TextProgress:
     synthesizer: Synthesizer
     check: Check | None
     window: int
-    results: ResultSink
+    on_note: Callable[[str], object]
     failed: bool = False
     _chunks: Iterator[TextChunk] | None = None
     _next: TextChunk | None = None
@@ -387,9 +390,7 @@ class TextProgress:
             UsageError: The text has nothing to say, or the prompt is too long.
         """
         if self._chunks is None:
-            self._chunks = self.synthesizer.text_chunks(
-                [self.request.text], self.request.options, lambda text: self.results.note(self.request.tag, text)
-            )
+            self._chunks = self.synthesizer.text_chunks([self.request.text], self.request.options, self.on_note)
             self._next = next(self._chunks, None)
         found: list[Attempt] = []
         while self._next is not None and self._begun - self._written < self.window:
