@@ -133,7 +133,7 @@ def test_a_text_that_fails_at_a_later_chunk_fails_once(speech: Synthesizer, monk
 
 def test_a_pause_that_can_not_be_read_is_noted(speech: Synthesizer) -> None:
     assert spoken(speech, 2, Texts("hello [pause:soon] there")).notes == [
-        "[pause:soon] is no pause that can be read: it is spoken as text."
+        "[pause:soon] is not a pause that can be read, so it is spoken as text."
     ]
 
 
