@@ -32,6 +32,9 @@ ENGINES = ("llasa", "vllm")
 SCHEDULES = ("trapezoid", "cosine", "linear", "constant")
 """The values of `--schedule`; see `training.schedule`."""
 
+TEXT_FORMATS = ("auto", "plain", "markdown", "html", "ssml", "srt")
+"""The values of `--text-format`; see `text.markup`."""
+
 DEFAULT_LISTENER = "openai/whisper-base"
 """The recognizer for reference clips without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import DEFAULT_LISTENER
+from llasa_cli.settings import DEFAULT_LISTENER, TEXT_FORMATS
 
 _CLIP, _SOUND, _CHECKS, _BOOKS = "Reference clip", "Sound", "Checks", "Books"
 
@@ -21,7 +21,15 @@ class TextOptions(Options):
     file: Annotated[
         str | None, Flag("Read the text from a file; - is standard input.", names=("-f", "--file"), metavar="PATH")
     ] = None
-    markdown: Annotated[bool | None, Flag("Read Markdown as words.", default_text="for files that end in .md")] = None
+    text_format: Annotated[
+        str,
+        Flag(
+            "The markup of the text: auto, plain, markdown, html, ssml or srt (subtitles). auto recognizes it in files and "
+            "pipes; arguments are plain.",
+            choices=TEXT_FORMATS,
+        ),
+    ] = TEXT_FORMATS[0]
+    markdown: Annotated[bool | None, Flag("The same as --text-format markdown, or plain.")] = None
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ def speak(
     options = audio_output.options
     gate = _PlaybackGate(audio_output.sink) if _is_streaming(options) else None
     settler = _Settler(audio_output, gate, console)
+    if source.warning:
+        console.line(f"warning: {source.warning}")
     check = None
     if options.check.recognizer is not None:
         console.stage("loading the recognizer")

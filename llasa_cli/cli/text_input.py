@@ -22,18 +22,20 @@ class TextInput:
     """A text that may still be growing.
 
     Attributes:
-        parts: The parts of the text, as they become known.
+        parts: The parts of the text, as they become known, without markup other than Markdown.
         size: Bytes; None for a pipe, whose length is unknown.
-        markdown: Whether the text is Markdown.
+        markdown: Whether the parts are Markdown.
         digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
+        warning: For the user; may be empty.
     """
 
     parts: Iterable[str]
     size: int | None
-    markdown: bool
+    markdown: bool = False
     digest: Callable[[], str] | None = None
     path: Path | None = None
+    warning: str = ""
 
 
 def open_text(options: TextOptions, command: str, chapters: tuple[int, int | None] = (1, None)) -> TextInput:
@@ -45,17 +47,11 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
     Raises:
         UsageError: There is no text, there are two, it is empty, or the file can't be read.
     """
-    text, file, markdown = list(options.text), options.file, options.markdown
+    text, file, text_format = list(options.text), options.file, _text_format(options)
     if text and file:
         raise UsageError("There is text in the arguments and in a file.", "Give one of them.")
     if text and text != ["-"]:
-        whole = " ".join(text)
-        return TextInput(
-            _with_words([whole], "The text"),
-            len(whole.encode(errors="replace")),
-            bool(markdown),
-            lambda: _digest([whole]),
-        )
+        return _from_arguments(" ".join(text), text_format)
     if file is not None and file != "-":
         path = Path(file)
         if path.is_file():
@@ -66,15 +62,40 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
             raise UsageError(
                 "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX or RTF file with -f."
             )
-        if markdown is None:
-            markdown = path.suffix.lower() in MARKDOWN_ENDINGS
-        return _file_source(path, markdown)
+        if text_format == "auto" and path.suffix.lower() in MARKDOWN_ENDINGS:
+            text_format = "markdown"
+        return _from_file(path, text_format)
     if sys.stdin is None or (sys.stdin.isatty() and file is None and not text):
         raise UsageError(
             "There is no text.",
             f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
         )
-    return TextInput(_piped(), None, bool(markdown))
+    return TextInput(_with_words(_words(_piped(), text_format), "The text"), None, text_format == "markdown")
+
+
+def _text_format(options: TextOptions) -> str:
+    if options.markdown is None:
+        return options.text_format
+    if options.text_format != "auto":
+        raise UsageError("--markdown and --text-format are both given.", "Give one of them.")
+    return "markdown" if options.markdown else "plain"
+
+
+def _words(parts: Iterator[str], text_format: str) -> Iterator[str]:
+    """The text without its markup. Markdown stays: the chunker reads it with its headings and lists."""
+    from llasa_cli.text.markup import read_markup
+
+    return parts if text_format == "markdown" else read_markup(parts, text_format)
+
+
+def _from_arguments(text: str, text_format: str) -> TextInput:
+    """A text of the command line, which is taken as it is unless a format is named."""
+
+    def parts() -> Iterator[str]:
+        return iter([text]) if text_format in ("auto", "plain") else _words(iter([text]), text_format)
+
+    size = len(text.encode(errors="replace"))
+    return TextInput(_with_words(parts(), "The text"), size, text_format == "markdown", lambda: _digest(parts()))
 
 
 def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | None:
@@ -98,16 +119,26 @@ def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | No
     return TextInput(_with_words(parts, str(path)), size, False, lambda: _digest(parts), path)
 
 
-def _file_source(path: Path, markdown: bool) -> TextInput:
+def _from_file(path: Path, text_format: str) -> TextInput:
+    """A text file in any encoding; a pipe in the file system is UTF-8."""
+    from llasa_cli.text.encoding import detect_encoding
     from llasa_cli.text.incremental import read_text_file
 
+    is_markdown = text_format == "markdown"
     try:
-        parts = _with_words(read_text_file(path), str(path))
         if not path.is_file():  # <(command) can be read once only, and its length is unknown
-            return TextInput(parts, None, markdown)
-        return TextInput(parts, path.stat().st_size, markdown, lambda: _digest(read_text_file(path)), path)
+            return TextInput(_with_words(_words(read_text_file(path), text_format), str(path)), None, is_markdown)
+        encoding = detect_encoding(lambda: path.open("rb"), str(path))
+        size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+
+    def parts() -> Iterator[str]:
+        return _words(read_text_file(path, encoding), text_format)
+
+    return TextInput(
+        _with_words(parts(), str(path)), size, is_markdown, lambda: _digest(parts()), path, encoding.warning
+    )
 
 
 def _digest(parts: Iterable[str]) -> str:
@@ -118,12 +149,12 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def _piped() -> Iterator[str]:
-    """Standard input, sentence by sentence. Empty input is refused before a model is loaded."""
+    """Standard input, sentence by sentence."""
     from llasa_cli.text.incremental import read_sentences
 
     pipe = sys.stdin.buffer
     read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
-    return _with_words(read_sentences(read, _is_more_waiting), "The text")
+    return read_sentences(read, _is_more_waiting)
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:

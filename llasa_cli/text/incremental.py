@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
+from llasa_cli.text.encoding import TextEncoding
 from llasa_cli.text.sentences import sentence_ends
 
 PIECE_BYTES = 65536
@@ -74,14 +75,17 @@ def _last_end(waiting: str) -> int:
     return blank if blank > 0 else len(waiting)
 
 
-def read_text_file(path: Path) -> Iterator[str]:
+def read_text_file(path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
     """A text file in parts of about 64 KB that end with a paragraph, else with a sentence; never held whole.
 
     Line ends of all systems become "\\n"; a byte order mark goes. A regular file is checked to its end before the
     first part is given: a book must not fail at its last page. What can't be read twice (a named pipe) is not.
 
+    Args:
+        encoding: The encoding of the file (see `text.encoding`); None means UTF-8.
+
     Raises:
-        UsageError: Not there, empty, or not UTF-8 text; the sentence says at which byte.
+        UsageError: The file is missing or empty, or it is not text in this encoding; the message names the byte.
     """
     try:
         file = path.open("rb")
@@ -89,18 +93,19 @@ def read_text_file(path: Path) -> Iterator[str]:
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     if not regular:
-        return _parts(file, path, _last_end)
+        return _parts(_decoded(file, path, encoding), file, _last_end)
     with closing(file):
         # A sum, not any(): all of it is looked at.
-        if not sum(not piece.isspace() for piece in _decoded(file, path) if piece):
+        if not sum(not piece.isspace() for piece in _decoded(file, path, encoding) if piece):
             raise UsageError(f"{path} is empty.", "Give it words.")
-    return _parts(path.open("rb"), path, lambda waiting: _last_paragraph(waiting) or _last_end(waiting))
+    file = path.open("rb")
+    return _parts(_decoded(file, path, encoding), file, lambda waiting: _last_paragraph(waiting) or _last_end(waiting))
 
 
-def _parts(file: BinaryIO, path: Path, last_end: Callable[[str], int]) -> Iterator[str]:
+def _parts(pieces: Iterator[str], file: BinaryIO, last_end: Callable[[str], int]) -> Iterator[str]:
     with closing(file):
         waiting = ""
-        for piece in _decoded(file, path):
+        for piece in pieces:
             waiting += piece
             end = last_end(waiting)
             if waiting[:end].strip():
@@ -121,9 +126,10 @@ def _last_paragraph(waiting: str) -> int:
     return 0
 
 
-def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
+def _decoded(file: BinaryIO, path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
     """The text of a file as it is read; strict, with the place of what is wrong."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    name, damaged = ("utf-8", False) if encoding is None else (encoding.name, encoding.is_damaged)
+    decoder = codecs.getincrementaldecoder(name)("replace" if damaged else "strict")
     at = 0  # bytes before `data`
     held = ""  # "\r" whose "\n" may come
     while True:
@@ -131,9 +137,9 @@ def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
             data = file.read1(PIECE_BYTES)  # type: ignore[attr-defined]
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error.strerror}.") from error
-        if at == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if encoding is None and at == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UsageError(f"{path} is UTF-16, not UTF-8 text.", "Convert it first: iconv -f utf-16 -t utf-8.")
-        if b"\0" in data:
+        if b"\0" in data and name.startswith("utf-8"):
             place = at + data.index(b"\0")
             raise UsageError(f"{path} is not text: byte {place} is zero.", "Text is expected, in UTF-8.")
         unfinished = len(decoder.getstate()[0])
@@ -142,7 +148,7 @@ def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
         except UnicodeDecodeError as error:
             place = at - unfinished + error.start
             raise UsageError(
-                f"{path} is not UTF-8 text: see byte {place}.", "Convert it first: iconv -t utf-8."
+                f"{path} is not {name.upper()} text: see byte {place}.", "Convert it first: iconv -t utf-8."
             ) from error
         if at == 0:
             text = text.removeprefix("\ufeff")

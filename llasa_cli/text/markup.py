@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from itertools import chain
 
+from llasa_cli.settings import TEXT_FORMATS as FORMATS
 from llasa_cli.text.sentences import ended
-
-FORMATS = ("auto", "plain", "markdown", "html", "ssml", "srt")
 
 _ANSI = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])|[\x00-\x08\x0b\x0e-\x1f\x7f]"

@@ -1,0 +1,96 @@
+"""The text of files and pipes: markup is recognized by its content, and encodings by their letters."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from llasa_cli.cli.common_options import TextOptions
+from llasa_cli.cli.text_input import TextInput, open_text
+from llasa_cli.errors import UsageError
+from llasa_cli.settings import TEXT_FORMATS
+from llasa_cli.text.chunker import chunk_text
+from llasa_cli.text.markup import FORMATS
+
+HTML = "<html><body><h1>Weather</h1><p>It is <b>cold</b> &amp; dry.</p></body></html>\n"
+SUBTITLES = "1\n00:00:01,000 --> 00:00:02,500\nIt is cold.\n\n2\n00:00:03,000 --> 00:00:04,000\nIt is dry.\n"
+
+
+def words(source: TextInput) -> str:
+    return " ".join(chunk.text for chunk in chunk_text(source.parts, markdown=source.markdown))
+
+
+def read(tmp_path: Path, name: str, text: str | bytes, **options: object) -> TextInput:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return open_text(TextOptions(file=str(tmp_path / name), **options), "say")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("page.html", HTML, "Weather. It is cold & dry."),
+        ("page.txt", HTML, "Weather. It is cold & dry."),
+        ("film.srt", SUBTITLES, "It is cold. It is dry."),
+        ("a.ssml", "<speak>It is <emphasis>cold</emphasis>.</speak>", "It is cold."),
+        ("a.md", "# Weather\n\nIt is *cold*.\n", "Weather. It is cold."),
+        ("a.txt", "# Weather\n\nIt is **cold**.\n", "Weather. It is cold."),
+        ("log.txt", "\x1b[31mIt is cold.\x1b[0m\n", "It is cold."),
+        ("plain.txt", "It is cold, 5 < 6.\n", "It is cold, 5 < 6."),
+    ],
+)
+def test_the_markup_of_a_file_is_recognized_and_not_spoken(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    assert words(read(tmp_path, name, text)) == expected
+
+
+def test_the_markup_of_a_pipe_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in ((HTML, "Weather. It is cold & dry."), (SUBTITLES, "It is cold. It is dry.")):
+        pipe = SimpleNamespace(buffer=io.BytesIO(text.encode()), isatty=lambda: False)
+        monkeypatch.setattr("sys.stdin", pipe)
+        assert words(open_text(TextOptions(), "say")) == expected
+
+
+def test_arguments_are_plain_unless_a_format_is_named() -> None:
+    assert words(open_text(TextOptions(text=("<b>cold</b>",)), "say")) == "<b>cold</b>"
+    assert words(open_text(TextOptions(text=("<b>cold</b>",), text_format="html"), "say")) == "cold"
+
+
+def test_a_named_format_takes_precedence_over_the_content_and_the_name(tmp_path: Path) -> None:
+    assert "<b>" in words(read(tmp_path, "a.html", "<b>cold</b> day\n", text_format="plain"))
+    assert "*" in words(read(tmp_path, "a.md", "It is *cold*.\n", markdown=False))
+    with pytest.raises(UsageError, match="both given"):
+        read(tmp_path, "a.txt", "It is cold.", markdown=True, text_format="html")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "warning"),
+    [
+        ("Le café était fermé — à demain.\n".encode("cp1252"), "Le café était fermé — à demain.", "Windows-1252"),
+        ("It is cold.\n".encode("utf-16"), "It is cold.", ""),
+        (b"\xef\xbb\xbfIt is cold.\r\n", "It is cold.", ""),
+    ],
+)
+def test_the_encoding_of_a_file_is_recognized(tmp_path: Path, data: bytes, expected: str, warning: str) -> None:
+    source = read(tmp_path, "a.txt", data)
+    assert words(source) == expected
+    assert warning in source.warning
+    assert bool(source.warning) == bool(warning)
+
+
+def test_the_digest_of_a_text_changes_with_its_words_only(tmp_path: Path) -> None:
+    digests = [
+        source.digest()
+        for source in (
+            read(tmp_path, "a.txt", "It is cold.\n"),
+            read(tmp_path, "b.txt", "It is cold.\n", text_format="plain"),
+            read(tmp_path, "c.txt", "It is dry.\n"),
+        )
+        if source.digest is not None
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_formats_of_the_flag_are_those_of_the_reader() -> None:
+    assert FORMATS == TEXT_FORMATS
