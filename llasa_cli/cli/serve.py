@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.common_options import ConsoleOptions
 from llasa_cli.cli.console import Console
-from llasa_cli.cli.option_flags import with_flags
+from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.speak import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
