@@ -25,7 +25,10 @@ _BINDING = frozenset(
     "der die das den dem des ein eine im am zu von le la les un une de du des el los una en mr. mrs. ms. dr. prof. st.".split()
 )
 """Words that stay with the word after them."""
+_YEARS = ("nineteen", "twenty", "two")
+"""How the year of a date begins, which follows a comma."""
 _COST_OF_PIECE = 0.6
+_COST_OF_UNEVENNESS = 0.7
 _COST_OF_SHORT_PIECE = 1.0
 _LEADING_VOWELS = "เแโใไ"
 """Thai vowels that are written before the consonant after which they are spoken."""
@@ -62,7 +65,7 @@ def split(sentence: str, limit: int) -> list[str]:
             length = starts[end] - starts[begin] - atoms[begin][1]
             if length > limit:
                 break
-            cost = costs[begin] + _COST_OF_PIECE + ((length - even) / even) ** 2
+            cost = costs[begin] + _COST_OF_PIECE + _COST_OF_UNEVENNESS * ((length - even) / even) ** 2
             cost += _COST_OF_SHORT_PIECE if length < limit / 5 else 0
             if cost < best:
                 best, cut = cost, begin
@@ -93,11 +96,12 @@ def _cut_cost(word: str, following: str, spaced: bool) -> float:
     """How bad a cut between two atoms is."""
     if _STRONG.search(word) or (spaced and following[0] in "–—"):
         return 0.0
+    clause = following.lower() in _CONJUNCTIONS
     if _COMMA.search(word) or following[0] in "(（[":
-        return 0.15
+        return 0.0 if clause else 1.5 if following in _YEARS else 0.5
     if word.lower() in _BINDING or word[-1].isdigit():
         return 3.0
-    return 0.6 if following.lower() in _CONJUNCTIONS else 1.5
+    return 0.7 if clause else 1.5
 
 
 def _cut_anywhere(word: str, limit: int) -> Iterator[str]:

@@ -443,6 +443,7 @@ def _symbol(match: re.Match[str]) -> str | None:
 
 _S = r"[ ]"
 NUMBER_CLASSES = [
+    TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
     TokenClass(
         "date",
         r"""(?P<iso_year>(?:1[1-9]|20)\d\d)(?P<iso_sep>[-/])(?P<iso_month>0[1-9]|1[0-2])(?P=iso_sep)(?P<iso_day>0[1-9]|[12]\d|3[01])(?!\d)

@@ -34,7 +34,7 @@ from llasa_cli.text.normalize.vocabulary import (
 _MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
 _DAY = "Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun"
 _NAME_BEFORE = re.compile(
-    r"\b(?!(?:In|At|On|To|From|The|And|But|Of|For|With|By|Near|Dear|Hi|Hello|Thanks|Yes|No)\b)[A-Z]\w*\s+$"
+    r"\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
 )
 _AND_TITLE = re.compile(r"\.? (?:and|&) (?:Mr|Mrs|Ms|Dr|Miss)\b", re.IGNORECASE)
 _PRONOUN = re.compile(
@@ -146,16 +146,13 @@ def _is_letter_a(match: re.Match[str]) -> bool:
     if match["letter"] == "a":
         return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(])\s*$", start))
     if re.match(r"[-–—+#&](?!\s)", following) or re.match(
-        r",?\s(?:(?:to|and|or|through|vs\.?)\s)?[B-Z]\b(?!\w)", following
+        r"\.(?:\s|$)|(?:,|,?\s(?:to|and|or|through|vs\.?))\s[B-Z]\b", following
     ):
         return True
     word = re.search(r"([A-Za-z]+)\s$", start)
     if word and word[1].lower() in LETTER_NOUNS:
         return True
-    ends = re.match(r"\s?(?:$|[,;:!?)\]\"”]|\.(?:\s|$)|['’]s\b)", following)
-    return (bool(ends and start.strip()) and not re.match(r"\.\s[A-Z]", following)) or bool(
-        ends and word and word[1].islower()
-    )
+    return bool(start.strip() and re.match(r"\s?(?:$|[,;:!?)\]\"”]|['’]s\b)", following))
 
 
 def _letter_range(match: re.Match[str]) -> str:
