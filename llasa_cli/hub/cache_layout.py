@@ -249,7 +249,7 @@ def shards_of(index: dict[str, Any]) -> set[str]:
     for name in names:
         if not isinstance(name, str) or not is_safe_name(name) or not name.endswith(".safetensors"):
             raise ModelError(
-                f"model.safetensors.index.json names {str(name)[:80]!r}, which is no file of this checkpoint.",
+                f"model.safetensors.index.json names {str(name)[:80]!r}, which is not a file of this checkpoint.",
                 "Don't use this checkpoint: such a name can only be meant to do harm.",
             )
     return names

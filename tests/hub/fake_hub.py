@@ -96,7 +96,7 @@ class FakeHub:
         faults: The first one that fits a request applies to it.
         gated: Repositories whose files need a token, with the accepted tokens.
         private: Repositories that are hidden without a token.
-        tells_sums: Whether lists of files have sizes and checksums.
+        names_checksums: Whether lists of files have sizes and checksums.
         extra_names: Names in a repository's list that are not files.
         rate: Bytes a second of each connection; 0 is unlimited.
         hold: Called before each piece of a body, with its path and the bytes sent; it may wait.
@@ -108,7 +108,7 @@ class FakeHub:
         self.faults: list[Fault] = []
         self.gated: dict[str, set[str]] = {}
         self.private: set[str] = set()
-        self.tells_sums = True
+        self.names_checksums = True
         self.extra_names: dict[str, list[str]] = {}
         self.card: dict[str, Any] = {"license": "mit"}
         self.rate = 0.0
@@ -276,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _sibling(self, name: str, path: Path, with_blobs: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {"rfilename": name}
-        if with_blobs and self.hub.tells_sums:
+        if with_blobs and self.hub.names_checksums:
             entry |= {"size": path.stat().st_size, "blobId": self.hub.sums(path)[0]}
             if self.hub.is_lfs(path):
                 entry["lfs"] = {"sha256": self.hub.sums(path)[1], "size": path.stat().st_size, "pointerSize": 134}

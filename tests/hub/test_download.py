@@ -65,7 +65,7 @@ def test_a_model_is_downloaded_once_and_then_used_without_the_network(
     assert "license mit" in made.stderr
     hub.requests.clear()
 
-    said = llasa("say", "hi", "-m", REPO, "-o", "a.wav", "--max-seconds", "0.2")
+    said = llasa("say", "hi", "-m", REPO, "-o", "a.wav", "--max-seconds", "0.2", "--accept-failed")
     assert said.returncode == 0, said.stderr
     assert (tmp_path / "a.wav").is_file()
     again = llasa("download", REPO, "-q")

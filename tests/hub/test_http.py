@@ -29,7 +29,7 @@ def test_gated_without_a_token_names_page_token_page_and_variable(hub: FakeHub) 
 
 
 def test_a_list_without_checksums_is_refused_unless_access_explains_it(hub: FakeHub) -> None:
-    hub.tells_sums = False
+    hub.names_checksums = False
     assert "names no checksum" in refused().message
     hub.gated[REPO] = {"hf_good"}
     assert "gated, and no token is set" in refused().message

@@ -70,7 +70,7 @@ def test_an_index_that_leads_out_of_the_folder_is_refused(
 ) -> None:
     (repo_folder / "model.safetensors").rename(repo_folder / "model-1.safetensors")
     (repo_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
-    assert "no file of this checkpoint" in refusal(client)
+    assert "not a file of this checkpoint" in refusal(client)
 
 
 def test_a_checksum_that_is_a_path_is_refused(
