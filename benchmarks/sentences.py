@@ -1,11 +1,11 @@
-"""How many sentences are cut exactly right, by the rules of text/sentences.py and by libraries that are installed.
+"""Count the texts that are cut into sentences exactly right, by text/sentences.py and by the libraries that are installed.
 
     pip install pysbd sentencex blingfire syntok sentence-stream sentence-splitter numpy
     python benchmarks/sentences.py [--pysbd FOLDER] [--sentencex FOLDER] [--show]
 
-In: the golden set of tests/text; FOLDER, a checkout of github.com/nipunsadvilkar/pySBD or github.com/wikimedia/sentencex,
-adds the tests there (comments and repeated cases left out). Out: a line for each way of cutting and set. Languages that
-a library does not know are cut as English.
+Input: the golden set of tests/text. FOLDER, a checkout of github.com/nipunsadvilkar/pySBD or github.com/wikimedia/sentencex,
+adds the tests there, without comments and repeated cases. Output: a line for each library and set. A library that does not
+know a language cuts it as English.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PYSBD_NAMES = {
 
 
 def plain(sentences: list[str]) -> list[str]:
-    """Blanks are no matter of a sentence's end."""
+    """Spaces do not count in the comparison."""
     return ["".join(sentence.split()) for sentence in sentences if sentence.strip()]
 
 
@@ -73,7 +73,7 @@ def of_sentencex(folder: Path) -> Iterator[Case]:
 
 
 def ways() -> Iterator[tuple[str, Callable[[str, str], list[str]]]]:
-    """Name, (language, text) -> sentences; a library that is not here is left out."""
+    """The name of each method and its function, (language, text) -> sentences. Libraries that are not installed are left out."""
     yield "rules", lambda language, text: split_sentences(text)
     for name, load in LIBRARIES.items():
         try:
@@ -82,25 +82,25 @@ def ways() -> Iterator[tuple[str, Callable[[str, str], list[str]]]]:
             print(f"{name}: not installed", file=sys.stderr)
 
 
-def _sentencex(told: bool) -> Callable[[str, str], list[str]]:
+def _sentencex(language_known: bool) -> Callable[[str, str], list[str]]:
     import sentencex
 
-    return lambda language, text: list(sentencex.segment(language if told else "en", text))
+    return lambda language, text: list(sentencex.segment(language if language_known else "en", text))
 
 
-def _pysbd(told: bool) -> Callable[[str, str], list[str]]:
+def _pysbd(language_known: bool) -> Callable[[str, str], list[str]]:
     import pysbd
 
-    known: dict[str, Any] = {}
+    segmenters: dict[str, Any] = {}
 
     def cut(language: str, text: str) -> list[str]:
-        language = language if told else "en"
-        if language not in known:
+        language = language if language_known else "en"
+        if language not in segmenters:
             try:
-                known[language] = pysbd.Segmenter(language=language, clean=False)
+                segmenters[language] = pysbd.Segmenter(language=language, clean=False)
             except ValueError:
-                known[language] = pysbd.Segmenter(language="en", clean=False)
-        return known[language].segment(text)
+                segmenters[language] = pysbd.Segmenter(language="en", clean=False)
+        return segmenters[language].segment(text)
 
     return cut
 
@@ -141,12 +141,12 @@ def _syntok() -> Callable[[str, str], list[str]]:
 
 LIBRARIES: dict[str, Callable[[], Callable[[str, str], list[str]]]] = {
     "sentencex, English": lambda: _sentencex(False),
-    "sentencex, told": lambda: _sentencex(True),
+    "sentencex, language known": lambda: _sentencex(True),
     "pysbd, English": lambda: _pysbd(False),
-    "pysbd, told": lambda: _pysbd(True),
+    "pysbd, language known": lambda: _pysbd(True),
     "blingfire": _blingfire,
     "sentence-stream": _stream,
-    "sentence-splitter, told": _splitter,
+    "sentence-splitter, language known": _splitter,
     "syntok": _syntok,
 }
 

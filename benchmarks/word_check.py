@@ -1,12 +1,12 @@
-"""How strict the word check of `--verify` should be: good takes it refuses, broken takes it catches.
+"""Measure how strict the word check of `--verify` should be: the good takes that it refuses and the broken ones it catches.
 
     python benchmarks/word_check.py [--sentences 120] [--asr pocketsphinx] [--keep heard.json]
 
-In: held-out sentences. Each is spoken by flite's own voice (surely good) and by the built-in voice (good as far as the
-always-on checks see). The built-in voice's takes are then broken in ways that models break them: a stretch left out,
-said twice, taken from another sentence or mumbled (random codes), the end cut off, another sentence altogether. Out: a
-table over how long a run of wrong words is allowed, beside one over the share of wrong words (word error rate).
-With `--keep`, what was heard is written as it comes, and read instead of made again.
+Input: held-out sentences. Each is spoken by flite's own voice (certainly good) and by the built-in voice (good by the checks
+that are always on). The takes of the built-in voice are then broken as models break them: a stretch left out, said twice,
+taken from another sentence or mumbled (random codes), the end cut off, or another sentence. Output: the share that is
+refused, by the longest run of wrong words that is allowed and by the word error rate. With `--keep`, the transcripts are
+written to a file as they are made, and read from it by the next run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Text that is still being written, or too long to be held -> pieces to speak, as soon as each can be spoken.
+"""Text that is still being written, or too long to hold in memory, in parts that can be spoken at once.
 
-All pieces together are the text; a piece ends where a sentence does.
+Together the parts are the text; a part ends where a sentence does.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from llasa_cli.text.sentences import sentence_ends
 
 PIECE_BYTES = 65536
 LONGEST_WAIT = 4 * PIECE_BYTES
-"""Characters without the end of a sentence that are held; then they are cut at a blank. No reader has such a sentence."""
+"""Characters without the end of a sentence that are held before they are cut at a space."""
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _OPEN_MARKUP = re.compile(r"(?:\[\s*pause\s*[:=][^\[\]\n]{0,40}|<break\b[^<>]{0,80})\Z", re.IGNORECASE)
-"""`[pause: 500` or `<break time="1` at the end of what has come: no place to cut."""
+"""`[pause: 500` or `<break time="1` at the end of the text so far: no place to cut."""
 
 
 def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
-    """Yield what has been completed: whole sentences, or a line after which the writer pauses.
+    """Yield the text of a pipe as it is completed: whole sentences, or a line after which the writer pauses.
 
-    A line end alone is no pause to speak: text wrapped at 80 columns would be cut in the middle of its sentences.
+    A line end without a pause does not end a part: text that is wrapped at 80 columns would be cut inside its sentences.
 
     Args:
-        read: Gives at most so many bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
-        is_more_waiting: Whether `read` would give more at once; None: it would not.
+        read: Returns at most the given number of bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
+        is_more_waiting: Whether `read` would return more at once; None means that it would not.
 
     Raises:
-        UsageError: Binary data. Bytes that are not UTF-8 are only replaced (U+FFFD).
+        UsageError: The data are binary. Bytes that are not UTF-8 are only replaced (U+FFFD).
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
     waiting = ""
     while True:
         data = read(PIECE_BYTES)
         if b"\0" in data:
-            raise UsageError("What comes in is not text: it has zero bytes.", "Text is expected, in UTF-8.")
+            raise UsageError("Standard input is not text: it has zero bytes.", "Pipe text in UTF-8.")
         waiting += decoder.decode(data, final=not data)
         if not data:
             break
@@ -57,11 +57,16 @@ def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], b
 
 
 def _is_line(text: str) -> bool:
-    return text.endswith("\n") and bool(text.strip()) and not _OPEN_MARKUP.search(text[-100:])
+    return (
+        text.endswith("\n")
+        and bool(text.strip())
+        and not re.search(r"[^\W\d_][-‐\u00ad]\s*\Z", text[-100:])
+        and not _OPEN_MARKUP.search(text[-100:])
+    )
 
 
 def _last_end(waiting: str) -> int:
-    """Where the last sentence ends that nothing to come can change; 0 for none."""
+    """The end of the last sentence that no further text can change; 0 if there is none."""
     last = 0
     for end in sentence_ends(waiting, growing=True):
         if not _OPEN_MARKUP.search(waiting[max(last, end - 100) : end]):
@@ -76,7 +81,7 @@ def _last_end(waiting: str) -> int:
 
 
 def read_text_file(path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
-    """A text file in parts of about 64 KB that end with a paragraph, else with a sentence; never held whole.
+    """Read a text file in parts of about 64 KB that end with a paragraph, or else with a sentence.
 
     Line ends of all systems become "\\n"; a byte order mark goes. A regular file is checked to its end before the
     first part is given: a book must not fail at its last page. What can't be read twice (a named pipe) is not.
@@ -116,7 +121,7 @@ def _parts(pieces: Iterator[str], file: BinaryIO, last_end: Callable[[str], int]
 
 
 def _last_paragraph(waiting: str) -> int:
-    """Where the last blank line begins; it stays with what follows, for it may go on."""
+    """The beginning of the last blank line, which stays with the text after it, since more blank lines may follow."""
     at = waiting.rstrip().rfind("\n")
     while at > 0:
         before = waiting.rfind("\n", 0, at)
@@ -127,7 +132,7 @@ def _last_paragraph(waiting: str) -> int:
 
 
 def _decoded(file: BinaryIO, path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
-    """The text of a file as it is read; strict, with the place of what is wrong."""
+    """Decode a file as it is read; an error names the byte that is not UTF-8."""
     name, damaged = ("utf-8", False) if encoding is None else (encoding.name, encoding.is_damaged)
     decoder = codecs.getincrementaldecoder(name)("replace" if damaged else "strict")
     at = 0  # bytes before `data`

@@ -3,23 +3,23 @@
 Parsed by markdown-it (CommonMark, with tables and struck text), which comes with rich. What becomes of
 
     headings            a paragraph of their own, with a full stop where they have no mark
-    lists               an item a line, with a full stop (with a blank line between them: a paragraph); ordered ones with
+    lists               a line for each item, with a full stop (with a blank line between them: a paragraph); ordered ones with
                         their number; boxes of tasks dropped
-    tables              a row a line, cells with commas between
+    tables              a line for each row, with commas between the cells
     quotes              their paragraphs
     emphasis, struck    the words
     links, images       their text, their description; a bare address as its host ("example.org")
     `inline code`       its words
-    code blocks         left out: nobody wants braces read to them
+    code blocks         left out
     footnotes           left out, mark and note
     HTML                tags and comments dropped, with what is in script and style; words between tags are read;
-                        <br> ends a line, <break> is a pause (see `text.chunk_text`)
+                        <br> ends a line, <break> is a pause (see `text.chunker`)
     front matter        left out (between two lines of --- or +++ at the very beginning)
     link definitions    left out; a link whose definition is far away still gives its text
 
-In parts: a block is given when a line after it shows that it is over, and of a plain paragraph the sentences that have
-no sign open. So a pipe is spoken as it grows and a long file is not held. Held are at most HELD characters; a block
-longer than that is cut.
+The text is read in parts. A block is given as soon as a line after it shows that it is complete, and the sentences of a
+plain paragraph as soon as no emphasis or link is open in them. So a pipe is spoken as it grows, and a long file is not held
+in memory: a block longer than HELD characters is cut.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HELD = 262144
 _FENCE = re.compile(r" {0,3}(?P<marks>`{3,}|~{3,})(?P<info>.*)")
 _LONG_HTML = (
-    # Where a blank line is no end: how such a block begins, how it ends (CommonMark 4.6, kinds 1 to 5).
+    # Blocks that a blank line does not end: how they begin and end (CommonMark 4.6, kinds 1 to 5).
     (re.compile(r" {0,3}<!--"), re.compile(r"-->")),
     (
         re.compile(r" {0,3}<(?:script|pre|style|textarea)(?:[\s>]|$)", re.IGNORECASE),
@@ -71,10 +71,13 @@ _HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
 
 
 def read_markdown(parts: Iterable[str]) -> Iterator[str]:
-    """Parts of a Markdown text -> parts of plain text.
+    """Read the words of a Markdown text.
 
-    Together the parts are the text, line ends included; each ends where a sentence or a line does (`text.stream`).
-    Paragraphs have a blank line between them; within one, each line of a list or table is a line.
+    Args:
+        parts: The text with its line ends, in parts that end where a sentence or a line does (`text.incremental`).
+
+    Yields:
+        Parts of plain text. Paragraphs have a blank line between them; each item of a list and row of a table is a line.
     """
     blocks = _Blocks()
     for part in parts:
@@ -87,7 +90,7 @@ def _spoken(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         words = _words(piece)
         if words.strip():
-            # The end of a piece in the middle of a paragraph is a sentence's; else a paragraph's.
+            # A piece that ends inside a paragraph ends with a sentence.
             yield (
                 words
                 if piece.endswith("\n")
@@ -133,7 +136,7 @@ class _Blocks:
         return piece
 
     def _look(self) -> None:
-        """At each whole line that is new. A place is safe before a line that begins at the margin after a blank one."""
+        """Look at each new complete line. A line that begins at the margin after a blank one is a safe place to cut."""
         while (end := self.held.find("\n", self._seen)) >= 0:
             line = self.held[self._seen : end]
             self._mark(line)
@@ -147,7 +150,7 @@ class _Blocks:
             self._safe = self._seen
 
     def _follow(self, line: str) -> None:
-        """Keep up with what a blank line does not end."""
+        """Follow the blocks that a blank line does not end: fences and some HTML."""
         if self._html is not None:
             if self._html.search(line):
                 self._html = None
@@ -176,7 +179,7 @@ class _Blocks:
             self._seen += len(self._fence) + 1
 
     def _drop_front_matter(self, final: bool) -> bool:
-        """False: more is needed to see whether there is some."""
+        """Drop the front matter. False if more text is needed to see whether there is any."""
         if not final and self.held.count("\n") < 2 and re.match(r"(?:\ufeff|-|\+|\Z)", self.held):
             return False
         found = _FRONT.match(self.held)
@@ -193,12 +196,12 @@ class _Blocks:
 
 
 def _is_over(block: str) -> bool:
-    """Whether a block is ended by the blank line after it: a list goes on if what follows is indented."""
+    """Whether the blank line after a block ends it: an indented line would continue a list."""
     return bool(_PLAIN_BLOCK.match(block)) and not _ITEM.search(block)
 
 
 def _plain_end(held: str) -> int:
-    """Where, in a paragraph that has no sign of Markdown open, the last whole sentence ends; 0 for none."""
+    """The end of the last complete sentence of a paragraph in which no Markdown is open; 0 if there is none."""
     text = held.lstrip("\n").removeprefix(" ")  # after a sentence that was given
     if not _PLAIN_START.match(text) or len(text) > 65536:
         return 0
@@ -216,7 +219,7 @@ def _plain_end(held: str) -> int:
 
 
 def _weigh(found: re.Match[str], depths: dict[str, int]) -> None:
-    """Count a sign as one that opens or one that closes, roughly as CommonMark does; in doubt nothing is closed."""
+    """Count a sign as opening or closing, roughly as CommonMark does; in doubt it closes nothing."""
     sign, length = found[0][0], len(found[0])
     before = found.string[max(0, found.start() - 1) : found.start()]
     after = found.string[found.end() : found.end() + 1]
@@ -240,7 +243,7 @@ def _parser() -> MarkdownIt:
 
 
 def _words(piece: str) -> str:
-    """One or more whole blocks -> paragraphs, each with a blank line after it."""
+    """One or more complete blocks as paragraphs, each with a blank line after it."""
     return _Reader().read(_parser().parse(piece))
 
 
@@ -326,7 +329,7 @@ def _inline(tokens: list[Token]) -> str:
 
 def _of_text(text: str) -> str:
     if text.startswith("^") and " " not in text:
-        return ""  # of a footnote's mark that was taken for a link
+        return ""  # a footnote mark that was parsed as a link
     text = _FOOTNOTE.sub("", text)
     text = _WIKI_LINK.sub(r"\1", text)
     text = _FAR_LINK.sub(r"\1", text)

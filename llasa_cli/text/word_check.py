@@ -1,26 +1,12 @@
-"""Were these the words? What a recogniser heard against what should have been said: the check behind `--verify`.
+"""The word check of `--verify`: the words that a recognizer heard in a take against the words of its text.
 
-    word_problems("The cat sat on the mat.", "the cat mat")  ->  ("4 words in a row are wrong: ...",)
+    word_problems("The cat sat on the mat.", "the cat mat")  ->  ("3 words in a row missing: 'sat on the'",)
 
-No share of wrong words is looked at, but their longest run, and by how many words more or fewer were heard in a run than
-were said. A recogniser errs here and there, and puts words for words; what a broken take has is a stretch of them:
-skipped, repeated, mumbled or invented.
-
-How strict, measured (benchmarks/word_check.py: 48 held-out sentences of 7 to 14 words, heard by pocketsphinx, the weakest
-recogniser there is a reason to use; takes of the built-in voice, whole and broken over 35 % of their length). Refused, in
-per cent:
-
-                       good takes        broken takes
-                       flite  built-in   left out  said twice  another's  mumbled  end cut  other text
-    run of 2             4      23         100       100          98        94       85       100
-    run of 3             0       6          83        81          87        91       53       100
-    run of 3, gap of 1   0      10          96       100          89        94      100       100    <- this
-    run of 4, gap of 1   0       6          96       100          72        70      100        98
-    error rate > 0.3     0      19         100        96         100        98       85       100
-    error rate > 0.4     0       8          85        72          87        87       55       100
-
-flite's takes are surely good; of the built-in voice's some are not ("any one I know" that became "damn onion"). A share of
-wrong words that catches as much refuses twice as many of them, and sees a hole of a given length less the longer the text is.
+The check looks at the longest run of wrong words, and at how many words are missing or added in it, not at the share of
+wrong words. A recognizer makes single errors and replaces words; a broken take has a stretch that is skipped, repeated,
+mumbled or invented. The word error rate that catches as many broken takes refuses twice as many good ones, and misses a
+stretch of a given length more easily the longer the text is. benchmarks/word_check.py measures it; docs/benchmarks.md has
+the table.
 """
 
 from __future__ import annotations
@@ -33,24 +19,23 @@ from llasa_cli.text.normalize.english import normalize
 from llasa_cli.wording import shorten
 
 LONGEST_RUN = 3
-"""Wrong words in a row that are still put down to the recogniser."""
+"""Wrong words in a row that may still be errors of the recognizer."""
 LONGEST_GAP = 1
-"""Words that may be too few or too many among them: a recogniser puts words for words, a broken take lacks some or has
-some more."""
+"""Words that may be missing or added among them: a recognizer replaces words, a broken take lacks or repeats some."""
 CHARACTERS_A_WORD = 2
-"""Where words are not told apart, as in Chinese."""
+"""In scripts without spaces, such as Chinese."""
 _ALIKE = 0.34
-"""Of a word's letters: so many may differ (colour, color; Meyer, Meier)."""
+"""Share of a word's letters that may differ (colour, color; Meyer, Meier)."""
 _NO_BLANKS = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""Thai, Lao, Burmese, Khmer and East Asian scripts: compared by characters. Korean has blanks, but recognisers set them
+"""Thai, Lao, Burmese, Khmer and East Asian scripts are compared by characters. Korean has spaces, but recognizers set them
 as they like."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One place of the alignment: what was said there and what was heard; either may be empty."""
+    """One place of the alignment: the words of the text and the words that were heard; either may be empty."""
 
     said: str
     heard: str
@@ -60,13 +45,13 @@ class Step:
 def word_problems(
     said: str, heard: str, longest_run: int = LONGEST_RUN, longest_gap: int = LONGEST_GAP
 ) -> tuple[str, ...]:
-    """What is wrong with the words of a take; empty when nothing is.
+    """Describe the stretches of a take that do not match its text; empty if there are none.
 
     Args:
         said: The text that should have been spoken.
-        heard: What a recogniser made of the take.
-        longest_run, longest_gap: More wrong words in a row, or more words too few or too many among them, are a problem;
-            twice as many characters in scripts without blanks.
+        heard: The words that a recognizer found in the take.
+        longest_run: More wrong words in a row are a problem; twice as many characters in scripts without spaces.
+        longest_gap: More missing or added words among them are a problem, counted in the same way.
     """
     wanted, found = units_of(said), units_of(heard)
     if not wanted:
@@ -75,7 +60,7 @@ def word_problems(
         return ("no word was understood",)
     by_character = sum(bool(_NO_BLANKS.match(unit)) for unit in wanted) * 2 > len(wanted)
     factor = CHARACTERS_A_WORD if by_character else 1
-    # Of a text that is itself so short, nothing right is wrong enough.
+    # A text of so few words would otherwise pass with all of them wrong.
     most, gap = min(longest_run * factor, max(len(wanted) - 1, 0)), longest_gap * factor
     bad = [run for run in wrong_runs(wanted, found) if len(run) > most or gap_of(run) > gap]
     if not bad:
@@ -85,7 +70,7 @@ def word_problems(
 
 
 def units_of(text: str) -> list[str]:
-    """Words without case, marks and punctuation, numbers in words; characters of scripts without blanks."""
+    """The words of a text without case, marks and punctuation, numbers in words; characters of scripts without spaces."""
     text = unicodedata.normalize("NFKC", text)
     if re.search(r"\d", text) and not _NO_BLANKS.search(text):
         text = normalize(text)
@@ -96,7 +81,7 @@ def units_of(text: str) -> list[str]:
 
 
 def _plain(character: str) -> str:
-    """A Latin letter without its accent: recognisers leave them out or not."""
+    """A Latin letter without its accent, which recognizers may leave out."""
     if not "\u00c0" <= character < "\u0250":
         return character
     return "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
@@ -116,7 +101,7 @@ def wrong_runs(wanted: list[str], found: list[str]) -> list[list[Step]]:
         elif step.wrong:
             runs.append([step])
         before = step.wrong
-    # The same letters, divided otherwise (nobody, no body), are the same words.
+    # The same letters, divided otherwise (anyone, any one), are the same words.
     return [run for run in runs if not _alike(*("".join(words) for words in zip(*_sides(run), strict=True)))]
 
 
@@ -125,12 +110,12 @@ def _sides(run: list[Step]) -> list[tuple[str, str]]:
 
 
 def gap_of(run: list[Step]) -> int:
-    """By how many words more or fewer were heard than were said."""
+    """The difference between the number of words heard and said."""
     return abs(sum(bool(step.said) for step in run) - sum(bool(step.heard) for step in run))
 
 
 def _aligned(wanted: list[str], found: list[str]) -> list[Step]:
-    """The cheapest way from one to the other: each substituted, missing or invented word costs 1.
+    """The alignment with the fewest substituted, missing and invented words.
 
     Two words written as one (ice cream, icecream) are right.
     """
@@ -169,7 +154,7 @@ def _traced(wanted: list[str], found: list[str], moves: list[list[tuple[int, int
 
 
 def _alike(said: str, heard: str) -> bool:
-    """Equal, or of four letters or more with hardly a difference."""
+    """Whether two words are equal, or of four letters or more and nearly so."""
     if said == heard:
         return True
     longest = max(len(said), len(heard))
@@ -179,7 +164,7 @@ def _alike(said: str, heard: str) -> bool:
 
 
 def _distance(one: str, other: str) -> int:
-    """Letters to change, add or leave out."""
+    """The number of letters to change, add or remove."""
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         before, row[0] = row[0], i

@@ -1,38 +1,31 @@
-"""How a voice wants its text written, by what its checkpoint says: the same for speaking and for learning."""
+"""The normalizer that a checkpoint asks for, in speaking and in training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 
-def load_normalizer(wanted: bool, tell: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
-    """Writing -> what the voice reads, where it wants numbers and signs spelled out; None: it reads them itself.
+def load_normalizer(enabled: bool, on_note: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
+    """Return the function that spells out numbers and signs for a voice, or None for a voice that reads them itself.
 
     Args:
-        wanted: `spell_out` of the checkpoint's llasa.json.
-        tell: Told, once, of the first words that are left out.
+        enabled: `spell_out` of the checkpoint's llasa.json.
+        on_note: Receives one sentence about the first words that the voice can't read.
     """
-    if not wanted:
+    if not enabled:
         return None
     from llasa_cli.text.normalize.english import normalize, unsupported_words
 
-    told = tell is None
+    reported = on_note is None
 
-    def spell(text: str) -> str:
-        nonlocal told
-        words = [] if told else unsupported_words(text)
-        if tell is not None and words:
-            told = True
-            named = ", ".join(f"\u2018{_shortened(word)}\u2019" for word in words[:3])
-            tell(f"This voice reads Latin letters. Left out, here and further on: {named}.")
+    def normalize_and_report(text: str) -> str:
+        nonlocal reported
+        words = [] if reported else unsupported_words(text)
+        if on_note is not None and words:
+            reported = True
+            short = (word if len(word) < 25 else word[:23] + "\u2026" for word in words[:3])
+            named = ", ".join(f"\u2018{word}\u2019" for word in short)
+            on_note(f"This voice reads Latin letters only. Words that it can't read are left out: {named}.")
         return normalize(text)
 
-    return spell
-
-
-def _shortened(word: str) -> str:
-    """A script without blanks has words of a page."""
-    return word if len(word) <= _SHOWN else word[: _SHOWN - 1] + "\u2026"
-
-
-_SHOWN = 24
+    return normalize_and_report
