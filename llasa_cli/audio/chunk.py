@@ -1,4 +1,4 @@
-"""The one form sound has between rooms."""
+"""The form in which sound is passed between packages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AudioChunk:
-    """A piece of sound that carries its rate.
+    """Samples with their sampling rate.
 
     Attributes:
         samples: float32 [n], mono, -1..1.
@@ -27,7 +27,7 @@ class AudioChunk:
 
 
 def pcm16(samples: np.ndarray) -> np.ndarray:
-    """float32 -1..1 -> int16; beyond full scale is clipped, never wrapped."""
+    """float32 -1..1 -> int16. Samples beyond full scale are clipped."""
     import numpy as np
 
     rounded: np.ndarray = (np.clip(samples, -1.0, 1.0) * 32767.0).round().astype(np.int16)

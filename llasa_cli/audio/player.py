@@ -1,10 +1,10 @@
-"""The speakers: one output stream for a whole command, fed by PortAudio's own thread from a queue.
+"""Playback: one output stream for a whole command. PortAudio's own thread takes the samples from a queue.
 
     write() -> PlayQueue -> callback -> device
 
-`write` returns as soon as the queue has room, so that the next sound is made while this one plays. Sound begins when
-`PREBUFFER_S` of it are waiting (or `flush` said that no more comes for now); a queue that runs dry within a sentence is
-filled further before it is played again.
+`write` returns as soon as the queue has room, so the next sound is made while this one plays. Playback begins when
+`PREBUFFER_S` are queued, or `flush` marks the end of a sentence. If the queue runs empty within a sentence, more is buffered
+before playback resumes.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 PREBUFFER_S = 0.2
-"""Waiting before sound begins: less than the first piece of a streamed sentence, so that it begins with it."""
+"""Sound that is queued before playback begins; less than the first piece of a streamed sentence."""
 LONGEST_PREBUFFER_S = 4.0
-"""It doubles with each underrun, up to this."""
+"""The prebuffer doubles with each underrun, up to this."""
 MAX_QUEUED_S = 30.0
-"""`write` waits while more than this is unplayed: a book is not made into memory."""
+"""`write` waits while more than this is queued, so that a book does not fill the memory."""
 LATENCY_S = 0.1
-"""In the device's own buffer: the callback needs Python's lock, and a busy machine may keep it for some time."""
+"""Of the device's own buffer. The callback needs Python's global lock, which a busy machine may hold for some time."""
 _POLL_S = 0.1
 _SILENT_POLLS = 50
-"""So often in a row nothing moved: the device is gone and PortAudio did not notice. (Polls, not seconds: a stopped
-process does not poll.)"""
+"""After so many polls without a callback, the device counts as lost although PortAudio did not notice. Seconds would not do:
+a suspended process does not poll."""
 _INSTEAD = "Write a file with -o out.wav, or to a pipe with -o -."
 
 
 class PlayQueue:
-    """Sound on its way to the device. Lengths are in samples; every method may be called from any thread.
+    """Samples on their way to the device. Lengths are in samples. All methods may be called from any thread.
 
     Attributes:
-        underruns: How often it ran dry within a sentence.
-        is_over: Everything was taken after `finish`.
+        underruns: How often the queue ran empty within a sentence.
+        is_over: Whether everything was taken after `finish`.
     """
 
     def __init__(self, prebuffer: int, longest_prebuffer: int) -> None:
@@ -52,7 +52,7 @@ class PlayQueue:
         self._prebuffer, self._longest = prebuffer, longest_prebuffer
         self._pieces: deque[np.ndarray] = deque()
         self._waiting = 0
-        self._silent = 0  # given out since the last sound came in, while some was held back
+        self._silent = 0  # silence given out while samples were held back, since the last `put`
         self._playing = self._resting = self._finished = False
         self._lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class PlayQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Sound may begin, or go on."""
+        """Whether playback may begin or resume."""
         return self._playing
 
     def put(self, samples: np.ndarray) -> None:
@@ -73,31 +73,31 @@ class PlayQueue:
             self._pieces.append(samples)
             self._waiting += len(samples)
             self._silent = 0
-            self._resting = not samples.any()  # who runs dry after a pause makes it longer, and no gap in speech
+            self._resting = not samples.any()  # running empty after silence only makes a pause longer
             self._playing = self._playing or self._waiting >= self._prebuffer
 
     def flush(self) -> None:
-        """A sentence ends here: play what is there; running dry now is no underrun."""
+        """Mark the end of a sentence: play what is queued. Running empty now does not count as an underrun."""
         with self._lock:
             self._resting = True
             self._playing = self._waiting > 0
 
     def finish(self) -> None:
-        """Nothing follows."""
+        """Mark the end of the sound."""
         with self._lock:
             self._finished = self._playing = True
 
     def clear(self) -> None:
-        """Silence, now and for ever."""
+        """Discard the queue; only silence follows."""
         with self._lock:
             self._pieces.clear()
             self._waiting = 0
             self._finished = True
 
     def take(self, out: np.ndarray) -> None:
-        """Fill float32 [n] with what is next, and with silence where nothing is (yet).
+        """Fill float32 [n] with the next samples, and with silence where there are none.
 
-        What is held back is not held for longer than it would take to play as much as is wanted: nothing more may come.
+        Samples that wait for the prebuffer are held back for at most the time of the prebuffer, since no more may follow.
         """
         with self._lock:
             if self._waiting and not self._playing:
@@ -128,7 +128,7 @@ class PlayQueue:
 
 
 class StreamResampler:
-    """Chunks of any rate -> one rate, without a seam between chunks of one rate."""
+    """Resamples chunks of any rate to one rate, without seams between chunks of equal rate."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -136,7 +136,7 @@ class StreamResampler:
         self._stream: Any = None
 
     def convert(self, chunk: AudioChunk) -> np.ndarray:
-        """float32 [n] -> float32 [about n * rate / chunk.sampling_rate]; some ms are kept for the next call."""
+        """float32 [n] -> float32 [about n * rate / chunk.sampling_rate]. Some ms are kept for the next call."""
         import numpy as np
 
         samples: np.ndarray = np.ascontiguousarray(chunk.samples, dtype=np.float32)
@@ -150,7 +150,7 @@ class StreamResampler:
         return samples if rest is None else np.concatenate([rest, samples])
 
     def finish(self) -> np.ndarray:
-        """What was kept."""
+        """The samples that were kept."""
         import numpy as np
 
         stream, self._stream = self._stream, None
@@ -161,25 +161,25 @@ class StreamResampler:
 
 
 class SpeakerSink(Sink):
-    """The default sound device, by PortAudio; opened with the first chunk.
+    """Plays on the default sound device by PortAudio. The device is opened with the first chunk.
 
     Raises:
-        LlasaError: No PortAudio, no device; from `write` and `close`: the device failed or went away.
+        LlasaError: There is no PortAudio or no device. `write` and `close` raise it when the device fails.
     """
 
     def __init__(self) -> None:
-        _hush_alsa()
+        _silence_alsa()
         try:
             import sounddevice
         except (ImportError, OSError) as error:
-            raise LlasaError(f"Sound can't be played here: {error}.", _INSTEAD) from error
+            raise LlasaError(f"Sound can't be played: {error}.", _INSTEAD) from error
         self._library = sounddevice
         self._stream: Any = None
         self._queue: PlayQueue | None = None
         self._started = False
         self._own_rate = 0
         self._rate = 0
-        self._calls = 0  # of the callback
+        self._calls = 0  # callbacks so far
         self._ended = threading.Event()
         try:
             sounddevice.check_output_settings()
@@ -189,12 +189,12 @@ class SpeakerSink(Sink):
 
     @property
     def queued_s(self) -> float:
-        """Sound that the device has not taken yet."""
+        """Seconds of sound that the device has not taken yet."""
         return self._queue.waiting / self._rate if self._queue is not None else 0.0
 
     @property
     def underruns(self) -> int:
-        """How often sound was missing within a sentence."""
+        """How often playback ran out of samples within a sentence."""
         return self._queue.underruns if self._queue is not None else 0
 
     def write(self, chunk: AudioChunk) -> None:
@@ -234,7 +234,7 @@ class SpeakerSink(Sink):
             stream.close()
 
     def _open(self, rate: int) -> None:
-        """At the sound's own rate if the device has it, else at the device's; mono, else on two channels."""
+        """Open at the sound's rate if the device supports it, else at the device's; mono, else stereo."""
         failure: Exception | None = None
         for channels in (1, 2):
             for device_rate in (rate, self._own_rate):
@@ -253,7 +253,7 @@ class SpeakerSink(Sink):
             queue.take(out[:, 0])
             out[:, 1:] = out[:, :1]
             if queue.is_over:
-                raise self._library.CallbackStop  # what was given is played to its end
+                raise self._library.CallbackStop  # the device still plays what it has taken
 
         self._stream = self._library.OutputStream(
             samplerate=rate,
@@ -266,7 +266,7 @@ class SpeakerSink(Sink):
         self._queue, self._rate, self._converter = queue, rate, StreamResampler(rate)
 
     def _start_when_ready(self) -> None:
-        """With sound in hand: started earlier, the device's buffer would be full of silence that has to be heard first."""
+        """Start once there is sound. Started earlier, the device would first play a buffer of silence."""
         assert self._queue is not None
         if self._started or not self._queue.is_ready:
             return
@@ -277,10 +277,10 @@ class SpeakerSink(Sink):
         self._started = True
 
     def _check(self) -> None:
-        """Raise if the stream ended before all was played."""
+        """Raise an error if the stream ended before everything was played."""
         assert self._queue is not None
         if self._ended.is_set() and not self._queue.is_over:
-            raise LlasaError("The sound device went away while it was playing.", _INSTEAD)
+            raise LlasaError("The sound device disappeared during playback.", _INSTEAD)
 
     def _wait_while(self, busy: Callable[[], bool]) -> None:
         calls, silent = self._calls, 0
@@ -290,11 +290,11 @@ class SpeakerSink(Sink):
             silent = silent + 1 if self._calls == calls else 0
             calls = self._calls
             if silent > _SILENT_POLLS:
-                raise LlasaError("The sound device has stopped taking sound.", _INSTEAD)
+                raise LlasaError("The sound device has stopped playing.", _INSTEAD)
 
 
-def _hush_alsa() -> None:
-    """Keep ALSA from writing to stderr itself, a dozen lines where there is no sound card: its errors come back as such."""
+def _silence_alsa() -> None:
+    """Keep ALSA from writing a dozen lines to standard error if there is no sound card; PortAudio reports the error."""
     if sys.platform != "linux":
         return
     try:
@@ -306,4 +306,4 @@ def _hush_alsa() -> None:
 _ALSA_LOG = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p)(
     lambda *call: None
 )
-"""ALSA keeps the pointer, so it lives as long as the program."""
+"""ALSA keeps the pointer, so the object must live as long as the program."""

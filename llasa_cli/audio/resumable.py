@@ -1,15 +1,14 @@
-"""A long file that can go on after a kill: sound and takes are kept beside it until it is finished.
+"""A long file whose generation can be resumed: finished takes are kept in a folder beside it until the file is complete.
 
     with ResumableSink(Path("book.flac"), "flac", key, {"seed": 7}) as sink:
-        skip everything that sink.earlier already holds
+        skip the takes in sink.earlier
         for chunk, take in ...:
             sink.write(chunk); sink.commit(take)
 
-`book.flac.partial/` holds `about.json` (what is being made: a key of text and settings, and the seed), `sound.pcm` (16 bit)
-and `takes.jsonl` (one line a take, with its number of samples; the last line is the last take that counts). `close` writes
-the file itself, in one go and finished or absent as any other, and removes the folder. `abort` keeps it if there is
-something in it to go on from. A folder that holds anything else is refused: `llasa batch` keeps its items in one of that
-name too.
+The folder `book.flac.partial/` has `about.json` (a key of text and settings, and the seed), `sound.pcm` (16 bit) and
+`takes.jsonl` (one line per committed take, with its number of samples). `close` writes the whole file, complete or absent, and
+removes the folder. `abort` keeps the folder if a take was committed. A folder with other content is refused; `llasa batch`
+keeps its items in a folder of the same name.
 """
 
 from __future__ import annotations
@@ -35,41 +34,42 @@ _BEGUN = ("about.part", "takes.jsonl", "sound.pcm", _LOCK)
 
 
 def partial_folder(path: Path) -> Path:
-    """Where what is unfinished of a file is kept beside it."""
+    """The folder beside a file in which its finished takes are kept."""
     return path.with_name(path.name + ".partial")
 
 
 def foreign_content_error(folder: Path, name: str) -> UsageError:
-    return UsageError(f"{folder} holds what is not of this command, such as {name}.", _ELSEWHERE)
+    """The error for a folder in which another command or a person has put files."""
+    return UsageError(f"{folder} has files of another command, such as {name}.", _ELSEWHERE)
 
 
-_ELSEWHERE = "Finish that with its own command, remove the folder, or write elsewhere."
+_ELSEWHERE = "Finish it with that command, remove the folder, or choose another path."
 
 
 class ResumableSink(Sink):
-    """See the module.
+    """A sink whose takes survive an interruption; the module's docstring describes its folder.
 
     Args:
-        path: The file to be made.
-        file_format: One of `sinks.FORMATS`.
-        key: Of everything that decides how it sounds; a folder with another key is not gone on with.
-        facts: Kept with it and given back as `facts` when it goes on (the seed that was drawn).
+        path: The file to write.
+        file_format: One of `writers.FORMATS`.
+        key: Identifies everything that decides how the file sounds. A folder with another key is refused.
+        facts: Stored in a new folder, such as the seed. `self.facts` has the stored ones when a folder is resumed.
 
     Attributes:
-        earlier: What `commit` was given in the runs before this one, in order.
-        count: How often it was called, in those and in this one.
-        seconds: Of sound in the folder.
+        earlier: The takes that earlier runs committed, in order.
+        count: The number of takes committed in all runs.
+        seconds: Seconds of committed sound.
 
     Raises:
-        UsageError: The folder is of another text, other settings or another command, or another process works in it.
-        LlasaError: It can't be written.
+        UsageError: The folder has another text, other settings or files of another command, or another process uses it.
+        LlasaError: The folder can't be written.
     """
 
     def __init__(self, path: Path, file_format: str, key: str, facts: Mapping[str, Any]) -> None:
         self.path = path
         self.folder = partial_folder(path)
         self._format = file_format
-        FileSink(path, file_format).abort()  # what can be refused is refused now
+        FileSink(path, file_format).abort()  # raises the errors of the file now
         self._rate = 0
         self._samples = 0
         self._uncommitted = 0
@@ -96,9 +96,9 @@ class ResumableSink(Sink):
         self._uncommitted += len(chunk.samples)
 
     def commit(self, take: Mapping[str, Any]) -> None:
-        """What has been written since the last commit is the whole of this take."""
+        """Store a take whose sound is everything that was written since the last commit."""
         row = {"samples": self._uncommitted, "sampling_rate": self._rate, "take": dict(take)}
-        # The sound first: a line speaks of what is already there.
+        # A line may only describe sound that is already in its file.
         self._do(self._log, (json.dumps(row, ensure_ascii=False) + "\n").encode())
         self._samples += self._uncommitted
         self._uncommitted = 0
@@ -122,7 +122,7 @@ class ResumableSink(Sink):
             self._remove()
 
     def _remove(self) -> None:
-        """The folder, unless somebody has put something else in it."""
+        """Remove the folder, unless it has other files."""
         with contextlib.suppress(OSError):
             for name in (METADATA_FILE, *_BEGUN):
                 (self.folder / name).unlink(missing_ok=True)
@@ -134,10 +134,10 @@ class ResumableSink(Sink):
             for name in sorted(os.listdir(self.folder)):
                 if name not in _BEGUN:
                     raise foreign_content_error(self.folder, name)
-            self._remove()  # killed while it was being made, or removed
+            self._remove()  # an earlier run was killed while it created or removed the folder
         self.folder.mkdir(exist_ok=True)
         self._log = (self.folder / "takes.jsonl").open("a+b")
-        busy = UsageError(f"Another llasa is at work in {self.folder}.", "Wait for it, or write elsewhere.")
+        busy = UsageError(f"Another llasa process uses {self.folder}.", "Wait for it, or choose another path.")
         self._release_lock = take_lock(self.folder / _LOCK, busy)
         if not about.is_file():
             part = about.with_suffix(".part")
@@ -145,13 +145,13 @@ class ResumableSink(Sink):
             part.replace(about)
         found = _read(about)
         if found.get("key") != key:
-            raise UsageError(f"{self.folder} holds unfinished work on another text or with other settings.", _ELSEWHERE)
+            raise UsageError(f"{self.folder} has unfinished work on another text or with other settings.", _ELSEWHERE)
         self.facts: dict[str, Any] = found["facts"]
         self._sound = (self.folder / "sound.pcm").open("a+b")
-        self._go_on()
+        self._resume()
 
-    def _go_on(self) -> None:
-        """Take up what earlier runs finished; what was cut by a kill goes."""
+    def _resume(self) -> None:
+        """Read what earlier runs committed, and truncate the files after it."""
         assert self._log is not None
         assert self._sound is not None
         there = self._sound.seek(0, os.SEEK_END)
@@ -163,7 +163,7 @@ class ResumableSink(Sink):
             except ValueError:
                 break
             if not line.endswith(b"\n") or (self._samples + row["samples"]) * _BYTES > there:
-                break  # the machine went down before the sound was on the disk
+                break  # the machine stopped before the sound was on the disk
             whole += len(line)
             self._samples += row["samples"]
             self._rate = row["sampling_rate"]
@@ -171,15 +171,14 @@ class ResumableSink(Sink):
             self.count += 1
         self._log.truncate(whole)
         self._sound.truncate(self._samples * _BYTES)
-        # Appending: both go on at their ends.
 
     def _sounds(self) -> Iterator[AudioChunk]:
-        """All the sound, in blocks."""
+        """All committed sound, in blocks."""
         import numpy as np
 
         with (self.folder / "sound.pcm").open("rb") as file:
             while block := file.read(_BLOCK_SAMPLES * _BYTES):
-                # 32,767 is what full scale was multiplied by: the same integers come out again.
+                # Full scale was multiplied by 32,767, so the same integers are written again.
                 yield AudioChunk(np.frombuffer(block, "<i2").astype(np.float32) / 32767.0, self._rate)
 
     def _do(self, file: BinaryIO | None, data: bytes) -> None:
@@ -189,13 +188,14 @@ class ResumableSink(Sink):
             file.flush()
         except OSError as error:
             raise LlasaError(
-                f"{self.folder} can't be written: {error.strerror}.", "Make room and run the same command to go on."
+                f"{self.folder} can't be written: {error.strerror}.",
+                "Free some disk space and run the same command to resume.",
             ) from error
 
     def _release(self) -> None:
         for file in (self._sound, self._log):
             if file is not None:
-                with contextlib.suppress(OSError):  # a full disk: what was committed was flushed
+                with contextlib.suppress(OSError):  # a full disk; committed takes were flushed before
                     file.close()
         self._sound = self._log = None
         if self._release_lock is not None:
@@ -207,7 +207,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UsageError(f"{path} can't be read: {error}", f"Remove {path.parent} to begin again.") from error
+        raise UsageError(f"{path} can't be read: {error}", f"Remove {path.parent} to start again.") from error
     if not isinstance(found, dict) or not isinstance(found.get("facts"), dict):
-        raise UsageError(f"{path} is not what was written there.", f"Remove {path.parent} to begin again.")
+        raise UsageError(f"{path} has an unknown content.", f"Remove {path.parent} to start again.")
     return found

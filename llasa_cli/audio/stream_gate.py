@@ -1,11 +1,11 @@
-"""May a sentence be heard while it is still being made? Only if it is made faster than it is spoken.
+"""Whether a sentence may be played while it is still being generated: only if generation is faster than playback.
 
-    pacing = RealTimeStreamGate()                                   one for the whole command: it learns from every sentence
-    pieces = decode_stream(codec, pacing.watch(codes), before)
-    for piece in pacing.hold(pieces, sampling_rate):    the same pieces; too slow: all of them when the last is there
+    gate = RealTimeStreamGate()                        one for the whole command, since it measures every sentence
+    pieces = decode_stream(codec, gate.watch(codes), before)
+    for piece in gate.hold(pieces, sampling_rate):     the same pieces; if generation is slow, all of them at the end
         sink.write(piece)
 
-No sound and no device in here: the clock is given, so the same speeds always lead to the same decisions.
+The gate reads only a clock, which can be replaced, so the same speeds always give the same decisions.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ if TYPE_CHECKING:
     import numpy as np
 
 MARGIN = 1.25
-"""So many times as fast as speech it must go: a machine has other work now and then."""
+"""Required speed in times real time; the machine may have other work now and then."""
 REMEMBERED_S = 20.0
-"""Of speech. The speed is that of about so much of it, so that a machine that gets busy is noticed."""
+"""Seconds of speech over which the speed is averaged; older measurements fade, so that a busy machine is noticed."""
 LONGEST_GROWTH = 2.0
-"""The next piece of `decode_stream` takes at most so many times the codes of the last (1.5, and the search for a joint)."""
+"""Ratio of the codes that `decode_stream` needs for successive pieces, at most: the growth of 1.5, and the cut's search."""
 TELLING_CODES = 8
-"""From so few codes no speed is told: the first ones of a model are slow."""
+"""The speed is not measured on fewer codes, since a model's first ones are slow."""
 
 
 class RealTimeStreamGate:
-    """How fast sentences were made, and what follows from it for the next.
+    """Measures the speed of generation, and holds sound back if it is too slow.
 
     Attributes:
-        is_late: The sentence that was made last was given whole, because making it took too long.
+        is_late: Whether the last sentence was held back to its end, because generation was too slow.
     """
 
     def __init__(self, margin: float = MARGIN, clock: Callable[[], float] = time.perf_counter) -> None:
         self.is_late = False
         self._margin, self._clock = margin, clock
-        self._speech_s = self._work_s = 0.0  # of earlier sentences, fading
-        self._codes = 0  # of this sentence
+        self._speech_s = self._work_s = 0.0  # earlier sentences, with fading weight
+        self._codes = 0  # this sentence
         self._spent = self._before_first = 0.0
         self._resumed = 0.0
 
     @property
     def speed(self) -> float | None:
-        """Seconds of speech a second of work; None as long as nothing is known."""
+        """Seconds of speech per second of work; None before the first measurement."""
         speech_s = self._speech_s + max(0, self._codes - 1) / CODES_PER_SECOND
         work_s = self._work_s + self._spent - self._before_first
         known = self._speech_s > 0 or self._codes >= TELLING_CODES
         return speech_s / max(work_s, 1e-9) if known else None
 
     def is_fast(self) -> bool:
-        """Whether a sentence that is about to be made may be heard at once; the first one may try."""
+        """Whether the next sentence may be streamed. Before the first measurement it may."""
         return self.speed is None or self.speed >= self._margin
 
     def watch(self, codes: Iterable[int]) -> Iterator[int]:
-        """The codes of a sentence, counted. What comes before the first is no matter of speed: reading the prompt."""
+        """Pass on the codes of a sentence and count them. The time before the first one is prefill and does not count."""
         self._end_sentence()
         for code in codes:
             self._codes += 1
@@ -66,10 +66,10 @@ class RealTimeStreamGate:
             yield code
 
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
-        """Give the pieces of a sentence on, beginning when the rest can be relied on to come in time.
+        """Pass on the pieces of a sentence, from the moment when the rest will arrive in time.
 
-        What is held must last until the next piece is there, which may be longer than the last one. Only the time spent on
-        making pieces counts, not what their taker does.
+        The pieces held back must last until the next one is ready, which may be longer than the last one. Only the time for
+        making pieces counts, not the time of the consumer.
         """
         held: list[np.ndarray] = []
         held_s = 0.0
@@ -104,13 +104,13 @@ class RealTimeStreamGate:
             yield piece
 
     def add(self, speech_s: float, work_s: float) -> None:
-        """A sentence that was made without `watch` and `hold`; what is older fades."""
+        """Add the measurement of a sentence that was made without `watch` and `hold`."""
         left = 0.5 ** (speech_s / REMEMBERED_S)
         self._speech_s = self._speech_s * left + speech_s
         self._work_s = self._work_s * left + work_s
 
     def _end_sentence(self) -> None:
-        """The sentence before joins the past."""
+        """Add the measurement of the previous sentence."""
         if self._codes >= TELLING_CODES:
             self.add((self._codes - 1) / CODES_PER_SECOND, self._spent - self._before_first)
         self._codes, self._spent, self._before_first = 0, 0.0, 0.0

@@ -1,8 +1,8 @@
 """The anti-aliasing filters of X-Codec2's acoustic encoder, as sums of shifted slices.
 
-transformers writes them as depthwise convolutions, which torch computes on a CPU so slowly that they take nine tenths
-of encoding. The filters have 12 taps and one shape for all channels: 12 multiply-adds over whole arrays say the same
-(to 1e-6; `benchmarks/codec.py` has the ratio). On a GPU the convolutions stay.
+transformers implements them as depthwise convolutions, which on a CPU take nine tenths of the time of encoding. The filters
+have 12 taps and the same shape for all channels, so 12 multiply-adds over whole arrays give the same result to 1e-6
+(`benchmarks/codec.py` measures the ratio). On a GPU the convolutions are kept.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def upsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
     padded = F.pad(hidden, (self.pad, self.pad), mode="replicate")
     out = hidden.new_empty(*hidden.shape, 2)
     for phase in range(2):
-        # Sample 2 t + phase of what is left after the cut gathers the inputs j and taps with
-        # 2 j + tap = 2 t + phase + pad_left, so j starts at (phase + pad_left - tap) / 2.
+        # Output sample 2 t + phase is the sum over all inputs j and taps with 2 j + tap = 2 t + phase + pad_left,
+        # so j starts at (phase + pad_left - tap) / 2.
         total = torch.zeros_like(hidden)
         for tap in range((phase + self.pad_left) % 2, self.kernel_size, 2):
             start = (phase + self.pad_left - tap) // 2
@@ -44,7 +44,7 @@ def downsample(self: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def use_shifted_filters(model: torch.nn.Module) -> None:
-    """Give every filter of ratio 2 in `model` the form above. Changes the instance, not the library."""
+    """Replace the forward method of every filter of ratio 2 in this model. The library itself is not changed."""
     for module in model.modules():
         kind = type(module).__name__
         if kind == "Xcodec2UpSample1d" and module.ratio == 2:

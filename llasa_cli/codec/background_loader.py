@@ -1,4 +1,4 @@
-"""Parts that a thread of its own makes, one after the other, while others are in use already."""
+"""Load parts of a model in a background thread, so that the first ones can be used while the others are loading."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ Part = TypeVar("Part")
 
 
 class BackgroundLoader(Generic[Part]):
-    """`parts[name]` waits until that one is made; they are made in the order of `names`.
+    """Loads parts in order; `loader[name]` waits until that part is loaded.
 
-    What goes wrong with one is raised where it, or one behind it, is asked for.
+    If loading a part fails, its error is raised by the access to that part and to all later ones.
 
     Args:
-        make: Name -> part. Called in the thread.
+        names: The parts, in the order of loading.
+        load: Name -> part. It is called in the background thread.
     """
 
-    def __init__(self, names: Iterable[str], make: Callable[[str], Part]) -> None:
-        self._made: dict[str, Part] = {}
+    def __init__(self, names: Iterable[str], load: Callable[[str], Part]) -> None:
+        self._loaded: dict[str, Part] = {}
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, args=(list(names), make), name="llasa parts")
+        self._thread = threading.Thread(target=self._run, args=(list(names), load), name="llasa loader")
         self._thread.start()
 
     def __getitem__(self, name: str) -> Part:
-        part = self._made.get(name)
-        return part if part is not None else self._waited_for(name)
+        part = self._loaded.get(name)
+        return part if part is not None else self._wait_for(name)
 
     def wait(self) -> None:
-        """Until all are made, or raise what went wrong."""
+        """Wait until all parts are loaded; raise the error if loading failed."""
         self._thread.join()
         self._check()
 
     def stop(self) -> None:
-        """Make no more of them. Returns when the one that is being made is done."""
+        """Load no further parts. Returns when the part that is being loaded is done."""
         self._is_wanted = False
         self._thread.join()
 
-    def _waited_for(self, name: str) -> Part:
+    def _wait_for(self, name: str) -> Part:
         with self._changed:
-            self._changed.wait_for(lambda: name in self._made or not self._is_running)
-        if name not in self._made:
+            self._changed.wait_for(lambda: name in self._loaded or not self._is_running)
+        if name not in self._loaded:
             self._check()
-        return self._made[name]
+        return self._loaded[name]
 
     _is_running = True
     _is_wanted = True
@@ -53,16 +54,16 @@ class BackgroundLoader(Generic[Part]):
         if self._error is not None:
             raise self._error
 
-    def _run(self, names: list[str], make: Callable[[str], Part]) -> None:
+    def _run(self, names: list[str], load: Callable[[str], Part]) -> None:
         try:
             for name in names:
                 if not self._is_wanted or not threading.main_thread().is_alive():
-                    break  # where the program ends, it would wait for this
-                part = make(name)
+                    break  # otherwise the program would wait for this thread at its end
+                part = load(name)
                 with self._changed:
-                    self._made[name] = part
+                    self._loaded[name] = part
                     self._changed.notify_all()
-        except BaseException as error:  # told to who asks
+        except BaseException as error:  # raised by __getitem__ and wait
             self._error = error
         finally:
             with self._changed:

@@ -1,11 +1,12 @@
-"""X-Codec2 both ways: encoding by transformers' `Xcodec2Model`, decoding by `decoder.py`.
+"""X-Codec2 in both directions: transformers' `Xcodec2Model` encodes, `decoder.py` decodes.
 
     codec = load_codec(folder)
     codes = codec.encode(samples)      float32 [n], mono, 16 kHz -> n // 320 codes, 50 a second
     samples = codec.decode(codes)      -> float32 [codes * samples_per_code], mono, at codec.sampling_rate
 
-Decoding is not causal: attention and GroupNorm see the whole sequence, so a piece decoded alone is not the piece of
-the whole. transformers is imported and the encoder loaded when something is first encoded: speaking needs neither.
+Decoding is not causal: attention and GroupNorm use the whole sequence, so a part that is decoded alone differs from the same
+part of the whole. The encoder, and with it transformers, is loaded when something is first encoded; generating speech needs
+neither.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ if TYPE_CHECKING:
     from llasa_cli.codec.weights import CodecTensors
 
 CODES_AT_ONCE = 1024
-"""That sequences of one length are decoded together up to: more are no faster."""
+"""The most codes that sequences of equal length have in one decoding step; larger steps are not faster."""
 
 MIN_CLIP_SAMPLES = 2 * HOP
-"""Samples: a band's variance over the clip needs more than one frame."""
+"""The variance of a band over the clip needs more than one frame."""
 
-LOUDEST_SAMPLE = 0.98
-"""In a clip that was brought to the codec's level; clicks beyond it are cut."""
-FAINTEST = 1e-4
-"""The level (-80 dB) below which a clip is no speech, and stays as it is."""
+_MAX_SAMPLE = 0.98
+"""The largest sample of a clip that was brought to the codec's level; clicks are clipped to it."""
+_MIN_LEVEL = 1e-4
+"""The level (-80 dB) below which a clip has no speech and is not changed."""
 
 
 class Codec:
-    """A loaded codec. Build it with `load_codec`.
+    """A loaded codec. `load_codec` creates it.
 
     Attributes:
-        sampling_rate: Of decoded sound, Hz: 16,000, or what a finetune of the decoder makes. Clips come in at 16,000.
+        sampling_rate: Of decoded sound, in Hz: 16,000, or what a finetuned decoder makes. Encoding takes 16,000 Hz.
         samples_per_code: Of decoded sound: a fiftieth of a second.
         code_count: Codes are 0 to code_count - 1.
-        identity: A short hash of configuration and weights: codes of one codec are noise to another.
-        speech_level: Root mean square (silences left out) that clips are brought to before they are encoded, by
-            `speech_level` in config.json, which transformers passes over. For a codec that has heard one level only: to
-            the built-in one a louder voice is a brighter one. None, as of the published ones: clips are taken as they are.
+        identity: A short hash of configuration and weights. The codes of one codec are noise to another.
+        speech_level: The root mean square (without silences) to which clips are brought before encoding, from
+            `speech_level` in config.json. A codec that was trained at a single level needs it; the built-in codec makes a
+            louder voice brighter. None, as in the published codecs, encodes clips as they are.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class Codec:
         self._stored, self._decoder = stored, decoder
         self._device, self._dtype = device, dtype
         self.identity = identity
-        self.sampling_rate = decoder.shape.sampling_rate
-        self.samples_per_code = decoder.shape.samples_per_code
-        self.code_count = math.prod(decoder.shape.levels)
+        self.sampling_rate = decoder.config.sampling_rate
+        self.samples_per_code = decoder.config.samples_per_code
+        self.code_count = math.prod(decoder.config.levels)
         self.speech_level = _speech_level(stored)
 
     @cached_property
     def _encoder(self) -> Any:
-        """The whole model less its decoder.
+        """transformers' model without its decoder.
 
         Raises:
-            ModelError: Its tensors are not all in the file.
+            ModelError: A tensor is missing in the file.
         """
         model = _read_encoder(self._stored, self._dtype)
         model = model.eval().to(self._device)
@@ -83,18 +84,20 @@ class Codec:
         return model
 
     def encode(self, samples: np.ndarray) -> list[int]:
-        """One clip -> n // 320 codes.
+        """Encode one clip: float32 [n] -> n // 320 codes.
 
         Raises:
-            AudioError: Shorter than 40 ms.
+            AudioError: The clip is shorter than 40 ms.
         """
         return self.encode_batch([samples])[0]
 
     def encode_batch(self, clips: Sequence[np.ndarray]) -> list[list[int]]:
-        """Clips of one length in codes at once, exactly as one by one.
+        """Encode several clips, with the same result as one by one.
 
-        The encoder normalises over time, so clips of unlike length are not padded to share a batch: they are encoded
-        in groups of equal `n // 320`.
+        Only clips of equal `n // 320` share a batch: the encoder normalizes over time, so padding would change the codes.
+
+        Raises:
+            AudioError: A clip is shorter than 40 ms.
         """
         import torch
 
@@ -114,39 +117,39 @@ class Codec:
                     torch.from_numpy(values)[:, None].to(self._device, self._dtype),
                     torch.from_numpy(features).to(self._device, self._dtype),
                 )
-            # floor(T / 320) + 1 codes come out; the last one is padding (LLaSA_training keeps T // 320).
+            # The encoder gives floor(T / 320) + 1 codes, the last of which is padding (LLaSA_training keeps T // 320 too).
             for index, codes in zip(indices, encoded.audio_codes[:, 0, :count].tolist(), strict=True):
                 out[index] = codes
         return out
 
     def wait(self) -> None:
-        """Until all that decoding needs is loaded.
+        """Wait until everything that decoding needs is loaded.
 
         Raises:
-            ModelError: Some of it is broken.
+            ModelError: A tensor is broken.
         """
         self._decoder.wait()
 
     def stop(self) -> None:
-        """Read no more of it; it is not going to be used."""
+        """Stop loading; the codec must not be used afterwards."""
         self._decoder.stop()
 
     def decode(self, codes: Sequence[int]) -> np.ndarray:
-        """Codes -> float32 [samples_per_code * len(codes)].
+        """Decode codes -> float32 [samples_per_code * len(codes)].
 
         Raises:
-            ModelError: A code that this codec does not have.
+            ModelError: A code is not one of this codec's.
         """
         return self.decode_many([codes])[0]
 
     def decode_many(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Each as decoded alone; those of one length together.
+        """Decode several sequences, with the same result as one by one.
 
-        Normalising goes over the whole sequence, and every code sees every other: padding would change the sound, so
-        nothing is padded.
+        Only sequences of equal length share a batch: normalization and attention go over the whole sequence, so padding
+        would change the sound.
 
         Raises:
-            ModelError: A code that this codec does not have.
+            ModelError: A code is not one of this codec's.
         """
         import torch
 
@@ -154,8 +157,8 @@ class Codec:
         for index, codes in enumerate(sequences):
             if len(codes) and not 0 <= min(codes) <= max(codes) < self.code_count:
                 raise ModelError(
-                    f"The codes reach from {min(codes)} to {max(codes)}; this codec has 0 to {self.code_count - 1}.",
-                    "They were made by another codec: use the one that belongs to the model.",
+                    f"There are codes from {min(codes)} to {max(codes)}, but this codec has 0 to {self.code_count - 1}.",
+                    "They were made by another codec. Use the one that belongs to the model.",
                 )
             groups.setdefault(len(codes), []).append(index)
         out = [np.zeros(0, np.float32)] * len(sequences)
@@ -172,31 +175,31 @@ class Codec:
 
 
 def limit_onednn_cache() -> None:
-    """Tell oneDNN, which torch calls on a CPU, to remember the code and buffers of 64 array shapes instead of 1,024.
+    """Limit oneDNN, which torch calls on a CPU, to cached kernels for 64 array shapes instead of 1,024.
 
-    Clips have hundreds of lengths. Encoding 2,000 clips took 2.9 GB so, and 0.7 GB at 64, and was a quarter faster. To be
-    called before anything is computed: oneDNN reads it once.
+    Clips have hundreds of lengths: with the default, encoding 2,000 clips takes 2.9 GB instead of 0.7 GB, and is slower.
+    Call this before anything is computed, since oneDNN reads the limit once.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bool = True) -> Codec:
-    """Load an X-Codec2's folder: config.json and safetensors, in transformers' format or in its authors'.
+    """Load an X-Codec2 from a folder with config.json and safetensors, in transformers' format or in its authors'.
 
     Args:
-        wait: Without, the weights are still being read when this returns: decoding waits for those that it needs.
+        wait: If False, the function returns while the weights are still loading; decoding waits for those that it needs.
 
     Raises:
-        ModelError: Files missing, broken, or of another architecture. Without `wait`, numbers that are none are found by
-            the first `decode`, or by `Codec.wait`.
-        UsageError: A device that is not there.
+        ModelError: Files are missing, broken, or of another architecture. Without `wait`, NaN or infinite weights are found
+            by the first `decode`, or by `Codec.wait`.
+        UsageError: The device is not available.
     """
     limit_onednn_cache()
     where = pick_device(device)
     kind = pick_dtype(dtype, where, codec=True)
     from llasa_cli.codec.decoder import read_decoder
 
-    stored, _ = _look_at(folder)
+    stored, _ = _read_headers(folder)
     codec = Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
     if wait:
         codec.wait()
@@ -204,42 +207,47 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
 
 
 def normalize_level(samples: np.ndarray, level: float) -> np.ndarray:
-    """float32 [n], 16 kHz -> the same with its speech at that root mean square, or as near as its peaks allow; without its offset."""
+    """Bring the speech of a clip to a level, as far as its peaks allow, and remove its offset.
+
+    Args:
+        samples: float32 [n], 16 kHz.
+        level: Root mean square of the speech, without silences.
+    """
     found = VoiceActivity.of(samples, SAMPLING_RATE_HZ).speech_rms
-    if found < FAINTEST:
+    if found < _MIN_LEVEL:
         return samples
-    gain = np.float32(limit_gain(samples, level / found, LOUDEST_SAMPLE))
-    centred = samples - np.float32(samples.mean(dtype=np.float64))  # an offset would be raised with it
-    return np.clip(centred * gain, -LOUDEST_SAMPLE, LOUDEST_SAMPLE).astype(np.float32, copy=False)
+    gain = np.float32(limit_gain(samples, level / found, _MAX_SAMPLE))
+    centred = samples - np.float32(samples.mean(dtype=np.float64))  # otherwise the offset would be raised too
+    return np.clip(centred * gain, -_MAX_SAMPLE, _MAX_SAMPLE).astype(np.float32, copy=False)
 
 
 def _speech_level(stored: CodecTensors) -> float | None:
-    told = stored.settings.get("speech_level")
-    if told is None:
+    level = stored.settings.get("speech_level")
+    if level is None:
         return None
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told <= 1:
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level <= 1:
         raise ModelError(
-            f"{stored.folder / 'config.json'} gives speech_level as {told!r}, which is no level.",
-            "It is a root mean square between 0 and 1; without it clips are encoded as they are.",
+            f"speech_level in {stored.folder / 'config.json'} must be between 0 and 1, not {level!r}.",
+            "It is a root mean square; without it clips are encoded as they are.",
         )
-    return float(told)
+    return float(level)
 
 
 def read_code_count(folder: Path) -> int:
-    """How many codes the codec in a folder has, by its configuration and its files' headers.
+    """The number of codes of the codec in a folder, from its configuration and the headers of its files.
 
     Raises:
-        ModelError: As `load_codec`, as far as that can be seen.
+        ModelError: See `load_codec`; broken weights are not noticed here.
     """
-    return _look_at(folder)[1].code_count
+    return _read_headers(folder)[1].code_count
 
 
-def _look_at(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
+def _read_headers(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
     from llasa_cli.codec.decoder import DecoderConfig
     from llasa_cli.codec.weights import CodecTensors
 
     stored = CodecTensors(folder)
-    stored.need(["acoustic_decoder.head.linear.weight"])
+    stored.require(["acoustic_decoder.head.linear.weight"])
     ratios = stored.settings.get("downsampling_ratios", (2, 2, 4, 4, 5))
     if (
         not isinstance(ratios, list | tuple)
@@ -247,17 +255,17 @@ def _look_at(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
         or math.prod(ratios) != HOP
     ):
         raise ModelError(
-            f"The codec in {folder} makes a code of {str(ratios)[:40]} samples.",
-            f"Llasa's codes are {HOP} samples at {SAMPLING_RATE_HZ} Hz.",
+            f"The codec in {folder} has the downsampling ratios {str(ratios)[:40]}.",
+            f"Their product must be {HOP}, the samples of a code at {SAMPLING_RATE_HZ} Hz.",
         )
     return stored, DecoderConfig.of(stored.settings, stored.shapes)
 
 
 def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
-    """transformers' model without its decoder, without a word on stdout or stderr.
+    """Load transformers' model without its decoder, and without its messages on standard output and error.
 
     Raises:
-        ModelError: Tensors are missing, or of another shape than config.json says.
+        ModelError: Tensors are missing, or have other shapes than config.json states.
     """
     from transformers import Xcodec2Config
     from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
@@ -269,9 +277,9 @@ def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
     wanted = [name for name in stored.shapes if not name.startswith("acoustic_decoder.")]
     settings = dict(stored.settings)
     if stored.is_original:
-        stored.need(["semantic_encoder.feature_projection.projection.weight", "acoustic_encoder.conv1.weight"])
+        stored.require(["semantic_encoder.feature_projection.projection.weight", "acoustic_encoder.conv1.weight"])
         settings["semantic_model_config"] = semantic_configuration(stored.shapes)
-    # The decoder is ours: of transformers' only what can't be left out is built, and thrown away.
+    # Of transformers' decoder only the parts that can't be left out are built, and discarded below.
     settings |= {"num_hidden_layers": 0}
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -294,7 +302,7 @@ def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
             logging.enable_progress_bar()
     model, found = loaded
     model.acoustic_decoder = None
-    # transformers fills what is missing or misshapen with random numbers and goes on: noise instead of speech.
+    # transformers fills missing or misshapen tensors with random numbers, which would give noise instead of speech.
     wrong = [str(name) for name in found["mismatched_keys"]]
     wrong += [
         name

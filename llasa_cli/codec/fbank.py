@@ -1,11 +1,11 @@
 """Filter-bank features of X-Codec2's semantic encoder, in numpy.
 
-In: float32 [n] samples, mono, 16 kHz, -1..1. Out: float32 [n // 320 + 1, 160], two 10 ms frames of 80 log-mel
-bands a row, each band with mean 0 and variance 1 over the clip.
+Input: float32 [n], mono, 16 kHz, -1..1. Output: float32 [n // 320 + 1, 160]. A row has two 10 ms frames of 80 log-mel bands;
+every band is normalized to mean 0 and variance 1 over the clip.
 
-The definition is transformers' `Xcodec2FeatureExtractor`, which calls torchaudio's `kaldi.fbank`; torchaudio has no
-build for recent torch, and the numbers are few enough to write down. Kaldi's own choices: 25 ms povey window, 10 ms
-step, mean removed and pre-emphasis 0.97 within each frame, 512-point power spectrum, mel bands of 20 to 8,000 Hz.
+The features are those of transformers' `Xcodec2FeatureExtractor`, which calls torchaudio's `kaldi.fbank`. They are computed
+here because torchaudio has no build for recent versions of torch. Kaldi's parameters: a 25 ms Povey window, a step of 10 ms,
+mean removal and pre-emphasis 0.97 within each frame, a 512-point power spectrum, and mel bands from 20 to 8,000 Hz.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 
 SAMPLING_RATE_HZ = 16_000
 HOP = 320
-"""Samples a code: 16,000 / 50."""
+"""Samples per code: 16,000 / 50."""
 _FRAME, _STEP, _FFT, _BANDS = 400, 160, 512, 80
 _FLOOR = 1.1920928955078125e-07  # float32's epsilon, as in Kaldi
 
 
 def pad_audio(samples: np.ndarray) -> np.ndarray:
-    """Zeros up to the next whole code; a clip that is whole already gets one more, as in the original pipeline."""
+    """Append zeros up to the next whole code. A clip of whole codes gets one more, as in the original pipeline."""
     return np.pad(samples, (0, (len(samples) // HOP + 1) * HOP - len(samples)))
 
 
 def filter_bank(samples: np.ndarray) -> np.ndarray:
-    """Features of one clip; see the module's text for shapes and units."""
+    """The features of one clip; the module's docstring has shapes and units."""
     audio = np.pad(pad_audio(samples).astype(np.float64), HOP // 2) * 32768.0
     count = (len(audio) - _FRAME) // _STEP + 1
     frames = np.lib.stride_tricks.sliding_window_view(audio, _FRAME)[::_STEP][:count]
@@ -43,7 +43,7 @@ def filter_bank(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def _povey_window() -> np.ndarray:
-    """Kaldi's window: a symmetric Hann window to the power 0.85."""
+    """Kaldi's window: a symmetric Hann window raised to the power 0.85."""
     return np.hanning(_FRAME) ** 0.85
 
 
@@ -60,4 +60,4 @@ def _mel_filters() -> np.ndarray:
     bins = mel(np.arange(_FFT // 2) * SAMPLING_RATE_HZ / _FFT)[:, None]
     rising, falling = (bins - left) / width, (left + 2 * width - bins) / width
     filters = np.maximum(0.0, np.minimum(rising, falling))
-    return np.concatenate([filters, np.zeros((1, _BANDS))])  # Kaldi leaves out the bin at half the sampling rate
+    return np.concatenate([filters, np.zeros((1, _BANDS))])  # Kaldi omits the bin at half the sampling rate

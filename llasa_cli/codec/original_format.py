@@ -1,18 +1,18 @@
-"""X-Codec2 as its authors publish it -> the names and shapes that this program and transformers give the same tensors.
+"""X-Codec2 as its authors publish it: the names and shapes of its tensors, mapped to transformers'.
 
-The two formats hold the same numbers under other names. What is more than a new name:
+Both formats hold the same numbers under different names. What differs beyond the names:
 
-- a convolution is stored as direction and length (weight norm) and put together when it is read;
-- queries, keys and values lie in one matrix `c_attn`;
-- SnakeBeta's second parameter is `.beta` in the file and `.bias` in the package's code: `xcodec2` under transformers 4.49 and
-  later does not load it, and says nothing;
-- the semantic encoder has 24 layers, of which 16 are used. A file may leave it out altogether: then it is
-  `facebook/w2v-bert-2.0`, and needed only to encode.
+- A convolution is stored as direction and length (weight norm) and is multiplied out when it is read.
+- Queries, keys and values are one matrix, `c_attn`.
+- SnakeBeta's second parameter is `.beta` in the file and `.bias` in the package's code. `xcodec2` under transformers 4.49 and
+  later silently does not load it.
+- The semantic encoder has 24 layers, of which 16 are used. A file may leave it out; it is then `facebook/w2v-bert-2.0`, and
+  only encoding needs it.
 
-What config.json does not tell (it tells next to nothing) is read from the shapes. Finetunes of the decoder for another rate
-have other lengths of frames, and an upsampler before the last layer.
+config.json states next to nothing, so the configuration is derived from the shapes. Decoders that were finetuned for another
+sampling rate have frames of another length, and an upsampler before the last layer.
 
-Source: the package xcodec2 0.1.5, `modeling_xcodec2.py`, `vq/`; `tests/parity/codec.py` compares.
+Source: the package xcodec2 0.1.5, `modeling_xcodec2.py` and `vq/`. `tests/parity/codec.py` compares the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 SEMANTIC_REPO = "facebook/w2v-bert-2.0"
 SEMANTIC_LAYERS = 16
-"""The original takes `hidden_states[16]`: what 16 layers made."""
+"""The original uses `hidden_states[16]`, the output of 16 layers."""
 _HEAD_WIDTH = 64
 
 _RENAMED = (
@@ -53,9 +53,9 @@ _UNIT = re.compile(r"CodecEnc\.conv_blocks\.([1-9]\d*)\.block\.([012])\.block\.(
 _UNIT_PARTS = ("snake1", "conv1", "snake2", "conv2")
 _END_OF_BLOCK = re.compile(r"CodecEnc\.conv_blocks\.([1-9]\d*)\.block\.([34])\.")
 _COMPUTED = re.compile(r"(\.filter|\.window|\.freqs|\.theta|\.cache|codebook|_levels|_basis|\.scales|\.zero)$")
-"""Tables that follow from the shape; some files hold them."""
+"""Tables that follow from the shapes; some files contain them."""
 _UNUSED = re.compile(r"(SemanticDecoder_module|fc_post_s|discriminator)\.|.*\.masked_spec_embed$")
-"""Of the training only."""
+"""Used in training only."""
 _LENGTH, _DIRECTION = (
     (".weight_g", ".parametrizations.weight.original0"),
     (
@@ -67,18 +67,18 @@ _LENGTH, _DIRECTION = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a tensor comes from.
+    """The stored tensors from which one tensor is made.
 
     Attributes:
-        stored: What the file calls it; of a convolution with weight norm, length and direction.
-        third: Of a matrix of queries, keys and values: which; None takes the whole tensor.
+        stored: Names in the file: one, or length and direction of a convolution with weight norm.
+        third: Which third of a matrix of queries, keys and values; None means the whole tensor.
     """
 
     stored: tuple[str, ...]
     third: int | None = None
 
     def read(self, tensor: Callable[[str], Any]) -> Any:
-        """Put it together of what `tensor` gives for a stored name."""
+        """Make the tensor; `tensor` reads a stored one by its name."""
         first = tensor(self.stored[0])
         if self.third is not None:
             rows = len(first) // 3
@@ -90,20 +90,20 @@ class Source:
         return direction * (first.float() / length)
 
     def shape(self, shape: Callable[[str], tuple[int, ...]]) -> tuple[int, ...]:
-        """As `read`, of shapes."""
+        """The shape of the tensor; `shape` gives that of a stored one."""
         whole = shape(self.stored[-1])
         return whole if self.third is None else (whole[0] // 3, *whole[1:])
 
 
 def is_original(names: Collection[str]) -> bool:
-    """By the names of a file's tensors."""
+    """Whether tensors of these names are in the authors' format."""
     return any(name.startswith("generator.backbone.") for name in names)
 
 
 def sources(names: Collection[str]) -> tuple[dict[str, Source], list[str]]:
-    """The original's names -> where each tensor of the other format comes from, and the names that have no place there."""
+    """Map the authors' names -> the source of each tensor in transformers' format, and the unknown names."""
     found: dict[str, Source] = {}
-    strange = []
+    unknown = []
     for name in sorted(names):
         if _COMPUTED.search(name) or _UNUSED.match(name) or name.endswith(_DIRECTION):
             continue
@@ -113,7 +113,7 @@ def sources(names: Collection[str]) -> tuple[dict[str, Source], list[str]]:
             continue
         native = _native(name)
         if native is None:
-            strange.append(name)
+            unknown.append(name)
             continue
         match = re.match(r"semantic_encoder\.encoder\.layers\.(\d+)\.", native)
         if match and int(match[1]) >= SEMANTIC_LAYERS:
@@ -125,11 +125,11 @@ def sources(names: Collection[str]) -> tuple[dict[str, Source], list[str]]:
                 break
         else:
             found[native] = Source((name,))
-    return found, strange
+    return found, unknown
 
 
 def _native(name: str) -> str | None:
-    """transformers' name for a tensor; None where it has none."""
+    """transformers' name for a tensor; None if it is unknown."""
     if match := _UNIT.match(name):
         block, unit, part = int(match[1]) - 1, int(match[2]) + 1, _UNIT_PARTS[int(match[3])]
         native = f"acoustic_encoder.block.{block}.res_unit{unit}.{part}." + name[match.end() :]
@@ -143,19 +143,19 @@ def _native(name: str) -> str | None:
                 break
         else:
             return None
-    # As the package's code calls it; a file saved by a fixed copy of it has that name.
+    # A file that was saved by a corrected copy of the package has the name of the package's code.
     return native.removesuffix(".act.bias") + ".act.beta" if native.endswith(".act.bias") else native
 
 
 def semantic_name(own: str) -> str:
-    """What a tensor of `facebook/w2v-bert-2.0`'s own file is called in a codec's."""
+    """The name in a codec's file of a tensor of `facebook/w2v-bert-2.0`."""
     return "semantic_model." + own.removeprefix("wav2vec2_bert.")
 
 
 def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """What transformers' config.json would say, from the tensors' shapes (under transformers' names).
+    """transformers' configuration, derived from the shapes under transformers' names.
 
-    Attention has heads of 64 numbers and the quantiser four levels an axis, as the package's code has it.
+    Attention heads have 64 dimensions and the quantizer has four levels per axis, as in the package's code.
     """
     decoder = "acoustic_decoder."
     hidden = shapes[decoder + "fc.weight"][0]
@@ -180,7 +180,7 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def semantic_configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The semantic encoder's part of the same."""
+    """The configuration of the semantic encoder, derived from the shapes."""
     layer = "semantic_encoder.encoder.layers.0."
     features = shapes["semantic_encoder.feature_projection.projection.weight"]
     distances, head = shapes[layer + "self_attn.distance_embedding.weight"]
@@ -193,12 +193,13 @@ def semantic_configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, A
         "intermediate_size": shapes[layer + "ffn1.intermediate_dense.weight"][0],
         "conv_depthwise_kernel_size": shapes[layer + "conv_module.depthwise_conv.weight"][2],
         "position_embeddings_type": "relative_key",
-        "left_max_position_embeddings": distances - 9,  # w2v-bert-2.0: 64 to the left, 8 to the right, and itself
+        "left_max_position_embeddings": distances
+        - 9,  # w2v-bert-2.0: 64 positions to the left, 8 to the right, and the position itself
         "right_max_position_embeddings": 8,
         "add_adapter": False,
     }
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
-    """How many `prefix`0, 1, 2, ... there are."""
+    """The number of different indices after a prefix."""
     return len({name[len(prefix) :].split(".")[0] for name in shapes if name.startswith(prefix)})

@@ -1,6 +1,6 @@
-"""A codec's folder -> its tensors by transformers' names, whether it is in transformers' format or in its authors' own.
+"""The tensors in a codec's folder, under transformers' names, whether the files have transformers' format or the authors'.
 
-Shapes are known from the headers; a tensor is read when it is asked for.
+Shapes come from the headers; a tensor is read when it is asked for.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 
 AGAIN = "Fetch the codec again."
-_HINT = "A codec folder holds config.json and model.safetensors."
+_HINT = "A codec folder has config.json and model.safetensors."
 _TYPES = ("xcodec2", "xcodec", "bigcodec", None)
-"""What config.json calls it: the first is transformers'; the authors' code says the second."""
+"""`model_type` in config.json: transformers' is the first, the authors' code has the second."""
 _SEMANTIC = "semantic_encoder."
 
 
 class CodecTensors:
-    """What is stored in a codec's folder.
+    """The tensors and the configuration in a codec's folder.
 
     Attributes:
-        folder: Where it lies.
-        is_original: In the authors' format.
+        folder: The codec's folder.
+        is_original: Whether the files have the authors' format.
         settings: config.json as transformers would write it.
-        shapes: Tensor name -> its shape.
+        shapes: Tensor name -> shape.
+
+    Raises:
+        ModelError: Files are missing or broken, or it is not an X-Codec2.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / "config.json").is_file():
-            raise ModelError(f"There is no config.json in {folder}.", _HINT)
+            raise ModelError(f"{folder} has no config.json.", _HINT)
         self.settings = read_json_object(folder / "config.json", AGAIN)
         self._places: dict[str, tuple[str, TensorLocation]] = {}
         self._sources: dict[str, original.Source] = {}
@@ -50,42 +53,42 @@ class CodecTensors:
         elif kind == "xcodec2":
             self._take_native(places)
         else:
-            raise ModelError(f"{folder} holds a {kind!r} model, not an X-Codec2.", _HINT)
+            raise ModelError(f"{folder} has a {kind!r} model, not an X-Codec2.", _HINT)
 
     def _take_native(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
         if "auto_map" in self.settings:
             raise ModelError(
-                f"The codec in {self.folder} asks for code of its own (auto_map), which is never run here.",
-                "HKUSTAudio/xcodec2-hf is X-Codec2 without.",
+                f"The codec in {self.folder} needs code from its own repository (auto_map), which is never run.",
+                "HKUSTAudio/xcodec2-hf is the same codec without such code.",
             )
         self._add(places, {name: original.Source((name,)) for name in places})
 
     def _take_original(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
-        """Its config.json may name the authors' code (auto_map), which is not needed and not run."""
-        sources, strange = original.sources(places)
-        if strange:
+        """config.json may name the authors' code (auto_map), which is neither needed nor run."""
+        sources, unknown = original.sources(places)
+        if unknown:
             raise ModelError(
-                f"The codec in {self.folder} has {strange[0]}, which no X-Codec2 has and this program does not run."
+                f"The codec in {self.folder} has the unknown tensor {unknown[0]}.", "Use an unmodified X-Codec2."
             )
         self._add(places, sources)
-        self.settings = self._told() | original.configuration(_complete(self.shapes, self.folder))
+        self.settings = self._stated_settings() | original.configuration(_checked(self.shapes, self.folder))
 
     def __call__(self, name: str) -> torch.Tensor:
-        """One tensor, as its file has it.
+        """Read one tensor, with the dtype of its file.
 
         Raises:
-            ModelError: It is broken: not all of its numbers are finite.
+            ModelError: It contains NaN or infinite values, or integers.
         """
         tensor: torch.Tensor = self._sources[name].read(self._stored)
         if not tensor.is_floating_point():
-            raise ModelError(f"{name} in {self.folder} is stored as {tensor.dtype}.", "Use the codec in 16 or 32 bit.")
+            raise ModelError(f"{name} in {self.folder} has the type {tensor.dtype}.", "Use the codec in 16 or 32 bit.")
         if not is_finite(tensor):
-            raise ModelError(f"{name} in {self.folder} holds numbers that are none (NaN or infinite).", AGAIN)
+            raise ModelError(f"{name} in {self.folder} contains NaN or infinite values.", AGAIN)
         return tensor
 
-    def need(self, names: Iterable[str]) -> None:
+    def require(self, names: Iterable[str]) -> None:
         """Raises:
-        ModelError: One is not there.
+        ModelError: One of these tensors is missing.
         """
         missing = sorted(set(names) - set(self.shapes))
         if missing:
@@ -94,10 +97,10 @@ class CodecTensors:
             )
 
     def find_semantic(self) -> None:
-        """Take the semantic encoder from its own repository, where the codec's file leaves it out.
+        """Take the semantic encoder from its own repository if the codec's file does not contain it.
 
         Raises:
-            ModelError: That is not on this machine.
+            ModelError: The repository is not on this machine.
         """
         if not self.is_original or any(name.startswith(_SEMANTIC) for name in self.shapes):
             return
@@ -105,14 +108,19 @@ class CodecTensors:
             folder = find_model(original.SEMANTIC_REPO)
         except ModelError as error:
             raise ModelError(
-                f"The codec in {self.folder} can speak but not hear: it leaves out {original.SEMANTIC_REPO}.",
-                f"Fetch that with: llasa download {original.SEMANTIC_REPO}",
+                f"The codec in {self.folder} can decode but not encode: it does not contain {original.SEMANTIC_REPO}.",
+                f"Fetch it with: llasa download {original.SEMANTIC_REPO}",
             ) from error
         places = {original.semantic_name(name): (name, place) for name, place in locate_tensors(folder).items()}
         self._add(places, original.sources(places)[0])
 
     def _add(self, places: dict[str, tuple[str, TensorLocation]], sources: dict[str, original.Source]) -> None:
-        """Take tensors in: what a source calls them -> their name in their file, and where they are."""
+        """Add tensors.
+
+        Args:
+            places: Name in a source -> name in its file, and location.
+            sources: transformers' name -> the source of the tensor.
+        """
         self._places |= places
         for name, source in sources.items():
             absent = [stored for stored in source.stored if stored not in self._places]
@@ -126,13 +134,13 @@ class CodecTensors:
         tensor: torch.Tensor = read_tensor(place, own)
         return tensor
 
-    def _told(self) -> dict[str, Any]:
-        """What a config.json in the authors' format says that the shapes don't."""
+    def _stated_settings(self) -> dict[str, Any]:
+        """The entries of a config.json in the authors' format that the shapes don't tell."""
         return {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
 
 
-def _complete(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes, if those are there that a configuration is read from."""
+def _checked(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes; raises ModelError if one is missing from which the configuration is derived."""
     for name in (
         "acoustic_decoder.fc.weight",
         "acoustic_decoder.layers.0.mlp.fc1.weight",

@@ -335,7 +335,7 @@ except LlasaError as error:
         device.vanish()
         said, _ = ending(process)
     assert process.returncode == 1
-    assert said.startswith("| The sound device went away while it was playing.")
+    assert said.startswith("| The sound device disappeared during playback.")
     assert "-o" in said
 
 
@@ -470,7 +470,7 @@ def test_a_stop_aborts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_that_stops_calling_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     monkeypatch.setattr("llasa_cli.audio.player._POLL_S", 0.005)
-    with pytest.raises(LlasaError, match="stopped taking sound"), play_on(library, monkeypatch) as sink:
+    with pytest.raises(LlasaError, match="stopped playing"), play_on(library, monkeypatch) as sink:
         sink.write(AudioChunk(ramp(160_000), RATE))
         library.frozen = True
     assert library.ends == ["abort", "close"]

@@ -137,7 +137,7 @@ def test_where_the_wide_products_are_cut_is_not_heard(codec: Codec, monkeypatch:
     assert np.abs(whole).max() > 0.01
     other = codec.decode(codes[::-1])
     for rows in (1, 7, 99):
-        monkeypatch.setattr("llasa_cli.codec.decoder.ROWS", rows)
+        monkeypatch.setattr("llasa_cli.codec.decoder.CODES_PER_BLOCK", rows)
         np.testing.assert_allclose(codec.decode(codes), whole, atol=1e-5)
         np.testing.assert_allclose(codec.decode_many([codes, codes[::-1]]), [whole, other], atol=1e-5)
 
