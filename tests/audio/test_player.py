@@ -1,4 +1,4 @@
-"""What is written is heard: all of it, once, in order, without a gap; and every end of it."""
+"""Playback: every sample once, in order and without gaps, and every way in which it can end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RATE = 16_000
 
 
 def ramp(count: int) -> np.ndarray:
-    """Every sample another, none of them zero."""
+    """Samples that all differ, none of them zero."""
     return (np.arange(1, count + 1) / 2**20).astype(np.float32)
 
 
@@ -43,7 +43,7 @@ def taken(queue: PlayQueue, count: int) -> np.ndarray:
 # --- the queue ---
 
 
-def test_every_sample_is_given_once_and_in_order_for_any_sizes() -> None:
+def test_every_sample_is_taken_once_and_in_order_for_any_sizes() -> None:
     random = np.random.default_rng(0)
     queue, sound, out = PlayQueue(1, 1), ramp(20_000), []
     place = 0
@@ -59,7 +59,7 @@ def test_every_sample_is_given_once_and_in_order_for_any_sizes() -> None:
     assert queue.waiting == 0
 
 
-def test_sound_begins_when_enough_is_waiting() -> None:
+def test_playback_begins_when_enough_is_queued() -> None:
     queue = PlayQueue(100, 100)
     queue.put(ramp(99))
     assert not taken(queue, 10).any()
@@ -75,16 +75,16 @@ def test_a_short_sentence_does_not_wait_for_more(end: Callable[[PlayQueue], None
     assert np.array_equal(taken(queue, 30), np.pad(ramp(20), (0, 10)))
 
 
-def test_what_nothing_follows_is_not_held_for_ever() -> None:
+def test_the_last_samples_are_not_held_back_forever() -> None:
     queue = PlayQueue(100, 100)
     queue.put(ramp(20))
     assert not taken(queue, 60).any()
-    queue.put(ramp(20))  # it goes on: wait as long again
+    queue.put(ramp(20))  # more follows: wait as long again
     assert not taken(queue, 100).any()
     assert taken(queue, 60)[:40].all()
 
 
-def test_after_running_dry_within_a_sentence_more_is_gathered_up_to_a_limit() -> None:
+def test_after_an_underrun_the_prebuffer_grows_up_to_a_limit() -> None:
     queue = PlayQueue(100, 300)
     for underruns, enough in enumerate([100, 200, 300, 300]):
         queue.put(ramp(enough - 1))
@@ -93,7 +93,7 @@ def test_after_running_dry_within_a_sentence_more_is_gathered_up_to_a_limit() ->
         assert taken(queue, 400)[:enough].all()
 
 
-def test_running_dry_between_sentences_is_no_underrun() -> None:
+def test_an_empty_queue_between_sentences_is_no_underrun() -> None:
     queue = PlayQueue(100, 300)
     for _ in range(3):
         queue.put(ramp(150))
@@ -105,7 +105,7 @@ def test_running_dry_between_sentences_is_no_underrun() -> None:
     assert taken(queue, 10).all()
 
 
-def test_a_pause_that_gets_longer_is_no_underrun() -> None:
+def test_an_empty_queue_after_silence_is_no_underrun() -> None:
     queue = PlayQueue(100, 300)
     queue.put(ramp(150))
     queue.put(np.zeros(50, np.float32))
@@ -113,7 +113,7 @@ def test_a_pause_that_gets_longer_is_no_underrun() -> None:
     assert queue.underruns == 0
 
 
-def test_a_flush_is_over_with_the_next_sound() -> None:
+def test_a_flush_ends_with_the_next_sound() -> None:
     queue = PlayQueue(100, 300)
     queue.put(ramp(150))
     queue.flush()
@@ -122,7 +122,7 @@ def test_a_flush_is_over_with_the_next_sound() -> None:
     assert queue.underruns == 1
 
 
-def test_cleared_means_silent_at_once() -> None:
+def test_a_cleared_queue_is_silent_at_once() -> None:
     queue = PlayQueue(10, 10)
     queue.put(ramp(1000))
     assert taken(queue, 10).all()
@@ -135,7 +135,7 @@ def test_cleared_means_silent_at_once() -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
-def test_pieces_are_resampled_as_one_sound(rate: int) -> None:
+def test_chunks_are_resampled_without_seams(rate: int) -> None:
     sound = np.sin(np.arange(12_345) / 7).astype(np.float32)
     converter = StreamResampler(rate)
     pieces = [converter.convert(AudioChunk(piece, RATE)) for piece in np.array_split(sound, 9)]
@@ -145,7 +145,7 @@ def test_pieces_are_resampled_as_one_sound(rate: int) -> None:
     np.testing.assert_allclose(heard[: len(expected)], expected[: len(heard)], atol=1e-5)
 
 
-def test_a_change_of_rate_loses_nothing() -> None:
+def test_a_change_of_rate_loses_no_samples() -> None:
     converter = StreamResampler(48_000)
     pieces = [converter.convert(AudioChunk(np.ones(1600, np.float32), rate)) for rate in (16_000, 48_000, 16_000)]
     heard = np.concatenate([*pieces, converter.finish()])
@@ -202,7 +202,7 @@ class Recorder:
         return subprocess.Popen(command, env=self.environment(), text=True, stdout=-1, stderr=-1)
 
     def play(self, script: str) -> tuple[int, str]:
-        """Run a program to its end: exit code and what it said on stderr."""
+        """Run a program to its end -> exit code and standard error."""
         with self.start(script) as process:
             errors = ending(process)[1]
         return process.returncode, errors
@@ -251,7 +251,7 @@ def recorder(tmp_path: Path) -> Any:
 
 
 def ending(process: subprocess.Popen[str], timeout_s: float = 60) -> tuple[str, str]:
-    """What a program says until it ends; it does not outlive the test."""
+    """The output of a program until it ends; the program does not outlive the test."""
     try:
         return process.communicate(timeout=timeout_s)
     except BaseException:
@@ -260,13 +260,13 @@ def ending(process: subprocess.Popen[str], timeout_s: float = 60) -> tuple[str, 
 
 
 def without_silence(heard: np.ndarray) -> np.ndarray:
-    """From the first sample to the last that is not zero."""
+    """The samples from the first to the last one that is not zero."""
     places = np.flatnonzero(heard)
     return heard[places[0] : places[-1] + 1] if len(places) else heard[:0]
 
 
 @needs_portaudio
-def test_what_is_played_is_what_was_written_without_a_gap(recorder: Callable[..., Recorder]) -> None:
+def test_playback_equals_what_was_written_without_gaps(recorder: Callable[..., Recorder]) -> None:
     device = recorder(speed=1.0)
     code, errors = device.play("""
 with open_sink(None, None, play=True) as sink:
@@ -282,7 +282,7 @@ with open_sink(None, None, play=True) as sink:
 
 
 @needs_portaudio
-def test_sound_that_comes_too_slowly_has_pauses_and_loses_nothing(recorder: Callable[..., Recorder]) -> None:
+def test_slow_sound_is_played_with_pauses_and_without_loss(recorder: Callable[..., Recorder]) -> None:
     device = recorder(speed=1.0)
     code, errors = device.play("""
 with open_sink(None, None, play=True) as sink:
@@ -320,7 +320,7 @@ print(most, file=sys.stderr)
 
 
 @needs_portaudio
-def test_a_device_that_goes_away_is_one_sentence(recorder: Callable[..., Recorder]) -> None:
+def test_a_device_that_disappears_is_an_error(recorder: Callable[..., Recorder]) -> None:
     device = recorder(speed=1.0)
     with device.start("""
 try:
@@ -361,7 +361,7 @@ with open_sink(None, None, play=True) as sink:
 
 
 class Library:
-    """Stands in for sounddevice: a device that calls back from its own thread, and takes only what it is told to."""
+    """A replacement of sounddevice: its thread calls back, and the device supports only the given formats."""
 
     class PortAudioError(Exception):
         pass
@@ -425,7 +425,7 @@ def play_on(library: Library | None, monkeypatch: pytest.MonkeyPatch, output: st
     return open_sink(output, None, play=True)
 
 
-def test_speakers_and_file_get_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_and_file_get_the_same_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     with play_on(library, monkeypatch, str(tmp_path / "a.wav")) as sink:
         assert isinstance(sink, TeeSink)
@@ -439,7 +439,7 @@ def test_speakers_and_file_get_the_same(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_device_without_the_rate_gets_its_own(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_lacks_the_rate_gets_its_own_rate(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library(rates=(48_000,), channels=channels)
     sound = (0.5 * np.sin(np.arange(16_000) / 9)).astype(np.float32)
     with play_on(library, monkeypatch) as sink:
@@ -451,13 +451,13 @@ def test_a_device_without_the_rate_gets_its_own(channels: int, monkeypatch: pyte
     np.testing.assert_allclose(heard[: len(expected), 0], expected, atol=1e-4)
 
 
-def test_a_device_that_takes_no_form_of_sound_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_accepts_no_format_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = play_on(Library(rates=(8000,), channels=6), monkeypatch)
     with pytest.raises(LlasaError, match="The sound device failed: Invalid sample rate"), sink:
         sink.write(AudioChunk(ramp(8000), RATE))
 
 
-def test_a_stop_aborts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_aborts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     with pytest.raises(KeyboardInterrupt), play_on(library, monkeypatch) as sink:
         sink.write(AudioChunk(ramp(80_000), RATE))
@@ -467,7 +467,7 @@ def test_a_stop_aborts_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(map(len, library.heard)) < 80_000
 
 
-def test_a_device_that_stops_calling_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_stops_calling_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     monkeypatch.setattr("llasa_cli.audio.player._POLL_S", 0.005)
     with pytest.raises(LlasaError, match="stopped playing"), play_on(library, monkeypatch) as sink:
@@ -476,7 +476,7 @@ def test_a_device_that_stops_calling_is_given_up(monkeypatch: pytest.MonkeyPatch
     assert library.ends == ["abort", "close"]
 
 
-def test_no_sound_opens_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sound_no_device_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     with play_on(library, monkeypatch) as sink:
         sink.flush()
@@ -484,7 +484,7 @@ def test_no_sound_opens_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("library", [None, Library(present=False)], ids=["no PortAudio", "no device"])
-def test_without_a_sound_device_the_way_to_a_file_is_named(
+def test_without_a_sound_device_the_error_names_the_output_flag(
     library: Library | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(LlasaError) as caught:

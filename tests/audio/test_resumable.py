@@ -1,4 +1,4 @@
-"""A long file that was interrupted goes on, and becomes what a straight run makes."""
+"""A resumed file equals the file of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def straight(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
-def test_an_interrupted_file_equals_a_straight_one(tmp_path: Path, name: str) -> None:
+def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path: Path, name: str) -> None:
     whole = straight(tmp_path / ("straight" + name[1:]))
     path = tmp_path / name
     with pytest.raises(KeyboardInterrupt), ResumableSink(path, name[2:], "k", {"seed": 7}) as sink:
@@ -49,7 +49,7 @@ def test_an_interrupted_file_equals_a_straight_one(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
-def test_what_a_crash_cut_is_made_again(tmp_path: Path, cut: int) -> None:
+def test_a_take_that_a_crash_cut_off_is_made_again(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "a.wav"
     whole = straight(tmp_path / "b.wav")
     for victim in ("takes.jsonl", "sound.pcm"):
@@ -65,7 +65,7 @@ def test_what_a_crash_cut_is_made_again(tmp_path: Path, cut: int) -> None:
         assert soundfile.info(str(path)).frames == sum(map(len, PIECES))
 
 
-def test_unfinished_work_of_another_text_is_not_thrown_away(tmp_path: Path) -> None:
+def test_unfinished_work_on_another_text_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     with pytest.raises(RuntimeError), ResumableSink(path, "wav", "k", {}) as sink:
         write(sink, range(2))
@@ -78,7 +78,7 @@ def test_unfinished_work_of_another_text_is_not_thrown_away(tmp_path: Path) -> N
     assert (path.with_name("a.wav.partial") / "sound.pcm").stat().st_size == 2 * sum(map(len, PIECES[:2]))
 
 
-def test_what_others_have_put_there_is_never_removed(tmp_path: Path) -> None:
+def test_files_of_others_in_the_folder_are_never_removed(tmp_path: Path) -> None:
     path, folder = tmp_path / "a.wav", tmp_path / "a.wav.partial"
     folder.mkdir()
     (folder / "results.jsonl").write_text("{}\n")
@@ -92,7 +92,7 @@ def test_what_others_have_put_there_is_never_removed(tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["notes"]
 
 
-def test_what_was_killed_while_it_was_being_made_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_folder_whose_creation_was_killed_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "a.wav.partial").mkdir()
     (tmp_path / "a.wav.partial" / "about.part").write_text("{")
     (tmp_path / "a.wav.partial" / "takes.jsonl").touch()
@@ -109,7 +109,7 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     assert soundfile.info(str(tmp_path / "a.wav")).frames == sum(map(len, PIECES[:2]))
 
 
-def test_nothing_is_left_of_a_run_that_made_nothing(tmp_path: Path) -> None:
+def test_a_run_without_takes_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ResumableSink(tmp_path / "a.wav", "wav", "k", {}):
         raise RuntimeError
     with ResumableSink(tmp_path / "a.wav", "wav", "k", {}):
@@ -117,7 +117,7 @@ def test_nothing_is_left_of_a_run_that_made_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_loses_only_what_was_being_said(tmp_path: Path) -> None:
+def test_a_full_disk_loses_only_the_uncommitted_take(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     import signal

@@ -1,4 +1,4 @@
-"""Sound begins early where the rest is sure to come in time, and late where it is not; only speeds decide."""
+"""Playback begins early if the rest will arrive in time, and late otherwise; only speeds decide."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Machine:
 def speak(
     machine: Machine, pacing: RealTimeStreamGate, count: int = 400, taker_s: float = 0.0
 ) -> tuple[list[np.ndarray], list[float]]:
-    """The pieces that reach the taker, and when."""
+    """The pieces that reach the consumer, with their times."""
     pieces, times = [], []
     for piece in pacing.hold(machine.pieces(pacing.watch(machine.codes(count))), RATE):
         pieces.append(piece)
@@ -61,14 +61,14 @@ def speak(
 
 
 @pytest.mark.parametrize("speed", [0.3, 0.9, 1.3, 2.0, 12.0])
-def test_every_piece_is_given_once_in_order(speed: float) -> None:
+def test_every_piece_is_passed_on_once_and_in_order(speed: float) -> None:
     machine = Machine(speed)
     pieces, _ = speak(machine, RealTimeStreamGate(clock=machine.clock))
     assert np.array_equal(np.concatenate(pieces), np.arange(400 * CODE))
 
 
 @pytest.mark.parametrize(("speed", "codes_before_sound"), [(12.0, 48), (2.5, 48), (1.6, 68)])
-def test_a_fast_model_is_heard_with_its_first_pieces(speed: float, codes_before_sound: int) -> None:
+def test_a_fast_model_is_streamed_from_its_first_pieces(speed: float, codes_before_sound: int) -> None:
     machine = Machine(speed)
     pacing = RealTimeStreamGate(clock=machine.clock)
     _, times = speak(machine, pacing)
@@ -77,7 +77,7 @@ def test_a_fast_model_is_heard_with_its_first_pieces(speed: float, codes_before_
 
 
 @pytest.mark.parametrize("speed", [0.2, 0.8, 1.0, 1.2])
-def test_a_slow_model_is_heard_when_its_sentence_is_whole(speed: float) -> None:
+def test_a_slow_model_is_held_back_to_the_end_of_the_sentence(speed: float) -> None:
     machine = Machine(speed)
     pacing = RealTimeStreamGate(clock=machine.clock)
     _, times = speak(machine, pacing)
@@ -97,7 +97,7 @@ def test_sound_that_has_begun_never_waits_for_the_next_piece(speed: float, count
         played += len(piece) / RATE
 
 
-def test_the_first_sentence_may_try_and_the_next_know() -> None:
+def test_the_first_sentence_may_be_streamed_and_the_next_ones_by_its_speed() -> None:
     slow, fast = Machine(0.5), Machine(5.0)
     for machine, expected in ((slow, False), (fast, True)):
         pacing = RealTimeStreamGate(clock=machine.clock)
@@ -108,7 +108,7 @@ def test_the_first_sentence_may_try_and_the_next_know() -> None:
         assert pacing.is_fast() is expected
 
 
-def test_a_machine_that_gets_busy_is_noticed_and_so_is_its_rest() -> None:
+def test_a_machine_that_gets_busy_or_free_is_noticed() -> None:
     machine = Machine(5.0)
     pacing = RealTimeStreamGate(clock=machine.clock)
     heard_early = []
@@ -121,28 +121,28 @@ def test_a_machine_that_gets_busy_is_noticed_and_so_is_its_rest() -> None:
     assert heard_early[-1]
 
 
-def test_a_taker_that_is_slow_does_not_make_the_model_slow() -> None:
+def test_a_slow_consumer_does_not_count_as_a_slow_model() -> None:
     machine = Machine(2.0)
     pacing = RealTimeStreamGate(clock=machine.clock)
     speak(machine, pacing, taker_s=30.0)
     assert pacing.speed == pytest.approx(2.0)
 
 
-def test_a_long_prompt_is_no_slowness() -> None:
+def test_a_long_prefill_does_not_count_as_slow() -> None:
     machine = Machine(4.0, prompt_s=20.0)
     pacing = RealTimeStreamGate(clock=machine.clock)
     _, times = speak(machine, pacing)
     assert times[0] == pytest.approx(20 + 48 * 0.005)
 
 
-def test_a_sentence_made_elsewhere_counts() -> None:
+def test_a_measurement_can_be_added() -> None:
     pacing = RealTimeStreamGate()
     pacing.add(speech_s=4.0, work_s=8.0)
     assert pacing.speed == pytest.approx(0.5)
     assert not pacing.is_fast()
 
 
-def test_the_growth_that_is_reckoned_with_is_that_of_the_stream() -> None:
+def test_the_assumed_growth_is_that_of_the_stream() -> None:
     windows = StreamingWindows()
     ends = list(islice(windows.ends(), 10))
     for first, second, third in zip([0, *ends], ends, ends[1:], strict=False):
@@ -150,6 +150,6 @@ def test_the_growth_that_is_reckoned_with_is_that_of_the_stream() -> None:
         assert third - second <= LONGEST_GROWTH * shortest
 
 
-def test_sound_begins_with_the_first_piece_however_short_it_is() -> None:
+def test_playback_begins_with_the_first_piece_however_short() -> None:
     windows = StreamingWindows()
     assert (windows.first - windows.search) * CODE / RATE > PREBUFFER_S

@@ -53,7 +53,7 @@ def test_vtt_is_exactly_what_browsers_expect(tmp_path: Path) -> None:
     )
 
 
-def test_sentences_share_the_time_by_how_long_they_are_to_speak(tmp_path: Path) -> None:
+def test_sentences_share_the_time_by_their_spoken_length(tmp_path: Path) -> None:
     with SubtitleFile(tmp_path / "a.srt") as subtitles:
         subtitles.add(["abcdefghij" * 3, "一二三四五六七八九十"], 10, 12)
     assert [entry[:2] for entry in entries((tmp_path / "a.srt").read_text())] == [(10000, 11000), (11000, 12000)]
@@ -167,7 +167,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sentences", [10, 5000])
 def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, sentences: int) -> None:
-    """The limit on file size fails a write just as a full disk does, be it in the middle or at the end."""
+    """A limit on the file size fails like a full disk, in the middle or at the end."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

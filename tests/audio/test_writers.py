@@ -1,4 +1,4 @@
-"""A file is finished or absent; a pipe can be read by everyone."""
+"""A file is complete or absent; every reader understands what is written to a pipe."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sound_beyond_full_scale_is_clipped_and_never_wraps(tmp_path: Path) -> N
         assert found[:3].tolist()[1] <= -32767
 
 
-def test_an_exception_leaves_nothing_and_keeps_what_was_there(tmp_path: Path) -> None:
+def test_an_exception_leaves_no_file_and_keeps_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "out.wav"
     path.write_bytes(b"older")
     for error in (ValueError, KeyboardInterrupt):
@@ -76,8 +76,8 @@ def test_no_sound_makes_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
-def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path, ending: str) -> None:
-    """RLIMIT_FSIZE stands in for the disk: the same calls fail in the same places."""
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, ending: str) -> None:
+    """RLIMIT_FSIZE replaces a full disk: the same calls fail in the same places."""
     import resource
     import signal
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_one_sentence_and_no_file(tmp_path: Path, ending: str) ->
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_device_is_written_in_place_and_fails_in_a_sentence() -> None:
+def test_a_full_device_is_an_error() -> None:
     with (
         pytest.raises(LlasaError, match="/dev/full can't be written: No space left"),
         open_sink("/dev/full", None, False) as sink,
@@ -119,7 +119,7 @@ def test_a_streamed_wav_is_read_by_wave_and_soundfile() -> None:
     assert len(soundfile.read(io.BytesIO(data))[0]) == RATE
 
 
-def test_other_formats_reach_a_pipe_whole() -> None:
+def test_other_formats_are_written_to_a_pipe_whole() -> None:
     stream = io.BytesIO()
     with StreamSink(stream, "flac", "stream") as sink:
         sink.write(tone())
@@ -140,7 +140,7 @@ def test_two_sinks_get_the_same_and_fail_together(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.wav", "b.wav"]
 
 
-def test_refusals_come_before_any_work(tmp_path: Path) -> None:
+def test_bad_outputs_are_refused_before_any_work(tmp_path: Path) -> None:
     for output, file_format in (
         ("x.txt", None),
         ("x", None),
@@ -192,7 +192,7 @@ def test_a_redirected_stream_has_its_true_length(tmp_path: Path) -> None:
     assert int.from_bytes(data[10:14], "little") == 36 + 16_000
 
 
-def test_an_appended_stream_is_only_appended_to(tmp_path: Path) -> None:
+def test_a_stream_that_appends_is_not_rewritten(tmp_path: Path) -> None:
     path = tmp_path / "appended.wav"
     with path.open("ab") as file, StreamSink(file, "wav", "stream") as sink:
         sink.write(tone())
@@ -211,7 +211,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_standard_output_by_any_of_its_names_is_the_stream_that_was_kept(name: str) -> None:
+def test_every_name_of_standard_output_means_the_claimed_stream(name: str) -> None:
     assert is_standard_output(name)
     stream = io.BytesIO()
     with open_sink(name, "wav", play=False, stdout=stream) as sink:
@@ -219,7 +219,7 @@ def test_standard_output_by_any_of_its_names_is_the_stream_that_was_kept(name: s
     assert len(stream.getvalue()) == 44 + 16_000
 
 
-def test_a_terminal_by_its_path_is_refused_too() -> None:
+def test_a_terminal_is_refused_by_its_path_too() -> None:
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
     try:

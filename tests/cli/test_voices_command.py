@@ -1,4 +1,4 @@
-"""Saved voices from the command line: made, listed, spoken with, refused before anything heavy is loaded."""
+"""Saved voices on the command line: saved, listed, used, and refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run(monkeypatch: pytest.MonkeyPatch, random_checkpoint: Path) -> Command:
     return start
 
 
-def test_a_clip_becomes_a_voice_that_is_spoken_with(
+def test_a_clip_becomes_a_voice_that_can_speak(
     run: Command, clip: Path, folder: Path, tmp_path: Path, models: ModelOptions, random_codec: Path
 ) -> None:
     saving = ["clone", "--ref", str(clip), "--ref-text", f" {WORDS} ", "--save", "kim", "--license", "mine\nalone"]
@@ -144,9 +144,9 @@ def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, fold
 
 @pytest.mark.parametrize("flag", [["--json"], ["-m", "nosuch"]])
 def test_flags_of_the_list_are_refused_before_a_subcommand(run: Command, kim: SavedVoice, flag: list[str]) -> None:
-    code, out, told = run("voices", *flag, "show", "kim")
+    code, out, messages = run("voices", *flag, "show", "kim")
     assert (code, out) == (2, "")
-    assert "llasa voices show NAME --json" in told
+    assert "llasa voices show NAME --json" in messages
 
 
 def test_saved_voices_are_listed_without_the_model(run: Command, kim: SavedVoice) -> None:
@@ -170,7 +170,7 @@ def test_a_name_is_a_saved_voice_a_file_or_a_speaker(models: ModelOptions, kim: 
     assert (nothing.speaker, nothing.reference) == (None, None)
 
 
-def test_a_voice_that_spells_out_spells_its_transcript_out(
+def test_a_model_that_needs_numbers_as_words_normalizes_the_transcript(
     models: ModelOptions, kim: SavedVoice, tmp_path: Path
 ) -> None:
     save(kim)
@@ -186,7 +186,7 @@ def test_a_voice_that_spells_out_spells_its_transcript_out(
         resolve_voice("wei", None, ModelOptions(model=str(other)))
 
 
-def test_what_is_not_clear_is_asked_for(models: ModelOptions, kim: SavedVoice) -> None:
+def test_an_ambiguous_or_unknown_name_is_refused(models: ModelOptions, kim: SavedVoice) -> None:
     save(replace(kim, name="slt"))
     with pytest.raises(UsageError, match="both a saved voice and a speaker") as raised:
         resolve_voice("slt", None, models)
@@ -199,7 +199,7 @@ def test_what_is_not_clear_is_asked_for(models: ModelOptions, kim: SavedVoice) -
             resolve_voice(voice, speaker, models)
 
 
-def test_a_model_that_names_no_speakers_is_given_a_tag_only_by_its_own_flag(
+def test_a_model_without_listed_speakers_takes_a_tag_by_the_speaker_flag_alone(
     models: ModelOptions, kim: SavedVoice, tmp_path: Path
 ) -> None:
     other = tmp_path / "model"
@@ -214,7 +214,7 @@ def test_a_model_that_names_no_speakers_is_given_a_tag_only_by_its_own_flag(
         resolve_voice(None, "<|SPEECH_GENERATION_END|>", unnamed)
 
 
-def test_a_published_speaker_model_is_known_by_its_catalogue_entry(
+def test_the_speakers_of_a_published_model_come_from_the_catalog(
     models: ModelOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copytree(models.model, tmp_path / "model")
@@ -225,7 +225,7 @@ def test_a_published_speaker_model_is_known_by_its_catalogue_entry(
         resolve_voice("kore", None, ModelOptions(model="1b"))
 
 
-def test_a_model_that_is_not_here_is_said_so(models: ModelOptions, kim: SavedVoice) -> None:
+def test_a_missing_model_or_codec_is_an_error(models: ModelOptions, kim: SavedVoice) -> None:
     save(kim)
     with pytest.raises(ModelError):
         resolve_voice("kim", None, ModelOptions(model="1b"))
@@ -249,7 +249,7 @@ def test_another_codecs_voice_is_refused_before_torch_is_imported(
     assert "another codec" in made.stderr
 
 
-def test_in_a_list_each_item_has_its_own_voice(
+def test_every_item_of_a_list_has_its_own_voice(
     run: Command, kim: SavedVoice, tmp_path: Path, random_codec: Path, clip: Path
 ) -> None:
     save(kim)
@@ -277,18 +277,18 @@ def test_in_a_list_each_item_has_its_own_voice(
     assert again == ["a"], "what a saved voice says now is another take; the rest is there"
 
 
-def test_a_clip_without_a_transcript_is_heard(run: Command, tmp_path: Path) -> None:
+def test_a_clip_without_a_transcript_is_transcribed(run: Command, tmp_path: Path) -> None:
     """The built-in voice speaks and pocketsphinx transcribes it: no part is replaced. It is found without `--asr`."""
     pytest.importorskip("pocketsphinx")
     said = "The morning train was crowded with people going to work."
     samples = Synthesizer.load().synthesize(said, SpeechOptions(seed=0))
     silence = np.zeros(16_000, np.float32)
     soundfile.write(tmp_path / "clip.flac", np.concatenate([silence, samples, silence]), 16_000)
-    code, _, told = run("clone", "--ref", str(tmp_path / "clip.flac"), "--save", "kim")
-    assert code == 0, told
-    assert "pocketsphinx makes many mistakes" in told
+    code, _, messages = run("clone", "--ref", str(tmp_path / "clip.flac"), "--save", "kim")
+    assert code == 0, messages
+    assert "pocketsphinx makes many mistakes" in messages
     voice = find("kim")
-    assert "transcribed by pocketsphinx: " + voice.text in told
+    assert "transcribed by pocketsphinx: " + voice.text in messages
     assert len(set(said.lower().replace(".", "").split()) & set(voice.text.split())) >= 6
     assert voice.transcribed_by == "pocketsphinx"
     assert len(voice.codes) / 50 < len(samples) / 16_000 + 0.3, "the silence around it is gone"
@@ -298,27 +298,25 @@ def test_without_a_recognizer_the_error_says_what_to_do(
     run: Command, clip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llasa_cli.asr._is_installed", lambda module: False)
-    code, out, told = run("clone", "--ref", str(clip), "--save", "kim")
+    code, out, messages = run("clone", "--ref", str(clip), "--save", "kim")
     assert (code, out) == (3, "")
-    assert "llasa download openai/whisper-base" in told
-    assert "--ref-text" in told
+    assert "llasa download openai/whisper-base" in messages
+    assert "--ref-text" in messages
     monkeypatch.undo()
     monkeypatch.setenv("LLASA_VOICES", str(folder))
     pytest.importorskip("pocketsphinx")
-    code, _, told = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
-    assert (code, told.count("error: ")) == (1, 1)
+    code, _, messages = run("clone", "--ref", str(clip), "--save", "kim", "--asr", "pocketsphinx", "--language", "de")
+    assert (code, messages.count("error: ")) == (1, 1)
     assert not folder.exists()
 
 
-def test_files_of_any_name_are_voices_and_a_remedy_names_one_of_them(
-    run: Command, kim: SavedVoice, folder: Path
-) -> None:
+def test_files_of_any_name_are_voices_and_hints_quote_them(run: Command, kim: SavedVoice, folder: Path) -> None:
     text = save(kim).read_text()
     for name, written in (("my", text), ("voice", text), ("my voice", "{"), ("kim!", text), ("bad!", "{")):
         (folder / f"{name}.json").write_text(written)
-    told = run("doctor", "--no-self-test")[1]
+    messages = run("doctor", "--no-self-test")[1]
     for name in ("my voice", "bad!"):
-        assert f"llasa voices remove {shlex.quote(name)}" in told
+        assert f"llasa voices remove {shlex.quote(name)}" in messages
         assert run("voices", "remove", name)[0] == 0
     assert sorted(path.stem for path in folder.iterdir()) == sorted({"my", "voice", "kim!", kim.name})
     assert find("kim!").codes == kim.codes

@@ -1,4 +1,4 @@
-"""Parts made by a thread, in order, while they are asked for."""
+"""Parts that a background thread loads in order while they are being used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from llasa_cli.codec.background_loader import BackgroundLoader
 
 
-def test_a_part_is_there_before_those_behind_it_are_made() -> None:
+def test_a_part_is_available_before_later_ones_are_loaded() -> None:
     gate = threading.Event()
     made: list[str] = []
 
@@ -31,14 +31,14 @@ def test_a_part_is_there_before_those_behind_it_are_made() -> None:
     assert made == ["first", "last"]
 
 
-def test_asking_waits_for_a_part_that_is_being_made() -> None:
+def test_access_waits_for_a_part_that_is_loading() -> None:
     gate = threading.Event()
     parts = BackgroundLoader(["one"], lambda name: gate.wait(10) and name)
     threading.Timer(0.05, gate.set).start()
     assert parts["one"] == "one"
 
 
-def test_what_goes_wrong_is_raised_where_it_is_asked_for_and_for_all_behind_it() -> None:
+def test_an_error_is_raised_at_access_to_its_part_and_to_later_ones() -> None:
     def make(name: str) -> str:
         if name == "bad":
             raise ValueError("no such thing")
@@ -53,13 +53,13 @@ def test_what_goes_wrong_is_raised_where_it_is_asked_for_and_for_all_behind_it()
         parts.wait()
 
 
-def test_what_nobody_makes_is_a_missing_key() -> None:
+def test_an_unknown_part_is_a_key_error() -> None:
     parts = BackgroundLoader(["one"], str)
     with pytest.raises(KeyError):
         parts["another"]
 
 
-def test_a_program_that_ends_does_not_wait_for_the_rest() -> None:
+def test_a_program_that_ends_does_not_wait_for_unused_parts() -> None:
     program = (
         "import time\n"
         "from llasa_cli.codec.background_loader import BackgroundLoader\n"
@@ -77,7 +77,7 @@ def test_a_program_that_ends_does_not_wait_for_the_rest() -> None:
     assert "1999" not in done.stdout.split()
 
 
-def test_no_more_are_made_once_it_is_stopped() -> None:
+def test_a_stopped_loader_loads_no_further_part() -> None:
     began, gate = threading.Event(), threading.Event()
     made: list[str] = []
 

@@ -17,7 +17,7 @@ from llasa_cli.errors import AudioError, ModelError
 
 
 def tone(samples: int, seed: int = 0) -> np.ndarray:
-    """float32 [samples]: something that changes over time."""
+    """float32 [samples] that change over time."""
     random = np.random.default_rng(seed)
     time = np.arange(samples) / 16000
     sweep = np.sin(2 * np.pi * (200 + 400 * time) * time) * np.sin(2 * np.pi * 3 * time) ** 2
@@ -30,13 +30,13 @@ def codec(random_codec: Path) -> Codec:
 
 
 @pytest.mark.parametrize("samples", [640, 959, 960, 16_000, 16_319])
-def test_a_clip_becomes_one_code_for_every_whole_320_samples(codec: Codec, samples: int) -> None:
+def test_a_clip_gives_one_code_for_every_320_samples(codec: Codec, samples: int) -> None:
     codes = codec.encode(tone(samples))
     assert len(codes) == samples // HOP
     assert all(0 <= code < codec.code_count for code in codes)
 
 
-def test_codes_are_those_of_transformers_own_model(codec: Codec, random_codec: Path) -> None:
+def test_codes_equal_those_of_transformers(codec: Codec, random_codec: Path) -> None:
     from transformers import Xcodec2Model
 
     plain = Xcodec2Model.from_pretrained(random_codec, dtype=torch.float32).eval()
@@ -52,14 +52,14 @@ def test_codes_are_those_of_transformers_own_model(codec: Codec, random_codec: P
     np.testing.assert_allclose(codec.decode(codes), sound, atol=1e-5)
 
 
-def test_a_batch_gives_the_codes_of_one_by_one(codec: Codec) -> None:
+def test_a_batch_gives_the_same_codes_as_one_by_one(codec: Codec) -> None:
     clips = [tone(length, seed) for seed, length in enumerate([8000, 3200, 8000, 8100, 640, 3200])]
     assert codec.encode_batch(clips) == [codec.encode(clip) for clip in clips]
 
 
 @pytest.fixture(scope="module")
 def of_one_level(random_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same codec, whose config.json says how loud the speech was that it has heard."""
+    """The same codec, with a speech level in its config.json."""
     folder = tmp_path_factory.mktemp("of_one_level") / "codec"
     shutil.copytree(random_codec, folder)
     told = json.loads((folder / "config.json").read_text())
@@ -67,7 +67,7 @@ def of_one_level(random_codec: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-def test_a_codec_that_knows_one_level_hears_no_other(codec: Codec, of_one_level: Path) -> None:
+def test_a_codec_with_a_speech_level_gives_the_same_codes_at_any_loudness(codec: Codec, of_one_level: Path) -> None:
     leveled = load_codec(of_one_level, "cpu")
     clips = [tone(8000), tone(8000, 1), tone(3200)]
     codes = leveled.encode_batch(clips)
@@ -79,13 +79,13 @@ def test_a_codec_that_knows_one_level_hears_no_other(codec: Codec, of_one_level:
 
 
 @pytest.mark.parametrize("padding", [0, 16_000])
-def test_silence_around_speech_is_not_counted_into_its_level(padding: int) -> None:
+def test_silence_around_speech_does_not_count_for_its_level(padding: int) -> None:
     speech = tone(16_000)
     at = normalize_level(np.pad(speech, padding), 0.05)
     assert np.sqrt(np.mean(np.square(at[padding : padding + 16_000]))) == pytest.approx(0.05, rel=0.05)
 
 
-def test_a_click_is_cut_where_speech_is_raised_and_silence_is_not_raised() -> None:
+def test_raising_speech_clips_a_click_and_does_not_raise_silence() -> None:
     quiet = tone(16_000) * np.float32(0.05)
     clicks = quiet.copy()
     clicks[::4000] = 0.9
@@ -103,7 +103,7 @@ def test_a_click_is_cut_where_speech_is_raised_and_silence_is_not_raised() -> No
     assert not normalize_level(np.zeros(1000, np.float32), 0.05).any()
 
 
-def test_transformers_loads_a_codec_that_tells_its_level(of_one_level: Path, tmp_path: Path) -> None:
+def test_transformers_loads_a_codec_with_a_speech_level(of_one_level: Path, tmp_path: Path) -> None:
     from transformers import Xcodec2Model
 
     Xcodec2Model.from_pretrained(of_one_level).save_pretrained(tmp_path)
@@ -111,7 +111,7 @@ def test_transformers_loads_a_codec_that_tells_its_level(of_one_level: Path, tmp
 
 
 @pytest.mark.parametrize("level", [0, -1, 1.5, "loud", True])
-def test_a_level_that_is_none_is_named(of_one_level: Path, tmp_path: Path, level: object) -> None:
+def test_an_invalid_speech_level_is_an_error(of_one_level: Path, tmp_path: Path, level: object) -> None:
     folder = tmp_path / "codec"
     shutil.copytree(of_one_level, folder)
     told = json.loads((folder / "config.json").read_text())
@@ -120,7 +120,7 @@ def test_a_level_that_is_none_is_named(of_one_level: Path, tmp_path: Path, level
         load_codec(folder, "cpu")
 
 
-def test_decoded_together_is_decoded_alone(codec: Codec) -> None:
+def test_decoding_together_gives_the_same_sound_as_alone(codec: Codec) -> None:
     random = np.random.default_rng(0)
     sequences = [random.integers(0, codec.code_count, count).tolist() for count in (40, 1, 0, 40, 700, 700, 40, 3)]
     for codes, samples in zip(sequences, codec.decode_many(sequences), strict=True):
@@ -131,7 +131,7 @@ def test_decoded_together_is_decoded_alone(codec: Codec) -> None:
         codec.decode_many([[1], [64]])
 
 
-def test_where_the_wide_products_are_cut_is_not_heard(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_sound(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.random.default_rng(0).integers(0, codec.code_count, 100).tolist()
     whole = codec.decode(codes)
     assert np.abs(whole).max() > 0.01
@@ -142,13 +142,13 @@ def test_where_the_wide_products_are_cut_is_not_heard(codec: Codec, monkeypatch:
         np.testing.assert_allclose(codec.decode_many([codes, codes[::-1]]), [whole, other], atol=1e-5)
 
 
-def test_decoding_begins_before_all_is_loaded_and_gives_the_same(codec: Codec, random_codec: Path) -> None:
+def test_decoding_while_loading_gives_the_same_sound(codec: Codec, random_codec: Path) -> None:
     codes = list(range(40))
     assert np.array_equal(load_codec(random_codec, "cpu", wait=False).decode(codes), codec.decode(codes))
 
 
 @pytest.mark.parametrize("name", ["layers.0.mlp.fc2.weight", "head.linear.bias", "post_net.0.norm2.weight"])
-def test_numbers_that_are_none_are_refused_at_the_latest_when_they_are_used(
+def test_nan_and_infinite_weights_are_refused_at_the_latest_when_they_are_used(
     random_codec: Path, tmp_path: Path, name: str
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -164,7 +164,7 @@ def test_numbers_that_are_none_are_refused_at_the_latest_when_they_are_used(
         load_codec(folder, "cpu", wait=False).decode([1, 2, 3])
 
 
-def test_decoding_gives_320_samples_a_code(codec: Codec) -> None:
+def test_decoding_gives_320_samples_per_code(codec: Codec) -> None:
     for count in (0, 1, 2, 51):
         sound = codec.decode([code % codec.code_count for code in range(count)])
         assert sound.shape == (count * codec.samples_per_code,)
@@ -173,17 +173,17 @@ def test_decoding_gives_320_samples_a_code(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("codes", [[0, 64], [-1, 3]])
-def test_a_foreign_code_is_refused(codec: Codec, codes: list[int]) -> None:
+def test_a_code_of_another_codec_is_refused(codec: Codec, codes: list[int]) -> None:
     with pytest.raises(ModelError, match="0 to 63"):
         codec.decode(codes)
 
 
-def test_a_clip_too_short_to_normalise_is_refused(codec: Codec) -> None:
+def test_a_clip_too_short_to_normalize_is_refused(codec: Codec) -> None:
     with pytest.raises(AudioError, match="40 ms"):
         codec.encode(np.zeros(639, np.float32))
 
 
-def test_identity_is_what_gives_a_code_its_meaning(random_codec: Path, tmp_path: Path) -> None:
+def test_identity_depends_on_everything_that_gives_codes_their_meaning(random_codec: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "codec"
@@ -202,7 +202,7 @@ def test_identity_is_what_gives_a_code_its_meaning(random_codec: Path, tmp_path:
         codec_identity(tmp_path)
 
 
-def test_a_broken_folder_is_one_sentence(random_codec: Path, tmp_path: Path) -> None:
+def test_a_broken_folder_is_an_error(random_codec: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         load_codec(tmp_path, "cpu")
     broken = tmp_path / "broken"
@@ -217,7 +217,7 @@ def test_a_broken_folder_is_one_sentence(random_codec: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["fc_encoder.bias", "acoustic_decoder.post_net.1.conv2.weight"])
-def test_missing_weights_are_refused_and_not_invented(random_codec: Path, tmp_path: Path, name: str) -> None:
+def test_missing_weights_are_an_error_and_not_random(random_codec: Path, tmp_path: Path, name: str) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "lacking"
@@ -229,7 +229,7 @@ def test_missing_weights_are_refused_and_not_invented(random_codec: Path, tmp_pa
         load_codec(folder, "cpu").encode(tone(1000))
 
 
-def test_speaking_needs_neither_transformers_nor_the_encoder(random_codec: Path, tmp_path: Path) -> None:
+def test_decoding_needs_neither_transformers_nor_the_encoder(random_codec: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "decoder-only"
@@ -248,13 +248,13 @@ def test_speaking_needs_neither_transformers_nor_the_encoder(random_codec: Path,
     assert (done.returncode, done.stdout.strip()) == (0, "960"), done.stderr
 
 
-def test_loading_writes_nothing(random_codec: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_prints_nothing(random_codec: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load_codec(random_codec, "cpu").encode(tone(1000))
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_built_in_codec_hears_a_voice_and_not_how_loud_it_is(recorded: dict[str, np.ndarray]) -> None:
-    """Without, a loud clip's clone is brighter than the clip: a woman's slowed voice became a man's."""
+def test_the_built_in_codec_gives_the_same_codes_at_any_loudness(recorded: dict[str, np.ndarray]) -> None:
+    """Without the speech level, the clone of a loud clip would be brighter than the clip."""
     codec = load_codec(BUILT_IN_FOLDER / "codec", "cpu")
     clip = recorded["clip"].astype(np.float32) / 32768
     assert codec.encode(clip) == codec.encode(clip * np.float32(0.25)) == codec.encode(clip * np.float32(2))

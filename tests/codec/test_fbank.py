@@ -6,14 +6,14 @@ import pytest
 from llasa_cli.codec.fbank import HOP, filter_bank, pad_audio
 
 
-def test_features_are_those_of_the_published_extractor(recorded: dict[str, np.ndarray]) -> None:
+def test_features_equal_those_of_the_published_extractor(recorded: dict[str, np.ndarray]) -> None:
     samples = recorded["clip"].astype(np.float32) / 32768
     # torchaudio works in float32, which costs it 1e-4 in quiet bands; run in float64 it differs by 3.4e-5.
     np.testing.assert_allclose(filter_bank(samples), recorded["features"], atol=2e-4)
 
 
 @pytest.mark.parametrize("length", [2 * HOP, 961, 15_999, 16_000, 24_001])
-def test_features_are_those_of_the_original_pipeline(recorded: dict[str, np.ndarray], length: int) -> None:
+def test_features_equal_those_of_the_original_pipeline(recorded: dict[str, np.ndarray], length: int) -> None:
     from transformers import SeamlessM4TFeatureExtractor
 
     samples = recorded["clip"][:length].astype(np.float32) / 32768
@@ -24,7 +24,7 @@ def test_features_are_those_of_the_original_pipeline(recorded: dict[str, np.ndar
 
 
 @pytest.mark.parametrize(("length", "rows"), [(640, 3), (641, 3), (959, 3), (960, 4)])
-def test_a_clip_has_one_row_a_code_and_one_more(length: int, rows: int) -> None:
+def test_a_clip_has_one_row_per_code_and_one_more(length: int, rows: int) -> None:
     samples = np.ones(length, np.float32)
     assert filter_bank(samples).shape == (rows, 160)
     assert len(pad_audio(samples)) == rows * HOP

@@ -1,4 +1,4 @@
-"""The decoder at the published size, with made-up weights: transformers' sound, and memory for a minute of it."""
+"""The decoder at the published size with random weights: the same sound as transformers', and bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published shapes but for the semantic encoder, which decoding does not use; weights that make loud sound."""
+    """The published shapes except the semantic encoder, which decoding does not use; the weights give loud sound."""
     from transformers import Xcodec2Config, Xcodec2Model
 
     from recipes.tiny.shape import initialise
@@ -34,7 +34,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_sound_is_transformers(full_size: Path) -> None:
+def test_the_sound_equals_that_of_transformers(full_size: Path) -> None:
     from transformers import Xcodec2Model
 
     codes = np.random.default_rng(0).integers(0, 65_536, 1000).tolist()
@@ -68,7 +68,7 @@ print(held("VmHWM"))
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("how", "most"), [("stream", 40), ("whole", 130)])
 def test_a_minute_takes_little_more_memory_than_ten_seconds(full_size: Path, how: str, most: float) -> None:
-    """Megabytes of processes of their own, of which a gigabyte is the weights and torch."""
+    """The memory of separate processes in MB; a gigabyte of it is for the weights and torch."""
 
     def peak(seconds: int) -> float:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The authors' format, against what the authors' package made of the same weights (recorded: `tests/parity/codec.py`)."""
+"""The authors' format, compared with the recorded results of the authors' package (`tests/parity/codec.py`)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expected() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def changed(original: Path, tmp_path: Path) -> Callable[..., Path]:
-    """The checkpoint with something about its tensors changed."""
+    """A copy of the checkpoint with changed tensors."""
 
     def make(change: Callable[[dict[str, torch.Tensor]], Any], **config: Any) -> Path:
         tensors = load_file(original / "model.safetensors")
@@ -61,13 +61,13 @@ def changed(original: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_it_speaks_what_the_authors_package_speaks(original: Path, expected: dict[str, np.ndarray]) -> None:
+def test_decoded_sound_equals_that_of_the_authors_package(original: Path, expected: dict[str, np.ndarray]) -> None:
     samples = load_codec(original, "cpu").decode(expected["spoken"].tolist())
     assert np.abs(expected["samples"]).max() > 0.1, "silence would prove nothing"
     np.testing.assert_allclose(samples, expected["samples"], atol=1e-5)
 
 
-def test_it_hears_what_the_authors_package_hears(original: Path, expected: dict[str, np.ndarray]) -> None:
+def test_codes_equal_those_of_the_authors_package(original: Path, expected: dict[str, np.ndarray]) -> None:
     codec = load_codec(original, "cpu")
     seen = {}
     codec._encoder.fc_encoder.register_forward_hook(lambda module, inputs, output: seen.update(latents=output))
@@ -77,7 +77,7 @@ def test_it_hears_what_the_authors_package_hears(original: Path, expected: dict[
     np.testing.assert_allclose(seen["latents"][0], expected["latents"], atol=1e-4)  # their spread is 1.6
 
 
-def test_snake_betas_are_read_under_either_name(
+def test_snake_betas_are_read_under_both_names(
     changed: Callable[..., Path], original: Path, expected: dict[str, np.ndarray]
 ) -> None:
     def as_the_code_calls_them(tensors: dict[str, torch.Tensor]) -> None:
@@ -94,8 +94,8 @@ def test_snake_betas_are_read_under_either_name(
         assert load_codec(changed(change), "cpu").encode(expected["clip"]) == expected["codes"].tolist()
 
 
-def test_every_beta_counts(changed: Callable[..., Path], expected: dict[str, np.ndarray]) -> None:
-    """Left out in silence, as the package does under newer transformers, they make other codes."""
+def test_every_snake_beta_changes_the_codes(changed: Callable[..., Path], expected: dict[str, np.ndarray]) -> None:
+    """The package silently leaves them out under newer transformers, which changes the codes."""
 
     def forget(tensors: dict[str, torch.Tensor]) -> None:
         for name in tensors:
@@ -105,7 +105,7 @@ def test_every_beta_counts(changed: Callable[..., Path], expected: dict[str, np.
     assert load_codec(changed(forget), "cpu").encode(expected["clip"]) != expected["codes"].tolist()
 
 
-def test_lacking_tensors_are_refused(changed: Callable[..., Path], expected: dict[str, np.ndarray]) -> None:
+def test_missing_tensors_are_refused(changed: Callable[..., Path], expected: dict[str, np.ndarray]) -> None:
     beta = "CodecEnc.conv_blocks.1.block.0.block.0.act.beta"
     with pytest.raises(ModelError, match="lacks"):
         load_codec(changed(lambda tensors: tensors.pop(beta)), "cpu").encode(expected["clip"])
@@ -114,13 +114,13 @@ def test_lacking_tensors_are_refused(changed: Callable[..., Path], expected: dic
             load_codec(changed(lambda tensors, name=name: tensors.pop(name)), "cpu")
 
 
-def test_tensors_without_a_place_are_refused(changed: Callable[..., Path]) -> None:
+def test_unknown_tensors_are_refused(changed: Callable[..., Path]) -> None:
     strange = "generator.backbone.adapter.weight"
     with pytest.raises(ModelError, match=strange):
         load_codec(changed(lambda tensors: tensors.update({strange: torch.zeros(2)})), "cpu")
 
 
-def test_without_its_semantic_encoder_it_speaks_and_says_what_hearing_needs(
+def test_without_the_semantic_encoder_it_decodes_and_says_what_encoding_needs(
     changed: Callable[..., Path], expected: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     semantic = {}
@@ -147,7 +147,7 @@ def test_without_its_semantic_encoder_it_speaks_and_says_what_hearing_needs(
 def reference_upsampler(
     tensors: dict[str, torch.Tensor], hidden: torch.Tensor, factors: tuple[int, ...]
 ) -> torch.Tensor:
-    """In torch's own modules, weight norm included: (1, N, width) -> (1, N * factors, width)."""
+    """The upsampler in torch's modules, with weight norm: (1, N, width) -> (1, N * factors, width)."""
     from torch import nn
     from torch.nn.utils.parametrizations import weight_norm
 
@@ -195,7 +195,7 @@ def add_upsampler(tensors: dict[str, torch.Tensor], factors: tuple[int, ...], ho
 
 
 @pytest.mark.parametrize(("factors", "hop"), [((9,), 98), ((), 882)], ids=["44.1 kHz upsampled", "44.1 kHz"])
-def test_a_decoder_for_another_rate_makes_that_rate_and_hears_the_same_codes(
+def test_a_decoder_for_another_rate_has_that_rate_and_the_same_codes(
     changed: Callable[..., Path],
     original: Path,
     expected: dict[str, np.ndarray],
@@ -215,7 +215,7 @@ def test_a_decoder_for_another_rate_makes_that_rate_and_hears_the_same_codes(
         assert codec.encode(expected["clip"]) == expected["codes"].tolist(), "only the decoder was finetuned"
 
 
-def test_the_upsampler_is_that_of_torchs_own_modules(changed: Callable[..., Path]) -> None:
+def test_the_upsampler_equals_torchs_modules(changed: Callable[..., Path]) -> None:
     folder = changed(lambda tensors: add_upsampler(tensors, (3,), 160), sample_rate=24_000, upsample_factors=[3])
     decoder = load_codec(folder, "cpu")._decoder
     hidden = torch.from_numpy(random_tensor("hidden", (1, 11, WIDTH)))
@@ -238,15 +238,15 @@ def test_the_upsampler_is_that_of_torchs_own_modules(changed: Callable[..., Path
     ],
     ids=str,
 )
-def test_an_upsampler_that_its_config_does_not_fit_is_refused(
+def test_an_upsampler_that_contradicts_the_config_is_refused(
     changed: Callable[..., Path], about: dict[str, Any]
 ) -> None:
     with pytest.raises(ModelError):
         load_codec(changed(lambda tensors: add_upsampler(tensors, (3,), 160), **about), "cpu")
 
 
-def test_every_published_name_has_a_place() -> None:
-    """The full-size model's names, as its configuration comes out of them."""
+def test_every_published_tensor_name_is_known() -> None:
+    """The configuration of the full-size model is derived from its tensor names."""
     shapes = json.loads((RECORDED / "shapes.json").read_text())
     found, strange = sources(shapes)
     assert not strange
@@ -259,7 +259,7 @@ def test_every_published_name_has_a_place() -> None:
     assert set(own) == {name for name in found if name.startswith("semantic_encoder.")}
 
 
-def test_both_formats_are_one_codec(original: Path, tmp_path: Path) -> None:
+def test_both_formats_give_the_same_codec(original: Path, tmp_path: Path) -> None:
     from llasa_cli.codec.weights import CodecTensors
 
     stored = CodecTensors(original)
@@ -272,7 +272,7 @@ def test_both_formats_are_one_codec(original: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(other.decode([1, 2, 3]), load_codec(original, "cpu").decode([1, 2, 3]))
 
 
-def test_a_folder_may_be_copied_without_config_telling_anything(original: Path, tmp_path: Path) -> None:
+def test_a_copied_folder_needs_no_entries_in_its_config(original: Path, tmp_path: Path) -> None:
     shutil.copytree(original, tmp_path / "copy")
     (tmp_path / "copy" / "config.json").write_text("{}")
     assert load_codec(tmp_path / "copy", "cpu").code_count == 65_536
@@ -301,7 +301,7 @@ def test_a_folder_may_be_copied_without_config_telling_anything(original: Path, 
     ],
     ids=str,
 )
-def test_misshapen_tensors_are_refused_in_a_sentence(
+def test_tensors_of_wrong_shapes_are_refused(
     changed: Callable[..., Path], expected: dict[str, np.ndarray], name: str, shape: tuple[int, ...]
 ) -> None:
     folder = changed(lambda tensors: tensors.update({name: torch.full(shape, 0.1)}))

@@ -1,4 +1,4 @@
-"""Decoded while the codes come: the same sound as decoded whole, in pieces that nobody can hear."""
+"""Decoding while the codes arrive: close to the sound of the whole decode, without audible cuts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = StreamingWindows(first=4, growth=2.0, longest=12, left=8, ahead=4, fade=
 
 
 class Plain:
-    """A codec without a neighbourhood: each code is its own 320 samples, whatever stands beside it.
+    """A codec without context: every code gives its own 320 samples, whatever its neighbors are.
 
     Where a stream of it is not exactly the whole, samples were lost, doubled or misplaced.
     """
@@ -34,7 +34,7 @@ class Plain:
 
 
 class Pulled(Iterator[int]):
-    """Codes that know how many of them were asked for."""
+    """Codes that count how many of them were pulled."""
 
     def __init__(self, codes: Sequence[int]) -> None:
         self._codes, self.count = iter(codes), 0
@@ -71,7 +71,7 @@ def spoken(codec: Codec) -> list[list[int]]:
     "windows", [SMALL, StreamingWindows(), StreamingWindows(first=1, longest=1, left=0, ahead=0, fade=0, search=0)]
 )
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 20, 47, 48, 49, 400, 999])
-def test_the_pieces_are_exactly_the_whole(windows: StreamingWindows, count: int) -> None:
+def test_the_pieces_join_to_exactly_the_whole(windows: StreamingWindows, count: int) -> None:
     codes = np.random.default_rng(count).integers(1, 99, count).tolist()
     pieces = list(decode_stream(Plain(), codes, windows=windows))
     assert all(len(piece) for piece in pieces)
@@ -81,7 +81,7 @@ def test_the_pieces_are_exactly_the_whole(windows: StreamingWindows, count: int)
 
 
 @pytest.mark.parametrize("before", [[], [5], list(range(40)), list(range(1000))])
-def test_what_stands_before_is_heard_by_the_codec_and_by_nobody_else(before: list[int]) -> None:
+def test_codes_before_the_stream_are_context_without_sound(before: list[int]) -> None:
     codes = list(range(1000, 1100))
     plain = Plain()
     pieces = list(decode_stream(plain, codes, before, SMALL))
@@ -89,7 +89,7 @@ def test_what_stands_before_is_heard_by_the_codec_and_by_nobody_else(before: lis
     assert plain.history[0] == [*before[-SMALL.left :], *codes[: SMALL.first + SMALL.ahead]]
 
 
-def test_each_piece_is_given_as_soon_as_its_codes_are_there() -> None:
+def test_each_piece_is_yielded_as_soon_as_its_codes_are_available() -> None:
     codes = Pulled(range(200))
     stream = decode_stream(Plain(), codes, windows=SMALL)
     assert codes.count == 0
@@ -119,7 +119,7 @@ def test_each_code_is_decoded_with_context_on_both_sides() -> None:
         given += len(piece)
 
 
-def test_the_joint_is_where_it_is_quiet() -> None:
+def test_the_cut_is_made_where_it_is_quiet() -> None:
     sound = np.ones(4000, np.float32)
     sound[1500:1700] = 0
     assert 1490 <= quietest_cut(sound, 2000, 100, 800) <= 1600
@@ -128,7 +128,7 @@ def test_the_joint_is_where_it_is_quiet() -> None:
     assert quietest_cut(np.ones(4000, np.float32), 2000, 100, 800) == 2000  # nothing to choose: the longest piece
 
 
-def test_a_fade_begins_as_the_old_and_ends_as_the_new() -> None:
+def test_a_crossfade_begins_with_the_old_and_ends_with_the_new() -> None:
     new = np.ones(100, np.float32)
     crossfade(np.zeros(10, np.float32), new)
     assert np.all(np.diff(new[:11]) > 0)
@@ -145,7 +145,7 @@ def si_sdr(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def spectra_apart(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Mean distance of log spectra, dB: what is heard, where SI-SDR also counts a phase that nobody hears."""
+    """Mean distance of log spectra, in dB. Unlike SI-SDR it does not depend on the phase, which is not audible."""
     frames = (
         np.lib.stride_tricks.sliding_window_view(sound, 512)[::256] * np.hanning(512) for sound in (found, wanted)
     )
@@ -159,14 +159,14 @@ def test_a_sentence_shorter_than_the_first_window_is_decoded_whole(codec: Codec,
     assert np.array_equal(piece, codec.decode(codes))
 
 
-def test_the_same_codes_make_the_same_pieces_however_they_come(codec: Codec, spoken: list[list[int]]) -> None:
+def test_the_same_codes_give_the_same_pieces_at_any_speed(codec: Codec, spoken: list[list[int]]) -> None:
     first, second = (list(decode_stream(codec, codes)) for codes in (spoken[0], iter(spoken[0])))
     assert len(first) > 2
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_stream_is_near_the_whole_and_has_no_click_at_its_joints(codec: Codec, spoken: list[list[int]]) -> None:
-    """Over 12 other sentences SI-SDR has its median at 12.7 dB, its worst at 8.3: see `llasa_cli/codec/streaming.py`."""
+def test_a_stream_is_close_to_the_whole_and_has_no_clicks(codec: Codec, spoken: list[list[int]]) -> None:
+    """Over 12 other sentences the median of SI-SDR is 12.7 dB, and the worst is 8.3."""
     for codes in (*spoken, spoken[0] + spoken[1] + spoken[2]):
         whole = codec.decode(codes)
         pieces = list(decode_stream(codec, codes))
@@ -179,7 +179,7 @@ def test_a_stream_is_near_the_whole_and_has_no_click_at_its_joints(codec: Codec,
             assert steps[joint - 2 : joint + StreamingWindows().fade * HOP + 1].max() < np.abs(np.diff(whole)).max()
 
 
-def test_context_on_the_left_brings_the_stream_nearer_to_the_whole(codec: Codec, spoken: list[list[int]]) -> None:
+def test_left_context_brings_the_stream_closer_to_the_whole(codec: Codec, spoken: list[list[int]]) -> None:
     codes = spoken[0] + spoken[1] + spoken[2]
     whole = codec.decode(codes)
     begin = 2 * 16_000  # the first pieces have next to nothing on their left
@@ -193,7 +193,7 @@ def test_context_on_the_left_brings_the_stream_nearer_to_the_whole(codec: Codec,
     assert near > far + 3
 
 
-def test_a_reference_before_it_makes_the_first_piece_better(codec: Codec, spoken: list[list[int]]) -> None:
+def test_a_reference_improves_the_first_piece(codec: Codec, spoken: list[list[int]]) -> None:
     before, codes = spoken[0], spoken[1]
     whole = codec.decode([*before, *codes])[len(before) * HOP :]
     with_it, without = (next(iter(decode_stream(codec, codes, context))) for context in (before, ()))

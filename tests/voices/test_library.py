@@ -1,4 +1,4 @@
-"""Saved voices: small files that are whole or absent, read without torch, and refused in one sentence."""
+"""Saved voices: small files that are complete or absent, and are read without torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "voices"
 
 
-def test_what_is_saved_is_what_is_found(folder: Path) -> None:
+def test_a_saved_voice_is_read_back_unchanged(folder: Path) -> None:
     path = save(KIM)
     assert path == folder / "kim.json"
     assert find("kim") == find(str(path)) == KIM
@@ -57,7 +57,7 @@ def test_what_is_saved_is_what_is_found(folder: Path) -> None:
     assert len(path.read_text(encoding="utf-8").split("\n")) < 20, "a person may want to read it"
 
 
-def test_a_voice_is_never_replaced_unasked(folder: Path) -> None:
+def test_a_voice_is_replaced_only_with_force(folder: Path) -> None:
     save(KIM)
     for name in ("kim", "KIM"):
         with pytest.raises(UsageError, match="already"):
@@ -68,7 +68,7 @@ def test_a_voice_is_never_replaced_unasked(folder: Path) -> None:
     assert len(list_voices()) == 1
 
 
-def test_a_failure_while_writing_leaves_the_old_voice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_writing_leaves_the_old_voice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(KIM)
 
     def full(*_: object) -> None:
@@ -84,14 +84,14 @@ def test_a_failure_while_writing_leaves_the_old_voice(folder: Path, monkeypatch:
 @pytest.mark.parametrize(
     "name", ["", " ", ".", "..", "a/b", "a\\b", "-x", "a\nb", "con", "x" * 65, "a.json", "é" * 40, "a "]
 )
-def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
+def test_an_impossible_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
         check_name(name)
     assert not voice_exists(name)
 
 
 @pytest.mark.parametrize("name", ["kim", "Kim-2", "日本", "my voice", "v1.2", "a_b"])
-def test_a_name_in_any_script_is_taken(name: str) -> None:
+def test_names_in_any_script_are_possible(name: str) -> None:
     save(replace(KIM, name=name))
     assert find(name).name == name
 
@@ -107,7 +107,7 @@ def test_without_a_folder_there_are_no_voices(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_folder_that_is_a_file_is_one_sentence(folder: Path) -> None:
+def test_a_folder_that_is_a_file_is_an_error(folder: Path) -> None:
     folder.write_text("x")
     for attempt in (list_voices, lambda: find("kim"), lambda: save(KIM)):
         with pytest.raises(LlasaError, match="can't be"):
@@ -152,7 +152,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_voice_is_one_sentence_and_the_rest_is_listed(folder: Path, name: str) -> None:
+def test_a_file_that_is_not_a_voice_is_an_error_and_the_others_are_listed(folder: Path, name: str) -> None:
     content = BROKEN[name] if isinstance(BROKEN[name], bytes) else edited(**BROKEN[name])
     save(KIM, force=True)
     (folder / "broken.json").write_bytes(content)
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_voice_is_one_sentence_and_the_rest_is_listed(folder: 
     ]
 
 
-def test_what_a_later_program_adds_is_passed_over_and_what_is_left_out_has_a_default(folder: Path) -> None:
+def test_unknown_entries_are_ignored_and_missing_ones_have_defaults(folder: Path) -> None:
     path = folder / "kim.json"
     save(KIM)
     path.write_bytes(edited(added="x", sound="DROP", language=None, created="DROP", transcribed_by="DROP"))
@@ -180,7 +180,7 @@ def test_a_copied_file_is_a_voice_of_its_own_name(folder: Path) -> None:
     assert find("lee").name == "lee"
 
 
-def test_not_a_file_and_too_big_a_file_are_refused(folder: Path) -> None:
+def test_folders_and_too_large_files_are_refused(folder: Path) -> None:
     (folder / "a.json").mkdir(parents=True)
     with pytest.raises(UsageError, match="not a file"):
         read(folder / "a.json")
@@ -192,7 +192,7 @@ def test_not_a_file_and_too_big_a_file_are_refused(folder: Path) -> None:
         find(str(folder / "absent.json"))
 
 
-def test_the_folder_is_the_users_own_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_is_in_the_users_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LLASA_VOICES")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     if sys.platform == "linux":
@@ -226,5 +226,5 @@ def test_voices_are_read_without_torch_or_numpy(folder: Path) -> None:
         ("Speaker 1", ("Speaker 1", "1"), "Speaker 1"),
     ],
 )
-def test_a_speakers_name_is_known_in_every_spelling(asked: str, speakers: tuple[str, ...], found: str | None) -> None:
+def test_a_speaker_is_matched_in_every_spelling(asked: str, speakers: tuple[str, ...], found: str | None) -> None:
     assert match_speaker(asked, speakers) == found

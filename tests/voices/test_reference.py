@@ -1,4 +1,4 @@
-"""A clip and its words: trimmed, mended, and cut together or not at all."""
+"""A clip and its transcript: trimmed, corrected, and cut together or not at all."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_cut_that_would_be_a_guess_is_refused(sound: np.ndarray, words: tuple[
     assert "--asr" in raised.value.hint
 
 
-def test_what_is_heard_afterwards_is_cut_in_a_pause() -> None:
+def test_a_clip_without_a_transcript_is_cut_in_a_pause() -> None:
     clip = cut_at_pause(check_sound(LONG, RATE))
     assert 5.0 < clip.speech_s <= 15.0
     assert clip.transcript == ""
@@ -98,7 +98,7 @@ def test_what_is_heard_afterwards_is_cut_in_a_pause() -> None:
     assert cut_at_pause(short) is short
 
 
-def test_a_good_level_is_left_as_it_is() -> None:
+def test_a_good_level_is_not_changed() -> None:
     clip = check_sound(LONG, RATE)
     begin = round(0.4 * RATE)
     assert np.array_equal(clip.samples, LONG[begin : begin + len(clip.samples)])
@@ -106,13 +106,13 @@ def test_a_good_level_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("level", [0.002, 0.005, 0.01])
-def test_a_faint_clip_is_raised_and_it_is_said(level: float) -> None:
+def test_a_quiet_clip_is_raised_with_a_warning(level: float) -> None:
     clip = check_sound(LONG * (level / 0.3), RATE)
     assert np.sqrt(np.mean(clip.samples**2)) == pytest.approx(0.05, rel=0.15)
     assert "raised by" in clip.warnings[0]
 
 
-def test_a_faint_clip_with_one_loud_click_is_not_driven_beyond_full_scale() -> None:
+def test_a_quiet_clip_with_one_loud_click_stays_below_full_scale() -> None:
     sound = LONG * 0.01
     sound[5 * RATE] = 0.5
     clip = check_sound(sound, RATE)
@@ -121,7 +121,7 @@ def test_a_faint_clip_with_one_loud_click_is_not_driven_beyond_full_scale() -> N
     assert "by 2" in clip.warnings[0]
 
 
-def test_an_offset_that_is_small_beside_full_scale_is_not_small_beside_a_quiet_voice() -> None:
+def test_a_small_offset_is_removed_from_a_quiet_voice() -> None:
     for level in (0.01, 0.05):
         plain = check_sound(LONG * (level / 0.3), RATE)
         shifted = check_sound(LONG * (level / 0.3) + np.float32(0.0045), RATE)
@@ -129,9 +129,9 @@ def test_an_offset_that_is_small_beside_full_scale_is_not_small_beside_a_quiet_v
         assert len(shifted.samples) == len(plain.samples)
 
 
-def test_an_offset_that_is_taken_out_is_not_told_as_beyond_full_scale() -> None:
+def test_a_removed_offset_is_not_reported_as_beyond_full_scale() -> None:
     loud = np.clip(LONG * 20 + np.float32(0.1), -1, 1)
-    assert not [told for told in check_sound(loud, RATE).warnings if "full scale" in told]
+    assert not [messages for messages in check_sound(loud, RATE).warnings if "full scale" in messages]
 
 
 def test_steady_noise_around_the_speech_is_trimmed_like_silence() -> None:
@@ -141,13 +141,13 @@ def test_steady_noise_around_the_speech_is_trimmed_like_silence() -> None:
     assert clip.speech_s == pytest.approx(len(spoken(SENTENCES[0])) / RATE, abs=0.1)
 
 
-def test_digits_weigh_as_much_as_they_take_to_say() -> None:
+def test_digits_count_by_their_spoken_length() -> None:
     assert check_transcript(check_sound(spoken("x" * 90), RATE), "Call 0151 2345678 now.").transcript
     with pytest.raises(UsageError, match="too short for the clip"):
         check_transcript(check_sound(spoken("x" * 90), RATE), "Call now")
 
 
-def test_a_constant_offset_is_taken_out() -> None:
+def test_a_constant_offset_is_removed() -> None:
     clean, offset = check_sound(LONG[: 10 * RATE], RATE), check_sound(LONG[: 10 * RATE] + np.float32(0.2), RATE)
     assert len(clean.samples) == len(offset.samples)
     assert abs(float(offset.samples.mean())) < 0.01
