@@ -2,30 +2,29 @@
 
     python benchmarks/cloning.py CLIPS [--model tiny] [--clips 10] [--sentences 1] [--keep FOLDER] [--list]
 
-In: CLIPS, a folder for each speaker, of NAME.wav (or .flac) with NAME.txt beside it, none of them trained on. Such as
-four of flite's voices:
+CLIPS has a folder for each speaker with NAME.wav (or .flac) and NAME.txt, none of which the model was trained on. For
+example, four of flite's voices:
 
     for voice in rms slt awb kal16; do mkdir -p clips/$voice; head -12 recipes/tiny/held_out.txt | cat -n |
       while read n line; do echo "$line" > clips/$voice/$n.txt; flite -voice $voice -t "$line" -o clips/$voice/$n.wav; done; done
 
-Each clip is a reference once, checked as `llasa clone` checks it; the sentences said in its voice are from the other
-end of held_out.txt. Whose it is: the speaker whose clips, the reference itself left out, are nearest by resemblyzer (mean
-cosine). The clips themselves and the clips through the codec are judged too: what they lose, no clone can have. Words:
-word error rate by pocketsphinx, beside that of plain `say` with the same sentences and seeds, by the speaker of that name
-where the model has one. Out: one JSON line, with
-95 % bootstrap intervals over the sentences.
+Each clip is used once as a reference, checked as in `llasa clone`. The sentences are from the other end of held_out.txt. The
+speaker of a clone is the one whose clips, without the reference itself, are most similar by resemblyzer (mean cosine). The
+clips themselves, and the clips through the codec, are judged too, since a clone can't be better than they are. The word error
+rate by pocketsphinx is compared with that of plain `say` with the same sentences and seeds, by the speaker of that name if the
+model has one. The output is one JSON line, with 95 % bootstrap intervals over the sentences.
 
-A voice that the model never heard, such as one of these at another pitch, goes into a folder of its own that `--unseen`
-names. It is asked for less: that the clone is nearer to its reference than to each of the other speakers.
+A voice that is unknown to the model, such as one of these at another pitch, has its own folder, which `--unseen` names. Such a
+clone only has to be more similar to its reference than to each of the other speakers.
 
     for voice in rms slt awb kal16; do for change in "speed 0.84" "speed 1.17" "pitch -300" "pitch 300"; do
       other=clips/$voice.${change// /}; mkdir -p $other; for f in clips/$voice/*.wav; do n=$(basename $f .wav)
         cp clips/$voice/$n.txt $other; sox $f $other/$n.wav $change; done; done; done
     python benchmarks/cloning.py clips --clips 6 --unseen $(cd clips; ls -d *.*)
 
-A clip's level must not matter, and once did: take the clips as they come, and none that was made as loud as the training's.
+Use the clips at their own levels, since the level of a clip must not matter.
 
-resemblyzer carries its weights; it is a tool of this benchmark alone:
+resemblyzer includes its weights; only this benchmark needs it:
 pip install resemblyzer --no-deps webrtcvad-wheels librosa
 """
 
@@ -55,7 +54,7 @@ RATE_HZ = 16_000
 
 @dataclass(frozen=True)
 class Voice:
-    """A reference clip: float32 [n] at 16 kHz, as the model is given it, and what is said in it."""
+    """A reference clip as the model gets it, float32 [n] at 16 kHz, with its transcript."""
 
     speaker: str
     name: str
@@ -74,7 +73,7 @@ class Made:
 
 
 def read_voices(folder: Path, most: int) -> list[Voice]:
-    """At most `most` clips of each speaker that has a text for them."""
+    """At most `most` clips of each speaker, of those with a transcript."""
     voices = []
     for speaker in sorted(path for path in folder.iterdir() if path.is_dir()):
         clips = sorted(path for path in speaker.iterdir() if path.suffix in (".wav", ".flac"))
@@ -89,7 +88,7 @@ def read_voices(folder: Path, most: int) -> list[Voice]:
 
 
 class Ears:
-    """Who is it? resemblyzer's embeddings against every speaker's clips."""
+    """Compares sounds with every speaker's clips by resemblyzer's embeddings."""
 
     def __init__(self, voices: list[Voice]) -> None:
         from resemblyzer import VoiceEncoder
@@ -106,7 +105,7 @@ class Ears:
         return found
 
     def similarities(self, samples: np.ndarray, without: Voice) -> dict[str, float]:
-        """Speaker -> mean cosine to their clips; `without` is left out of its own speaker's."""
+        """Speaker -> mean cosine to that speaker's clips, without the clip `without`."""
         embedding = self.embed(samples)
         found: dict[str, list[float]] = {}
         for voice, known in self._known:
@@ -116,7 +115,7 @@ class Ears:
 
 
 def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int = 2000) -> list[float]:
-    """95 % of the bootstrap over rows of sum(values) / sum(weights)."""
+    """The 95 % bootstrap interval over rows of sum(values) / sum(weights)."""
     weights = np.ones(len(values)) if weights is None else weights
     picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
     rates = values[picks].sum(1) / weights[picks].sum(1)
@@ -124,7 +123,7 @@ def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int =
 
 
 def like_the_reference(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
-    """The share of sounds that are nearer to their reference clip than to each of the speakers that `ears` know."""
+    """The share of sounds that are more similar to their reference clip than to each known speaker."""
     return _nearer(
         [
             (voice, float(ears.embed(samples) @ ears.embed(voice.samples)), ears.similarities(samples, voice))
@@ -143,7 +142,7 @@ def nearest(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any
 
 
 def _nearer(rows: list[tuple[Voice, float, dict[str, float]]]) -> dict[str, Any]:
-    """Of (voice, similarity to its own, similarities to others): how often its own is the greatest, and by how much."""
+    """From (voice, similarity to its own speaker, similarities to others): how often its own is the largest, and by how much."""
     margins, mistaken = [], Counter[str]()
     for voice, own, others in rows:
         best = max(others, key=lambda speaker: others[speaker])
@@ -160,7 +159,7 @@ def _nearer(rows: list[tuple[Voice, float, dict[str, float]]]) -> dict[str, Any]
 
 
 def errors(listener: judge.Recognizer, said: str, samples: np.ndarray) -> tuple[int, int]:
-    """Wrong words, and words."""
+    """The number of wrong words, and of words."""
     import jiwer
 
     wanted, heard = judge.words(said), listener.hear(samples)
@@ -171,7 +170,7 @@ def errors(listener: judge.Recognizer, said: str, samples: np.ndarray) -> tuple[
 
 
 def word_error_rates(cloned: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
-    """int [n, 2] of wrong words and words, of the same sentences."""
+    """int [n, 2]: wrong words and words of the same sentences."""
     rates = [float(counts[:, 0].sum() / counts[:, 1].sum()) for counts in (cloned, plain)]
     return {
         "clone": round(rates[0], 3),

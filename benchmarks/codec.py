@@ -1,18 +1,18 @@
-"""How fast the codec is, in times real time, and against transformers' own forms on the same machine.
+"""The speed of the codec, in times real time, and compared with transformers on the same machine.
 
     OMP_NUM_THREADS=1 python benchmarks/codec.py CODEC [--device cpu] [--seconds 10] [--decode-only]
 
-Wall time is measured, on a GPU after synchronising, and on a CPU the time of its cores too (`cpu`), so that other programs on
-the machine can be seen; `others` is how many cores those kept busy while decoding was timed (Linux). Printed: one JSON line.
-`ratio` above 1: faster than transformers, or together than one after the other; runs to be compared take turns, medians.
-`difference` is the largest between the two decoders' samples.
+Measured is wall time (on a GPU after synchronizing) and, on a CPU, the time of its cores (`cpu`), which shows whether other
+programs were running; `others` is the number of cores that those kept busy while decoding was timed (Linux). The output is one
+JSON line. A `ratio` above 1 means faster than transformers, or faster together than one by one; the compared runs alternate,
+and medians are reported. `difference` is the largest difference between the samples of the two decoders.
 
-Processes of their own measure, on a CPU: `peak` megabytes over what a process has when the codec is loaded and has decoded a
-second, while so many seconds are decoded, whole and as a stream; `first_s`, seconds from `load_codec` to the sound of three
-seconds of codes, with the weights' files in the page cache: waiting for all weights first, beginning with those that are there,
-and where other work (a language model, say) has taken so long before the first codes that all have been read.
+Separate processes measure, on a CPU: `peak`, the megabytes used while so many seconds are decoded, whole and as a stream,
+beyond what a process has after loading the codec and decoding a second; and `first_s`, the seconds from `load_codec` to the
+sound of three seconds of codes, with the files in the page cache: after waiting for all weights, without waiting, and when
+other work took so long before the first codes that all weights were read.
 
-CODEC may be `random`: weights at the published size, made up (1 GB in a temporary folder).
+CODEC may be `random`: random weights of the published size (1 GB in a temporary folder).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from llasa_cli.codec.fbank import filter_bank, pad_audio
 
 
 def machine() -> str:
-    """The processor's name, or what the system calls itself."""
+    """The processor's name, or the system's name for the machine."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text().splitlines():
@@ -48,7 +48,7 @@ def machine() -> str:
 
 
 def busy_s() -> float:
-    """Seconds that all cores together have been busy, by the system's count; 0 where it does not say."""
+    """Seconds that all cores together were busy since the start of the system; 0 if unknown."""
     path = Path("/proc/stat")
     if not path.is_file():
         return 0.0
@@ -57,7 +57,7 @@ def busy_s() -> float:
 
 
 def turns(works: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds of each, run by turns: `wall` and `cpu`."""
+    """Run all works alternately -> the median seconds of each, `wall` and `cpu`."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for turn in range(repeats + 1):
         for name, work in works.items():
@@ -65,7 +65,7 @@ def turns(works: dict[str, Callable[[], object]], device: torch.device, repeats:
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            if turn:  # the first has things to set up
+            if turn:  # the first turn includes the setup
                 times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {
         name: dict(zip(("wall", "cpu"), map(statistics.median, zip(*found, strict=True)), strict=True))
@@ -78,7 +78,7 @@ def ratio(times: dict[str, dict[str, float]], of: str, to: str) -> dict[str, flo
 
 
 def child(program: str, *arguments: object) -> float:
-    """What a process of its own prints."""
+    """Run a program in a separate process -> the number that it prints."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -123,7 +123,7 @@ print(time.perf_counter() - began)
 
 
 def first_seconds(folder: Path, repeats: int) -> dict[str, float]:
-    """Medians, by turns."""
+    """Run the three kinds alternately -> the median of each."""
     times: dict[str, list[float]] = {kind: [] for kind in ("wait", "at once", "later")}
     for _ in range(repeats):
         for kind, found in times.items():
@@ -132,7 +132,7 @@ def first_seconds(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def write_random(folder: Path) -> None:
-    """A codec at the published size but for its semantic encoder, with random weights."""
+    """Write a codec of the published size, except its semantic encoder, with random weights."""
     from transformers import Xcodec2Config, Xcodec2Model
 
     torch.manual_seed(0)

@@ -1,23 +1,23 @@
-"""What decoding in windows costs: the table that the values in `llasa_cli/codec/streaming.py` were chosen from.
+"""The cost of decoding in windows; the defaults in `llasa_cli/codec/streaming.py` were chosen from this table.
 
     OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [--joined 10] [--first 40] [ROW ...]
 
-Codes of the 120 sentences in `recipes/tiny/held_out.txt`, spoken twice (two seeds) by the built-in voice, are decoded
-whole and in windows. They are made once and kept in `--codes`. Each ROW is a row of the table: changes to the standard
-windows, as `first=16,ahead=8`; none is the standard.
+The built-in voice speaks the 120 sentences in `recipes/tiny/held_out.txt` with two seeds. Their codes are decoded whole and in
+windows; they are generated once and stored in `--codes`. Each ROW is a row of the table with changes to the default windows,
+such as `first=16,ahead=8`; without a ROW the defaults are measured.
 
-    SI-SDR     dB, of the streamed decode to the whole one: median and the worst tenth
-    STFT       mean absolute difference of log magnitudes, dB, over transforms of 256, 512 and 1,024 samples
-    mel        the same in 80 mel bands (dB)
-    joint      the largest step from sample to sample where two windows meet (and in the fade behind) over the largest in
-               the whole decode of that sentence, worst sentence: a click would be above 1
-    bend       the same of second differences, in which a click stands out more; in brackets that of the whole decode at
+    SI-SDR     of the streamed decode to the whole one, in dB: the median and the worst tenth
+    STFT       mean absolute difference of log magnitudes in dB, over transforms of 256, 512 and 1,024 samples
+    mel        the same in 80 mel bands, in dB
+    joint      the largest step between samples at a cut and in the crossfade after it, over the largest step in the whole
+               decode of that sentence; the worst sentence. A click would be above 1.
+    bend       the same for second differences, in which clicks stand out more; in parentheses, that of the whole decode at
                the same places
-    WER        by pocketsphinx (`--listen`), and its difference from that of the whole decode
-    cost       codes decoded for each code given, in a long stream
+    WER        word error rate by pocketsphinx (`--listen`), and its difference from that of the whole decode
+    cost       codes decoded per code of a long stream
 
-`--joined 10` makes streams of ten sentences (half a minute). `--first 40` measures, for 40 sentences and a loaded model,
-the time from the prompt to the first piece: reading the prompt, making its codes, decoding.
+`--joined 10` makes streams of ten sentences (half a minute). `--first 40` measures, for 40 sentences and a loaded model, the
+time from the prompt to the first piece: prefill, generation and decoding.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ QUIET_DB = -70.0
 
 
 def make_codes(path: Path, seeds: int = 2) -> None:
-    """[{text, codes}] of every held-out sentence by the built-in voice with its defaults."""
+    """Write [{text, codes}] of every held-out sentence, spoken by the built-in voice with its defaults."""
     from llasa_cli.settings import SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
@@ -60,7 +60,7 @@ def make_codes(path: Path, seeds: int = 2) -> None:
 
 
 def si_sdr(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Scale-invariant signal to distortion, dB."""
+    """Scale-invariant signal-to-distortion ratio, in dB."""
     part = float(found @ wanted) / float(wanted @ wanted) * wanted
     return float(10 * np.log10((part @ part) / max(float((found - part) @ (found - part)), 1e-12)))
 
@@ -78,7 +78,7 @@ def decibels(magnitude: np.ndarray) -> np.ndarray:
 
 
 def mel_bands(size: int = 1024, bands: int = 80) -> np.ndarray:
-    """(bins, bands) triangles, HTK's mel."""
+    """(bins, bands): triangular filters on HTK's mel scale."""
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), bands + 2) / 2595) - 1)
     bins = np.linspace(0, RATE / 2, size // 2 + 1)[:, None]
     rise, fall = (bins - edges[:-2]) / np.diff(edges)[:-1], (edges[2:] - bins) / np.diff(edges)[1:]
@@ -102,7 +102,7 @@ def mel_distance(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def joints(lengths: list[int], fade: int) -> np.ndarray:
-    """Sample indices (of steps) that lie where two windows meet, with the fade behind each."""
+    """Indices of the steps between samples at every cut and in the crossfade after it."""
     places: list[int] = []
     for end in np.cumsum(lengths)[:-1].tolist():
         places.extend(range(end - 2, end + fade + 1))
@@ -111,7 +111,7 @@ def joints(lengths: list[int], fade: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Row:
-    """Codes to decode, and those of the reference before them."""
+    """Codes to decode, and the reference's codes before them."""
 
     text: str
     codes: list[int]
@@ -125,7 +125,7 @@ class Row:
 
 
 def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: StreamingWindows) -> dict[str, float]:
-    """The figures of one row of the table, but for the words."""
+    """The figures of one row of the table, except the word error rate."""
     sdr, stft, mel, steps, bends, whole_bends = [], [], [], [], [], []
     for row, wanted in zip(rows, whole, strict=True):
         pieces = row.streamed(codec, windows)
@@ -153,7 +153,7 @@ def measure(codec: Codec, rows: list[Row], whole: list[np.ndarray], windows: Str
 
 
 def cost(windows: StreamingWindows, count: int = 2000) -> float:
-    """Codes decoded for each given, over a stream of `count`."""
+    """Codes decoded per code of a stream of `count`."""
     decoded, given = 0, 0
     for end in windows.ends():
         if end + windows.ahead > count:
@@ -164,7 +164,7 @@ def cost(windows: StreamingWindows, count: int = 2000) -> float:
 
 
 def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
-    """Word error rate, by the judge of the recipe."""
+    """Word error rate by the recipe's recognizer."""
     sys.path.insert(0, str(ROOT / "recipes" / "tiny"))
     from judge import Recognizer, score, words
 
@@ -174,7 +174,7 @@ def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
 
 
 def first_sound(sentences: int) -> str:
-    """From the prompt to the first piece, as processor time and as the clock saw it."""
+    """The time from the prompt to the first piece, as processor time and as wall time."""
     from llasa_cli.settings import SamplingRequest
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
@@ -198,12 +198,12 @@ def first_sound(sentences: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codec", type=Path, default=BUILT_IN / "codec")
-    parser.add_argument("--codes", type=Path, default=Path("codes.json"), help="made when it is not there")
+    parser.add_argument("--codes", type=Path, default=Path("codes.json"), help="created if it does not exist")
     parser.add_argument("--sentences", type=int, default=240)
-    parser.add_argument("--joined", type=int, default=1, help="so many sentences in one stream")
-    parser.add_argument("--reference", action="store_true", help="each stream has the one before as its reference")
-    parser.add_argument("--first", type=int, metavar="SENTENCES", help="only the time to the first piece")
-    parser.add_argument("--listen", action="store_true", help="word error rates too")
+    parser.add_argument("--joined", type=int, default=1, help="sentences per stream")
+    parser.add_argument("--reference", action="store_true", help="each stream has the previous one as its reference")
+    parser.add_argument("--first", type=int, metavar="SENTENCES", help="measure only the time to the first piece")
+    parser.add_argument("--listen", action="store_true", help="measure word error rates too")
     parser.add_argument("rows", nargs="*", default=[""], metavar="name=value,...")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
