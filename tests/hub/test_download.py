@@ -220,7 +220,9 @@ def test_after_a_kill_the_waiting_download_resumes(
     hub: FakeHub, environment: dict[str, str], llasa: Llasa, cache: Path, repo_folder: Path
 ) -> None:
     hub.faults = [Fault("stall", WEIGHTS, host="files", at=600_000)]
-    first = start(environment, REPO)
+    first = start(
+        environment | {"HF_HUB_DOWNLOAD_TIMEOUT": "100"}, REPO
+    )  # it must not retry before the second one waits
     wait_for_part(cache, hub.etag(repo_folder / "model.safetensors"), 600_000, first)
     second = start(environment, REPO)
     assert second.stderr is not None
