@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from llasa_cli.lm.kv_cache import SlotGroup, group_slots
+from llasa_cli.lm.kv_cache import SlotGroup, exact_groups, group_slots
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.sampler import (
     SamplerState,
@@ -59,6 +59,7 @@ class DecodeStep:
         self.rows = 2 * self._slots if guided else self._slots
         device = network.device
         self._cache = network.new_cache(self.rows)
+        self._is_exact = self.rows == 1 or self.rows <= network.fused_rows
         self._lengths = [0] * self.rows  # tokens in the cache; 0 marks a free row
         self._sampling: list[SamplingOptions | None] = [None] * self._slots
 
@@ -105,7 +106,8 @@ class DecodeStep:
         """
         lengths = self._advance_lengths()
         self._cache.reserve(max(lengths))
-        return self.compute(group_slots(lengths), *self._sampling_kinds(), is_exact=self.rows == 1).tolist
+        groups = (exact_groups if self._is_exact else group_slots)(lengths)
+        return self.compute(groups, *self._sampling_kinds(), is_exact=self._is_exact).tolist
 
     def _advance_lengths(self) -> list[int]:
         """How many tokens the attention of each row covers in the step that starts; at least one."""

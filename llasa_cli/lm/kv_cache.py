@@ -68,11 +68,8 @@ class SlotGroup(NamedTuple):
 def group_slots(lengths: Sequence[int]) -> list[SlotGroup]:
     """Group neighboring slots whose lengths need the same number of blocks.
 
-    A sequence of 30 tokens so does not pay for one of 2,048, and what a slot pays for depends on no other slot. A single
-    slot covers exactly its length.
+    A sequence of 30 tokens so does not pay for one of 2,048, and what a slot pays for depends on no other slot.
     """
-    if len(lengths) == 1:
-        return [SlotGroup(0, 1, lengths[0])]
     groups: list[SlotGroup] = []
     for slot, length in enumerate(map(round_to_blocks, lengths)):
         if groups and groups[-1].length == length:
@@ -80,6 +77,11 @@ def group_slots(lengths: Sequence[int]) -> list[SlotGroup]:
         else:
             groups.append(SlotGroup(slot, slot + 1, length))
     return groups
+
+
+def exact_groups(lengths: Sequence[int]) -> list[SlotGroup]:
+    """A group for each slot that covers exactly its length."""
+    return [SlotGroup(slot, slot + 1, length) for slot, length in enumerate(lengths)]
 
 
 def round_to_blocks(length: int) -> int:

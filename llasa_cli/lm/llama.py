@@ -23,8 +23,8 @@ import torch.nn.functional as F
 
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu.build import Kernels, load_kernels
-from llasa_cli.lm.cpu.fused_step import FusedStep
-from llasa_cli.lm.kv_cache import KVCache, SlotGroup, group_slots
+from llasa_cli.lm.cpu.fused_step import MAX_ROWS, FusedStep
+from llasa_cli.lm.kv_cache import KVCache, SlotGroup, exact_groups
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import LANES, Embedding, Linear
 from llasa_cli.lm.llama_config import LlamaConfig, rope_frequencies
@@ -78,6 +78,11 @@ class Llama:
             return None
         some = (self.head, *(linear for layer in self.layers[:1] for linear in (layer.gate_up, layer.down)))
         return load_kernels() if any(linear.kernel_layout() is not None for linear in some) else None
+
+    @property
+    def fused_rows(self) -> int:
+        """The most sequences that `decode` computes in one call of the fused step; 0 without one."""
+        return 0 if self._fused_step is None else MAX_ROWS
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -140,14 +145,15 @@ class Llama:
 
         Args:
             ids, positions: int64 (slots,).
-            groups: The tokens that the attention of each slot covers, from `group_slots`.
-            is_exact: The groups are as long as the sequences, so that nothing in them has to be masked.
+            groups: The tokens that the attention of each slot covers, from `group_slots` or `exact_groups`.
+            is_exact: Each group is as long as its sequences, so that nothing in it has to be masked.
         """
-        # 1. A single sequence on a CPU: the whole step in one call.
-        if self._fused_step is not None and cache.slots == 1 and is_exact:
-            position = groups[0].length - 1
-            cosine, sine = self._cosine[position], self._sine[position]
-            return self._fused_step(self.embedding(ids)[0], cache.tensor[:, 0], position, cosine, sine)[None]
+        # 1. A few sequences on a CPU: the whole step in one call.
+        if self._fused_step is not None and cache.slots <= MAX_ROWS and is_exact:
+            last = [group.length - 1 for group in groups for _ in range(group.start, group.stop)]
+            rotation = positions if len(last) > 1 else slice(last[0], last[0] + 1)  # a view is quicker than a copy
+            cosine, sine = self._cosine[rotation], self._sine[rotation]  # (slots, D)
+            return self._fused_step(self.embedding(ids), cache.tensor, last, cosine, sine)
         # 2. Where the new keys and values go, and which tokens are masked.
         rows = torch.arange(cache.slots, device=ids.device) * cache.length + positions
         lengths, mask = positions + 1, None
@@ -245,4 +251,4 @@ class TokenStream:
         self.position = end
         self._cache.reserve(end)
         last = torch.full((1,), end - 1, dtype=torch.int64, device=self._network.device)
-        return self._network.decode(self._cache, ids[-1:], last, group_slots([end]), is_exact=True)[0]
+        return self._network.decode(self._cache, ids[-1:], last, exact_groups([end]), is_exact=True)[0]

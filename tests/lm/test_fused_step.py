@@ -16,6 +16,7 @@ from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.engine import GenerationRequest
+from llasa_cli.lm.kv_cache import exact_groups
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
@@ -122,6 +123,31 @@ def test_the_number_of_threads_changes_no_bit(folder: Path, kind: str) -> None:
     assert torch.equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+@torch.inference_mode()
+def test_a_sequence_gets_the_same_bits_beside_others(folder: Path, kind: str) -> None:
+    """One to four sequences of different lengths in one call, each compared with a step of its own."""
+    model = load(folder, kind)
+    network, first = model.network, model.prompt_format.first_code_id
+    prompts = [
+        torch.tensor(model.prompt_format.prompt(text).ids) for text in ("x", "a longer one", "hello there", "no")
+    ]
+    tokens = [torch.cat([prompt[-1:], first + torch.arange(3) * 7 + slot]) for slot, prompt in enumerate(prompts)]
+    alone = []
+    for prompt, own in zip(prompts, tokens, strict=True):
+        stream = network.stream(300)
+        alone.append([stream.feed(prompt), *(stream.feed(token[None]) for token in own[1:])])
+    for slots in (2, 3, 4):
+        cache = network.new_cache(slots, 300)
+        for slot in range(slots):
+            network.extend(cache, slot, prompts[slot][:-1], 0)
+        for step in range(4):
+            ids = torch.stack([tokens[slot][step] for slot in range(slots)])
+            positions = torch.tensor([len(prompts[slot]) - 1 + step for slot in range(slots)])
+            logits = network.decode(cache, ids, positions, exact_groups((positions + 1).tolist()), is_exact=True)
+            assert all(torch.equal(logits[slot], alone[slot][step]) for slot in range(slots))
+
+
 def test_greedy_codes_equal_those_of_transformers_alone_and_in_a_batch(tokenizer_folder: Path, tmp_path: Path) -> None:
     folder = write_checkpoint(tokenizer_folder, tmp_path, CONFIGS["4 heads on 2, width 16"])
     model = load(folder, "fp32")
@@ -138,6 +164,20 @@ def test_greedy_codes_equal_those_of_transformers_alone_and_in_a_batch(tokenizer
         assert list(model.generate(prompt, sampling, 0)) == done[tag]
     assert done[3] == transformers_codes(folder, model.prompt_format, prompts[3].ids, 50, repetition_penalty=1.5)
     assert len(set(done[3])) > 2
+
+
+@pytest.mark.parametrize("guidance", [0.5, 1.5])
+def test_guided_greedy_codes_equal_those_of_transformers(
+    tokenizer_folder: Path, tmp_path: Path, guidance: float
+) -> None:
+    folder = write_checkpoint(tokenizer_folder, tmp_path, CONFIGS["4 heads on 2, width 16"])
+    model = load(folder, "fp32")
+    assert model.network.fused_rows >= 2
+    prompt = model.prompt_format.prompt("and now this.", Reference("a voice", (1, 2, 3, 60)))
+    made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=1, guidance=guidance), 0))
+    unconditional = torch.tensor([prompt.unconditional])
+    options = {"guidance_scale": guidance, "negative_prompt_ids": unconditional}
+    assert made == transformers_codes(folder, model.prompt_format, prompt.ids, 50, **options)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,8 +1,11 @@
-"""One token of one sequence through the whole network in one call of `step.h`.
+"""The fused step: one token of each of a few sequences through the whole network in one call of `step.h`.
 
 Computed call by call, a step at Llasa-1B's size makes some 400 calls of torch beside the matrix products, and each product
 begins and ends with threads that wait for each other. The results equal those of `Llama.forward` and `Llama.logits` but for
-rounding.
+rounding, and those of a sequence are bit for bit the same whatever else is in the call. The weights are read once for all
+sequences, so a second one, as for guidance, costs little.
+
+Shapes: B sequences, K key-value heads, L cached tokens, D head width.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from llasa_cli.lm.llama_config import LlamaConfig
 
 FORMATS = ("fp32", "bf16", "fp16", "int8", "int4")
 """In the order of `enum format` in `one_row.h`."""
+MAX_ROWS = 4
+"""The most sequences in a step, as in `one_row.h`."""
 MAX_WIDTH = 32_768
 """The longest row of states, as in `one_row.h`."""
 
@@ -106,24 +111,33 @@ class FusedStep:
         return None
 
     def __call__(
-        self, hidden: torch.Tensor, past: torch.Tensor, position: int, cosine: torch.Tensor, sine: torch.Tensor
+        self, hidden: torch.Tensor, past: torch.Tensor, positions: list[int], cosine: torch.Tensor, sine: torch.Tensor
     ) -> torch.Tensor:
-        """The logits of what follows the token, float32 (codes + 1,).
+        """The logits of what follows the tokens, float32 (B, codes + 1).
 
         Args:
-            hidden: float32 (hidden,), the token's embedding; it is overwritten.
-            past: float32 (layers, L, 2 K, D), keys and values of the first `position` tokens; the token's are written.
-            cosine, sine: float32 (D,), the rotary embedding of the position.
+            hidden: float32 (B, hidden), the embeddings of the tokens; they are overwritten.
+            past: float32 (layers, B, L, 2 K, D), keys and values of earlier tokens; those of the tokens are written.
+            positions: B positions of the tokens.
+            cosine, sine: float32 (B, D), the rotary embeddings of the positions.
         """
-        if not (position < past.shape[1] and past.is_contiguous() and hidden.is_contiguous()):
-            raise ValueError(f"position {position} in keys and values of shape {tuple(past.shape)}")
-        logits, scratch = torch.empty(self._logits), torch.empty(self._scratch_size)
+        count = len(positions)
+        if not (
+            count <= MAX_ROWS
+            and hidden.shape[0] == past.shape[1] == count
+            and 0 <= min(positions) <= max(positions) < past.shape[2]
+            and all(tensor.is_contiguous() for tensor in (hidden, past, cosine, sine))
+        ):
+            raise ValueError(f"positions {positions} in keys and values of shape {tuple(past.shape)}")
+        logits, scratch = torch.empty(count, self._logits), torch.empty(count * self._scratch_size)
         self._kernels.library.step(
             ctypes.byref(self._network),
+            ctypes.c_long(count),
             address(hidden),
             address(past),
             ctypes.c_long(past[0].numel()),
-            ctypes.c_long(position),
+            ctypes.c_long(past[0, 0].numel()),
+            (ctypes.c_int64 * count)(*positions),
             address(cosine),
             address(sine),
             address(scratch),

@@ -1,4 +1,5 @@
-/* Products of one row of states with rows of weights, each read from its beginning to its end, which memory serves quickest.
+/* Products of one to four rows of states with rows of weights, each read once from its beginning to its end, which memory
+ * serves quickest. The results of a row of states are bit for bit the same however many others there are.
  *
  * The arithmetic on a weight must take less time than reading it, even with a single thread, which then reads the most per
  * thread. Where the processor has the instructions, integer weights are multiplied as integers by states of 16 bit (with a
@@ -6,6 +7,7 @@
  */
 enum format { format_fp32, format_bf16, format_fp16, format_int8, format_int4 };
 enum { MAX_WIDTH = 32768, PIECE = 2048 }; /* MAX_WIDTH = SPAN * MAX_SPANS */
+enum { MAX_ROWS = 4, PAIR = 2 };          /* rows of states of a step, and of one product */
 
 typedef struct {
     long format, rows, width;
@@ -27,11 +29,11 @@ typedef struct {
 #define INTEGER_STATES
 #endif
 
-static _Thread_local row thread_states __attribute__((aligned(64))); /* a load across two cache lines costs two */
+static _Thread_local row thread_states[MAX_ROWS] __attribute__((aligned(64))); /* a load across two cache lines costs two */
 
-/* The row of this thread. The assembly hides its origin from the compiler, which would call for the address at each use. */
+/* The rows of this thread. The assembly hides their origin from the compiler, which would call for the address at each use. */
 INLINE row *own_states(void) {
-    row *here = &thread_states;
+    row *here = thread_states;
     __asm__("" : "+r"(here));
     return here;
 }
@@ -86,142 +88,214 @@ INLINE void prepare(row *states, long width, const matrix *by) {
     if (by->format == format_int4) prepare_integers(states, padded, 1);
 }
 
-/* With 4 sums, because an addition takes 4 cycles. Weights have `bytes` bytes each; those `ahead` bytes on are needed next. */
-INLINE float dot(reader *read, const floats *plain, const char *weights, long width, const int bytes, long ahead) {
-    floats sums[4] = {0};
-    long at = 0;
+/* A row of weights with `count` rows of states, one or two, from state `from` on. Each pair has 4 sums, because an
+ * addition takes 4 cycles. Weights have `bytes` bytes each; those `ahead` bytes on are needed next. */
+INLINE void dot(reader *read, const int count, const row *states, long from, const char *weights, long width,
+                const int bytes, long ahead, float *out) {
+    floats sums[PAIR][4] = {0};
+    long at = 0, shift = from / LANES;
     for (; at + 4 * LANES <= width; at += 4 * LANES) {
         for (int i = 0; i < bytes; i++) __builtin_prefetch(weights + bytes * at + 64 * i + ahead);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sums[i] += read(weights, at + i * LANES) * plain[at / LANES + i];
+        for (int i = 0; i < 4; i++) {
+            floats weight = read(weights, at + i * LANES);
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++) sums[s][i] += weight * states[s].plain[shift + at / LANES + i];
+        }
     }
-    for (; at < width; at += LANES) sums[0] += read(weights, at) * plain[at / LANES];
-    return total(sums[0] + sums[1] + (sums[2] + sums[3]));
+    for (; at < width; at += LANES)
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) sums[s][0] += read(weights, at) * states[s].plain[shift + at / LANES];
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) out[s] = total(sums[s][0] + sums[s][1] + (sums[s][2] + sums[s][3]));
 }
 
-INLINE float dot_fp32(const row *states, long from, const char *weights, long width, long ahead) {
-    return dot(read_fp32, states->plain + from / LANES, weights, width, 4, ahead);
+INLINE void dot_fp32(const int count, const row *states, long from, const char *weights, long width, long ahead,
+                     float *out) {
+    dot(read_fp32, count, states, from, weights, width, 4, ahead, out);
 }
 
-INLINE float dot_fp16(const row *states, long from, const char *weights, long width, long ahead) {
-    return dot(read_fp16, states->plain + from / LANES, weights, width, 2, ahead);
+INLINE void dot_fp16(const int count, const row *states, long from, const char *weights, long width, long ahead,
+                     float *out) {
+    dot(read_fp16, count, states, from, weights, width, 2, ahead, out);
 }
 
-INLINE float dot_bf16(const row *states, long from, const char *weights, long width, long ahead) {
+INLINE void dot_bf16(const int count, const row *states, long from, const char *weights, long width, long ahead,
+                     float *out) {
 #ifdef SPLIT_BF16
-    __m512 sums[4] = {0};
-    const char *high = (const char *)(states->numbers[0] + from / LANES);
-    const char *low = (const char *)(states->numbers[1] + from / LANES);
+    __m512 sums[PAIR][4] = {0};
     long at = 0, bytes = 2 * width;
+#define HIGH(S) ((const char *)(states[S].numbers[0] + from / LANES) + at)
+#define LOW(S) ((const char *)(states[S].numbers[1] + from / LANES) + at)
     for (; at + 128 <= bytes; at += 128)
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++) {
             __m512bh weight = (__m512bh)_mm512_loadu_si512(weights + at + 64 * i);
             __builtin_prefetch(weights + at + 64 * i + ahead);
-            sums[i] = _mm512_dpbf16_ps(sums[i], weight, (__m512bh)_mm512_loadu_si512(high + at + 64 * i));
-            sums[2 + i] = _mm512_dpbf16_ps(sums[2 + i], weight, (__m512bh)_mm512_loadu_si512(low + at + 64 * i));
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++) {
+                sums[s][i] = _mm512_dpbf16_ps(sums[s][i], weight, (__m512bh)_mm512_loadu_si512(HIGH(s) + 64 * i));
+                sums[s][2 + i] = _mm512_dpbf16_ps(sums[s][2 + i], weight, (__m512bh)_mm512_loadu_si512(LOW(s) + 64 * i));
+            }
         }
     for (; at < bytes; at += 64) {
         __mmask16 there = bytes - at < 64 ? 0xFF : 0xFFFF;
         __m512bh weight = (__m512bh)_mm512_maskz_loadu_epi32(there, weights + at);
-        sums[0] = _mm512_dpbf16_ps(sums[0], weight, (__m512bh)_mm512_loadu_si512(high + at));
-        sums[2] = _mm512_dpbf16_ps(sums[2], weight, (__m512bh)_mm512_loadu_si512(low + at));
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) {
+            sums[s][0] = _mm512_dpbf16_ps(sums[s][0], weight, (__m512bh)_mm512_loadu_si512(HIGH(s)));
+            sums[s][2] = _mm512_dpbf16_ps(sums[s][2], weight, (__m512bh)_mm512_loadu_si512(LOW(s)));
+        }
     }
-    return total((floats)(sums[0] + sums[1] + (sums[2] + sums[3])));
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) out[s] = total((floats)(sums[s][0] + sums[s][1] + (sums[s][2] + sums[s][3])));
 #else
-    return dot(read_bf16, states->plain + from / LANES, weights, width, 2, ahead);
+    dot(read_bf16, count, states, from, weights, width, 2, ahead, out);
 #endif
 }
 
-INLINE float dot_int8(const row *states, const char *weights, long width) {
+INLINE void dot_int8(const int count, const row *states, const char *weights, long width, float *out) {
 #ifdef INTEGER_STATES
-    floats sum = {0};
-    const char *numbers = (const char *)states->numbers[0];
+    floats sums[PAIR] = {0};
+#define NUMBERS(S) ((const char *)states[S].numbers[0] + 2 * at)
     for (long span = 0; span * SPAN < width; span++) {
-        __m512i even = {0}, odd = {0};
+        __m512i even[PAIR] = {0}, odd[PAIR] = {0};
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
         for (; at + 64 <= end; at += 64) {
             __m512i first = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at)));
             __m512i second = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at + 32)));
-            even = _mm512_dpwssd_epi32(even, first, _mm512_loadu_si512(numbers + 2 * at));
-            odd = _mm512_dpwssd_epi32(odd, second, _mm512_loadu_si512(numbers + 2 * at + 64));
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++) {
+                even[s] = _mm512_dpwssd_epi32(even[s], first, _mm512_loadu_si512(NUMBERS(s)));
+                odd[s] = _mm512_dpwssd_epi32(odd[s], second, _mm512_loadu_si512(NUMBERS(s) + 64));
+            }
         }
         for (; at < end; at += 32) {
             __mmask8 there = end - at < 32 ? 0xF : 0xFF;
             __m512i some = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi32(there, weights + at));
-            even = _mm512_dpwssd_epi32(even, some, _mm512_loadu_si512(numbers + 2 * at));
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++)
+                even[s] = _mm512_dpwssd_epi32(even[s], some, _mm512_loadu_si512(NUMBERS(s)));
         }
-        sum += (floats)_mm512_cvtepi32_ps(_mm512_add_epi32(even, odd)) * states->scales[span];
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++)
+            sums[s] += (floats)_mm512_cvtepi32_ps(_mm512_add_epi32(even[s], odd[s])) * states[s].scales[span];
     }
-    return total(sum);
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) out[s] = total(sums[s]);
 #else
-    return dot(read_int8, states->plain, weights, width, 1, width);
+    dot(read_int8, count, states, 0, weights, width, 1, width, out);
 #endif
 }
 
-INLINE float dot_int4(const row *states, const char *weights, const uint16_t *scales, long width) {
-    floats sum = {0};
+INLINE void dot_int4(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
+                     float *out) {
+    floats sums[PAIR] = {0};
     for (long span = 0; span * SPAN < width; span++) {
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
         floats scale = read_bf16((const char *)scales, span * LANES);
 #ifdef INTEGER_STATES
-        const char *numbers = (const char *)states->numbers[0];
         const __m512i low = _mm512_set1_epi32(0x000F000F), high = _mm512_set1_epi32(0x00F000F0);
-        __m512i plain = (__m512i)states->excess[span], sixteenfold = {0};
+        __m512i plain[PAIR], sixteenfold[PAIR] = {0};
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) plain[s] = (__m512i)states[s].excess[span];
 #pragma GCC unroll 4
         for (; at < end; at += BLOCK) {
             __m512i word = _mm512_loadu_si512(weights + at / 2), later = _mm512_srli_epi32(word, 8);
-            plain = _mm512_dpwssd_epi32(plain, _mm512_and_si512(word, low), _mm512_loadu_si512(numbers + 2 * at));
-            sixteenfold = _mm512_dpwssd_epi32(sixteenfold, _mm512_and_si512(word, high),
-                                              _mm512_loadu_si512(numbers + 2 * at + 64));
-            plain = _mm512_dpwssd_epi32(plain, _mm512_and_si512(later, low), _mm512_loadu_si512(numbers + 2 * at + 128));
-            sixteenfold = _mm512_dpwssd_epi32(sixteenfold, _mm512_and_si512(later, high),
-                                              _mm512_loadu_si512(numbers + 2 * at + 192));
+            __m512i first = _mm512_and_si512(word, low), second = _mm512_and_si512(word, high);
+            __m512i third = _mm512_and_si512(later, low), fourth = _mm512_and_si512(later, high);
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++) {
+                const char *numbers = (const char *)states[s].numbers[0] + 2 * at;
+                plain[s] = _mm512_dpwssd_epi32(plain[s], first, _mm512_loadu_si512(numbers));
+                sixteenfold[s] = _mm512_dpwssd_epi32(sixteenfold[s], second, _mm512_loadu_si512(numbers + 64));
+                plain[s] = _mm512_dpwssd_epi32(plain[s], third, _mm512_loadu_si512(numbers + 128));
+                sixteenfold[s] = _mm512_dpwssd_epi32(sixteenfold[s], fourth, _mm512_loadu_si512(numbers + 192));
+            }
         }
-        plain = _mm512_add_epi32(plain, _mm512_srai_epi32(sixteenfold, 4));
-        sum += (floats)_mm512_cvtepi32_ps(plain) * (scale * states->scales[span]);
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) {
+            plain[s] = _mm512_add_epi32(plain[s], _mm512_srai_epi32(sixteenfold[s], 4));
+            sums[s] += (floats)_mm512_cvtepi32_ps(plain[s]) * (scale * states[s].scales[span]);
+        }
 #else
-        floats inner[4] = {states->excess[span]};
+        floats inner[PAIR][4] = {0};
+        for (int s = 0; s < count; s++) inner[s][0] = states[s].excess[span];
         for (; at < end; at += BLOCK) {
             bits word = *(const bits *)(weights + at / 2);
 #pragma GCC unroll 8
-            for (int n = 0; n < 8; n++) inner[n % 4] += read_int4(word, n) * states->plain[at / LANES + n];
+            for (int n = 0; n < 8; n++)
+#pragma GCC unroll 2
+                for (int s = 0; s < count; s++)
+                    inner[s][n % 4] += read_int4(word, n) * states[s].plain[at / LANES + n];
         }
-        sum += (inner[0] + inner[1] + (inner[2] + inner[3])) * scale;
+        for (int s = 0; s < count; s++)
+            sums[s] += (inner[s][0] + inner[s][1] + (inner[s][2] + inner[s][3])) * scale;
 #endif
     }
-    return total(sum);
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) out[s] = total(sums[s]);
 }
 
-/* Rows `first` to `end` of the product of a matrix with states that were prepared for it; stored in `out`, or added to it. */
-INLINE void products(const matrix *by, const row *states, float *out, long first, long end, const int add) {
+INLINE void products_of(const int count, const matrix *by, const row *states, float *out, long stride, long first,
+                        long end, int add) {
     long width = by->width, spans = (width + SPAN - 1) / SPAN;
     const char *weights = by->weights;
-#define EACH(BYTES, PRODUCT)                                                                                           \
+/* Whole rows of weights. */
+#define EACH(BYTES, PRODUCTS, SCALE)                                                                                   \
     for (long r = first; r < end; r++) {                                                                               \
         const char *here = weights + r * (BYTES);                                                                      \
-        out[r] = (add ? out[r] : 0) + (PRODUCT);                                                                       \
+        float found[PAIR];                                                                                         \
+        PRODUCTS;                                                                                                      \
+        for (int s = 0; s < count; s++)                                                                                \
+            out[s * stride + r] = (add ? out[s * stride + r] : 0) + found[s] SCALE;                                    \
     }                                                                                                                  \
     break
 /* Wide rows in pieces, which leave room for the states in the first-level cache: the first pieces of 16 rows, then their
  * second pieces. */
-#define PIECES(BYTES, FORMAT)                                                                                           \
+#define PIECES(BYTES, FORMAT)                                                                                          \
     for (long some = first; some < end; some += LANES) {                                                               \
-        float sums[LANES] = {0};                                                                                       \
+        float sums[PAIR][LANES] = {0}, found[PAIR];                                                            \
         for (long from = 0; from < width; from += PIECE)                                                               \
+            for (long r = some; r < end && r < some + LANES; r++) {                                                    \
+                dot_##FORMAT(count, states, from, weights + (BYTES) * (r * width + from),                              \
+                             width - from < PIECE ? width - from : PIECE, (BYTES) * width, found);                     \
+                for (int s = 0; s < count; s++) sums[s][r - some] += found[s];                                         \
+            }                                                                                                          \
+        for (int s = 0; s < count; s++)                                                                                \
             for (long r = some; r < end && r < some + LANES; r++)                                                      \
-                sums[r - some] += dot_##FORMAT(states, from, weights + (BYTES) * (r * width + from),                     \
-                                             width - from < PIECE ? width - from : PIECE, (BYTES) * width);                             \
-        for (long r = some; r < end && r < some + LANES; r++) out[r] = (add ? out[r] : 0) + sums[r - some];            \
+                out[s * stride + r] = (add ? out[s * stride + r] : 0) + sums[s][r - some];                             \
     }                                                                                                                  \
     break
     switch (by->format) {
     case format_fp32: PIECES(4, fp32);
     case format_bf16: PIECES(2, bf16);
     case format_fp16: PIECES(2, fp16);
-    case format_int8: EACH(width, dot_int8(states, here, width) * ((const float *)by->scales)[r]);
+    case format_int8: EACH(width, dot_int8(count, states, here, width, found), *((const float *)by->scales)[r]);
     case format_int4:
-        EACH(width / 2, dot_int4(states, here, (const uint16_t *)by->scales + r * spans * LANES, width));
+        EACH(width / 2,
+             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), );
+    }
+}
+
+static void products_1(const matrix *by, const row *states, float *out, long stride, long first, long end, int add) {
+    products_of(1, by, states, out, stride, first, end, add);
+}
+
+static void products_2(const matrix *by, const row *states, float *out, long stride, long first, long end, int add) {
+    products_of(2, by, states, out, stride, first, end, add);
+}
+
+/* Rows `first` to `end` of the product of a matrix with `count` rows of states that were prepared for it; stored in `out`,
+ * float [count][stride], or added to it. Three or four rows of states take turns in pairs on a few rows of weights, which are
+ * in cache by then: more at once would take longer to compile than they save. */
+static void products(const matrix *by, const row *states, long count, float *out, long stride, long first, long end,
+                     int add) {
+    long some = count > 2 ? LANES : end - first;
+    for (; first < end; first += some) {
+        long to = first + some < end ? first + some : end;
+        for (long s = 0; s < count; s += 2)
+            (count - s > 1 ? products_2 : products_1)(by, states + s, out + s * stride, stride, first, to, add);
     }
 }
 
@@ -246,6 +320,6 @@ static void multiply_one(const matrix *by, const float *states, float *out) {
         long first, end;
         for (long i = 0; i < by->width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
         prepare(here, by->width, by);
-        while (take(&taken, by->rows, &first, &end)) products(by, here, out, first, end, 0);
+        while (take(&taken, by->rows, &first, &end)) products(by, here, 1, out, 0, first, end, 0);
     }
 }

@@ -1,5 +1,6 @@
-/* One token of one sequence through all layers to its logits, in one parallel region: started one by one, the few hundred
- * operations between the products of a step would take a third of the products' time.
+/* One token of each of one to four sequences through all layers to the logits, in one parallel region: started one by one, the
+ * few hundred operations between the products of a step would take a third of the products' time. The weights are read once
+ * for all sequences, and the logits of each are bit for bit those of a step with this sequence alone.
  */
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -161,73 +162,93 @@ void attend(const float *queries, const float *past, const int64_t *lengths, flo
     }
 }
 
-/* One token through the network.
+/* Prepare the normed hidden states, float [count][hidden_size], for a product with `by`. */
+INLINE void prepare_normed(row *states, long count, const float *hidden, const float *weight, const network *net,
+                           const matrix *by) {
+    for (long s = 0; s < count; s++) {
+        norm(hidden + s * net->hidden_size, weight, (float *)states[s].plain, net->norm_epsilon, 1, net->hidden_size);
+        prepare(states + s, net->hidden_size, by);
+    }
+}
+
+/* Prepare float [count][width], `stride` floats from row to row, for a product with `by`. */
+INLINE void prepare_copied(row *states, long count, const float *from, long stride, long width, const matrix *by) {
+    for (long s = 0; s < count; s++, from += stride) {
+        float *plain = (float *)states[s].plain;
+        for (long i = 0; i < width; i++) plain[i] = from[i];
+        prepare(states + s, width, by);
+    }
+}
+
+/* One token of each of `count` sequences through the network.
  *
- *     hidden        float [hidden_size], the token's embedding; it is overwritten
- *     past          float [layer_count][layer_size], of which [capacity][2 * key_value_heads][head_dim] is this sequence's; the
- *                   keys and values of the token are written at `position`
- *     cosine, sine  float [head_dim], as for `rotate`
- *     scratch       float: (heads + 2 * key_value_heads) * head_dim, heads * head_dim, 2 * intermediate_size
- *     logits        float [rows of the head]
+ *     hidden        float [count][hidden_size], the embeddings of the tokens; overwritten
+ *     past          float [layer_count][layer_size], of which [count][slot_size], of which [capacity][2 * key_value_heads]
+ *                   [head_dim], keys and values; those of the tokens are written at `positions`
+ *     positions     int64 [count]
+ *     cosine, sine  float [count][head_dim], as for `rotate`
+ *     scratch       float [count]: (heads + 2 * key_value_heads) * head_dim, heads * head_dim, 2 * intermediate_size
+ *     logits        float [count][rows of the head]
  */
-void step(const network *net, float *hidden, float *past, long layer_size, long position, const float *cosine,
-          const float *sine, float *scratch, float *logits) {
+void step(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
+          const int64_t *positions, const float *cosine, const float *sine, float *scratch, float *logits) {
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
     const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
-    float *projected = scratch, *mixed = projected + (net->heads + 2 * heads) * width, *inner = mixed + net->heads * width;
+    const long projected_size = (net->heads + 2 * heads) * width, mixed_size = net->heads * width;
+    float *projected = scratch, *mixed = projected + count * projected_size, *inner = mixed + count * mixed_size;
     long taken[4 * net->layer_count + 1], *next = taken;
     for (long i = 0; i <= 4 * net->layer_count; i++) taken[i] = 0;
     barrier all = {0};
 #pragma omp parallel firstprivate(next)
     {
         row *here = own_states();
-        float *plain = (float *)here->plain;
         long first, end;
         long thread = omp_get_thread_num(), threads = omp_get_num_threads();
         long first_head = heads * thread / threads, end_head = heads * (thread + 1) / threads;
         for (long number = 0; number < net->layer_count; number++) {
             const layer *l = net->layers + number;
             /* 1. Queries, keys and values. Every thread prepares the states for itself. */
-            norm(hidden, l->input_norm, plain, net->norm_epsilon, 1, hidden_size);
-            prepare(here, hidden_size, &l->query_key_value);
-            while (take(next, l->query_key_value.rows, &first, &end))
-                products(&l->query_key_value, here, projected, first, end, 0);
+            prepare_normed(here, count, hidden, l->input_norm, net, &l->query_key_value);
+            while (take(next, projected_size, &first, &end))
+                products(&l->query_key_value, here, count, projected, projected_size, first, end, 0);
             wait_for_all(&all);
             /* 2. Attention, each thread with its share of the key-value heads. */
-            if (first_head < end_head) {
-                float *cached = past + number * layer_size, *keys = projected + net->heads * width;
+            for (long s = 0; s < count && first_head < end_head; s++) {
+                float *queries = projected + s * projected_size, *keys = queries + mixed_size;
+                float *cached = past + number * layer_size + s * slot_size, *own = cached + positions[s] * 2 * heads * width;
+                const float *cosine_of = cosine + s * width, *sine_of = sine + s * width;
                 long from = first_head * width, size = (end_head - first_head) * width;
-                rotate(projected + from * group, cosine, sine, 1, 0, group * (end_head - first_head), width);
-                rotate(keys + from, cosine, sine, 1, 0, end_head - first_head, width);
-                float *own = cached + position * 2 * heads * width;
+                rotate(queries + from * group, cosine_of, sine_of, 1, 0, group * (end_head - first_head), width);
+                rotate(keys + from, cosine_of, sine_of, 1, 0, end_head - first_head, width);
                 for (long i = from; i < from + size; i++)
                     own[i] = keys[i], own[heads * width + i] = keys[heads * width + i];
-                attend_heads(projected, cached, mixed, position + 1, group, heads, width, first_head, end_head);
+                attend_heads(queries, cached, mixed + s * mixed_size, positions[s] + 1, group, heads, width, first_head,
+                             end_head);
             }
             wait_for_all(&all);
             /* 3. Output projection, added to the hidden state. */
-            for (long i = 0; i < net->heads * width; i++) plain[i] = mixed[i];
-            prepare(here, net->heads * width, &l->output);
-            while (take(next + 1, hidden_size, &first, &end)) products(&l->output, here, hidden, first, end, 1);
+            prepare_copied(here, count, mixed, mixed_size, mixed_size, &l->output);
+            while (take(next + 1, hidden_size, &first, &end))
+                products(&l->output, here, count, hidden, hidden_size, first, end, 1);
             wait_for_all(&all);
             /* 4. SwiGLU: gate and up of the same rows in one go, then down, added to the hidden state. */
-            norm(hidden, l->middle_norm, plain, net->norm_epsilon, 1, hidden_size);
-            prepare(here, hidden_size, &l->gate_up);
+            prepare_normed(here, count, hidden, l->middle_norm, net, &l->gate_up);
             while (take(next + 2, inner_size, &first, &end)) {
-                products(&l->gate_up, here, inner, first, end, 0);
-                products(&l->gate_up, here, inner, inner_size + first, inner_size + end, 0);
-                gated(inner, inner + inner_size, inner, first, end);
+                products(&l->gate_up, here, count, inner, 2 * inner_size, first, end, 0);
+                products(&l->gate_up, here, count, inner, 2 * inner_size, inner_size + first, inner_size + end, 0);
+                for (float *of = inner; of < inner + count * 2 * inner_size; of += 2 * inner_size)
+                    gated(of, of + inner_size, of, first, end);
             }
             wait_for_all(&all);
-            for (long i = 0; i < inner_size; i++) plain[i] = inner[i];
-            prepare(here, inner_size, &l->down);
-            while (take(next + 3, hidden_size, &first, &end)) products(&l->down, here, hidden, first, end, 1);
+            prepare_copied(here, count, inner, 2 * inner_size, inner_size, &l->down);
+            while (take(next + 3, hidden_size, &first, &end))
+                products(&l->down, here, count, hidden, hidden_size, first, end, 1);
             next += 4;
             wait_for_all(&all);
         }
         /* 5. The head. */
-        norm(hidden, net->norm, plain, net->norm_epsilon, 1, hidden_size);
-        prepare(here, hidden_size, &net->head);
-        while (take(next, net->head.rows, &first, &end)) products(&net->head, here, logits, first, end, 0);
+        prepare_normed(here, count, hidden, net->norm, net, &net->head);
+        while (take(next, net->head.rows, &first, &end))
+            products(&net->head, here, count, logits, net->head.rows, first, end, 0);
     }
 }
