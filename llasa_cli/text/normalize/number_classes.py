@@ -12,6 +12,7 @@ import re
 from llasa_cli.text.normalize.numbers import LONGEST_NUMBER, cardinal, decimal, digits, ordinal, pairs, year
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
+    BEFORE_NUMBERS,
     CASED_UNITS,
     CURRENCIES,
     DOLLARS,
@@ -565,7 +566,5 @@ SIGN_CLASSES = [
 
 def _is_note(match: re.Match[str]) -> bool:
     """He won.1 Then; but "fig.1", "No.5" and "ver.2"."""
-    from llasa_cli.text.normalize.vocabulary import BEFORE_NUMBERS
-
     word = re.search(r"([A-Za-z]+)$", before(match, 20))
     return word is None or match["mark"] != "." or (len(word[1]) > 1 and word[1].lower() not in BEFORE_NUMBERS)

@@ -128,7 +128,7 @@ def _code(match: re.Match[str]) -> str | None:
 
 
 def _letter(match: re.Match[str]) -> str | None:
-    """A letter by its name; "I" and "a" where they are words, and an initial's full stop, are told from the context."""
+    """A letter by its name. The context decides whether "I" and "a" are words, and whether a full stop is an initial's."""
     letter, stop = match["letter"], match["stop"] or ""
     if letter in "Ii" or (letter.upper() == "A" and not _is_letter_a(match)):
         return None
