@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,8 +22,11 @@ from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
+_LONG_ASCII = re.compile(rb"([\x00-\x7f]{200})[\x00-\x7f]*([\x00-\x7f]{200})")
+_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+"""What a program that splits characters into halves writes in place of UTF-8."""
 _ENOUGH = 0.75
 """The share of the characters beyond ASCII that has to fit a language."""
 
@@ -34,7 +38,7 @@ class TextEncoding:
     Attributes:
         name: A Python codec.
         warning: For the user, if the encoding is a guess; else empty.
-        is_damaged: The file is UTF-8 except for a few bytes.
+        is_damaged: The file has bytes that are not UTF-8, and no code page fits them. The caller reports where they are.
     """
 
     name: str
@@ -65,13 +69,11 @@ def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncodin
         valid, invalid, sample = _count_utf_8(file, name)
     if not invalid:
         return TextEncoding("utf-8")
-    if valid > invalid:
-        return TextEncoding("utf-8", is_damaged=True)
+    if valid >= invalid or _SURROGATE.search(sample):
+        return TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
     codec, label = _guess_code_page(sample)
     if not codec:
-        raise UsageError(
-            f"The encoding of {name} is not known.", "Save it as UTF-8 text. (iconv -f CODEPAGE -t utf-8 converts it.)"
-        )
+        return TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
     return TextEncoding(codec, f"{name} is not UTF-8; it is read as {label}. Save it as UTF-8 if letters are wrong.")
 
 
@@ -86,7 +88,7 @@ _BYTE_ORDER_MARKS = (
 )
 _OFFICE = "libreoffice --headless --convert-to {0} {1}"
 _DOCUMENTS = (
-    (b"%PDF-", "a PDF document", "pdftotext {name} text.txt"),
+    (b"%PDF-", "a PDF document", "pdftotext {name} text.txt (llasa say -f {name} reads it as it is)"),
     (b"{\\rtf", "an RTF document", _OFFICE.format("txt:Text", "{name}")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document", _OFFICE.format("csv", "{name}") + " (or txt:Text)"),
     (b"\x1f\x8b", "compressed (gzip)", "gunzip {name}"),
@@ -105,11 +107,23 @@ _DOCUMENTS = (
 )
 _ZIPPED = (
     ("xl/", "an Excel workbook", _OFFICE.format("csv:'Text - txt - csv (StarCalc)':44,34,76", "{name}")),
-    ("word/", "a Word document", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    (
+        "word/",
+        "a Word document",
+        "pandoc {name} -t plain --wrap=none -o text.txt (llasa say -f {name} reads it as it is)",
+    ),
     ("ppt/", "a PowerPoint presentation", _OFFICE.format("pdf", "{name}")),
-    ("application/epub+zip", "an EPUB book", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    (
+        "application/epub+zip",
+        "an EPUB book",
+        "pandoc {name} -t plain --wrap=none -o text.txt (llasa say -f {name} reads it as it is)",
+    ),
     ("opendocument.spreadsheet", "an OpenDocument spreadsheet", _OFFICE.format("csv", "{name}")),
-    ("opendocument", "an OpenDocument text", "pandoc {name} -t plain --wrap=none -o text.txt"),
+    (
+        "opendocument",
+        "an OpenDocument text",
+        "pandoc {name} -t plain --wrap=none -o text.txt (llasa say -f {name} reads it as it is)",
+    ),
     ("", "a ZIP archive", "unzip {name}"),
 )
 
@@ -182,7 +196,7 @@ def _extended(sample: bytes, block: bytes) -> bytes:
         if len(sample) >= _SAMPLE_BYTES:
             break
         if not line.isascii():
-            sample += line[:_SAMPLE_BYTES]
+            sample += _LONG_ASCII.sub(rb"\1 \2", line)[:_SAMPLE_BYTES]
     return sample
 
 
@@ -234,28 +248,33 @@ def _guess_code_page(sample: bytes) -> tuple[str, str]:
     best, score = ("", ""), _ENOUGH
     for codec, label, alphabets in _CODE_PAGES:
         with suppress(UnicodeDecodeError):
-            fit = _alphabet_fit(sample.decode(codec), alphabets) if alphabets else _east_asian_fit(sample, codec)
+            fit = _alphabet_fit(sample.decode(codec), codec, alphabets) if alphabets else _east_asian_fit(sample, codec)
             if fit > score:
                 best, score = (codec, label), fit
     return best
 
 
-def _alphabet_fit(text: str, alphabets: tuple[str, ...]) -> float:
+def _alphabet_fit(text: str, codec: str, alphabets: tuple[str, ...]) -> float:
     """The share of the characters beyond ASCII that are typography, or letters of the best alphabet in a fitting case."""
     beyond = misplaced = 0
     letters: dict[str, int] = {}
+    is_other_script = alphabets[0] in (_CYRILLIC, _GREEK)
     for at, character in enumerate(text):
         if character.isascii():
             continue
         beyond += 1
         before = text[at - 1] if at else " "
-        if character in _TYPOGRAPHY:
+        # In cp850 a no-break space is the byte 255, which damaged files have.
+        opens_in_word = character in "‚„¿¡" and before.isalpha()
+        if character in _TYPOGRAPHY and not opens_in_word and (character, codec) != ("\u00a0", "cp850"):
             continue
-        foreign = alphabets[0] in (_CYRILLIC, _GREEK) and before.isascii() and before.isalpha()
+        foreign = is_other_script and before.isascii() and before.isalpha()
         if not character.isalpha() or foreign or (character.isupper() and before.islower()):
             misplaced += 1
         else:
             letters[character.lower()] = letters.get(character.lower(), 0) + 1
+    if is_other_script and sum(letters.values()) < 0.3 * sum(map(str.isalpha, text)):
+        return 0.0  # a stray byte in a Latin text
     known = max(sum(count for letter, count in letters.items() if letter in alphabet) for alphabet in alphabets)
     return (beyond - misplaced - sum(letters.values()) + known) / max(1, beyond)
 
