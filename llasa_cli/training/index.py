@@ -189,10 +189,7 @@ def joined(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     index["seconds"] = {name: choose(length[name] for length in lengths) for name, choose in ends}
     reasons = _added([one["skipped"]["reasons"] for one in indexes])
     rows = [row for one in indexes for row in one["skipped"]["rows"]]
-    index["skipped"] = {
-        "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
-        "rows": rows[:_MAX_LISTED],
-    }
+    index["skipped"] = {"reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])), "rows": rows[:_MAX_LISTED]}
     return index
 
 

@@ -37,10 +37,7 @@ def read_rows(source: Path | str, columns: Columns | None = None, codes: Path | 
 
 
 def read_entries(
-    source: Path | str,
-    columns: Columns | None = None,
-    codes: Path | None = None,
-    splits: tuple[str, ...] = (),
+    source: Path | str, columns: Columns | None = None, codes: Path | None = None, splits: tuple[str, ...] = ()
 ) -> Iterator[Entry]:
     """Rows of one source that have not been read yet.
 

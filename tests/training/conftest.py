@@ -41,6 +41,11 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path
     return folder
 
 
+@pytest.fixture
+def prompt_format(tokenizer_folder: Path) -> PromptFormat:
+    return PromptFormat.load(tokenizer_folder)
+
+
 @pytest.fixture(scope="session")
 def write_rows() -> Callable[..., None]:
     """`published_rows`, for tests that make data of their own."""
@@ -158,4 +163,14 @@ def text_llama(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         initializer_range=0.2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tokenizer of `text_llama` with Llasa's tokens, 64 codes among them."""
+    from llasa_cli.training.vocabulary import extend_tokenizer
+
+    folder = tmp_path_factory.mktemp("speaking") / "tokenizer"
+    extend_tokenizer(text_llama, folder, 64)
     return folder

@@ -16,7 +16,6 @@ from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.chat_dataset import ChatDataset, chat_example
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.online_dataset import OnlineDataset
-from llasa_cli.training.vocabulary import extend_tokenizer
 
 TALK = [
     {"role": "user", "content": "What is in the sea?"},
@@ -24,13 +23,6 @@ TALK = [
     {"role": "user", "content": "And in the sand?"},
     {"role": "assistant", "content": "Shells."},
 ]
-
-
-@pytest.fixture(scope="module")
-def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("speaking") / "tokenizer"
-    extend_tokenizer(text_llama, folder, 64)
-    return folder
 
 
 def test_a_conversation_is_encoded_as_by_transformers_and_only_answers_have_labels(speaking: Path) -> None:

@@ -12,11 +12,6 @@ from llasa_cli.settings import CONTEXT_TOKENS
 from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, collate, rows_to_hold_out
 
 
-@pytest.fixture
-def prompt_format(tokenizer_folder: Path) -> PromptFormat:
-    return PromptFormat.load(tokenizer_folder)
-
-
 def test_a_row_has_the_template_and_labels_from_start_on(data_folder: Path, prompt_format: PromptFormat) -> None:
     rows = SpeechDataset(data_folder, "train", prompt_format)
     assert len(rows) == 120

@@ -21,11 +21,6 @@ def codec(random_codec: Path) -> Codec:
     return load_codec(random_codec, "cpu")
 
 
-@pytest.fixture
-def prompt_format(tokenizer_folder: Path) -> PromptFormat:
-    return PromptFormat.load(tokenizer_folder)
-
-
 def sound(seconds: float, seed: int, rate: int = 16_000) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate))).astype(np.float32)
 

@@ -26,11 +26,6 @@ ROWS = 40
 
 
 @pytest.fixture
-def prompt_format(tokenizer_folder: Path) -> PromptFormat:
-    return PromptFormat.load(tokenizer_folder)
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Rows with codes; two share an id, two are empty."""
     path = tmp_path / "t.jsonl"

@@ -32,11 +32,6 @@ WIDTH = 96
 
 
 @pytest.fixture
-def prompt_format(tokenizer_folder: Path) -> PromptFormat:
-    return PromptFormat.load(tokenizer_folder)
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Rows with their codes, some of them bad."""
     path = tmp_path / "t.jsonl"
@@ -175,10 +170,7 @@ def test_a_full_disk_is_one_error_and_the_run_resumes_when_there_is_room(
 ) -> None:
     """2,000 bytes end in the middle of the checks, the others in the middle of the rows (48 of 384 bytes)."""
     out = tmp_path / "out"
-    with (
-        disk_of(size),
-        pytest.raises(LlasaError, match="out can't be written: ") as caught,
-    ):
+    with disk_of(size), pytest.raises(LlasaError, match="out can't be written: ") as caught:
         prepare(options_of(table, out), prompt_format, None, "t")
     assert caught.value.exit_code == 1
     assert caught.value.hint == "Free some disk space and run the same command again; it resumes where it stopped."
@@ -290,18 +282,8 @@ def test_the_command_killed_again_and_again_encodes_nothing_twice(tmp_path: Path
         )
         (data / f"{number}.txt").write_text(f"clip {number}")
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "llasa_cli",
-        "prepare",
-        str(data),
-        "-m",
-        str(random_checkpoint),
-        "--workers",
-        "2",
-        "-q",
-    ]
+    command = [sys.executable, "-m", "llasa_cli", "prepare", str(data)]
+    command += ["-m", str(random_checkpoint), "--workers", "2", "-q"]
     for _ in range(12):
         process = subprocess.Popen([*command, "-o", str(out)])
         before = sum(path.stat().st_size for path in out.glob("codes-*.bin"))

@@ -17,18 +17,8 @@ def test_five_times_the_rows_need_no_more_memory(tmp_path: Path, tokenizer_folde
     most = []
     for count in (20_000, 100_000):
         table, out = make_rows(tmp_path, count, 64), tmp_path / f"out-{count}"
-        command = [
-            sys.executable,
-            "-m",
-            "llasa_cli",
-            "prepare",
-            str(table),
-            "-m",
-            str(tokenizer_folder),
-            "-q",
-            "-o",
-            str(out),
-        ]
+        command = [sys.executable, "-m", "llasa_cli", "prepare", str(table)]
+        command += ["-m", str(tokenizer_folder), "-q", "-o", str(out)]
         _, megabytes, code = measure([*command, "--max-tokens", "512"])
         assert code == 0
         most.append(megabytes)

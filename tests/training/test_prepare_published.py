@@ -101,11 +101,6 @@ def run(clips: Path, out: Path, prompt_format: PromptFormat, **options: Any) -> 
     return prepare(PrepareOptions((clips,), out, codes=clips / "codes", **options), prompt_format, None, "t")
 
 
-@pytest.fixture
-def prompt_format(tokenizer_folder: Path) -> PromptFormat:
-    return PromptFormat.load(tokenizer_folder)
-
-
 def test_the_same_bytes_as_the_published_script_writes(
     clips: Path, tmp_path: Path, prompt_format: PromptFormat, tokenizer_folder: Path
 ) -> None:

@@ -20,7 +20,6 @@ from llasa_cli.prompt import NO_LABEL, PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE, FinetuneOptions
 from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
-from llasa_cli.training.vocabulary import extend_tokenizer
 
 
 @dataclass
@@ -56,13 +55,6 @@ class Published:
             return np.concatenate([values, np.full(CONTEXT_TOKENS, filler)])[:CONTEXT_TOKENS]
 
         return fill(whole, self.pad_id), fill(labels, NO_LABEL), fill(mask, 0)
-
-
-@pytest.fixture(scope="module")
-def speaking(text_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("speaking") / "tokenizer"
-    extend_tokenizer(text_llama, folder, 64)
-    return folder
 
 
 @pytest.fixture
