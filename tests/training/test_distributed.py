@@ -110,6 +110,30 @@ def test_two_processes_train_as_one_with_twice_the_batches_and_resume_after_a_ki
         np.testing.assert_allclose(after[name], value, atol=1e-5)
 
 
+def test_the_batch_file_for_slurm_saves_before_it_returns_to_the_queue(tmp_path: Path) -> None:
+    """Small scripts stand for Slurm's commands and for torchrun; USR1 comes five minutes before the time limit."""
+    calls = tmp_path / "calls"
+    programs = {
+        "srun": 'exec "$@"',
+        "scontrol": f'echo "scontrol $1" >> {calls}; echo localhost',
+        "torchrun": f"trap 'echo saved >> {calls}; exit 143' TERM\necho started >> {calls}\nwhile :; do sleep 0.05; done",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"NNODES": "1", "GPUS_ON_NODE": "2", "CPUS_PER_TASK": "2", "JOB_NODELIST": "here", "JOB_ID": "7"}
+    environment = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()}
+    environment |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = Path(__file__).parents[2] / "recipes" / "slurm" / "finetune.sbatch"
+    job = subprocess.Popen(["bash", str(script), "data", "out"], env=environment)
+    while "started" not in (calls.read_text() if calls.is_file() else ""):
+        assert job.poll() is None
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    job.wait(timeout=60)
+    assert calls.read_text().split("\n")[1:-1] == ["started", "saved", "scontrol requeue"]
+
+
 @pytest.mark.slow
 def test_the_batch_file_for_slurm_starts_as_many_processes_as_a_node_has_gpus(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path
