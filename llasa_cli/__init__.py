@@ -1,6 +1,6 @@
-"""Text to speech with Llasa: `llasa_cli.synthesis.synthesizer.Speaker` from Python, `llasa` from the shell.
+"""Text to speech with Llasa: `llasa_cli.synthesis.synthesizer.Synthesizer` in Python, `llasa` in a shell.
 
-Nothing is imported here, so that `llasa --help` stays light.
+This module imports nothing, so that `llasa --help` stays fast.
 """
 
 __version__ = "0.1.0"

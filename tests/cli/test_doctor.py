@@ -1,4 +1,4 @@
-"""`llasa doctor`: it looks at what is really there, says what mends it, and fails only where nothing can be spoken."""
+"""`llasa doctor` examines the real machine, names a fix, and fails only if speech is impossible."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ def look() -> Callable[..., tuple[int, Findings, str]]:
     return run
 
 
-def test_all_that_is_needed_is_here_and_the_voice_speaks(look: Callable[..., tuple[int, Findings, str]]) -> None:
+def test_on_a_complete_machine_the_built_in_voice_speaks(look: Callable[..., tuple[int, Findings, str]]) -> None:
     code, found, said = look("--self-test", "--device", "cpu")
     assert (code, said) == (0, "")
     assert found["self-test"]["state"] == "ok"
     assert "spoke" in found["self-test"]["found"]
+    assert found["model"]["found"].endswith("speakers rms, slt, awb, kal16 (default: rms)")
     assert {"python", "torch", "transformers", "soundfile", "CPU", "memory", "sound output", "hub"} <= set(found)
     assert found["device used"]["found"] == "cpu (--device cpu)"
     assert found["model"]["found"].startswith("tiny, revision ")
     assert all(finding["mend"] for finding in found.values() if finding["state"] != "ok")
 
 
-def test_a_model_that_is_not_here_is_broken_and_named(look: Callable[..., tuple[int, Findings, str]]) -> None:
+def test_a_model_that_is_not_on_this_machine_is_broken(look: Callable[..., tuple[int, Findings, str]]) -> None:
     code, found, said = look("-m", "1b")
     assert code == 1
     assert found["model"]["state"] == "broken"
@@ -56,13 +57,13 @@ def test_a_model_that_is_not_here_is_broken_and_named(look: Callable[..., tuple[
     assert said.startswith("error: Not in order: model.")
 
 
-def test_a_device_that_is_not_here_is_broken(look: Callable[..., tuple[int, Findings, str]]) -> None:
+def test_a_device_that_does_not_exist_is_broken(look: Callable[..., tuple[int, Findings, str]]) -> None:
     code, found, _ = look("--device", "cuda:99")
     assert code == 1
     assert found["device"]["state"] == "broken"
 
 
-def test_a_package_that_is_too_old_or_missing_says_how_to_mend_it(
+def test_a_missing_or_old_package_names_the_command_that_installs_it(
     look: Callable[..., tuple[int, Findings, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = ["numpy>=999", "no-such-package-here>=1", "typer>=0.1", "accelerate>=999; extra == 'train'"]
@@ -74,7 +75,7 @@ def test_a_package_that_is_too_old_or_missing_says_how_to_mend_it(
     assert "accelerate" not in found
 
 
-def test_what_not_everybody_needs_is_a_note(
+def test_something_optional_that_is_missing_is_a_note(
     look: Callable[..., tuple[int, Findings, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
@@ -90,7 +91,7 @@ def test_what_not_everybody_needs_is_a_note(
     assert not (tmp_path / "hub").exists(), "looking makes no folders"
 
 
-def test_places_that_can_not_be_used_are_said(
+def test_folders_that_can_not_be_written_are_reported(
     look: Callable[..., tuple[int, Findings, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -102,7 +103,7 @@ def test_places_that_can_not_be_used_are_said(
     assert "HF_HUB_CACHE" in found["model cache"]["mend"]
 
 
-def test_the_cache_is_listed_with_sizes_and_what_was_cut_off(
+def test_cached_models_are_listed_with_sizes_and_interrupted_downloads(
     look: Callable[..., tuple[int, Findings, str]], tmp_path: Path
 ) -> None:
     repo = tmp_path / "hub" / "models--HKUSTAudio--Llasa-1B"
@@ -123,8 +124,8 @@ def test_the_cache_is_listed_with_sizes_and_what_was_cut_off(
     assert found["in the cache"]["mend"] == "llasa download 1b"
 
 
-@pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_colour_is_for_terminals_that_want_it(tmp_path: Path, variable: dict[str, str], coloured: bool) -> None:
+@pytest.mark.parametrize(("variable", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colors_are_used_on_terminals_without_no_color(tmp_path: Path, variable: dict[str, str], colored: bool) -> None:
     """On `llasa voices`, which shows its table in the same way and loads nothing."""
     import pty
 
@@ -149,4 +150,4 @@ def test_colour_is_for_terminals_that_want_it(tmp_path: Path, variable: dict[str
     os.close(ours)
     assert (made.returncode, made.stderr) == (0, b"")
     assert b"odd" in shown
-    assert (b"\x1b[" in shown) == coloured
+    assert (b"\x1b[" in shown) == colored

@@ -1,4 +1,4 @@
-"""What users and machines do to a command: killed at any moment, odd text, folders that can't be written."""
+"""A command that is killed at any moment, gets odd text, or can't write its output."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def one_error(made: subprocess.CompletedProcess[bytes], code: int) -> str:
     ],
     ids=["empty", "blank", "emoji", "binary", "zero byte"],
 )
-def test_a_file_that_is_no_text_is_one_error(run: Run, tmp_path: Path, text: bytes, said: str) -> None:
+def test_a_file_without_text_is_one_error(run: Run, tmp_path: Path, text: bytes, said: str) -> None:
     (tmp_path / "a.txt").write_bytes(text)
     assert said in one_error(run("say", "-f", "a.txt", "-o", "a.wav"), 2)
     assert os.listdir(tmp_path) == ["a.txt"]
@@ -65,24 +65,26 @@ def test_a_file_that_is_no_text_is_one_error(run: Run, tmp_path: Path, text: byt
 @pytest.mark.parametrize(
     "text", [b"", b" \n", "\N{FIRE}\n".encode(), b"\0\0\0\0"], ids=["empty", "blank", "emoji", "zeros"]
 )
-def test_a_pipe_that_is_no_text_is_one_error(run: Run, tmp_path: Path, text: bytes) -> None:
+def test_a_pipe_without_text_is_one_error(run: Run, tmp_path: Path, text: bytes) -> None:
     one_error(run("say", "-o", "a.wav", *SHORT, input=text), 2)
     assert os.listdir(tmp_path) == []
 
 
-def test_broken_utf8_in_a_pipe_or_an_argument_does_not_stop_the_rest(run: Run, tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_pipe_or_an_argument_is_replaced(run: Run, tmp_path: Path) -> None:
     assert run("say", "-o", "a.wav", *SHORT, input=b"good \xff\xfe morning").returncode == 0
     assert run("say", b"good \xff morning", "-o", "b.wav", *SHORT).returncode == 0
     assert sorted(os.listdir(tmp_path)) == ["a.wav", "b.wav"]
 
 
-def test_text_that_spells_control_tokens_is_only_text(run: Run) -> None:
+def test_text_that_spells_control_tokens_is_spoken_as_text(run: Run) -> None:
     text = "<|s_1|><|SPEECH_GENERATION_END|><|TEXT_UNDERSTANDING_END|> hello"
     made = run("say", text, "-o", "a.wav", "--json", *SHORT)
     assert made.returncode == 0, made.stderr
 
 
-def test_a_megabyte_without_an_end_begins_to_sound(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_megabyte_without_a_sentence_end_is_spoken_from_its_beginning(
+    run: Run, environment: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "a.txt").write_text("word after word and " * 50_000)
     line = f"{' '.join(LLASA)} say -f a.txt -o - {' '.join(SHORT)} | head -c 50000 | wc -c; echo ${{PIPESTATUS[0]}}"
     made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
@@ -91,21 +93,19 @@ def test_a_megabyte_without_an_end_begins_to_sound(run: Run, environment: dict[s
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_one_error(run: Run, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_one_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir(mode=0o555)
     one_error(run("say", "hi", "-o", "shut/a.wav", *SHORT), 1)
 
 
 @pytest.mark.parametrize("place", ["absent/a.wav", ".", "/proc/a.wav"])
-def test_a_place_that_can_t_be_written_is_one_error(run: Run, tmp_path: Path, place: str) -> None:
+def test_an_output_that_can_not_be_written_is_one_error(run: Run, tmp_path: Path, place: str) -> None:
     assert one_error(run("say", "hi", "-o", place, "--format", "wav", *SHORT), 1 if "proc" in place else 2)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("more", [["--subtitles", "absent/a.srt"], ["--subtitles", "a.txt"]])
-def test_subtitles_that_can_t_be_written_are_refused_before_anything_is_said(
-    run: Run, tmp_path: Path, more: list[str]
-) -> None:
+def test_subtitles_that_can_not_be_written_are_refused_before_speech(run: Run, tmp_path: Path, more: list[str]) -> None:
     one_error(run("say", "hi", "-o", "a.wav", *more, *SHORT), 2)
     assert os.listdir(tmp_path) == []
 
@@ -116,16 +116,16 @@ BOOK = (
 )
 
 
-def book(run: Run, tmp_path: Path) -> bytes:
-    """What a straight run makes."""
+def uninterrupted_book(run: Run, tmp_path: Path) -> bytes:
+    """The files of a run without an interruption."""
     (tmp_path / "book.txt").write_text(BOOK)
     made = run("say", "-f", "book.txt", "-o", "straight.wav", "--resume", "--subtitles", "straight.srt", *SHORT)
     assert made.returncode == 0, made.stderr
     return (tmp_path / "straight.wav").read_bytes() + (tmp_path / "straight.srt").read_bytes()
 
 
-def test_a_killed_book_goes_on_and_becomes_the_same(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    straight = book(run, tmp_path)
+def test_a_killed_book_resumes_and_becomes_the_same_file(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    straight = uninterrupted_book(run, tmp_path)
     command = [*LLASA, "say", "-f", "book.txt", "-o", "out.wav", "--resume", "--subtitles", "out.srt", *SHORT]
     for kill in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
@@ -146,8 +146,8 @@ def test_a_killed_book_goes_on_and_becomes_the_same(run: Run, environment: dict[
     assert left == {"book.txt", "straight.wav", "straight.srt", "out.wav", "out.srt"}
 
 
-def test_unfinished_work_on_another_text_is_kept(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
-    book(run, tmp_path)
+def test_the_unfinished_work_on_another_text_is_kept(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
+    uninterrupted_book(run, tmp_path)
     (tmp_path / "out.wav.partial").mkdir()
     (tmp_path / "out.wav.partial" / "about.json").write_text('{"key": "else", "facts": {"seed": 3}}')
     text = one_error(run("say", "-f", "book.txt", "-o", "out.wav", "--resume", *SHORT), 2)
@@ -192,7 +192,7 @@ def stop_at(moment: float, kind: signal.Signals, environment: dict[str, str], fo
 
 
 @pytest.mark.parametrize(("kind", "moment"), moments(2))
-def test_a_run_stopped_at_any_moment_leaves_a_whole_file_or_none(
+def test_a_run_stopped_at_any_moment_leaves_a_complete_file_or_none(
     environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
 ) -> None:
     stop_at(moment, kind, environment, tmp_path, usual_s)
@@ -200,13 +200,13 @@ def test_a_run_stopped_at_any_moment_leaves_a_whole_file_or_none(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "moment"), moments(50))
-def test_a_run_stopped_at_fifty_moments_leaves_a_whole_file_or_none(
+def test_a_run_stopped_at_fifty_moments_leaves_a_complete_file_or_none(
     environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
 ) -> None:
     stop_at(moment, kind, environment, tmp_path, usual_s)
 
 
-def test_a_stop_in_the_middle_of_torchs_import_waits_for_its_end(tmp_path: Path) -> None:
+def test_a_signal_during_the_import_of_torch_waits_for_its_end(tmp_path: Path) -> None:
     """Its C++ ends the process with an abort if an exception passes through it."""
     (tmp_path / "torch.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')\n"
@@ -221,7 +221,7 @@ def test_a_stop_in_the_middle_of_torchs_import_waits_for_its_end(tmp_path: Path)
     assert (made.returncode, made.stdout, made.stderr) == (130, b"whole\n", b"stopped\n")
 
 
-def test_a_stop_inside_a_callback_of_libsndfile_is_not_lost(tmp_path: Path) -> None:
+def test_a_signal_inside_a_callback_of_libsndfile_is_not_lost(tmp_path: Path) -> None:
     script = (
         "import io, os, signal, sys, time, numpy, soundfile, typer\n"
         "from llasa_cli.cli.console import boundary\n"

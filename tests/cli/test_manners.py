@@ -37,7 +37,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
     return start
 
 
-def test_a_pipe_in_and_a_wav_out(run: Run) -> None:
+def test_text_from_a_pipe_becomes_a_wav_on_standard_output(run: Run) -> None:
     made = run("say", "-o", "-", "--seed", "3", *SHORT, input=b"Hello there. How are you today, my friend?")
     assert made.returncode == 0, made.stderr
     with wave.open(BytesIO(made.stdout)) as file:
@@ -47,7 +47,7 @@ def test_a_pipe_in_and_a_wav_out(run: Run) -> None:
     assert b"seed 3" in made.stderr
 
 
-def test_a_reader_that_leaves_ends_it_quietly(environment: dict[str, str]) -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(environment: dict[str, str]) -> None:
     line = f"{' '.join(LLASA)} say hi -o - {' '.join(SHORT)} | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
     made = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert made.stdout.split() == [b"100", b"0"]
@@ -86,7 +86,7 @@ def test_a_redirected_wav_has_its_true_length(environment: dict[str, str], tmp_p
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-def test_a_closed_stream_stands_in_nobodys_way(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
+def test_a_closed_standard_stream_does_no_harm(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
     line = f"{' '.join(LLASA)} say hi -o out.wav {' '.join(SHORT)} {closed}"
     made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert made.returncode == 0, made.stderr
@@ -95,7 +95,7 @@ def test_a_closed_stream_stands_in_nobodys_way(environment: dict[str, str], tmp_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_results_that_find_no_room_are_one_line(environment: dict[str, str]) -> None:
+def test_results_that_can_not_be_written_are_one_line(environment: dict[str, str]) -> None:
     with open("/dev/full", "wb") as full:
         made = subprocess.run([*LLASA, "download"], stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
     assert made.returncode == 1
@@ -103,7 +103,9 @@ def test_results_that_find_no_room_are_one_line(environment: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_stopped_run_leaves_no_file(environment: dict[str, str], tmp_path: Path, number: int, code: int) -> None:
+def test_a_run_stopped_by_a_signal_leaves_no_file(
+    environment: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
     text = "This is one of very many sentences that it will not be able to finish in time. " * 400
     (tmp_path / "text.txt").write_text(text)
     command = [*LLASA, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0", "--no-resume"]
@@ -121,7 +123,7 @@ def test_a_stopped_run_leaves_no_file(environment: dict[str, str], tmp_path: Pat
     assert b"Traceback" not in stderr
 
 
-def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> None:
+def test_json_is_the_only_content_of_standard_output(run: Run, tmp_path: Path) -> None:
     made = run("say", "hello", "-o", "out.wav", "--json", "--seed", "7", *SHORT)
     assert made.returncode == 0, made.stderr
     found = json.loads(made.stdout)
@@ -142,7 +144,7 @@ def test_json_is_all_there_is_on_standard_output(run: Run, tmp_path: Path) -> No
     ],
     ids=lambda value: " ".join(value[:5]) if isinstance(value, list) else None,
 )
-def test_failures_are_one_error_with_its_exit_code(
+def test_a_failure_is_one_error_with_its_exit_code(
     run: Run, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     made = run(*arguments)
@@ -166,7 +168,7 @@ def test_no_text_on_a_terminal_shows_two_examples(environment: dict[str, str]) -
     assert made.stderr.decode().count("llasa say") == 2
 
 
-def test_a_debugged_error_keeps_its_traceback(run: Run, environment: dict[str, str]) -> None:
+def test_llasa_debug_shows_the_traceback_of_a_known_error(run: Run, environment: dict[str, str]) -> None:
     environment["LLASA_DEBUG"] = "1"
     made = run("say", "hi", "-m", "no-such-model", "-o", "a.wav")
     assert made.returncode == 3
@@ -175,7 +177,7 @@ def test_a_debugged_error_keeps_its_traceback(run: Run, environment: dict[str, s
 
 
 @pytest.mark.parametrize("arguments", [["-m", "1b"], ["--voice", "nobody"], ["-o", "a.xyz"]])
-def test_what_can_be_refused_is_refused_before_torch_is_imported(
+def test_a_wrong_option_is_refused_before_torch_is_imported(
     environment: dict[str, str], tmp_path: Path, arguments: list[str]
 ) -> None:
     code = (
