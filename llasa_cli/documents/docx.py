@@ -35,7 +35,9 @@ def read_docx(path: Path) -> Document:
         document = docx.Document(str(path))
         blocks = list(_blocks(document))
         properties = document.core_properties
-        facts = [clean(value or "") for value in (properties.title, properties.author, properties.language)]
+        title, author, language = (
+            clean(value or "") for value in (properties.title, properties.author, properties.language)
+        )
         images = len(document.inline_shapes)
     except Exception as error:  # the library passes on errors of lxml and of its own parts
         raise archive.problem(f"is damaged: {type(error).__name__}") from error
@@ -43,7 +45,9 @@ def read_docx(path: Path) -> Document:
         raise archive.problem("holds no text")
     omitted = {"footnotes": notes, "images": images}
     chapters = chapters_by_heading(blocks)
-    return Document(*facts, tuple(chapters), None, {name: count for name, count in omitted.items() if count})
+    return Document(
+        title, author, language, tuple(chapters), None, {name: count for name, count in omitted.items() if count}
+    )
 
 
 def _count(archive: Archive, name: str, element: bytes) -> int:

@@ -103,13 +103,14 @@ class _Container:
         self._rate = rate
         # FLAC's muxer seeks back to its header at the end; without `seek` it leaves the header as it is.
         self._file = av.open(_WriteOnly(self._buffer), "w", format=container)
-        self._stream: Any = self._file.add_stream(codec, rate=codec_rate or rate)
-        self._stream.layout = "mono"
+        stream: Any = self._file.add_stream(codec, rate=codec_rate or rate)
+        stream.layout = "mono"
+        self._stream = stream
         self._resampler = av.AudioResampler(
-            format=self._stream.format,
+            format=stream.format,
             layout="mono",
             rate=codec_rate or rate,
-            frame_size=self._stream.frame_size or None,
+            frame_size=stream.frame_size or None,
         )
 
     def encode(self, samples: np.ndarray | None) -> bytes:

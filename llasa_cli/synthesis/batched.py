@@ -365,7 +365,7 @@ class TextProgress:
     synthesizer: Synthesizer
     check: Check | None
     window: int
-    on_note: Callable[[str], object]
+    on_note: Callable[[str], None]
     failed: bool = False
     _chunks: Iterator[TextChunk] | None = None
     _next: TextChunk | None = None
