@@ -110,5 +110,5 @@ def test_the_readmes_python_works(tmp_path: Path) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names: dict[str, object] = {}
     exec(snippet, names)
-    soundfile.write(tmp_path / "a.wav", names["samples"], names["speech"].sampling_rate)  # type: ignore[attr-defined]
+    soundfile.write(tmp_path / "a.wav", names["samples"], names["synthesizer"].sampling_rate)  # type: ignore[attr-defined]
     assert soundfile.info(tmp_path / "a.wav").duration > 0.5

@@ -148,18 +148,19 @@ def invoke(folder: Path, rows: list[dict[str, object]], output: str, *more: str)
 
 def test_all_items_can_become_one_file_with_pauses_and_subtitles(tmp_path: Path) -> None:
     items: list[dict[str, object]] = [{"text": "one of them"}, {"text": "and two. [pause:0.3] Then three."}]
-    made = invoke(tmp_path, items, "book.flac", "--pause", "0.5", "--subtitles", str(tmp_path / "book.srt"))
+    long = ("--max-seconds", "1.2", "--temperature", "0")  # cues last at least 0.8 s: shorter speech would share one
+    made = invoke(tmp_path, items, "book.flac", "--pause", "0.5", "--subtitles", str(tmp_path / "book.srt"), *long)
     assert made.exit_code == 0, made.output
     assert sorted(p.name for p in tmp_path.iterdir()) == ["book.flac", "book.srt", "list.jsonl"]
     assert made.stdout.split() == [str(tmp_path / "book.flac")]
-    invoke(tmp_path, items, "apart")
+    invoke(tmp_path, items, "apart", *long)
     parts = [soundfile.read(tmp_path / "apart" / f"0000{n}.wav")[0] for n in (1, 2)]
     sound, rate = soundfile.read(tmp_path / "book.flac")
     assert np.array_equal(sound, np.concatenate([parts[0], np.zeros(rate // 2), parts[1]]))
     subtitles = (tmp_path / "book.srt").read_text()
     assert [word in subtitles for word in ("one of them", "and two.", "Then three.")] == [True] * 3
-    begins = f"00:00:00,{round(len(parts[0]) / rate * 1000 + 500):03}"
-    assert begins in subtitles
+    begins_ms = round(len(parts[0]) / rate * 1000 + 500)
+    assert f"00:00:0{begins_ms // 1000},{begins_ms % 1000:03}" in subtitles
 
 
 def test_one_file_needs_every_item_and_continues_from_existing_ones(tmp_path: Path) -> None:

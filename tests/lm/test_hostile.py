@@ -213,17 +213,17 @@ FROM_THE_HEADERS = {
         written("codec/model.safetensors.index.json", {"weight_map": {"a": "../../a.safetensors"}}),
         "not a safetensors file",
     ),
-    "a codec's layers by the million": (with_values("codec/config.json", num_hidden_layers=1 << 40), "can't be"),
-    "a codec without heads": (with_values("codec/config.json", num_attention_heads=0), "can't be"),
-    "a codec without levels": (with_values("codec/config.json", quantization_levels=[0, 0, 0]), "can't be"),
+    "a codec's layers by the million": (with_values("codec/config.json", num_hidden_layers=1 << 40), "is invalid"),
+    "a codec without heads": (with_values("codec/config.json", num_attention_heads=0), "is invalid"),
+    "a codec without levels": (with_values("codec/config.json", quantization_levels=[0, 0, 0]), "is invalid"),
     "a codec's epsilon in words": (with_values("codec/config.json", rms_norm_eps="small"), "does not describe"),
     "a codec of another frame rate": (
         with_values("codec/config.json", downsampling_ratios=[8, 8, 8]),
-        "makes a code of",
+        "Their product must be 320",
     ),
     "a codec whose ratios are a word": (
         with_values("codec/config.json", downsampling_ratios="many"),
-        "makes a code of",
+        "Their product must be 320",
     ),
     "a codec of other codes": (with_values("codec/config.json", quantization_levels=[4, 4, 5]), "codec"),
 }

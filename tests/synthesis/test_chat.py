@@ -187,8 +187,8 @@ def test_answers_are_drawn_by_what_can_be_drawn_by(tmp_path: Path) -> None:
     from llasa_cli.cli.app import app
 
     for said, arguments in (
-        ("--answer-temperature inf", ["--answer-temperature", "inf", "Hello?"]),
-        ("--answer-temperature 1e-40", ["--answer-temperature", "1e-40", "Hello?"]),
+        ("--answer-temperature must be a finite number, not inf", ["--answer-temperature", "inf", "Hello?"]),
+        ("--answer-temperature must be", ["--answer-temperature", "1e-40", "Hello?"]),
         ("is empty", ["  "]),
     ):
         made = CliRunner().invoke(app, ["chat", "-m", "tiny", "-o", str(tmp_path / "no.wav"), *arguments])
