@@ -1,4 +1,4 @@
-"""The house's import rules, checked on the source (see the table in README, "Where code lives")."""
+"""The import rules of docs/architecture.md, checked on the source: levels, no cycles, nothing heavy at start."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LEVELS = {
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def room(path: Path) -> str:
+def level_name(path: Path) -> str:
     """The longest entry of LEVELS that names this module or a package around it."""
-    return room_of(path.relative_to(PACKAGE).with_suffix("").parts)
+    return level_name_of(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def room_of(parts: tuple[str, ...]) -> str:
+def level_name_of(parts: tuple[str, ...]) -> str:
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
         if name in LEVELS:
@@ -49,15 +49,15 @@ def imports(tree: ast.Module, at_module_level: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
-    own = room(path)
-    assert own in LEVELS, f"{own} has no level: add it to the table here and in the README"
+def test_a_module_imports_only_lower_levels(path: Path) -> None:
+    own = level_name(path)
+    assert own in LEVELS, f"{own} has no level: add it to the table here and in docs/architecture.md"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for name in imports(tree, at_module_level=False):
         parts = name.split(".")
         if parts[0] != "llasa_cli" or len(parts) == 1 or parts[1] == "__version__":
             continue
-        other = room_of(tuple(parts[1:]))
+        other = level_name_of(tuple(parts[1:]))
         if other == own:
             continue
         same_package = own.split(".")[0] == other.split(".")[0]
@@ -67,8 +67,8 @@ def test_a_room_imports_only_rooms_below_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_light_rooms_import_nothing_heavy_at_start(path: Path) -> None:
-    level = LEVELS[room(path)]
+def test_light_modules_import_nothing_heavy_at_start(path: Path) -> None:
+    level = LEVELS[level_name(path)]
     heavy = (
         {"torch", "transformers"} if 1 <= level < 2 else {"torch", "transformers", "numpy", "soundfile", "tokenizers"}
     )
@@ -82,7 +82,20 @@ def test_light_rooms_import_nothing_heavy_at_start(path: Path) -> None:
             n
             for n in imports(tree, True)
             if n.startswith("llasa_cli.")
-            and 0.9 <= LEVELS.get(room_of(tuple(n.split(".")[1:])), 0) < 4
+            and 0.9 <= LEVELS.get(level_name_of(tuple(n.split(".")[1:])), 0) < 4
             and "batch.destination" not in n
         ]
         assert not below, f"{path.name} must import {below} inside functions"
+
+
+def test_there_are_no_import_cycles() -> None:
+    """Neither between packages nor inside one, imports inside functions included."""
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
+    graph = {}
+    for name, path in names.items():
+        imported = imports(ast.parse(path.read_text(encoding="utf-8")), at_module_level=False)
+        graph[name] = {n for full in imported for n in (full, full.rpartition(".")[0]) if n in names and n != name}
+    left = dict(graph)
+    while leaves := {name for name, below in left.items() if not below & left.keys()}:
+        left = {name: below for name, below in left.items() if name not in leaves}
+    assert sorted(left) == [], "these modules import each other, or import modules that do"
