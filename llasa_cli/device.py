@@ -23,10 +23,6 @@ DTYPES = {
 }
 """Values of `--dtype` and their short names."""
 
-LARGE_WEIGHTS = 200_000_000
-"""With so many weights a CPU spends its time reading them, and 16-bit weights halve that time."""
-
-
 def pick_device(name: str) -> torch.device:
     """Resolve auto (CUDA, then Apple's MPS, then the CPU), cpu, cuda, cuda:N or mps.
 
@@ -71,14 +67,13 @@ class WeightFormat:
         return _floating_dtype(self.name)
 
 
-def pick_weight_format(name: str, device: torch.device, stored: str = "fp32", weights: int = 0) -> WeightFormat:
+def pick_weight_format(name: str, device: torch.device, stored: str = "fp32") -> WeightFormat:
     """Resolve a value of `--dtype`.
 
-    auto is bf16 on a GPU. On a CPU it is fp32, or for a large model the 16-bit format that it is stored in, which loses nothing.
+    auto is bf16 on a GPU. On a CPU it is the format that the checkpoint is stored in.
 
     Args:
-        stored: The format of the checkpoint; a short name.
-        weights: Roughly how many weights the checkpoint has.
+        stored: The format of the checkpoint, or the one that it recommends on a CPU.
 
     Raises:
         UsageError: There is no such format.
@@ -87,7 +82,7 @@ def pick_weight_format(name: str, device: torch.device, stored: str = "fp32", we
 
     short = _short_name(name)
     if short == "auto" and device.type == "cpu":
-        short = stored if weights >= LARGE_WEIGHTS else "fp32"
+        short = _short_name(stored)
     elif short == "auto":
         short = "bf16"
     return WeightFormat(short, torch.float32 if device.type == "cpu" else _floating_dtype(short))

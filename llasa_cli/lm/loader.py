@@ -57,6 +57,7 @@ def load_language_model(
     dtype: str = "auto",
     adapter: Path | None = None,
     attention: str = "auto",
+    cpu_dtype: str | None = None,
     on_checked: Callable[[], None] | None = None,
 ) -> LanguageModel:
     """Load the checkpoint in `folder`.
@@ -65,6 +66,7 @@ def load_language_model(
         prompt_format: Read from the same folder.
         adapter: The folder of a LoRA adapter, which is added to the weights as they are read.
         attention: An implementation of `lm.attention`.
+        cpu_dtype: The format that a dtype of auto means on a CPU. None: the format that the weights are stored in.
         on_checked: Called when everything in the headers is right, before any weight is read.
 
     Raises:
@@ -80,7 +82,7 @@ def load_language_model(
     if on_checked is not None:
         on_checked()
     stored = {"BF16": "bf16", "F16": "fp16"}.get(weights.files[EMBEDDING].dtype, "fp32")
-    kind = pick_weight_format(dtype, where, stored, config.weights_in_layers)
+    kind = pick_weight_format(dtype, where, cpu_dtype or stored)
     network = Llama(
         config,
         head=_read_head(weights, prompt_format, config.hidden_size, kind),

@@ -196,6 +196,7 @@ class Synthesizer:
                     options.dtype,
                     checkpoint.adapter,
                     options.attention,
+                    checkpoint.metadata.get("cpu_dtype"),
                     on_checked=begin_codec,
                 )
             except BaseException:

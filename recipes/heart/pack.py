@@ -46,6 +46,8 @@ def main() -> None:
         "format": 1,
         "codec": "codec",
         "sampling": {"temperature": arguments.temperature, "top_p": arguments.top_p, "guidance": arguments.guidance},
+        # At this size int8 differs from bfloat16 by less than chance in words, and is a third faster.
+        "cpu_dtype": "int8",
         "speakers": arguments.speakers,
         "default_speaker": arguments.speakers[0],
         # The model knows letters, not digits, and sentences of the length it was trained on.

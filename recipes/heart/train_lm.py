@@ -274,17 +274,32 @@ def save_model(model: Aligner, tokenizer: Path, folder: Path, metadata: dict) ->
 
 @torch.no_grad()
 def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
-    """Utterance the weights of another run's last.pt or of a model's folder.
+    """Take over the weights of another run's last.pt or of a model's folder.
 
-    Without `same_codec` the embeddings of the codes start anew: the codes of another codec mean something else. With it,
-    the other codec was an earlier stage of this one's training, whose codes are similar. A model's folder has no phone
-    heads, and its code embeddings are sums.
+    A model's folder may have fewer layers and other speakers: added layers add nothing at first. It has no phone heads, and
+    its code embeddings are sums. Without `same_codec` the embeddings of the codes start anew: the codes of another codec mean
+    something else. With it, the other codec was an earlier stage of this one's training, whose codes are similar; if this one
+    has more quantizer dimensions, codes that differ only in these start alike.
     """
     first, count = model.prompt_format.first_code_id, model.prompt_format.code_count
     table = model.lm.model.embed_tokens.weight
     fresh, levels = table[first : first + count].clone(), model.level_vectors.clone()
     if source.is_dir():
-        model.lm.load_state_dict(LlamaForCausalLM.from_pretrained(source, dtype=torch.float32).state_dict())
+        state = LlamaForCausalLM.from_pretrained(source, dtype=torch.float32).state_dict()
+        old_format = PromptFormat.load(source)
+        old_table = state["model.embed_tokens.weight"]
+        old_codes = old_table[old_format.first_code_id :][: old_format.code_count]
+        speakers = first - len(NAMED_SPEAKERS)
+        table[:speakers] = old_table[:speakers]  # characters and markers
+        table[speakers:first] = old_table[speakers : old_format.first_code_id].mean(0)
+        table[first : first + count] = old_codes[torch.arange(count) % old_format.code_count]
+        own = model.lm.state_dict()
+        copied = {name: value for name, value in state.items() if "embed_tokens" not in name and "lm_head" not in name}
+        for name, value in own.items():
+            if name in copied:
+                value.copy_(copied[name])
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                value.zero_()
         model.level_vectors.zero_()
     else:
         load(source, {"model": model})

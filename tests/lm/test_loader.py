@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from llasa_cli.device import LARGE_WEIGHTS, WeightFormat, pick_weight_format
+from llasa_cli.device import WeightFormat, pick_weight_format
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat
@@ -181,7 +181,7 @@ def test_a_device_or_dtype_that_is_not_available_is_a_usage_error(
 
 @pytest.mark.parametrize(
     ("dtype", "kept"),
-    [("auto", "fp32"), ("float32", "fp32"), ("bfloat16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), ("int4", "int4")],
+    [("auto", "bf16"), ("float32", "fp32"), ("bfloat16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), ("int4", "int4")],
 )
 def test_a_dtype_reaches_every_matrix(folder: Path, dtype: str, kept: str) -> None:
     change_weights(folder, lambda w: w.update({name: tensor.bfloat16() for name, tensor in w.items()}))
@@ -195,19 +195,18 @@ def test_a_dtype_reaches_every_matrix(folder: Path, dtype: str, kept: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("stored", "weights", "picked"),
-    [
-        ("bf16", LARGE_WEIGHTS, "bf16"),
-        ("fp16", LARGE_WEIGHTS, "fp16"),
-        ("fp32", LARGE_WEIGHTS, "fp32"),
-        ("bf16", LARGE_WEIGHTS - 1, "fp32"),
-    ],
+    ("stored", "picked"), [("bf16", "bf16"), ("fp16", "fp16"), ("fp32", "fp32"), ("float32", "fp32"), ("int8", "int8")]
 )
-def test_a_large_model_keeps_the_16_bit_format_it_is_stored_in(stored: str, weights: int, picked: str) -> None:
+def test_on_a_cpu_a_dtype_of_auto_is_the_format_of_the_checkpoint(stored: str, picked: str) -> None:
     cpu = torch.device("cpu")
-    assert pick_weight_format("auto", cpu, stored, weights) == WeightFormat(picked, torch.float32)
-    assert pick_weight_format("fp32", cpu, stored, weights).name == "fp32"
-    assert pick_weight_format("auto", torch.device("cuda"), stored, weights) == WeightFormat("bf16", torch.bfloat16)
+    assert pick_weight_format("auto", cpu, stored) == WeightFormat(picked, torch.float32)
+    assert pick_weight_format("fp32", cpu, stored).name == "fp32"
+    assert pick_weight_format("auto", torch.device("cuda"), stored) == WeightFormat("bf16", torch.bfloat16)
+
+
+def test_a_model_may_recommend_a_format_for_a_cpu(folder: Path) -> None:
+    assert load(folder, cpu_dtype="int8").network.head.format == "int8"
+    assert load(folder, cpu_dtype="int8", dtype="fp32").network.head.format == "fp32"
 
 
 def test_a_prompt_fed_in_parts_gives_the_logits_of_the_whole(folder: Path) -> None:
