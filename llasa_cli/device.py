@@ -6,22 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llasa_cli.errors import UsageError
+from llasa_cli.settings import DTYPES
+from llasa_cli.wording import listed
 
 if TYPE_CHECKING:
     import torch
 
-DTYPES = {
-    "auto": "auto",
-    "fp32": "fp32",
-    "float32": "fp32",
-    "bf16": "bf16",
-    "bfloat16": "bf16",
-    "fp16": "fp16",
-    "float16": "fp16",
-    "int8": "int8",
-    "int4": "int4",
-}
-"""Values of `--dtype` and their short names."""
+_LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 def pick_device(name: str) -> torch.device:
     """Resolve auto (CUDA, then Apple's MPS, then the CPU), cpu, cuda, cuda:N or mps.
@@ -106,9 +97,10 @@ def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dt
 
 
 def _short_name(name: str) -> str:
-    if name not in DTYPES:
-        raise UsageError(f"There is no dtype {name!r}.", "Use auto, fp32, bf16, fp16, int8 or int4.")
-    return DTYPES[name]
+    short = _LONG_NAMES.get(name, name)
+    if short not in DTYPES:
+        raise UsageError(f"There is no dtype {name!r}.", f"Use {listed(DTYPES)}.")
+    return short
 
 
 def _floating_dtype(short: str) -> torch.dtype:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from llasa_cli.audio.formats import FILE_FORMATS
 from llasa_cli.options import Flag, Options, all_optional
+from llasa_cli.wording import listed
 
 CODES_PER_SECOND = 50
 """Speech codes a second (X-Codec2: 16 kHz, 320 samples a code)."""
@@ -22,6 +24,9 @@ BUILT_IN_MODEL = "tiny"
 
 TEMPLATE_DATE = "26 Jul 2024"
 """The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
+
+DTYPES = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+"""The values of `--dtype`; see `device`."""
 
 ATTENTIONS = ("auto", "sdpa", "flash", "eager")
 """The values of `--attention`; see `lm.attention`."""
@@ -37,6 +42,9 @@ TEXT_FORMATS = ("auto", "plain", "markdown", "html", "ssml", "srt")
 
 DEFAULT_LISTENER = "openai/whisper-base"
 """The recognizer for reference clips without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
+
+RECOGNIZERS = (DEFAULT_LISTENER, "pocketsphinx")
+"""What completion offers for `--asr`, which takes other Whisper models as well; see `asr`."""
 
 ITEM_PAUSE_S = 0.6
 """Seconds between two items in one file, about the pause between two paragraphs."""
@@ -158,7 +166,7 @@ class ModelOptions(Options):
     model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
     codec: Annotated[str | None, CODEC_FLAG] = None
     device: Annotated[str, DEVICE_FLAG] = "auto"
-    dtype: Annotated[str, Flag("auto, fp32, bf16, fp16, int8 or int4.", panel=_MODEL, completion="dtypes")] = "auto"
+    dtype: Annotated[str, Flag(f"{listed(DTYPES)}.", panel=_MODEL, completion="dtypes")] = "auto"
     adapter: Annotated[
         str | None,
         Flag(
@@ -251,7 +259,7 @@ class BatchOptions(Options):
     file_format: Annotated[
         str | None,
         Flag(
-            "wav, flac, ogg, opus or mp3.",
+            f"{listed(FILE_FORMATS)}.",
             names=("--format",),
             default_text="wav; of a single file, its ending",
             completion="formats",

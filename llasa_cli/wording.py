@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def shorten(text: str, limit: int = 40) -> str:
     """Quote a text, with three dots in place of what exceeds `limit` characters."""
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def listed(names: Iterable[str], last: str = "or") -> str:
+    """("a", "b", "c") -> "a, b or c"."""
+    *others, final = names
+    return f"{', '.join(others)} {last} {final}" if others else final
 
 
 def format_duration(seconds: float) -> str:

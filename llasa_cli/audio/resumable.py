@@ -51,7 +51,7 @@ class ResumableSink(Sink):
 
     Args:
         path: The file to write.
-        file_format: One of `writers.FORMATS`.
+        file_format: A key of `formats.FORMATS`.
         key: Identifies everything that decides how the file sounds. A folder with another key is refused.
         facts: Stored in a new folder, such as the seed. `self.facts` has the stored ones when a folder is resumed.
 

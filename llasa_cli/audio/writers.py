@@ -17,25 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llasa_cli.audio.chunk import AudioChunk, pcm16, to_pcm16
+from llasa_cli.audio.formats import FORMATS
 from llasa_cli.audio.sink import Sink, TeeSink
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import AtomicFile
 
 if TYPE_CHECKING:
     import numpy as np
-
-FORMATS = {
-    "wav": ("WAV", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "pcm": ("RAW", "PCM_16"),
-}
-"""Format name (also the file ending) -> libsndfile's format and subtype."""
-
-OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf m4a m4b mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
-"""Endings of audio formats that can't be written: a path that ends so means a file, not a folder."""
 
 UNKNOWN_LENGTH = 0x7FFFF000
 """Length fields of a WAV stream whose length is not known yet.

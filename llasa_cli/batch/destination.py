@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from llasa_cli.audio.formats import FILE_FORMATS, FORMATS, OTHER_ENDINGS
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import BatchOptions
 
@@ -80,8 +81,7 @@ class Destination:
         Raises:
             UsageError: The options make no sense, or a file can't be written there.
         """
-        from llasa_cli.audio.writers import OTHER_ENDINGS, pick_format
-        from llasa_cli.batch.manifest import ENDINGS
+        from llasa_cli.audio.writers import pick_format
 
         output = options.output
         if str(output) == "-":
@@ -95,7 +95,7 @@ class Destination:
         if options.pause_s is not None:
             raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
         item_format = pick_format(None, options.file_format)
-        if item_format not in ENDINGS:
+        if item_format not in FILE_FORMATS:
             raise UsageError(f"A {item_format} file does not contain its sampling rate.", "Choose wav for a folder.")
         return cls(output, item_format)
 
@@ -141,8 +141,6 @@ class Destination:
 
 def is_one_file(output: Path) -> bool:
     """Whether an output path means one file of all items: it has the ending of a sound file and is not a folder."""
-    from llasa_cli.audio.writers import FORMATS
-
     return output.suffix.lstrip(".").lower() in FORMATS and not output.is_dir()
 
 

@@ -20,18 +20,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from llasa_cli.audio.formats import FILE_FORMATS
 from llasa_cli.errors import UsageError
 from llasa_cli.options import flags_of
-from llasa_cli.settings import SamplingRequest
+from llasa_cli.settings import SamplingOptions, SamplingRequest
 from llasa_cli.text.encoding import TextEncoding, detect_encoding, open_text
 from llasa_cli.wording import shorten
 
 SAMPLING = tuple(part.name for part in fields(SamplingRequest))
 """Columns with sampling options; they have the names of the flags."""
+_WHOLE_NUMBERS = tuple(part.name for part in fields(SamplingOptions) if isinstance(part.default, int))
 FIELDS = ("id", "text", "voice", "speaker", "ref", "ref_text", "seed", "output", *SAMPLING)
 _ALIASES = {"ref_audio": "ref"}
-ENDINGS = ("wav", "flac", "ogg", "opus", "mp3")
-"""A name in the column `output` that has one of these endings is written in that format."""
 LONGEST_LINE = 16_000_000
 """Characters. A book has about a million; a file with longer lines is not a list."""
 SHOWN = 20
@@ -379,7 +379,7 @@ def _number_error(name: str, value: Any) -> str:
     number = _number(value)
     if not math.isfinite(number):
         return "is not a number"
-    if name == "top_k" and number != int(number):
+    if name in _WHOLE_NUMBERS and number != int(number):
         return "is not a whole number"
     return flags_of(SamplingRequest)[name].problem(number)
 
@@ -392,7 +392,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         problems.warn(change, number)
     ref, seed = _to_text(row.get("ref")), row.get("seed")
     sampling = tuple(
-        (part, int(_number(row[part])) if part == "top_k" else _number(row[part]))
+        (part, int(_number(row[part])) if part in _WHOLE_NUMBERS else _number(row[part]))
         for part in SAMPLING
         if row.get(part) is not None
     )
@@ -427,7 +427,7 @@ def _output_name(output: str, otherwise: str) -> tuple[str, str | None, str]:
         changed = f"the id {shorten(otherwise)} can't be a file name; the file is called {name}"
         return name, None, changed if name != otherwise.strip() else ""
     stem, dot, last = output.rpartition(".")
-    ending = last.lower() if dot and stem and last.lower() in ENDINGS else None
+    ending = last.lower() if dot and stem and last.lower() in FILE_FORMATS else None
     wanted = (stem if ending else output).replace("\\", "/")
     parts = [part for part in wanted.split("/") if part.strip(" .")]
     name = "/".join(map(safe_name, parts)) or safe_name(otherwise)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import DEFAULT_LISTENER, TEXT_FORMATS
+from llasa_cli.wording import listed
 
 _CLIP, _SOUND, _CHECKS, _BOOKS = "Reference clip", "Sound", "Checks", "Books"
 
@@ -93,7 +95,7 @@ class SoundOptions(Options):
     output: Annotated[
         str | None,
         Flag(
-            "Write a file (.wav .flac .ogg .opus .mp3); - is standard output.",
+            f"Write a file ({' '.join(f'.{name}' for name in FILE_FORMATS)}); - is standard output.",
             names=("-o", "--output"),
             metavar="PATH",
             panel=_SOUND,
@@ -111,7 +113,7 @@ class SoundOptions(Options):
     file_format: Annotated[
         str | None,
         Flag(
-            "wav, flac, ogg, opus, mp3 or pcm (raw samples).",
+            f"{listed(FORMATS)} (raw samples).",
             names=("--format",),
             panel=_SOUND,
             default_text="the file's ending",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from llasa_cli.audio.formats import FORMATS
 from llasa_cli.options import Flag
-from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
+from llasa_cli.settings import BUILT_IN_MODEL, DTYPES, RECOGNIZERS, ModelOptions
 
 
 def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
@@ -46,8 +47,8 @@ SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     "speakers": _speakers,
     "voices": lambda given: [*_saved_voices(given), *_speakers(given)],
     "saved voices": _saved_voices,
-    "formats": lambda given: ("wav", "flac", "ogg", "opus", "mp3", "pcm"),
+    "formats": lambda given: FORMATS,
     "devices": lambda given: ("auto", "cpu", "cuda", "cuda:0", "mps"),
-    "dtypes": lambda given: ("auto", "fp32", "bf16", "fp16", "int8", "int4"),
-    "recognizers": lambda given: ("openai/whisper-base", "pocketsphinx"),
+    "dtypes": lambda given: DTYPES,
+    "recognizers": lambda given: RECOGNIZERS,
 }

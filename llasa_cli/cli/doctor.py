@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import with_flags
 from llasa_cli.errors import LlasaError
@@ -240,14 +241,8 @@ def _sound() -> Iterator[Finding]:
 def _formats() -> Iterator[Finding]:
     import soundfile
 
-    known = soundfile.available_subtypes()
-    formats = soundfile.available_formats()
-    missing = [
-        name
-        for name, is_supported in (("flac", "FLAC" in formats), ("mp3", "MP3" in formats), ("opus", "OPUS" in known))
-        if not is_supported
-    ]
-    text = f"libsndfile {soundfile.__libsndfile_version__}: wav flac ogg opus mp3"
+    missing = [name for name in FILE_FORMATS if not soundfile.check_format(*FORMATS[name])]
+    text = f"libsndfile {soundfile.__libsndfile_version__}: {' '.join(FILE_FORMATS)}"
     if missing:
         text = f"libsndfile {soundfile.__libsndfile_version__} writes no {', '.join(missing)}"
     mend = f"{_pip()} install --upgrade --force-reinstall soundfile" if missing else ""

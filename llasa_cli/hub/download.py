@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.files import take_lock, temporary_path, write_text
@@ -20,7 +19,6 @@ from llasa_cli.hub.cache_layout import (
     caches,
     download_cache,
     find_snapshot,
-    is_commit,
     is_complete,
     is_etag,
     is_safe_name,
@@ -34,9 +32,6 @@ from llasa_cli.hub.http import HubClient
 from llasa_cli.hub.select import Selection, check_tokenizer, refuse_incompatible, select_files
 from llasa_cli.hub.transfer import fetch_blob, part_of, write_errors
 from llasa_cli.wording import format_size
-
-if TYPE_CHECKING:
-    from huggingface_hub import ModelInfo
 
 _SET_CACHE = "Set LLASA_CACHE or HF_HUB_CACHE to a folder"
 
@@ -93,18 +88,14 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
     refuse_incompatible(repo)
     entry, place = entry_of(repo), CachedRepo(download_cache(), repo)
     try:
-        info = client.model_info(repo, revision)
+        listing = client.list_files(repo, revision)
     except ModelError as error:
         if entry is None or UNVERIFIED_NAME not in entry.unverified:
             raise
         hint = "The name in the catalog is not verified: search the hub, and pass the model as organization/repository."
         raise ModelError(error.message, hint) from error
-    commit = str(info.sha)
-    if not is_commit(commit):
-        raise ModelError(f"{client.endpoint} names no commit for {repo}.", "Check HF_ENDPOINT.")
-    selection = select_files(
-        repo, _files(client, info, repo), entry, lambda file: _read_small(client, place, commit, file)
-    )
+    commit = listing.commit
+    selection = select_files(repo, listing.files, entry, lambda file: _read_small(client, place, commit, file))
     return DownloadPlan(
         repo,
         revision,
@@ -112,7 +103,7 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
         selection,
         missing=sum(file.size - _bytes_here(place, commit, file) for file in selection.files),
         copied=sum(file.size for file in selection.files if _is_on_another_disk(place, commit, file)),
-        license=_license(info) or (entry.license if entry is not None else "unknown"),
+        license=listing.license or (entry.license if entry is not None else "unknown"),
     )
 
 
@@ -215,23 +206,6 @@ def _parse(name: str) -> tuple[str, str | None]:
     return found
 
 
-def _files(client: HubClient, info: ModelInfo, repo: str) -> list[RemoteFile]:
-    """The hub's list of files. Their names are checked later; a checksum becomes a file name, so it is checked here."""
-    files = []
-    for item in info.siblings or ():
-        lfs: Any = item.lfs or {}
-        size, etag = lfs.get("size") or item.size or 0, lfs.get("sha256") or item.blob_id
-        if not isinstance(size, int) or size < 0 or not is_etag(str(etag)):
-            if info.gated:
-                client.check_access(repo, str(info.sha), item.rfilename)
-            raise ModelError(
-                f"The hub names no checksum for {item.rfilename[:80]!r} of {repo}.",
-                "Is HF_ENDPOINT a mirror that leaves checksums out? Use another one.",
-            )
-        files.append(RemoteFile(item.rfilename, size, str(etag)))
-    return files
-
-
 def _read_small(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile) -> bytes:
     """From a cache if it is intact there, else from the hub."""
     for cache in caches():
@@ -239,13 +213,6 @@ def _read_small(client: HubClient, place: CachedRepo, commit: str, file: RemoteF
         if is_intact(blob, file):
             return blob.read_bytes()
     return client.read_file(place.repo, commit, file)
-
-
-def _license(info: ModelInfo) -> str:
-    """The license that the model's page states, as one printable line; may be empty."""
-    stated: Any = info.card_data.get("license") if info.card_data is not None else None
-    text = ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated or "")
-    return "".join(c if c.isprintable() else " " for c in text)[:80]
 
 
 # --- in the cache ---

@@ -1,4 +1,10 @@
-"""HTTP to the hub: requests with retries, and one sentence for each way in which they can fail.
+"""The client of the hub: requests with retries, and one sentence for each way in which they can fail.
+
+    with HubClient(on_note=print) as client:
+        listing = client.list_files("org/repo", None)         commit, files with sizes and checksums, license
+        client.open(client.address("org/repo", listing.commit, "config.json"), "org/repo")
+
+A hub with another interface is a subclass that overrides `list_files` and `address`; a mirror of the hub needs only HF_ENDPOINT.
 
 `huggingface_hub` supplies the list of files, the typed errors and the rate limits. Files are streamed by a client of our own
 because a download resumes at the byte where it stopped. The HTTP library keeps the token from other hosts on a redirect.
@@ -12,11 +18,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.cache_layout import RemoteFile
+from llasa_cli.hub.cache_layout import RemoteFile, is_commit, is_etag
 from llasa_cli.hub.checksum import Checksum
 from llasa_cli.settings import RetryPolicy
 
@@ -49,6 +56,21 @@ class TransientError(Exception):
 
 class RangeError(TransientError):
     """A host can't send a part of a file; the whole file is requested from then on."""
+
+
+@dataclass(frozen=True)
+class RepoListing:
+    """What a hub says of one revision of a repository.
+
+    Attributes:
+        commit: 40 hexadecimal digits, which name the revision's content.
+        files: All files. Their names may still be unsafe; their checksums are not.
+        license: In one printable line; empty if none is stated.
+    """
+
+    commit: str
+    files: tuple[RemoteFile, ...]
+    license: str
 
 
 class HubClient:
@@ -125,8 +147,8 @@ class HubClient:
 
     # --- requests ---
 
-    def model_info(self, repo: str, revision: str | None) -> ModelInfo:
-        """The hub's description of a repository: commit, files with sizes and checksums, license.
+    def list_files(self, repo: str, revision: str | None) -> RepoListing:
+        """Ask for a revision's commit, files and license.
 
         Raises:
             ModelError: The repository is missing, gated or unreachable, or the endpoint is not a hub.
@@ -137,18 +159,36 @@ class HubClient:
                 return self._api.model_info(repo, revision=revision, files_metadata=True, timeout=self._timeout_s)
 
         try:
-            return self.with_retries(request, repo)
+            info = self.with_retries(request, repo)
+            commit = str(info.sha)
+            if not is_commit(commit):
+                raise ModelError(f"{self.endpoint} names no commit for {repo}.", "Check HF_ENDPOINT.")
+            return RepoListing(commit, tuple(self._remote_files(info, repo)), _license(info))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"{self.endpoint} does not answer like a hub.",
                 "Check HF_ENDPOINT. Does the network require a login in a browser first?",
             ) from error
 
+    def _remote_files(self, info: ModelInfo, repo: str) -> Iterator[RemoteFile]:
+        """The files with their checksums, which become file names and so are checked here."""
+        for item in info.siblings or ():
+            lfs: Any = item.lfs or {}
+            size, etag = lfs.get("size") or item.size or 0, lfs.get("sha256") or item.blob_id
+            if not isinstance(size, int) or size < 0 or not is_etag(str(etag)):
+                if info.gated:
+                    self._check_access(repo, str(info.sha), item.rfilename)
+                raise ModelError(
+                    f"The hub names no checksum for {item.rfilename[:80]!r} of {repo}.",
+                    "Is HF_ENDPOINT a mirror that leaves checksums out? Use another one.",
+                )
+            yield RemoteFile(item.rfilename, size, str(etag))
+
     def read_file(self, repo: str, commit: str, file: RemoteFile) -> bytes:
         """Read a small file into memory and check it.
 
         Raises:
-            ModelError: As for `model_info`; or the file is too big, or differs from its checksum each time.
+            ModelError: As for `list_files`; or the file is too big, or differs from its checksum each time.
         """
         if file.size > SMALL_BYTES:
             raise ModelError(f"{file.name} of {repo} has {file.size:,} bytes, too many for a configuration file.")
@@ -168,12 +208,8 @@ class HubClient:
 
         return self.with_retries(request, repo)
 
-    def check_access(self, repo: str, commit: str, name: str) -> None:
-        """Request a file and drop the answer.
-
-        Raises:
-            ModelError: The repository is gated and the token does not open it, or as for `model_info`.
-        """
+    def _check_access(self, repo: str, commit: str, name: str) -> None:
+        """Request a file and drop the answer, for the error that says why the token does not open the repository."""
 
         def request() -> None:
             with self.open(self.address(repo, commit, name), repo):
@@ -329,6 +365,12 @@ class HubClient:
             f"{repo} is gated, and the account of your token has no access ({status}).",
             f"Accept the terms at {page} with that account. Some authors grant access by hand, which takes time.",
         )
+
+
+def _license(info: ModelInfo) -> str:
+    stated: Any = info.card_data.get("license") if info.card_data is not None else None
+    text = ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated or "")
+    return "".join(c if c.isprintable() else " " for c in text)[:80]
 
 
 def _http_library() -> Any:

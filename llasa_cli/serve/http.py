@@ -17,14 +17,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from llasa_cli import __version__
@@ -32,7 +32,7 @@ from llasa_cli.errors import AudioError, LlasaError, UsageError
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder
 from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, SpeechJob, SpeechService
 from llasa_cli.serve.voices import VoiceStore
-from llasa_cli.settings import SamplingRequest, SpeechOptions
+from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import LARGEST_SEED
 
 PAGE = Path(__file__).with_name("page.html")
@@ -63,8 +63,14 @@ class InlineVoice(BaseModel):
     text: str = Field(min_length=1, max_length=2000, description="What is said in the clip.")
 
 
-class SpeechRequest(BaseModel):
-    """The body of `POST /v1/audio/speech`: OpenAI's fields, and this server's own."""
+_SAMPLING_FIELDS = tuple(part.name for part in fields(SamplingRequest))
+_SamplingFields: Any = create_model(
+    "_SamplingFields", **{part.name: (type(part.default) | None, None) for part in fields(SamplingOptions)}
+)
+
+
+class SpeechRequest(_SamplingFields):
+    """The body of `POST /v1/audio/speech`: OpenAI's fields, this server's own, and the sampling options."""
 
     model: str = Field(max_length=200)
     input: str = Field(min_length=1)
@@ -75,13 +81,6 @@ class SpeechRequest(BaseModel):
     instructions: str | None = Field(None, description="Has no effect with these models.")
     stream: bool = Field(False, description="Send the first chunk while it is generated; it gets one attempt.")
     seed: int | None = Field(None, ge=0, lt=LARGEST_SEED)
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    guidance: float | None = None
-    max_seconds: float | None = None
 
 
 class ApiError(Exception):
@@ -230,9 +229,6 @@ def create_app(
         return FileResponse(PAGE, media_type="text/html")
 
     return app
-
-
-_SAMPLING_FIELDS = tuple(SamplingRequest.__dataclass_fields__)
 
 
 class _Events:

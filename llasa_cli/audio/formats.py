@@ -1,0 +1,20 @@
+"""The audio formats that can be written: the one table behind `-o`, `--format`, batch lists, help, completion and `doctor`.
+
+The server answers in the formats of OpenAI's endpoint, which PyAV encodes piece by piece: see `serve.encoders`.
+"""
+
+from __future__ import annotations
+
+FORMATS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+    "pcm": ("RAW", "PCM_16"),
+}
+"""Format name (also the file ending) -> libsndfile's format and subtype."""
+FILE_FORMATS = tuple(name for name, (kind, _) in FORMATS.items() if kind != "RAW")
+"""The formats whose files contain their sampling rate."""
+OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf m4a m4b mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
+"""Endings of audio formats that can't be written: a path that ends so means a file, not a folder."""
