@@ -22,6 +22,7 @@ from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.hub.cache_layout import find_snapshot
 from llasa_cli.hub.catalog import repo_of
 from llasa_cli.settings import DEFAULT_LISTENER
+from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,8 +245,7 @@ def _read_pipeline(folder: Path, device: Any, dtype: Any) -> Any:
 
 
 def _broken(folder: Path, error: Exception) -> ModelError:
-    reason = str(error).strip().split("\n")[0]
-    return ModelError(f"The recognizer in {folder} can't be loaded: {reason}", "Fetch it again.")
+    return ModelError(f"The recognizer in {folder} can't be loaded: {first_line(error)}", "Fetch it again.")
 
 
 class _FasterWhisper:

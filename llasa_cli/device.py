@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
+
 def pick_device(name: str) -> torch.device:
     """Resolve auto (CUDA, then Apple's MPS, then the CPU), cpu, cuda, cuda:N or mps.
 

@@ -10,9 +10,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
@@ -78,9 +77,7 @@ class AtomicFile:
     def __enter__(self) -> AtomicFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.commit()
         else:
@@ -227,6 +224,23 @@ def make_folder(folder: Path) -> None:
         raise UsageError(
             f"The folder {folder} can't be created: {error.strerror}.", "Choose another one with -o."
         ) from error
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Create an output folder with its parents. On exit the new ones that are still empty are removed.
+
+    Raises:
+        UsageError: It can't be created.
+    """
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for created in new:
+                created.rmdir()
 
 
 def move_to(part: Path, target: Path) -> str:

@@ -115,6 +115,7 @@ class PromptFormat:
         self.spell_out = bool(metadata.get("spell_out"))
         self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
+        self._template_lengths: dict[str | None, int] = {}
 
     @classmethod
     def load(cls, folder: Path, metadata: Mapping[str, Any] | None = None) -> PromptFormat:
@@ -320,6 +321,12 @@ class PromptFormat:
         text_end = ids.index(self.text_end_id)
         start, end = ids.index(self.start_id), ids.index(self.end_id)
         return ids[1:text_end], [token - self.first_code_id for token in ids[start + 1 : end]]
+
+    def template_length(self, speaker: str | None) -> int:
+        """Tokens of a training example without text and codes."""
+        if speaker not in self._template_lengths:
+            self._template_lengths[speaker] = len(self.training_example([], [], speaker)[0])
+        return self._template_lengths[speaker]
 
     def training_example(
         self, text_ids: Sequence[int], codes: Sequence[int], speaker: str | None = None

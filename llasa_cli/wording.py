@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
+from contextlib import suppress
 
 
 def shorten(text: str, limit: int = 40) -> str:
@@ -14,6 +16,20 @@ def listed(names: Iterable[str], last: str = "or") -> str:
     """("a", "b", "c") -> "a, b or c"."""
     *others, final = names
     return f"{', '.join(others)} {last} {final}" if others else final
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or the name of an error without a text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended: "SIGKILL", "exit code 1"."""
+    if code is not None and code < 0:
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+        return f"signal {-code}"
+    return f"exit code {code}"
 
 
 def format_duration(seconds: float) -> str:

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import AtomicFile
@@ -155,9 +154,7 @@ class SubtitleFile:
     def __enter__(self) -> SubtitleFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:

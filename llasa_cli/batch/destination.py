@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -165,24 +165,3 @@ def remove_items(folder: Path, items: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
             while (path := path.parent) != folder.parent:
                 path.rmdir()
-
-
-def make_folder(folder: Path, stack: ExitStack) -> None:
-    """Create the output folder and its parents. The new ones that are still empty are removed with the stack.
-
-    Raises:
-        LlasaError: It can't be created.
-    """
-    try:
-        if not folder.is_dir():
-            new = [folder, *(parent for parent in folder.parents if not parent.exists())]
-            folder.mkdir(parents=True)
-            for each in reversed(new):
-                stack.callback(_remove_if_empty, each)
-    except OSError as error:
-        raise LlasaError(f"The folder {folder} can't be created: {error.strerror}.") from error
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # it is not empty
-        folder.rmdir()

@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from llasa_cli.batch.manifest import Item
@@ -295,10 +294,6 @@ class Plan:
         """The items to make: long ones first, the others voice by voice, and longer before shorter."""
         yield from self._tasks(f"status = {_TO_MAKE} ORDER BY cost > {LONG_CHARACTERS} DESC, voice, cost DESC, number")
 
-    def in_order(self) -> Iterator[Task]:
-        """The items whose files exist or were made, in the order of the list."""
-        yield from self._tasks(f"status IN ({_EXISTS}, {_MADE}) ORDER BY number")
-
     def _tasks(self, condition: str) -> Iterator[Task]:
         with self._disk_errors():
             # Only numbers are sorted, and all of them before the first is yielded: the caller may change rows.
@@ -373,9 +368,7 @@ class Plan:
     def __enter__(self) -> Plan:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextlib.contextmanager

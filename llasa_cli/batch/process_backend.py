@@ -14,22 +14,13 @@ import threading
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llasa_cli.batch.messages import (
-    Completed,
-    Event,
-    Exited,
-    Failed,
-    FatalError,
-    Lost,
-    Ready,
-    WorkerConfig,
-    WorkItem,
-    fair_share,
-)
+from llasa_cli.batch.messages import Event, Exited, Lost, WorkerConfig, WorkItem
 from llasa_cli.batch.worker import run_worker
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.batch.worker_pool import PooledWorker, WorkerPool
+from llasa_cli.errors import UsageError
+from llasa_cli.wording import describe_exit
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -69,31 +60,21 @@ def choose_devices(devices: str | None, device: str, workers: int) -> list[str]:
     return [name for name in found for _ in range(workers)]
 
 
-class ProcessBackend:
+class ProcessBackend(WorkerPool["_Worker"]):
     """A `messages.WorkerBackend` with one process for each entry of `devices`."""
 
     def __init__(self, config: WorkerConfig, devices: list[str]) -> None:
         self._config = config
-        self._finishing = False
-        self._deaths_in_a_row = 0
-        self._left = 0
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = max(1, cores // len(devices))
-        self._workers = [self._start(device) for device in devices]
+        super().__init__([self._start(device) for device in devices], _MOST_RESTARTS)
 
     def _start(self, device: str) -> _Worker:
         models = replace(self._config.models, device=device)
         return _Worker(device, replace(self._config, models=models, threads=self._threads))
 
-    def capacity(self, left: int) -> int:
-        self._left = left
-        return max(map(self._capacity_of, self._workers), default=0)
-
-    def submit(self, item: WorkItem) -> None:
-        max(self._workers, key=self._capacity_of).submit(item)
-
-    def _capacity_of(self, worker: _Worker) -> int:
-        return fair_share(worker.slots, self._left, len(self._workers)) - len(worker.items)
+    def _restart(self, worker: _Worker) -> _Worker:
+        return self._start(worker.device)
 
     def events(self, timeout_s: float) -> list[Event]:
         found: list[Event] = []
@@ -105,23 +86,15 @@ class ProcessBackend:
                 if not (worker.has_exited or self._finishing):
                     found.append(lost)
                     self._replace(worker, found)
-        if any(isinstance(event, (Completed, Failed)) for event in found):
-            self._deaths_in_a_row = 0
+        self._count_deaths(found)
         if self._finishing and not self._workers:
             found.append(Exited())
         return found
 
-    def _replace(self, worker: _Worker, found: list[Event]) -> None:
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > _MOST_RESTARTS:
-            found.append(too_many_deaths(self._deaths_in_a_row))
-            return
-        self._workers.append(self._start(worker.device))
-
     def finish(self) -> None:
         self._finishing = True
         for worker in self._workers:
-            worker.submit(None)
+            worker.send(None)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -134,32 +107,24 @@ class ProcessBackend:
                 worker.process.join()
             worker.pipe.close()
 
-    def facts(self) -> dict[str, Any]:
-        return {"workers": len(self._workers)}
 
-
-def too_many_deaths(count: int) -> FatalError:
-    """The event that ends a run whose workers die as soon as they start."""
-    return FatalError(LlasaError(f"{count} workers died one after the other.", "Is there enough memory?"))
-
-
-class _Worker:
-    """A process, its pipe, and the numbers of the items that it has."""
+class _Worker(PooledWorker):
+    """A process and its pipe."""
 
     def __init__(self, device: str, config: WorkerConfig) -> None:
         context = multiprocessing.get_context("spawn")
+        super().__init__(slots=1)
         self.device = device
         self.pipe, other_end = context.Pipe()
-        self.slots = 1
-        self.has_exited = False
-        self.items: set[int] = set()
         self.process: SpawnProcess = context.Process(target=_serve, args=(other_end, config), daemon=True)
         self.process.start()
         other_end.close()
 
-    def submit(self, item: WorkItem | None) -> None:
-        if item is not None:
-            self.items.add(item.number)
+    def submit(self, item: WorkItem) -> None:
+        self.send(item)
+
+    def send(self, item: WorkItem | None) -> None:
+        """Send an item, or None when there are no more."""
         try:
             self.pipe.send(item)
         except OSError:
@@ -169,28 +134,11 @@ class _Worker:
         """Add the events that have arrived. -> Lost if the process is gone"""
         try:
             while self.pipe.poll():
-                event: Event = self.pipe.recv()
-                if isinstance(event, Exited):
-                    self.has_exited = True
-                    continue
-                if isinstance(event, Ready):
-                    self.slots = event.slots
-                elif isinstance(event, (Completed, Failed)):
-                    self.items.discard(event.number)
-                into.append(event)
+                into += self.note([self.pipe.recv()])
         except (EOFError, OSError):
             self.process.join(_STOP_PATIENCE_S)
-            return Lost(tuple(self.items), _cause_of_death(self.process.exitcode))
+            return Lost(tuple(self.items), describe_exit(self.process.exitcode))
         return None
-
-
-def _cause_of_death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        try:
-            return signal.Signals(-exit_code).name
-        except ValueError:
-            return f"signal {-exit_code}"
-    return f"exit code {exit_code}"
 
 
 def _serve(pipe: Connection, config: WorkerConfig) -> None:

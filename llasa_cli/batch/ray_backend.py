@@ -14,21 +14,12 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from llasa_cli.batch.messages import (
-    Completed,
-    Event,
-    Exited,
-    Failed,
-    Lost,
-    Ready,
-    WorkerConfig,
-    WorkItem,
-    fair_share,
-)
-from llasa_cli.batch.process_backend import too_many_deaths
+from llasa_cli.batch.messages import Event, Exited, Lost, WorkerConfig, WorkItem
 from llasa_cli.batch.thread_backend import drain
 from llasa_cli.batch.worker import run_worker
+from llasa_cli.batch.worker_pool import PooledWorker, WorkerPool
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.wording import first_line
 
 _POLL_S = 5.0
 """How long an actor waits for an event before it answers that there was none."""
@@ -58,7 +49,7 @@ class Speaker:
         return drain(self._events, _POLL_S, _MOST_EVENTS)
 
 
-class RayBackend:
+class RayBackend(WorkerPool["_Actor"]):
     """A `messages.WorkerBackend` with the actors of a Ray cluster.
 
     Args:
@@ -80,10 +71,7 @@ class RayBackend:
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
         self._needs = {"num_gpus": 1} if gpus and config.models.device in ("auto", "cuda") else {"num_cpus": 1}
         count = workers or (gpus if "num_gpus" in self._needs else cpus) or 1
-        self._finishing = False
-        self._deaths_in_a_row = 0
-        self._left = 0
-        self._actors = [self._start() for _ in range(count)]
+        super().__init__([self._start() for _ in range(count)], _MOST_RESTARTS)
 
     def _connect(self, address: str) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
@@ -93,31 +81,22 @@ class RayBackend:
             self._ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise LlasaError(
-                f"There is no Ray cluster at {address}: {str(error).splitlines()[0]}",
+                f"There is no Ray cluster at {address}: {first_line(error)}",
                 "Start one with `ray start --head`; --ray local uses this machine alone.",
             ) from error
+
+    def _restart(self, worker: _Actor) -> _Actor:
+        return self._start()
 
     def _start(self) -> _Actor:
         actor_class = self._ray.remote(Speaker).options(max_concurrency=4, max_restarts=0, **self._needs)
         config = replace(self._config, threads=1) if "num_cpus" in self._needs else self._config
         return _Actor(actor_class.remote(config))
 
-    def capacity(self, left: int) -> int:
-        self._left = left
-        return max(map(self._capacity_of, self._actors), default=0)
-
-    def submit(self, item: WorkItem) -> None:
-        max(self._actors, key=self._capacity_of).submit(item)
-
-    def _capacity_of(self, actor: _Actor) -> int:
-        """Zero before the actor runs: the cluster may have no room for it."""
-        running = sum(other.slots > 0 for other in self._actors)
-        return fair_share(actor.slots, self._left, running) - len(actor.items) if actor.slots else 0
-
     def events(self, timeout_s: float) -> list[Event]:
-        for actor in self._actors:
+        for actor in self._workers:
             actor.send()
-        calls = {actor.events_call(): actor for actor in self._actors}
+        calls = {actor.events_call(): actor for actor in self._workers}
         if not calls:
             return [Exited()]
         done, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
@@ -126,64 +105,50 @@ class RayBackend:
         found: list[Event] = []
         for call in done:
             self._receive(calls[call], call, found)
-        if any(isinstance(event, (Completed, Failed)) for event in found):
-            self._deaths_in_a_row = 0
+        self._count_deaths(found)
         return found
 
     def _receive(self, actor: _Actor, call: Any, found: list[Event]) -> None:
         try:
             events = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
-            self._actors.remove(actor)
+            self._workers.remove(actor)
             if not (actor.has_exited or self._finishing):
                 found.append(Lost(tuple(actor.items), type(error).__name__))
-                self._replace(found)
+                self._replace(actor, found)
             return
         found += actor.received(events)
         if actor.has_exited:
-            self._actors.remove(actor)
-
-    def _replace(self, found: list[Event]) -> None:
-        self._deaths_in_a_row += 1
-        if self._deaths_in_a_row > _MOST_RESTARTS:
-            found.append(too_many_deaths(self._deaths_in_a_row))
-            return
-        self._actors.append(self._start())
+            self._workers.remove(actor)
 
     def finish(self) -> None:
         self._finishing = True
-        for actor in list(self._actors):
+        for actor in list(self._workers):
             if actor.slots:
                 actor.handle.finish.remote()
             else:
                 # The cluster had no room for it, so it is not waited for.
                 self._ray.kill(actor.handle)
-                self._actors.remove(actor)
+                self._workers.remove(actor)
 
     def close(self) -> None:
-        for actor in self._actors:
+        for actor in self._workers:
             self._ray.kill(actor.handle)
-        self._actors.clear()
+        self._workers.clear()
         if self._starts_ray:
             self._ray.shutdown()
 
-    def facts(self) -> dict[str, Any]:
-        return {"workers": len(self._actors)}
 
-
-class _Actor:
-    """The handle of an actor, the numbers of its items, and the call of `events` that is still open."""
+class _Actor(PooledWorker):
+    """The handle of an actor, and the call of `events` that is still open. It has no slots before the cluster has room for it."""
 
     def __init__(self, handle: Any) -> None:
+        super().__init__(slots=0)
         self.handle = handle
-        self.slots = 0
-        self.has_exited = False
-        self.items: set[int] = set()
         self._unsent: list[WorkItem] = []
         self._events_call: Any = None
 
     def submit(self, item: WorkItem) -> None:
-        self.items.add(item.number)
         self._unsent.append(item)
 
     def send(self) -> None:
@@ -199,17 +164,7 @@ class _Actor:
 
     def received(self, events: list[Event]) -> list[Event]:
         self._events_call = None
-        kept: list[Event] = []
-        for event in events:
-            if isinstance(event, Exited):
-                self.has_exited = True
-                continue
-            if isinstance(event, Ready):
-                self.slots = event.slots
-            elif isinstance(event, (Completed, Failed)):
-                self.items.discard(event.number)
-            kept.append(event)
-        return kept
+        return self.note(events)
 
 
 def _check_reachable(address: str) -> None:

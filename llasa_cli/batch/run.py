@@ -16,12 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llasa_cli.batch.destination import Destination, ListSource, make_folder, remove_items
+from llasa_cli.batch.destination import Destination, ListSource, remove_items
 from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBackend, WorkerConfig, WorkItem
 from llasa_cli.batch.plan import Counts, Plan, Task
 from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Tally
 from llasa_cli.errors import BatchError, UsageError
+from llasa_cli.files import output_folder
 from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def run_batch(
     voices.find(checkpoint, None, None)  # an error in the flags concerns all items
     with ExitStack() as stack:
         source = stack.enter_context(ListSource(options.source))
-        make_folder(destination.folder, stack)
+        stack.enter_context(output_folder(destination.folder))
         results = stack.enter_context(Results(destination.folder))
         plan = stack.enter_context(Plan(destination.folder, destination.item_format))
         run = _Run(options, speech, checkpoint, voices, transcriber, reporter, destination, plan, results)

@@ -9,7 +9,6 @@ It is the only writer of `results.jsonl`. Its memory does not grow with the leng
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from llasa_cli.batch.messages import (
 from llasa_cli.batch.plan import Plan, Task
 from llasa_cli.batch.results import Results
 from llasa_cli.errors import LlasaError
-from llasa_cli.files import move_to
+from llasa_cli.files import AtomicFile, move_to
 
 _SYNC_S = 2.0
 _SUSPECT_LOSSES = 2
@@ -166,7 +165,7 @@ class Scheduler:
         try:
             item = self._make_work_item(task)
         except LlasaError as error:
-            self._settle(task, Failed(task.number, f"{error.message} {error.hint}".strip()))
+            self._settle(task, Failed(task.number, str(error)))
             return
         self._submitted[task.number] = self._losses.get(task.number, 0)
         backend.submit(item)
@@ -226,12 +225,10 @@ class Scheduler:
 
 def _write_file(work: Path, target: Path, data: bytes) -> str:
     """Write a file, complete or not at all. -> as `move_to`"""
-    part = work / f"{os.getpid()}.part"
+    part = work / "received"
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with AtomicFile(part) as target_file:
+            target_file.file.write(data)
     except OSError as error:
         raise LlasaError(f"{target} can't be written: {error.strerror}.") from error
     return move_to(part, target)

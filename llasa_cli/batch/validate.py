@@ -169,6 +169,6 @@ def _attempt(find: Callable[[], str]) -> tuple[str, str]:
     try:
         return find(), ""
     except LlasaError as error:
-        return "", f"{error.message} {error.hint}".strip()
+        return "", str(error)
     except OSError as error:
         return "", f"It can't be read: {error.strerror}."

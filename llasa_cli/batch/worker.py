@@ -175,7 +175,7 @@ class _ItemRequests:
             try:
                 reference = self._encode(item.voice) if isinstance(item.voice, ReferenceFile) else item.voice
             except LlasaError as error:
-                self._emit(Failed(item.number, error_sentence(error)))
+                self._emit(Failed(item.number, str(error)))
                 continue
             return SynthesisRequest(item, item.text, item.options, reference)
         return None
@@ -191,11 +191,6 @@ class _ItemRequests:
         if not reference.text:
             raise UsageError("This model can read no letter of the clip's transcript.", "Choose another with -m.")
         return reference
-
-
-def error_sentence(error: LlasaError) -> str:
-    """Message and hint of an error as one line."""
-    return f"{error.message} {error.hint}".strip()
 
 
 class _FileResults:
@@ -268,7 +263,7 @@ class _FileResults:
         file = self._open.pop(item.number, None)
         if file is not None:
             file.sink.abort()
-        self._emit(Failed(item.number, error_sentence(error)))
+        self._emit(Failed(item.number, str(error)))
 
     def note(self, item: WorkItem, text: str) -> None:
         self._emit(Note(f"warning: {item.path}: {text}"))

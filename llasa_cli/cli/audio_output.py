@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.cli.common_options import OutputOptions
@@ -68,9 +67,7 @@ class AudioOutput:
     def __enter__(self) -> AudioOutput:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         subtitles, kept = self.subtitles, self.resumable
         if kind is not None and kept is not None and kept.count:
             self.console.line(
@@ -78,13 +75,13 @@ class AudioOutput:
             )
         try:
             # The sound first: subtitles without it are of no use.
-            self.sink.__exit__(kind, error, trace)
+            self.sink.__exit__(kind)
         except BaseException:
             if subtitles is not None:
                 subtitles.abort()
             raise
         if subtitles is not None:
-            subtitles.__exit__(kind, error, trace)
+            subtitles.__exit__(kind)
         if kind is None and self.when_finished is not None:
             self.when_finished()
 

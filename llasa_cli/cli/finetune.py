@@ -145,7 +145,7 @@ def _without_training(parsed: Parsed[FinetuneOptions], command: FinetuneCommand,
 
 
 class _ProgressLines:
-    """Prints log lines as they come, and between them how far the run is."""
+    """Prints the lines of the log, and the progress between them."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -19,7 +19,7 @@ class Archive:
     """A ZIP file whose members are read one at a time.
 
     Raises:
-        UsageError: It is no ZIP file, it is damaged or encrypted, or it unpacks to more than a book can have.
+        UsageError: It is not a ZIP file, is damaged or encrypted, or unpacks to more than a book can have.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -62,7 +62,7 @@ class Archive:
         """A member as XML. Entities that the file defines itself are refused: they can grow without bound.
 
         Raises:
-            UsageError: It is no XML.
+            UsageError: It is not XML.
         """
         data = self.read(name)
         if b"<!ENTITY" in data:

@@ -78,7 +78,7 @@ class HtmlBlocks(HTMLParser):
             self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0
 
     def _reason_to_skip(self, tag: str, values: dict[str, str]) -> str | None:
-        """None: it is read. Otherwise what is left out, in words; empty for what is no content at all."""
+        """What is left out with this element, in words; empty for an element without content. None if it is read."""
         types = set(f"{values.get('epub:type', '')} {values.get('role', '').replace('doc-', '')}".lower().split())
         if tag == "img":
             return "images"

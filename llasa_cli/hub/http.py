@@ -26,6 +26,7 @@ from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import RemoteFile, is_commit, is_etag
 from llasa_cli.hub.checksum import Checksum
 from llasa_cli.settings import RetryPolicy
+from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -297,7 +298,7 @@ class HubClient:
         except http.ConnectError as error:
             raise _connection_error(error, host) from error
         except http.RequestError as error:
-            raise TransientError(f"the connection was lost ({_first_line(error)})") from error
+            raise TransientError(f"the connection was lost ({_plain(first_line(error))})") from error
 
     def _temporary(self, error: HfHubHTTPError) -> TransientError | None:
         """The error as one that may pass, if it is one."""
@@ -384,7 +385,7 @@ def _http_library() -> Any:
 
 
 def _connection_error(error: Exception, host: str) -> TransientError | ModelError:
-    text = _first_line(error)
+    text = _plain(first_line(error))
     if "CERTIFICATE" in text.upper():
         return ModelError(
             f"The certificate of {host} is not trusted ({text}).",
@@ -410,11 +411,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.netloc)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return _plain(lines[0]) if lines else type(error).__name__
 
 
 def _plain(text: str) -> str:

@@ -139,7 +139,7 @@ class SlotEngine:
         raise KeyError(tag)
 
     def drop(self, tag: Any) -> None:
-        """Stop a sequence and free its slot; an unknown tag is no error."""
+        """Stop a sequence and free its slot; an unknown tag has no effect."""
         for slot, sequence in enumerate(self._sequences):
             if sequence is not None and sequence.request.tag == tag:
                 self._release(slot, sequence)

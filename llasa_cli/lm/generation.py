@@ -10,7 +10,6 @@ Closing or dropping the iterator stops the work; nothing is computed beyond the 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from types import TracebackType
 
 from llasa_cli.lm.engine import GenerationRequest, SlotEngine
 from llasa_cli.lm.llama import Llama
@@ -44,9 +43,7 @@ class Generation(Iterator[int]):
     def __enter__(self) -> Generation:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _generate(

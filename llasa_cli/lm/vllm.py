@@ -148,7 +148,7 @@ class VllmEngine:
         return finished
 
     def drop(self, tag: Any) -> None:
-        """Stop a sequence; an unknown tag is no error."""
+        """Stop a sequence; an unknown tag has no effect."""
         for name in [name for name, request in self._requests.items() if request.tag == tag]:
             del self._requests[name]
             self._engine.abort_request([name])

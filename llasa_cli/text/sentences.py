@@ -74,8 +74,6 @@ _CAPITAL_TITLES = _words(
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
-_SETTLEMENTS = _words("г м с р о п д")
-"""Russian, Ukrainian: town, village, river, island, but year after a number."""
 _NEVER_LAST = _words(
     """vs e.g i.e cf viz al
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest

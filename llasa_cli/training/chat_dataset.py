@@ -31,7 +31,7 @@ class ChatDataset:
         lengths: int64 [N] tokens.
 
     Raises:
-        UsageError: A file is missing, or has lines that are no conversations, which one message names together.
+        UsageError: A file is missing or has lines that are not conversations. One message names all of them.
     """
 
     def __init__(self, files: Sequence[Path], prompt_format: PromptFormat, context: int) -> None:
@@ -67,9 +67,6 @@ class ConcatDataset:
         """Text ids and codes of a row of speech."""
         return self._speech.decode(index)
 
-    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
-        return self._speech.wrap(text, codes, speaker)
-
 
 def chat_example(prompt_format: PromptFormat, messages: Sequence[Message]) -> dict[str, np.ndarray]:
     """Ids and labels of a conversation: NO_LABEL except for the assistant's words and the token after them."""
@@ -103,14 +100,14 @@ def _read(files: Sequence[Path]) -> list[list[Message]]:
     if wrong:
         more = f" and {len(wrong) - _MAX_NAMED} more" if len(wrong) > _MAX_NAMED else ""
         raise UsageError(
-            f"These lines are no conversations: {', '.join(wrong[:_MAX_NAMED])}{more}.",
+            f"These lines are not conversations: {', '.join(wrong[:_MAX_NAMED])}{more}.",
             'Write each line as {"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}.',
         )
     return found
 
 
 def _messages(line: str) -> list[Message] | None:
-    """None if the line is no conversation, or holds no answer."""
+    """None if the line is not a conversation or has no answer."""
     try:
         content: Any = json.loads(line)
     except ValueError:

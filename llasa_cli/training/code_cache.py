@@ -17,7 +17,6 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -87,9 +86,7 @@ class CodeCache:
     def __enter__(self) -> CodeCache:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for file in (self._codes, self._lines, *self._readers):
             # The next run makes again what a full disk did not take; the error was reported when it happened.
             with suppress(OSError):

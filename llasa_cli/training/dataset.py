@@ -54,9 +54,13 @@ class TrainingRows(Protocol):
         """Text ids and codes of a row."""
         ...
 
-    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
-        """Input ids and labels for any text and codes."""
-        ...
+
+def example(
+    prompt_format: PromptFormat, text: Sequence[int], codes: Sequence[int], speaker: str | None
+) -> dict[str, np.ndarray]:
+    """Input ids and labels, int64 [n], of a text and codes."""
+    ids, labels = prompt_format.training_example(text, codes, speaker)
+    return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
 
 
 class MemmapPart:
@@ -161,8 +165,7 @@ class SpeechDataset:
         names = [name for part in self._parts for name in part.speakers]
         count = len(names)
         self._ends, starts, text_ends = self._find_markers(count)
-        template_lengths = {name: len(prompt_format.training_example([], [], name or None)[0]) for name in set(names)}
-        template = np.array([template_lengths[name] for name in names], np.int64)
+        template = np.array([prompt_format.template_length(name or None) for name in names], np.int64)
         codes = self._ends - starts - 1
         lengths = template + text_ends - 1 + codes
         fits = (self._ends > 0) & (lengths <= context)
@@ -219,12 +222,7 @@ class SpeechDataset:
             draws = np.random.default_rng((self._seed, int(self._numbers[index]))).random(2)
             speaker = None if draws[0] < self._speaker_dropout else speaker
             text = [] if draws[1] < self._text_dropout else text
-        return self.wrap(text, codes, speaker)
-
-    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
-        """Input ids and labels for any text and codes."""
-        ids, labels = self._prompt_format.training_example(text, codes, speaker)
-        return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
+        return example(self._prompt_format, text, codes, speaker)
 
 
 class LengthGroupedBatchSampler:

@@ -1,4 +1,4 @@
-"""Held-out loss and text gain: how well a model predicts speech that it does not train on, and how much it uses the text."""
+"""Held-out loss and text gain: how well a model predicts speech outside its training data, and how much it uses the text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from llasa_cli.training.dataset import TrainingRows
+from llasa_cli.prompt import PromptFormat
+from llasa_cli.training.dataset import TrainingRows, example
 
 Item = dict[str, np.ndarray]
 
@@ -22,6 +23,7 @@ def evaluation_batches(rows: TrainingRows, max_rows: int, tokens_per_batch: int)
 def evaluate_rows(
     rows: TrainingRows,
     batches: list[list[int]],
+    prompt_format: PromptFormat,
     code_loss: Callable[[list[Item]], float],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
@@ -32,7 +34,7 @@ def evaluate_rows(
 
     Args:
         code_loss: Items -> the summed cross-entropy of their codes.
-        should_stop: Asked before each batch; where it says so, the result is empty.
+        should_stop: Called before each batch. If it returns True, the result is empty.
     """
     chosen = [row for batch in batches for row in batch]
     true_loss = other_loss = 0.0
@@ -45,10 +47,12 @@ def evaluate_rows(
         others = own[1:] + own[:1]
         if len(own) == 1:
             others = [rows.decode(chosen[0] if batch[0] != chosen[0] else chosen[-1])]
-        true_loss += code_loss([rows.wrap(text, spoken, tag) for (text, spoken), tag in zip(own, tags, strict=True)])
+        paired = list(zip(own, others, tags, strict=True))
+        true_loss += code_loss([example(prompt_format, text, spoken, tag) for (text, spoken), _, tag in paired])
         if len(chosen) > 1:
-            swapped = zip(others, own, tags, strict=True)
-            other_loss += code_loss([rows.wrap(other[0], spoken, tag) for other, (_, spoken), tag in swapped])
+            other_loss += code_loss(
+                [example(prompt_format, other, spoken, tag) for (_, spoken), (other, _), tag in paired]
+            )
         codes += sum(len(spoken) for _, spoken in own)
     metrics = {"held_out": round(true_loss / codes, 4)}
     if len(chosen) > 1:

@@ -7,8 +7,7 @@ the speech samples. Under torchrun every process runs this; process 0 writes, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from llasa_cli.checkpoint.resolve import find_codec
 from llasa_cli.codec.codec import codec_identity, limit_onednn_cache
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, make_folder, write_json
+from llasa_cli.files import copy_files, output_folder, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions
@@ -35,7 +34,7 @@ from llasa_cli.training.run_state import (
     read_progress,
     step_of,
 )
-from llasa_cli.training.schedule import SCHEDULES, Clock
+from llasa_cli.training.schedule import Clock
 from llasa_cli.training.starting_point import (
     StartingPoint,
     find_start,
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a caller hears of a run.
+    """What a run reports to its caller.
 
     Attributes:
         on_log: Called with each line of log.jsonl.
@@ -107,13 +106,11 @@ def finetune(
         KeyboardInterrupt: Ctrl-C, after the save.
     """
     device = pick_device(options.device)
-    if options.schedule not in SCHEDULES:
-        raise UsageError(f"There is no schedule {options.schedule!r}.", "Use " + ", ".join(SCHEDULES) + ".")
     check_packages(options, device)
     quiet_libraries()
     limit_onednn_cache()
     callbacks = Callbacks(on_log, on_progress, on_note or (lambda note: None))
-    with _output_folder(options.output):
+    with output_folder(options.output):
         run = _set_up(options, device, callbacks.on_note)
         step = step_of(run.start.resumed) if run.start.resumed else 0
         if run.clock.share(step) >= 1:
@@ -121,20 +118,6 @@ def finetune(
         else:
             _train(run, callbacks)
         return read_metadata(options.output) | {"minutes": round(run.clock.spent() / 60, 2)}
-
-
-@contextmanager
-def _output_folder(folder: Path) -> Iterator[None]:
-    """Make the output folder, and remove it again if it stays empty."""
-    existed = folder.is_dir()
-    make_folder(folder)
-    try:
-        yield
-    except BaseException:
-        if not existed:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-        raise
 
 
 def quiet_libraries() -> None:
@@ -209,7 +192,7 @@ def _begin_folder(
 def _bring_codec(options: FinetuneOptions, prompt_format: PromptFormat, start: Path | None, named: str | None) -> str:
     """The codec's name in llasa.json. A folder is brought along; a repository is only named."""
     if options.codec is not None:
-        codec_size(options.codec)  # raises where it is no codec
+        codec_size(options.codec)  # raises if it is not a codec
         folder = Path(options.codec)
         if not folder.is_dir():
             return options.codec

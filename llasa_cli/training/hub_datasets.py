@@ -13,6 +13,7 @@ from typing import Any
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.training.rows import NO_TEXT, Columns, DatasetAudio, Entry, Problem, Row, normalized
+from llasa_cli.wording import first_line
 
 HUB = "hf:"
 _SAVED = ("dataset_dict.json", "state.json")
@@ -135,10 +136,10 @@ def open_dataset(source: str) -> dict[str, Any]:
     try:
         loaded = _load(datasets, source)
     except (FileNotFoundError, ConnectionError) as error:
-        raise ModelError(f"{source} can't be found: {_first_line(error)}", "Check its name and the network.") from error
+        raise ModelError(f"{source} can't be found: {first_line(error)}", "Check its name and the network.") from error
     except (OSError, ValueError, RuntimeError) as error:  # the library's own errors derive from these
         raise UsageError(
-            f"{source} can't be read as a dataset: {_first_line(error)}", "Check that `datasets` can load it."
+            f"{source} can't be read as a dataset: {first_line(error)}", "Check that `datasets` can load it."
         ) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     return {str(name): _undecoded(datasets, rows) for name, rows in splits.items()}
@@ -162,7 +163,3 @@ def _undecoded(datasets: Any, rows: Any) -> Any:
         if isinstance(kind, datasets.Audio):
             rows = rows.cast_column(name, datasets.Audio(decode=False))
     return rows
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

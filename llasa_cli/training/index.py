@@ -1,4 +1,4 @@
-"""index.json and skipped.jsonl: what a folder of training files was made from, with what, and what was left out."""
+"""index.json and skipped.jsonl: the sources, model and settings of a folder of training files, and the rows that were left out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import UsageError
-from llasa_cli.files import write_json
+from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, PrepareOptions
+from llasa_cli.training.memmap_writer import hours
 from llasa_cli.training.row_check import MARKERS
 from llasa_cli.training.row_database import RowDatabase
 
@@ -83,23 +84,15 @@ def expected_splits(database: RowDatabase) -> dict[str, Any]:
     return splits
 
 
-def hours(codes: int) -> float:
-    return round(codes / CODES_PER_SECOND / 3600, 3)
-
-
 def write_listing(path: Path, database: RowDatabase) -> None:
     """List all rows that are left out, a JSON line each; no file if there are none."""
-    part = path.with_name(path.name + ".part")
-    count = 0
-    with part.open("w", encoding="utf-8") as file:
-        for problem in database.problems():
-            file.write(json.dumps({"row": problem.where, "reason": problem.reason}, ensure_ascii=False) + "\n")
-            count += 1
-    if count:
-        part.replace(path)
-    else:
-        part.unlink()
+    if next(database.problems(1), None) is None:
         path.unlink(missing_ok=True)
+        return
+    with AtomicFile(path) as target:
+        for problem in database.problems():
+            line = json.dumps({"row": problem.where, "reason": problem.reason}, ensure_ascii=False)
+            target.file.write(f"{line}\n".encode())
 
 
 def refuse_empty(reasons: dict[str, int], listing: Path) -> None:

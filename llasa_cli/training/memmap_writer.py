@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from llasa_cli.files import write_json
+from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND
 
@@ -35,7 +35,7 @@ def rank_name(rank: int, ranks: int) -> str:
 
 
 class RowBuilder:
-    """Rows as `PromptFormat.encode_row` makes them, from encoded text and as arrays, which is faster for a million rows."""
+    """Makes the rows of `PromptFormat.encode_row` from encoded text and as arrays, which is faster for a million rows."""
 
     def __init__(self, prompt_format: PromptFormat) -> None:
         self._first_code = prompt_format.first_code_id
@@ -98,10 +98,8 @@ class _Split:
         if self.counts["rows"] == 0:
             _part(self.data).unlink(missing_ok=True)
         else:
-            part = _part(self.shape)
-            with part.open("wb") as file:
-                np.save(file, np.array([self.counts["rows"], width]))
-            part.replace(self.shape)
+            with AtomicFile(self.shape) as shape:
+                np.save(shape.file, np.array([self.counts["rows"], width]))
             if self.counts["tagged"]:
                 _part(self.speakers).replace(self.speakers)
             _part(self.data).replace(self.data)
@@ -164,7 +162,7 @@ class MemmapWriter:
         for files in self._splits.values():
             files.finish()
         self._state.unlink(missing_ok=True)
-        return {split: summary(files.counts) for split, files in self._splits.items()}
+        return {split: _summary(files.counts) for split, files in self._splits.items()}
 
     def __enter__(self) -> MemmapWriter:
         return self
@@ -177,9 +175,14 @@ class MemmapWriter:
                 continue
 
 
-def summary(counts: dict[str, int]) -> dict[str, Any]:
-    hours = round(counts["codes"] / CODES_PER_SECOND / 3600, 3)
-    return {"rows": counts["rows"], "hours": hours, "codes": counts["codes"], "tokens": counts["tokens"]}
+def hours(codes: int) -> float:
+    """Hours of speech, rounded."""
+    return round(codes / CODES_PER_SECOND / 3600, 3)
+
+
+def _summary(counts: dict[str, int]) -> dict[str, Any]:
+    named = {name: counts[name] for name in ("rows", "codes", "tokens")}
+    return {"rows": named["rows"], "hours": hours(named["codes"])} | named
 
 
 def _remove_stale_files(folder: Path, name: str, ranks: int, keep_parts: bool) -> None:

@@ -3,8 +3,8 @@
     rows = OnlineDataset.read(sources, prompt_format, codec, context)
     train, held_out = rows.split(0.005, seed=0)
 
-This suits data that is read once, or that changes: each epoch encodes each clip again, where `llasa prepare` does it once.
-The codec is frozen and takes part in no gradient.
+This suits data that is read once or that changes: each epoch encodes each clip again, while `llasa prepare` does it once.
+The codec is frozen; no gradient flows through it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llasa_cli.codec.codec import MIN_CLIP_SAMPLES, Codec
 from llasa_cli.codec.fbank import HOP
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.training.dataset import rows_to_hold_out
+from llasa_cli.training.dataset import example, rows_to_hold_out
 from llasa_cli.training.recordings import SHORT, read_header, read_samples
 from llasa_cli.training.row_check import check_text_length
 from llasa_cli.training.rows import NO_AUDIO, Columns, Problem, Row, Unusable
@@ -64,8 +64,7 @@ class OnlineDataset:
         self.skipped: Counter[str] = skipped if skipped is not None else Counter()
         self.codes = np.array([clip.codes for clip in clips], np.int64)
         self.speakers = [clip.speaker for clip in clips]
-        template_lengths = {name: len(prompt_format.training_example([], [], name)[0]) for name in set(self.speakers)}
-        text = [len(clip.text_ids) + template_lengths[clip.speaker] for clip in clips]
+        text = [len(clip.text_ids) + prompt_format.template_length(clip.speaker) for clip in clips]
         self.lengths = np.array(text, np.int64) + self.codes
 
     @classmethod
@@ -147,12 +146,7 @@ class OnlineDataset:
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         text, codes = self.decode(index)
-        return self.wrap(text, codes, self.speakers[index])
-
-    def wrap(self, text: Sequence[int], codes: Sequence[int], speaker: str | None) -> dict[str, np.ndarray]:
-        """Input ids and labels for any text and codes."""
-        ids, labels = self._prompt_format.training_example(text, codes, speaker)
-        return {"input_ids": np.array(ids, np.int64), "labels": np.array(labels, np.int64)}
+        return example(self._prompt_format, text, codes, self.speakers[index])
 
 
 def _check(row: Row, prompt_format: PromptFormat) -> Clip:

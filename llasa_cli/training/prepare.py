@@ -52,7 +52,7 @@ _PROGRESS_ROWS = 500
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage is.
+    """The progress of one stage.
 
     Attributes:
         stage: checking, encoding or writing.
@@ -86,7 +86,7 @@ def prepare(
         prompt_format: Of the checkpoint (or tokenizer folder) that will be trained.
         codec: Its codec; None where every row brings its codes, and for `options.dry_run`.
         fingerprint: Of the tokenizer, see `index.tokenizer_fingerprint`; rows of one tokenizer are noise to another.
-        on_progress: Called now and then.
+        on_progress: Called at each stage, and every few hundred rows.
 
     Returns:
         The content of `index.json`; of one rank, while others are not done, that of its own index.

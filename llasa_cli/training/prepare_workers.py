@@ -1,6 +1,6 @@
 """One `llasa prepare` as several processes, started here, by torchrun or by Slurm.
 
-Each process is a rank with its share of the rows. All they share is one folder.
+Each process is a rank with its share of the rows. The output folder is all that they have in common.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from llasa_cli.settings import ModelOptions, PrepareOptions
 from llasa_cli.training.encoding import Encoder
 from llasa_cli.training.index import joined, tokenizer_fingerprint
 from llasa_cli.training.prepare import OnProgress, Progress, prepare
+from llasa_cli.wording import describe_exit
 
 _STAGES = ("checking", "encoding", "writing")
 
@@ -98,7 +99,7 @@ def _find_encoder(checkpoint: Checkpoint, code_count: int, local: int) -> Encode
 
 
 class LazyCodec:
-    """A codec that is loaded when there is something to encode: torch takes seconds, and rows may bring their codes.
+    """A codec that is loaded when there is something to encode: importing torch takes seconds, and rows may have codes already.
 
     Attributes:
         identity, code_count: As those of `codec.codec.Codec`, read from its files.
@@ -126,7 +127,7 @@ class LazyCodec:
 
 
 class MissingCodec:
-    """Stands for a codec that is not on this machine, which does not matter while every row brings its codes."""
+    """Stands for a codec that is not on this machine, which does not matter if every row has codes already."""
 
     def __init__(self, error: ModelError, code_count: int) -> None:
         self._error, self.code_count = error, code_count
@@ -217,7 +218,7 @@ def _collect(started: dict[Connection, tuple[Any, int]], on_progress: OnProgress
             except EOFError:
                 process.join()
                 raise LlasaError(
-                    f"Worker {rank} ended with {_describe_exit(process.exitcode)}.",
+                    f"Worker {rank} ended with {describe_exit(process.exitcode)}.",
                     "Run the same command again: it resumes where it stopped.",
                 ) from None
             if kind == "progress" and on_progress is not None:
@@ -229,10 +230,6 @@ def _collect(started: dict[Connection, tuple[Any, int]], on_progress: OnProgress
                 error, message, hint = content
                 raise error(message, hint) if issubclass(error, LlasaError) else error(message)
     return [found[rank] for rank in sorted(found)]
-
-
-def _describe_exit(code: int | None) -> str:
-    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
 class ProgressMerger:

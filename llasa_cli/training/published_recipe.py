@@ -1,8 +1,8 @@
 """The config.json of a training script -> options, so that the published recipes run as they are.
 
-Understood are the files of zhenye234/LLaSA_training (five recipes), of its fork by Deep-unlearning, and any other file whose
-keys are transformers' TrainingArguments of version 4 or 5, the scripts' own arguments, or the names of our options. Where a
-script's file is silent, the script's defaults apply, not ours.
+It reads the files of zhenye234/LLaSA_training (five recipes), those of its fork by Deep-unlearning, and any other file whose
+keys are transformers' TrainingArguments of version 4 or 5, the scripts' own arguments, or the names of our options. A key
+that a script's file leaves out has the script's default, not ours.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _check_kinds(path: Path, values: Mapping[str, Any], options: type) -> None:
 
 
 def _has_kind(value: Any, kind: Any) -> bool:
-    """An integer counts as a float, as in JSON; a boolean counts as no number."""
+    """An integer counts as a float, as in JSON; a boolean is not a number."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     parts = next((get_args(one) for one in kinds if get_origin(one) is tuple), ())
     if isinstance(value, tuple) and parts:

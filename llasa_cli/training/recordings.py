@@ -1,4 +1,4 @@
-"""Single recordings and code files: a look at the header before, and the samples or codes when a row's turn comes."""
+"""Single recordings and files of codes: the header is read when rows are checked, the samples or codes when they are needed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ClipHeader:
 def read_header(audio: Path | DatasetAudio, columns: Columns) -> ClipHeader:
     """
     Raises:
-        Unusable: The clip is missing, or is no audio.
+        Unusable: The clip is missing or not audio.
     """
     import soundfile
 

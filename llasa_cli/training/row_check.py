@@ -68,7 +68,6 @@ class RowChecker:
     def __init__(self, options: PrepareOptions, prompt_format: PromptFormat) -> None:
         self._options, self._prompt_format = options, prompt_format
         self._columns = columns_of(options)
-        self._template_lengths: dict[str | None, int] = {}
 
     def check(self, numbered: tuple[int, Entry]) -> tuple[int, Entry, CheckedRow | Problem]:
         """Number and entry -> both again, with the result."""
@@ -122,14 +121,10 @@ class RowChecker:
         Raises:
             Unusable: With the chat template the row exceeds the context, or without it the width of the file.
         """
-        if speaker not in self._template_lengths:
-            try:
-                self._template_lengths[speaker] = len(self._prompt_format.training_example([], [], speaker)[0])
-            except UsageError as error:
-                raise Unusable(error.message) from error
+        try:
+            template = self._prompt_format.template_length(speaker)
+        except UsageError as error:
+            raise Unusable(error.message) from error
         width = self._options.max_tokens
-        if (
-            self._template_lengths[speaker] + text_tokens + codes > CONTEXT_TOKENS
-            or MARKERS + text_tokens + codes > width
-        ):
+        if template + text_tokens + codes > CONTEXT_TOKENS or MARKERS + text_tokens + codes > width:
             raise Unusable(f"too long: over {width} tokens")

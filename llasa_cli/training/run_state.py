@@ -20,7 +20,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.errors import UsageError
-from llasa_cli.files import write_json
+from llasa_cli.files import hash_ends, write_json
 from llasa_cli.prompt import INSTRUCTION, PromptFormat
 from llasa_cli.settings import BUILT_IN_MODEL, TEMPLATE_DATE, FinetuneOptions
 
@@ -198,10 +198,6 @@ def data_fingerprint(folder: Path) -> str:
     """12 hexadecimal digits of the training files: their names, sizes, and the first and last mebibyte of each."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("train_*.memmap"), *folder.glob("train_*.npy")]):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+        hash_ends(digest, path)
     return digest.hexdigest()[:12]

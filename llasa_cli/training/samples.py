@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import AtomicFile
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingRequest
 from llasa_cli.training.rows import Unusable
@@ -76,7 +77,7 @@ class SpeechSamples:
         """Write one WAV a sentence. torch's random state afterwards is the same as before.
 
         Args:
-            should_stop: Asked at every code; where it says so, the sentence is not written and the others are left out.
+            should_stop: Called at every code. If it returns True, this sentence and the later ones are not written.
         """
         import soundfile
         import torch
@@ -90,12 +91,12 @@ class SpeechSamples:
                 if should_stop():
                     break
                 path = self._folder / f"{number}-{step:07}.wav"
-                part = path.with_name(path.name + ".part")
+                samples = self._codec.decode(codes)
                 try:
-                    soundfile.write(part, self._codec.decode(codes), self._codec.sampling_rate, format="WAV")
-                except OSError as error:
+                    with AtomicFile(path) as target:
+                        soundfile.write(target.file, samples, self._codec.sampling_rate, format="WAV")
+                except (OSError, RuntimeError) as error:  # libsndfile's errors are RuntimeErrors
                     raise LlasaError(f"{path} can't be written: {error}") from error
-                part.replace(path)
                 written.append(path)
         return written
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-SCHEDULES = ("trapezoid", "cosine", "linear", "constant")
 ADAPTER_RATE = 5e-4
 """The learning rate of the published LoRA recipes."""
 _RATES_BY_SIZE = ((50e6, 4e-4, 2e-3), (200e6, 1e-4, 1e-3), (800e6, 3e-5, 5e-4))
@@ -134,7 +133,7 @@ class LearningRate:
         count = self._warm_up_count()
         if step < count:
             return 0.0, step / max(1, count)
-        # The length in steps of a run in minutes is unknown; its warm-up is short and counts as no part of the run.
+        # The length in steps of a run in minutes is unknown; its warm-up is short and is not counted.
         return (count / self.steps if self.steps else 0.0), None
 
 

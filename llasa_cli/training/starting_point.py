@@ -24,7 +24,7 @@ from llasa_cli.training.vocabulary import CODE_COUNT, codec_size, extend_tokeniz
 _NEW_TOKENIZER = ".tokenizer"
 """Folder in the output that holds a text model's tokenizer with the new tokens."""
 _FORMER_DEFAULTS = {"learning_rate": 1e-5, "warm_up_steps": 60}
-"""Runs of llasa 0.1.0 took these where llasa.json records no others."""
+"""The values of llasa 0.1.0 where llasa.json records none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def find_start(options: FinetuneOptions) -> StartingPoint:
 
     Raises:
         UsageError: The options contradict each other, or the run or model in the output folder.
-        ModelError: The model is not here, or is no model.
+        ModelError: The model is not on this machine, or is not a model.
     """
     resumed = last_checkpoint(options.output)
     if resumed is not None and not options.resume:
@@ -163,7 +163,7 @@ def with_learning_rate(
 def note_odd_settings(
     options: FinetuneOptions, start: StartingPoint, steps: int | None, note: Callable[[str], None]
 ) -> None:
-    """Warn of settings that are allowed and seldom meant."""
+    """Warn about settings that are allowed but rarely intended."""
     warm_up = options.warm_up_steps
     if options.warm_up_share is None and steps is not None and warm_up is not None and warm_up > steps:
         note(

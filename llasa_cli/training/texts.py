@@ -1,4 +1,4 @@
-"""The text of a recording -> the token ids that a model learns it by, normalized as `say` normalizes what it speaks."""
+"""The text of a recording -> token ids to train on, normalized as `say` normalizes its text."""
 
 from __future__ import annotations
 

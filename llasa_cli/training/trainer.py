@@ -1,9 +1,9 @@
 """transformers' Trainer over length-grouped batches, with a clock, a log, and checkpoints that `llasa say` can read.
 
-Several processes (torchrun, Slurm) share a step: each takes its batches of it, the loss is divided by the labels of all of
-them, and process 0 decides what depends on the clock.
+Several processes (torchrun, Slurm) share a step: each computes its own batches, the loss is divided by the number of labels in
+all of them, and process 0 decides what depends on the clock.
 
-At the end of a step the order is: progress, log, evaluation, save, speech samples. A failure to speak costs no training.
+At the end of a step the order is: progress, log, evaluation, save, speech samples. A failed speech sample does not stop training.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from llasa_cli.training.loss_plot import draw_losses
 from llasa_cli.training.model import without_adapter
 from llasa_cli.training.run_state import PROGRESS_FILE, use_umask
 from llasa_cli.training.schedule import Clock, LearningRate, max_codes_at
+from llasa_cli.wording import first_line
 
 LOG_FILE, PLOT_FILE = "log.jsonl", "loss.svg"
 FIRST_SAVE_S = 60.0
@@ -130,7 +131,7 @@ class SpeechTrainer(Trainer):
         return self._clock.share(step) if self._agreed_share is None else self._agreed_share
 
     def agree(self, share: float, save: bool, stop: bool) -> tuple[float, bool, bool]:
-        """Share and save as process 0 has them, and stop if any process is to stop; the same in all processes."""
+        """Make share and save those of process 0, and stop if any process wants to stop. The result is the same everywhere."""
         if self.args.world_size == 1:
             return share, save, stop
         first = self.is_world_process_zero()
@@ -148,7 +149,7 @@ class SpeechTrainer(Trainer):
             self._rows.lengths,
             options.tokens_per_batch,
             options.seed,
-            # Read when the first batch is asked for, when a resumed run knows its step.
+            # Called for the first batch, when a resumed run knows its step.
             skip_batches=lambda: self.state.global_step * options.accumulate,
             codes=self._rows.codes,
             max_codes=self._max_codes if options.length_curriculum > 0 else None,
@@ -231,6 +232,7 @@ class SpeechTrainer(Trainer):
         metrics = evaluate_rows(
             rows,
             evaluation_batches(rows, self._options.evaluate_rows, self._options.tokens_per_batch),
+            self._prompt_format,
             lambda items: self._code_loss(model, items),
             lambda: alone and self._hooks.stop_requested(),
         )
@@ -256,7 +258,7 @@ class SpeechTrainer(Trainer):
         return float(out.loss)
 
     def _speak(self) -> None:
-        """Write speech samples, outside the trainer's autocast; what goes wrong is a warning."""
+        """Write speech samples, outside the trainer's autocast. An error becomes a warning."""
         speak = self._hooks.speak
         if speak is None or not self.is_world_process_zero():
             return
@@ -271,8 +273,7 @@ class SpeechTrainer(Trainer):
             with torch.no_grad(), class_forward(model, without_adapter(model)):
                 speak(model, step, self._hooks.stop_requested)
         except Exception as error:  # whatever it is, the training is worth more than a sample
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            self._hooks.note(f"warning: no samples were spoken at step {step}: {reason}")
+            self._hooks.note(f"warning: no samples were spoken at step {step}: {first_line(error)}")
         finally:
             model.train()
         self._mark += time.monotonic() - began
@@ -355,7 +356,7 @@ class SpeechTrainer(Trainer):
             self._write_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch's writer raises RuntimeError
             raise LlasaError(
-                f"Step {self.state.global_step} can't be saved in {self._options.output}: {str(error).splitlines()[0]}",
+                f"Step {self.state.global_step} can't be saved in {self._options.output}: {first_line(error)}",
                 "Free some disk space; the same command resumes from the save before.",
             ) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_json_object
+from llasa_cli.files import copy_files, make_folder, read_json_object, write_text
 from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import SPEECH_START
 
@@ -63,9 +63,7 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
         )
     make_folder(target)
     copy_files(source, target, TOKENIZER_FILES[1:])
-    part = target / "tokenizer.json.part"
-    tokenizer.save(str(part), pretty=False)
-    part.replace(target / "tokenizer.json")
+    write_text(target / "tokenizer.json", tokenizer.to_str())
 
 
 def codec_size(codec: str | None) -> int:

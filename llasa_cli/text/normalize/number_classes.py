@@ -442,7 +442,6 @@ def _symbol(match: re.Match[str]) -> str | None:
     return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None
 
 
-_S = r"[ ]"
 NUMBER_CLASSES = [
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
     TokenClass(
