@@ -16,6 +16,10 @@ os.environ.pop("LLASA_MODEL", None)
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+BUILT_IN_SPEAKERS: list[str] = json.loads((ROOT / "llasa_cli/voices_data/tiny/llasa.json").read_text("utf-8"))[
+    "speakers"
+]
+"""The built-in voice's speakers, the default one first."""
 CODES = 64
 SPEAKERS = ("rms", "slt")
 

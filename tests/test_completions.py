@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import BUILT_IN_SPEAKERS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,8 +41,8 @@ def test_commands_and_flags_complete() -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("llasa say --speaker ", {"rms", "slt", "awb", "kal16"}),
-        ("llasa say -v s", {"slt"}),
+        ("llasa say --speaker ", set(BUILT_IN_SPEAKERS)),
+        (f"llasa say -v {BUILT_IN_SPEAKERS[1][:1]}", {BUILT_IN_SPEAKERS[1]}),
         ("llasa say -m ", {"tiny", "1b", "3b", "1b-kore-puck"}),
         ("llasa say --format f", {"flac"}),
         ("llasa say --attention ", {"auto", "sdpa", "flash", "eager"}),
