@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.chat_template import ChatTemplate, read_chat_template, token_text
+from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
+from llasa_cli.checkpoint.gguf_tokenizer import tokenizer_json, tokenizer_settings
 from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
@@ -119,7 +121,7 @@ class PromptFormat:
 
     @classmethod
     def load(cls, folder: Path, metadata: Mapping[str, Any] | None = None) -> PromptFormat:
-        """Read a checkpoint folder's tokenizer and chat template.
+        """Read the tokenizer and the chat template of a checkpoint folder or a GGUF file.
 
         Args:
             metadata: The checkpoint's llasa.json; None reads the folder's own, if it has one.
@@ -129,14 +131,18 @@ class PromptFormat:
         """
         from tokenizers import Tokenizer
 
-        path = folder / "tokenizer.json"
+        path = folder if is_gguf(folder) else folder / "tokenizer.json"
         if not path.is_file():
             raise ModelError(f"There is no tokenizer.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
+        content = tokenizer_json(read_gguf(path)) if is_gguf(path) else None
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = Tokenizer.from_file(str(path)) if content is None else Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} can't be read: {error}.", "Fetch the checkpoint again.") from error
-        settings = read_json_object_if_exists(folder / "tokenizer_config.json")
+        if is_gguf(path):
+            settings = tokenizer_settings(read_gguf(path))
+        else:
+            settings = read_json_object_if_exists(folder / "tokenizer_config.json")
         if "auto_map" in settings:
             raise ModelError(
                 f"The tokenizer in {folder} asks for code of its own (auto_map), which is never run here.",

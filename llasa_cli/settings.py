@@ -58,7 +58,7 @@ SMALLEST_TEMPERATURE = 0.01
 _SAMPLING, _MODEL = "Sampling", "Model"
 
 MODEL_FLAG = Flag(
-    "tiny (built in), 1b, 3b, ..., a folder, or org/repo.",
+    "tiny (built in), 1b, 3b, ..., a folder, a .gguf file, org/repo, or org/repo:Q8_0 (a GGUF file of it).",
     names=("-m", "--model"),
     panel=_MODEL,
     environment="LLASA_MODEL",

@@ -429,11 +429,11 @@ class LlasaProcessor(ProcessorMixin):
 
 def _find_or_download(name: str) -> Path:
     """The folder of a codec. It is downloaded if necessary, as transformers' classes do, without any output."""
-    from llasa_cli.checkpoint.resolve import find_model
+    from llasa_cli.checkpoint.resolve import find_folder
     from llasa_cli.hub.catalog import repo_of
 
     if Path(name).is_dir() or repo_of(name) is None:
-        return find_model(name)
+        return find_folder(name)
     from llasa_cli.hub.download import check_free_space, complete_folder, fetch, plan_download
     from llasa_cli.hub.http import HubClient
 

@@ -1,4 +1,4 @@
-"""`llasa.json`: the metadata in a checkpoint's folder.
+"""`llasa.json`: the metadata in a checkpoint's folder. A GGUF file holds the same object in its own metadata.
 
 The program reads the entries of `_CHECKS`; training adds more, which are for people and for resuming a run. A checkpoint of
 another project has no such file.
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
+from llasa_cli.checkpoint.gguf_tokenizer import llasa_metadata
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object_if_exists
 
@@ -17,16 +19,19 @@ METADATA_FILE = "llasa.json"
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """Read and validate a folder's `llasa.json`; an empty dictionary if there is no such file.
+    """Read and validate the `llasa.json` of a folder or a GGUF file; an empty dictionary if there is none.
 
     Raises:
         ModelError: It can't be read, or an entry has a wrong type.
     """
-    metadata = read_json_object_if_exists(folder / METADATA_FILE)
+    if is_gguf(folder):
+        metadata = llasa_metadata(read_gguf(folder))
+    else:
+        metadata = read_json_object_if_exists(folder / METADATA_FILE)
     for name, value in metadata.items():
         if value is not None and name in _CHECKS and not _CHECKS[name](value):
             raise ModelError(
-                f"The entry {name!r} of {folder / METADATA_FILE} can't be {repr(value)[:60]}.",
+                f"The entry {name!r} of {folder if is_gguf(folder) else folder / METADATA_FILE} can't be {repr(value)[:60]}.",
                 "Correct the file, or remove the entry to get the default.",
             )
     return metadata

@@ -15,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.gguf_file import SUFFIX, is_gguf
 from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.checkpoint.safetensors_header import locate_tensors
 from llasa_cli.errors import ModelError
 from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
-from llasa_cli.hub.catalog import CATALOG, PUBLISHED_CODEC, CatalogEntry, entry_named, entry_of, repo_of
+from llasa_cli.hub.catalog import CATALOG, PUBLISHED_CODEC, CatalogEntry, entry_named, entry_of, repo_of, variant_of
+from llasa_cli.hub.select import choose_gguf
 from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.wording import format_size
 
@@ -36,7 +38,7 @@ class Checkpoint:
 
     Attributes:
         options: The options it was resolved from.
-        folder: Has the tokenizer and the chat template. It is an adapter's folder if the name stands for one.
+        folder: Has the tokenizer and the chat template. It is an adapter's folder if the name stands for one, or a GGUF file.
         adapter: The folder of the LoRA adapter to add to the weights, or None.
         metadata: `llasa.json` of the folder, updated by the adapter's.
     """
@@ -53,7 +55,7 @@ class Checkpoint:
 
     @cached_property
     def weights_folder(self) -> Path:
-        """Has the whole model's weights: the folder itself, or an adapter's base.
+        """Has the whole model's weights: the folder or GGUF file itself, or an adapter's base.
 
         Raises:
             ModelError: The base is not on this machine, or not named.
@@ -114,7 +116,7 @@ def resolve_checkpoint(options: ModelOptions) -> Checkpoint:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: the built-in voice, a folder itself, or a model in a cache.
+    """The folder of a model, or its GGUF file: the built-in voice, a path itself, or a model in a cache.
 
     Caches are LLASA_CACHE, then the hub's (HF_HOME, HF_HUB_CACHE).
 
@@ -124,7 +126,7 @@ def find_model(name: str) -> Path:
     if name == BUILT_IN_MODEL:
         return BUILT_IN_FOLDER
     folder = Path(name).expanduser()
-    if is_folder(folder):
+    if is_folder(folder) or (is_gguf(folder) and folder.is_file()):
         return folder
     found = repo_of(name)
     if found is None or name.startswith(("/", "./", "../", "~")):
@@ -144,7 +146,34 @@ def find_model(name: str) -> Path:
             f"The model {name} is incomplete on this machine: {missing[0]} is missing or truncated.",
             f"Download the rest with: llasa download {name}",
         )
-    return snapshot
+    files = [path.name for path in snapshot.glob(f"*{SUFFIX}")]
+    variant = variant_of(name)
+    if variant is None and (snapshot / "config.json").is_file():
+        return snapshot
+    try:
+        return snapshot / choose_gguf(files, variant, found[0])
+    except ModelError as error:
+        if variant is None:
+            raise
+        raise ModelError(
+            f"The model {name} is not on this machine; there is {', '.join(files) or 'no GGUF file of it'}.",
+            f"Download it with: llasa download {name}",
+        ) from error
+
+
+def find_folder(name: str) -> Path:
+    """As `find_model`, for what needs a checkpoint's folder.
+
+    Raises:
+        ModelError: The model is a GGUF file.
+    """
+    found = find_model(name)
+    if is_gguf(found):
+        raise ModelError(
+            f"{found} is a GGUF file, which can speak but not be trained, merged or loaded by another program.",
+            "Use the original checkpoint, in safetensors.",
+        )
+    return found
 
 
 def _size_and_license(name: str) -> str:
@@ -157,14 +186,16 @@ def _size_and_license(name: str) -> str:
 
 
 def revision_of(folder: Path) -> str:
-    """Identifies the weights in a folder: the commit of a cached model, else 12 hexadecimal digits of the weight files.
+    """Identifies the weights of a model: the commit in a cache, else 12 hexadecimal digits of the weight files.
 
     Of a big file only the size and the two ends count.
     """
     if folder.parent.name == "snapshots":
         return folder.name
+    if folder.parent.parent.name == "snapshots":  # one of several GGUF files
+        return f"{folder.parent.name}:{folder.name}"
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in [folder] if is_gguf(folder) else sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         hash_ends(digest, path)
@@ -193,6 +224,8 @@ def find_adapter(name: str | None) -> Path | None:
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds an adapter and no whole model."""
+    if is_gguf(folder):
+        return False
     whole = (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file()
     return (folder / ADAPTER_CONFIG).is_file() and not whole
 
@@ -220,13 +253,15 @@ def find_codec(model: Path, named: str | None) -> Path:
     """The codec's folder: inside the checkpoint, elsewhere, or the one that belongs to a published model.
 
     Args:
-        model: The checkpoint's folder.
+        model: The checkpoint's folder or GGUF file.
         named: The codec that a flag or `llasa.json` names: a folder in the checkpoint, or a name as for `find_model`.
 
     Raises:
         ModelError: The codec is not on this machine, or `model` is not the folder of a checkpoint.
     """
-    if named is None and not (model / "config.json").is_file():
+    if is_gguf(model):
+        model = model.parent
+    elif named is None and not (model / "config.json").is_file():
         # Otherwise a folder of unrelated files would be reported to lack the published codec.
         raise ModelError(f"There is no config.json in {model}.", "Is this the folder of a Llasa checkpoint?")
     if named is not None and (model / named / "config.json").is_file():

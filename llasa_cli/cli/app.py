@@ -12,6 +12,7 @@ from llasa_cli.cli.batch import batch
 from llasa_cli.cli.chat import chat
 from llasa_cli.cli.clone import clone
 from llasa_cli.cli.console import boundary
+from llasa_cli.cli.convert import convert
 from llasa_cli.cli.doctor import doctor
 from llasa_cli.cli.download import download
 from llasa_cli.cli.finetune import finetune
@@ -50,7 +51,7 @@ def main(
         raise typer.Exit(2)
 
 
-COMMANDS = (say, clone, batch, chat, serve, download, prepare, finetune, doctor)
+COMMANDS = (say, clone, batch, chat, serve, download, prepare, finetune, convert, doctor)
 
 for _command in COMMANDS:
     app.command(cls=Command)(boundary(_command))

@@ -33,7 +33,8 @@ class DownloadOptions(Options):
     names: Annotated[
         tuple[str, ...],
         Flag(
-            "1b, 3b, 8b, ..., org/repo or org/repo@revision; without a name the known models are listed.",
+            "1b, 3b, 8b, ..., org/repo or org/repo@revision; org/repo:Q4_K_M is one GGUF file of a repository; without a "
+            "name the known models are listed.",
             is_argument=True,
             metavar="NAME...",
             completion="models",
@@ -248,6 +249,7 @@ class _Progress:
 
 def _companion_of(folder: Path) -> str | None:
     """The other repository that a cached model needs: its codec, or an adapter's base. None if there is none."""
+    from llasa_cli.checkpoint.gguf_file import SUFFIX
     from llasa_cli.checkpoint.metadata import read_metadata
     from llasa_cli.checkpoint.resolve import ADAPTER_CONFIG, codec_of
     from llasa_cli.files import read_json_object_if_exists
@@ -258,9 +260,11 @@ def _companion_of(folder: Path) -> str | None:
     if adapter:
         base = str(adapter.get("base_model_name_or_path", ""))
         return base if repo_of(base) is not None else None
-    if read_json_object_if_exists(folder / "config.json").get("model_type") not in LANGUAGE_MODELS:
+    gguf = next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None)
+    kind = read_json_object_if_exists(folder / "config.json").get("model_type")
+    if kind not in LANGUAGE_MODELS and gguf is None:
         return None
-    named = read_metadata(folder).get("codec")
+    named = read_metadata(folder if kind in LANGUAGE_MODELS or gguf is None else gguf).get("codec")
     if named is not None and (folder / str(named) / "config.json").is_file():
         return None
     return str(named or codec_of(folder))

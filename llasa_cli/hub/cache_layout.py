@@ -222,6 +222,8 @@ def _missing_by_kind(folder: Path) -> list[str]:
     """For a snapshot without a manifest: which of the files that every model has are missing."""
     if (folder / "adapter_config.json").is_file():
         return [] if (folder / "adapter_model.safetensors").is_file() else ["adapter_model.safetensors"]
+    if any(folder.glob("*.gguf")):
+        return []
     if not (folder / "config.json").is_file():
         return ["config.json"]
     missing = []

@@ -172,17 +172,31 @@ INCOMPATIBLE: dict[str, str] = {
 """Repositories, in lower case, that look like a Llasa without being one, and the reason."""
 
 
+def variant_of(name: str) -> str | None:
+    """The GGUF file that a name asks for: "Q4_K_M" of "org/repo:Q4_K_M", or a file's whole name. None without one."""
+    found = re.fullmatch(r"[^:@]+:([\w.-]{1,200})(?:@.*)?", name, re.ASCII)
+    return found[1] if found is not None else None
+
+
+def _without_variant(name: str) -> str:
+    variant = variant_of(name)
+    return name if variant is None else name.replace(f":{variant}", "", 1)
+
+
 def entry_named(name: str) -> tuple[str, CatalogEntry] | None:
-    """The catalog name and the entry of a short name, which may be in any case and have a `@revision`."""
-    short = name.partition("@")[0].lower()
+    """The catalog name and the entry of a short name, which may be in any case and have a variant and a `@revision`."""
+    short = _without_variant(name).partition("@")[0].lower()
     short = ALIASES.get(short, short)
     entry = CATALOG.get(short)
     return None if entry is None else (short, entry)
 
 
 def repo_of(name: str) -> tuple[str, str | None] | None:
-    """The repository and the revision of a short name or `org/repo`, with or without `@revision`; None for other names."""
-    repo, _, revision = name.partition("@")
+    """The repository and the revision of a short name or `org/repo`; None for other names.
+
+    Both may be followed by `:VARIANT`, which names a GGUF file (see `variant_of`), and by `@revision`.
+    """
+    repo, _, revision = _without_variant(name).partition("@")
     named = entry_named(name)
     if named is not None:
         return named[1].repo, revision or None

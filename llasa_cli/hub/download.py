@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from llasa_cli.checkpoint.gguf_file import is_gguf
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.files import take_lock, temporary_path, write_text
 from llasa_cli.hub.cache_layout import (
@@ -26,10 +27,10 @@ from llasa_cli.hub.cache_layout import (
     size_of,
     write_manifest,
 )
-from llasa_cli.hub.catalog import CATALOG, UNVERIFIED_NAME, entry_of, repo_of
+from llasa_cli.hub.catalog import CATALOG, UNVERIFIED_NAME, entry_of, repo_of, variant_of
 from llasa_cli.hub.checksum import OnBytes, is_intact
 from llasa_cli.hub.http import HubClient
-from llasa_cli.hub.select import Selection, check_tokenizer, refuse_incompatible, select_files
+from llasa_cli.hub.select import Selection, check_tokenizer, choose_gguf, refuse_incompatible, select_files
 from llasa_cli.hub.transfer import fetch_blob, part_of, write_errors
 from llasa_cli.wording import format_size
 
@@ -73,9 +74,16 @@ def cached_folder(name: str) -> Path | None:
 
 
 def complete_folder(name: str) -> Path | None:
-    """As `cached_folder`; None if a file is missing."""
-    folder = cached_folder(name)
-    return folder if folder is not None and is_complete(folder) else None
+    """As `cached_folder`; None if a file is missing, or the GGUF file that the name asks for."""
+    folder, variant = cached_folder(name), variant_of(name)
+    if folder is None or not is_complete(folder):
+        return None
+    if variant is not None:
+        try:
+            choose_gguf([path.name for path in folder.iterdir()], variant, name)
+        except ModelError:
+            return None
+    return folder
 
 
 def plan_download(client: HubClient, name: str) -> DownloadPlan:
@@ -95,7 +103,9 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
         hint = "The name in the catalog is not verified: search the hub, and pass the model as organization/repository."
         raise ModelError(error.message, hint) from error
     commit = listing.commit
-    selection = select_files(repo, listing.files, entry, lambda file: _read_small(client, place, commit, file))
+    selection = select_files(
+        repo, listing.files, entry, lambda file: _read_small(client, place, commit, file), variant_of(name)
+    )
     return DownloadPlan(
         repo,
         revision,
@@ -151,14 +161,18 @@ def fetch(
             on_bytes(file.size, False)
         else:
             fetch_blob(client, place, plan.commit, file, on_bytes)
-        if file.name == "tokenizer.json" and plan.selection.kind == "language model":
+        in_gguf = is_gguf(Path(file.name))
+        if (file.name == "tokenizer.json" or in_gguf) and plan.selection.kind == "language model":
             blob = place.blobs / file.etag
-            check_tokenizer(blob if blob.is_file() else folder / file.name, plan.repo, text_model)
+            check_tokenizer(blob if blob.is_file() else folder / file.name, plan.repo, text_model, in_gguf)
         on_file(file)
     with write_errors(place.cache):
         for file in plan.selection.files:
             _link(place, folder, file)
-        write_manifest(place, plan.commit, plan.selection.files)
+        # A commit may have several GGUF files, of which an earlier download fetched others.
+        earlier = {file.name: file for file in read_manifest(folder) or ()}
+        files = earlier | {file.name: file for file in plan.selection.files}
+        write_manifest(place, plan.commit, tuple(files.values()))
         revision = plan.revision or "main"
         if revision != plan.commit and is_safe_name(revision):
             place.ref(revision).parent.mkdir(parents=True, exist_ok=True)

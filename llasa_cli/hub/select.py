@@ -1,6 +1,6 @@
 """Which files of a repository are downloaded, and which repositories are refused, judged by lists and small files alone.
 
-Only configuration, tokenizer and safetensors files are downloaded. A pickled checkpoint runs code when it is loaded, and no
+Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file. A pickled checkpoint runs code when it is loaded, and no
 Python file of a repository is ever downloaded or run.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.gguf_file import read_gguf
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import LANGUAGE_MODELS, RemoteFile, is_safe_name, shards_of
 from llasa_cli.hub.catalog import BICODEC, INCOMPATIBLE, PUBLISHED_CODEC, CatalogEntry, repo_of
@@ -76,11 +77,44 @@ def refuse_incompatible(repo: str) -> None:
         raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", _SEE_LIST)
 
 
-def select_files(repo: str, files: Sequence[RemoteFile], entry: CatalogEntry | None, read: ReadFile) -> Selection:
+def choose_gguf(names: Sequence[str], variant: str | None, repo: str) -> str:
+    """The GGUF file of a repository that a name like "org/repo:Q4_K_M" asks for.
+
+    Args:
+        names: The repository's files.
+        variant: The format at the end of the file's name, in any case, or the whole name. None takes the only file.
+
+    Raises:
+        ModelError: There is none, or more than one.
+    """
+    known = sorted(name for name in names if name.lower().endswith(".gguf") and "mmproj" not in name.lower())
+    found = known if variant is None else [name for name in known if _is_variant(name, variant)]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1 and all(re.search(r"-\d{5}-of-\d{5}\.gguf$", name) for name in found):
+        raise ModelError(f"The GGUF model in {repo} is split into {len(found)} files.", "Choose one that is whole.")
+    listed = ", ".join(known[:20]) or "none"
+    if not found:
+        raise ModelError(f"{repo} has no GGUF file {variant or ''}".rstrip() + ".", f"Its GGUF files: {listed}.")
+    raise ModelError(
+        f"{repo} has several GGUF files: {listed}.", f"Name one of them by its format, such as {repo}:Q8_0."
+    )
+
+
+def _is_variant(name: str, variant: str) -> bool:
+    stem, wanted = name.lower().removesuffix(".gguf"), variant.lower().removesuffix(".gguf")
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
+    return stem == wanted or re.search(rf"[-._/]{re.escape(wanted)}$", stem) is not None
+
+
+def select_files(
+    repo: str, files: Sequence[RemoteFile], entry: CatalogEntry | None, read: ReadFile, variant: str | None = None
+) -> Selection:
     """Judge a repository by its list of files and its configuration.
 
     Args:
         entry: The repository's catalog entry.
+        variant: The GGUF file that is asked for; see `choose_gguf`.
 
     Raises:
         ModelError: This program can't run the model, or should not trust it.
@@ -89,6 +123,9 @@ def select_files(repo: str, files: Sequence[RemoteFile], entry: CatalogEntry | N
     for name in names:
         if not is_safe_name(name):
             raise ModelError(f"{repo} has a file named {name[:80]!r}, which would lie outside its folder.", _HARMFUL)
+    has_safetensors = any(name.endswith(".safetensors") for name in names)
+    if variant is not None or (not has_safetensors and any(name.lower().endswith(".gguf") for name in names)):
+        return _select_gguf(repo, names, entry, variant)
     if "adapter_config.json" in names and "config.json" not in names:
         return _select_adapter(repo, names, read)
     _refuse_without_safetensors(repo, names)
@@ -102,17 +139,23 @@ def select_files(repo: str, files: Sequence[RemoteFile], entry: CatalogEntry | N
     return Selection(kind, (*_small_files(names), *_by_size([*codec_files, *weights])), companion)
 
 
-def check_tokenizer(path: Path, repo: str, text_model: bool) -> None:
-    """Check, before the weights are downloaded, that a tokenizer has Llasa's tokens.
+def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = False) -> None:
+    """Check that a tokenizer has Llasa's tokens: before the weights are downloaded, if it is not in their file.
 
     Args:
+        path: A tokenizer.json.
+        in_gguf: `path` is a GGUF file instead.
         text_model: Whether a text model without these tokens is accepted, as a start for training.
 
     Raises:
         ModelError: The tokens are missing or numbered in another order, or the file is damaged.
     """
     try:
-        ids = _token_ids(json.loads(path.read_text(encoding="utf-8")))
+        if in_gguf:
+            tokens = read_gguf(path).metadata.get("tokenizer.ggml.tokens") or ()
+            ids = {str(token): number for number, token in enumerate(tokens)}
+        else:
+            ids = _token_ids(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ModelError(
             f"The tokenizer.json of {repo} can't be read ({error}).", "The checkpoint is damaged."
@@ -180,14 +223,16 @@ def _select_adapter(repo: str, names: dict[str, RemoteFile], read: ReadFile) -> 
     return Selection("adapter", files, base if repo_of(base) else None)
 
 
+def _select_gguf(repo: str, names: dict[str, RemoteFile], entry: CatalogEntry | None, variant: str | None) -> Selection:
+    """One GGUF file, which holds configuration and tokenizer too, and the files for people."""
+    chosen = names[choose_gguf(list(names), variant, repo)]
+    for_people = [file for file in _small_files(names) if file.name not in SMALL_FILES]
+    return Selection("language model", (*for_people, chosen), (entry and entry.codec) or PUBLISHED_CODEC)
+
+
 def _refuse_without_safetensors(repo: str, names: dict[str, RemoteFile]) -> None:
     if any(name.endswith(".safetensors") for name in names):
         return
-    if any(name.lower().endswith(".gguf") for name in names):
-        raise ModelError(
-            f"{repo} has GGUF files only, which this program can't run.",
-            "Download the original (1b, 3b, 8b): --dtype int8 takes as little memory.",
-        )
     pickled = [name for name in names if name.lower().endswith(_PICKLED)]
     if pickled:
         raise ModelError(

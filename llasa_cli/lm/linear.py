@@ -9,7 +9,7 @@ give the same codes tomorrow. The classes are
 
     TorchLinear        fp32, bf16, fp16 by torch: small float32 matrices, devices other than a CPU, no C compiler
     KernelLinear       fp32, bf16, fp16 by `cpu/kernels.c`
-    QuantizedLinear    int8 and int4 by `cpu/kernels.c` (Int8Linear, Int4Linear)
+    QuantizedLinear    int8 and int4 by `cpu/kernels.c` (Int8Linear, Int4Linear), and GGUF's Q8_0 and Q4_0 (GroupedLinear)
     TorchInt8Linear, TorchInt4Linear    the same formats by torch
 
 The C kernels are quickest for few rows of states. From `MANY_ROWS` on, torch's bfloat16 product is quicker where the
@@ -21,7 +21,7 @@ Shapes: R rows of weights (out features), W their width (in features).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -29,14 +29,14 @@ import torch.nn.functional as F
 from llasa_cli.device import WeightFormat
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.cpu.build import Kernels, empty_huge_pages, load_kernels
-from llasa_cli.lm.quantize import GROUP, ROWS_AT_ONCE, pack_int4, quantize_int8
+from llasa_cli.lm.quantize import GROUP, ROWS_AT_ONCE, pack_groups, pack_int4, quantize_int8
 from llasa_cli.packed_linear import pack_linear
 
 SMALL_MATRIX = 4_000_000
 """Weights of the largest float32 matrix that stays in a CPU's cache (16 MB). Larger ones are multiplied by the kernels."""
 LANES, BLOCK, SPAN = 16, 128, 512
 """Constants of `kernels.c`: every width is a multiple of LANES; in int4, of BLOCK, and SPAN weights have LANES scales."""
-MANY_ROWS = {"bf16": 4, "int8": 32, "int4": 32}
+MANY_ROWS = {"bf16": 4, "int8": 32, "int4": 32, "q8_0": 32, "q4_0": 32}
 """Rows of states from which torch's bfloat16 product is quicker than the kernels."""
 _NEVER = 1 << 30
 EXPANDED_ROWS = 1024
@@ -48,12 +48,14 @@ class Linear:
 
     Attributes:
         shape: (R, W).
+        kind: The format of its weights, and what it computes with.
         dtype: The dtype of the states that it takes and returns.
-        format: The format of its weights: fp32, bf16, fp16, int8 or int4.
+        format: The format of its weights: fp32, bf16, fp16, int8 or int4; q8_0 or q4_0 of a GGUF file.
     """
 
     def __init__(self, shape: tuple[int, int], kind: WeightFormat) -> None:
-        self.shape, self.dtype, self.format = shape, kind.compute_dtype, kind.name
+        self.shape, self.kind = shape, kind
+        self.dtype, self.format = kind.compute_dtype, kind.name
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """(..., W) -> (..., R)."""
@@ -106,6 +108,20 @@ class Embedding:
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         """int64 (...) -> (..., W)."""
         return F.embedding(ids, self._rows).to(self.dtype)
+
+
+class QuantizedEmbedding(Embedding):
+    """Rows that stay quantized in a file until they are looked up.
+
+    Args:
+        read_rows: int64 (N,) -> float32 (N, W).
+    """
+
+    def __init__(self, read_rows: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype) -> None:
+        self._read_rows, self.dtype, self.device = read_rows, dtype, torch.device("cpu")
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._read_rows(ids.flatten()).to(self.dtype).view(*ids.shape, -1)
 
 
 class TorchLinear(Linear):
@@ -209,7 +225,38 @@ class Int4Linear(QuantizedLinear):
         self._quantize(parts)
 
     def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
-        return F.linear(states, self._kernels.expand_int4(self._weights[rows], self._scales[rows], self._width))
+        return F.linear(states, self._kernels.expand("int4", self._weights[rows], self._scales[rows], self._width))
+
+
+class GroupedLinear(QuantizedLinear):
+    """Integers of 8 or 4 bits and a float16 scale for each 32 neighbors, exactly as GGUF's Q8_0 and Q4_0 have them.
+
+    Args:
+        parts: Integers, int8 (some rows, W), and scales, float16 (some rows, W / 32), of rows below each other.
+        kind: q8_0 or q4_0, computed in float32.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        shape: tuple[int, int],
+        kind: WeightFormat,
+        kernels: Kernels,
+    ) -> None:
+        super().__init__(shape, kind)
+        self._kernels, self._width = kernels, -(-shape[1] // SPAN) * SPAN
+        stored = (self._width, torch.int8) if kind.name == "q8_0" else (self._width // 8, torch.int32)
+        self._weights = empty_huge_pages((shape[0], stored[0]), stored[1])
+        self._scales = empty_huge_pages((shape[0], self._width // SPAN, LANES), torch.float16)
+        begin = 0
+        for integers, scales in parts:
+            rows = slice(begin, begin + len(integers))
+            self._weights[rows] = pack_groups(self._padded(integers), kind.name)
+            self._scales[rows] = F.pad(scales, (0, self._width // GROUP - scales.shape[1])).view(len(scales), -1, LANES)
+            begin = rows.stop
+
+    def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
+        return F.linear(states, self._kernels.expand(self.format, self._weights[rows], self._scales[rows], self._width))
 
 
 class TorchInt8Linear(Linear):

@@ -23,7 +23,10 @@ class LlamaConfig:
     intermediate_size: int
     norm_epsilon: float
     rope: dict[str, Any]
-    """`rope_parameters` of transformers 5: `rope_type`, `rope_theta` and the parameters of that type."""
+    """`rope_parameters` of transformers 5: `rope_type`, `rope_theta` and the parameters of that type.
+
+    A GGUF file has the type "factors": what each frequency is divided by.
+    """
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> LlamaConfig:
@@ -91,6 +94,11 @@ def rope_frequencies(config: LlamaConfig) -> torch.Tensor:
     frequencies = 1.0 / (rope["rope_theta"] ** exponents)
     if rope["rope_type"] == "default":
         return frequencies
+    if rope["rope_type"] == "factors":
+        divisors = torch.tensor(rope["factors"])
+        if len(divisors) != len(frequencies) or not bool((divisors > 0).all()):
+            raise ModelError("The checkpoint's rope factors do not fit its heads.")
+        return frequencies / divisors
     if rope["rope_type"] != "llama3":
         raise ModelError(f"The checkpoint's rope type {rope['rope_type']!r} is not one of Llama's: default, llama3.")
     factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]

@@ -1,23 +1,28 @@
-"""A checkpoint folder -> a language model that generates speech codes.
+"""A checkpoint folder or a GGUF file -> a language model that generates speech codes.
 
-Any Llama in Hugging Face's format with a Llasa vocabulary: one safetensors file or several, with a tied head or its own.
-transformers is not needed. Pickled weights are refused, because loading them can run code.
+Any Llama with a Llasa vocabulary: one safetensors file or several, or one GGUF file, with a tied head or its own. transformers is not needed. Pickled weights are refused, because loading them can run code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
 from llasa_cli.checkpoint.safetensors_header import AGAIN
 from llasa_cli.device import WeightFormat, pick_device, pick_weight_format
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
+from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.layer import LayerWeights
-from llasa_cli.lm.linear import Embedding, Linear
+from llasa_cli.lm.linear import Embedding, GroupedLinear, Linear, QuantizedEmbedding
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import read_adapter
@@ -25,6 +30,11 @@ from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
 
+AS_STORED = "stored"
+"""The name of a `WeightFormat` that keeps each tensor in the format of its file."""
+_FLOATING = {"BF16": "bf16", "F16": "fp16"}
+_DTYPE_OF = {"q8_0": "int8", "q4_0": "int4"}
+"""Formats of `GroupedLinear` and the `--dtype` that asks for them."""
 SMALL_WEIGHTS = 20_000_000
 """With fewer weights in the layers, one CPU thread decodes faster than several."""
 
@@ -60,7 +70,10 @@ def load_language_model(
     cpu_dtype: str | None = None,
     on_checked: Callable[[], None] | None = None,
 ) -> LanguageModel:
-    """Load the checkpoint in `folder`.
+    """Load the checkpoint in `folder`, or the GGUF file.
+
+    On a CPU the quantized tensors of a GGUF file stay in their format unless `dtype` names another: Q8_0 and Q4_0 exactly, the
+    others as Q8_0, whose error is much smaller than theirs.
 
     Args:
         prompt_format: Read from the same folder.
@@ -81,8 +94,10 @@ def load_language_model(
     weights.check(config, prompt_format.vocabulary_size, bool(config_json.get("tie_word_embeddings", False)))
     if on_checked is not None:
         on_checked()
-    stored = {"BF16": "bf16", "F16": "fp16"}.get(weights.files[EMBEDDING].dtype, "fp32")
+    stored = _FLOATING.get(weights.files[EMBEDDING].dtype, "fp32")
     kind = pick_weight_format(dtype, where, cpu_dtype or stored)
+    if dtype == "auto" and where.type == "cpu" and any(map(weights.is_quantized, weights.files)):
+        kind = WeightFormat(AS_STORED, kind.compute_dtype)
     network = Llama(
         config,
         head=_read_head(weights, prompt_format, config.hidden_size, kind),
@@ -95,6 +110,8 @@ def load_language_model(
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    if is_gguf(folder):
+        return read_gguf(folder).config()
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(f"There is no config.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
@@ -114,14 +131,62 @@ def _read_head(weights: Weights, prompt_format: PromptFormat, hidden_size: int, 
 
     A head that is stored is used even if `tie_word_embeddings` says that the embedding is the head (Llasa-3B has both).
     """
-    rows = weights.stored(HEAD if HEAD in weights.files else EMBEDDING)
+    name = HEAD if HEAD in weights.files else EMBEDDING
     first, end = prompt_format.first_code_id, prompt_format.end_id
-    parts = [rows[first : first + prompt_format.code_count], rows[end : end + 1]]
-    return Linear.from_parts(parts, prompt_format.code_count + 1, hidden_size, kind, weights.device)
+    parts = [
+        Part(name, slice(first, first + prompt_format.code_count), prompt_format.code_count),
+        Part(name, slice(end, end + 1), 1),
+    ]
+    return read_linear(weights, parts, hidden_size, kind)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a stored matrix.
+
+    Attributes:
+        rows: Which of them; None: all, and the matrix must have `count` of them.
+        count: How many they are.
+    """
+
+    name: str
+    rows: slice | None
+    count: int
+
+
+def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat) -> Linear:
+    """Stack rows of stored matrices, (count, width) each.
+
+    Raises:
+        ModelError: A matrix is missing, damaged, or of another shape.
+    """
+    count = sum(part.count for part in parts)
+    shapes = {part.name: (part.count, width) if part.rows is None else () for part in parts}
+    formats = {weights.files[name].dtype if weights.is_quantized(name) else "" for name in shapes}
+    own = "q4_0" if formats == {"Q4_0"} else "q8_0"
+    is_kept = "" not in formats and weights.device.type == "cpu" and kind.name in (AS_STORED, _DTYPE_OF[own])
+    kernels = load_kernels() if is_kept else None
+    if kernels is not None:
+        blocks = (
+            block for part in parts for block in weights.groups(part.name, part.rows or slice(None), *shapes[part.name])
+        )
+        return GroupedLinear(blocks, (count, width), WeightFormat(own, kind.compute_dtype), kernels)
+    if kind.name == AS_STORED:
+        floating = _FLOATING.get(weights.files[parts[0].name].dtype, "fp32") if formats == {""} else "bf16"
+        kind = WeightFormat(floating if "" in formats else "int8", kind.compute_dtype)
+
+    def tensors() -> Iterator[torch.Tensor]:
+        for name, of_one in groupby(parts, lambda part: part.name):
+            whole = weights.stored(name, *shapes[name])
+            yield from (whole[part.rows or slice(None)] for part in of_one)
+
+    return Linear.from_parts(tensors(), count, width, kind, weights.device)
 
 
 def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
     """On a CPU it stays mapped in its file, in the file's format: a step reads one row of it."""
+    if weights.device.type == "cpu" and weights.is_quantized(EMBEDDING):
+        return QuantizedEmbedding(weights.row_reader(EMBEDDING), kind.compute_dtype)
     rows = weights.mapped(EMBEDDING)
     if weights.device.type != "cpu":
         rows = rows.to(weights.device, kind.storage_dtype)
@@ -136,8 +201,8 @@ def _read_layer(weights: Weights, prefix: str, config: LlamaConfig, kind: Weight
 
     def linear(width: int, **rows: int) -> Linear:
         """The named projections, (rows, width) each, stacked."""
-        parts = (weights.stored(f"{blocks[name]}{name}_proj.weight", count, width) for name, count in rows.items())
-        return Linear.from_parts(parts, sum(rows.values()), width, kind, weights.device)
+        parts = [Part(f"{blocks[name]}{name}_proj.weight", None, count) for name, count in rows.items()]
+        return read_linear(weights, parts, width, kind)
 
     return LayerWeights(
         input_norm=weights(prefix + "input_layernorm.weight", hidden_size),

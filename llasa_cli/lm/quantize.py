@@ -44,3 +44,31 @@ def pack_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     integers, scales = quantize_int4(weight)
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu((integers + 8).int(), 1)
     return packed, torch.stack([scales.t(), torch.zeros_like(scales.t())], dim=-1).contiguous()
+
+
+def quantize_q8_0(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """float32 (R, W) -> integers from -127 to 127, int8 (R, W), and float16 scales (R, W / GROUP)."""
+    groups = weight.view(len(weight), -1, GROUP)
+    scales = (groups.abs().amax(dim=-1) / 127).half()
+    inverse = torch.where(scales == 0, 0.0, 1 / scales.float())
+    integers = (groups * inverse[..., None]).round_().clamp_(-127, 127)
+    return integers.to(torch.int8).view_as(weight), scales
+
+
+def pack_groups(integers: torch.Tensor, kind: str) -> torch.Tensor:
+    """Integers as the kernels read them (the layouts are in `cpu/vectors.h`).
+
+    Args:
+        integers: int8 (R, W), W a multiple of 512.
+        kind: q8_0 or q4_0.
+
+    Returns:
+        int8 (R, W) or, for q4_0, int32 (R, W / 8).
+    """
+    rows = len(integers)
+    if kind == "q8_0":
+        return integers.view(rows, -1, 16, GROUP // 2, 2).transpose(2, 3).reshape(rows, -1)
+    # Spans, blocks, bytes of a word, halves of a byte, words.
+    numbers = (integers + 8).view(torch.uint8).view(rows, -1, 16, GROUP).transpose(2, 3).reshape(rows, -1, 4, 4, 2, 16)
+    packed = numbers[..., 0, :] | numbers[..., 1, :] << 4
+    return packed.transpose(3, 4).contiguous().view(torch.int32).view(rows, -1)

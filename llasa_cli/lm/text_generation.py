@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-from llasa_cli.device import pick_weight_format
+from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
 from llasa_cli.files import read_json_object_if_exists
-from llasa_cli.lm.linear import Linear
 from llasa_cli.lm.llama import Llama
-from llasa_cli.lm.loader import LanguageModel
+from llasa_cli.lm.loader import LanguageModel, Part, read_linear
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.sampler import sample_one, uniforms
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
@@ -63,11 +62,11 @@ def load_text_generator(model: LanguageModel, folder: Path, adapter: Path | None
         ModelError: As for the model itself.
     """
     network, prompt_format = model.network, model.prompt_format
-    kind = pick_weight_format(network.head.format, model.device)
+    kind = network.head.kind
     weights = Weights(folder, model.device, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
     rows = prompt_format.first_code_id
-    text_rows = weights.stored(HEAD if HEAD in weights.files else EMBEDDING)[:rows]
-    head = Linear.from_parts([text_rows], rows, network.config.hidden_size, kind, model.device)
+    part = Part(HEAD if HEAD in weights.files else EMBEDDING, slice(rows), rows)
+    head = read_linear(weights, [part], network.config.hidden_size, kind)
     text = Llama(network.config, network.embedding, network.layers, network.norm, head)
     banned = torch.tensor(prompt_format.marker_ids, device=model.device)
     return TextGenerator(text, banned, _end_ids(folder, prompt_format))
@@ -76,7 +75,11 @@ def load_text_generator(model: LanguageModel, folder: Path, adapter: Path | None
 def _end_ids(folder: Path, prompt_format: PromptFormat) -> frozenset[int]:
     """`eos_token_id` of config.json and generation_config.json, a number or a list, without speech's END."""
     found: set[int] = set()
-    for name in ("config.json", "generation_config.json"):
-        value = read_json_object_if_exists(folder / name).get("eos_token_id")
+    if is_gguf(folder):
+        configs = [read_gguf(folder).config()]
+    else:
+        configs = [read_json_object_if_exists(folder / name) for name in ("config.json", "generation_config.json")]
+    for config in configs:
+        value = config.get("eos_token_id")
         found |= {value} if isinstance(value, int) else set(value or ())
     return frozenset(found - {prompt_format.end_id})

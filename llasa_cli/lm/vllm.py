@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.gguf_file import is_gguf
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import PromptFormat
@@ -50,6 +51,8 @@ class VllmModel:
             raise UsageError("--engine vllm takes no adapter.", "Merge it first: llasa finetune --merge.")
         if options.dtype not in _DTYPES:
             raise UsageError(f"--engine vllm has no --dtype {options.dtype}.", "Use auto, fp32, bf16 or fp16.")
+        if is_gguf(folder):
+            raise UsageError("--engine vllm runs no GGUF files.", "Leave --engine out, or use the original checkpoint.")
         self._folder, self._prompt_format, self._options = folder, prompt_format, options
         self._vllm = _import_vllm()
 

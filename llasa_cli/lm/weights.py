@@ -1,20 +1,32 @@
-"""A checkpoint folder -> its tensors by name, each checked before it is used.
+"""A checkpoint folder or a GGUF file -> its tensors by name, each checked before it is used.
 
-Only safetensors are read, from one file or several. Pickled weights are refused, because loading them can run code. The
+Of a folder only safetensors are read, from one file or several. Pickled weights are refused, because loading them can run code. The
 headers of the whole checkpoint are checked before the first tensor is read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from llasa_cli.checkpoint.gguf_file import (
+    BLOCK_FORMATS,
+    GgufLocation,
+    dequantize,
+    is_gguf,
+    raw_rows,
+    read_gguf,
+    read_gguf_tensor,
+    split_blocks,
+)
 from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation, is_finite, locate_tensors, read_tensor
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import Adapter
+from llasa_cli.lm.quantize import ROWS_AT_ONCE, quantize_q8_0
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _UNUSED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
@@ -31,7 +43,9 @@ class Weights:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, adapter: Adapter | None = None) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
-        self.files = locate_tensors(folder)
+        self.files: Mapping[str, TensorLocation] = (
+            read_gguf(folder).tensors if is_gguf(folder) else locate_tensors(folder)
+        )
         self._adapter = adapter
         if adapter is not None:
             adapter.check(set(self.files))
@@ -86,7 +100,7 @@ class Weights:
         """
         self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
-        tensor: torch.Tensor = read_tensor(place, name)
+        tensor = _read(place, name)
         if self._adapter is not None:
             tensor = self._adapter.applied(name, tensor)
         if not is_finite(tensor):
@@ -94,12 +108,50 @@ class Weights:
         return tensor
 
     def mapped(self, name: str) -> torch.Tensor:
-        """As `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory."""
+        """As `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory.
+
+        It can't be one for which `is_quantized` holds.
+        """
         tensor = self.stored(name)
         if self._adapter is not None and self._adapter.changes(name):
             return tensor
         del tensor
-        return read_tensor(self._place(name), name)
+        return _read(self._place(name), name)
+
+    # --- quantized tensors ---
+
+    def is_quantized(self, name: str) -> bool:
+        """Whether a tensor lies in blocks of integers and scales, and no adapter changes it."""
+        return self._place(name).dtype in BLOCK_FORMATS and not (self._adapter and self._adapter.changes(name))
+
+    def groups(self, name: str, rows: slice, *shape: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Rows of a quantized tensor, some at a time: integers, int8 (R, W), and float16 scales (R, W / 32).
+
+        Q8_0 and Q4_0 are given as they are; other formats are quantized to Q8_0.
+
+        Raises:
+            ModelError: As for `stored`.
+            LlasaError: The package that reads the format is not installed.
+        """
+        self._check_place(name, shape or self._place(name).shape)
+        place = self._place(name)
+        assert isinstance(place, GgufLocation)
+        for raw in raw_rows(place)[rows].split(ROWS_AT_ONCE):
+            if place.dtype in ("Q8_0", "Q4_0"):
+                integers, scales = split_blocks(raw, place.dtype)
+            else:
+                integers, scales = quantize_q8_0(dequantize(raw, place.dtype))
+            if not is_finite(scales.float()):
+                raise ModelError(f"{name} in {place.file} contains NaN or infinite values.", AGAIN)
+            yield integers, scales
+
+    def row_reader(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function from row numbers, int64 (N,), to these rows of a quantized tensor in float32 (N, W)."""
+        self._check_place(name, self._place(name).shape)
+        place = self._place(name)
+        assert isinstance(place, GgufLocation)
+        raw = raw_rows(place)
+        return lambda numbers: dequantize(raw[numbers], place.dtype)
 
     def _place(self, name: str) -> TensorLocation:
         if name not in self.files:
@@ -113,8 +165,13 @@ class Weights:
                 f"{name} has the shape {place.shape}, but config.json and the tokenizer ask for {shape}.",
                 "The files are of different models.",
             )
-        if place.dtype not in _FORMATS:
+        if place.dtype not in _FORMATS and not isinstance(place, GgufLocation):
             raise ModelError(f"{name} is stored as {place.dtype}.", "Use the checkpoint in 16 or 32 bit.")
+
+
+def _read(place: TensorLocation, name: str) -> torch.Tensor:
+    tensor: torch.Tensor = read_gguf_tensor(place) if isinstance(place, GgufLocation) else read_tensor(place, name)
+    return tensor
 
 
 def weight_files(folder: Path) -> dict[str, Path]:

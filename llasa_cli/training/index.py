@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
+from llasa_cli.checkpoint.gguf_tokenizer import tokenizer_json
 from llasa_cli.errors import UsageError
 from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
@@ -25,8 +27,12 @@ _OWN_FILES = (("index.json", "splits"), ("skipped.jsonl", "reason"))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """12 hexadecimal digits of a checkpoint's tokenizer.json."""
-    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:12]
+    """12 hexadecimal digits of a checkpoint's tokenizer.json, or of the one in a GGUF file."""
+    if is_gguf(folder):
+        content = tokenizer_json(read_gguf(folder)).encode()
+    else:
+        content = (folder / "tokenizer.json").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def run_identity(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
-from llasa_cli.checkpoint.resolve import base_of, find_model
+from llasa_cli.checkpoint.resolve import base_of, find_folder
 from llasa_cli.files import copy_files, make_folder, write_json
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weights import weight_files
@@ -37,7 +37,7 @@ def merge_adapter(adapter: Path, output: Path, base: str | None = None) -> dict[
     from safetensors import safe_open
 
     refuse_model_in(output)
-    source = find_model(base or base_of(adapter))
+    source = find_folder(base or base_of(adapter))
     added = read_adapter(adapter)
     files = weight_files(source)
     added.check(set(files))
@@ -113,7 +113,7 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
     """Write a text Llama with Llasa's tokens, untrained: a model for `llasa prepare -m` and `llasa finetune -m`.
 
     Args:
-        name: The text model, as `find_model` takes it.
+        name: The text model, as `find_folder` takes it.
         output: Becomes the checkpoint.
         codec: The codec whose codes are added; None adds the 65,536 of the published one.
         seed: Draws the new rows of the embeddings.
@@ -130,7 +130,7 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
 
     refuse_model_in(output)
     quiet_libraries()
-    source = find_model(name)
+    source = find_folder(name)
     extend_tokenizer(source, output, codec_size(codec))
     set_seed(seed)
     prompt_format = PromptFormat.load(output)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.checkpoint.metadata import read_metadata
-from llasa_cli.checkpoint.resolve import base_of, find_model, is_adapter
+from llasa_cli.checkpoint.resolve import base_of, find_folder, is_adapter
 from llasa_cli.errors import UsageError
 from llasa_cli.files import read_json_object
 from llasa_cli.hub.catalog import repo_of
@@ -87,7 +87,7 @@ def _start_folder(options: FinetuneOptions, resumed: Path | None) -> Path | None
     if resumed is not None and options.lora is not None:
         _check_adapter(options.output, options.lora)
     if resumed is not None and options.model is None:
-        return find_model(base_of(options.output))
+        return find_folder(base_of(options.output))
     if (options.model is None) == (options.fresh is None):
         raise UsageError(
             "A run starts either from a checkpoint or from a new configuration.", "Give one of --model and --fresh."
@@ -97,7 +97,7 @@ def _start_folder(options: FinetuneOptions, resumed: Path | None) -> Path | None
             raise UsageError("A new model needs a tokenizer.", "Name its folder with --tokenizer.")
         return None
     assert options.model is not None
-    folder = find_model(options.model)
+    folder = find_folder(options.model)
     if is_adapter(folder):
         raise UsageError(
             f"{folder} holds an adapter.",

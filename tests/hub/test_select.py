@@ -95,7 +95,6 @@ def test_a_model_with_code_of_its_own_is_refused(hub: FakeHub, client: HubClient
     [
         (["pytorch_model.bin"], "only pickled weights"),
         (["ckpt/epoch=4.ckpt"], "only pickled weights"),
-        (["Llasa-3B.Q4_K_M.gguf", "x.bin"], "GGUF files only"),
         ([], "no weights"),
     ],
 )

@@ -86,7 +86,7 @@ def test_int4_weights_are_the_same_with_and_without_a_compiler() -> None:
     packed, steps = torch.zeros(50, 64, dtype=torch.int32), torch.zeros(50, 1, 16, dtype=torch.bfloat16)
     kernels.quantize("int4", apart, packed, steps)
     assert torch.allclose(steps.view(50, 16).float() / 16, scales.float(), rtol=1e-2)
-    expanded = kernels.expand_int4(packed, steps, 512).float().view(50, 32, 16).transpose(1, 2).reshape(50, 512)
+    expanded = kernels.expand("int4", packed, steps, 512).float().view(50, 32, 16).transpose(1, 2).reshape(50, 512)
     exact = numbers.view(50, 16, 32) * scales[..., None]
     assert torch.allclose(expanded.view(50, 16, 32), exact.float(), rtol=1e-2, atol=1e-6)
 

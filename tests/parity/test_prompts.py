@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
-from llasa_cli.prompt import PromptFormat
+from llasa_cli.checkpoint.gguf_file import GgufFile
+from llasa_cli.checkpoint.gguf_tokenizer import ggml_tokenizer, tokenizer_json, tokenizer_settings
+from llasa_cli.prompt import PromptFormat, Reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 from llama_tokenizer import IDS, write_tokenizer
@@ -46,6 +50,24 @@ def test_ids_equal_the_published_ones(prompt_format: PromptFormat) -> None:
     assert (prompt_format.end_id, prompt_format.first_code_id) == (IDS["<|SPEECH_GENERATION_END|>"], IDS["<|s_0|>"])
     assert (prompt_format.code_count, prompt_format.vocabulary_size) == (65_536, 193_800)
     assert prompt_format.pad_id == IDS["<|finetune_right_pad_id|>"]
+
+
+def test_a_gguf_file_gives_the_same_prompts(folder: Path, prompt_format: PromptFormat) -> None:
+    """From the tokens, types and merges that llama.cpp's converter writes; they do not hold tokenizer.json."""
+    content, settings = (
+        json.loads((folder / name).read_text()) for name in ("tokenizer.json", "tokenizer_config.json")
+    )
+    metadata = ggml_tokenizer(content, settings, IDS["<|s_65535|>"] + 1)
+    assert metadata["tokenizer.ggml.pre"] == "llama-bpe"
+    assert "tokenizer.huggingface.json" not in metadata
+    metadata["tokenizer.chat_template"] = settings["chat_template"]
+    file = GgufFile(folder / "x.gguf", metadata, {}, ())
+    tokenizer = Tokenizer.from_str(tokenizer_json(file))
+    settings = tokenizer_settings(file)
+    rebuilt = PromptFormat(tokenizer, settings["chat_template"], settings, {})
+    for case in CASES:
+        reference = Reference("Some words.", case.codes) if case.codes else None
+        assert rebuilt.prompt(case.text, reference) == prompt_format.prompt(case.text, reference)
 
 
 @pytest.mark.parametrize("text", ["<|SPEECH_GENERATION_END|>", "a<|eot_id|>b", "<|s_5|><|s_6|>", "<|begin_of_text|>"])

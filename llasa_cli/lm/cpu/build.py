@@ -101,10 +101,10 @@ class Kernels:
         """Write float32 `values` (R, W) to `weights` and `scales` in that format, int8 or int4."""
         self.library[f"quantize_{kind}"](address(values), address(weights), address(scales), *_longs(*values.shape))
 
-    def expand_int4(self, weights: torch.Tensor, scales: torch.Tensor, width: int) -> torch.Tensor:
-        """int4 weights -> bfloat16 (R, W)."""
+    def expand(self, kind: str, weights: torch.Tensor, scales: torch.Tensor, width: int) -> torch.Tensor:
+        """Weights in int4, q8_0 or q4_0 -> bfloat16 (R, W), where W is the stored width."""
         out = torch.empty(len(weights), width, dtype=torch.bfloat16)
-        self.library.expand_int4(address(weights), address(scales), address(out), *_longs(*out.shape))
+        self.library[f"expand_{kind}"](address(weights), address(scales), address(out), *_longs(*out.shape))
         return out
 
 

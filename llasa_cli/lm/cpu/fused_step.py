@@ -20,7 +20,7 @@ from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import LANES, Linear
 from llasa_cli.lm.llama_config import LlamaConfig
 
-FORMATS = ("fp32", "bf16", "fp16", "int8", "int4")
+FORMATS = ("fp32", "bf16", "fp16", "int8", "int4", "q8_0", "q4_0")
 """In the order of `enum format` in `one_row.h`."""
 MAX_ROWS = 4
 """The most sequences in a step, as in `one_row.h`."""

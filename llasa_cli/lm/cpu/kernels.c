@@ -8,6 +8,7 @@
  *     weights  fp32, bf16, fp16  [rows][width]
  *              int8              [rows][width], and float scales [rows]: weight = integer * scale
  *              int4              the layout in vectors.h; width is a multiple of 128
+ *              q8_0, q4_0        the layouts in vectors.h, with float16 scales [rows][spans][16]; width is a multiple of 32
  *
  * In the other formats width is a multiple of 16.
  */
@@ -154,6 +155,68 @@ void expand_int4(const uint32_t *weights, const uint16_t *scales, uint16_t *out,
                 *(shorts *)(out + row * width + at + n * LANES) =
                     __builtin_convertvector((bits)((read_int4(word, n) - 1.5f) * scale) >> 16, shorts);
         }
+}
+
+/* A few rows of states take turns in a product with the formats of GGUF files, whose rows are stored in whole spans. */
+static void multiply_groups(long format, const float *states, const void *weights, const void *scales, float *out,
+                            long count, long rows, long width) {
+    matrix by = {format, rows, (width + SPAN - 1) / SPAN * SPAN, weights, scales};
+    for (long from = 0; from < count; from += MAX_ROWS, states += MAX_ROWS * width, out += MAX_ROWS * rows) {
+        long some = count - from < MAX_ROWS ? count - from : MAX_ROWS, taken = 0;
+#pragma omp parallel
+        {
+            row *here = own_states();
+            long first, end;
+            for (long s = 0; s < some; s++) {
+                for (long i = 0; i < width / LANES; i++) here[s].plain[i] = ((const floats *)(states + s * width))[i];
+                prepare(here + s, width, &by);
+            }
+            while (take(&taken, rows, &first, &end)) products(&by, here, some, out, rows, first, end, 0);
+        }
+    }
+}
+
+void multiply_q8_0(const float *states, const void *weights, const void *scales, float *out, long count, long rows,
+                   long width) {
+    multiply_groups(format_q8_0, states, weights, scales, out, count, rows, width);
+}
+
+void multiply_q4_0(const float *states, const void *weights, const void *scales, float *out, long count, long rows,
+                   long width) {
+    multiply_groups(format_q4_0, states, weights, scales, out, count, rows, width);
+}
+
+/* q8_0 or q4_0, in whole spans -> bfloat16 [rows][width] in the order of the states. */
+INLINE void expand_groups(const int bits_each, const char *weights, const uint16_t *scales, uint16_t *out, long rows,
+                          long width) {
+    const int pair = bits_each == 8 ? 2 : 1;
+    long spans = width / SPAN;
+#pragma omp parallel for schedule(static)
+    for (long span = 0; span < rows * spans; span++) {
+        uint16_t sorted[SPAN];
+        const char *from = weights + span * SPAN * bits_each / 8;
+        floats scale = read_fp16((const char *)scales, span * LANES);
+        for (int i = 0; i < SPAN / LANES; i++) {
+            floats values = bits_each == 8 ? read_int8(from, i * LANES)
+                                           : (read_int4(*(const bits *)(from + i / 8 * 64), i % 8) - 1.5f) * 16;
+            floats by = scale;
+            if (pair == 2)
+                for (int l = 0; l < LANES; l++) by[l] = scale[i % 2 * (LANES / 2) + l / 2];
+            *(shorts *)(sorted + i * LANES) = __builtin_convertvector(((bits)(values * by) + 0x8000) >> 16, shorts);
+        }
+        for (int i = 0; i < GROUP / pair; i++)
+            for (int group = 0; group < LANES; group++)
+                for (int h = 0; h < pair; h++)
+                    out[span * SPAN + group * GROUP + i * pair + h] = sorted[(i * LANES + group) * pair + h];
+    }
+}
+
+void expand_q8_0(const char *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
+    expand_groups(8, weights, scales, out, rows, width);
+}
+
+void expand_q4_0(const char *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
+    expand_groups(4, weights, scales, out, rows, width);
 }
 
 /* float [rows][width] -> int8 and its scales: the largest weight of a row becomes 127. */

@@ -5,7 +5,7 @@
  * thread. Where the processor has the instructions, integer weights are multiplied as integers by states of 16 bit (with a
  * scale for each 512 states), and bfloat16 weights by states split into two bfloat16 parts. Both are nearly exact.
  */
-enum format { format_fp32, format_bf16, format_fp16, format_int8, format_int4 };
+enum format { format_fp32, format_bf16, format_fp16, format_int8, format_int4, format_q8_0, format_q4_0 };
 enum { MAX_WIDTH = 32768, PIECE = 2048 }; /* MAX_WIDTH = SPAN * MAX_SPANS */
 enum { MAX_ROWS = 4, PAIR = 2 };          /* rows of states of a step, and of one product */
 
@@ -79,6 +79,18 @@ INLINE void prepare_integers(row *states, long width, const int is_int4) {
     }
 }
 
+/* Sort whole spans of states as the weights of q8_0 (pair 2) and q4_0 (pair 1) lie; see vectors.h. */
+INLINE void regroup(row *states, long width, const int pair) {
+    for (float *plain = (float *)states->plain, *end = plain + width; plain < end; plain += SPAN) {
+        float sorted[SPAN];
+        for (int i = 0; i < GROUP / pair; i++)
+            for (int group = 0; group < LANES; group++)
+                for (int h = 0; h < pair; h++)
+                    sorted[(i * LANES + group) * pair + h] = plain[group * GROUP + i * pair + h];
+        for (int i = 0; i < SPAN; i++) plain[i] = sorted[i];
+    }
+}
+
 /* Prepare the states, the first `width` numbers of `plain`, for a product with `by`. */
 INLINE void prepare(row *states, long width, const matrix *by) {
     long padded = (by->width + SPAN - 1) / SPAN * SPAN;
@@ -86,6 +98,8 @@ INLINE void prepare(row *states, long width, const matrix *by) {
     if (by->format == format_bf16) prepare_bf16(states, padded);
     if (by->format == format_int8) prepare_integers(states, padded, 0);
     if (by->format == format_int4) prepare_integers(states, padded, 1);
+    if (by->format == format_q8_0) regroup(states, padded, 2), prepare_integers(states, padded, 0);
+    if (by->format == format_q4_0) regroup(states, padded, 1), prepare_integers(states, padded, 1);
 }
 
 /* A row of weights with `count` rows of states, one or two, from state `from` on. Each pair has 4 sums, because an
@@ -188,12 +202,49 @@ INLINE void dot_int8(const int count, const row *states, const char *weights, lo
 #endif
 }
 
-INLINE void dot_int4(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
+INLINE void dot_q8_0(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
                      float *out) {
+    floats sums[PAIR] = {0};
+    for (long span = 0; span * SPAN < width; span++, weights += SPAN) {
+        floats scale = read_fp16((const char *)scales, span * LANES);
+#ifdef INTEGER_STATES
+        __m512i even[PAIR] = {0}, odd[PAIR] = {0};
+#pragma GCC unroll 8
+        for (long at = 0; at < SPAN; at += 64) {
+            __m512i first = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at)));
+            __m512i second = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at + 32)));
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++) {
+                const char *numbers = (const char *)states[s].numbers[0] + 2 * (span * SPAN + at);
+                even[s] = _mm512_dpwssd_epi32(even[s], first, _mm512_loadu_si512(numbers));
+                odd[s] = _mm512_dpwssd_epi32(odd[s], second, _mm512_loadu_si512(numbers + 64));
+            }
+        }
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++)
+            sums[s] += (floats)_mm512_cvtepi32_ps(_mm512_add_epi32(even[s], odd[s])) * (scale * states[s].scales[span]);
+#else
+        floats inner[PAIR][2] = {0}, twice[2]; /* a vector has pairs of 8 groups */
+        for (int i = 0; i < LANES; i++) twice[0][i] = scale[i / 2], twice[1][i] = scale[LANES / 2 + i / 2];
+        for (long i = 0; i < SPAN / LANES; i++)
+#pragma GCC unroll 2
+            for (int s = 0; s < count; s++)
+                inner[s][i % 2] += read_int8(weights, i * LANES) * states[s].plain[span * (SPAN / LANES) + i];
+        for (int s = 0; s < count; s++) sums[s] += inner[s][0] * twice[0] + inner[s][1] * twice[1];
+#endif
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) out[s] = total(sums[s]);
+}
+
+/* Weights in int4 or, with `is_q4_0`, in q4_0. */
+INLINE void dot_int4(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
+                     float *out, const int is_q4_0) {
     floats sums[PAIR] = {0};
     for (long span = 0; span * SPAN < width; span++) {
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
-        floats scale = read_bf16((const char *)scales, span * LANES);
+        floats scale = is_q4_0 ? read_fp16((const char *)scales, span * LANES) * 16
+                               : read_bf16((const char *)scales, span * LANES);
 #ifdef INTEGER_STATES
         const __m512i low = _mm512_set1_epi32(0x000F000F), high = _mm512_set1_epi32(0x00F000F0);
         __m512i plain[PAIR], sixteenfold[PAIR] = {0};
@@ -274,7 +325,12 @@ INLINE void products_of(const int count, const matrix *by, const row *states, fl
     case format_int8: EACH(width, dot_int8(count, states, here, width, found), *((const float *)by->scales)[r]);
     case format_int4:
         EACH(width / 2,
-             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), );
+             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 0), );
+    case format_q8_0:
+        EACH(width, dot_q8_0(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), );
+    case format_q4_0:
+        EACH(width / 2,
+             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 1), );
     }
 }
 

@@ -84,3 +84,9 @@ INLINE floats read_int4(bits word, const int n) {
     bits shifted = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
     return (floats)((shifted & 0x780000) | 0x3F800000);
 }
+
+/* The layouts of GGUF's Q8_0 and Q4_0, whose groups are 32 neighbors with a float16 scale. Rows are padded to whole spans, and in
+ * a span the 16 groups become the lanes of a vector, so that a vector of scales matches a vector of sums. Number i of group g
+ * is stored as number 16 i + g of the int4 layout; in q8_0, where sums are made of pairs, pair i of group g is pair
+ * 16 i + g of the int8 layout. The states are sorted in the same way. */
+enum { GROUP = 32 };
