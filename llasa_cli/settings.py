@@ -52,6 +52,9 @@ ITEM_PAUSE_S = 0.6
 LARGEST_NUMBER = 1_000_000
 """The largest value of a sampling option. Anything larger is a typing error and would overflow."""
 
+LARGEST_SEED = 2**31
+"""Seeds are drawn, and counted up for retries, below this number."""
+
 SMALLEST_TEMPERATURE = 0.01
 """Logits are divided by the temperature; below this they leave the range of float32."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ BUILT_IN_SPEAKERS: list[str] = json.loads((ROOT / "llasa_cli/voices_data/tiny/ll
 """The built-in voice's speakers, the default one first."""
 CODES = 64
 SPEAKERS = ("rms", "slt")
+
+
+@pytest.fixture(scope="session")
+def llasa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The beginning of a command line that runs `llasa` as a process, without the seconds of its imports if possible."""
+    if not hasattr(os, "pidfd_open"):  # only Linux has it
+        yield [sys.executable, "-m", "llasa_cli"]
+        return
+    from tests.forked import FORKED_LLASA, fork_server
+
+    with fork_server(tmp_path_factory.mktemp("forks")):
+        yield FORKED_LLASA
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,9 @@ from llasa_cli.batch.manifest import SAMPLING, Item, Messages
 from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.voices.reference import clip_digest, load_reference
 
-LARGEST_SEED = 2**31
 _CACHED = 1000
 """Voices and clips whose checks are cached in memory; the plan has the rest."""
 _PROGRESS_EVERY = 1000

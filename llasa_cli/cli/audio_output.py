@@ -13,7 +13,7 @@ from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.audio.resumable import ResumableSink
@@ -117,8 +117,6 @@ def open_audio_output(
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
     _refuse_contradictions(options)
-    from llasa_cli.synthesis.synthesizer import LARGEST_SEED
-
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     subtitles = None
     if options.subtitles is not None:

@@ -17,7 +17,7 @@ from llasa_cli.cli.speak import load_synthesizer, speak
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import MODEL_FLAG, ChatOptions, ModelOptions, SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, MODEL_FLAG, ChatOptions, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
@@ -55,8 +55,6 @@ def chat(
     speech: SpeechOptions,
 ) -> None:
     """Chat with a model that kept its text chat. The answer is printed as it grows and spoken sentence by sentence."""
-    from llasa_cli.synthesis.synthesizer import LARGEST_SEED
-
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     if question.text and not " ".join(question.text).strip():
         raise UsageError("The question is empty.", 'llasa chat "Who are you?"')
@@ -132,7 +130,7 @@ def _spoken(
     from llasa_cli.text.incremental import read_sentences
 
     for number, question in enumerate(questions):
-        pieces = conversation.answer(question, options, (seed + number) % 2**31)
+        pieces = conversation.answer(question, options, (seed + number) % LARGEST_SEED)
 
         def read(_most: int, pieces: Iterator[str] = pieces) -> bytes:
             words = next(pieces, "").encode(errors="replace")

@@ -74,7 +74,7 @@ def doctor(options: DoctorOptions) -> None:
         rows = [(f.state, f.what, f.found + (f"\n-> {f.mend}" if f.mend else "")) for f in findings]
         result(table_text(("", "what", "found"), rows, styles=_STYLES))
     if broken:
-        raise LlasaError(f"Not in order: {', '.join(finding.what for finding in broken)}.", broken[0].mend)
+        raise LlasaError(f"These do not work: {', '.join(finding.what for finding in broken)}.", broken[0].mend)
 
 
 @dataclass(frozen=True)

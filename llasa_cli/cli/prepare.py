@@ -21,6 +21,7 @@ from llasa_cli.settings import (
     ModelOptions,
     PrepareOptions,
 )
+from llasa_cli.wording import format_duration
 
 if TYPE_CHECKING:
     from llasa_cli.training.prepare import Progress
@@ -98,10 +99,10 @@ class _ProgressLine:
             return f"checked {progress.rows} rows"
         if progress.stage == "writing":
             return f"written {progress.rows} of {progress.all_rows} rows"
-        left = spent / max(progress.seconds, 1e-6) * (progress.all_seconds - progress.seconds)
+        left = format_duration(spent / max(progress.seconds, 1e-6) * (progress.all_seconds - progress.seconds))
         return (
             f"encoded {progress.rows} of {progress.all_rows} clips, {progress.seconds / 3600:.2f} h, "
-            f"{progress.seconds / spent:.0f} times real time, {left / 60:.0f} min left"
+            f"{progress.seconds / spent:.0f} times real time, {left} left"
         )
 
     def end(self) -> None:
@@ -112,7 +113,10 @@ class _ProgressLine:
 
 
 def _summarize(index: dict[str, Any], options: PrepareOptions) -> None:
-    parts = [f"{name}: {split['rows']} rows, {_duration(split['codes'])}" for name, split in index["splits"].items()]
+    parts = [
+        f"{name}: {split['rows']} rows, {format_duration(split['codes'] / CODES_PER_SECOND)}"
+        for name, split in index["splits"].items()
+    ]
     where = "would be written" if options.dry_run else f"{options.output}{os.sep}"
     mine = f" (rank {index['rank']} of {index['ranks']}; others are not done yet)" if "run" in index else ""
     note(f"{where}: " + "; ".join(parts) + mine)
@@ -130,8 +134,3 @@ def _summarize(index: dict[str, Any], options: PrepareOptions) -> None:
         note(f"  skipped: {count} ({reason})" + (f", the first is {first}" if first else ""))
     if skipped["reasons"] and not options.dry_run:
         note(f"  all of them are listed in {options.output / 'skipped*.jsonl'}")
-
-
-def _duration(codes: int) -> str:
-    hours = codes / CODES_PER_SECOND / 3600
-    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"

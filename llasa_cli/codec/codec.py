@@ -217,8 +217,8 @@ def normalize_level(samples: np.ndarray, level: float) -> np.ndarray:
     if found < _MIN_LEVEL:
         return samples
     gain = np.float32(limit_gain(samples, level / found, _MAX_SAMPLE))
-    centred = samples - np.float32(samples.mean(dtype=np.float64))  # otherwise the offset would be raised too
-    return np.clip(centred * gain, -_MAX_SAMPLE, _MAX_SAMPLE).astype(np.float32, copy=False)
+    centered = samples - np.float32(samples.mean(dtype=np.float64))  # otherwise the offset would be raised too
+    return np.clip(centered * gain, -_MAX_SAMPLE, _MAX_SAMPLE).astype(np.float32, copy=False)
 
 
 def _speech_level(stored: CodecTensors) -> float | None:

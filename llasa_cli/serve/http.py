@@ -32,8 +32,7 @@ from llasa_cli.errors import AudioError, LlasaError, UsageError
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder
 from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, SpeechJob, SpeechService
 from llasa_cli.serve.voices import VoiceStore
-from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.synthesizer import LARGEST_SEED
+from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, SpeechOptions
 
 PAGE = Path(__file__).with_name("page.html")
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")

@@ -24,7 +24,7 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
-from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
 from llasa_cli.text.unicode import whole_characters
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from llasa_cli.lm.loader import LanguageModel
     from llasa_cli.text.chunker import TextChunk
 
-LARGEST_SEED = 2**31
 Check = Callable[[str, "np.ndarray"], tuple[str, ...]]
 """(text, samples float32 [n]) -> problems of a take in words. `--verify` passes one that uses a recognizer."""
 

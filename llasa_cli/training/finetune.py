@@ -165,7 +165,8 @@ def _describe_run(
 ) -> dict[str, Any]:
     """The new checkpoint's llasa.json. The default speaker is the one with the most rows."""
     metadata: dict[str, Any] = {"format": 1} | (read_metadata(start.folder) if start.folder is not None else {})
-    metadata.pop("merged", None)  # describes how the base was made
+    for name in ("merged", "length_bands"):  # they describe how the base was made, and how its speakers speak
+        metadata.pop(name, None)
     counts = Counter(name for name in rows.speakers if name is not None)
     metadata["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
     metadata["default_speaker"] = counts.most_common(1)[0][0] if counts else None

@@ -1,10 +1,10 @@
 """First stage of the built-in voice's language model: learn to follow the text, with the phones as a second task.
 
-    python align.py CODES TOKENIZER OUT --minutes 60 --voices rms      (again to go on: it resumes from OUT/last.pt)
+    python align.py CODES TOKENIZER OUT --minutes 60 --voices rms      (the same command resumes from OUT/last.pt)
     torchrun --nproc-per-node 2 align.py ...                           (two processes, each with --tokens of its own a step)
 
 In: the codes and phones of `encode.py`, the tokenizer folder of `tokenizer.py`. Out: OUT/model, a checkpoint folder
-that `llasa say -m` speaks with and `llasa finetune -m` goes on from; OUT/log.jsonl.
+that `llasa say -m` speaks with and `llasa finetune -m` starts from; OUT/log.jsonl.
 
 A plain language model over noisy codes takes millions of tokens before it looks at the text at all. Here it must also
 name, from the same hidden state that predicts a code, the phone of that code and the next other phone; those can only
@@ -14,7 +14,7 @@ be known from the text. The two heads are thrown away: what is saved is a plain 
   start out alike; saved as their sum.
 - Short clips first: where a word is spoken alone there is little to search.
 - Some rows are two or three clips joined, text and codes alike: longer speech, and what a cloning prompt looks like.
-- Some rows have lost their text: what speech is like of which nobody knows the words. `guidance` (see `llasa say --help`) goes
+- Some rows have no text, so that the model learns the unconditional prediction. `guidance` (see `llasa say --help`) goes
   away from that.
 """
 

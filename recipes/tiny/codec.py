@@ -1,6 +1,6 @@
 """Train the built-in codec: X-Codec2 at a small shape, on the teacher's speech.
 
-    python codec.py CORPUS OUT --minutes 60        (again to go on: it resumes from OUT/last.pt)
+    python codec.py CORPUS OUT --minutes 60        (the same command resumes from OUT/last.pt)
     python codec.py CORPUS OUT --export FOLDER     (an Xcodec2Model folder in 16 bit)
     python codec.py CORPUS OUT --goes-on-from FOLDER     (from such a folder: what was kept besides is learnt anew)
 
@@ -198,7 +198,7 @@ class Streams:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """float32 (2 rows, T) audio, the second half being the first moved and noisy; int64 (2 rows, frames) phones.
 
-        `others`: the share of rows played faster or slower, pitch and all, which makes voices that nobody has.
+        `others`: the share of rows played faster or slower, pitch and all, which makes new voices.
         """
         length = int(seconds * 50) * HOP
         plain, moved, phones, phones_moved = [], [], [], []
@@ -381,7 +381,9 @@ def main() -> None:
     parser.add_argument(
         "--goes-on-from", type=Path, help="last.pt of another run, or a codec's folder, under a schedule of its own"
     )
-    parser.add_argument("--judges", type=Path, help="last.pt of another run, whose discriminator and recogniser go on")
+    parser.add_argument(
+        "--judges", type=Path, help="last.pt of another run, whose discriminator and recognizer are trained further"
+    )
     parser.add_argument("--shards", type=int, default=4, help="shards of 1,000 lines a voice to learn from")
     parser.add_argument("--shares", type=float, nargs=4, default=[1, 1, 1, 1], help=f"of {', '.join(VOICES)}")
     parser.add_argument("--others", type=float, default=0.25, help="share of crops at another pitch")

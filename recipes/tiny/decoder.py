@@ -1,6 +1,6 @@
 """Train the codec's decoder once more with the codes frozen: better sound for a language model that has learnt them.
 
-    python decoder.py CORPUS CODES CODEC OUT --minutes 60        (again to go on: it resumes from OUT/last.pt)
+    python decoder.py CORPUS CODES CODEC OUT --minutes 60        (the same command resumes from OUT/last.pt)
     torchrun --nproc-per-node 2 decoder.py ...                   (twice the batch in as much time)
 
 In: the corpus, the codes of `encode.py`, the codec that made them. Out: OUT/codec, the same encoder and quantiser with a
@@ -8,8 +8,8 @@ new decoder; OUT/log.jsonl. Only what comes after the code is trained (`project_
 utterances, since the decoder's GroupNorm runs over time.
 
 What the codes don't say (the phase, and pitch to a part in a hundred) makes a regression blur: log spectra are compared bin
-by bin over short windows only, which see no harmonics, and what long windows should look like is told by a discriminator.
-What was said is told by a recogniser of phones, which learns from the real sound along the way (`losses.py`).
+by bin over short windows only, which see no harmonics; a discriminator judges the long windows.
+A phone recognizer judges the words; it is trained on the real sound at the same time (`losses.py`).
 The gradients are balanced, and all is in float32: a phase of many turns has no room in bfloat16's eight bits.
 
 `--layers` deepens the decoder by transformer layers that do nothing at first, so that it begins where it was.
@@ -201,7 +201,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=400, help="codes a step and process")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--layers", type=int, help="of the decoder's transformer, where it is to become deeper")
-    parser.add_argument("--judges", type=Path, help="last.pt of another run, whose discriminator and recogniser go on")
+    parser.add_argument(
+        "--judges", type=Path, help="last.pt of another run, whose discriminator and recognizer are trained further"
+    )
     parser.add_argument("--critic-rate", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=24, help="channels of the discriminator")
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="windows it sees spectra of")

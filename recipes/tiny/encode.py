@@ -1,7 +1,7 @@
 """Codes and phones of the corpus in one small file a shard, for `align.py`.
 
     python encode.py CORPUS CODEC OUT --voice rms --part 0/2      (several processes share a voice by parts)
-    python encode.py CORPUS CODEC OUT --voice slt --part 0/10 --speed 0.9     (as slt@0.9: a voice that nobody has)
+    python encode.py CORPUS CODEC OUT --voice slt --part 0/10 --speed 0.9     (as slt@0.9, a new voice)
 
 In: shards of `corpus.py`, a codec folder. Out, per shard, `OUT/{voice}/{shard}.npz`:
 

@@ -1,4 +1,4 @@
-"""Word error rate of speech, by a recogniser that nobody trained on it (pocketsphinx' en-us model).
+"""Word error rate of speech, by a recognizer that was not trained on it (pocketsphinx' en-us model).
 
     python judge.py teacher [--voice rms]           flite itself: the floor of this measure
     python judge.py codec CODEC [--voice rms]       flite through the codec and back: the codec's share of the error

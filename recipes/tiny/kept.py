@@ -1,4 +1,4 @@
-"""What a training run leaves to go on from: the state of each of its parts, and how far it has come."""
+"""The state from which a training run resumes: that of each of its parts, and its progress."""
 
 from __future__ import annotations
 

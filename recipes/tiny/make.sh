@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The built-in voice from nothing, in WORK/voice: recipes/tiny/make.sh WORK
 #
-# Each step goes on where it was stopped, and one that is done is passed over: after any stop, the same command again.
+# Each step resumes where it was stopped, and a completed step is skipped: after any interruption, run the same command again.
 # SHARE: of the minutes that each training has (1: 8.5 hours in each process). SHARDS: of 1,000 lines each
 # voice but the default one, which has three times as many. PROCESSES: that train together. PYTHON: which has the package.
 set -euo pipefail
@@ -31,7 +31,7 @@ train codec.py "$work/corpus" "$work/codec-a" --minutes "$(minutes 100)" --bf16 
 train codec.py "$work/corpus" "$work/codec-b" --goes-on-from "$work/codec-a/last.pt" --minutes "$(minutes 60)" --bf16 \
   --rate 4e-4 --shares 0.9 1.4 1.2 1.1 --others 0.2 --critic-from 0 --phone 0.5 --shards 9
 run codec.py "$work/corpus" "$work/codec-b" --export "$work/codec"
-# 3. Its codes of the corpus; a few shards of each voice at other speeds too, for voices that nobody has.
+# 3. Its codes of the corpus; a few shards of each voice at other speeds as well, which makes new voices.
 each_voice encode.py "$work/corpus" "$work/codec" "$work/codes" --voice VOICE
 for speed in $speeds; do
   each_voice encode.py "$work/corpus" "$work/codec" "$work/codes" --voice VOICE --part "$((shards - 1))/$shards" --speed "$speed"

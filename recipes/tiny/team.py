@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Team:
-    """The processes that train one model: nobody else, or what torchrun started."""
+    """The processes that train one model: this one alone, or those that torchrun started."""
 
     def __init__(self) -> None:
         self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

@@ -57,7 +57,7 @@ def test_a_model_that_is_not_on_this_machine_is_broken(look: Callable[..., tuple
     assert code == 1
     assert found["model"]["state"] == "broken"
     assert found["model"]["mend"] == "Download it with: llasa download 1b"
-    assert said.startswith("error: Not in order: model.")
+    assert said.startswith("error: These do not work: model.")
 
 
 def test_a_device_that_does_not_exist_is_broken(look: Callable[..., tuple[int, Findings, str]]) -> None:

@@ -16,24 +16,9 @@ import pytest
 import soundfile
 
 LLASA = [sys.executable, "-m", "llasa_cli"]
+"""With its imports, for signals at any moment."""
 SHORT = ["--max-seconds", "0.4", "--retries", "0", "--accept-failed", "--seed", "1"]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
-
-
-@pytest.fixture
-def environment(random_checkpoint: Path) -> dict[str, str]:
-    return os.environ | {"LLASA_MODEL": str(random_checkpoint), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
-
-
-@pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    def start(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        options.setdefault("input", b"")
-        return subprocess.run(
-            [*LLASA, *arguments], capture_output=True, env=environment, cwd=tmp_path, check=False, **options
-        )
-
-    return start
 
 
 def one_error(made: subprocess.CompletedProcess[bytes], code: int) -> str:
@@ -83,10 +68,10 @@ def test_text_that_spells_control_tokens_is_spoken_as_text(run: Run) -> None:
 
 
 def test_a_megabyte_without_a_sentence_end_is_spoken_from_its_beginning(
-    run: Run, environment: dict[str, str], tmp_path: Path
+    llasa: list[str], run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "a.txt").write_text("word after word and " * 50_000)
-    line = f"{' '.join(LLASA)} say -f a.txt -o - {' '.join(SHORT)} | head -c 50000 | wc -c; echo ${{PIPESTATUS[0]}}"
+    line = f"{' '.join(llasa)} say -f a.txt -o - {' '.join(SHORT)} | head -c 50000 | wc -c; echo ${{PIPESTATUS[0]}}"
     made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert made.stdout.split() == [b"50000", b"0"], made.stderr
     assert b"Traceback" not in made.stderr
@@ -124,9 +109,11 @@ def uninterrupted_book(run: Run, tmp_path: Path) -> bytes:
     return (tmp_path / "straight.wav").read_bytes() + (tmp_path / "straight.srt").read_bytes()
 
 
-def test_a_killed_book_resumes_and_becomes_the_same_file(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_killed_book_resumes_and_becomes_the_same_file(
+    llasa: list[str], run: Run, environment: dict[str, str], tmp_path: Path
+) -> None:
     straight = uninterrupted_book(run, tmp_path)
-    command = [*LLASA, "say", "-f", "book.txt", "-o", "out.wav", "--resume", "--subtitles", "out.srt", *SHORT]
+    command = [*llasa, "say", "-f", "book.txt", "-o", "out.wav", "--resume", "--subtitles", "out.srt", *SHORT]
     for kill in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
         log = tmp_path / "out.wav.partial" / "takes.jsonl"
@@ -138,7 +125,7 @@ def test_a_killed_book_resumes_and_becomes_the_same_file(run: Run, environment: 
         assert process.returncode in (-kill, 130), stderr
         assert not (tmp_path / "out.wav").exists()
     assert b"the same command resumes" in stderr
-    made = run(*command[3:])
+    made = run(*command[len(llasa) :])
     assert made.returncode == 0, made.stderr
     assert b"resuming after" in made.stderr
     assert (tmp_path / "out.wav").read_bytes() + (tmp_path / "out.srt").read_bytes() == straight

@@ -12,31 +12,13 @@ import wave
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import BUILT_IN_SPEAKERS
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
-LLASA = [sys.executable, "-m", "llasa_cli"]
 SHORT = ["--max-seconds", "0.4", "--retries", "0", "--accept-failed"]
-
-
-@pytest.fixture
-def environment(random_checkpoint: Path) -> dict[str, str]:
-    return os.environ | {"LLASA_MODEL": str(random_checkpoint), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
-
-
-@pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    def start(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        options.setdefault("input", b"")
-        return subprocess.run(
-            [*LLASA, *arguments], capture_output=True, env=environment, cwd=tmp_path, check=False, **options
-        )
-
-    return start
 
 
 def test_text_from_a_pipe_becomes_a_wav_on_standard_output(run: Run) -> None:
@@ -49,8 +31,8 @@ def test_text_from_a_pipe_becomes_a_wav_on_standard_output(run: Run) -> None:
     assert b"seed 3" in made.stderr
 
 
-def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(environment: dict[str, str]) -> None:
-    line = f"{' '.join(LLASA)} say hi -o - {' '.join(SHORT)} | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(llasa: list[str], environment: dict[str, str]) -> None:
+    line = f"{' '.join(llasa)} say hi -o - {' '.join(SHORT)} | head -c 100 | wc -c; echo ${{PIPESTATUS[0]}}"
     made = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
     assert made.stdout.split() == [b"100", b"0"]
     assert b"Broken" not in made.stderr
@@ -64,23 +46,26 @@ def test_a_full_device_is_one_line_and_exit_1(run: Run) -> None:
     assert made.stderr.decode().strip() == "error: /dev/full can't be written: No space left on device."
 
 
-def test_a_full_disk_is_one_line_exit_1_and_no_file(run: Run, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_exit_1_and_no_file(environment: dict[str, str], tmp_path: Path) -> None:
     def little_room() -> None:
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    made = run("say", "hi there", "-o", "out.wav", "-q", *SHORT, preexec_fn=little_room)
+    command = [sys.executable, "-m", "llasa_cli", "say", "hi there", "-o", "out.wav", "-q"]  # limits are inherited
+    made = subprocess.run(
+        [*command, *SHORT], capture_output=True, env=environment, cwd=tmp_path, check=False, preexec_fn=little_room
+    )
     assert made.returncode == 1, made.stderr
     assert made.stderr.decode().splitlines()[0].startswith("error: out.wav can't be written:")
     assert b"Traceback" not in made.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_redirected_wav_has_its_true_length(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_redirected_wav_has_its_true_length(llasa: list[str], environment: dict[str, str], tmp_path: Path) -> None:
     with (tmp_path / "out.wav").open("wb") as file:
-        command = [*LLASA, "say", "hi", "-o", "/dev/stdout", "-q", *SHORT]
+        command = [*llasa, "say", "hi", "-o", "/dev/stdout", "-q", *SHORT]
         made = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, env=environment, check=False)
     assert (made.returncode, made.stderr) == (0, b"")
     with wave.open(str(tmp_path / "out.wav")) as found:
@@ -88,8 +73,10 @@ def test_a_redirected_wav_has_its_true_length(environment: dict[str, str], tmp_p
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-def test_a_closed_standard_stream_does_no_harm(environment: dict[str, str], tmp_path: Path, closed: str) -> None:
-    line = f"{' '.join(LLASA)} say hi -o out.wav {' '.join(SHORT)} {closed}"
+def test_a_closed_standard_stream_does_no_harm(
+    llasa: list[str], environment: dict[str, str], tmp_path: Path, closed: str
+) -> None:
+    line = f"{' '.join(llasa)} say hi -o out.wav {' '.join(SHORT)} {closed}"
     made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert made.returncode == 0, made.stderr
     with wave.open(str(tmp_path / "out.wav")) as found:
@@ -97,20 +84,20 @@ def test_a_closed_standard_stream_does_no_harm(environment: dict[str, str], tmp_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_results_that_can_not_be_written_are_one_line(environment: dict[str, str]) -> None:
+def test_results_that_can_not_be_written_are_one_line(llasa: list[str], environment: dict[str, str]) -> None:
     with open("/dev/full", "wb") as full:
-        made = subprocess.run([*LLASA, "download"], stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+        made = subprocess.run([*llasa, "download"], stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
     assert made.returncode == 1
     assert made.stderr.decode() == "error: Standard output can't be written: No space left on device.\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_run_stopped_by_a_signal_leaves_no_file(
-    environment: dict[str, str], tmp_path: Path, number: int, code: int
+    llasa: list[str], environment: dict[str, str], tmp_path: Path, number: int, code: int
 ) -> None:
     text = "This is one of very many sentences that it will not be able to finish in time. " * 400
     (tmp_path / "text.txt").write_text(text)
-    command = [*LLASA, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0", "--no-resume"]
+    command = [*llasa, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0", "--no-resume"]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     # Only once sound is being written is there something to leave behind.
@@ -159,11 +146,11 @@ def test_a_failure_is_one_error_with_its_exit_code(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_text_on_a_terminal_shows_two_examples(environment: dict[str, str]) -> None:
+def test_no_text_on_a_terminal_shows_two_examples(llasa: list[str], environment: dict[str, str]) -> None:
     import pty
 
     ours, theirs = pty.openpty()
-    made = subprocess.run([*LLASA, "say"], stdin=theirs, capture_output=True, env=environment, check=False)
+    made = subprocess.run([*llasa, "say"], stdin=theirs, capture_output=True, env=environment, check=False)
     os.close(ours)
     os.close(theirs)
     assert made.returncode == 2
@@ -192,8 +179,8 @@ def test_a_wrong_option_is_refused_before_torch_is_imported(
     assert made.returncode == 0, made.stderr
 
 
-def test_a_sentence_sounds_before_the_next_one_is_written(environment: dict[str, str]) -> None:
-    command = [*LLASA, "say", "-o", "-", *SHORT]
+def test_a_sentence_sounds_before_the_next_one_is_written(llasa: list[str], environment: dict[str, str]) -> None:
+    command = [*llasa, "say", "-o", "-", *SHORT]
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

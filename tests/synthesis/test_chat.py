@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,31 +124,38 @@ def test_a_question_that_spells_the_end_of_a_turn_is_text(chatting: Path) -> Non
     assert tricky.count(stop) == plain.count(stop)
 
 
-def chat(*arguments: str, questions: str = "") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *arguments]
-    return subprocess.run(command, input=questions.encode(), capture_output=True, check=False)
+Chat = Callable[..., subprocess.CompletedProcess[bytes]]
+FLAGS = ("--answer-temperature", "0", "--retries", "0")
+
+
+@pytest.fixture
+def chat(llasa: list[str]) -> Chat:
+    def run(*arguments: str, questions: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*llasa, "chat", *FLAGS, *arguments], input=questions, capture_output=True, check=False)
+
+    return run
 
 
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
-def test_the_command_prints_and_speaks_each_answer(chatting: Path, tmp_path: Path) -> None:
+def test_the_command_prints_and_speaks_each_answer(chat: Chat, chatting: Path, tmp_path: Path) -> None:
     import soundfile
 
     flags = ("-m", str(chatting), "--max-seconds", "0.4", "-o", str(tmp_path / "answer.wav"))
-    made = chat(*flags, questions=f"{TALK[0]['content']}\n{TALK[2]['content']}\n")
+    made = chat(*flags, questions=f"{TALK[0]['content']}\n{TALK[2]['content']}\n".encode())
     assert made.returncode == 0, made.stderr.decode()
     assert made.stdout.decode() == f"{TALK[1]['content']}\n{TALK[3]['content']}\n"
     assert soundfile.info(tmp_path / "answer.wav").duration > 0.5
 
 
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
-def test_sound_on_standard_output_has_the_words_beside_it(chatting: Path) -> None:
+def test_sound_on_standard_output_has_the_words_beside_it(chat: Chat, chatting: Path) -> None:
     made = chat("-m", str(chatting), "--max-seconds", "0.2", "-o", "-", "-q", TALK[0]["content"])
     assert made.returncode == 0, made.stderr.decode()
     assert made.stdout[:4] == b"RIFF"
     assert TALK[1]["content"] in made.stderr.decode()
 
 
-def test_who_only_speaks_is_told_so(tmp_path: Path) -> None:
+def test_a_model_that_only_speaks_is_refused(chat: Chat, tmp_path: Path) -> None:
     for model, said in (("tiny", "does not answer"), ("1b", "no longer answers")):
         made = chat("-m", model, "-o", str(tmp_path / "no.wav"), "Hello?")
         assert made.returncode == 2
@@ -158,10 +166,9 @@ def test_who_only_speaks_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
-def test_bytes_that_are_no_text_are_asked_as_they_can_be(chatting: Path, tmp_path: Path) -> None:
+def test_invalid_bytes_in_a_question_are_replaced(chat: Chat, chatting: Path, tmp_path: Path) -> None:
     flags = ("-m", str(chatting), "--max-seconds", "0.2", "-q", "-o", str(tmp_path / "a.wav"))
-    command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *flags]
-    made = subprocess.run(command, input=b"What is in the s\xe9a?\n", capture_output=True, check=False)
+    made = chat(*flags, questions=b"What is in the s\xe9a?\n")
     assert made.returncode == 0, made.stderr.decode()
     writer, prompt_format = loaded(chatting)
     conversation = Conversation(writer, prompt_format, system="\udcff")
@@ -171,17 +178,16 @@ def test_bytes_that_are_no_text_are_asked_as_they_can_be(chatting: Path, tmp_pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe's end")
 @pytest.mark.parametrize("chatting", ["tied"], indirect=True)
-def test_who_reads_no_further_does_not_end_the_sound(chatting: Path, tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_does_not_end_the_sound(llasa: list[str], chatting: Path, tmp_path: Path) -> None:
     flags = ("-m", str(chatting), "--max-seconds", "0.2", "-o", str(tmp_path / "a.wav"), TALK[0]["content"])
-    command = [sys.executable, "-m", "llasa_cli", "chat", "--answer-temperature", "0", "--retries", "0", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as made:
+    with subprocess.Popen([*llasa, "chat", *FLAGS, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as made:
         assert made.stdout is not None
         made.stdout.close()
         assert made.wait(60) == 0
     assert (tmp_path / "a.wav").is_file()
 
 
-def test_answers_are_drawn_by_what_can_be_drawn_by(tmp_path: Path) -> None:
+def test_impossible_options_of_the_answer_are_refused(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from llasa_cli.cli.app import app

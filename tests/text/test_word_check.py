@@ -1,4 +1,4 @@
-"""The word check: single slips of a recogniser pass, stretches of wrong words do not."""
+"""The word check: single errors of a recognizer pass, stretches of wrong words do not."""
 
 from __future__ import annotations
 
@@ -97,6 +97,6 @@ def test_words_divided_otherwise_are_right() -> None:
     assert word_problems("It is unbelievable, she said.", "it is un belie vable she said") == ()
 
 
-def test_a_recogniser_that_loops_is_a_problem_like_another() -> None:
+def test_a_recognizer_that_loops_is_a_problem_like_another() -> None:
     assert word_problems(SAID, "thank you " * 300)
     assert word_problems(SAID * 5, "thank you " * 50)
