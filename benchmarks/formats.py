@@ -1,4 +1,4 @@
-"""What the number formats of `--dtype` cost in quality: the error of the logits, and of the words of the built-in voice.
+"""The cost of the number formats of `--dtype` in quality: the error of the logits, and of the words of the built-in voice.
 
     python benchmarks/formats.py logits MODEL [--formats bf16 fp16 int8 int4]
     python benchmarks/formats.py words [--seeds 3] [--json words.json]

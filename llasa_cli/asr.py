@@ -38,7 +38,7 @@ _KNOWN = (
         "Systran/faster-whisper-tiny",
     ),
 )
-"""What takes the default's place if it is not on this machine, best first."""
+"""The recognizers that replace the default one if it is not on this machine, best first."""
 _MAX_PART_S = 28.0
 """Whisper takes 30 s at once and silently ignores the rest."""
 _SEARCH_S = 5.0
@@ -60,7 +60,7 @@ class Recognizer(Protocol):
     name: str
 
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
-        """What is said in float32 [n], mono, of any length; empty for silence.
+        """Transcribe float32 [n], mono, of any length. -> the words; empty for silence
 
         Args:
             language: Such as "en"; None lets the recognizer detect it.

@@ -52,7 +52,7 @@ class Flag:
     default_text: str | None = None
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value, as the end of a sentence ("must be at least 1"); empty if nothing is."""
+        """The problem with a value, as the end of a sentence ("must be at least 1"); empty if there is none."""
         if self.choices and value not in self.choices:
             return f"must be one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int | float):

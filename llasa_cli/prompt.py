@@ -215,7 +215,7 @@ class PromptFormat:
         return Prompt(tuple(ids), len(codes), (*self._before_speech([], speaker), *code_ids))
 
     def _separator(self, transcript: str, text: str) -> str:
-        """What separates a reference's transcript from the text: a space, in Japanese nothing."""
+        """The separator between a reference's transcript and the text: a space, or nothing in Japanese."""
         if not transcript or self.join is not None:
             return self.join or ""
         return "" if _JAPANESE_END.search(transcript) and _KANA.search(transcript + text) else " "

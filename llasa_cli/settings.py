@@ -44,7 +44,7 @@ DEFAULT_LISTENER = "openai/whisper-base"
 """The recognizer for reference clips without a transcript (Apache-2.0, 290 MB, about 100 languages)."""
 
 RECOGNIZERS = (DEFAULT_LISTENER, "pocketsphinx")
-"""What completion offers for `--asr`, which takes other Whisper models as well; see `asr`."""
+"""The values that completion offers for `--asr`, which takes other Whisper models as well; see `asr`."""
 
 ITEM_PAUSE_S = 0.6
 """Seconds between two items in one file, about the pause between two paragraphs."""

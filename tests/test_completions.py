@@ -21,7 +21,7 @@ def test_scripts_are_up_to_date() -> None:
 
 
 def complete(line: str) -> list[str]:
-    """What the bash script would be told."""
+    """The answer that the bash script would get."""
     environment = os.environ | {
         "_LLASA_COMPLETE": "complete_bash",
         "COMP_WORDS": line,

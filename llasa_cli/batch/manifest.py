@@ -92,7 +92,7 @@ class Messages:
 
 
 class Problems:
-    """What is wrong with a list.
+    """The problems of a list.
 
     Attributes:
         errors: Lines that can't be read.

@@ -45,7 +45,7 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What all items of a worker have in common.
+    """The settings that all items of a worker share.
 
     Attributes:
         folder: The output folder.

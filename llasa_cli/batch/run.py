@@ -39,7 +39,7 @@ class BatchReporter(Protocol):
     """Receives the progress of a run."""
 
     def stage(self, text: str) -> None:
-        """What is being done now."""
+        """The current stage of the work."""
 
     def checked(self, items: int) -> None:
         """So many items of the list are checked."""

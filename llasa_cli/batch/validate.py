@@ -33,7 +33,7 @@ _PROGRESS_EVERY = 1000
 
 @dataclass(frozen=True)
 class SharedSettings:
-    """What all items have in common.
+    """The settings that all items share.
 
     Attributes:
         digest: The result of `settings_digest`.

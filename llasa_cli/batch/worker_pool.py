@@ -1,4 +1,4 @@
-"""What workers in processes and in Ray actors have in common: their items, their capacity, and how dead ones are replaced."""
+"""The common part of workers in processes and in Ray actors: their items, their capacity, the replacement of dead ones."""
 
 from __future__ import annotations
 

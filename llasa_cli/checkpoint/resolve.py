@@ -80,7 +80,7 @@ class Checkpoint:
 
     @property
     def entry(self) -> CatalogEntry | None:
-        """What the catalog says of a published model."""
+        """The catalog entry of a published model."""
         found = repo_of(self.name)
         return entry_of(found[0]) if found is not None and not is_folder(Path(self.name).expanduser()) else None
 

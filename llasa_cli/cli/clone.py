@@ -127,7 +127,7 @@ def _saved_voice(
     language: str | None,
     license_note: str | None,
 ) -> SavedVoice:
-    """What is saved: the clip's codes and transcript, and where they come from."""
+    """The voice to save: the clip's codes and transcript, and their origin."""
     from datetime import datetime, timezone
 
     from llasa_cli.voices.library import SavedVoice

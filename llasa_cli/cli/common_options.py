@@ -74,7 +74,7 @@ class VoiceOptions(Options):
 
 @dataclass(frozen=True)
 class ReferenceOptions(Options):
-    """What is known of a reference clip."""
+    """The transcript and the language of a reference clip."""
 
     ref_text: Annotated[
         str | None,
@@ -124,7 +124,7 @@ class SoundOptions(Options):
 
 @dataclass(frozen=True)
 class CheckOptions(Options):
-    """What is checked besides the sound itself."""
+    """Checks of the words, and the treatment of speech that fails its checks."""
 
     verify: Annotated[
         bool,
@@ -173,7 +173,7 @@ class OutputOptions(SoundOptions):
 
 @dataclass(frozen=True)
 class ConsoleOptions(Options):
-    """What is printed."""
+    """The amount of output on the terminal."""
 
     quiet: Annotated[bool, Flag("Print errors only.", names=("-q", "--quiet"))] = False
     verbose: Annotated[bool, Flag("Print a line for each chunk.")] = False

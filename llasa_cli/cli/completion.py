@@ -1,4 +1,4 @@
-"""What the shell offers for an option's value."""
+"""Shell completion of the values of options."""
 
 from __future__ import annotations
 

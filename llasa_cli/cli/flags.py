@@ -82,7 +82,7 @@ class Parameter:
                 raise UsageError(f"{self.title} {problem}, not {one!r}.")
 
     def value(self, parsed: Any) -> Any:
-        """What Typer parsed -> a value of the field's type."""
+        """The value that Typer parsed, in the field's type."""
         if parsed is None:
             return None if self.default is MISSING else self.default
         if _is_mapping(self.kind):

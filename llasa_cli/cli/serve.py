@@ -25,7 +25,7 @@ _SERVER = "Server"
 
 @dataclass(frozen=True)
 class ServeOptions(Options):
-    """Where the server listens, and what it allows."""
+    """The addresses of the server, and its limits."""
 
     host: Annotated[
         str, Flag("The address to listen on. Any other than loopback needs a key, or --no-auth.", panel=_SERVER)

@@ -39,7 +39,7 @@ _SET_CACHE = "Set LLASA_CACHE or HF_HUB_CACHE to a folder"
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What a download will do.
+    """The files and sizes of a download before it begins.
 
     Attributes:
         repo, revision: As requested.

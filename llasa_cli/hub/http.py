@@ -61,7 +61,7 @@ class RangeError(TransientError):
 
 @dataclass(frozen=True)
 class RepoListing:
-    """What a hub says of one revision of a repository.
+    """A hub's description of one revision of a repository.
 
     Attributes:
         commit: 40 hexadecimal digits, which name the revision's content.

@@ -27,7 +27,7 @@ BUCKET = 256
 """The attention of all slots covers the longest sequence, rounded up to this: at most eight graphs for each kind of sampling."""
 
 GraphKey = tuple[tuple[SlotGroup, ...], frozenset[str], bool]
-"""What the calls of a step depend on: the slot groups, the kinds of sampling, and whether there is a repetition penalty."""
+"""The facts on which the calls of a step depend: the slot groups, the kinds of sampling, and whether there is a repetition penalty."""
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _gguf_name(name: str) -> str:
 
 
 def _rope_factors(config: LlamaConfig) -> torch.Tensor | None:
-    """What each frequency is divided by; None for plain rotary embeddings."""
+    """The divisor of each frequency; None for plain rotary embeddings."""
     if config.rope["rope_type"] == "default":
         return None
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim

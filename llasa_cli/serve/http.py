@@ -42,7 +42,7 @@ RETRY_AFTER_S = 2
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What the server allows.
+    """The limits of the server, and its key.
 
     Attributes:
         api_key: Required as `Authorization: Bearer KEY`; None requires none.

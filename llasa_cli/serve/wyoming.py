@@ -43,7 +43,7 @@ class _Handler(AsyncEventHandler):
         super().__init__(*arguments)
         self._service, self._voices, self._languages = service, voices, languages
         self._text: str | None = None
-        """What has come of a streamed text and was not spoken yet; None outside of one."""
+        """The part of a streamed text that has arrived and was not spoken yet; None outside of one."""
         self._voice: Any = None
         self._has_started = False
 

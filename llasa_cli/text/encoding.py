@@ -26,7 +26,7 @@ _BLOCK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
 _LONG_ASCII = re.compile(rb"([\x00-\x7f]{200})[\x00-\x7f]*([\x00-\x7f]{200})")
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
-"""What a program that splits characters into halves writes in place of UTF-8."""
+"""The bytes that a program writes if it encodes the halves of a surrogate pair separately."""
 _ENOUGH = 0.75
 """The share of the characters beyond ASCII that has to fit a language."""
 

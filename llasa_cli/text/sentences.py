@@ -54,7 +54,7 @@ _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
 _NUMBERING = re.compile(r"(?:\d{1,3}|[A-Z])(?:\.(?:\d{1,3}|[A-Za-z]))+")
 _AFTER_LETTER = re.compile(r"(?:^|\W)[^\W\d_]\.\s?$")
-"""What stands before the second short word of "p. ex."."""
+"""The text before the second short word of "p. ex."."""
 _SHORT_FORMS = frozenset("t s d m ll re ve".split())
 
 

@@ -80,7 +80,7 @@ def split(sentence: str, limit: int) -> list[str]:
 
 
 def _atoms(sentence: str, limit: int, even: int) -> Iterator[tuple[str, bool]]:
-    """What is not split: words, clauses of a script without spaces, and parts of what is longer than `limit`.
+    """The parts that are not split: words, clauses of a script without spaces, and parts of what is longer than `limit`.
 
     Yields each with whether a space is before it.
     """

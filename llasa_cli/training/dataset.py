@@ -35,7 +35,7 @@ _SHORT_POOL_ROWS = 1024
 
 
 class TrainingRows(Protocol):
-    """What can be trained on: SpeechDataset, OnlineDataset, ConcatDataset.
+    """Rows to train on: SpeechDataset, OnlineDataset, ConcatDataset.
 
     Attributes:
         lengths: int [N], tokens of each row with its template and END.

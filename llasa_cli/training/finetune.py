@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a run reports to its caller.
+    """The reports of a run to its caller.
 
     Attributes:
         on_log: Called with each line of log.jsonl.

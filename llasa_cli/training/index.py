@@ -38,7 +38,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 def run_identity(
     options: PrepareOptions, prompt_format: PromptFormat, codec_identity: str | None, fingerprint: str
 ) -> str:
-    """What all ranks of one run have in common, as text."""
+    """The settings that all ranks of one run share, as text."""
     settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
     settings |= {"codec": str(codec_identity), "tokenizer": fingerprint, "pad": str(prompt_format.pad_id)}
     settings |= {"spell_out": str(prompt_format.spell_out)}

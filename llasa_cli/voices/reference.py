@@ -156,7 +156,7 @@ class ReferenceTranscriber:
             ) from error
 
     def transcribe(self, clip: ReferenceClip) -> str:
-        """What is said in a clip.
+        """Transcribe a clip.
 
         Raises:
             AudioError: The recognizer understood no word.

@@ -93,7 +93,7 @@ def test_after_an_underrun_the_prebuffer_grows_up_to_a_limit() -> None:
         assert taken(queue, 400)[:enough].all()
 
 
-def test_an_empty_queue_between_sentences_is_no_underrun() -> None:
+def test_an_empty_queue_between_sentences_is_not_an_underrun() -> None:
     queue = PlayQueue(100, 300)
     for _ in range(3):
         queue.put(ramp(150))
@@ -105,7 +105,7 @@ def test_an_empty_queue_between_sentences_is_no_underrun() -> None:
     assert taken(queue, 10).all()
 
 
-def test_an_empty_queue_after_silence_is_no_underrun() -> None:
+def test_an_empty_queue_after_silence_is_not_an_underrun() -> None:
     queue = PlayQueue(100, 300)
     queue.put(ramp(150))
     queue.put(np.zeros(50, np.float32))

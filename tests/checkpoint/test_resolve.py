@@ -180,7 +180,7 @@ def test_a_missing_model_names_the_command_that_downloads_it(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["nonsense", "./absent/folder", "/absent/folder", "a/b/c", "a b/c d", "a/..", "a/b--c"]
 )
-def test_a_name_of_no_model_gets_no_download_hint(name: str) -> None:
+def test_an_unknown_model_gets_no_download_hint(name: str) -> None:
     with pytest.raises(ModelError, match="no folder"):
         find_model(name)
 

@@ -153,7 +153,7 @@ def test_headings_of_the_highest_repeated_level_begin_chapters() -> None:
         ("a.txt.gz", b"\x1f\x8b\x08", "gzip file"),
     ],
 )
-def test_a_file_that_is_no_book_is_refused_in_a_sentence(
+def test_a_file_that_is_not_a_book_is_refused_in_a_sentence(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = tmp_path / name
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_book_is_refused_in_a_sentence(
         read_document(path)
 
 
-def test_text_is_no_document(tmp_path: Path) -> None:
+def test_text_is_not_a_document(tmp_path: Path) -> None:
     path = tmp_path / "plain.epub"
     path.write_text("Only text.", encoding="utf-8")
     assert kind_of(path) is None

@@ -108,7 +108,9 @@ def test_an_endpoint_that_can_not_be_reached_is_named(hub: FakeHub, monkeypatch:
 
 
 @pytest.mark.parametrize("endpoint", ["hf-mirror.example", "ftp://x", "http://", "http://[x"])
-def test_an_endpoint_that_is_no_address_is_named(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_an_endpoint_that_is_not_an_address_is_named(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     assert "HF_ENDPOINT" in refused().message
 

@@ -372,7 +372,7 @@ def test_nothing_is_written_in_place_of_a_file_that_fails(random_checkpoint: Pat
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_a_gguf_file_is_no_start_for_training(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_training_does_not_start_from_a_gguf_file(random_checkpoint: Path, tmp_path: Path) -> None:
     from llasa_cli.checkpoint.resolve import find_folder
 
     path = tmp_path / "x.gguf"

@@ -81,7 +81,7 @@ def test_marks_of_other_systems_are_read(tmp_path: Path, data: bytes, expected: 
         (b"\xed\xa0\x80", "byte 0"),
     ],
 )
-def test_what_is_no_text_is_refused_before_the_first_part(tmp_path: Path, data: bytes, says: str) -> None:
+def test_binary_data_is_refused_before_the_first_part(tmp_path: Path, data: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         read_text_file(write(tmp_path / "a.txt", data))
 

@@ -67,7 +67,7 @@ def test_signs_become_words_and_paragraphs(written: str, said: str) -> None:
 
 
 def arriving(pieces: Iterable[str]) -> Iterator[str]:
-    """What a pipe gives that gets these pieces."""
+    """The output for a pipe that receives these pieces."""
     data = (piece.encode() for piece in pieces)
     return read_sentences(lambda _: next(data, b""), lambda: True)
 

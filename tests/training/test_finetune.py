@@ -401,7 +401,9 @@ def test_options_that_contradict_each_other_are_a_usage_error(
     assert not fresh.output.exists(), "a folder for nothing"
 
 
-def test_a_folder_or_name_that_is_no_codec_is_refused_before_training(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def test_a_folder_or_name_that_is_not_a_codec_is_refused_before_training(
+    fresh: FinetuneOptions, tmp_path: Path
+) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "a.txt").write_text("mine")
     for codec in ("nosuch", str(tmp_path / "own")):

@@ -162,7 +162,7 @@ def library() -> Path:
 
 
 def _processor() -> str:
-    """What -march=native depends on: machines that differ may share a home folder."""
+    """Identifies the processor for -march=native: different machines may share a home folder."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     features = (line for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")))
     return platform.machine() + next(features, "")

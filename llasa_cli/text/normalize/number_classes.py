@@ -37,7 +37,7 @@ _UNIT = (
     r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)"
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
-"""What may be a unit; `unit_names` knows which are."""
+"""The pattern of a possible unit; `unit_names` knows which are."""
 _UNIT_END = r"(?:\.(?=\s+[a-z0-9(+&$]|[,;:)-]))?"
 """The full stop of a shortened unit, where a sentence doesn't end."""
 _MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
@@ -367,7 +367,7 @@ _RANGES = [
         (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?\s$", rf"\s[{_SIGNS}]\d", "-–—"),
     )
 ]
-"""What stands before and after a dash that is read as "to"."""
+"""The pattern before and after a dash that is read as "to"."""
 _SUBTRACTION = re.compile(r"\s?\d[\d.]{0,20}\s?=")
 _TWO_DIGITS = re.compile(r"(?<![\w.,:/-])\d\d$")
 
@@ -535,7 +535,7 @@ def _is_special_pair(match: re.Match[str]) -> bool:
 
 _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": "deep", "H": "high", "L": "long"}[m[0]])
 NUMBER = TokenClass("number", AMOUNT, _number)
-"""What no other class has taken."""
+"""Numbers that no other class has read."""
 _BY = TokenClass("by", r"[x×*]", _by)
 _DEGREES = TokenClass(
     "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"

@@ -97,7 +97,7 @@ CURRENCIES = {
 DOLLARS = _table(
     "US ,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican"
 )
-"""What the letters before a dollar sign mean; US needs no word."""
+"""The country of the letters before a dollar sign; US needs no word."""
 SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
 
 
@@ -147,7 +147,7 @@ SHORT_EACH = _table(
 EACH = frozenset(
     [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]
 )
-"""What may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
+"""The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = _table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
     "¢ cents,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
