@@ -189,18 +189,18 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 # --- JSON ---
 
 
-def read_json_object(path: Path, hint: str = "") -> dict[str, Any]:
+def read_json_object(path: Path, hint: str = "", error_type: type[LlasaError] = ModelError) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
-        ModelError: It can't be read, or holds another value.
+        ModelError: It can't be read, or holds another value. Another type on request.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise ModelError(f"{path} can't be read: {error}.", hint) from error
+        raise error_type(f"{path} can't be read: {error}.", hint) from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} does not hold a JSON object.", hint)
+        raise error_type(f"{path} does not hold a JSON object.", hint)
     return found
 
 

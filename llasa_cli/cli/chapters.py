@@ -7,31 +7,27 @@ from pathlib import Path
 from llasa_cli.errors import UsageError
 
 
-def list_chapters(file: str | None, as_json: bool) -> None:
+def list_chapters(file: str | None, json: bool) -> None:
     """Print a line for each chapter: number, words, minutes of speech at an audiobook's pace, title.
 
     Raises:
-        UsageError: The file is missing or no book.
+        UsageError: The file is missing or not a book.
     """
-    from llasa_cli.cli.console import as_json as to_json
-    from llasa_cli.cli.console import note, result
+    from llasa_cli.cli.console import as_json, note, result
     from llasa_cli.cli.tables import table_text
     from llasa_cli.documents.document import WORDS_PER_MINUTE
-    from llasa_cli.documents.reader import kind_of, read_document
+    from llasa_cli.documents.reader import read_document
 
     if file is None or file == "-":
         raise UsageError("--chapters lists a book.", "Name it with -f.")
     path = Path(file)
-    try:
-        if kind_of(path) is None:
-            raise UsageError(f"{path} is a text without chapters.", "Name an EPUB, PDF, DOCX or RTF file.")
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     document = read_document(path)
-    if as_json:
+    if document is None:
+        raise UsageError(f"{path} is a text without chapters.", "Name an EPUB, PDF, DOCX or RTF file.")
+    if json:
         chapters = [{"number": n, "title": c.title, "words": c.words} for n, c in enumerate(document.chapters, 1)]
         facts = {"title": document.title, "author": document.author, "language": document.language}
-        result(to_json(facts | {"chapters": chapters, "omitted": dict(document.omitted)}))
+        result(as_json(facts | {"chapters": chapters, "omitted": dict(document.omitted)}))
         return
     rows = [
         (str(number), f"{chapter.words:,}", f"{chapter.words / WORDS_PER_MINUTE:.0f}", chapter.title or "(no heading)")

@@ -100,14 +100,11 @@ def _from_arguments(text: str, text_format: str) -> TextInput:
 
 def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | None:
     """The chapters of an EPUB, PDF, DOCX or RTF file; None for a file of text."""
-    from llasa_cli.documents.reader import kind_of, read_document
+    from llasa_cli.documents.reader import read_document
 
-    try:
-        if kind_of(path) is None:
-            return None
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     document = read_document(path)
+    if document is None:
+        return None
     first, last = chapters
     if first > len(document.chapters) or (last is not None and last < first):
         raise UsageError(

@@ -1,7 +1,6 @@
 """Books and other documents, by what they are and not by what they are called.
 
-    if kind_of(path) is not None:
-        document = read_document(path)
+    document = read_document(path)         None for a file of text
 
 EPUB and HTML need nothing but Python; PDF, DOCX and RTF need the extra `book`.
 """
@@ -29,11 +28,13 @@ def kind_of(path: Path) -> str | None:
     """ "epub", "pdf", "docx", "rtf", or None for a file that is text (or no document at all).
 
     Raises:
-        UsageError: The file is of another kind that holds no readable text; the message names it.
-        OSError: It can't be read.
+        UsageError: The file can't be read, or is of another kind without readable text, which the message names.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     if head.startswith(b"%PDF-"):
         return "pdf"
     if head.startswith(b"{\\rtf"):
@@ -58,11 +59,11 @@ def kind_of(path: Path) -> str | None:
     return None
 
 
-def read_document(path: Path) -> Document:
-    """Read a file for which `kind_of` is not None.
+def read_document(path: Path) -> Document | None:
+    """Read a document; None for a file that is text.
 
     Raises:
-        UsageError: It can't be read; one sentence says why.
+        UsageError: It can't be read; the message says why.
     """
     kind = kind_of(path)
     if kind == "epub":
@@ -74,5 +75,5 @@ def read_document(path: Path) -> Document:
     elif kind == "rtf":
         from llasa_cli.documents.rtf import read_rtf as read
     else:
-        raise UsageError(f"{path} is not an EPUB, PDF, DOCX or RTF file.")
+        return None
     return read(path)

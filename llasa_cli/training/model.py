@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import ModelError, UsageError
+from llasa_cli.files import read_json_object, read_json_object_if_exists
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training.vocabulary import resize_embeddings
@@ -110,8 +110,7 @@ def has_speech_tokens(start: Path, vocabulary_size: int) -> bool:
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_json_object_if_exists(folder / "config.json")
     kind = config.get("model_type")
     if kind != "llama":
         found = f"its model type is {kind}" if kind else "it has no config.json"
@@ -133,11 +132,7 @@ def _load(folder: Path, attention: str, dtype: torch.dtype) -> Any:
 
 def _fresh_shape(options: FinetuneOptions) -> dict[str, Any]:
     assert options.fresh is not None
-    try:
-        shape: dict[str, Any] = json.loads(options.fresh.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{options.fresh} can't be read: {error}", "Give the config.json of a Llama.") from error
-    return shape
+    return read_json_object(options.fresh, "Give the config.json of a Llama.", UsageError)
 
 
 def _random_model(options: FinetuneOptions, prompt_format: PromptFormat, attention: str) -> Any:

@@ -5,7 +5,6 @@ Each process is a rank with its share of the rows. The output folder is all that
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ import numpy as np
 
 from llasa_cli.checkpoint.resolve import Checkpoint, codec_identity, resolve_checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.files import read_json_object
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, PrepareOptions
 from llasa_cli.training.encoding import Encoder
@@ -111,10 +111,9 @@ class LazyCodec:
         self._folder, self._device, self._local = folder, device, local
         self._loaded: Encoder | None = None
         try:
-            settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            self.code_count = math.prod(settings["quantization_levels"])
+            self.code_count = math.prod(read_json_object(folder / "config.json")["quantization_levels"])
             self.identity: str | None = codec_identity(folder)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (LlasaError, OSError, ValueError, KeyError, TypeError):
             self._loaded = load_codec(folder, device)  # raises where something is wrong with it
             self.identity, self.code_count = self._loaded.identity, self._loaded.code_count
 

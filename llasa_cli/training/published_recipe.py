@@ -7,7 +7,6 @@ that a script's file leaves out has the script's default, not ours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from llasa_cli.errors import UsageError
+from llasa_cli.files import read_json_object
 from llasa_cli.settings import CONTEXT_TOKENS, FinetuneOptions, LoraOptions
 from llasa_cli.training.trainer_arguments import OWN_ARGUMENTS
 
@@ -107,7 +107,7 @@ def read_recipe(path: Path, device: str = "cpu", processes: int = 1, flags: Mapp
     Raises:
         UsageError: The file can't be read, or has unknown keys or wrong values.
     """
-    content = _read(path)
+    content = read_json_object(path, "--config takes a JSON object of settings.", UsageError)
     renamed = {_RENAMED.get(key, key): value for key, value in content.items()}
     own, theirs = _known_keys()
     _check_keys(path, renamed, own | theirs)
@@ -131,16 +131,6 @@ def _known_keys() -> tuple[set[str], set[str]]:
     theirs = {part.name for part in fields(TrainingArguments)} | set(_DIRECT) | set(_IGNORED)
     theirs |= {"data_path", "output_dir", "warmup_ratio"}
     return {part.name for part in fields(FinetuneOptions)} - theirs, theirs
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {error}", "--config takes a JSON file.") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} does not hold a JSON object.", "--config takes a JSON object of settings.")
-    return content
 
 
 def _check_keys(path: Path, keys: Mapping[str, Any], known: set[str]) -> None:

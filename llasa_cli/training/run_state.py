@@ -20,7 +20,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.errors import UsageError
-from llasa_cli.files import hash_ends, write_json
+from llasa_cli.files import hash_ends, read_json_object, write_json
 from llasa_cli.prompt import INSTRUCTION, PromptFormat
 from llasa_cli.settings import BUILT_IN_MODEL, TEMPLATE_DATE, FinetuneOptions
 
@@ -60,7 +60,7 @@ def step_of(checkpoint: Path) -> int:
 
 def read_progress(checkpoint: Path | None) -> dict[str, Any]:
     """Seconds and tokens of the run so far; empty for a new run."""
-    return {} if checkpoint is None else json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
+    return {} if checkpoint is None else read_json_object(checkpoint / PROGRESS_FILE)
 
 
 def refuse_other_content(folder: Path) -> None:
@@ -106,7 +106,7 @@ def export_checkpoint(
         model.save_pretrained(part, state_dict=state)
         (part / "README.md").unlink(missing_ok=True)
         # The name of the base, not the place where a cache keeps it.
-        settings = json.loads((part / "adapter_config.json").read_text(encoding="utf-8"))
+        settings = read_json_object(part / "adapter_config.json")
         write_json(part / "adapter_config.json", settings | {"base_model_name_or_path": metadata.get("base")})
     else:
         _save_whole(model, part, state if state is not None else model.state_dict())
@@ -129,7 +129,7 @@ def _save_whole(model: Any, part: Path, state: Mapping[str, Any]) -> None:
         if name not in tied
     }
     model.save_pretrained(part, state_dict=weights)
-    config = json.loads((part / "config.json").read_text(encoding="utf-8"))
+    config = read_json_object(part / "config.json")
     # The Trainer turns the KV cache off in the model it trains; generation needs it.
     write_json(part / "config.json", config | {"dtype": "bfloat16", "use_cache": True})
 

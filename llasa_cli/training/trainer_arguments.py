@@ -5,7 +5,6 @@ torchrun and Slurm tell a process its rank by RANK, WORLD_SIZE and LOCAL_RANK.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.files import read_json_object
 from llasa_cli.settings import FinetuneOptions
 
 if TYPE_CHECKING:
@@ -188,10 +188,7 @@ def _deepspeed(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: It can't be read.
     """
-    try:
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read: {error}", "A DeepSpeed configuration is a JSON file.") from error
+    settings = read_json_object(path, "A DeepSpeed configuration is a JSON file.", UsageError)
     settings.pop("scheduler", None)
     return settings
 

@@ -6,14 +6,13 @@ Llama 3's 128,256 tokens the first code is 128,264, and the public tokenized dat
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.files import copy_files, make_folder, read_json_object, write_text
+from llasa_cli.files import copy_files, make_folder, read_json_object, read_json_object_if_exists, write_text
 from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import SPEECH_START
 
@@ -49,9 +48,8 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     if SPEECH_START in vocabulary:
         raise UsageError(f"The model in {source} has Llasa's tokens already.", "Train it as it is.")
-    settings = source / "tokenizer_config.json"
-    settings_content = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    if not (source / "chat_template.jinja").is_file() and "chat_template" not in settings_content:
+    settings = read_json_object_if_exists(source / "tokenizer_config.json")
+    if not (source / "chat_template.jinja").is_file() and "chat_template" not in settings:
         raise ModelError(f"There is no chat template in {source}.", "Start from the Instruct version of the model.")
     first = max(vocabulary.values()) + 1
     tokenizer.add_tokens([*MARKERS, *(f"<|s_{code}|>" for code in range(code_count))])
