@@ -63,9 +63,8 @@ class InlineVoice(BaseModel):
 
 
 _SAMPLING_FIELDS = tuple(part.name for part in fields(SamplingRequest))
-_SamplingFields: Any = create_model(
-    "_SamplingFields", **{part.name: (type(part.default) | None, None) for part in fields(SamplingOptions)}
-)
+_FIELD_TYPES: Any = {part.name: (type(part.default) | None, None) for part in fields(SamplingOptions)}
+_SamplingFields: Any = create_model("_SamplingFields", **_FIELD_TYPES)
 
 
 class SpeechRequest(_SamplingFields):
