@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llasa_cli.checkpoint.gguf_file import SUFFIX, is_gguf
 from llasa_cli.checkpoint.metadata import read_metadata
@@ -28,6 +28,25 @@ from llasa_cli.wording import format_size
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
 ADAPTER_CONFIG = "adapter_config.json"
+
+
+class ModelDescription(Protocol):
+    """What is known of a model without its weights: a `Checkpoint`, or a model that runs in `llasa serve`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def options(self) -> ModelOptions: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def codec_identity(self) -> str: ...
+    @property
+    def known_speakers(self) -> tuple[str, ...]: ...
+    @property
+    def license(self) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sink import Sink
     from llasa_cli.audio.subtitles import SubtitleFile
-    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.checkpoint.resolve import ModelDescription
     from llasa_cli.synthesis.synthesizer import Utterance
     from llasa_cli.voices.resolve import ResolvedVoice
 
@@ -103,7 +103,7 @@ def open_audio_output(
     options: OutputOptions,
     source: TextInput,
     speech: SpeechOptions,
-    checkpoint: Checkpoint,
+    checkpoint: ModelDescription,
     console: Console,
     voice: str = "",
 ) -> AudioOutput:

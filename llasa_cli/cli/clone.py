@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.audio_output import check_paths, open_audio_output
-from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, ReferenceOptions, TextOptions
+from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, ReferenceOptions, RemoteOptions, TextOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.flags import with_flags
-from llasa_cli.cli.speak import load_synthesizer, speak
+from llasa_cli.cli.flags import Parsed, with_flags
+from llasa_cli.cli.speak import find_model, open_synthesizer, speak
 from llasa_cli.cli.text_input import TextInput, open_text
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
@@ -20,6 +20,7 @@ from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.prompt import Reference
+    from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import Synthesizer
     from llasa_cli.voices.library import SavedVoice
     from llasa_cli.voices.reference import ReferenceClip
@@ -51,35 +52,34 @@ def clone(
     reference_options: ReferenceOptions,
     console_options: ConsoleOptions,
     output: OutputOptions,
-    models: ModelOptions,
+    models: Parsed[ModelOptions],
     speech: SpeechOptions,
+    remote: RemoteOptions,
 ) -> None:
     """Speak text in the voice of a reference clip, save the voice, or both."""
     claim_stdout()
     if reference_options.ref_text is not None:
         output.check.refuse_unused()
-    from llasa_cli.checkpoint.resolve import resolve_checkpoint
-
-    checkpoint = resolve_checkpoint(models)
+    model = find_model(models, remote, output.check, console_options.quiet)
     if options.save is not None:
         from llasa_cli.voices.library import check_free
         from llasa_cli.voices.resolve import check_not_a_speaker
 
         check_free(options.save, options.force)
-        check_not_a_speaker(options.save, checkpoint)
+        check_not_a_speaker(options.save, model)
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
     source = _open_text(text, output, is_saved=options.save is not None)
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
-        clip = _load_clip(options.ref, reference_options, output.check.asr, models.device, console)
+        clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
         voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
         with (
-            open_audio_output(output, source, speech, checkpoint, console, voice)
+            open_audio_output(output, source, speech, model, console, voice)
             if source is not None
             else nullcontext() as audio_output
         ):
-            synthesizer = load_synthesizer(checkpoint, console)
+            synthesizer = open_synthesizer(model, console)
             console.stage("encoding the reference clip")
             reference = synthesizer.encode_reference(clip.samples, clip.transcript)
             if not reference.text:
@@ -121,7 +121,7 @@ def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: s
 
 def _saved_voice(
     name: str,
-    synthesizer: Synthesizer,
+    synthesizer: Synthesizer | RemoteSynthesizer,
     reference: Reference,
     clip: ReferenceClip,
     language: str | None,
@@ -137,7 +137,7 @@ def _saved_voice(
         name=name,
         text=clip.transcript,
         codes=reference.codes,
-        codec=synthesizer.codec.identity,
+        codec=synthesizer.checkpoint.codec_identity,
         language=language or (spoken[0] if isinstance(spoken, list) and len(spoken) == 1 else None),
         model=synthesizer.name,
         revision=synthesizer.revision,

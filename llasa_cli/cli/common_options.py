@@ -12,7 +12,7 @@ from llasa_cli.options import Flag, Options
 from llasa_cli.settings import DEFAULT_LISTENER, TEXT_FORMATS
 from llasa_cli.wording import listed
 
-_CLIP, _SOUND, _CHECKS, _BOOKS = "Reference clip", "Sound", "Checks", "Books"
+_CLIP, _SOUND, _CHECKS, _BOOKS, _SERVER = "Reference clip", "Sound", "Checks", "Books", "Server"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,25 @@ class VoiceOptions(Options):
         ),
     ] = None
     speaker: Annotated[str | None, Flag("One of the model's speakers, such as kore.", completion="speakers")] = None
+
+
+@dataclass(frozen=True)
+class RemoteOptions(Options):
+    """Which running server speaks, instead of a model that is loaded here."""
+
+    server: Annotated[
+        str | None,
+        Flag(
+            "Let a running `llasa serve` speak: its address, such as http://127.0.0.1:8880.",
+            environment="LLASA_SERVER",
+            metavar="URL",
+            panel=_SERVER,
+        ),
+    ] = None
+    api_key: Annotated[
+        str | None, Flag("The key of the server.", environment="LLASA_API_KEY", metavar="KEY", panel=_SERVER)
+    ] = None
+    server_or_local: Annotated[bool, Flag("Load the model here if no server answers.", panel=_SERVER)] = False
 
 
 @dataclass(frozen=True)

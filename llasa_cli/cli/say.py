@@ -6,10 +6,17 @@ from dataclasses import replace
 
 from llasa_cli.cli.audio_output import check_paths, open_audio_output, voice_key
 from llasa_cli.cli.chapters import list_chapters
-from llasa_cli.cli.common_options import BookOptions, ConsoleOptions, OutputOptions, TextOptions, VoiceOptions
+from llasa_cli.cli.common_options import (
+    BookOptions,
+    ConsoleOptions,
+    OutputOptions,
+    RemoteOptions,
+    TextOptions,
+    VoiceOptions,
+)
 from llasa_cli.cli.console import Console
-from llasa_cli.cli.flags import with_flags
-from llasa_cli.cli.speak import load_synthesizer, speak
+from llasa_cli.cli.flags import Parsed, with_flags
+from llasa_cli.cli.speak import find_model, find_voice, open_synthesizer, speak
 from llasa_cli.cli.text_input import open_text
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
@@ -21,8 +28,9 @@ def say(
     voice: VoiceOptions,
     console_options: ConsoleOptions,
     output: OutputOptions,
-    models: ModelOptions,
+    models: Parsed[ModelOptions],
     speech: SpeechOptions,
+    remote: RemoteOptions,
 ) -> None:
     """Speak text from the arguments, a file, or a pipe while it is being written."""
     if book.chapters:
@@ -31,16 +39,12 @@ def say(
     source = open_text(text, "say", (book.first_chapter, book.last_chapter))
     check_paths(output, source.path)
     output.check.refuse_unused()
-    from llasa_cli.checkpoint.resolve import resolve_checkpoint
-
-    checkpoint = resolve_checkpoint(models)
-    from llasa_cli.voices.resolve import resolve_voice
-
-    chosen = resolve_voice(voice.voice, voice.speaker, checkpoint)
+    model = find_model(models, remote, output.check, console_options.quiet)
+    chosen = find_voice(model, voice)
     speech = replace(speech, speaker=chosen.speaker)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(output, source, speech, checkpoint, console, voice_key(chosen)) as audio_output,
+        open_audio_output(output, source, speech, model, console, voice_key(chosen)) as audio_output,
     ):
-        synthesizer = load_synthesizer(checkpoint, console, chosen.speaker)
+        synthesizer = open_synthesizer(model, console, chosen.speaker)
         speak(synthesizer, source, speech, chosen.reference, audio_output, console, chosen.language)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SERVER = "Server"
+SPARE_CONNECTIONS = 128
+"""Connections beyond `--max-requests`, so that a full server can still say so."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class ServeOptions(Options):
             panel=_SERVER,
         ),
     ] = None
+    wyoming_host: Annotated[
+        str,
+        Flag(
+            "The address of the Wyoming port. The protocol has no key: every machine that reaches it may speak.",
+            panel=_SERVER,
+        ),
+    ] = "127.0.0.1"
     api_key: Annotated[
         str | None,
         Flag(
@@ -48,6 +57,14 @@ class ServeOptions(Options):
         ),
     ] = None
     no_auth: Annotated[bool, Flag("Allow other machines to use the server without a key.", panel=_SERVER)] = False
+    cors_origin: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Web pages of this origin, such as https://example.org, may use the server; may be repeated.",
+            metavar="ORIGIN",
+            panel=_SERVER,
+        ),
+    ] = ()
     voice_dir: Annotated[
         Path | None, Flag("The folder of the saved voices.", panel=_SERVER, default_text="that of llasa voices")
     ] = None
@@ -100,14 +117,26 @@ def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizer: Synthesizer
     import uvicorn
 
     from llasa_cli.serve.http import ServerSettings, create_app
+    from llasa_cli.serve.limits import TimedProtocol
     from llasa_cli.serve.service import SpeechService
     from llasa_cli.serve.voices import VoiceStore
 
     service = SpeechService(synthesizer, options.slots or _default_slots(synthesizer), options.max_requests)
     voices = VoiceStore(synthesizer, checkpoint)
-    app = create_app(service, voices, ServerSettings(options.api_key, options.max_characters), options.deadline)
+    settings = ServerSettings(
+        options.api_key, options.max_characters, hosts=_answered_hosts(options), origins=options.cors_origin
+    )
+    app = create_app(service, voices, settings, options.deadline)
     config = uvicorn.Config(
-        app, options.host, options.port, log_level="warning", access_log=False, timeout_keep_alive=30, lifespan="on"
+        app,
+        options.host,
+        options.port,
+        http=TimedProtocol,
+        log_level="error",  # a client's bad request is not worth a line
+        access_log=False,
+        timeout_keep_alive=30,
+        limit_concurrency=options.max_requests + SPARE_CONNECTIONS,
+        lifespan="on",
     )
     server = uvicorn.Server(config)
 
@@ -117,7 +146,13 @@ def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizer: Synthesizer
             from llasa_cli.serve.wyoming import serve_wyoming
 
             languages = checkpoint.metadata.get("language") or ["en"]
-            tasks.append(asyncio.create_task(serve_wyoming(options.host, options.wyoming, service, voices, languages)))
+            tasks.append(
+                asyncio.create_task(
+                    serve_wyoming(
+                        options.wyoming_host, options.wyoming, service, voices, languages, options.max_characters
+                    )
+                )
+            )
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
@@ -125,6 +160,13 @@ def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizer: Synthesizer
             task.result()
 
     asyncio.run(run())
+
+
+def _answered_hosts(options: ServeOptions) -> tuple[str, ...] | None:
+    """The values of `Host` that are answered: without a key only this machine's own names."""
+    if options.api_key is not None or options.no_auth:
+        return None
+    return (*_LOOPBACK, options.host)
 
 
 def _default_slots(synthesizer: Synthesizer) -> int:

@@ -1,8 +1,9 @@
 """From a text to its sound: the part of `say`, `clone` and `chat` after their options.
 
     source = open_text(text_options, "say")                              refuses an empty text
-    with open_audio_output(options, source, speech, checkpoint, console) as audio_output:     refuses a bad output
-        synthesizer = load_synthesizer(checkpoint, console)
+    model = find_model(models, remote, check, quiet)                     on this machine, or a server's
+    with open_audio_output(options, source, speech, model, console) as audio_output:     refuses a bad output
+        synthesizer = open_synthesizer(model, console)
         speak(synthesizer, source, speech, reference, audio_output, console)
 
 Everything that can be refused is refused before a model is loaded.
@@ -16,11 +17,12 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.cli.audio_output import AudioOutput
-from llasa_cli.cli.common_options import OutputOptions
-from llasa_cli.cli.console import Console, as_json, result, speed
+from llasa_cli.cli.common_options import CheckOptions, OutputOptions, RemoteOptions, VoiceOptions
+from llasa_cli.cli.console import Console, as_json, note, result, speed
+from llasa_cli.cli.flags import Parsed
 from llasa_cli.cli.text_input import TextInput
-from llasa_cli.errors import LlasaError
-from llasa_cli.settings import BUILT_IN_MODEL, SpeechOptions
+from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -29,10 +31,67 @@ if TYPE_CHECKING:
     from llasa_cli.audio.sink import Sink
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
+    from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+    from llasa_cli.voices.resolve import ResolvedVoice
 
 SECONDS_A_CHARACTER = 0.08
 """English is read at 0.055 to 0.09 seconds a character."""
+
+
+def find_model(
+    models: Parsed[ModelOptions], remote: RemoteOptions, check: CheckOptions, quiet: bool
+) -> Checkpoint | RemoteSynthesizer:
+    """The model on this machine, or the one of the server that the options name.
+
+    Raises:
+        UsageError: An option can't be combined with a server.
+        ModelError: The model is not on this machine, the server has another, or no server answers.
+    """
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
+
+    if remote.server is None:
+        if remote.server_or_local:
+            raise UsageError("--server-or-local has no effect without --server.", "Add --server URL.")
+        return resolve_checkpoint(models.build())
+    from llasa_cli.serve.client import RemoteSynthesizer, ServerUnreachable
+
+    if check.recognizer is not None:
+        raise UsageError("--verify needs the model on this machine.", "Leave out --verify, or --server (LLASA_SERVER).")
+    try:
+        for name in sorted(models.given - {"model"}):
+            raise UsageError(f"--{name} is chosen where the server is started.", f"Leave out --{name}, or --server.")
+        wanted = models.values["model"] if "model" in models.given else None
+        return RemoteSynthesizer.connect(remote.server, remote.api_key, wanted)
+    except ServerUnreachable as error:
+        if not remote.server_or_local:
+            raise
+        if not quiet:
+            note(f"warning: {error.message} The model is loaded here.")
+        return resolve_checkpoint(models.build())
+
+
+def find_voice(model: Checkpoint | RemoteSynthesizer, options: VoiceOptions) -> ResolvedVoice:
+    """The voice that `--voice` and `--speaker` mean.
+
+    Raises:
+        UsageError: See `voices.resolve.resolve_voice`.
+    """
+    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.voices.resolve import resolve_voice
+
+    if isinstance(model, Checkpoint):
+        return resolve_voice(options.voice, options.speaker, model)
+    return model.resolve_voice(options.voice, options.speaker)
+
+
+def open_synthesizer(
+    model: Checkpoint | RemoteSynthesizer, console: Console, speaker: str | None = None
+) -> Synthesizer | RemoteSynthesizer:
+    """Load the model, if it is one of this machine."""
+    from llasa_cli.checkpoint.resolve import Checkpoint
+
+    return load_synthesizer(model, console, speaker) if isinstance(model, Checkpoint) else model
 
 
 def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | None = None) -> Synthesizer:
@@ -59,7 +118,7 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
 
 
 def speak(
-    synthesizer: Synthesizer,
+    synthesizer: Synthesizer | RemoteSynthesizer,
     source: TextInput,
     speech: SpeechOptions,
     reference: Reference | None,
@@ -77,6 +136,8 @@ def speak(
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
     """
+    from llasa_cli.serve.client import RemoteSynthesizer
+
     speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
     options = audio_output.options
     gate = _PlaybackGate(audio_output.sink) if _is_streaming(options) else None
@@ -86,20 +147,36 @@ def speak(
     check = None
     if options.check.recognizer is not None:
         console.stage("loading the recognizer")
-        check = _word_check(options.check.recognizer, synthesizer, language, reference)
+        check = _word_check(options.check.recognizer, synthesizer.sampling_rate, language, reference)
+
+    def warn(text: str) -> None:
+        console.line(f"warning: {text}")
+
     console.stage("speaking")
     resume_from = _resume_point(audio_output, console)
     began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
-    chunks = synthesizer.stream(
-        source.parts,
-        speech,
-        reference,
-        settler.add,
-        on_note=lambda text: console.line(f"warning: {text}"),
-        check=check,
-        gate=gate,
-        resume_from=resume_from,
-    )
+    if isinstance(synthesizer, RemoteSynthesizer):
+        chunks = synthesizer.stream(
+            source.parts,
+            speech,
+            reference,
+            settler.add,
+            on_note=warn,
+            is_streamed=_is_streaming(options),
+            is_growing=source.size is None,
+            resume_from=resume_from,
+        )
+    else:
+        chunks = synthesizer.stream(
+            source.parts,
+            speech,
+            reference,
+            settler.add,
+            on_note=warn,
+            check=check,
+            gate=gate,
+            resume_from=resume_from,
+        )
     for chunk in chunks:
         audio_output.sink.write(chunk)
         settler.settle()
@@ -175,7 +252,7 @@ class _PlaybackGate:
 
 
 def _word_check(
-    recognizer: str, synthesizer: Synthesizer, language: str | None, reference: Reference | None
+    recognizer: str, sampling_rate: int, language: str | None, reference: Reference | None
 ) -> Callable[[str, np.ndarray], tuple[str, ...]]:
     """The check of `--verify`: (text, samples) -> problems, among them words of the reference clip."""
     from llasa_cli.asr import load_recognizer
@@ -185,7 +262,7 @@ def _word_check(
     loaded = load_recognizer(recognizer)
 
     def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
-        heard = loaded.transcribe(samples, synthesizer.sampling_rate, language)
+        heard = loaded.transcribe(samples, sampling_rate, language)
         leaked = leaked_words(text, heard, reference.text) if reference is not None else ()
         return (*leaked, *word_problems(text, heard))
 
@@ -251,7 +328,7 @@ def _failure(audio_output: AudioOutput) -> LlasaError:
 
 
 def _summary(
-    audio_output: AudioOutput, wall_s: float, speech: SpeechOptions, synthesizer: Synthesizer
+    audio_output: AudioOutput, wall_s: float, speech: SpeechOptions, synthesizer: Synthesizer | RemoteSynthesizer
 ) -> dict[str, Any]:
     """The object that `--json` prints."""
     made_by = {"model": synthesizer.name, "revision": synthesizer.revision}

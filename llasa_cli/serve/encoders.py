@@ -23,8 +23,9 @@ MEDIA_TYPES = {
     "flac": "audio/flac",
     "wav": "audio/wav",
     "pcm": "audio/pcm",
+    "f32": "application/octet-stream",
 }
-"""The formats of OpenAI's `response_format`, and their media types."""
+"""The formats of OpenAI's `response_format`, raw float32 samples at the model's rate, and their media types."""
 _CODECS = {
     "mp3": ("mp3", "libmp3lame", None),
     "opus": ("ogg", "libopus", 48_000),
@@ -48,8 +49,10 @@ class Encoder:
     def __init__(self, name: str, sampling_rate: int, speed: float = 1.0) -> None:
         self._rate = sampling_rate
         self._tempo = _Tempo(sampling_rate, speed) if speed != 1 else None
-        if name in _CODECS:
-            self._sink: Any = _Container(*_CODECS[name], sampling_rate)
+        if name == "f32":
+            self._sink: Any = _Float32()
+        elif name in _CODECS:
+            self._sink = _Container(*_CODECS[name], sampling_rate)
         else:
             self._sink = _Pcm(sampling_rate, has_header=name == "wav")
 
@@ -67,6 +70,14 @@ class Encoder:
             for piece in self._tempo.push(None):
                 data += self._sink.encode(piece)
         return data + bytes(self._sink.finish())
+
+
+class _Float32:
+    def encode(self, samples: np.ndarray) -> bytes:
+        return samples.astype("<f4").tobytes()
+
+    def finish(self) -> bytes:
+        return b""
 
 
 class _Pcm:

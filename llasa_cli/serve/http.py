@@ -3,6 +3,7 @@
     app = create_app(service, voices, settings)        a FastAPI application for uvicorn
 
 No path in a request is ever opened, and a text can't become a control token (`PromptFormat` encodes it as plain text).
+`serve.limits` bounds the size and the duration of requests.
 """
 
 from __future__ import annotations
@@ -15,29 +16,39 @@ import json
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, create_model, model_validator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from llasa_cli import __version__
-from llasa_cli.errors import AudioError, LlasaError, UsageError
+from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
+from llasa_cli.prompt import Reference
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder
-from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, SpeechJob, SpeechService
+from llasa_cli.serve.limits import RequestLimits
+from llasa_cli.serve.service import Audio, Done, Event, Failed, Note, QueueFull, SpeechJob, SpeechService, Spoken
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.batched import SynthesisRequest
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.text.unicode import whole_characters
 
+T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """Names of OpenAI's models, which some clients send whatever the server offers. They mean the model that is loaded."""
 RETRY_AFTER_S = 2
+PING_S = 10.0
+"""A stream of events that has none sends a comment so often, so that clients can tell waiting from a dead connection."""
+MAX_REFERENCE_CODES = 2048
 
 
 @dataclass(frozen=True)
@@ -48,53 +59,104 @@ class ServerSettings:
         api_key: Required as `Authorization: Bearer KEY`; None requires none.
         max_characters: The longest input.
         max_clip_bytes: The largest upload.
+        hosts: The values of `Host` that are answered; None answers all. See `serve.limits`.
+        origins: Web pages of other origins that may use the server (CORS).
     """
 
     api_key: str | None = None
     max_characters: int = 100_000
     max_clip_bytes: int = 20_000_000
+    hosts: tuple[str, ...] | None = None
+    origins: tuple[str, ...] = ()
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest request: a clip in base64, or a text in JSON with each character escaped."""
+        return max(self.max_clip_bytes * 4 // 3, 12 * self.max_characters) + 1_000_000
 
 
-class InlineVoice(BaseModel):
+class _Body(BaseModel):
+    """A JSON body; half surrogate pairs in its texts are replaced (U+FFFD)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_characters(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: whole_characters(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+class InlineVoice(_Body):
     """A reference clip inside a request."""
 
     audio: str = Field(description="Base64 of an audio file with 1 to 15 s of speech.")
     text: str = Field(min_length=1, max_length=2000, description="What is said in the clip.")
 
 
+class VoiceCodes(_Body):
+    """A voice inside a request, as `GET /v1/audio/voices/NAME` gives it. The transcript is used as it is."""
+
+    text: str = Field(min_length=1, max_length=2000)
+    codes: list[int] = Field(min_length=1, max_length=MAX_REFERENCE_CODES)
+    codec: str | None = Field(None, max_length=200, description="Another codec than the model's is refused.")
+
+
 _SAMPLING_FIELDS = tuple(part.name for part in fields(SamplingRequest))
 _FIELD_TYPES: Any = {part.name: (type(part.default) | None, None) for part in fields(SamplingOptions)}
-_SamplingFields: Any = create_model("_SamplingFields", **_FIELD_TYPES)
+_SamplingFields: Any = create_model("_SamplingFields", __base__=_Body, **_FIELD_TYPES)
 
 
 class SpeechRequest(_SamplingFields):
     """The body of `POST /v1/audio/speech`: OpenAI's fields, this server's own, and the sampling options."""
 
-    model: str = Field(max_length=200)
-    input: str = Field(min_length=1)
-    voice: str | InlineVoice | None = Field(None, description="A speaker, a saved voice, or a clip. None: the default.")
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: float = Field(1.0, ge=0.25, le=4.0)
+    model: str | None = Field(None, max_length=200, description="None: the model that is loaded.")
+    input: str | list[str] = Field(description="A text, or parts of one, each of which ends a sentence.")
+    voice: str | InlineVoice | VoiceCodes | None = Field(
+        None, description="A speaker, a saved voice, a clip, or codes. None: the default."
+    )
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "f32"] = "mp3"
+    speed: float = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] = "audio"
     instructions: str | None = Field(None, description="Has no effect with these models.")
     stream: bool = Field(False, description="Send the first chunk while it is generated; it gets one attempt.")
     seed: int | None = Field(None, ge=0, lt=LARGEST_SEED)
+    retries: int = Field(
+        SpeechOptions().retries, ge=0, le=10, description="How often a chunk that fails its checks is spoken again."
+    )
+    markdown: bool = Field(False, description="The input is Markdown, whose signs are not spoken.")
+    skipped_chunks: int = Field(0, ge=0, lt=LARGEST_SEED, description="Chunks that were spoken before.")
+    continues: bool = Field(False, description="The input continues another: it begins with a pause.")
+    chunk_events: bool = Field(False, description="With sse: an event for each chunk when it is final.")
 
 
 class ApiError(Exception):
     """An error in OpenAI's form."""
 
-    def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        error: LlasaError | None = None,
+    ) -> None:
         super().__init__(message)
         self.status, self.message, self.code, self.param = status, message, code, param
+        self.error = error
 
-    def response(self) -> JSONResponse:
+    def content(self) -> dict[str, Any]:
+        """OpenAI's error object; `hint` and `exit_code` are for `llasa --server`."""
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, "invalid_request_error")
         if self.status >= 500:
             kind = "server_error"
-        body = {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        found: dict[str, Any] = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        if self.error is not None:
+            found |= {"hint": self.error.hint, "exit_code": self.error.exit_code}
+        return {name: whole_characters(value) if isinstance(value, str) else value for name, value in found.items()}
+
+    def response(self) -> JSONResponse:
         headers = {"Retry-After": str(RETRY_AFTER_S)} if self.status in (429, 503) else {}
-        return JSONResponse(body, self.status, headers)
+        return JSONResponse({"error": self.content()}, self.status, headers)
 
 
 def create_app(
@@ -116,9 +178,15 @@ def create_app(
         if not hmac.compare_digest(given.encode(), settings.api_key.encode()):
             raise ApiError(401, "Incorrect API key provided.", "invalid_api_key")
 
-    app = FastAPI(title="llasa", version=__version__, lifespan=lifespan)
+    # FastAPI's pages for the API load scripts from other hosts.
+    app = FastAPI(title="llasa", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(
+        RequestLimits, max_body_bytes=settings.max_body_bytes, hosts=settings.hosts, origins=settings.origins
+    )
     guarded = [Depends(check_key)]
-    model_name = service.synthesizer.name
+    model_name, facts = service.synthesizer.name, model_facts(service.synthesizer)
 
     @app.exception_handler(ApiError)
     async def show_api_error(request: Request, error: ApiError) -> Response:
@@ -136,78 +204,104 @@ def create_app(
     async def show_http_error(request: Request, error: HTTPException) -> Response:
         return ApiError(error.status_code, str(error.detail)).response()
 
+    @app.exception_handler(_Disconnected)
+    async def end_quietly(request: Request, error: _Disconnected) -> Response:
+        return Response(status_code=499)
+
     @app.exception_handler(LlasaError)
     async def show_known_error(request: Request, error: LlasaError) -> Response:
         return _as_api_error(error).response()
 
     @app.post("/v1/audio/speech", dependencies=guarded, response_class=StreamingResponse)
-    async def speech(body: SpeechRequest) -> Response:
+    async def speech(body: SpeechRequest, request: Request) -> Response:
         """Speak a text. The response is sent while it is generated."""
-        if body.model not in (model_name, *ALIASES):
-            raise ApiError(
-                404,
-                f"The model {body.model[:60]!r} does not exist; this server has {model_name!r}.",
-                "model_not_found",
-                "model",
-            )
-        if len(body.input) > settings.max_characters:
-            raise ApiError(
-                400,
-                f"input has {len(body.input):,} characters; at most {settings.max_characters:,} are accepted.",
-                "string_above_max_length",
-                "input",
-            )
+        text = _text_of(body, settings)
+        if body.model not in (None, model_name, *ALIASES):
+            message = f"The model {body.model[:60]!r} does not exist; this server has {model_name!r}."
+            raise ApiError(404, message, "model_not_found", "model", ModelError(message))
+        speaker, reference = await asyncio.to_thread(_voice_of, body.voice, voices, settings)
         options = SpeechOptions(
             sampling=SamplingRequest(**{name: getattr(body, name) for name in _SAMPLING_FIELDS}),
             seed=body.seed if body.seed is not None else secrets.randbelow(LARGEST_SEED),
+            speaker=speaker,
+            retries=body.retries,
+            markdown=body.markdown,
         )
-        speaker, reference = await asyncio.to_thread(_voice_of, body.voice, voices, settings)
-        options = SpeechOptions(sampling=options.sampling, seed=options.seed, speaker=speaker)
         encoder = Encoder(body.response_format, service.synthesizer.sampling_rate, body.speed)
         events = _Events(asyncio.get_running_loop())
         asked = time.monotonic()
-        job = await asyncio.to_thread(service.submit, body.input, options, reference, events.put, body.stream)
-        sent = _bytes(job, events, encoder)
+        wanted = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
+        job = await asyncio.to_thread(service.submit, wanted, events.put, body.stream)
+
+        def heard_first() -> None:
+            first_sounds.append(time.monotonic() - asked)
+            del first_sounds[:-1000]
+
+        headers = {"X-Llasa-Seed": str(options.seed), "X-Llasa-Sampling-Rate": str(service.synthesizer.sampling_rate)}
+        if body.stream_format == "sse":
+            sent = _as_sse(job, events, encoder, options.seed, body.chunk_events, heard_first)
+            return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
         try:
             # The first piece is awaited here, so that a failure before it is an error response.
-            first = await anext(sent)
+            pieces = _bytes(job, events, encoder)
+            first = await _unless_disconnected(request, anext(pieces))
         except BaseException:
             job.cancel()
             raise
-        first_sounds.append(time.monotonic() - asked)
-        del first_sounds[:-1000]
-        headers = {"X-Llasa-Seed": str(options.seed), "X-Llasa-Sampling-Rate": str(service.synthesizer.sampling_rate)}
-        if body.stream_format == "sse":
-            return StreamingResponse(
-                _as_sse(job, first, sent, options.seed), media_type="text/event-stream", headers=headers
-            )
+        heard_first()
+        spoken = [utterance for utterance in job.utterances if utterance.text]
+        if spoken:
+            headers["X-Llasa-Attempts"] = ", ".join(str(utterance.attempts) for utterance in spoken)
+            problems = [problem for utterance in spoken for problem in utterance.problems]
+            headers["X-Llasa-Problems"] = "; ".join(problems).encode("ascii", "replace").decode()
         return StreamingResponse(
-            _whole(job, first, sent), media_type=MEDIA_TYPES[body.response_format], headers=headers
+            _whole(job, first, pieces), media_type=MEDIA_TYPES[body.response_format], headers=headers
         )
 
     @app.get("/v1/models", dependencies=guarded)
     async def models() -> dict[str, Any]:
         return {
             "object": "list",
-            "data": [{"id": model_name, "object": "model", "created": int(began), "owned_by": "llasa"}],
+            "data": [
+                {
+                    "id": model_name,
+                    "object": "model",
+                    "created": int(began),
+                    "owned_by": "llasa",
+                    "llasa": facts | {"max_characters": settings.max_characters},
+                }
+            ],
         }
 
     @app.get("/v1/audio/voices", dependencies=guarded)
     async def list_voices() -> dict[str, Any]:
         return {"voices": await asyncio.to_thread(voices.describe)}
 
+    @app.get("/v1/audio/voices/{name}", dependencies=guarded)
+    async def voice(name: str) -> dict[str, Any]:
+        """A saved voice: its transcript and its codes."""
+        return await asyncio.to_thread(voices.read, name)
+
     @app.post("/v1/audio/voices", dependencies=guarded)
     async def add_voice(
-        name: Annotated[str, Form(max_length=64)],
         file: Annotated[UploadFile, File()],
+        name: Annotated[str | None, Form(max_length=64)] = None,
         text: Annotated[str | None, Form(max_length=2000)] = None,
+        as_is: Annotated[bool, Form()] = False,
     ) -> dict[str, Any]:
-        """Save a voice from a clip, which is checked as `llasa clone` checks it."""
+        """Save a voice from a clip, which is checked as `llasa clone` checks it.
+
+        Without a name the voice is returned and not saved. With `as_is` the clip is checked but not trimmed.
+        """
         data = await file.read(settings.max_clip_bytes + 1)
         if len(data) > settings.max_clip_bytes:
             raise ApiError(413, f"The clip is larger than {settings.max_clip_bytes:,} bytes.", "file_too_large", "file")
-        warnings = await asyncio.to_thread(voices.add, name, data, text)
-        return {"name": name, "warnings": warnings}
+        text = None if text is None else whole_characters(text)
+        if name is not None:
+            warnings = await asyncio.to_thread(voices.add, name, data, text)
+            return {"name": name, "warnings": warnings}
+        reference = await asyncio.to_thread(voices.encode, data, text, as_is)
+        return {"text": reference.text, "codes": reference.codes, "codec": voices.codec_identity}
 
     @app.delete("/v1/audio/voices/{name}", dependencies=guarded)
     async def remove_voice(name: str) -> dict[str, Any]:
@@ -247,6 +341,33 @@ class _Truncated(Exception):
     """The response has begun and can't be completed: closing the connection tells the client."""
 
 
+class _Disconnected(Exception):
+    """The client left before the response began."""
+
+
+async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, which is cancelled when the client leaves.
+
+    Raises:
+        _Disconnected: It has left.
+    """
+
+    async def wait_for_end() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(wait_for_end())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return cast(T, tasks[0].result())
+        raise _Disconnected
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
 async def _bytes(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIterator[bytes]:
     """The encoded sound of a job, as it is made.
 
@@ -261,13 +382,16 @@ async def _bytes(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIter
             if data:
                 yield data
         elif isinstance(event, Failed):
-            if event.is_shutdown:
-                raise ApiError(503, "The server is shutting down.", "shutting_down")
-            raise event.error
-        else:
-            job.result = event
+            raise _failure_of(event)
+        elif isinstance(event, Done):
             yield encoder.finish()
             return
+
+
+def _failure_of(event: Failed) -> ApiError:
+    if event.is_shutdown:
+        return ApiError(503, "The server is shutting down.", "shutting_down")
+    return _as_api_error(event.error)
 
 
 async def _whole(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -275,47 +399,115 @@ async def _whole(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> As
         yield first
         async for data in rest:
             yield data
-    except (LlasaError, ApiError) as error:
+    except ApiError as error:
         raise _Truncated(str(error)) from error
     finally:
         job.cancel()
 
 
-async def _as_sse(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes], seed: int | None) -> AsyncIterator[str]:
-    """OpenAI's events `speech.audio.delta` and `speech.audio.done`; the last one has the checks of each chunk."""
-
-    def delta(data: bytes) -> str:
-        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
-
+async def _as_sse(
+    job: SpeechJob,
+    events: _Events,
+    encoder: Encoder,
+    seed: int | None,
+    has_chunk_events: bool,
+    heard_first: Callable[[], None],
+) -> AsyncIterator[str]:
+    """OpenAI's events `speech.audio.delta` and `speech.audio.done`, and one with the checks of each chunk."""
+    has_sound = False
     try:
-        yield delta(first)
-        async for data in rest:
-            yield delta(data)
-        done = job.result if isinstance(job.result, Done) else Done(())
-        chunks = [
-            {
-                "text": u.text,
-                "seconds": round(u.seconds, 3),
-                "seed": u.seed,
-                "attempts": u.attempts,
-                "problems": u.problems,
-            }
-            for u in done.utterances
-            if u.text
-        ]
-        yield _event({"type": "speech.audio.done", "seed": seed, "chunks": chunks})
-    except (LlasaError, ApiError) as error:
-        yield _event({"type": "error", "error": {"message": str(error), "type": "server_error"}})
+        while True:
+            try:
+                event = await asyncio.wait_for(events.get(), PING_S)
+            except asyncio.TimeoutError:
+                yield ": waiting\n\n"
+                continue
+            data = b""
+            if isinstance(event, Audio):
+                data = encoder.encode(event.samples)
+                job.consumed(len(event.samples))
+            elif isinstance(event, Done):
+                data = encoder.finish()
+            if data:
+                if not has_sound:
+                    heard_first()
+                has_sound = True
+                yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+            if isinstance(event, Spoken) and has_chunk_events:
+                yield _event({"type": "llasa.chunk", **_row(event.utterance)})
+            elif isinstance(event, Note) and has_chunk_events:
+                yield _event({"type": "llasa.note", "text": whole_characters(event.text)})
+            elif isinstance(event, Failed):
+                yield _event({"type": "error", "error": _failure_of(event).content()})
+                return
+            elif isinstance(event, Done):
+                chunks = [_summary(utterance) for utterance in event.utterances if utterance.text]
+                yield _event({"type": "speech.audio.done", "seed": seed, "count": event.chunks, "chunks": chunks})
+                return
     finally:
         job.cancel()
+
+
+def _row(utterance: Utterance) -> dict[str, Any]:
+    """An utterance as `Utterance.from_row` reads it; its codes are needed only of the one that sets the voice."""
+    row = utterance.to_row()
+    return row if utterance.is_voice else row | {"codes": []}
+
+
+def _summary(utterance: Utterance) -> dict[str, Any]:
+    return {
+        "text": utterance.text,
+        "seconds": round(utterance.seconds, 3),
+        "seed": utterance.seed,
+        "attempts": utterance.attempts,
+        "problems": utterance.problems,
+    }
 
 
 def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content)}\n\n"
 
 
-def _voice_of(voice: str | InlineVoice | None, voices: VoiceStore, settings: ServerSettings) -> tuple[str | None, Any]:
-    """-> (speaker, reference), as `SpeechService.submit` takes them."""
+def model_facts(synthesizer: Synthesizer) -> dict[str, Any]:
+    """What `llasa --server` needs to know of the model; see `serve.client`."""
+    checkpoint = synthesizer.checkpoint
+    return {
+        "revision": synthesizer.revision,
+        "sampling_rate": synthesizer.sampling_rate,
+        "speakers": list(synthesizer.speakers),
+        "default_speaker": synthesizer.prompt_format.default_speaker,
+        "codec": checkpoint.codec_identity,
+        "license": checkpoint.license,
+        "language": checkpoint.metadata.get("language"),
+        "spell_out": bool(checkpoint.metadata.get("spell_out")),
+        "sampling": asdict(synthesizer.sampling(SamplingRequest())),
+    }
+
+
+def _text_of(body: SpeechRequest, settings: ServerSettings) -> str | list[str]:
+    """The input, if it is within the limits."""
+    length = len(body.input) if isinstance(body.input, str) else sum(map(len, body.input))
+    if length > settings.max_characters:
+        raise ApiError(
+            400,
+            f"input has {length:,} characters; at most {settings.max_characters:,} are accepted.",
+            "string_above_max_length",
+            "input",
+        )
+    return body.input if isinstance(body.input, str) else [whole_characters(part) for part in body.input]
+
+
+def _voice_of(
+    voice: str | InlineVoice | VoiceCodes | None, voices: VoiceStore, settings: ServerSettings
+) -> tuple[str | None, Reference | None]:
+    """-> (speaker, reference); one of them is None, both for the model's default."""
+    if isinstance(voice, VoiceCodes):
+        if voice.codec not in (None, voices.codec_identity):
+            raise UsageError(
+                f"The voice was made with another codec than the model's ({voices.codec_identity}).",
+                "Make it again with this model.",
+            )
+        return None, Reference(" ".join(voice.text.split()), tuple(voice.codes))
     if isinstance(voice, InlineVoice):
         if len(voice.audio) > settings.max_clip_bytes * 4 // 3 + 4:
             raise ApiError(
@@ -333,8 +525,8 @@ def _as_api_error(error: LlasaError) -> ApiError:
     if isinstance(error, QueueFull):
         return ApiError(429, str(error), "queue_full")
     if isinstance(error, UsageError | AudioError):
-        return ApiError(400, str(error), "invalid_value")
-    return ApiError(500, str(error))
+        return ApiError(400, str(error), "invalid_value", error=error)
+    return ApiError(500, str(error), error=error)
 
 
 def _metrics(service: SpeechService, first_sounds: list[float]) -> str:

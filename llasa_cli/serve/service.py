@@ -1,7 +1,7 @@
 """Speech for many requests at the same time, from one model that stays loaded.
 
     service = SpeechService(synthesizer, slots=8)
-    job = service.submit("Hello.", options, reference, emit)       `emit` receives Audio, then Done or Failed
+    job = service.submit(SynthesisRequest(None, "Hello.", options), emit)     `emit` receives events, the last is Done or Failed
     job.cancel()                                                   frees its slots within one step
     service.stop(deadline_s=10)
 
@@ -18,14 +18,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.lm.engine import Finished, GenerationRequest
-from llasa_cli.prompt import Reference
-from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
@@ -44,10 +42,30 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A chunk is final. Its `Audio` follows in one piece; that of a streamed one has been sent."""
+
+    utterance: Utterance
+
+
+@dataclass(frozen=True)
+class Note:
+    """A warning about the text, such as a pause that can't be read."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Done:
-    """The request is complete. utterances: one for each chunk, pauses included, in order."""
+    """The request is complete.
+
+    Attributes:
+        utterances: One for each chunk, pauses included, in order.
+        chunks: The number of chunks of the text, those that were skipped included.
+    """
 
     utterances: tuple[Utterance, ...]
+    chunks: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,7 @@ class Failed:
     is_shutdown: bool = False
 
 
-Event = Audio | Done | Failed
+Event = Audio | Spoken | Note | Done | Failed
 
 
 class QueueFull(LlasaError):
@@ -93,8 +111,6 @@ class SpeechJob:
         self.utterances: list[Utterance] = []
         self.streamed_chunks: set[int] = set()
         self.over = False
-        self.result: Done | None = None
-        """Set by the consumer when it has read the last event."""
         self._buffered_s = 0.0
         self._buffer_lock = threading.Lock()
 
@@ -117,6 +133,11 @@ class SpeechJob:
             with self._buffer_lock:
                 self._buffered_s += len(samples) / self._rate
             self._emit(Audio(samples))
+
+    def tell(self, event: Spoken | Note) -> None:
+        """Send an event that has no sound."""
+        if not self.over:
+            self._emit(event)
 
     def end(self, event: Done | Failed) -> bool:
         """Send the last event. -> False if the job was over already."""
@@ -177,19 +198,12 @@ class SpeechService:
         """Slots in use."""
         return len(self._running)
 
-    def submit(
-        self,
-        text: str,
-        options: SpeechOptions,
-        reference: Reference | None,
-        emit: Callable[[Event], None],
-        streamed: bool = False,
-    ) -> SpeechJob:
+    def submit(self, request: SynthesisRequest, emit: Callable[[Event], None], streamed: bool = False) -> SpeechJob:
         """Begin a request.
 
         Args:
-            options: The seed must be set.
-            emit: Called from other threads: `Audio` in order, then `Done` or `Failed`.
+            request: The seed must be set; the tag is not used.
+            emit: Called from other threads: `Audio`, `Spoken` and `Note` in order, then `Done` or `Failed`.
             streamed: Send the first chunk while it is generated. It is decoded in windows and gets one attempt.
 
         Raises:
@@ -204,8 +218,9 @@ class SpeechService:
             self._jobs.append(job)
             self.statistics.requests += 1
         try:
-            request = SynthesisRequest(job, text, options, reference)
-            job.progress = TextProgress(request, self.synthesizer, None, max(2, self.slots), lambda text: None)
+            job.progress = TextProgress(
+                request, self.synthesizer, None, max(2, self.slots), lambda text: job.tell(Note(text))
+            )
             self._advance(job, raises=True)
         except BaseException:
             job.over = True
@@ -242,7 +257,10 @@ class SpeechService:
                     moved = False
                     for number, (utterance, samples) in enumerate(job.progress.take_in_order(), len(job.utterances)):
                         job.utterances.append(utterance)
-                        if number not in job.streamed_chunks:
+                        if number in job.streamed_chunks:
+                            job.tell(Spoken(replace(utterance, streamed=True)))
+                        else:
+                            job.tell(Spoken(utterance))
                             job.send(samples)
                         self.statistics.audio_s += utterance.seconds
                         moved = True
@@ -253,7 +271,7 @@ class SpeechService:
                 if raises:
                     raise
                 self._fail(job, error)
-            if job.progress.is_complete and job.end(Done(tuple(job.utterances))):
+            if job.progress.is_complete and job.end(Done(tuple(job.utterances), job.progress.chunks)):
                 self.statistics.done += 1
         with self._changed:
             job.pending.extend(new)
@@ -398,6 +416,7 @@ class SpeechService:
         """Decode and send a chunk while its codes come."""
         import numpy as np
 
+        from llasa_cli.audio.stream_gate import RealTimeStreamGate
         from llasa_cli.codec.streaming import decode_stream
 
         job, attempt, queue = running.job, running.attempt, running.codes
@@ -412,7 +431,9 @@ class SpeechService:
         try:
             job.send(np.zeros(round(attempt.loop.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
-            for piece in decode_stream(self.synthesizer.codec, codes(), tuple(reference)):
+            gate = RealTimeStreamGate()
+            decoded = decode_stream(self.synthesizer.codec, gate.watch(codes()), tuple(reference))
+            for piece in gate.hold(decoded, rate):
                 pieces.append(piece)
                 job.send(piece)
             result = running.result

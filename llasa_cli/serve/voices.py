@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +16,18 @@ from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     from llasa_cli.voices.reference import ReferenceClip
 
 _CLIPS_KEPT = 64
+
+
+def _transcript(text: str | None) -> str:
+    if not text or not text.strip():
+        raise UsageError("The transcript of the clip is missing.", "Send what is said in it as `text`.")
+    return text
 
 
 class VoiceStore:
@@ -29,6 +37,11 @@ class VoiceStore:
         self._synthesizer, self._checkpoint = synthesizer, checkpoint
         self._lock = threading.Lock()
         self._clips: OrderedDict[str, Reference] = OrderedDict()
+
+    @property
+    def codec_identity(self) -> str:
+        """Identifies the codec that the codes of voices belong to."""
+        return self._checkpoint.codec_identity
 
     def describe(self) -> list[dict[str, Any]]:
         """The voices that a request can name."""
@@ -59,22 +72,47 @@ class VoiceStore:
             return name, None
         known = {voice["name"] for voice in self.describe()}
         if name not in known:  # compared with names only: a path in a request is never opened
-            raise UsageError(f"There is no voice {name[:60]!r}.", f"There are: {', '.join(sorted(known)) or 'none'}.")
+            raise UsageError(f"There is no voice {shorten(name)}.", f"There are: {', '.join(sorted(known)) or 'none'}.")
         chosen = resolve_voice(name, None, self._checkpoint)
         return chosen.speaker, chosen.reference
 
-    def encode(self, data: bytes, text: str) -> Reference:
+    def read(self, name: str) -> dict[str, Any]:
+        """A saved voice: name, text, codes, codec and language.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        from llasa_cli.voices.library import list_voices
+
+        for entry in list_voices():
+            if entry.name == name and entry.voice is not None:
+                voice = entry.voice
+                return {
+                    "name": name,
+                    "text": voice.text,
+                    "codes": list(voice.codes),
+                    "codec": voice.codec,
+                    "language": voice.language,
+                }
+        raise UsageError(f"There is no saved voice {shorten(name)}.")
+
+    def encode(self, data: bytes, text: str | None, as_is: bool = False) -> Reference:
         """A clip and its transcript -> a voice; the last ones are kept.
+
+        Args:
+            as_is: The clip was prepared by `voices.reference`: it is checked, and encoded without another change.
 
         Raises:
             AudioError: The clip can't be used.
+            UsageError: The transcript is missing, or can't be that of the clip.
         """
-        key = sha256(data + text.encode()).hexdigest()
+        text = _transcript(text)
+        key = sha256(data + text.encode() + bytes([as_is])).hexdigest()
         with self._lock:
             if key in self._clips:
                 self._clips.move_to_end(key)
                 return self._clips[key]
-            clip = self._checked(data, text)
+            clip = self._checked(data, text, as_is)
             reference = self._synthesizer.encode_reference(clip.samples, clip.transcript or text)
             if not reference.text:
                 raise UsageError("This model can't read the transcript of the clip.")
@@ -95,8 +133,7 @@ class VoiceStore:
         check_name(name)
         if name in self._synthesizer.speakers:
             raise UsageError(f"{name!r} is a speaker of the model.", "Choose another name.")
-        if not text or not text.strip():
-            raise UsageError("The transcript of the clip is missing.", "Send what is said in it as `text`.")
+        text = _transcript(text)
         with self._lock:
             clip = self._checked(data, text)
             reference = self._synthesizer.encode_reference(clip.samples, clip.transcript or text)
@@ -122,14 +159,21 @@ class VoiceStore:
         from llasa_cli.voices.library import list_voices, remove
 
         if name not in {entry.name for entry in list_voices()}:
-            raise UsageError(f"There is no saved voice {name[:60]!r}.")
+            raise UsageError(f"There is no saved voice {shorten(name)}.")
         remove(name)
 
-    def _checked(self, data: bytes, text: str) -> ReferenceClip:
+    def _checked(self, data: bytes, text: str, as_is: bool = False) -> ReferenceClip:
         """A clip that was checked as `llasa clone` checks it, without a look at the file system for `text`."""
         from llasa_cli.audio.reader import read_recording
         from llasa_cli.text.sentences import split_sentences
-        from llasa_cli.voices.reference import MAX_FILE_S, check_sound, check_transcript
+        from llasa_cli.voices.reference import (
+            FULL_RATE_HZ,
+            MAX_FILE_S,
+            MAX_SPEECH_S,
+            check_rate,
+            check_sound,
+            check_transcript,
+        )
 
         if not data:
             raise AudioError("The clip is empty.", "Send an audio file.")
@@ -137,8 +181,13 @@ class VoiceStore:
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(data)
-            recording = read_recording(Path(path), 16_000, MAX_FILE_S)
-            return check_transcript(check_sound(recording.samples, 16_000, recording.flat_tops), text, split_sentences)
+            recording = read_recording(Path(path), FULL_RATE_HZ, MAX_FILE_S)
+            check_rate(recording.file_rate)
+            clip = check_sound(recording.samples, FULL_RATE_HZ, recording.flat_tops)
+            checked = check_transcript(clip, text, split_sentences)
+            if as_is and len(recording.samples) <= (MAX_SPEECH_S + 1) * FULL_RATE_HZ:
+                return replace(checked, samples=recording.samples, transcript=text)
+            return checked
         except AudioError as error:
             # The hint names the file and a command for a shell.
             hint = "Send 1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3." if path[:-6] in error.hint else error.hint

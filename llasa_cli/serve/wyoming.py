@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,31 +21,54 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 
 from llasa_cli import __version__
 from llasa_cli.audio.chunk import to_pcm16
-from llasa_cli.errors import LlasaError
-from llasa_cli.serve.service import Audio, Event, Failed, SpeechService
+from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.prompt import Reference
+from llasa_cli.serve.service import Audio, Done, Event, Failed, SpeechService, Spoken
 from llasa_cli.serve.voices import VoiceStore
-from llasa_cli.settings import SpeechOptions
-from llasa_cli.synthesis.synthesizer import LARGEST_SEED
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions
+from llasa_cli.synthesis.batched import SynthesisRequest
 from llasa_cli.text.sentences import sentence_ends
 
+_CHECK_S = 0.5
+"""How often is looked whether the client is still there."""
 _ATTRIBUTION = Attribution(name="llasa", url="https://arxiv.org/abs/2502.04128")
 
 
-async def serve_wyoming(host: str, port: int, service: SpeechService, voices: VoiceStore, languages: list[str]) -> None:
-    """Answer clients until the task is cancelled."""
+async def serve_wyoming(
+    host: str,
+    port: int,
+    service: SpeechService,
+    voices: VoiceStore,
+    languages: list[str],
+    max_characters: int = 100_000,
+) -> None:
+    """Answer clients until the task is cancelled.
+
+    Args:
+        max_characters: The longest text; a longer one is answered with an error.
+    """
     server = AsyncServer.from_uri(f"tcp://{host}:{port}")
-    await server.run(partial(_Handler, service=service, voices=voices, languages=languages))
+    await server.run(
+        partial(_Handler, service=service, voices=voices, languages=languages, max_characters=max_characters)
+    )
 
 
 class _Handler(AsyncEventHandler):
     """One connection."""
 
-    def __init__(self, *arguments: Any, service: SpeechService, voices: VoiceStore, languages: list[str]) -> None:
+    def __init__(
+        self, *arguments: Any, service: SpeechService, voices: VoiceStore, languages: list[str], max_characters: int
+    ) -> None:
         super().__init__(*arguments)
         self._service, self._voices, self._languages = service, voices, languages
+        self._max_characters = max_characters
         self._text: str | None = None
         """The part of a streamed text that has arrived and was not spoken yet; None outside of one."""
         self._voice: Any = None
+        self._length = 0
+        """Characters of the text so far."""
+        self._first_voice: Reference | None = None
+        """The voice of the first utterance, if the others take theirs from it."""
         self._has_started = False
 
     async def handle_event(self, event: WyomingEvent) -> bool:
@@ -82,6 +106,9 @@ class _Handler(AsyncEventHandler):
             await self._speak(sentences)
 
     async def _speak(self, text: str) -> None:
+        self._length += len(text)
+        if self._length > self._max_characters:
+            raise UsageError(f"The text is longer than {self._max_characters:,} characters.")
         if not any(character.isalnum() for character in text):
             return
         loop = asyncio.get_running_loop()
@@ -93,13 +120,18 @@ class _Handler(AsyncEventHandler):
         def emit(event: Event) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, event)
 
-        job = await asyncio.to_thread(self._service.submit, text, options, reference, emit, True)
+        request = SynthesisRequest(None, text, options, reference or self._first_voice, continues=self._has_started)
+        job = await asyncio.to_thread(self._service.submit, request, emit, True)
         rate = self._service.synthesizer.sampling_rate
         try:
             while True:
-                event = await queue.get()
-                if not isinstance(event, Audio):
+                event = await self._next(queue)
+                if isinstance(event, Spoken) and event.utterance.is_voice:
+                    self._first_voice = Reference(event.utterance.text, event.utterance.codes)
+                if isinstance(event, Done | Failed):
                     break
+                if not isinstance(event, Audio):
+                    continue
                 if not self._has_started:
                     self._has_started = True
                     await self.write_event(AudioStart(rate=rate, width=2, channels=1).event())
@@ -112,7 +144,20 @@ class _Handler(AsyncEventHandler):
         finally:
             job.cancel()
 
+    async def _next(self, queue: asyncio.Queue[Event]) -> Event:
+        """The next event of a request.
+
+        Raises:
+            ConnectionError: The client has left.
+        """
+        while True:
+            with suppress(asyncio.TimeoutError):
+                return await asyncio.wait_for(queue.get(), _CHECK_S)
+            if self.reader.at_eof():
+                raise ConnectionResetError("the client has left")
+
     async def _stop(self) -> None:
+        self._length, self._first_voice = 0, None
         if not self._has_started:
             rate = self._service.synthesizer.sampling_rate
             await self.write_event(AudioStart(rate=rate, width=2, channels=1).event())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,13 +42,18 @@ class SynthesisRequest:
     Attributes:
         tag: Identifies the request in the calls of `ResultSink`.
         options: Sampling, seed and speaker. The seed must be set.
+        text: One text, or parts of one, each of which ends a sentence.
         reference: A voice to clone.
+        skipped_chunks: The number of chunks at its beginning that are not synthesized, because an earlier run did.
+        continues: The text continues an earlier one, so that it begins with the pause between two sentences.
     """
 
     tag: Any
-    text: str
+    text: str | Sequence[str]
     options: SpeechOptions
     reference: Reference | None = None
+    skipped_chunks: int = 0
+    continues: bool = False
 
 
 class RequestSource(Protocol):
@@ -359,6 +364,7 @@ class TextProgress:
 
     Attributes:
         window: The most chunks that are generated and not yet written, so that a book's audio is not held in memory.
+        chunks: How many chunks the text has so far, those that were skipped included.
     """
 
     request: SynthesisRequest
@@ -367,6 +373,7 @@ class TextProgress:
     window: int
     on_note: Callable[[str], None]
     failed: bool = False
+    chunks: int = 0
     _chunks: Iterator[TextChunk] | None = None
     _next: TextChunk | None = None
     _begun: int = 0
@@ -390,7 +397,7 @@ class TextProgress:
             UsageError: The text has nothing to say, or the prompt is too long.
         """
         if self._chunks is None:
-            self._chunks = self.synthesizer.text_chunks([self.request.text], self.request.options, self.on_note)
+            self._chunks = self._remaining_chunks()
             self._next = next(self._chunks, None)
         found: list[Attempt] = []
         while self._next is not None and self._begun - self._written < self.window:
@@ -398,7 +405,6 @@ class TextProgress:
                 # If the first good utterance sets the voice, the later chunks wait for it.
                 if self.session.needs_voice and self.session.voice is None and self._begun > self._written:
                     break
-                self._has_words = True
                 found.append(Attempt(self, self._begun, self.session.retry_loop(self._next)))
             else:
                 self._complete[self._begun] = _silence(self._next, self.synthesizer.sampling_rate)
@@ -407,6 +413,16 @@ class TextProgress:
         if self._next is None and not self._has_words:
             raise self.synthesizer.nothing_to_say()
         return found
+
+    def _remaining_chunks(self) -> Iterator[TextChunk]:
+        request = self.request
+        parts = [request.text] if isinstance(request.text, str) else request.text
+        chunks = self.synthesizer.text_chunks(parts, request.options, self.on_note, request.continues)
+        for chunk in chunks:
+            self.chunks += 1
+            self._has_words = self._has_words or bool(chunk.text)
+            if self.chunks > request.skipped_chunks:
+                yield chunk
 
     def settle(self, attempt: Attempt) -> None:
         """Keep the result of a finished retry loop until its turn comes."""

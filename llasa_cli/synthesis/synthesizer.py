@@ -216,19 +216,24 @@ class Synthesizer:
         return [chunk.text for chunk in self.text_chunks([text], SpeechOptions()) if chunk.text]
 
     def text_chunks(
-        self, parts: Iterable[str], options: SpeechOptions, on_note: Callable[[str], None] | None = None
+        self,
+        parts: Iterable[str],
+        options: SpeechOptions,
+        on_note: Callable[[str], None] | None = None,
+        continues: bool = False,
     ) -> Iterator[TextChunk]:
         """Split a text lazily: the first chunk is there before the last part has been read.
 
         Args:
             parts: The text, in parts of any length.
             on_note: Called with each warning about the text, such as a pause that can't be read.
+            continues: The text continues an earlier one: it begins with the pause between two sentences.
         """
         from llasa_cli.text.chunker import chunk_text
 
         most = int(self._metadata.get("most_characters") or MAX_CHARACTERS)
         normalize = self._normalizer(on_note)
-        return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note)
+        return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note, continues)
 
     def length_limits(self, text: str, speaker: str | None, has_reference: bool) -> tuple[float, float]:
         """The shortest and the longest plausible duration of a text in seconds; see `synthesis.length_band`."""

@@ -83,6 +83,7 @@ def chunk_text(
     normalize: Callable[[str], str] | None = None,
     markdown: bool = False,
     on_note: Callable[[str], None] | None = None,
+    continues: bool = False,
 ) -> Iterator[TextChunk]:
     """Cut a text into chunks: whole sentences, short ones together.
 
@@ -93,6 +94,7 @@ def chunk_text(
         normalize: Written text -> text that this voice can read, sentence by sentence (`normalize.english.normalize`).
         markdown: The text is Markdown, whose words are read and not its signs (`text.markdown`).
         on_note: Receives a sentence about each pause that can't be read or is too long.
+        continues: The text continues an earlier one: the first chunk has the pause of a later one.
 
     Sentences without a letter or a digit (after `normalize`) are left out, so a text may give no chunk.
     """
@@ -100,7 +102,7 @@ def chunk_text(
         from llasa_cli.text.markdown import read_markdown
 
         parts = read_markdown(parts)
-    return ChunkBuilder(max_characters, normalize or _unchanged).chunks(_parse(parts, on_note or _unchanged))
+    return ChunkBuilder(max_characters, normalize or _unchanged, continues).chunks(_parse(parts, on_note or _unchanged))
 
 
 def _unchanged(text: str) -> str:
@@ -185,15 +187,15 @@ def _break_seconds(attributes: str) -> float | None:
 class ChunkBuilder:
     """Joins short sentences and splits long ones; holds at most one chunk."""
 
-    def __init__(self, limit: int, normalize: Callable[[str], str]) -> None:
+    def __init__(self, limit: int, normalize: Callable[[str], str], continues: bool = False) -> None:
         self._limit, self._normalize = limit, normalize
         self._text = ""
         self._sentences: list[str] = []
         self._is_cut = False  # the text ends inside a sentence
         self._pause_s = 0.0  # before the text
-        self._natural_s = 0.0  # after it
+        self._natural_s = SENTENCE_PAUSE_S if continues else 0.0  # after it
         self._requested_s: float | None = None
-        self._begun = False
+        self._begun = continues
 
     def chunks(self, steps: Iterable[_Sentence | _Gap]) -> Iterator[TextChunk]:
         for step in steps:

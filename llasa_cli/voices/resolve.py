@@ -15,7 +15,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
-    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.checkpoint.resolve import ModelDescription
     from llasa_cli.prompt import Reference
     from llasa_cli.voices.library import SavedVoice
 
@@ -35,7 +35,7 @@ class ResolvedVoice:
     language: str | None = None
 
 
-def resolve_voice(voice: str | None, speaker: str | None, checkpoint: Checkpoint) -> ResolvedVoice:
+def resolve_voice(voice: str | None, speaker: str | None, checkpoint: ModelDescription) -> ResolvedVoice:
     """Find the voice that is meant.
 
     Args:
@@ -58,7 +58,7 @@ def resolve_voice(voice: str | None, speaker: str | None, checkpoint: Checkpoint
     if voice is None:
         return ResolvedVoice()
     if is_voice_path(voice):
-        return _adapt(find(voice), checkpoint)
+        return adapt_voice(find(voice), checkpoint)
     tag = match_speaker(voice, checkpoint.known_speakers)
     if voice_exists(voice):
         if tag is not None:
@@ -66,13 +66,13 @@ def resolve_voice(voice: str | None, speaker: str | None, checkpoint: Checkpoint
                 f"{voice!r} is both a saved voice and a speaker of the model.",
                 f"Use --speaker {tag} for the speaker. For the saved voice, give the path of its file, or rename the file.",
             )
-        return _adapt(find(voice), checkpoint)
+        return adapt_voice(find(voice), checkpoint)
     if tag is None:
         raise _unknown(voice, checkpoint)
     return ResolvedVoice(speaker=tag)
 
 
-def check_not_a_speaker(name: str, checkpoint: Checkpoint) -> None:
+def check_not_a_speaker(name: str, checkpoint: ModelDescription) -> None:
     """Refuse a name for a saved voice that one of the model's speakers has.
 
     Raises:
@@ -87,23 +87,28 @@ def check_not_a_speaker(name: str, checkpoint: Checkpoint) -> None:
         )
 
 
-def _speaker_tag(name: str, checkpoint: Checkpoint) -> str:
+def _speaker_tag(name: str, checkpoint: ModelDescription) -> str:
     """The model's spelling of a speaker's name. A model that lists no speakers gets the name as it is.
 
     Raises:
         UsageError: The model can't know this speaker.
     """
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import PromptFormat
     from llasa_cli.voices.library import match_speaker, strip_speaker_prefix
 
     found = match_speaker(name, checkpoint.known_speakers)
+    if found is None and not isinstance(checkpoint, Checkpoint):
+        known = ", ".join(checkpoint.known_speakers) or "none that it lists"
+        raise UsageError(f"The server's model has no speaker {shorten(name)}.", f"Its speakers: {known}.")
     if found is None:
         found = strip_speaker_prefix(name)
+        assert isinstance(checkpoint, Checkpoint)
         PromptFormat.load(checkpoint.folder).prompt("", speaker=found)  # raises for a speaker that can't be known
     return found
 
 
-def _unknown(name: str, checkpoint: Checkpoint) -> UsageError:
+def _unknown(name: str, checkpoint: ModelDescription) -> UsageError:
     """The error for a name that is neither a saved voice nor a speaker; its hint lists those that there are."""
     from llasa_cli.voices.library import list_voices
 
@@ -116,7 +121,7 @@ def _unknown(name: str, checkpoint: Checkpoint) -> UsageError:
     return UsageError(f"There is no voice {shorten(name)}.", " ".join(hints))
 
 
-def _adapt(voice: SavedVoice, checkpoint: Checkpoint) -> ResolvedVoice:
+def adapt_voice(voice: SavedVoice, checkpoint: ModelDescription) -> ResolvedVoice:
     """A saved voice in the form that this model takes.
 
     Raises:

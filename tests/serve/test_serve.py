@@ -8,8 +8,6 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,68 +20,29 @@ pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
 
 import httpx as plain_httpx  # noqa: E402
-import uvicorn  # noqa: E402
 
 from llasa_cli.checkpoint.resolve import resolve_checkpoint  # noqa: E402
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
-from llasa_cli.serve.http import ServerSettings, create_app  # noqa: E402
-from llasa_cli.serve.service import Audio, Done, Event, QueueFull, SpeechService  # noqa: E402
+from llasa_cli.serve.service import Done, Event, Failed, QueueFull, SpeechService  # noqa: E402
 from llasa_cli.serve.voices import VoiceStore  # noqa: E402
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions  # noqa: E402
+from llasa_cli.synthesis.batched import SynthesisRequest  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
+from tests.serve.conftest import KEY, Running  # noqa: E402
 
 SHORT = {"max_seconds": 0.4, "guidance": 1.0}
 """The random model rarely ends by itself."""
-KEY = "secret"
 http = plain_httpx.Client(timeout=60)
 
 
-@pytest.fixture(scope="module")
-def synthesizer(random_checkpoint: Path) -> Synthesizer:
-    return Synthesizer.load(ModelOptions(model=str(random_checkpoint)))
-
-
-@dataclass
-class Running:
-    """A server in a thread."""
-
-    service: SpeechService
-    url: str
-    client: Any
-    model: str
-
-
-@pytest.fixture(scope="module")
-def server(
-    synthesizer: Synthesizer, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
-    checkpoint = resolve_checkpoint(ModelOptions(model=str(random_checkpoint)))
-    service = SpeechService(synthesizer, slots=4, max_jobs=64)
-    patch = pytest.MonkeyPatch()
-    patch.setenv("LLASA_VOICES", str(tmp_path_factory.mktemp("voices")))
-    app = create_app(
-        service, VoiceStore(synthesizer, checkpoint), ServerSettings(KEY, max_characters=2000), deadline_s=1
-    )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    web = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
-    thread = threading.Thread(target=web.run, daemon=True)
-    thread.start()
-    while not web.started:
-        time.sleep(0.02)
-    url = f"http://127.0.0.1:{port}"
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
-    yield Running(service, url, client, synthesizer.name)
-    web.should_exit = True
-    thread.join(timeout=20)
-    patch.undo()
+def client_of(server: Running, key: str = KEY) -> Any:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
 
 
 def speak(server: Running, text: str = "Hello there.", **options: Any) -> Any:
     body = SHORT | {"seed": 5} | options.pop("extra", {})
     settings = {"model": server.model, "voice": "rms", "input": text, "response_format": "wav"} | options
-    return server.client.audio.speech.create(**settings, extra_body=body)
+    return client_of(server).audio.speech.create(**settings, extra_body=body)
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -103,7 +62,7 @@ def test_a_response_has_the_samples_of_say(server: Running, synthesizer: Synthes
 def test_every_format_is_streamed_to_a_file(server: Running, name: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{name}"
     options = {"model": server.model, "voice": "slt", "input": "Hello.", "response_format": name}
-    with server.client.audio.speech.with_streaming_response.create(
+    with client_of(server).audio.speech.with_streaming_response.create(
         **options, extra_body=SHORT | {"seed": 5}
     ) as response:
         assert response.headers["content-type"] == MEDIA_TYPES[name]
@@ -119,9 +78,7 @@ def test_a_streamed_chunk_has_the_length_of_a_whole_one(server: Running) -> None
 
 def test_events_end_with_the_checks_of_each_chunk(server: Running) -> None:
     body = SHORT | {"model": server.model, "voice": "rms", "input": "One. Two.", "stream_format": "sse", "seed": 5}
-    with http.stream(
-        "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
-    ) as made:
+    with http.stream("POST", f"{server.url}/v1/audio/speech", json=body, headers=server.headers) as made:
         lines = [line for line in made.iter_lines() if line]
     assert made.headers["x-llasa-seed"] == "5"
     assert all(line.startswith("data: ") for line in lines)
@@ -152,13 +109,13 @@ def test_a_wrong_request_is_an_error_of_the_client(
 
 def test_a_wrong_key_is_refused(server: Running) -> None:
     with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0).models.list()
+        client_of(server, "wrong").models.list()
     assert http.get(f"{server.url}/health").status_code == 200
 
 
 def test_models_and_voices_are_listed(server: Running) -> None:
-    assert [model.id for model in server.client.models.list()] == [server.model]
-    voices = http.get(f"{server.url}/v1/audio/voices", headers={"Authorization": f"Bearer {KEY}"}).json()["voices"]
+    assert [model.id for model in client_of(server).models.list()] == [server.model]
+    voices = http.get(f"{server.url}/v1/audio/voices", headers=server.headers).json()["voices"]
     assert {"name": "rms", "kind": "speaker", "default": True} in voices
 
 
@@ -176,7 +133,7 @@ TRANSCRIPT = "The gardener planted three rows."
 
 
 def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = server.headers
     form = {"name": "guest", "text": TRANSCRIPT}
     made = http.post(f"{server.url}/v1/audio/voices", data=form, files={"file": clip()}, headers=headers)
     assert made.status_code == 200, made.text
@@ -191,9 +148,7 @@ def test_a_voice_is_made_of_a_clip_used_and_removed(server: Running) -> None:
 @pytest.mark.parametrize("data", [b"", b"no audio", b"RIFF" + bytes(100)])
 def test_a_bad_clip_is_an_error_of_the_client(server: Running, data: bytes) -> None:
     form = {"name": "bad", "text": TRANSCRIPT}
-    made = http.post(
-        f"{server.url}/v1/audio/voices", data=form, files={"file": data}, headers={"Authorization": f"Bearer {KEY}"}
-    )
+    made = http.post(f"{server.url}/v1/audio/voices", data=form, files={"file": data}, headers=server.headers)
     assert made.status_code in (400, 413)
     assert "/tmp" not in made.text
 
@@ -218,18 +173,13 @@ def test_many_clients_are_served_together(server: Running) -> None:
 
 def test_a_client_that_leaves_frees_its_slot(server: Running) -> None:
     body = {"model": server.model, "voice": "rms", "input": "Hello. " * 200, "response_format": "wav"} | SHORT
-    with http.stream(
-        "POST", f"{server.url}/v1/audio/speech", json=body, headers={"Authorization": f"Bearer {KEY}"}
-    ) as made:
+    with http.stream("POST", f"{server.url}/v1/audio/speech", json=body, headers=server.headers) as made:
         next(made.iter_bytes())
-    deadline = time.monotonic() + 20
-    while (server.service.active or server.service.running) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (server.service.active, server.service.running) == (0, 0)
+    assert server.is_idle()
 
 
 def test_metrics_are_in_the_format_of_prometheus(server: Running) -> None:
-    text = http.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    text = http.get(f"{server.url}/metrics", headers=server.headers).text
     assert "# TYPE llasa_requests_total counter" in text
     assert float(next(line for line in text.splitlines() if line.startswith("llasa_requests_total")).split()[1]) > 0
 
@@ -250,11 +200,11 @@ def events_of(service: SpeechService, text: str, **sampling: Any) -> list[Event]
 
     def emit(event: Event) -> None:
         found.append(event)
-        if not isinstance(event, Audio):
+        if isinstance(event, Done | Failed):
             over.set()
 
     options = SpeechOptions(sampling=SamplingRequest(**SHORT | sampling), seed=1, speaker="rms", retries=0)
-    service.submit(text, options, None, emit)
+    service.submit(SynthesisRequest(None, text, options), emit)
     assert over.wait(60)
     return found
 
@@ -272,9 +222,9 @@ def test_a_sentence_does_not_wait_for_a_book(synthesizer: Synthesizer) -> None:
 def test_a_full_queue_is_refused(synthesizer: Synthesizer) -> None:
     service = SpeechService(synthesizer, slots=1, max_jobs=1)
     options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms")
-    service.submit("A first text. " * 20, options, None, lambda event: None)
+    service.submit(SynthesisRequest(None, "A first text. " * 20, options), lambda event: None)
     with pytest.raises(QueueFull):
-        service.submit("A second text.", options, None, lambda event: None)
+        service.submit(SynthesisRequest(None, "A second text.", options), lambda event: None)
     service.stop(0)
 
 
@@ -282,7 +232,7 @@ def test_stopping_lets_requests_finish(synthesizer: Synthesizer) -> None:
     service = SpeechService(synthesizer, slots=2)
     found: list[Event] = []
     options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms", retries=0)
-    service.submit("Hello there.", options, None, found.append)
+    service.submit(SynthesisRequest(None, "Hello there.", options), found.append)
     service.stop(30)
     assert isinstance(found[-1], Done)
 
@@ -291,7 +241,7 @@ def test_stopping_cuts_off_at_the_deadline(synthesizer: Synthesizer) -> None:
     service = SpeechService(synthesizer, slots=1)
     found: list[Event] = []
     options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms", retries=0)
-    service.submit("Hello there. " * 200, options, None, found.append)
+    service.submit(SynthesisRequest(None, "Hello there. " * 200, options), found.append)
     service.stop(0)
     assert getattr(found[-1], "is_shutdown", False)
 

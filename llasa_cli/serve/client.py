@@ -1,0 +1,363 @@
+"""A model that runs in `llasa serve`, with the methods of `Synthesizer` that a command needs. torch is not imported.
+
+    server = RemoteSynthesizer.connect("http://127.0.0.1:8880", api_key=None)
+    for chunk in server.stream("Hello.", SpeechOptions(seed=7)): ...        the same audio as `Synthesizer.stream`
+
+A text is sent in parts, one request after the other: a growing text in the parts in which it arrives, another one in requests
+of up to `_REQUEST_CHARACTERS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
+from llasa_cli.prompt import Reference
+from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.synthesizer import ResumePoint, Utterance
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llasa_cli.voices.resolve import ResolvedVoice
+
+_CONNECT_TIMEOUT_S = 5.0
+_SILENCE_TIMEOUT_S = 60.0
+"""The server sends something at least every ten seconds (`serve.http.PING_S`)."""
+_BUSY_PATIENCE_S = 120.0
+"""How long a server that has too many requests is asked again."""
+_REQUEST_CHARACTERS = 20_000
+_ERRORS: dict[int, type[LlasaError]] = {2: UsageError, 3: ModelError, 4: AudioError}
+
+
+class ServerUnreachable(ModelError):
+    """No server answers at the address."""
+
+
+class RemoteSynthesizer:
+    """Build it with `connect`. It also stands for the `Checkpoint` of the model.
+
+    Attributes:
+        name: The name that the server gives the model.
+        sampling_rate: Hz.
+        speakers, revision, codec_identity, metadata, license: As of a `Checkpoint` or a `Synthesizer`.
+        options: The options of a model of this name; device and dtype are the server's.
+    """
+
+    def __init__(self, connection: Connection, name: str, facts: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self.name = name
+        self.options = ModelOptions(model=name)
+        self.sampling_rate = int(facts["sampling_rate"])
+        self.revision, self.codec_identity = str(facts["revision"]), str(facts["codec"])
+        self.license = str(facts["license"])
+        self.speakers = self.known_speakers = tuple(facts["speakers"])
+        self.metadata = {"spell_out": facts["spell_out"], "language": facts["language"] or []}
+        self._sampling: Mapping[str, Any] = facts["sampling"]
+        self._max_characters = int(facts["max_characters"])
+
+    @classmethod
+    def connect(cls, url: str, api_key: str | None, model: str | None = None) -> RemoteSynthesizer:
+        """Ask a server for its model.
+
+        Args:
+            model: The model that is wanted; None takes the server's.
+
+        Raises:
+            UsageError: The address or the key is wrong.
+            ServerUnreachable: No llasa server answers.
+            ModelError: The server has another model.
+        """
+        connection = Connection(url, api_key)
+        found = connection.json("GET", "/v1/models")
+        try:
+            entry = found["data"][0]
+            server = cls(connection, str(entry["id"]), entry["llasa"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ServerUnreachable(f"There is no llasa server at {url}.", _START_HINT) from None
+        if model not in (None, server.name):
+            raise ModelError(f"The server at {url} has the model {server.name}, not {model}.", "Leave out -m.")
+        return server
+
+    @property
+    def checkpoint(self) -> RemoteSynthesizer:
+        """Itself: what commands ask a checkpoint for is known here."""
+        return self
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        """Complete a request with the model's own values."""
+        return request.over(self._sampling)
+
+    def resolve_voice(self, voice: str | None, speaker: str | None) -> ResolvedVoice:
+        """The voice that is meant: a speaker, or a voice that is saved on this machine or on the server.
+
+        Raises:
+            UsageError: The name is unknown or ambiguous, or the voice was made with another codec.
+        """
+        from llasa_cli.voices.library import SavedVoice, is_voice_path, match_speaker, voice_exists
+        from llasa_cli.voices.resolve import adapt_voice, resolve_voice
+
+        is_here = voice is None or is_voice_path(voice) or voice_exists(voice)
+        if speaker is not None or is_here or match_speaker(str(voice), self.speakers) is not None:
+            return resolve_voice(voice, speaker, self)
+        found = self._connection.json("GET", f"/v1/audio/voices/{quote(str(voice), safe='')}")
+        saved = SavedVoice(str(voice), found["text"], tuple(found["codes"]), found["codec"], found["language"])
+        return adapt_voice(saved, self)
+
+    def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
+        """Make a voice to clone from a clip that `voices.reference` has prepared; see `Synthesizer.encode_reference`."""
+        import io
+
+        import soundfile
+
+        file = io.BytesIO()
+        soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+        found = self._connection.upload("/v1/audio/voices", {"text": text, "as_is": "true"}, file.getvalue())
+        return Reference(found["text"], tuple(found["codes"]))
+
+    def stream(
+        self,
+        text: str | Iterable[str],
+        options: SpeechOptions | None = None,
+        reference: Reference | None = None,
+        on_utterance: Callable[[Utterance], None] | None = None,
+        *,
+        on_note: Callable[[str], None] | None = None,
+        is_streamed: bool = False,
+        is_growing: bool = False,
+        resume_from: ResumePoint | None = None,
+    ) -> Iterator[AudioChunk]:
+        """Speak a text; see `Synthesizer.stream`.
+
+        Args:
+            is_streamed: Ask for sound before its chunk is complete.
+            is_growing: Send each part of the text when it arrives.
+
+        Raises:
+            LlasaError: The server refuses the request, or the connection is lost.
+        """
+        options = options or SpeechOptions()
+        if options.seed is None:
+            options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
+        resume_from = resume_from or ResumePoint()
+        notify, note = on_utterance or (lambda utterance: None), on_note or (lambda text: None)
+        skipped, voice = resume_from.chunks, reference or resume_from.voice
+        parts = [text] if isinstance(text, str) else text
+        limit = 1 if is_growing else _REQUEST_CHARACTERS
+        continues, behind = False, ""
+        for group in _groups(parts, limit, self._max_characters):
+            # The blank lines behind the last group decide the pause before this one.
+            body = self._body([behind, *group], options, voice) | {"stream": is_streamed}
+            last = "".join(group[-2:])
+            behind = last[len(last.rstrip()) :]
+            body |= {"skipped_chunks": skipped, "continues": continues}
+            continues = True
+            for event in self._connection.events("/v1/audio/speech", body):
+                kind = event.get("type")
+                if kind == "speech.audio.delta":
+                    yield AudioChunk(_samples(event["audio"]), self.sampling_rate)
+                elif kind == "llasa.note":
+                    note(event["text"])
+                elif kind == "llasa.chunk":
+                    utterance = Utterance.from_row(event)
+                    if utterance.is_voice:
+                        voice = Reference(utterance.text, utterance.codes)
+                    notify(utterance)
+                elif kind == "speech.audio.done":
+                    skipped = max(0, skipped - int(event["count"]))
+
+    def _body(self, parts: list[str], options: SpeechOptions, voice: Reference | None) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.name,
+            "input": parts,
+            "voice": options.speaker,
+            "response_format": "f32",
+            "stream_format": "sse",
+            "chunk_events": True,
+            "seed": (options.seed or 0) % LARGEST_SEED,
+            "retries": options.retries,
+            "markdown": options.markdown,
+        }
+        if voice is not None:
+            body["voice"] = {"text": voice.text, "codes": voice.codes, "codec": self.codec_identity}
+        return body | {name: value for name, value in asdict(options.sampling).items() if value is not None}
+
+
+def _groups(parts: Iterable[str], limit: int, most: int) -> Iterator[list[str]]:
+    """Consecutive parts that have together at least `limit` characters, and at most `most`.
+
+    Parts without a word are joined to others: a request must have something to say.
+    """
+    group: list[str] = []
+    length = 0
+    for part in parts:
+        for piece in _pieces(part, most):
+            if group and length + len(piece) > most and _has_word(group):
+                yield group
+                group, length = [], 0
+            group.append(piece)
+            length += len(piece)
+        if length >= limit and _has_word(group):
+            yield group
+            group, length = [], 0
+    if group and _has_word(group):
+        yield group
+
+
+def _has_word(parts: Iterable[str]) -> bool:
+    return any(character.isalnum() for part in parts for character in part)
+
+
+def _pieces(part: str, most: int) -> Iterator[str]:
+    """A part in pieces of at most `most` characters, which end with a sentence where there is one."""
+    from llasa_cli.text.sentences import sentence_ends
+
+    while len(part) > most:
+        ends = [end for end in sentence_ends(part[:most]) if 0 < end < most]
+        end = ends[-1] if ends else part.rfind(" ", 1, most)
+        end = end if end > 0 else most
+        yield part[:end]
+        part = part[end:]
+    yield part
+
+
+def _samples(data: str) -> np.ndarray:
+    import numpy as np
+
+    found: np.ndarray = np.frombuffer(base64.b64decode(data), "<f4")
+    return found
+
+
+_START_HINT = "Start one with `llasa serve`, or leave out --server (LLASA_SERVER)."
+
+
+class Connection:
+    """Requests to one server, one at a time.
+
+    Raises:
+        UsageError: The address is not an HTTP address.
+    """
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self._url = url if "://" in url else f"http://{url}"
+        try:
+            parts = urlsplit(self._url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"{url!r} is not the address of a server.", "It has the form http://127.0.0.1:8880.")
+        self._path = parts.path.rstrip("/").removesuffix("/v1")
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname, port, timeout=_CONNECT_TIMEOUT_S)
+
+    def json(self, method: str, path: str) -> dict[str, Any]:
+        """The JSON object with which a request is answered."""
+        return self._object(self._request(method, path))
+
+    def upload(self, path: str, fields: Mapping[str, str], file: bytes) -> dict[str, Any]:
+        """Send a form with a file; -> the JSON object of the answer."""
+        boundary = secrets.token_hex(16)
+        lines = b"".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in fields.items()
+        )
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="clip.wav"\r\n\r\n'.encode()
+        body = lines + head + file + f"\r\n--{boundary}--\r\n".encode()
+        return self._object(self._request("POST", path, body, f"multipart/form-data; boundary={boundary}"))
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a response. Closing the iterator closes the connection, which ends the request.
+
+        Raises:
+            LlasaError: The stream ends with an error, or without its last event.
+        """
+        response = self._request("POST", path, json.dumps(body).encode(), "application/json")
+        is_complete = False
+        try:
+            while not is_complete:
+                line = self._guarded(response.readline)
+                if not line:
+                    raise LlasaError("The server ended the connection before the speech was complete.", "Try again.")
+                if not line.startswith(b"data: "):
+                    continue
+                event = json.loads(line[6:])
+                if event.get("type") == "error":
+                    _raise(event["error"], 500)
+                is_complete = event.get("type") == "speech.audio.done"
+                yield event
+            self._guarded(response.read)  # the end of the body, so that the connection can be used again
+        finally:
+            if not response.isclosed():
+                self._connection.close()
+
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = ""
+    ) -> http.client.HTTPResponse:
+        headers = self._headers | ({"Content-Type": content_type} if content_type else {})
+        give_up = time.monotonic() + _BUSY_PATIENCE_S
+        while True:
+            response = self._guarded(lambda: self._send(method, self._path + path, body, headers))
+            if response.status == 200:
+                return response
+            data = self._guarded(response.read)
+            try:
+                error = json.loads(data)["error"]
+            except (ValueError, KeyError, TypeError):
+                raise ServerUnreachable(
+                    f"{self._url} answered with status {response.status}, as no llasa server does.", _START_HINT
+                ) from None
+            if response.status not in (429, 503) or time.monotonic() > give_up:
+                _raise(error, response.status)
+            with suppress(ValueError):
+                time.sleep(min(10.0, float(response.headers.get("Retry-After") or 1)))
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
+        if self._connection.sock is None:
+            try:
+                self._connection.connect()
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise ServerUnreachable(f"The server {self._url} can't be reached: {reason}.", _START_HINT) from error
+            assert self._connection.sock is not None
+            self._connection.sock.settimeout(_SILENCE_TIMEOUT_S)
+        self._connection.request(method, path, body, headers)
+        return self._connection.getresponse()
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        """The result of `work`; failures of the connection become a LlasaError."""
+        try:
+            return work()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise LlasaError(f"The connection to {self._url} was lost: {error or type(error).__name__}.") from error
+
+    def _object(self, response: http.client.HTTPResponse) -> dict[str, Any]:
+        try:
+            found = json.loads(self._guarded(response.read))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ServerUnreachable(f"{self._url} did not answer as a llasa server.", _START_HINT)
+        return found
+
+
+def _raise(error: Mapping[str, Any], status: int) -> NoReturn:
+    """Raise the exception that the server had, with its exit code."""
+    if status == 401:
+        raise UsageError("The server wants another key.", "Give it with --api-key or LLASA_API_KEY.")
+    hint = str(error.get("hint") or "")
+    message = str(error.get("message") or f"The server answered with status {status}.")
+    default = UsageError.exit_code if 400 <= status < 429 else LlasaError.exit_code
+    raise _ERRORS.get(error.get("exit_code", default), LlasaError)(message.removesuffix(hint).rstrip(), hint)
