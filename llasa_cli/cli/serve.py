@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.common_options import ConsoleOptions
-from llasa_cli.cli.console import Console
+from llasa_cli.cli.console import Console, result
 from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.speak import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SERVER = "Server"
+_EXIT_S = 15.0
+"""After the deadline of the requests, for answers on their way and for the end of the process."""
 SPARE_CONNECTIONS = 128
 """Connections beyond `--max-requests`, so that a full server can still say so."""
 
@@ -82,6 +87,18 @@ class ServeOptions(Options):
         int, Flag("Requests in progress; further ones get status 429.", minimum=1, panel=_SERVER)
     ] = 256
     max_characters: Annotated[int, Flag("The longest input of a request.", minimum=1, panel=_SERVER)] = 100_000
+    devices: Annotated[
+        str | None,
+        Flag(
+            "Devices with a model each: 0,1,2 or all (every GPU), or cpu,cpu.",
+            panel=_SERVER,
+            default_text="the one of --device",
+        ),
+    ] = None
+    background: Annotated[bool, Flag("Return when the server answers; it runs until it is stopped.", panel=_SERVER)] = (
+        False
+    )
+    stop: Annotated[bool, Flag("Stop the server of --port, and wait until it has ended.", panel=_SERVER)] = False
     deadline: Annotated[
         float,
         Flag("Seconds that requests have to finish when the server stops.", minimum=0, maximum=3600, panel=_SERVER),
@@ -91,6 +108,11 @@ class ServeOptions(Options):
 @with_flags
 def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleOptions) -> None:
     """Keep a model loaded and speak for other programs: OpenAI's /v1/audio/speech, a web page at /, Wyoming."""
+    from llasa_cli.serve import background
+
+    if options.stop:
+        background.stop(options.port, options.deadline + _EXIT_S)
+        return
     if options.host not in _LOOPBACK and options.api_key is None and not options.no_auth:
         raise UsageError(
             f"--host {options.host} lets other machines use this server without a key.",
@@ -99,67 +121,72 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
     _check_packages(options.wyoming is not None)
     if options.voice_dir is not None:
         os.environ["LLASA_VOICES"] = str(options.voice_dir)
+    from llasa_cli.batch.process_backend import choose_devices
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
-    checkpoint = resolve_checkpoint(models)
+    devices = choose_devices(options.devices, models.device, 1)
+    checkpoints = [resolve_checkpoint(replace(models, device=device)) for device in devices]
     _check_port(options.host, options.port)
+    if options.wyoming is not None:
+        _check_port(options.wyoming_host, options.wyoming)
     with Console(console_options.quiet, console_options.verbose) as console:
-        synthesizer = load_synthesizer(checkpoint, console)
-        synthesizer.codec.wait()
-        console.line(f"{checkpoint.name} at http://{options.host}:{options.port}/")
-        _run(options, checkpoint, synthesizer)
+        if options.background:
+            console.stage("starting the server")
+            result(background.start([part for part in sys.argv[2:] if part != "--background"], options.port))
+            return
+        synthesizers = [load_synthesizer(checkpoint, console) for checkpoint in checkpoints]
+        for synthesizer in synthesizers:
+            synthesizer.codec.wait()
+        _run(options, checkpoints[0], synthesizers, console)
 
 
-def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizer: Synthesizer) -> None:
+def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizers: Sequence[Synthesizer], console: Console) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests in progress may finish before the deadline."""
     import asyncio
 
     import uvicorn
 
+    from llasa_cli.serve.background import registered
     from llasa_cli.serve.http import ServerSettings, create_app
     from llasa_cli.serve.limits import TimedProtocol
+    from llasa_cli.serve.server import Server
     from llasa_cli.serve.service import SpeechService
     from llasa_cli.serve.voices import VoiceStore
 
-    service = SpeechService(synthesizer, options.slots or _default_slots(synthesizer), options.max_requests)
-    voices = VoiceStore(synthesizer, checkpoint)
+    service = SpeechService(synthesizers, options.slots or _default_slots(synthesizers[0]), options.max_requests)
+    service.warm_up()
+    voices = VoiceStore(synthesizers[0], checkpoint)
     settings = ServerSettings(
         options.api_key, options.max_characters, hosts=_answered_hosts(options), origins=options.cors_origin
     )
-    app = create_app(service, voices, settings, options.deadline)
     config = uvicorn.Config(
-        app,
+        create_app(service, voices, settings, options.deadline),
         options.host,
         options.port,
         http=TimedProtocol,
         log_level="error",  # a client's bad request is not worth a line
         access_log=False,
         timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(options.deadline + _EXIT_S),
         limit_concurrency=options.max_requests + SPARE_CONNECTIONS,
         lifespan="on",
     )
-    server = uvicorn.Server(config)
+    url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{options.port}/"
+    wyoming = None
+    if options.wyoming is not None:
+        from llasa_cli.serve.wyoming import serve_wyoming
 
-    async def run() -> None:
-        tasks = [asyncio.create_task(server.serve())]
-        if options.wyoming is not None:
-            from llasa_cli.serve.wyoming import serve_wyoming
+        languages = checkpoint.metadata.get("language") or ["en"]
+        wyoming = serve_wyoming(
+            options.wyoming_host, options.wyoming, service, voices, languages, options.max_characters
+        )
+    with ExitStack() as running:
 
-            languages = checkpoint.metadata.get("language") or ["en"]
-            tasks.append(
-                asyncio.create_task(
-                    serve_wyoming(
-                        options.wyoming_host, options.wyoming, service, voices, languages, options.max_characters
-                    )
-                )
-            )
-        done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in rest:
-            task.cancel()
-        for task in done:
-            task.result()
+        def begin() -> None:
+            running.enter_context(registered(options.port, url))
+            console.line(f"{checkpoint.name} at {url}")
 
-    asyncio.run(run())
+        asyncio.run(Server(config, service, options.deadline, begin).run_with(wyoming))
 
 
 def _answered_hosts(options: ServeOptions) -> tuple[str, ...] | None:

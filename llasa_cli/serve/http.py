@@ -33,8 +33,19 @@ from llasa_cli import __version__
 from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder
-from llasa_cli.serve.limits import RequestLimits
-from llasa_cli.serve.service import Audio, Done, Event, Failed, Note, QueueFull, SpeechJob, SpeechService, Spoken
+from llasa_cli.serve.limits import RequestLimits, Truncated
+from llasa_cli.serve.service import (
+    Audio,
+    Done,
+    Event,
+    Failed,
+    Note,
+    QueueFull,
+    ShuttingDown,
+    SpeechJob,
+    SpeechService,
+    Spoken,
+)
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
@@ -162,7 +173,11 @@ class ApiError(Exception):
 def create_app(
     service: SpeechService, voices: VoiceStore, settings: ServerSettings, deadline_s: float = 10.0
 ) -> FastAPI:
-    """The application. Shutting it down stops the service; requests in progress have `deadline_s` to finish."""
+    """The application. When it is shut down, the service stops if it has not been stopped before.
+
+    Args:
+        deadline_s: How long requests in progress may then take to finish.
+    """
     began = time.time()
     first_sounds: list[float] = []
 
@@ -203,6 +218,10 @@ def create_app(
     @app.exception_handler(StarletteHTTPException)
     async def show_http_error(request: Request, error: HTTPException) -> Response:
         return ApiError(error.status_code, str(error.detail)).response()
+
+    @app.exception_handler(Exception)
+    async def show_fault(request: Request, error: Exception) -> Response:
+        return ApiError(500, f"A fault of the server: {type(error).__name__}.").response()
 
     @app.exception_handler(_Disconnected)
     async def end_quietly(request: Request, error: _Disconnected) -> Response:
@@ -337,10 +356,6 @@ class _Events:
         return await self._queue.get()
 
 
-class _Truncated(Exception):
-    """The response has begun and can't be completed: closing the connection tells the client."""
-
-
 class _Disconnected(Exception):
     """The client left before the response began."""
 
@@ -382,16 +397,10 @@ async def _bytes(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIter
             if data:
                 yield data
         elif isinstance(event, Failed):
-            raise _failure_of(event)
+            raise _as_api_error(event.error)
         elif isinstance(event, Done):
             yield encoder.finish()
             return
-
-
-def _failure_of(event: Failed) -> ApiError:
-    if event.is_shutdown:
-        return ApiError(503, "The server is shutting down.", "shutting_down")
-    return _as_api_error(event.error)
 
 
 async def _whole(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -400,7 +409,7 @@ async def _whole(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> As
         async for data in rest:
             yield data
     except ApiError as error:
-        raise _Truncated(str(error)) from error
+        raise Truncated(str(error)) from error
     finally:
         job.cancel()
 
@@ -438,7 +447,7 @@ async def _as_sse(
             elif isinstance(event, Note) and has_chunk_events:
                 yield _event({"type": "llasa.note", "text": whole_characters(event.text)})
             elif isinstance(event, Failed):
-                yield _event({"type": "error", "error": _failure_of(event).content()})
+                yield _event({"type": "error", "error": _as_api_error(event.error).content()})
                 return
             elif isinstance(event, Done):
                 chunks = [_summary(utterance) for utterance in event.utterances if utterance.text]
@@ -524,6 +533,8 @@ def _voice_of(
 def _as_api_error(error: LlasaError) -> ApiError:
     if isinstance(error, QueueFull):
         return ApiError(429, str(error), "queue_full")
+    if isinstance(error, ShuttingDown):
+        return ApiError(503, str(error), "shutting_down")
     if isinstance(error, UsageError | AudioError):
         return ApiError(400, str(error), "invalid_value", error=error)
     return ApiError(500, str(error), error=error)

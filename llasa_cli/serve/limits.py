@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,10 @@ BODY_TIMEOUT_S = 30.0
 """The longest silence within the body of a request, and the time for each megabyte of it after the first two."""
 SEND_TIMEOUT_S = 300.0
 """A client that reads nothing for so long is dropped: a player may pause a stream, but not hold a slot forever."""
+
+
+class Truncated(Exception):
+    """The response has begun and can't be completed: the connection is closed without the end of the body."""
 
 
 class RequestLimits:
@@ -60,7 +65,8 @@ class RequestLimits:
             await _error(413, _too_large(self._max_body_bytes))(scope, receive, send)
             return
         body = _Body(receive, send, self._max_body_bytes)
-        await self._app(scope, body.receive, body.send)
+        with suppress(Truncated):  # uvicorn closes the connection of an incomplete response
+            await self._app(scope, body.receive, body.send)
 
     def _problem(self, headers: dict[bytes, str]) -> str | None:
         host = headers.get(b"host", "")

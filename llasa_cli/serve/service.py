@@ -5,8 +5,9 @@
     job.cancel()                                                   frees its slots within one step
     service.stop(deadline_s=10)
 
-Requests join and leave the running batch (`lm.engine.SlotEngine`). Three kinds of threads work: one steps the model for all
-slots, one decodes and checks complete takes, and each chunk that is streamed has one that decodes it while it is generated.
+Requests join and leave the running batch (`lm.engine`). Three kinds of threads work: for each device one that steps the model for
+all slots and one that decodes and checks complete takes, and for each chunk that is streamed one that decodes it while it is
+generated. A device takes work when it has a free slot.
 
 Slots are shared fairly: a free slot goes to the request with the fewest running chunks, and one request alone leaves a
 quarter of the slots to others. A request whose client reads slowly is paused. The codes of a chunk depend on its own seed
@@ -17,13 +18,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
@@ -70,10 +72,9 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The request ended early. `is_shutdown`: because the service stops."""
+    """The request ended early."""
 
     error: LlasaError
-    is_shutdown: bool = False
 
 
 Event = Audio | Spoken | Note | Done | Failed
@@ -81,6 +82,10 @@ Event = Audio | Spoken | Note | Done | Failed
 
 class QueueFull(LlasaError):
     """There are as many requests as the service accepts."""
+
+
+class ShuttingDown(LlasaError):
+    """The service stops."""
 
 
 @dataclass
@@ -111,6 +116,7 @@ class SpeechJob:
         self.utterances: list[Utterance] = []
         self.streamed_chunks: set[int] = set()
         self.over = False
+        self.is_cancelled = False
         self._buffered_s = 0.0
         self._buffer_lock = threading.Lock()
 
@@ -126,6 +132,7 @@ class SpeechJob:
 
     def cancel(self) -> None:
         """The client is gone: nothing more is generated or sent."""
+        self.is_cancelled = self.is_cancelled or not self.over
         self.over = True
 
     def send(self, samples: np.ndarray) -> None:
@@ -153,6 +160,7 @@ class _Running:
     """An attempt in a slot.
 
     Attributes:
+        synthesizer: The one whose engine generates the codes, and whose codec decodes them.
         codes: The queue of its streaming decoder, if it has one; None ends it.
         sent: How many codes were put into the queue.
         result: Set before the queue is ended; None if the request was cancelled.
@@ -160,30 +168,47 @@ class _Running:
 
     job: SpeechJob
     attempt: Attempt
+    synthesizer: Synthesizer
     codes: Queue[int | None] | None = None
     sent: int = 0
     result: Finished | None = None
+
+
+class _Worker:
+    """One device: its model and codec, and what runs on them.
+
+    Attributes:
+        running: The attempts in the slots, by their tags.
+        finished: Complete takes that are to be decoded and checked.
+    """
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self.synthesizer = synthesizer
+        self.running: dict[int, _Running] = {}
+        self.finished: Queue[tuple[_Running, Finished] | None] = Queue()
 
 
 class SpeechService:
     """See the module.
 
     Args:
-        slots: Sequences that are stepped together.
+        synthesizers: The model, loaded once on each device.
+        slots: Sequences that each device steps together.
         max_jobs: Requests at the same time; more are refused with `QueueFull`.
     """
 
-    def __init__(self, synthesizer: Synthesizer, slots: int, max_jobs: int = 256) -> None:
-        self.synthesizer, self.slots, self.max_jobs = synthesizer, slots, max_jobs
+    def __init__(self, synthesizers: Synthesizer | Sequence[Synthesizer], slots: int, max_jobs: int = 256) -> None:
+        self._workers = [_Worker(one) for one in _listed(synthesizers)]
+        self.synthesizer = self._workers[0].synthesizer
+        self._slots_each, self.slots, self.max_jobs = slots, slots * len(self._workers), max_jobs
         self.statistics = ServiceStatistics()
         self._changed = threading.Condition()
         self._jobs: list[SpeechJob] = []
-        self._running: dict[int, _Running] = {}
-        self._finished: Queue[tuple[_Running, Finished] | None] = Queue()
         self._stopping = False
         self._threads = [
-            threading.Thread(target=self._generate, name="engine", daemon=True),
-            threading.Thread(target=self._judge, name="sound", daemon=True),
+            threading.Thread(target=work, args=(worker,), daemon=True)
+            for worker in self._workers
+            for work in (self._generate, self._judge)
         ]
         for thread in self._threads:
             thread.start()
@@ -196,7 +221,7 @@ class SpeechService:
     @property
     def running(self) -> int:
         """Slots in use."""
-        return len(self._running)
+        return sum(len(worker.running) for worker in self._workers)
 
     def submit(self, request: SynthesisRequest, emit: Callable[[Event], None], streamed: bool = False) -> SpeechJob:
         """Begin a request.
@@ -207,11 +232,14 @@ class SpeechService:
             streamed: Send the first chunk while it is generated. It is decoded in windows and gets one attempt.
 
         Raises:
-            QueueFull: There are too many requests, or the service stops.
+            QueueFull: There are too many requests.
+            ShuttingDown: The service stops.
             UsageError: There is nothing to say in the text.
         """
         with self._changed:
-            if self._stopping or len(self._jobs) >= self.max_jobs:
+            if self._stopping:
+                raise ShuttingDown("The server is shutting down.")
+            if len(self._jobs) >= self.max_jobs:
                 self.statistics.rejected += 1
                 raise QueueFull("Too many requests are in progress.", "Try again in a few seconds.")
             job = SpeechJob(emit, self.synthesizer.sampling_rate, streamed)
@@ -228,6 +256,11 @@ class SpeechService:
             raise
         return job
 
+    def warm_up(self) -> None:
+        """Speak a word on each device, so that the first request does not wait for buffers and compiled code."""
+        for worker in self._workers:
+            worker.synthesizer.synthesize("Hello.", SpeechOptions(retries=0, seed=0))
+
     def stop(self, deadline_s: float = 10.0) -> None:
         """Accept no more requests, wait for those in progress, and end the rest with `Failed` after the deadline."""
         with self._changed:
@@ -236,11 +269,12 @@ class SpeechService:
             self._changed.wait_for(lambda: not self._jobs, timeout=deadline_s)
             rest = list(self._jobs)
         for job in rest:
-            job.end(Failed(LlasaError("The server is shutting down."), is_shutdown=True))
+            job.end(Failed(ShuttingDown("The server is shutting down.")))
         with self._changed:
             self._jobs.clear()
             self._changed.notify_all()
-        self._finished.put(None)
+        for worker in self._workers:
+            worker.finished.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
 
@@ -288,51 +322,53 @@ class SpeechService:
             job.pending.clear()
             if job in self._jobs:
                 self._jobs.remove(job)
+                self.statistics.cancelled += job.is_cancelled
             self._changed.notify_all()
 
     # --- codes ---
 
-    def _generate(self) -> None:
-        engine = self.synthesizer.model.batch(self.slots)
+    def _generate(self, worker: _Worker) -> None:
+        model = worker.synthesizer.model
+        engine = model.pool(self._slots_each)
         while True:
             with self._changed:
-                while not (self._running or self._startable()):
+                while not (worker.running or self._startable()):
                     if self._stopping and not self._jobs:
                         return
                     self._changed.wait(timeout=1.0)
-                    self._drop_cancelled(engine)
-                self._drop_cancelled(engine)
-                starting = list(self._pick(engine.free))
+                    self._drop_cancelled(worker, engine)
+                self._drop_cancelled(worker, engine)
+                starting = list(self._pick(worker, engine.free))
             try:
                 for running in starting:
                     loop = running.attempt.loop
                     sampling = running.attempt.text.session.sampling
+                    worker.running[id(running)] = running
                     engine.add(GenerationRequest(loop.prompt, sampling, loop.seed, id(running)))
-                    self._running[id(running)] = running
                     if running.codes is not None:
                         threading.Thread(target=self._stream, args=(running,), daemon=True).start()
-                finished = engine.step() if self._running else []
+                finished = engine.step() if worker.running else []
             except Exception as error:
-                self._fail_all(error)
-                engine = self.synthesizer.model.batch(self.slots)
+                self._fail_all(worker, error)
+                engine = model.pool(self._slots_each)
                 continue
             self.statistics.steps += 1
-            self._pass_on_codes(engine, finished)
+            self._pass_on_codes(worker, engine, finished)
 
-    def _pass_on_codes(self, engine: Any, finished: list[Finished]) -> None:
+    def _pass_on_codes(self, worker: _Worker, engine: Any, finished: list[Finished]) -> None:
         for result in finished:
-            running = self._running.pop(result.request.tag)
+            running = worker.running.pop(result.request.tag)
             with self._changed:
                 running.job.running -= 1
             self.statistics.codes += len(result.codes)
             if running.codes is None:
-                self._finished.put((running, result))
+                worker.finished.put((running, result))
             else:
                 for code in result.codes[running.sent :]:
                     running.codes.put(code)
                 running.result = result
                 running.codes.put(None)
-        for running in self._running.values():
+        for running in worker.running.values():
             if running.codes is not None:
                 codes = engine.codes(id(running))
                 for code in codes[running.sent :]:
@@ -344,7 +380,7 @@ class SpeechService:
         most = max(1, self.slots - max(1, self.slots // 4))
         return [job for job in self._jobs if job.pending and not job.is_paused and job.running < most]
 
-    def _pick(self, free: int) -> Iterator[_Running]:
+    def _pick(self, worker: _Worker, free: int) -> Iterator[_Running]:
         for _ in range(free):
             candidates = self._startable()
             if not candidates:
@@ -357,46 +393,45 @@ class SpeechService:
             is_streamed = job.streamed and attempt.number == len(job.utterances) and not job.streamed_chunks
             if is_streamed:
                 job.streamed_chunks.add(attempt.number)
-            yield _Running(job, attempt, Queue() if is_streamed else None)
+            yield _Running(job, attempt, worker.synthesizer, Queue() if is_streamed else None)
 
-    def _drop_cancelled(self, engine: Any) -> None:
-        for tag, running in list(self._running.items()):
+    def _drop_cancelled(self, worker: _Worker, engine: Any) -> None:
+        for tag, running in list(worker.running.items()):
             if running.job.over:
                 engine.drop(tag)
-                del self._running[tag]
+                del worker.running[tag]
                 running.job.running -= 1
                 if running.codes is not None:
                     running.codes.put(None)
         for job in [job for job in self._jobs if job.over]:
-            self.statistics.cancelled += 1
             self._remove(job)
 
-    def _fail_all(self, error: Exception) -> None:
+    def _fail_all(self, worker: _Worker, error: Exception) -> None:
         """A failure of the engine ends all requests that are in it; the others begin anew in the next engine."""
         known = (
             error
             if isinstance(error, LlasaError)
             else ModelError(f"The model failed: {type(error).__name__}: {error}.")
         )
-        for running in self._running.values():
+        for running in worker.running.values():
             self._fail(running.job, known)
-            running.job.running = 0
+            running.job.running -= 1
             if running.codes is not None:
                 running.codes.put(None)
             self._remove(running.job)
-        self._running.clear()
+        worker.running.clear()
 
     # --- sound ---
 
-    def _judge(self) -> None:
-        while (item := self._finished.get()) is not None:
+    def _judge(self, worker: _Worker) -> None:
+        while (item := worker.finished.get()) is not None:
             running, result = item
             job, loop = running.job, running.attempt.loop
             if job.over:
                 self._remove(job)
                 continue
             try:
-                decoded = self.synthesizer.codec.decode(loop.with_reference(result.codes))
+                decoded = worker.synthesizer.codec.decode(loop.with_reference(result.codes))
                 loop.judge(result.codes, decoded, result.ended)
                 if not loop.finished:
                     with self._changed:
@@ -421,7 +456,7 @@ class SpeechService:
 
         job, attempt, queue = running.job, running.attempt, running.codes
         assert queue is not None
-        rate = self.synthesizer.sampling_rate
+        codec, rate = running.synthesizer.codec, running.synthesizer.sampling_rate
         reference = attempt.loop.with_reference(())
 
         def codes() -> Iterator[int]:
@@ -432,14 +467,14 @@ class SpeechService:
             job.send(np.zeros(round(attempt.loop.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
             gate = RealTimeStreamGate()
-            decoded = decode_stream(self.synthesizer.codec, gate.watch(codes()), tuple(reference))
+            decoded = decode_stream(codec, gate.watch(codes()), tuple(reference))
             for piece in gate.hold(decoded, rate):
                 pieces.append(piece)
                 job.send(piece)
             result = running.result
             if job.over or result is None:
                 return
-            behind_reference = np.zeros(len(reference) * self.synthesizer.codec.samples_per_code, np.float32)
+            behind_reference = np.zeros(len(reference) * codec.samples_per_code, np.float32)
             attempt.loop.judge(result.codes, np.concatenate([behind_reference, *pieces]), result.ended)
             with job.lock:
                 attempt.text.settle(attempt)
@@ -447,3 +482,7 @@ class SpeechService:
         except Exception as error:
             self._fail(job, error if isinstance(error, LlasaError) else LlasaError(f"{type(error).__name__}: {error}"))
             self._remove(job)
+
+
+def _listed(synthesizers: Synthesizer | Sequence[Synthesizer]) -> Sequence[Synthesizer]:
+    return [synthesizers] if isinstance(synthesizers, Synthesizer) else synthesizers

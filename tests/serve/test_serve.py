@@ -8,6 +8,7 @@ import io
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ openai = pytest.importorskip("openai")
 import httpx as plain_httpx  # noqa: E402
 
 from llasa_cli.checkpoint.resolve import resolve_checkpoint  # noqa: E402
+from llasa_cli.lm.engine import EnginePool  # noqa: E402
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
-from llasa_cli.serve.service import Done, Event, Failed, QueueFull, SpeechService  # noqa: E402
+from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, ShuttingDown, SpeechService  # noqa: E402
 from llasa_cli.serve.voices import VoiceStore  # noqa: E402
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.batched import SynthesisRequest  # noqa: E402
@@ -219,6 +221,23 @@ def test_a_sentence_does_not_wait_for_a_book(synthesizer: Synthesizer) -> None:
     service.stop(0)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_under_load_samples_are_those_of_a_single_text(random_checkpoint: Path, devices: int) -> None:
+    """Also with sampling, where the kernels compute a step of each sequence by itself."""
+    options = ModelOptions(model=str(random_checkpoint), dtype="int8")
+    loaded = [Synthesizer.load(options) for _ in range(devices)]
+    assert not loaded[0].model.network.fused_rows or isinstance(loaded[0].model.pool(2), EnginePool)
+    service = SpeechService(loaded, slots=3)
+    texts = [f"Number {number}. And this is the other half of it." for number in range(6)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        found = list(pool.map(lambda text: events_of(service, text, temperature=0.8), texts))
+    speech = SpeechOptions(sampling=SamplingRequest(**SHORT, temperature=0.8), seed=1, speaker="rms", retries=0)
+    for text, events in zip(texts, found, strict=True):
+        served = np.concatenate([event.samples for event in events if isinstance(event, Audio)])
+        assert np.array_equal(served, loaded[0].synthesize(text, speech))
+    service.stop(0)
+
+
 def test_a_full_queue_is_refused(synthesizer: Synthesizer) -> None:
     service = SpeechService(synthesizer, slots=1, max_jobs=1)
     options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms")
@@ -243,7 +262,8 @@ def test_stopping_cuts_off_at_the_deadline(synthesizer: Synthesizer) -> None:
     options = SpeechOptions(sampling=SamplingRequest(**SHORT), seed=1, speaker="rms", retries=0)
     service.submit(SynthesisRequest(None, "Hello there. " * 200, options), found.append)
     service.stop(0)
-    assert getattr(found[-1], "is_shutdown", False)
+    assert isinstance(found[-1], Failed)
+    assert isinstance(found[-1].error, ShuttingDown)
 
 
 # --- formats ---
