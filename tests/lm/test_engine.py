@@ -72,7 +72,7 @@ def generate_all(
     return done
 
 
-@pytest.mark.parametrize("slots", [2, 4, 5])
+@pytest.mark.parametrize("slots", [2, pytest.param(4, marks=pytest.mark.slow), 5])
 def test_codes_do_not_depend_on_the_other_sequences(model: LanguageModel, slots: int) -> None:
     wanted = {}
     for request in requests(model):

@@ -180,7 +180,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", ["1B", "8B", pytest.param("3B", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["1B", *(pytest.param(name, marks=pytest.mark.slow) for name in ("3B", "8B"))])
 def test_the_attention_shapes_of_the_published_models_give_the_codes_of_transformers(
     family: str, tokenizer_folder: Path, tmp_path: Path
 ) -> None:

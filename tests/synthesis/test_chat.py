@@ -31,7 +31,7 @@ TALK = [
 GREEDY = ChatOptions(temperature=0, most_tokens=60)
 
 
-@pytest.fixture(scope="module", params=["tied", "untied"])
+@pytest.fixture(scope="module", params=["tied", pytest.param("untied", marks=pytest.mark.slow)])
 def chatting(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole checkpoint that answers `TALK` and speaks noise."""
     from transformers import LlamaConfig, LlamaForCausalLM

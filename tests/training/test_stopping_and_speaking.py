@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,9 +85,9 @@ def test_a_signal_saves_the_step_and_the_run_resumes_to_the_same_weights(
 
 
 def test_the_command_ends_with_the_signals_exit_code_and_says_where_it_saved(
-    options: FinetuneOptions, tmp_path: Path
+    llasa: list[str], options: FinetuneOptions
 ) -> None:
-    command = [sys.executable, "-m", "llasa_cli", "finetune", str(options.data), "-o", str(options.output)]
+    command = [*llasa, "finetune", str(options.data), "-o", str(options.output)]
     command += ["-m", str(options.model), "--minutes", "5", "--device", "cpu", "--log-every", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -184,6 +183,7 @@ def test_samples_are_spoken_under_bf16_and_outside_the_trainers_autocast(
     assert same[0] == same[1], "speaking changes nothing in the training"
 
 
+@pytest.mark.slow
 def test_the_built_in_model_speaks_while_it_trains_in_bf16(tmp_path: Path) -> None:
     """The command of the guide, shortened: codes of the built-in codec, bfloat16 on a CPU."""
     from typer.testing import CliRunner
