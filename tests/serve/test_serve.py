@@ -314,4 +314,4 @@ def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoi
     service.stop(0)
     assert {"rms", "slt"} <= {voice.name for voice in info.tts[0].voices}
     assert AudioStart.is_type(events[0].type)
-    assert sum(len(AudioChunk.from_event(event).audio) for event in events[1:-1]) > 1000
+    assert sum(len(AudioChunk.from_event(event).audio) for event in events[1:-1]) >= 640  # a code, at any seed
