@@ -165,7 +165,6 @@ class VoiceStore:
     def _checked(self, data: bytes, text: str, as_is: bool = False) -> ReferenceClip:
         """A clip that was checked as `llasa clone` checks it, without a look at the file system for `text`."""
         from llasa_cli.audio.reader import read_recording
-        from llasa_cli.text.sentences import split_sentences
         from llasa_cli.voices.reference import (
             FULL_RATE_HZ,
             MAX_FILE_S,
@@ -184,7 +183,7 @@ class VoiceStore:
             recording = read_recording(Path(path), FULL_RATE_HZ, MAX_FILE_S)
             check_rate(recording.file_rate)
             clip = check_sound(recording.samples, FULL_RATE_HZ, recording.flat_tops)
-            checked = check_transcript(clip, text, split_sentences)
+            checked = check_transcript(clip, text)
             if as_is and len(recording.samples) <= (MAX_SPEECH_S + 1) * FULL_RATE_HZ:
                 return replace(checked, samples=recording.samples, transcript=text)
             return checked

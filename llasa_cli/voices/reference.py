@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.audio.vad import FRAME_S, VoiceActivity, flat_top_share, limit_gain, loudness_bulge
 from llasa_cli.errors import AudioError, ModelError, UsageError
+from llasa_cli.text.sentences import split_sentences
 from llasa_cli.text.unicode import CJK_START
 
 if TYPE_CHECKING:
@@ -202,7 +203,6 @@ def load_reference(path: Path, transcript: str | None) -> ReferenceClip:
         UsageError: The transcript can't be that of this clip.
     """
     from llasa_cli.audio.reader import read_recording
-    from llasa_cli.text.sentences import split_sentences
 
     if transcript is not None:
         _check_words(transcript)
@@ -218,7 +218,7 @@ def load_reference(path: Path, transcript: str | None) -> ReferenceClip:
     if transcript is None:
         return cut_at_pause(clip)
     try:
-        return check_transcript(clip, transcript, split_sentences)
+        return check_transcript(clip, transcript)
     except UsageError as error:
         # A wrong header explains why the words don't fit.
         causes = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in recording.warnings)
@@ -252,11 +252,9 @@ def clip_digest(path: Path) -> str:
 # --- the sound ---
 
 
-def check_reference(
-    samples: np.ndarray, sampling_rate: int, transcript: str, split: Callable[[str], Sequence[str]] | None = None
-) -> ReferenceClip:
+def check_reference(samples: np.ndarray, sampling_rate: int, transcript: str) -> ReferenceClip:
     """`check_sound` and `check_transcript` in one call."""
-    return check_transcript(check_sound(samples, sampling_rate), transcript, split)
+    return check_transcript(check_sound(samples, sampling_rate), transcript)
 
 
 def check_rate(file_rate: int) -> tuple[str, ...]:
@@ -354,13 +352,8 @@ def _noise(snr_db: float) -> list[str]:
 # --- the words ---
 
 
-def check_transcript(
-    clip: ReferenceClip, transcript: str, split: Callable[[str], Sequence[str]] | None = None
-) -> ReferenceClip:
+def check_transcript(clip: ReferenceClip, transcript: str) -> ReferenceClip:
     """The clip with its words. A clip that is too long is cut together with them, if the place is certain.
-
-    Args:
-        split: Splits a text into sentences; by default at their final punctuation.
 
     Raises:
         UsageError: The transcript is empty, or can't be that of this clip.
@@ -371,7 +364,7 @@ def check_transcript(
     warnings = _check_speaking_rate(transcript, clip)
     if clip.speech_s <= MAX_SPEECH_S:
         return replace(clip, transcript=transcript, warnings=(*clip.warnings, *warnings))
-    found = _certain_cut(clip, list((split or _split_at_punctuation)(transcript)))
+    found = _certain_cut(clip, split_sentences(transcript))
     if found is None:
         raise AudioError(
             f"The reference clip has {clip.speech_s:.1f} s of speech; {MAX_SPEECH_S:.0f} s is the most.",
@@ -514,11 +507,6 @@ def leaked_words(said: str, heard: str, reference: str) -> tuple[str, ...]:
 
 def _contains(words: list[str], part: list[str]) -> bool:
     return any(words[at : at + len(part)] == part for at in range(len(words) - len(part) + 1))
-
-
-def _split_at_punctuation(text: str) -> list[str]:
-    """Sentences by their final punctuation, including that of East Asian scripts."""
-    return [part for part in re.split(r"(?<=[.!?…][\"'”’)\]])\s+|(?<=[.!?…])\s+|(?<=[。！？])", text) if part.strip()]
 
 
 def _certain_cut(clip: ReferenceClip, sentences: list[str]) -> tuple[float, str] | None:
