@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -99,6 +100,7 @@ def test_every_flag_of_a_command_arrives_in_its_options(command: Callable[..., N
         assert arrived == expected(options, values)
 
 
+@lru_cache
 def names_that_are_read() -> set[str]:
     """Attributes and string keys that the package reads, outside the option dataclasses themselves."""
     found: set[str] = set()
