@@ -25,7 +25,7 @@ from llasa_cli.checkpoint.gguf_tokenizer import tokenizer_json, tokenizer_settin
 from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
-from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 
 INSTRUCTION = "Convert the text to speech:"
 TEXT_START, TEXT_END = "<|TEXT_UNDERSTANDING_START|>", "<|TEXT_UNDERSTANDING_END|>"
@@ -64,11 +64,13 @@ class Prompt:
     ids: All tokens before the first generated code.
     reference_codes: How many of the last ids are codes of the reference; their audio is cut off again.
     unconditional: The same prompt without any text, which guidance moves away from.
+    codes_per_second: The codec's, in which `max_seconds` is measured.
     """
 
     ids: tuple[int, ...]
     reference_codes: int
     unconditional: tuple[int, ...] = ()
+    codes_per_second: float = CODES_PER_SECOND
 
 
 class PromptFormat:
@@ -79,6 +81,7 @@ class PromptFormat:
         start_id, end_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
         marker_ids: The ids of these and the other markers of text and speech that the tokenizer has, eight at most.
         first_code_id, code_count: Code n (0 to code_count - 1) is token `first_code_id + n`.
+        codes_per_second: 50; who has loaded the codec sets the codec's.
         vocabulary_size: The highest id plus 1.
         pad_id: A token that never occurs inside a row.
         unknown_id: The token of a letter that the tokenizer lacks; None if it has them all.
@@ -109,6 +112,7 @@ class PromptFormat:
         self.marker_ids = tuple(index for token, index in vocabulary.items() if _MARKER.fullmatch(token))
         self.first_code_id = vocabulary["<|s_0|>"]
         self.code_count = _count_codes(vocabulary)
+        self.codes_per_second: float = CODES_PER_SECOND
         self.pad_id = _pad_id(vocabulary, settings)
         self.speakers: tuple[str, ...] = tuple(metadata.get("speakers") or ())
         self.default_speaker: str | None = metadata.get("default_speaker")
@@ -212,7 +216,8 @@ class PromptFormat:
                 f"Text and reference take {len(ids)} tokens; the model has {CONTEXT_TOKENS} for them and the speech.",
                 "Give shorter text or a shorter reference clip.",
             )
-        return Prompt(tuple(ids), len(codes), (*self._before_speech([], speaker), *code_ids))
+        unconditional = (*self._before_speech([], speaker), *code_ids)
+        return Prompt(tuple(ids), len(codes), unconditional, self.codes_per_second)
 
     def _separator(self, transcript: str, text: str) -> str:
         """The separator between a reference's transcript and the text: a space, or nothing in Japanese."""

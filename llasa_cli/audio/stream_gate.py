@@ -36,8 +36,13 @@ class RealTimeStreamGate:
         is_late: Whether the last sentence was held back to its end, because generation was too slow.
     """
 
-    def __init__(self, margin: float = MARGIN, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.is_late = False
+    def __init__(
+        self,
+        margin: float = MARGIN,
+        clock: Callable[[], float] = time.perf_counter,
+        codes_per_second: float = CODES_PER_SECOND,
+    ) -> None:
+        self.is_late, self._codes_per_second = False, codes_per_second
         self._margin, self._clock = margin, clock
         self._speech_s = self._work_s = 0.0  # earlier sentences, with fading weight
         self._codes = 0  # this sentence
@@ -47,7 +52,7 @@ class RealTimeStreamGate:
     @property
     def speed(self) -> float | None:
         """Seconds of speech per second of work; None before the first measurement."""
-        speech_s = self._speech_s + max(0, self._codes - 1) / CODES_PER_SECOND
+        speech_s = self._speech_s + max(0, self._codes - 1) / self._codes_per_second
         work_s = self._work_s + self._spent - self._before_first
         known = self._speech_s > 0 or self._codes >= TELLING_CODES
         return speech_s / max(work_s, 1e-9) if known else None
@@ -112,5 +117,5 @@ class RealTimeStreamGate:
     def _end_sentence(self) -> None:
         """Add the measurement of the previous sentence."""
         if self._codes >= TELLING_CODES:
-            self.add((self._codes - 1) / CODES_PER_SECOND, self._spent - self._before_first)
+            self.add((self._codes - 1) / self._codes_per_second, self._spent - self._before_first)
         self._codes, self._spent, self._before_first = 0, 0.0, 0.0

@@ -22,7 +22,7 @@ from llasa_cli.cli.console import Console, as_json, note, result, speed
 from llasa_cli.cli.flags import Parsed
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SpeechOptions
+from llasa_cli.settings import BUILT_IN_MODEL, CODES_PER_SECOND, ModelOptions, SpeechOptions
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def speak(
 
     speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
     options = audio_output.options
-    gate = _PlaybackGate(audio_output.sink) if _is_streaming(options) else None
+    rate = CODES_PER_SECOND if isinstance(synthesizer, RemoteSynthesizer) else synthesizer.codec.codes_per_second
+    gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options) else None
     settler = _Settler(audio_output, gate, console)
     if source.warning:
         console.line(f"warning: {source.warning}")
@@ -228,11 +229,11 @@ class _Settler:
 class _PlaybackGate:
     """Whether a chunk has to sound while it is generated, or there is time to complete and check it first."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, codes_per_second: float) -> None:
         from llasa_cli.audio.stream_gate import RealTimeStreamGate
 
         self._sink = sink
-        self._pacing = RealTimeStreamGate()
+        self._pacing = RealTimeStreamGate(codes_per_second=codes_per_second)
         self.watch, self.hold = self._pacing.watch, self._pacing.hold
 
     def add(self, utterance: Utterance) -> None:

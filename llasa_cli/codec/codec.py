@@ -49,7 +49,8 @@ class Codec:
 
     Attributes:
         sampling_rate: Of decoded sound, in Hz: 16,000, or what a finetuned decoder makes. Encoding takes 16,000 Hz.
-        samples_per_code: Of decoded sound: a fiftieth of a second.
+        codes_per_second: 50, or what the codec's config.json states.
+        samples_per_code: Of decoded sound.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights. The codes of one codec are noise to another.
         speech_level: The root mean square (without silences) to which clips are brought before encoding, from
@@ -64,6 +65,7 @@ class Codec:
         self._device, self._dtype = device, dtype
         self.identity = identity
         self.sampling_rate = decoder.config.sampling_rate
+        self.codes_per_second = decoder.config.codes_per_second
         self.samples_per_code = decoder.config.samples_per_code
         self.code_count = math.prod(decoder.config.levels)
         self.speech_level = _speech_level(stored)
@@ -73,8 +75,14 @@ class Codec:
         """transformers' model without its decoder.
 
         Raises:
-            ModelError: A tensor is missing in the file.
+            ModelError: A tensor is missing in the file, or this program has no encoder of this kind.
         """
+        if self._stored.settings.get("model_type") == "neucodec" or not self._takes_known_clips():
+            raise ModelError(
+                f"The codec in {self._stored.folder} can only decode here: clips are encoded for codecs of 50 codes a second "
+                "in X-Codec2's own format.",
+                "Use a saved voice, codes that were made elsewhere, or a speaker of the model.",
+            )
         model = _read_encoder(self._stored, self._dtype)
         model = model.eval().to(self._device)
         if self._device.type == "cpu":
@@ -82,6 +90,10 @@ class Codec:
 
             use_shifted_filters(model)
         return model
+
+    def _takes_known_clips(self) -> bool:
+        ratios = self._stored.settings.get("downsampling_ratios")
+        return self.codes_per_second * HOP == SAMPLING_RATE_HZ and (ratios is None or math.prod(ratios) == HOP)
 
     def encode(self, samples: np.ndarray) -> list[int]:
         """Encode one clip: float32 [n] -> n // 320 codes.
@@ -233,13 +245,13 @@ def _speech_level(stored: CodecTensors) -> float | None:
     return float(level)
 
 
-def read_code_count(folder: Path) -> int:
-    """The number of codes of the codec in a folder, from its configuration and the headers of its files.
+def read_codec_config(folder: Path) -> DecoderConfig:
+    """The dimensions of the codec in a folder, from its configuration and the headers of its files.
 
     Raises:
         ModelError: See `load_codec`; broken weights are not noticed here.
     """
-    return _read_headers(folder)[1].code_count
+    return _read_headers(folder)[1]
 
 
 def _read_headers(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
@@ -248,16 +260,6 @@ def _read_headers(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
 
     stored = CodecTensors(folder)
     stored.require(["acoustic_decoder.head.linear.weight"])
-    ratios = stored.settings.get("downsampling_ratios", (2, 2, 4, 4, 5))
-    if (
-        not isinstance(ratios, list | tuple)
-        or not all(type(ratio) is int for ratio in ratios)
-        or math.prod(ratios) != HOP
-    ):
-        raise ModelError(
-            f"The codec in {folder} has the downsampling ratios {str(ratios)[:40]}.",
-            f"Their product must be {HOP}, the samples of a code at {SAMPLING_RATE_HZ} Hz.",
-        )
     return stored, DecoderConfig.of(stored.settings, stored.shapes)
 
 

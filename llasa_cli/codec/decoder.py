@@ -26,13 +26,15 @@ import torch.nn.functional as F
 from llasa_cli.codec.background_loader import BackgroundLoader
 from llasa_cli.errors import ModelError
 from llasa_cli.packed_linear import pack_linear
-from llasa_cli.settings import CODES_PER_SECOND
 
 if TYPE_CHECKING:
     from llasa_cli.codec.weights import CodecTensors
 
 CODES_PER_BLOCK = 256
 """Codes (5 s) that go through the layers at once. Half as many are 8 % slower, and twice as many are not faster."""
+
+ENCODER_RATE_HZ, DOWNSAMPLING = 16_000, (2, 2, 4, 4, 5)
+"""What the encoder takes, and the ratios of its steps, where config.json states nothing; those of `Xcodec2Config`."""
 
 _GROUPS = 32
 _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
@@ -48,6 +50,8 @@ class DecoderConfig:
     rms_norm_eps: float
     hop: int
     """Samples between frames of the ISTFT; a frame has four times as many."""
+    codes_per_second: float
+    """How many codes the encoder makes of a second: 50 in the published codecs."""
     upsampling: tuple[int, ...] = ()
     """Factors of the upsampling stages; their product is the number of frames per code."""
 
@@ -57,8 +61,8 @@ class DecoderConfig:
 
     @property
     def sampling_rate(self) -> int:
-        """In Hz; there are 50 codes a second at any sampling rate."""
-        return CODES_PER_SECOND * self.samples_per_code
+        """Of decoded sound, in Hz."""
+        return round(self.codes_per_second * self.samples_per_code)
 
     @property
     def code_count(self) -> int:
@@ -80,6 +84,7 @@ class DecoderConfig:
                 int(settings.get("num_hidden_layers", 12)),
                 float(settings.get("rms_norm_eps", 1e-6)),
                 (shapes["acoustic_decoder.head.linear.weight"][0] - 2) // 4,
+                _codes_per_second(settings, shapes),
                 tuple(int(factor) for factor in settings.get("upsample_factors") or ()),
             )
         except (TypeError, ValueError) as error:
@@ -103,12 +108,33 @@ class DecoderConfig:
             # Otherwise a code would not give a whole number of frames.
             if factor < 1 or taps < factor or (taps - factor) % 2:
                 raise ModelError(f"The codec's upsampling by {factor} with {taps} taps is not supported.")
-        stated = settings.get("sample_rate")
+        stated = settings.get("output_sampling_rate", settings.get("sample_rate"))
         if self.hop < 2 or self.hop % 2 or stated not in (None, self.sampling_rate):
             raise ModelError(
                 f"The codec's weights give {self.sampling_rate} Hz ({self.samples_per_code} samples per code), "
                 f"but its config.json states {stated}."
             )
+
+
+def _codes_per_second(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
+    """The sampling rate that the encoder takes, over the samples that it makes a code of.
+
+    Raises:
+        ModelError: config.json states something impossible, or what the encoder's weights contradict.
+    """
+    ratios = settings.get("downsampling_ratios", DOWNSAMPLING)
+    rate = settings.get("input_sampling_rate", settings.get("sampling_rate", ENCODER_RATE_HZ))
+    are_ratios = isinstance(ratios, list | tuple) and all(type(ratio) is int and ratio > 0 for ratio in ratios)
+    # The kernel at the end of a block is twice as wide as its step.
+    kernels = [shapes.get(f"acoustic_encoder.block.{index}.conv1.weight", (0,))[-1] for index in range(len(shapes))]
+    steps = [kernel // 2 for kernel in kernels if kernel]
+    are_ratios = are_ratios and (not steps or steps == list(ratios))
+    if not are_ratios or type(rate) is not int or not 0 < rate <= 1_000_000:
+        raise ModelError(
+            f"The codec's config.json states downsampling ratios {str(ratios)[:40]} and the sampling rate {str(rate)[:40]}.",
+            "Fetch the codec again.",
+        )
+    return rate / math.prod(ratios)
 
 
 class Decoder:

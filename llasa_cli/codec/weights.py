@@ -19,8 +19,10 @@ from llasa_cli.files import read_json_object
 
 AGAIN = "Fetch the codec again."
 _HINT = "A codec folder has config.json and model.safetensors."
-_TYPES = ("xcodec2", "xcodec", "bigcodec", None)
-"""`model_type` in config.json: transformers' is the first, the authors' code has the second."""
+NATIVE_TYPES = ("xcodec2", "neucodec")
+"""`model_type` in config.json of transformers' classes. NeuCodec has X-Codec2's decoder, at 24 kHz."""
+_TYPES = (*NATIVE_TYPES, "xcodec", "bigcodec", None)
+"""With those of the authors' code."""
 _SEMANTIC = "semantic_encoder."
 
 
@@ -50,7 +52,7 @@ class CodecTensors:
         self.is_original = original.is_original(places)
         if self.is_original:
             self._take_original(places)
-        elif kind == "xcodec2":
+        elif kind in NATIVE_TYPES:
             self._take_native(places)
         else:
             raise ModelError(f"{folder} has a {kind!r} model, not an X-Codec2.", _HINT)

@@ -23,7 +23,7 @@ from llasa_cli.lm.cuda_graphs import GraphedDecodeStep
 from llasa_cli.lm.decode_step import DecodeStep
 from llasa_cli.lm.llama import Llama
 from llasa_cli.prompt import Prompt, PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, SamplingOptions
+from llasa_cli.settings import CONTEXT_TOKENS, SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GenerationRequest:
     def limit(self) -> int:
         """The most codes that can be generated: `max_seconds`, or what the context leaves."""
         room = CONTEXT_TOKENS - len(self.prompt.ids)
-        return max(1, min(room, round(self.sampling.max_seconds * CODES_PER_SECOND)))
+        return max(1, min(room, round(self.sampling.max_seconds * self.prompt.codes_per_second)))
 
     @property
     def guided(self) -> bool:

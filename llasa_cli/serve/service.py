@@ -466,7 +466,7 @@ class SpeechService:
         try:
             job.send(np.zeros(round(attempt.loop.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
-            gate = RealTimeStreamGate()
+            gate = RealTimeStreamGate(codes_per_second=codec.codes_per_second)
             decoded = decode_stream(codec, gate.watch(codes()), tuple(reference))
             for piece in gate.hold(decoded, rate):
                 pieces.append(piece)

@@ -32,18 +32,20 @@ def find_problems(
     sampling_rate: int,
     ended: bool,
     limits_s: tuple[float, float],
+    codes_per_second: float = CODES_PER_SECOND,
 ) -> tuple[str, ...]:
     """The problems of a take, in words; empty for a good one.
 
     Args:
         text: The text that the model was given.
-        codes: The codes of the take, 50 a second.
+        codes: The codes of the take.
         samples: float32 [n], the decoded codes.
         ended: Whether the model generated its end token.
         limits_s: The shortest and the longest plausible duration; see `synthesis.length_band`.
+        codes_per_second: The codec's.
     """
     found = []
-    seconds = len(codes) / CODES_PER_SECOND
+    seconds = len(codes) / codes_per_second
     shortest_s, longest_s = limits_s
     if not ended:
         found.append("ran to its length limit without an end")
@@ -51,11 +53,11 @@ def find_problems(
         found.append(f"too short for the text ({seconds:.1f} s)")
     elif seconds > longest_s:
         found.append(f"too long for the text ({seconds:.1f} s)")
-    loop_s = longest_loop(codes) / CODES_PER_SECOND
+    loop_s = longest_loop(codes) / codes_per_second
     if loop_s > LONGEST_LOOP_S:
         found.append(f"repeats itself for {loop_s:.1f} s")
-    elif not _repeats_words(text) and (places := find_repetition(codes)) is not None:
-        first_s, second_s = (place / CODES_PER_SECOND for place in places)
+    elif not _repeats_words(text) and (places := find_repetition(codes, codes_per_second)) is not None:
+        first_s, second_s = (place / codes_per_second for place in places)
         found.append(f"says a passage twice (at {first_s:.1f} s and {second_s:.1f} s)")
     silence_s = longest_silence(samples, sampling_rate)
     if silence_s > LONGEST_SILENCE_S:
@@ -77,7 +79,7 @@ def longest_loop(codes: Sequence[int], longest_period: int = 8) -> int:
     return best
 
 
-def find_repetition(codes: Sequence[int]) -> tuple[int, int] | None:
+def find_repetition(codes: Sequence[int], codes_per_second: float = CODES_PER_SECOND) -> tuple[int, int] | None:
     """Find a passage of half a second that comes a second time. -> the positions of both, or None
 
     Positions at the same distance are compared, so that a few different codes in between do not matter. Silence does not
@@ -85,7 +87,7 @@ def find_repetition(codes: Sequence[int]) -> tuple[int, int] | None:
     """
     import numpy as np
 
-    window = round(REPEATED_S * CODES_PER_SECOND)
+    window = round(REPEATED_S * codes_per_second)
     least = math.ceil(_SAME_CODES * window)
     array = np.asarray(codes)
     for distance in range(window, len(array) - window + 1):

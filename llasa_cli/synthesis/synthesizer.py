@@ -48,7 +48,7 @@ class Utterance:
     Attributes:
         text: The text that the model was given; empty for a pause alone.
         seconds: Duration of the speech, without the pause before it.
-        codes: The speech codes, 50 a second.
+        codes: The speech codes.
         seed: The seed of the take that was used. The same seed and options give the same codes.
         attempts: How many takes were generated.
         problems: The checks that the used take fails; empty for a good one.
@@ -167,10 +167,12 @@ class Synthesizer:
         codec_folder = checkpoint.codec_folder
         prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
-        from llasa_cli.codec.codec import load_codec, read_code_count
+        from llasa_cli.codec.codec import load_codec, read_codec_config
         from llasa_cli.lm.loader import load_language_model
 
-        known = read_code_count(codec_folder)  # reads the header only
+        codec_config = read_codec_config(codec_folder)  # reads the header only
+        known = codec_config.code_count
+        prompt_format.codes_per_second = codec_config.codes_per_second
         if known != prompt_format.code_count:
             raise ModelError(
                 f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows {known}.",
@@ -454,7 +456,8 @@ class SynthesisSession:
     ) -> tuple[str, ...]:
         """The problems of a take, in words."""
         limits_s = self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
-        found = find_problems(chunk.text, codes, samples, self._rate, ended, limits_s)
+        rate = self.synthesizer.prompt_format.codes_per_second
+        found = find_problems(chunk.text, codes, samples, self._rate, ended, limits_s, rate)
         # The expensive check is not needed for a take that has failed already.
         return found or (self._check(chunk.text, samples) if self._check is not None else ())
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import AtomicFile
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions, SamplingRequest
+from llasa_cli.settings import FinetuneOptions, SamplingRequest
 from llasa_cli.training.rows import Unusable
 from llasa_cli.training.texts import encode_text
 
@@ -122,7 +122,7 @@ class SpeechSamples:
             repetition_penalty=sampling.repetition_penalty,
             **(drawn if sampling.temperature > 0 else {}),
             **(guided if sampling.guidance != 1 else {}),
-            max_new_tokens=SECONDS * CODES_PER_SECOND,
+            max_new_tokens=round(SECONDS * self._prompt_format.codes_per_second),
             eos_token_id=self._prompt_format.end_id,
             pad_token_id=self._prompt_format.end_id,
             use_cache=True,
