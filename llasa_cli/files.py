@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -303,3 +304,15 @@ def hash_ends(digest: hashlib._Hash, path: Path) -> None:
         digest.update(file.read(_END_BYTES))
         file.seek(max(0, path.stat().st_size - _END_BYTES))
         digest.update(file.read())
+
+
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?=[ .]|$)")
+"""Windows reads a name that begins so as a device, whatever ending it has."""
+
+
+def safe_name(name: str) -> str:
+    """Make a file name of an id: no separators, no leading dot, no control characters, no device name, at most 150 bytes."""
+    name = re.sub(r"[^\w.,+=@ -]+", "_", name).strip(" .")
+    name = _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name
+    # File systems allow 255 bytes; an ending and a number are added later.
+    return name.encode()[:150].decode(errors="ignore").strip(" .") or "_"

@@ -71,6 +71,14 @@ CODEC_FLAG = Flag("Codec folder or repository; by default the model's own.", pan
 REFERENCE_FLAG = Flag(
     "A clip of the voice, 1 to 15 s.", names=("--ref", "--ref-audio", "--ref_audio"), panel="Reference clip"
 )
+LOUDNESS_FLAG = Flag(
+    "Loudness of the file in LUFS (EBU R128), such as -19 for an audiobook.",
+    minimum=-40,
+    maximum=-5,
+    metavar="LUFS",
+    panel="Sound",
+    default_text="as the model speaks",
+)
 DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="devices")
 
 
@@ -279,6 +287,9 @@ class BatchOptions(Options):
         ),
     ] = None
     subtitles: Annotated[Path | None, Flag("Subtitles of the one file: .srt or .vtt.", panel="Sound")] = None
+    loudness: Annotated[float | None, replace(LOUDNESS_FLAG, help="Loudness of the one file in LUFS (EBU R128).")] = (
+        None
+    )
     ref_text: str | None = None
     """The transcript of `ref`."""
     language: str | None = None

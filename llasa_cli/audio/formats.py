@@ -11,10 +11,12 @@ FORMATS = {
     "ogg": ("OGG", "VORBIS"),
     "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
+    "m4a": ("MP4", "AAC"),
+    "m4b": ("MP4", "AAC"),
     "pcm": ("RAW", "PCM_16"),
 }
-"""Format name (also the file ending) -> libsndfile's format and subtype."""
+"""Format name (also the file ending) -> libsndfile's format and subtype; MP4 is written by PyAV (`audio.mp4`)."""
 FILE_FORMATS = tuple(name for name, (kind, _) in FORMATS.items() if kind != "RAW")
 """The formats whose files contain their sampling rate."""
-OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf m4a m4b mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
+OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
 """Endings of audio formats that can't be written: a path that ends so means a file, not a folder."""

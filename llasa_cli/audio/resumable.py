@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llasa_cli.audio.chunk import AudioChunk, to_pcm16
 from llasa_cli.audio.sink import Sink
@@ -26,10 +26,15 @@ from llasa_cli.audio.writers import FileSink
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import take_lock
 
+if TYPE_CHECKING:
+    from llasa_cli.audio.audiobook import BookWriter
+
 _BLOCK_SAMPLES = 1 << 16
 _BYTES = 2
 METADATA_FILE = "about.json"
 _LOCK = "lock"
+_NOT_KEPT = "not kept"
+"""The key of a run that can't be resumed."""
 _BEGUN = ("about.part", "takes.jsonl", "sound.pcm", _LOCK)
 
 
@@ -54,6 +59,8 @@ class ResumableSink(Sink):
         file_format: A key of `formats.FORMATS`.
         key: Identifies everything that decides how the file sounds. A folder with another key is refused.
         facts: Stored in a new folder, such as the seed. `self.facts` has the stored ones when a folder is resumed.
+        writer: Writes the finished sound; by default to `path`, as it is.
+        keeps: Whether an interrupted run can be resumed. Otherwise the folder only holds the sound until it is complete.
 
     Attributes:
         earlier: The takes that earlier runs committed, in order.
@@ -65,11 +72,22 @@ class ResumableSink(Sink):
         LlasaError: The folder can't be written.
     """
 
-    def __init__(self, path: Path, file_format: str, key: str, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file_format: str,
+        key: str,
+        facts: Mapping[str, Any],
+        writer: BookWriter | None = None,
+        keeps: bool = True,
+    ) -> None:
         self.path = path
         self.folder = partial_folder(path)
-        self._format = file_format
-        FileSink(path, file_format).abort()  # raises the errors of the file now
+        self._format, self._writer, self._keeps = file_format, writer, keeps
+        if writer is not None:
+            writer.check()
+        else:
+            FileSink(path, file_format).abort()  # raises the errors of the file now
         self._rate = 0
         self._samples = 0
         self._uncommitted = 0
@@ -109,16 +127,19 @@ class ResumableSink(Sink):
             self.abort()
             return
         try:
-            with FileSink(self.path, self._format) as target:
-                for chunk in self._sounds():
-                    target.write(chunk)
+            if self._writer is not None:
+                self._writer.write(self._sounds)
+            else:
+                with FileSink(self.path, self._format) as target:
+                    for chunk in self._sounds():
+                        target.write(chunk)
         finally:
             self._release()
         self._remove()
 
     def abort(self) -> None:
         self._release()
-        if not self.count:
+        if not (self.count and self._keeps):
             self._remove()
 
     def _remove(self) -> None:
@@ -135,10 +156,14 @@ class ResumableSink(Sink):
                 if name not in _BEGUN:
                     raise foreign_content_error(self.folder, name)
             self._remove()  # an earlier run was killed while it created or removed the folder
+        key = key if self._keeps else _NOT_KEPT
         self.folder.mkdir(exist_ok=True)
         self._log = (self.folder / "takes.jsonl").open("a+b")
         busy = UsageError(f"Another llasa process uses {self.folder}.", "Wait for it, or choose another path.")
         self._release_lock = take_lock(self.folder / _LOCK, busy)
+        if about.is_file() and _read(about).get("key") == _NOT_KEPT:  # a killed run that could not be resumed
+            self._log.truncate(0)
+            about.unlink()
         if not about.is_file():
             part = about.with_suffix(".part")
             part.write_text(json.dumps({"key": key, "facts": facts}) + "\n", encoding="utf-8")

@@ -25,6 +25,8 @@ from llasa_cli.files import AtomicFile
 if TYPE_CHECKING:
     import numpy as np
 
+    from llasa_cli.audio.mp4 import BookTags
+
 UNKNOWN_LENGTH = 0x7FFFF000
 """Length fields of a WAV stream whose length is not known yet.
 
@@ -35,11 +37,15 @@ that is not the true one, but still reads all of it.
 
 
 class FileSink(Sink):
-    """Writes a temporary file in the target's folder, flushes it to disk, and renames it into place on `close`."""
+    """Writes a temporary file in the target's folder, flushes it to disk, and renames it into place on `close`.
 
-    def __init__(self, path: Path, file_format: str) -> None:
+    Args:
+        tags: Title, cover and chapters, for a format that has them (.m4a, .m4b).
+    """
+
+    def __init__(self, path: Path, file_format: str, tags: BookTags | None = None) -> None:
         self.path = path
-        self._format = file_format
+        self._format, self._tags = file_format, tags
         # A symbolic link stays one: the file that it points to is replaced.
         self._target = Path(os.path.realpath(path))
         self._guard: _Guarded | None = None
@@ -57,7 +63,7 @@ class FileSink(Sink):
     def write(self, chunk: AudioChunk) -> None:
         assert self._guard is not None
         if self._sound is None:
-            self._sound = _encoder(self._guard, self._format, chunk.sampling_rate)
+            self._sound = _encoder(self._guard, self._format, chunk.sampling_rate, self._tags)
         self._guard.do(lambda: self._sound.write(_values(chunk, self._format)))
 
     def close(self) -> None:
@@ -136,10 +142,14 @@ class _Guarded:
                     continue
 
 
-def _encoder(file: Any, file_format: str, sampling_rate: int) -> Any:
+def _encoder(file: Any, file_format: str, sampling_rate: int, tags: BookTags | None = None) -> Any:
+    kind, subtype = FORMATS[file_format]
+    if kind == "MP4":
+        from llasa_cli.audio.mp4 import Mp4Encoder
+
+        return Mp4Encoder(file, sampling_rate, file_format, tags)
     import soundfile
 
-    kind, subtype = FORMATS[file_format]
     return soundfile.SoundFile(file, "w", sampling_rate, 1, subtype, "LITTLE" if kind == "RAW" else None, kind)
 
 
@@ -250,7 +260,7 @@ def pick_format(output: str | None, file_format: str | None) -> str:
     """The output format: `--format`, else the file's ending, else WAV for a pipe.
 
     Raises:
-        UsageError: The format is not one of FORMATS.
+        UsageError: The format is not one of FORMATS, or what writes it is not installed.
     """
     name = file_format
     if name is None:
@@ -261,6 +271,10 @@ def pick_format(output: str | None, file_format: str | None) -> str:
     if name not in FORMATS:
         problem = f"The format {name!r} is not supported." if name else f"{output or repr('')} has no file ending."
         raise UsageError(problem, f"Use one of these endings, or --format: {', '.join(FORMATS)}.")
+    if FORMATS[name][0] == "MP4":
+        from llasa_cli.audio.pyav import check_pyav
+
+        check_pyav(f"to write .{name} files")
     return name
 
 

@@ -5,7 +5,7 @@ The items are made as separate files first, so that a stopped run can be resumed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,42 +23,70 @@ class Part:
     Attributes:
         path: A WAV file with 16-bit samples.
         marks: (begin, end, sentences), in seconds from the item's beginning.
+        title: Of the chapter that the item is, in a format that has chapters.
     """
 
     path: Path
     marks: tuple[tuple[float, float, tuple[str, ...]], ...] = ()
+    title: str = ""
 
 
 def concatenate(
-    parts: Iterable[Part], output: Path, file_format: str, pause_s: float, subtitles: Path | None = None
+    parts: Callable[[], Iterable[Part]],
+    output: Path,
+    file_format: str,
+    pause_s: float,
+    subtitles: Path | None = None,
+    loudness: float | None = None,
 ) -> float:
     """Write the parts into one file. The file and its subtitles are complete or absent. -> seconds of audio
+
+    Args:
+        parts: Gives the parts; it is called several times.
+        loudness: LUFS; None leaves the sound as it is.
 
     Raises:
         LlasaError: A part can't be read, or the output can't be written.
     """
+    from llasa_cli.audio.audiobook import BookWriter
+    from llasa_cli.audio.mp4 import BookTags, ChapterStart
     from llasa_cli.audio.subtitles import SubtitleFile
-    from llasa_cli.audio.writers import FileSink
 
+    writer = BookWriter(output, file_format, loudness, BookTags(title=output.stem))
     clock = 0.0
-    with (
-        SubtitleFile(subtitles) if subtitles is not None else nullcontext() as subtitle_file,
-        FileSink(output, file_format) as sink,
-    ):
-        for number, part in enumerate(parts):
-            if number:
-                silence = _silence(part.path, pause_s)
-                if len(silence.samples):
-                    sink.write(silence)
-                clock += silence.seconds
-            begin = clock
-            for chunk in _read(part.path):
-                sink.write(chunk)
-                clock += chunk.seconds
+    with SubtitleFile(subtitles) if subtitles is not None else nullcontext() as subtitle_file:
+        for number, part in enumerate(parts()):
+            clock += _silence(part.path, pause_s).seconds if number else 0.0
+            if part.title:
+                writer.chapters.append(ChapterStart(clock, part.title))
             if subtitle_file is not None:
                 for from_s, to_s, sentences in part.marks:
-                    subtitle_file.add(sentences, begin + from_s, begin + to_s)
+                    subtitle_file.add(sentences, clock + from_s, clock + to_s)
+            clock += _seconds(part.path)
+        writer.write(lambda: _sounds(parts(), pause_s))
     return clock
+
+
+def _sounds(parts: Iterable[Part], pause_s: float) -> Iterator[AudioChunk]:
+    for number, part in enumerate(parts):
+        if number:
+            silence = _silence(part.path, pause_s)
+            if len(silence.samples):
+                yield silence
+        yield from _read(part.path)
+
+
+def _seconds(path: Path) -> float:
+    import soundfile
+
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LlasaError:
+    return LlasaError(f"{path} can't be read: {error}.", "Remove it and run the same command again.")
 
 
 def _silence(path: Path, seconds: float) -> AudioChunk:
@@ -80,4 +108,4 @@ def _read(path: Path) -> Iterator[AudioChunk]:
                 # Full scale was multiplied by 32,767 when the part was written: this gives the same integers again.
                 yield AudioChunk(block.astype(np.float32) / 32767.0, file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
-        raise LlasaError(f"{path} can't be read: {error}.", "Remove it and run the same command again.") from error
+        raise _unreadable(path, error) from error

@@ -94,6 +94,8 @@ class Destination:
             raise UsageError("--subtitles needs a single output file.", "For example: -o book.wav.")
         if options.pause_s is not None:
             raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
+        if options.loudness is not None:
+            raise UsageError("--loudness needs a single output file.", "For example: -o book.wav.")
         item_format = pick_format(None, options.file_format)
         if item_format not in FILE_FORMATS:
             raise UsageError(f"A {item_format} file does not contain its sampling rate.", "Choose wav for a folder.")

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from llasa_cli.audio.formats import FILE_FORMATS
 from llasa_cli.errors import UsageError
+from llasa_cli.files import safe_name
 from llasa_cli.options import flags_of
 from llasa_cli.settings import SamplingOptions, SamplingRequest
 from llasa_cli.text.encoding import TextEncoding, detect_encoding, open_text
@@ -435,15 +436,3 @@ def _output_name(output: str, otherwise: str) -> tuple[str, str | None, str]:
         return name, ending, f"the output {shorten(output)} leads out of the output folder; it is written to {name}"
     changed = f"the output {shorten(output)} can't be a file name; it is written to {name}"
     return name, ending, changed if name != str(PurePosixPath(wanted)) else ""
-
-
-_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])(?=[ .]|$)")
-"""Windows reads a name that begins so as a device, whatever ending it has."""
-
-
-def safe_name(name: str) -> str:
-    """Make a file name of an id: no separators, no leading dot, no control characters, no device name, at most 150 bytes."""
-    name = re.sub(r"[^\w.,+=@ -]+", "_", name).strip(" .")
-    name = _DEVICES.sub(r"\1_", name, count=1) if _DEVICES.match(name) else name
-    # File systems allow 255 bytes; an ending and a number are added later.
-    return name.encode()[:150].decode(errors="ignore").strip(" .") or "_"

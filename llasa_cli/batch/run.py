@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llasa_cli.audio.formats import FORMATS
 from llasa_cli.batch.destination import Destination, ListSource, remove_items
 from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBackend, WorkerConfig, WorkItem
 from llasa_cli.batch.plan import Counts, Plan, Task
@@ -418,8 +419,15 @@ class _Run:
 
         self._reporter.stage("putting the items together")
         pause_s = ITEM_PAUSE_S if self._options.pause_s is None else self._options.pause_s
-        parts = self._parts(tally.all)
-        return joined, concatenate(parts, joined, self._destination.joined_format, pause_s, self._options.subtitles)
+        seconds = concatenate(
+            lambda: self._parts(tally.all),
+            joined,
+            self._destination.joined_format,
+            pause_s,
+            self._options.subtitles,
+            self._options.loudness,
+        )
+        return joined, seconds
 
     def _parts(self, count: int) -> Iterator[Part]:
         """The items of the list; their rows are the first ones of the results."""
@@ -427,7 +435,8 @@ class _Run:
 
         for _, row in islice(self._results.rows(), count):
             marks = tuple((begin, end, tuple(sentences)) for begin, end, sentences in row.get("marks", ()))
-            yield Part(self._destination.folder / row["path"], marks)
+            title = row["id"] if FORMATS[self._destination.joined_format][0] == "MP4" else ""
+            yield Part(self._destination.folder / row["path"], marks, title)
 
     def _remove_parts(self) -> None:
         """Remove the files of the items after the one file is written."""

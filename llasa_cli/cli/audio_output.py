@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 
 if TYPE_CHECKING:
+    from llasa_cli.audio.audiobook import BookWriter
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sink import Sink
     from llasa_cli.audio.subtitles import SubtitleFile
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 LONG_BYTES = 20_000
 """From this size on, about twenty minutes of speech, a text is spoken resumably."""
+CHAPTER_FORMAT = "mp3"
+"""Of the files in a folder, unless --format names another."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class AudioOutput:
     subtitles: SubtitleFile | None = None
     resumable: ResumableSink | None = None
     seed: int = 0
+    writer: BookWriter | None = None
+    """Writes the finished file where it has chapters, a cover or a loudness."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """One for each chunk, for `--json`; without it a book is spoken in flat memory."""
     count: int = 0
@@ -53,6 +59,10 @@ class AudioOutput:
     def record(self, utterance: Utterance) -> tuple[float, float]:
         """Count an utterance that is final; -> when it begins and ends, in seconds."""
         begin = self.clock_s + utterance.pause_s
+        if utterance.chapter and self.writer is not None:
+            from llasa_cli.audio.mp4 import ChapterStart
+
+            self.writer.chapters.append(ChapterStart(begin if self.writer.chapters else 0.0, utterance.chapter))
         self.clock_s = begin + utterance.seconds
         if self.subtitles is not None and utterance.sentences:
             self.subtitles.add(utterance.sentences, begin, self.clock_s)
@@ -117,6 +127,9 @@ def open_audio_output(
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
     _refuse_contradictions(options)
+    from llasa_cli.audio.sink import TeeSink
+    from llasa_cli.audio.writers import open_sink
+
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     subtitles = None
     if options.subtitles is not None:
@@ -124,17 +137,19 @@ def open_audio_output(
 
         subtitles = SubtitleFile(options.subtitles)
     try:
-        if _is_resumable(options, source):
-            settings = [asdict(speech), asdict(checkpoint.options), voice, options.check.recognizer]
-            key = [*settings, checkpoint.revision, source.markdown]
-            sink = _open_resumable_sink(options, source, seed, key)
-            return AudioOutput(sink, options, console, subtitles, sink, int(sink.facts["seed"]))
-        from llasa_cli.audio.writers import open_sink
-
+        kept = _is_resumable(options, source)
         play = options.play if options.play is not None else options.output is None
-        return AudioOutput(
-            open_sink(options.output, options.file_format, play, claim_stdout()), options, console, subtitles, seed=seed
-        )
+        writer = _book_writer(options, source)
+        if not kept and writer is None:
+            sink = open_sink(options.output, options.file_format, play, claim_stdout())
+            return AudioOutput(sink, options, console, subtitles, seed=seed)
+        settings = [asdict(speech), asdict(checkpoint.options), voice, options.check.recognizer]
+        key = [*settings, checkpoint.revision, source.markdown]
+        stored = _open_resumable_sink(options, source, seed, key, writer, kept)
+        if kept:
+            return AudioOutput(stored, options, console, subtitles, stored, int(stored.facts["seed"]), writer)
+        both = TeeSink([stored, open_sink(None, None, True)]) if play else stored
+        return AudioOutput(both, options, console, subtitles, seed=seed, writer=writer)
     except BaseException:
         if subtitles is not None:
             subtitles.abort()
@@ -178,13 +193,51 @@ def _is_resumable(options: OutputOptions, source: TextInput) -> bool:
     return possible and (source.size or 0) >= LONG_BYTES
 
 
-def _open_resumable_sink(options: OutputOptions, source: TextInput, seed: int, key: list[Any]) -> ResumableSink:
+def _book_writer(options: OutputOptions, source: TextInput) -> BookWriter | None:
+    """What writes the finished sound, where that takes a second pass over it.
+
+    Raises:
+        UsageError: The output can't have what is asked for.
+    """
+    from llasa_cli.audio.audiobook import BookWriter
+    from llasa_cli.audio.formats import FORMATS
+    from llasa_cli.audio.mp4 import BookTags
+    from llasa_cli.audio.writers import is_plain_file, pick_format
+
+    output = options.output
+    if output is None or not is_plain_file(output):
+        if options.loudness is not None:
+            raise UsageError("--loudness needs an output file.", "Name one with -o.")
+        return None
+    is_folder = os.path.isdir(output) or output.endswith(("/", os.sep))
+    if is_folder and source.book is None:
+        raise UsageError(f"{output} is a folder, which a book's chapters go into.", "Give the name of a file in it.")
+    kind = (
+        pick_format(None, options.file_format or CHAPTER_FORMAT)
+        if is_folder
+        else pick_format(output, options.file_format)
+    )
+    if not is_folder and options.loudness is None and FORMATS[kind][0] != "MP4":
+        return None
+    book = source.book
+    tags = BookTags(book.title, book.author, book.cover) if book is not None else BookTags()
+    # A folder needs a name: "." has none.
+    path = Path(os.path.abspath(output)) if is_folder else Path(output)
+    return BookWriter(path, kind, options.loudness, tags, is_folder=is_folder)
+
+
+def _open_resumable_sink(
+    options: OutputOptions, source: TextInput, seed: int, key: list[Any], writer: BookWriter | None, kept: bool
+) -> ResumableSink:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.writers import pick_format
 
     claim_stdout()
     assert options.output is not None
-    assert source.digest is not None
-    kind = pick_format(options.output, options.file_format)
-    digest = hashlib.sha256(as_json([*key, source.digest()]).encode()).hexdigest()
-    return ResumableSink(Path(options.output), kind, digest, {"seed": seed})
+    kind = writer.file_format if writer is not None else pick_format(options.output, options.file_format)
+    path = writer.path if writer is not None else Path(options.output)
+    digest = ""
+    if kept:
+        assert source.digest is not None
+        digest = hashlib.sha256(as_json([*key, source.digest()]).encode()).hexdigest()
+    return ResumableSink(path, kind, digest, {"seed": seed}, writer, kept)

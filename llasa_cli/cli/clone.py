@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.audio_output import check_paths, open_audio_output
-from llasa_cli.cli.common_options import ConsoleOptions, OutputOptions, ReferenceOptions, RemoteOptions, TextOptions
+from llasa_cli.cli.chapters import list_chapters
+from llasa_cli.cli.common_options import (
+    BookOptions,
+    ConsoleOptions,
+    OutputOptions,
+    ReferenceOptions,
+    RemoteOptions,
+    TextOptions,
+)
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.speak import find_model, open_synthesizer, speak
@@ -49,6 +57,7 @@ class CloneOptions(Options):
 def clone(
     options: CloneOptions,
     text: TextOptions,
+    book: BookOptions,
     reference_options: ReferenceOptions,
     console_options: ConsoleOptions,
     output: OutputOptions,
@@ -58,6 +67,9 @@ def clone(
 ) -> None:
     """Speak text in the voice of a reference clip, save the voice, or both."""
     claim_stdout()
+    if book.chapters:
+        list_chapters(text.file, output.json)
+        return
     if reference_options.ref_text is not None:
         output.check.refuse_unused()
     model = find_model(models, remote, output.check, console_options.quiet)
@@ -69,7 +81,7 @@ def clone(
         check_not_a_speaker(options.save, model)
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
-    source = _open_text(text, output, is_saved=options.save is not None)
+    source = _open_text(text, book, output, is_saved=options.save is not None)
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
         clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
@@ -93,11 +105,11 @@ def clone(
                 speak(synthesizer, source, speech, reference, audio_output, console, reference_options.language)
 
 
-def _open_text(text: TextOptions, output: OutputOptions, is_saved: bool) -> TextInput | None:
+def _open_text(text: TextOptions, book: BookOptions, output: OutputOptions, is_saved: bool) -> TextInput | None:
     """The text to speak; None if the voice is only saved. Standard input is read then only if `-f -` names it."""
     if not is_saved or text.text or text.file is not None:
-        return open_text(text, "clone")
-    about_sound = (output.output, output.play, output.subtitles, output.file_format, output.stream)
+        return open_text(text, "clone", (book.first_chapter, book.last_chapter))
+    about_sound = (output.output, output.play, output.subtitles, output.file_format, output.stream, output.loudness)
     if any(value is not None for value in about_sound) or output.check.verify:
         raise UsageError("There is no text to speak.", "Give a text, -f - for standard input, or --save NAME alone.")
     return None

@@ -9,7 +9,7 @@ from typing import Annotated
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import DEFAULT_LISTENER, TEXT_FORMATS
+from llasa_cli.settings import DEFAULT_LISTENER, LOUDNESS_FLAG, TEXT_FORMATS
 from llasa_cli.wording import listed
 
 _CLIP, _SOUND, _CHECKS, _BOOKS, _SERVER = "Reference clip", "Sound", "Checks", "Books", "Server"
@@ -114,7 +114,8 @@ class SoundOptions(Options):
     output: Annotated[
         str | None,
         Flag(
-            f"Write a file ({' '.join(f'.{name}' for name in FILE_FORMATS)}); - is standard output.",
+            f"Write a file ({' '.join(f'.{name}' for name in FILE_FORMATS)}), or a book's chapters into a folder (NAME/); - is "
+            "standard output.",
             names=("-o", "--output"),
             metavar="PATH",
             panel=_SOUND,
@@ -178,6 +179,7 @@ class OutputOptions(SoundOptions):
     """Where the sound goes, and what is written beside it."""
 
     subtitles: Annotated[Path | None, Flag("Write subtitles: .srt or .vtt.", panel=_SOUND)] = None
+    loudness: Annotated[float | None, LOUDNESS_FLAG] = None
     resume: Annotated[
         bool | None,
         Flag(

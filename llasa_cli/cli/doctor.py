@@ -241,8 +241,13 @@ def _sound() -> Iterator[Finding]:
 def _formats() -> Iterator[Finding]:
     import soundfile
 
-    missing = [name for name in FILE_FORMATS if not soundfile.check_format(*FORMATS[name])]
-    text = f"libsndfile {soundfile.__libsndfile_version__}: {' '.join(FILE_FORMATS)}"
+    from llasa_cli.audio.pyav import is_installed
+
+    own = [name for name in FILE_FORMATS if FORMATS[name][0] != "MP4"]
+    others = [name for name in FILE_FORMATS if name not in own]
+    missing = [name for name in own if not soundfile.check_format(*FORMATS[name])]
+    text = f"libsndfile {soundfile.__libsndfile_version__}: {' '.join(own)}; PyAV: "
+    text += " ".join(others) if is_installed() else f"not installed, so no {', '.join(others)}"
     if missing:
         text = f"libsndfile {soundfile.__libsndfile_version__} writes no {', '.join(missing)}"
     mend = f"{_pip()} install --upgrade --force-reinstall soundfile" if missing else ""

@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llasa_cli.cli.common_options import TextOptions
 from llasa_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from llasa_cli.documents.document import Document
 
 WRITER_PAUSE_S = 0.1
 """A line is spoken even without a mark at its end if no other follows within this time."""
@@ -28,6 +32,7 @@ class TextInput:
         digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
         warning: For the user; may be empty.
+        book: The document whose chapters are read; None for another text.
     """
 
     parts: Iterable[str]
@@ -36,6 +41,7 @@ class TextInput:
     digest: Callable[[], str] | None = None
     path: Path | None = None
     warning: str = ""
+    book: Document | None = None
 
 
 def open_text(options: TextOptions, command: str, chapters: tuple[int, int | None] = (1, None)) -> TextInput:
@@ -113,7 +119,7 @@ def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | No
         )
     parts = list(document.parts(first, last))
     size = sum(len(part.encode()) for part in parts)
-    return TextInput(_with_words(parts, str(path)), size, False, lambda: _digest(parts), path)
+    return TextInput(_with_words(parts, str(path)), size, False, lambda: _digest(parts), path, book=document)
 
 
 def _from_file(path: Path, text_format: str) -> TextInput:

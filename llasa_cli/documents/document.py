@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from llasa_cli.text.marks import CHAPTER, mark
+
 HEADING_PAUSE_S = 1.0
 """Silence between a chapter's heading and its text."""
 CHAPTER_PAUSE_S = 2.0
@@ -51,7 +53,7 @@ class Document:
     omitted: Mapping[str, int] = field(default_factory=dict)
 
     def parts(self, first: int = 1, last: int | None = None) -> Iterator[str]:
-        """The text of some chapters, paragraph by paragraph, with pauses around the headings.
+        """The text of some chapters, paragraph by paragraph, with pauses around the headings and a mark for each chapter.
 
         Args:
             first, last: Chapter numbers from 1, both included; `last` None reads to the end.
@@ -59,10 +61,14 @@ class Document:
         for number, chapter in enumerate(self.chapters[first - 1 : last]):
             if number:
                 yield f"[pause:{CHAPTER_PAUSE_S:g}]\n\n"
+            # The mark is part of what follows it, so that the two are never torn apart.
+            begin = mark(CHAPTER, chapter.title or f"Chapter {first + number}")
             if chapter.title:
-                yield f"{as_sentence(chapter.title)}\n\n[pause:{HEADING_PAUSE_S:g}]\n\n"
+                yield f"{begin}{as_sentence(chapter.title)}\n\n[pause:{HEADING_PAUSE_S:g}]\n\n"
+                begin = ""
             for paragraph in chapter.paragraphs:
-                yield paragraph + "\n\n"
+                yield f"{begin}{paragraph}\n\n"
+                begin = ""
 
 
 @dataclass

@@ -12,6 +12,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.audio.chunk import to_pcm16
+from llasa_cli.audio.pyav import Tempo, frame_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,7 @@ class Encoder:
 
     def __init__(self, name: str, sampling_rate: int, speed: float = 1.0) -> None:
         self._rate = sampling_rate
-        self._tempo = _Tempo(sampling_rate, speed) if speed != 1 else None
+        self._tempo = Tempo(sampling_rate, speed) if speed != 1 else None
         if name == "f32":
             self._sink: Any = _Float32()
         elif name in _CODECS:
@@ -125,7 +126,7 @@ class _Container:
         )
 
     def encode(self, samples: np.ndarray | None) -> bytes:
-        frames = self._resampler.resample(None if samples is None else _frame(samples, self._rate))
+        frames = self._resampler.resample(None if samples is None else frame_of(samples, self._rate))
         for frame in frames:
             if frame is not None:
                 self._file.mux(self._stream.encode(frame))
@@ -152,43 +153,3 @@ class _WriteOnly:
 
     def write(self, data: bytes) -> int:
         return self._buffer.write(data)
-
-
-class _Tempo:
-    """Changes the tempo of a stream and keeps its pitch, by FFmpeg's `atempo`."""
-
-    def __init__(self, rate: int, speed: float) -> None:
-        import av.filter
-
-        self._rate = rate
-        self._graph = graph = av.filter.Graph()
-        nodes = [graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono", channels=1)]
-        while speed < 0.5:  # one filter takes 0.5 to 100
-            nodes.append(graph.add("atempo", "0.5"))
-            speed /= 0.5
-        nodes += [graph.add("atempo", str(speed)), graph.add("abuffersink")]
-        graph.link_nodes(*nodes).configure()
-
-    def push(self, samples: np.ndarray | None) -> list[np.ndarray]:
-        """Samples in (None: no more), samples out."""
-        import av
-
-        if samples is None:
-            self._graph.push(None)
-        elif len(samples):
-            self._graph.push(_frame(samples, self._rate))
-        found = []
-        while True:
-            try:
-                found.append(self._graph.pull().to_ndarray()[0])
-            except (av.BlockingIOError, av.EOFError):
-                return found
-
-
-def _frame(samples: np.ndarray, rate: int) -> Any:
-    import av
-    import numpy as np
-
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32)[None], format="fltp", layout="mono")
-    frame.sample_rate = rate
-    return frame

@@ -57,6 +57,7 @@ class Utterance:
         pause_s: The pause before the chunk, in seconds.
         sentences: The sentences of the chunk as they were written.
         is_voice: Whether the following chunks use this one as their reference.
+        chapter: The title of the chapter that begins with it; empty inside of one.
         streamed: Whether the audio was passed on while it was generated. `wall_s` then includes the consumer's time.
     """
 
@@ -72,6 +73,7 @@ class Utterance:
     sentences: tuple[str, ...] = ()
     is_voice: bool = False
     streamed: bool = False
+    chapter: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
@@ -431,6 +433,7 @@ class SynthesisSession:
             pause_s=chunk.pause_s,
             sentences=chunk.sentences,
             streamed=True,
+            chapter=chunk.chapter,
         )
 
     def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
@@ -535,6 +538,7 @@ class RetryLoop:
             wall_s=time.monotonic() - self._began,
             pause_s=self._chunk.pause_s,
             sentences=self._chunk.sentences,
+            chapter=self._chunk.chapter,
         ), samples
 
 

@@ -17,6 +17,7 @@ CLAUSE_PAUSE_S inside a sentence that had to be split. The text may ask for anot
     <break strength="strong"/>  <break/>           none, x-weak, weak, medium (the default), strong, x-strong;
                                                    a time takes precedence
 
+
 Pauses in a row add up, to at most LONGEST_PAUSE_S. Markup like these without a readable time (`[pause:soon]`,
 `<break time="-1s"/>`) is reported and stays text: it may be a stage direction, and no word is dropped silently. `[pause]`
 without a colon is text.
@@ -28,6 +29,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from llasa_cli.text.marks import CHAPTER, PATTERN
 from llasa_cli.text.sentences import closed, ended, full_stop, sentences_in
 from llasa_cli.text.width import MAX_CHARACTERS, join, split, spoken_length
 
@@ -49,7 +51,9 @@ _STRENGTHS_S = {"none": 0.0, "x-weak": 0.25, "weak": 0.5, "medium": 0.75, "stron
 _GAP = re.compile(
     r"""(?P<paragraph>\n\s*\n|[\u2029])
     |\[\s*pause\s*[:=](?P<pause>[^\[\]\n]{0,40})\]
-    |<break(?P<attributes>(?:\s[^<>]{0,80}|))/?>(?:\s{0,8}</break\s{0,8}>)?""",
+    |<break(?P<attributes>(?:\s[^<>]{0,80}|))/?>(?:\s{0,8}</break\s{0,8}>)?
+    |"""
+    + PATTERN,
     re.VERBOSE | re.IGNORECASE,
 )
 _TIME = re.compile(
@@ -70,11 +74,13 @@ class TextChunk:
         sentences: The sentences in it as written, for subtitles. A sentence that is too long for one chunk is in several, in
             pieces.
         pause_s: Seconds of silence before it; 0 for the first, unless the text asks for a pause.
+        chapter: The title of the chapter that begins here; empty inside of one.
     """
 
     text: str
     sentences: tuple[str, ...]
     pause_s: float
+    chapter: str = ""
 
 
 def chunk_text(
@@ -127,7 +133,15 @@ class _Gap:
     paragraph: bool = False
 
 
-def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_Sentence | _Gap]:
+@dataclass(frozen=True)
+class _Mark:
+    """A mark of `text.marks`."""
+
+    name: str
+    value: str
+
+
+def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_Sentence | _Gap | _Mark]:
     line_ends = 0  # at the end of the text so far: a blank line may be torn between two parts
     for part in parts:
         body = part.lstrip()
@@ -148,9 +162,11 @@ def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_S
         yield _Gap()
 
 
-def _gap(found: re.Match[str], report: Callable[[str], object]) -> _Gap | None:
+def _gap(found: re.Match[str], report: Callable[[str], object]) -> _Gap | _Mark | None:
     if found["paragraph"]:
         return _Gap(paragraph=True)
+    if found["mark"]:
+        return _Mark(found["mark"], found["value"])
     seconds = _seconds(found["pause"]) if found["pause"] is not None else _break_seconds(found["attributes"])
     if seconds is None:
         report(f"{found[0]} is not a pause that can be read, so it is spoken as text.")
@@ -196,9 +212,15 @@ class ChunkBuilder:
         self._natural_s = SENTENCE_PAUSE_S if continues else 0.0  # after it
         self._requested_s: float | None = None
         self._begun = continues
+        self._chapter = ""  # that the next chunk begins
 
-    def chunks(self, steps: Iterable[_Sentence | _Gap]) -> Iterator[TextChunk]:
+    def chunks(self, steps: Iterable[_Sentence | _Gap | _Mark]) -> Iterator[TextChunk]:
         for step in steps:
+            if isinstance(step, _Mark):
+                yield from self._end()
+                if step.name == CHAPTER:
+                    self._chapter = step.value
+                continue
             if isinstance(step, _Gap):
                 yield from self._end()
                 self._note(step)
@@ -245,8 +267,9 @@ class ChunkBuilder:
 
     def _end(self) -> Iterator[TextChunk]:
         if self._text:
-            chunk = TextChunk(closed(self._text, self._is_cut), tuple(self._sentences), self._pause_s)
-            self._text, self._sentences = "", []
+            text, sentences = closed(self._text, self._is_cut), tuple(self._sentences)
+            chunk = TextChunk(text, sentences, self._pause_s, self._chapter)
+            self._text, self._sentences, self._chapter = "", [], ""
             self._natural_s, self._begun = SENTENCE_PAUSE_S, True
             yield chunk
 

@@ -256,14 +256,22 @@ def test_a_removed_item_is_reported_and_its_file_is_kept(tmp_path: Path) -> None
     assert "no longer" not in batch(tmp_path).stderr
 
 
+def test_the_items_of_an_audiobook_are_its_chapters(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    made = invoke(tmp_path, [{"id": "one", "text": "one"}, {"id": "two", "text": "two"}], "book.m4b")
+    assert made.exit_code == 0, made.output
+    with av.open(str(tmp_path / "book.m4b")) as book:
+        assert [chapter["metadata"]["title"] for chapter in book.chapters()] == ["one", "two"]
+
+
 def test_an_unknown_sound_format_makes_no_folder(tmp_path: Path) -> None:
-    made = invoke(tmp_path, [{"text": "one"}], "book.m4a")
+    made = invoke(tmp_path, [{"text": "one"}], "book.wma")
     assert made.exit_code == 2, made.output
-    assert "The format 'm4a' is not supported." in made.stderr
-    assert not (tmp_path / "book.m4a").exists()
-    (tmp_path / "old.m4a").mkdir()
-    assert invoke(tmp_path, [{"text": "one"}], "old.m4a").exit_code == 0
-    assert (tmp_path / "old.m4a" / "00001.wav").exists()
+    assert "The format 'wma' is not supported." in made.stderr
+    assert not (tmp_path / "book.wma").exists()
+    (tmp_path / "old.wma").mkdir()
+    assert invoke(tmp_path, [{"text": "one"}], "old.wma").exit_code == 0
+    assert (tmp_path / "old.wma" / "00001.wav").exists()
 
 
 def test_a_clip_is_not_replaced_by_an_item(tmp_path: Path) -> None:

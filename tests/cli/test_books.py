@@ -50,3 +50,28 @@ def test_chapters_of_a_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Text.", encoding="utf-8")
     with pytest.raises(UsageError, match="chapters of a book"):
         open_text(TextOptions(file=str(tmp_path / "a.txt")), "say", chapters=(2, None))
+
+
+def test_a_book_becomes_an_audiobook_with_its_chapters(book: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    words = ["say", "-f", str(book), "--to", "2", "-o", str(tmp_path / "a.m4b"), "--loudness", "-19", "--seed", "1"]
+    made = CliRunner().invoke(app, [*words, "--max-seconds", "1", "--retries", "0", "--accept-failed"])
+    assert made.exit_code == 0, made.output
+    with av.open(str(tmp_path / "a.m4b")) as found:
+        assert [chapter["metadata"]["title"] for chapter in found.chapters()] == ["Chapter 1", "Chapter 2"]
+        assert found.metadata["title"] == "The Garden"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.m4b", "book.epub"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Hello.", "-o", "chapters/"], "a book's chapters"),
+        (["Hello.", "-o", "-", "--loudness", "-19"], "needs an output file"),
+        (["Hello.", "-o", "a.wav", "--loudness", "3"], "between -40 and -5"),
+    ],
+)
+def test_an_output_that_can_not_be_finished_is_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    made = CliRunner().invoke(app, ["say", *words])
+    assert made.exit_code == 2
+    assert message in made.output

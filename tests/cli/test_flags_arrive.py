@@ -54,7 +54,7 @@ def example(parameter: Parameter) -> tuple[list[str], Any]:
 
 
 def number(parameter: Parameter) -> float:
-    least = max(parameter.flag.minimum, 0)
+    least = max(parameter.flag.minimum, min(0, parameter.flag.maximum - 10))
     most = min(parameter.flag.maximum, least + 10)
     value = least + (most - least) * 0.75
     value = round(value) if int in (get_args(parameter.kind) or (parameter.kind,)) else value

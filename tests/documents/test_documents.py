@@ -11,6 +11,8 @@ from llasa_cli.documents.document import Block, Chapter, Document, chapters_by_h
 from llasa_cli.documents.html import read_html
 from llasa_cli.documents.reader import kind_of, read_document
 from llasa_cli.errors import UsageError
+from llasa_cli.text.chunker import chunk_text
+from llasa_cli.text.marks import CHAPTER, mark
 from tests.documents.make import write_epub, write_pdf
 
 BOOK = {
@@ -53,8 +55,12 @@ def test_an_epub_with_an_empty_spine_reads_all_its_pages(tmp_path: Path) -> None
 
 def test_parts_of_a_book_have_pauses_around_headings() -> None:
     book = Document("", "", "", (Chapter("One", ("A.", "B.")), Chapter("Two", ("C.",))))
-    assert "".join(book.parts()) == "One.\n\n[pause:1]\n\nA.\n\nB.\n\n[pause:2]\n\nTwo.\n\n[pause:1]\n\nC.\n\n"
-    assert "".join(book.parts(2, 2)) == "Two.\n\n[pause:1]\n\nC.\n\n"
+    one, two = mark(CHAPTER, "One"), mark(CHAPTER, "Two")
+    second = f"{two}Two.\n\n[pause:1]\n\nC.\n\n"
+    assert "".join(book.parts()) == f"{one}One.\n\n[pause:1]\n\nA.\n\nB.\n\n[pause:2]\n\n" + second
+    assert "".join(book.parts(2, 2)) == second
+    chunks = [(chunk.chapter, chunk.text) for chunk in chunk_text(book.parts())]
+    assert chunks == [("One", "One."), ("", "A."), ("", "B."), ("Two", "Two."), ("", "C.")]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,19 @@
+"""Marks inside a text that are not words: where a chapter begins.
+
+    mark(CHAPTER, "The Storm")  ->  a piece of text that `text.chunker` takes out again
+
+A mark goes through every stage between the source of a text and the chunker as a part of the text. Its delimiters are
+noncharacters of Unicode, which no text contains.
+"""
+
+from __future__ import annotations
+
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+CHAPTER = "chapter"
+"""The value is the title."""
+PATTERN = rf"{_OPEN}(?P<mark>[a-z]+):(?P<value>[^{_OPEN}{_CLOSE}]*){_CLOSE}"
+"""Of a mark, with the groups `mark` and `value`."""
+
+
+def mark(name: str, value: str) -> str:
+    return f"{_OPEN}{name}:{value.replace(_OPEN, '').replace(_CLOSE, '')}{_CLOSE}"
