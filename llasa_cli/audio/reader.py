@@ -72,6 +72,8 @@ _SIGNATURES: tuple[tuple[bytes, str, bool], ...] = (
     (rb"\x00{64}", "filled with zeros: the recorder has not written its header", _NO_AUDIO),
 )
 """How files begin that libsndfile does not read, in words, and whether ffmpeg may convert them."""
+_FOR_PYAV = tuple(pattern for pattern, kind, convert in _SIGNATURES if convert and "damaged" not in kind)
+"""Those that PyAV decodes, if it is installed."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
 def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
     """Read what libsndfile reads: WAV, FLAC, Ogg, Opus, MP3, AIFF and more, with any rate and channel count.
 
-    The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
+    With PyAV also M4A, MP4, WebM, WMA, AMR and AVI. The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
     length is read as far as there is sound, with a warning.
 
     Args:
@@ -192,7 +194,43 @@ def _read_frames(path: Path, max_s: float | None) -> _Frames:
         samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
         return _Frames(samples, rate, tuple(warnings))
     except (soundfile.LibsndfileError, OSError) as error:
-        raise _unreadable(path, error) from error
+        found = _read_with_pyav(path, max_s)
+        if found is None:
+            raise _unreadable(path, error) from error
+        return found
+
+
+def _read_with_pyav(path: Path, max_s: float | None) -> _Frames | None:
+    """The sound of an M4A, MP4, WebM, WMA, AMR or AVI file; None without PyAV, or if it can't be decoded."""
+    from llasa_cli.audio.pyav import is_installed
+
+    with path.open("rb") as file:
+        head = file.read(2048)
+        if not is_installed() or not any(re.match(pattern, head, re.DOTALL) for pattern in _FOR_PYAV):
+            return None
+        import av
+        import numpy as np
+
+        file.seek(0)
+        blocks: list[np.ndarray] = []
+        count = 0
+        try:
+            # A file object, not a name: FFmpeg can't be led to other files or addresses.
+            with av.open(file, "r", metadata_errors="ignore") as container:
+                if not container.streams.audio:
+                    return None
+                rate = int(container.streams.audio[0].codec_context.sample_rate)
+                if not _MIN_RATE_HZ <= rate <= _MAX_RATE_HZ:
+                    return None
+                resampler = av.AudioResampler(format="fltp", rate=rate)
+                for frame in container.decode(audio=0):
+                    for part in resampler.resample(frame):
+                        blocks.append(part.to_ndarray().T)
+                        count += len(blocks[-1])
+                    _check_length(path, count / rate, max_s)
+            return _Frames(np.concatenate(blocks), rate, ()) if blocks else None
+        except (av.FFmpegError, ValueError):  # also a change of the channels inside the file
+            return None
 
 
 def _name_for_libsndfile(path: Path) -> str | bytes:

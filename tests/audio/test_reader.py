@@ -131,3 +131,27 @@ def test_an_unsupported_format_is_named_with_the_command_that_converts_it(
     with pytest.raises(AudioError, match="is an MP4 or M4A file") as refused:
         read_clip(name)
     assert command in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [("a.m4a", "aac", 44_100), ("a.mp4", "aac", 16_000), ("a.webm", "libopus", 48_000), ("a.wma", "wmav2", 44_100)],
+)
+def test_clips_of_phones_are_read_with_pyav(tmp_path: Path, name: str, codec: str, rate: int) -> None:
+    av = pytest.importorskip("av")
+    tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)).astype(np.float32)
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream.bit_rate = 64_000
+        resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or None)
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(part))
+    found = read_recording(tmp_path / name, max_s=15.0)
+    assert found.file_rate == rate
+    assert len(found.samples) / 16_000 == pytest.approx(2.0, abs=0.15)
+    middle = found.samples[8_000:24_000]
+    assert np.argmax(np.abs(np.fft.rfft(middle))) == 440
+    with pytest.raises(AudioError, match="files of up to 1 s"):
+        read_recording(tmp_path / name, max_s=1.0)
