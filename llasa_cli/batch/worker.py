@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from llasa_cli.audio.writers import FileSink
     from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
-    from llasa_cli.synthesis.synthesizer import Check, Synthesizer, Utterance
+    from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 
 _CACHED_VOICES = 256
 _MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
@@ -89,7 +89,9 @@ def _run(
     _set_threads(synthesizer, config.threads)
     check = None
     if config.listener is not None:
-        check = load_word_check(config.listener, synthesizer, config.language)
+        from llasa_cli.synthesis.synthesizer import load_word_check
+
+        check = load_word_check(config.listener, synthesizer.sampling_rate, config.language)
 
     def note(text: str) -> None:
         emit(Note(text))
@@ -118,17 +120,6 @@ def _set_threads(synthesizer: Synthesizer, threads: int | None) -> None:
         torch.set_num_threads(1)
     elif threads is not None:
         torch.set_num_threads(threads)
-
-
-def load_word_check(listener: str, synthesizer: Synthesizer, language: str | None) -> Check:
-    """The check of `--verify`: words that a recognizer does not find in a take are problems of the take."""
-    from llasa_cli.asr import load_recognizer
-    from llasa_cli.text.word_check import word_problems
-
-    recognizer = load_recognizer(listener)
-    return lambda text, samples: word_problems(
-        text, recognizer.transcribe(samples, synthesizer.sampling_rate, language)
-    )
 
 
 def _model_reader(engine: str) -> Any:

@@ -12,7 +12,7 @@ Everything that can be refused is refused before a model is loaded.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,6 @@ from llasa_cli.settings import BUILT_IN_MODEL, CODES_PER_SECOND, ModelOptions, S
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from llasa_cli.audio.sink import Sink
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
@@ -143,22 +141,28 @@ def speak(
     rate = CODES_PER_SECOND if isinstance(synthesizer, RemoteSynthesizer) else synthesizer.codec.codes_per_second
     gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options) else None
     settler = _Settler(audio_output, gate, console)
-    if source.warning:
-        console.line(f"warning: {source.warning}")
     check = None
     if options.check.recognizer is not None:
         console.stage("loading the recognizer")
-        check = _word_check(options.check.recognizer, synthesizer.sampling_rate, language, reference)
+        from llasa_cli.synthesis.synthesizer import load_word_check
+
+        check = load_word_check(options.check.recognizer, synthesizer.sampling_rate, language)
 
     def warn(text: str) -> None:
         console.line(f"warning: {text}")
+
+    def parts() -> Iterator[str]:
+        for part in source.parts:
+            while source.warnings:
+                warn(source.warnings.pop(0))
+            yield part
 
     console.stage("speaking")
     resume_from = _resume_point(audio_output, console)
     began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
     if isinstance(synthesizer, RemoteSynthesizer):
         chunks = synthesizer.stream(
-            source.parts,
+            parts(),
             speech,
             reference,
             settler.add,
@@ -169,7 +173,7 @@ def speak(
         )
     else:
         chunks = synthesizer.stream(
-            source.parts,
+            parts(),
             speech,
             reference,
             settler.add,
@@ -250,24 +254,6 @@ class _PlaybackGate:
             return False
         # There must be time for a retry as well.
         return self._sink.queued_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
-
-
-def _word_check(
-    recognizer: str, sampling_rate: int, language: str | None, reference: Reference | None
-) -> Callable[[str, np.ndarray], tuple[str, ...]]:
-    """The check of `--verify`: (text, samples) -> problems, among them words of the reference clip."""
-    from llasa_cli.asr import load_recognizer
-    from llasa_cli.text.word_check import word_problems
-    from llasa_cli.voices.reference import leaked_words
-
-    loaded = load_recognizer(recognizer)
-
-    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
-        heard = loaded.transcribe(samples, sampling_rate, language)
-        leaked = leaked_words(text, heard, reference.text) if reference is not None else ()
-        return (*leaked, *word_problems(text, heard))
-
-    return check
 
 
 def _is_streaming(options: OutputOptions) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ class TextInput:
         markdown: Whether the parts are Markdown.
         digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
-        warning: For the user; may be empty.
+        warnings: For the user. Reading a pipe may add more.
         book: The document whose chapters are read; None for another text.
     """
 
@@ -40,7 +40,7 @@ class TextInput:
     markdown: bool = False
     digest: Callable[[], str] | None = None
     path: Path | None = None
-    warning: str = ""
+    warnings: list[str] = field(default_factory=list)
     book: Document | None = None
 
 
@@ -76,7 +76,9 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
             "There is no text.",
             f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
         )
-    return TextInput(_with_words(_words(_piped(), text_format), "The text"), None, text_format == "markdown")
+    warnings: list[str] = []
+    parts = _with_words(_words(_piped(warnings), text_format), "The text")
+    return TextInput(parts, None, text_format == "markdown", warnings=warnings)
 
 
 def _text_format(options: TextOptions) -> str:
@@ -140,7 +142,12 @@ def _from_file(path: Path, text_format: str) -> TextInput:
         return _words(read_text_file(path, encoding), text_format)
 
     return TextInput(
-        _with_words(parts(), str(path)), size, is_markdown, lambda: _digest(parts()), path, encoding.warning
+        _with_words(parts(), str(path)),
+        size,
+        is_markdown,
+        lambda: _digest(parts()),
+        path,
+        [encoding.warning] if encoding.warning else [],
     )
 
 
@@ -151,13 +158,13 @@ def _digest(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _piped() -> Iterator[str]:
+def _piped(warnings: list[str]) -> Iterator[str]:
     """Standard input, sentence by sentence."""
     from llasa_cli.text.incremental import read_sentences
 
     pipe = sys.stdin.buffer
     read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
-    return read_sentences(read, _is_more_waiting)
+    return read_sentences(read, _is_more_waiting, warnings.append)
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:

@@ -37,8 +37,24 @@ if TYPE_CHECKING:
     from llasa_cli.lm.loader import LanguageModel
     from llasa_cli.text.chunker import TextChunk
 
-Check = Callable[[str, "np.ndarray"], tuple[str, ...]]
-"""(text, samples float32 [n]) -> problems of a take in words. `--verify` passes one that uses a recognizer."""
+Check = Callable[[str, "np.ndarray", str], tuple[str, ...]]
+"""(text, samples float32 [n], transcript of the voice's reference or "") -> problems of a take in words.
+`--verify` passes one that uses a recognizer: `load_word_check`."""
+
+
+def load_word_check(recognizer: str, sampling_rate: int, language: str | None) -> Check:
+    """The check of `--verify`: words that a recognizer misses in a take, and words of the reference that it finds there."""
+    from llasa_cli.asr import load_recognizer
+    from llasa_cli.text.word_check import word_problems
+    from llasa_cli.voices.reference import leaked_words
+
+    loaded = load_recognizer(recognizer)
+
+    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
+        heard = loaded.transcribe(samples, sampling_rate, language)
+        return (*leaked_words(text, heard, reference), *word_problems(text, heard))
+
+    return check
 
 
 @dataclass(frozen=True)
@@ -461,8 +477,9 @@ class SynthesisSession:
         limits_s = self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
         rate = self.synthesizer.prompt_format.codes_per_second
         found = find_problems(chunk.text, codes, samples, self._rate, ended, limits_s, rate)
-        # The expensive check is not needed for a take that has failed already.
-        return found or (self._check(chunk.text, samples) if self._check is not None else ())
+        if found or self._check is None:
+            return found  # the expensive check is not needed for a take that has failed already
+        return self._check(chunk.text, samples, self.voice.text if self.voice is not None else "")
 
 
 class RetryLoop:

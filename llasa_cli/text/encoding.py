@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
 
+STANDARD_INPUT = "Standard input"
 _BLOCK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
 _LONG_ASCII = re.compile(rb"([\x00-\x7f]{200})[\x00-\x7f]*([\x00-\x7f]{200})")
@@ -67,8 +68,43 @@ def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncodin
         return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
     with open_file() as file:
         valid, invalid, sample = _count_utf_8(file, name)
-    if not invalid:
-        return TextEncoding("utf-8")
+    return encoding_of(name, valid, invalid, sample) if invalid else TextEncoding("utf-8")
+
+
+def detect_stream_encoding(head: bytes, name: str) -> TextEncoding:
+    """The encoding of a stream by its first bytes: UTF-8 unless it is UTF-16 or UTF-32.
+
+    Raises:
+        UsageError: The stream is a document, an archive, audio or other binary data.
+    """
+    for mark, codec in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return TextEncoding(codec)
+    _refuse_document(head, lambda: io.BytesIO(head), name)
+    if codec := _utf_16_without_mark(head[:4096]):
+        return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
+    return TextEncoding("utf-8")
+
+
+def encoding_of_stream(data: bytes, has_utf_8: bool, name: str) -> TextEncoding:
+    """The encoding of a stream at its first bytes that are not UTF-8.
+
+    Args:
+        data: The bytes that have arrived, from a character that is not UTF-8 or before it.
+        has_utf_8: Whether the text so far had characters beyond ASCII.
+    """
+    valid, invalid = _count_block(data)
+    return encoding_of(name, invalid if has_utf_8 else valid, invalid, _extended(b"", data))
+
+
+def encoding_of(name: str, valid: int, invalid: int, sample: bytes) -> TextEncoding:
+    """The encoding of a text that is not UTF-8.
+
+    Args:
+        valid: Characters beyond ASCII that are valid UTF-8.
+        invalid: Bytes that are not.
+        sample: Lines with bytes beyond ASCII.
+    """
     if valid >= invalid or _SURROGATE.search(sample):
         return TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
     codec, label = _guess_code_page(sample)
@@ -141,7 +177,8 @@ def _refuse_document(head: bytes, open_file: Callable[[], BinaryIO], name: str) 
 
 
 def _document_error(name: str, kind: str, command: str) -> UsageError:
-    hint = f"Convert it first: {command.format(name=name)}" if command else "Give a text file."
+    file = "FILE" if name == STANDARD_INPUT else name
+    hint = f"Convert it first: {command.format(name=file)}" if command else "Give a text file."
     return UsageError(f"{name} is not text but {kind}.", hint)
 
 

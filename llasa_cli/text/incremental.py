@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.encoding import TextEncoding
+from llasa_cli.text.encoding import STANDARD_INPUT, TextEncoding, detect_stream_encoding, encoding_of_stream
 from llasa_cli.text.sentences import sentence_ends
 
 PIECE_BYTES = 65536
@@ -25,7 +25,11 @@ _OPEN_MARKUP = re.compile(r"(?:\[\s*pause\s*[:=][^\[\]\n]{0,40}|<break\b[^<>]{0,
 """`[pause: 500` or `<break time="1` at the end of the text so far: no place to cut."""
 
 
-def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], bool] | None = None) -> Iterator[str]:
+def read_sentences(
+    read: Callable[[int], bytes],
+    is_more_waiting: Callable[[], bool] | None = None,
+    on_warning: Callable[[str], object] | None = None,
+) -> Iterator[str]:
     """Yield the text of a pipe as it is completed: whole sentences, or a line after which the writer pauses.
 
     A line end without a pause does not end a part: text that is wrapped at 80 columns would be cut inside its sentences.
@@ -33,17 +37,16 @@ def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], b
     Args:
         read: Returns at most the given number of bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
         is_more_waiting: Whether `read` would return more at once; None means that it would not.
+        on_warning: Receives one sentence if the encoding is a guess.
 
     Raises:
-        UsageError: The data are binary. Bytes that are not UTF-8 are only replaced (U+FFFD).
+        UsageError: The data are binary. Bytes that fit no encoding are replaced (U+FFFD).
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+    decoder = _StreamDecoder(on_warning)
     waiting = ""
     while True:
         data = read(PIECE_BYTES)
-        if b"\0" in data:
-            raise UsageError("Standard input is not text: it has zero bytes.", "Pipe text in UTF-8.")
-        waiting += decoder.decode(data, final=not data)
+        waiting += decoder.decode(data)
         if not data:
             break
         end = _last_end(waiting)
@@ -54,6 +57,42 @@ def read_sentences(read: Callable[[int], bytes], is_more_waiting: Callable[[], b
             waiting = waiting[end:]
     if waiting.strip():
         yield waiting
+
+
+class _StreamDecoder:
+    """Decodes a stream as UTF-8, or UTF-16 or UTF-32 by its first bytes, until bytes are not: then as the code page that fits."""
+
+    def __init__(self, on_warning: Callable[[str], object] | None) -> None:
+        self._on_warning = on_warning
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._has_utf_8 = False
+
+    def decode(self, data: bytes) -> str:
+        """The text of the next bytes; b"" marks the end."""
+        if self._decoder is None:
+            encoding = detect_stream_encoding(data, STANDARD_INPUT)
+            if encoding.name.startswith("utf-8"):
+                self._decoder = codecs.getincrementaldecoder("utf-8-sig")()  # the mark may be torn between two reads
+            else:
+                self._decoder = self._open(encoding)
+        unfinished = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError:
+            rest = unfinished + data
+            if rest.startswith(codecs.BOM_UTF8):
+                rest, self._has_utf_8 = rest[len(codecs.BOM_UTF8) :], True
+            self._decoder = self._open(encoding_of_stream(rest, self._has_utf_8, STANDARD_INPUT))
+            text = self._decoder.decode(rest, final=not data)
+        self._has_utf_8 = self._has_utf_8 or not text.isascii()
+        if "\0" in text:
+            raise UsageError(f"{STANDARD_INPUT} is not text: it has zero bytes.", "Pipe text.")
+        return text
+
+    def _open(self, encoding: TextEncoding) -> codecs.IncrementalDecoder:
+        if encoding.warning and self._on_warning is not None:
+            self._on_warning(encoding.warning)
+        return codecs.getincrementaldecoder(encoding.name)("replace")
 
 
 def _is_line(text: str) -> bool:

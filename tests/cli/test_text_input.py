@@ -52,6 +52,38 @@ def test_the_markup_of_a_pipe_is_recognized(monkeypatch: pytest.MonkeyPatch) -> 
         assert words(open_text(TextOptions(), "say")) == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "expected", "warning"),
+    [
+        ("Le café était fermé — à demain.\n".encode("cp1252"), "Le café était fermé — à demain.", "Windows-1252"),
+        ("It is cold.\nIt’s late.\n".encode("cp1252"), "It is cold. It’s late.", "Windows-1252"),
+        ("Добрый день, как дела?\n".encode("cp1251"), "Добрый день, как дела?", "Windows-1251"),
+        ("It is cold.\n".encode("utf-16"), "It is cold.", ""),
+        (b"\xef\xbb\xbfIt is cold \xe2\x80\x94 very.\n", "It is cold — very.", ""),
+        ("日本 is Japan. ".encode() + b"Good\xff.", "日本 is Japan. Good\ufffd.", "not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("size", [7, 65536])
+def test_the_encoding_of_a_pipe_is_recognized_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, expected: str, warning: str, size: int
+) -> None:
+    class Pipe(io.BytesIO):
+        def read1(self, _size: int | None = -1) -> bytes:
+            return self.read(size)
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Pipe(data), isatty=lambda: False))
+    source = open_text(TextOptions(), "say")
+    assert words(source) == expected
+    assert warning in "".join(source.warnings)
+    assert bool(source.warnings) == bool(warning)
+
+
+def test_a_document_in_a_pipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"%PDF-1.7\n\0\1"), isatty=lambda: False))
+    with pytest.raises(UsageError, match="PDF document"):
+        open_text(TextOptions(), "say")
+
+
 def test_arguments_are_plain_unless_a_format_is_named() -> None:
     assert words(open_text(TextOptions(text=("<b>cold</b>",)), "say")) == "<b>cold</b>"
     assert words(open_text(TextOptions(text=("<b>cold</b>",), text_format="html"), "say")) == "cold"
@@ -75,8 +107,8 @@ def test_a_named_format_takes_precedence_over_the_content_and_the_name(tmp_path:
 def test_the_encoding_of_a_file_is_recognized(tmp_path: Path, data: bytes, expected: str, warning: str) -> None:
     source = read(tmp_path, "a.txt", data)
     assert words(source) == expected
-    assert warning in source.warning
-    assert bool(source.warning) == bool(warning)
+    assert warning in "".join(source.warnings)
+    assert bool(source.warnings) == bool(warning)
 
 
 def test_the_digest_of_a_text_changes_with_its_words_only(tmp_path: Path) -> None:

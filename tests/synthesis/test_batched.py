@@ -16,7 +16,8 @@ from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest, is_out_of_memory
-from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer, Utterance
+from llasa_cli.text.chunker import TextChunk
 
 SHORT = SpeechOptions(seed=1, retries=1, sampling=SamplingRequest(max_seconds=0.3))
 LONG = "This is the first sentence of a book that has three of them. This one is the second of its sentences, and long. [pause:0.2] The third and last of the sentences stands here at the end. [pause:0.1]"
@@ -143,13 +144,28 @@ def test_a_take_that_fails_the_additional_check_is_retried(
     monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     heard: dict[str, int] = {}
 
-    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
+    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
         heard[text] = heard.get(text, 0) + 1
         return ("a word is missing",) if heard[text] == 1 else ()
 
     kept = spoken(speech, 2, Texts("hello", "good evening"), check=check)
     assert [take.attempts for takes in kept.takes.values() for take in takes] == [2, 2]
     assert sorted(take.seed for takes in kept.takes.values() for take in takes) == [1, 2]
+
+
+def test_the_additional_check_knows_the_words_of_the_reference(
+    speech: Synthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
+    references: list[str] = []
+
+    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
+        references.append(reference)
+        return ()
+
+    session = SynthesisSession(speech, SHORT, Reference("the words of the clip", (1, 2, 3)), check, None)
+    session.find_problems(TextChunk("hello", ("hello",), 0), (1, 2), np.zeros(640, np.float32), True)
+    assert references == ["the words of the clip"]
 
 
 class LimitedMemory:
@@ -225,7 +241,7 @@ def test_a_fatal_error_in_any_thread_ends_the_run(
                 raise LlasaError("The disk is full.")
             return super().next_request()
 
-    def check(text: str, samples: np.ndarray) -> tuple[str, ...]:
+    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
         if where == "check":
             raise LlasaError("The disk is full.")
         return ()
