@@ -35,6 +35,9 @@ class DoctorOptions(Options):
     model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
     device: Annotated[str, DEVICE_FLAG] = ModelOptions.device
     self_test: Annotated[bool, Flag("Speak a sentence with the built-in voice.")] = True
+    clear_weights: Annotated[
+        bool, Flag("Remove the packed weights from the cache folder; they are made again when needed.")
+    ] = False
     quiet: Annotated[bool, Flag("Print no progress.", names=("-q", "--quiet"))] = False
     json: Annotated[bool, Flag("Print the findings as JSON.")] = False
 
@@ -105,6 +108,7 @@ def _examinations(options: DoctorOptions) -> Iterator[_Examination]:
     yield _Examination("file formats", _formats, is_needed=True)
     yield _Examination("hub", _hub)
     yield _Examination("model cache", _cache)
+    yield _Examination("packed weights", lambda: _packed_weights(options.clear_weights))
     yield _Examination("model", lambda: _model(options.model), is_needed=True)
     yield _Examination("saved voices", _voices)
     yield _Examination("extras", _extras)
@@ -294,6 +298,29 @@ def _cache() -> Iterator[Finding]:
         yield Finding(OK, "model cache", text)
     if cache.is_dir():
         yield from _cached_models(cache)
+
+
+def _packed_weights(clear: bool) -> Iterator[Finding]:
+    """What quantized models keep in the cache folder so that they start faster."""
+    from llasa_cli.packed_weights_folder import clear_packed_weights, packed_weights, packed_weights_folder
+    from llasa_cli.wording import format_size
+
+    folder, found = packed_weights_folder(), packed_weights()
+    if clear:
+        text = f"{format_size(clear_packed_weights())} removed from {folder}"
+    elif found:
+        text = f"{format_size(sum(size for _, size in found))} in {len(found)} files in {folder} (--clear-weights removes them)"
+    else:
+        text = f"none, in {folder}"
+    if _is_writable(folder):
+        yield Finding(OK, "packed weights", text)
+    else:
+        yield Finding(
+            NOTE,
+            "packed weights",
+            f"{text}; it can't be written, so models are quantized at each start",
+            f"make {folder} writable, or set XDG_CACHE_HOME to a folder that you may write",
+        )
 
 
 def _cached_models(cache: Path) -> Iterator[Finding]:

@@ -171,6 +171,21 @@ class QuantizedLinear(Linear):
     """W, rounded up to what the format stores."""
     _kernels: Kernels
 
+    @staticmethod
+    def from_packed(
+        weights: torch.Tensor,
+        scales: torch.Tensor,
+        stored_width: int,
+        shape: tuple[int, int],
+        kind: WeightFormat,
+        kernels: Kernels,
+    ) -> QuantizedLinear:
+        """The matrix whose `kernel_layout` was this, without quantizing it again."""
+        made: QuantizedLinear = object.__new__(_PACKED.get(kind.name, GroupedLinear))
+        Linear.__init__(made, shape, kind)
+        made._weights, made._scales, made._width, made._kernels = weights, scales, stored_width, kernels
+        return made
+
     def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
         return self._weights, self._scales, self._width
 
@@ -257,6 +272,9 @@ class GroupedLinear(QuantizedLinear):
 
     def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
         return F.linear(states, self._kernels.expand(self.format, self._weights[rows], self._scales[rows], self._width))
+
+
+_PACKED: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, "int4": Int4Linear}
 
 
 class TorchInt8Linear(Linear):

@@ -26,6 +26,7 @@ from llasa_cli.lm.linear import Embedding, GroupedLinear, Linear, QuantizedEmbed
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import read_adapter
+from llasa_cli.lm.weight_cache import WeightCache
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
@@ -104,14 +105,24 @@ def load_language_model(
     kind = pick_weight_format(dtype, where, cpu_dtype or stored)
     if dtype == "auto" and where.type == "cpu" and any(map(weights.is_quantized, weights.files)):
         kind = WeightFormat(AS_STORED, kind.compute_dtype)
-    network = Llama(
-        config,
-        head=_read_head(weights, prompt_format, config.hidden_size, kind),
-        embedding=_read_embedding(weights, kind),
-        layers=[_read_layer(weights, f"model.layers.{index}.", config, kind) for index in range(config.layers)],
-        norm=weights("model.norm.weight", config.hidden_size),
-        attention=attention,
-    )
+    cache = WeightCache(None)
+    if where.type == "cpu" and adapter is None:
+        cache = WeightCache.open({place.file for place in weights.files.values()}, kind, load_kernels)
+    weights.is_checked = cache.is_complete
+    try:
+        network = Llama(
+            config,
+            head=_read_head(weights, prompt_format, config.hidden_size, kind, cache),
+            embedding=_read_embedding(weights, kind),
+            layers=[
+                _read_layer(weights, f"model.layers.{index}.", config, kind, cache) for index in range(config.layers)
+            ],
+            norm=weights("model.norm.weight", config.hidden_size),
+            attention=attention,
+        )
+        cache.commit()
+    finally:
+        cache.discard()
     return LanguageModel(network, prompt_format)
 
 
@@ -132,7 +143,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_head(weights: Weights, prompt_format: PromptFormat, hidden_size: int, kind: WeightFormat) -> Linear:
+def _read_head(
+    weights: Weights, prompt_format: PromptFormat, hidden_size: int, kind: WeightFormat, cache: WeightCache
+) -> Linear:
     """The rows that can be sampled: those of the codes, then END's.
 
     A head that is stored is used even if `tie_word_embeddings` says that the embedding is the head (Llasa-3B has both).
@@ -143,7 +156,7 @@ def _read_head(weights: Weights, prompt_format: PromptFormat, hidden_size: int, 
         Part(name, slice(first, first + prompt_format.code_count), prompt_format.code_count),
         Part(name, slice(end, end + 1), 1),
     ]
-    return read_linear(weights, parts, hidden_size, kind)
+    return _read_cached(weights, parts, hidden_size, kind, cache)
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,16 @@ class Part:
     name: str
     rows: slice | None
     count: int
+
+
+def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat, cache: WeightCache) -> Linear:
+    """As `read_linear`; the matrix is taken from the cache if that has it, else added to it."""
+    name = " ".join(f"{part.name}[{part.rows.start}:{part.rows.stop}]" if part.rows else part.name for part in parts)
+    found = cache.get(name, (sum(part.count for part in parts), width), kind.compute_dtype)
+    if found is None:
+        found = read_linear(weights, parts, width, kind)
+        cache.add(name, found)
+    return found
 
 
 def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat) -> Linear:
@@ -199,7 +222,9 @@ def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
     return Embedding(rows, kind.compute_dtype)
 
 
-def _read_layer(weights: Weights, prefix: str, config: LlamaConfig, kind: WeightFormat) -> LayerWeights:
+def _read_layer(
+    weights: Weights, prefix: str, config: LlamaConfig, kind: WeightFormat, cache: WeightCache
+) -> LayerWeights:
     attention, mlp = prefix + "self_attn.", prefix + "mlp."
     blocks = dict.fromkeys("qkvo", attention) | dict.fromkeys(("gate", "up", "down"), mlp)
     hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
@@ -208,7 +233,7 @@ def _read_layer(weights: Weights, prefix: str, config: LlamaConfig, kind: Weight
     def linear(width: int, **rows: int) -> Linear:
         """The named projections, (rows, width) each, stacked."""
         parts = [Part(f"{blocks[name]}{name}_proj.weight", None, count) for name, count in rows.items()]
-        return read_linear(weights, parts, width, kind)
+        return _read_cached(weights, parts, width, kind, cache)
 
     return LayerWeights(
         input_norm=weights(prefix + "input_layernorm.weight", hidden_size),

@@ -155,3 +155,16 @@ def test_colors_are_used_on_terminals_without_no_color(tmp_path: Path, variable:
     assert b"\x1b" not in made.stderr
     assert b"odd" in shown
     assert (b"\x1b[" in shown) == colored
+
+
+def test_packed_weights_are_told_and_cleared(
+    look: Callable[..., tuple[int, Findings, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.packed_weights_folder.packed_weights_folder", lambda: tmp_path / "weights")
+    (tmp_path / "weights").mkdir()
+    for name in ("a.packed", "b.packed", "other"):
+        (tmp_path / "weights" / name).write_bytes(bytes(1000))
+    assert "in 2 files in " in look()[1]["packed weights"]["found"]
+    assert "removed from" in look("--clear-weights")[1]["packed weights"]["found"]
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == ["other"]
+    assert look()[1]["packed weights"]["found"].startswith("none, in ")
