@@ -114,7 +114,7 @@ def plain_characters(text: str) -> str:
     for written, plain in (("²", " squared"), ("³", " cubed")):
         text = text.replace(written, plain)
     # Compatible characters as plain ones: "½" is "1⁄2".
-    text = re.sub(r"(?<=\d)(?=[½⅓⅔¼¾⅕⅛])", " ", text)
+    text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
     text = "″".join(unicodedata.normalize("NFKC", part) for part in text.split("″"))  # it would become two feet
     text = _with_inches(text)
     if not text.isascii() and not re.search("[α-ωΑ-Ω]{2}", text):  # beta, but no Greek

@@ -177,8 +177,8 @@ def _emergency(match: re.Match[str]) -> str | None:
 
 
 def _model(match: re.Match[str]) -> str | None:
-    """747-8 -> seven forty seven eight."""
-    if int(match[2]) >= int(match[1]) or match[1].endswith("00"):
+    """747-8 -> seven forty seven eight; 747-400 -> seven forty seven four hundred."""
+    if match[1].endswith("00"):
         return None
     return f"{pairs(match[1])} {cardinal(int(match[2]))}"
 
@@ -480,7 +480,7 @@ NUMBER_CLASSES = [
     ),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", _emergency),
     TokenClass("score", r"\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])", lambda m: " ".join(cardinal(int(n)) for n in m[0].split("-"))),
-    TokenClass("model number", r"(\d{3})-(\d)(?![\w-]|[.,]\d)", _model),
+    TokenClass("model number", r"(\d{3})-(\d|(?<=7[0-8]7-)[1-9]00)(?![\w-]|[.,]\d)", _model),
     TokenClass(
         "money",
         rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{_SIGNS}])(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})
@@ -506,7 +506,7 @@ NUMBER_CLASSES = [
     TokenClass("pair", r"(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>(?!))?", _pair),
     TokenClass("power", r"(\d(?:\.\d{1,20})?)[eE]\+?(-)?(\d{1,3})\b", _power_of_ten),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal),
-    TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b", _scaled),
+    TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", _scaled),
     TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
@@ -555,6 +555,7 @@ SIGN_CLASSES = [
         r"|(?<=\d)/(?=\s?\d[\d.]{0,20}\s?=)|(?<=\d[ ])/(?=\s?\d[\d.]{0,20}\s?=)",
         _per,
     ),
+    TokenClass("symbol", r"(?<![^\s(])[<>](?=[$€£]?\d)", lambda m: " less than " if m[0] == "<" else " more than "),
     TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
     TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),

@@ -54,7 +54,7 @@ ABBREVIATIONS = _table(
     "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,"
+    "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
@@ -127,7 +127,7 @@ UNITS = _units(
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,"
-    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,ω ohm,kω kiloohm,"
+    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,ω ohm,μf microfarad,nf nanofarad,pf picofarad,kω kiloohm,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
 """By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""

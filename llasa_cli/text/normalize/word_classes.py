@@ -138,7 +138,8 @@ def _letter(match: re.Match[str]) -> str | None:
     following = re.match(r"\s(?:([A-Z][a-z]+)|[A-Z]\b)", after(match))
     named = re.search(r"(?:^|[(\"“‘—–-]|\b[A-Z]\w*\.?\s|[A-Z]\.)$", before(match))
     initial = letter.isupper() and following and following[1] not in _STARTERS and named
-    return name if initial else name + stop
+    double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
+    return name if initial or double else name + stop
 
 
 def _is_letter_a(match: re.Match[str]) -> bool:
@@ -276,6 +277,7 @@ _URL_SIGNS = {
     "&": "and",
     "=": "equals",
     "~": "tilde",
+    "+": "plus",
 }
 
 
@@ -335,6 +337,9 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
     TokenClass("abbreviation", r"[wW]/o(?![\w/])", lambda m: "without"),
     TokenClass("abbreviation", r"[wW]/(?=\s|\w{3})", lambda m: "with "),
+    TokenClass("abbreviation", r"c/o\b", lambda m: "care of"),
+    TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
+    TokenClass("title", r"([BM])\.Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "years old"),
     TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
