@@ -1,4 +1,4 @@
-"""Packed weights in the user's cache folder, so that a model is quantized once and mapped at each later start.
+"""Packed weights in the user's cache folder, so that a model is quantized once and read at each later start.
 
 One file holds the matrices of one checkpoint in one number format. Its name is made of everything that its content depends on:
 the checkpoint's files, the format, this package's code for quantization, and the compiled kernels, whose name includes the
@@ -14,20 +14,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
-import mmap
 import os
 import struct
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from llasa_cli.device import WeightFormat
 from llasa_cli.files import AtomicFile, hash_ends
-from llasa_cli.lm.cpu.build import Kernels, library
+from llasa_cli.lm.cpu.build import Kernels, empty_huge_pages, library
 from llasa_cli.lm.linear import Linear, QuantizedLinear
 from llasa_cli.packed_weights_folder import packed_weights, packed_weights_folder
 
@@ -54,8 +52,8 @@ class WeightCache:
         self._path, self._kernels = path, kernels
         self._entries: dict[str, Any] = {}
         self._target: AtomicFile | None = None
-        self._bytes: torch.Tensor | None = None if path is None else self._map(path)
-        self.is_complete = self._bytes is not None
+        self._file: BinaryIO | None = None if path is None else self._open(path)
+        self.is_complete = self._file is not None
 
     @staticmethod
     def open(files: Iterable[Path], kind: WeightFormat, load: Callable[[], Kernels | None]) -> WeightCache:
@@ -81,16 +79,14 @@ class WeightCache:
         return cache
 
     def get(self, name: str, shape: tuple[int, int], compute_dtype: torch.dtype) -> Linear | None:
-        """A matrix that `add` kept under this name, mapped from the file; None if there is none."""
+        """A matrix that `add` kept under this name, read from the file; None if there is none."""
         entry = self._entries.get(name) if self.is_complete else None
         if entry is None or tuple(entry["shape"]) != shape:
             return None
-        assert self._bytes is not None
         assert self._kernels is not None
-        weights, scales = (
-            self._bytes[at : at + math.prod(sizes) * _dtype(dtype).itemsize].view(_dtype(dtype)).view(sizes)
-            for dtype, sizes, at in entry["tensors"]
-        )
+        weights, scales = (self._read(*tensor) for tensor in entry["tensors"])
+        if weights is None or scales is None:
+            return None
         kind = WeightFormat(entry["format"], compute_dtype)
         return QuantizedLinear.from_packed(weights, scales, entry["width"], shape, kind, self._kernels)
 
@@ -133,7 +129,9 @@ class WeightCache:
             self._limit()
 
     def discard(self) -> None:
-        """Drop what was added. It may be called at any time, and again."""
+        """Close the file, and drop what was added. It may be called at any time, and again."""
+        if self._file is not None:
+            self._file.close()
         target, self._target = self._target, None
         if target is not None:
             with contextlib.suppress(OSError):
@@ -147,28 +145,46 @@ class WeightCache:
         if size + SPARE_BYTES <= place.f_bavail * place.f_frsize:
             self._target = AtomicFile(self._path)
 
-    def _map(self, path: Path) -> torch.Tensor | None:
-        """The whole file, copied on write; None if there is no file, or it is damaged and was removed."""
+    def _open(self, path: Path) -> BinaryIO | None:
+        """The file, whose entries are read; None if there is none, or it is damaged and was removed."""
         try:
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError):  # ValueError: it is empty
+            file = path.open("rb", buffering=0)
+        except OSError:
             return None
         try:
-            end = len(mapped) - len(MAGIC) - 8
-            if end < 0 or mapped[-len(MAGIC) :] != MAGIC:
+            end = file.seek(0, os.SEEK_END) - len(MAGIC) - 8
+            if end < 0:
+                raise ValueError("it is too short")
+            file.seek(end)
+            length, magic = struct.unpack(f"<Q{len(MAGIC)}s", file.read())
+            if magic != MAGIC or length > end:
                 raise ValueError("its end is missing")
-            (length,) = struct.unpack("<Q", mapped[end : end + 8])
-            if length > end:
-                raise ValueError("its description is missing")
-            self._entries = dict(json.loads(mapped[end - length : end]))
-        except (ValueError, TypeError):
+            file.seek(end - length)
+            self._entries = dict(json.loads(file.read(length)))
+        except (OSError, ValueError, TypeError, struct.error):
+            file.close()
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
-        return torch.frombuffer(mapped, dtype=torch.uint8)
+        return file
+
+    def _read(self, dtype: str, shape: list[int], at: int) -> torch.Tensor | None:
+        """One tensor in huge pages, in which a step is up to a fifth faster than in the small ones of a mapped file."""
+        assert self._file is not None
+        tensor = empty_huge_pages(tuple(shape), _dtype(dtype))
+        rest = memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
+        try:
+            self._file.seek(at)
+            while rest:
+                count = self._file.readinto(rest)  # type: ignore[attr-defined]
+                if not count:
+                    return None
+                rest = rest[count:]
+        except OSError:
+            return None
+        return tensor
 
     def _limit(self) -> None:
         assert self._path is not None

@@ -1,4 +1,4 @@
-"""Packed weights are mapped at the second load, give the same numbers, and never outlive what they were made of."""
+"""Packed weights are read at the second load, give the same numbers, and never outlive what they were made of."""
 
 from __future__ import annotations
 
