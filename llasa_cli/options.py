@@ -57,7 +57,7 @@ class Flag:
             return f"must be one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return ""
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):  # a long integer is no float
             return "must be a finite number"
         if not self.minimum <= value <= self.maximum:
             return f"must be {self.range_text}"

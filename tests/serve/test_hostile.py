@@ -180,6 +180,8 @@ def test_hostile_requests_neither_fail_nor_hang_nor_make_the_server_grow(server:
         ({"input": "Hi.", "temperature": float("nan")}, 400),
         ({"input": "Hi.", "speed": float("inf")}, 400),
         ({"input": "Hi.", "seed": 10**400}, 400),
+        ({"input": "Hi.", "top_k": 10**400}, 400),
+        ({"input": "Hi.", "retries": -(10**400)}, 400),
         ({"input": "Hi.", "voice": {"text": "x", "codes": [10**30]}}, 400),
         ({"input": "Hi.", "voice": {"text": "x", "codes": [999_999]}}, 400),
         ({"input": "Hi.", "voice": {"text": "x", "codes": [1], "codec": "other"}}, 400),
