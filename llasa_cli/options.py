@@ -92,9 +92,10 @@ class Options:
         kind: Any = type(self)
         for name, flag in flags_of(kind).items():
             value = getattr(self, name)
-            problem = "" if value is None else flag.problem(value)
-            if problem:
-                raise UsageError(f"{name} {problem}, not {value!r}.")
+            for one in value if flag.choices and isinstance(value, tuple) else (value,):
+                problem = "" if one is None else flag.problem(one)
+                if problem:
+                    raise UsageError(f"{name} {problem}, not {one!r}.")
 
 
 def flag_of(annotation: Any) -> Flag | None:

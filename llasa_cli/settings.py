@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from llasa_cli.audio.formats import FILE_FORMATS
+from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options, all_optional
 from llasa_cli.wording import listed
 
@@ -46,6 +47,15 @@ DEFAULT_LISTENER = "openai/whisper-base"
 RECOGNIZERS = (DEFAULT_LISTENER, "pocketsphinx")
 """The values that completion offers for `--asr`, which takes other Whisper models as well; see `asr`."""
 
+DEFAULT_SPEAKER_ENCODER = "microsoft/wavlm-base-plus-sv"
+"""The speaker model of `--choose-by likeness`."""
+
+SPEAKER_MODELS = (DEFAULT_SPEAKER_ENCODER, "resemblyzer")
+"""What completion offers for `--speaker-model`; see `speaker_embedding`."""
+
+CHOOSE_BY = ("words", "likeness", "likelihood")
+"""The values of `--choose-by`; see `synthesis.verifiers`."""
+
 ITEM_PAUSE_S = 0.6
 """Seconds between two items in one file, about the pause between two paragraphs."""
 
@@ -58,7 +68,7 @@ LARGEST_SEED = 2**31
 SMALLEST_TEMPERATURE = 0.01
 """Logits are divided by the temperature; below this they leave the range of float32."""
 
-_SAMPLING, _MODEL = "Sampling", "Model"
+_SAMPLING, _MODEL, _BEST = "Sampling", "Model", "Best of several"
 
 MODEL_FLAG = Flag(
     "tiny (built in), 1b, 3b, ..., a folder, a .gguf file, org/repo, or org/repo:Q8_0 (a GGUF file of it).",
@@ -204,8 +214,68 @@ class SpeechOptions(Options):
     retries: Annotated[
         int, Flag("How often a chunk that fails its checks is spoken again.", minimum=0, panel=_SAMPLING)
     ] = 2
+    best_of: Annotated[
+        int,
+        Flag(
+            "Speak each chunk so many times at once and keep the best take; see --choose-by.",
+            minimum=1,
+            maximum=256,
+            metavar="N",
+            panel=_BEST,
+        ),
+    ] = 1
+    good_enough: Annotated[
+        float | None,
+        Flag(
+            "Stop a chunk as soon as a take has this score; 1 is a perfect one.",
+            minimum=0,
+            maximum=1,
+            panel=_BEST,
+            default_text="all takes are completed",
+        ),
+    ] = None
+    candidate: Annotated[
+        int | None,
+        Flag(
+            "Make only this take of --best-of again, counted from 1.",
+            minimum=1,
+            panel=_BEST,
+            metavar="K",
+            default_text="all",
+        ),
+    ] = None
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidate is not None and self.candidate > self.best_of:
+            raise UsageError(f"There is no take {self.candidate} of {self.best_of}.", "Give a larger --best-of.")
+        if self.good_enough is not None and self.best_of == 1:
+            raise UsageError("--good-enough has no effect without --best-of.", "Add --best-of N.")
+
+
+@dataclass(frozen=True)
+class VerifierOptions:
+    """What judges the takes besides the checks; see `synthesis.verifiers`.
+
+    Attributes:
+        recognizer: A recognizer that has to find the words.
+        likeness: A speaker model that compares the voice with the reference clip's.
+        likelihood: Whether the model's own likelihood counts.
+        language: Of the text, for the recognizer.
+    """
+
+    recognizer: str | None = None
+    likeness: str | None = None
+    likelihood: bool = False
+    language: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.recognizer or self.likeness or self.likelihood)
+
+
+NO_VERIFIERS = VerifierOptions()
 
 
 @dataclass(frozen=True)
@@ -294,8 +364,8 @@ class BatchOptions(Options):
     """The transcript of `ref`."""
     language: str | None = None
     """Of clips and texts, for the recognizer."""
-    listener: str | None = None
-    """A recognizer that has to find the words of each take."""
+    verifiers: VerifierOptions = NO_VERIFIERS
+    """What judges each take besides the checks."""
     slots: Annotated[
         int | None,
         Flag(

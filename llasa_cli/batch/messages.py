@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import ModelOptions, SpeechOptions
+from llasa_cli.settings import NO_VERIFIERS, ModelOptions, SpeechOptions, VerifierOptions
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class WorkerConfig:
         folder: The output folder.
         work: A folder on the same disk, where files are written before they are renamed into `folder`.
         slots: Sequences that are generated at the same time; None: as many as the free memory allows.
-        listener: A recognizer that has to find the words of each take; with `language` of the text.
+        verifiers: What judges the takes besides the checks.
         marks: Whether to report when each sentence is said, for subtitles.
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
@@ -63,8 +63,7 @@ class WorkerConfig:
     folder: Path
     work: Path
     slots: int | None = None
-    listener: str | None = None
-    language: str | None = None
+    verifiers: VerifierOptions = NO_VERIFIERS
     marks: bool = False
     threads: int | None = None
     engine: str = "llasa"
@@ -99,6 +98,7 @@ class Completed:
         checks: The checks that the chosen takes still fail.
         wall_s: Seconds from the start of its first chunk to the complete file.
         marks: (begin, end, sentences) in seconds, for subtitles.
+        candidates: For each chunk its takes, if there were several: `Utterance.candidates`, and why one was chosen.
         data: The file's bytes, if the worker can't reach the output folder.
     """
 
@@ -109,6 +109,7 @@ class Completed:
     checks: tuple[str, ...]
     wall_s: float
     marks: tuple[tuple[float, float, tuple[str, ...]], ...] = ()
+    candidates: tuple[dict[str, Any], ...] = ()
     data: bytes | None = None
 
 

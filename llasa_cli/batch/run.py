@@ -191,10 +191,6 @@ def _check_options(options: BatchOptions, voices: BatchVoices) -> None:
         raise UsageError(
             "--ref-text is given without --ref.", "Add --ref; items of the list have a ref_text of their own."
         )
-    if options.listener is not None:
-        from llasa_cli.asr import check_recognizer
-
-        check_recognizer(options.listener)
 
 
 def create_backend(options: BatchOptions, config: WorkerConfig) -> WorkerBackend:
@@ -247,7 +243,7 @@ class _Run:
             revision_of(checkpoint.codec_folder),
             checkpoint.options.dtype,
             checkpoint.revision,
-            options.listener,
+            options.verifiers,
             options.engine,
         )
         self._slots = options.slots
@@ -354,8 +350,7 @@ class _Run:
             folder=self._destination.folder.resolve(),
             work=self._plan.work.resolve(),
             slots=self._slots,
-            listener=options.listener,
-            language=options.language,
+            verifiers=options.verifiers,
             marks=self._destination.joined is not None,
             engine=options.engine,
             token=self._plan.token,
@@ -403,6 +398,8 @@ class _Run:
         row |= {"checks": list(outcome.checks), "retries": outcome.retries, "wall_s": outcome.wall_s}
         status = "failed_checks" if outcome.checks else "ok"
         row |= {"status": status, "error": None, "key": task.key, "batch": self._tally.slots}
+        if outcome.candidates:
+            row["chunks"] = list(outcome.candidates)
         if outcome.marks:
             row["marks"] = [[begin, end, list(sentences)] for begin, end, sentences in outcome.marks]
         return row

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from llasa_cli.batch.manifest import SAMPLING, Item, Messages
 from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import LARGEST_SEED, SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions
 from llasa_cli.voices.reference import clip_digest, load_reference
 
 _CACHED = 1000
@@ -53,7 +53,7 @@ def settings_digest(
     codec_revision: str,
     dtype: str,
     model_revision: str,
-    listener: str | None,
+    verifiers: VerifierOptions,
     engine: str,
 ) -> str:
     """A hash of everything outside the list that decides how the items sound."""
@@ -64,7 +64,10 @@ def settings_digest(
         "retries": options.retries,
         "markdown": options.markdown,
     }
-    return _digest([speech, item_format, codec_revision, dtype, model_revision, listener, engine])
+    best_of: list[Any] = []
+    if options.best_of > 1:
+        best_of = [options.best_of, options.good_enough, options.candidate, asdict(verifiers)]
+    return _digest([speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of])
 
 
 def voice_digest(speaker: str | None, reference: Reference | None) -> str:

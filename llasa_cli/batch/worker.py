@@ -83,22 +83,19 @@ def _run(
 ) -> None:
     from llasa_cli.synthesis.batched import BatchSynthesizer
     from llasa_cli.synthesis.synthesizer import Synthesizer
+    from llasa_cli.synthesis.verifiers import load_verifiers
 
     synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
     synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
     _set_threads(synthesizer, config.threads)
-    check = None
-    if config.listener is not None:
-        from llasa_cli.synthesis.synthesizer import load_word_check
-
-        check = load_word_check(config.listener, synthesizer.sampling_rate, config.language)
+    verifiers = load_verifiers(config.verifiers)
 
     def note(text: str) -> None:
         emit(Note(text))
         emit(Ready(batched.slots))
 
     batched = BatchSynthesizer(
-        synthesizer, config.slots or default_slots(synthesizer, config.engine), check, on_note=note
+        synthesizer, config.slots or default_slots(synthesizer, config.engine), verifiers, on_note=note
     )
     if on_start is not None:
         on_start(batched)
@@ -247,6 +244,11 @@ class _FileResults:
             checks=tuple(problem for utterance in spoken for problem in utterance.problems),
             wall_s=round(time.monotonic() - file.began + spoken[0].wall_s, 3),
             marks=tuple(marks),
+            candidates=tuple(
+                {"candidates": list(utterance.candidates), "chosen_because": utterance.chosen_because}
+                for utterance in spoken
+                if len(utterance.candidates) > 1
+            ),
             data=data,
         )
 

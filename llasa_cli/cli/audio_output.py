@@ -14,7 +14,7 @@ from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import LARGEST_SEED, SpeechOptions
+from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions
 
 if TYPE_CHECKING:
     from llasa_cli.audio.audiobook import BookWriter
@@ -71,6 +71,8 @@ class AudioOutput:
         if self.options.json:
             hidden = ("codes", "sentences", "is_voice")
             row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
+            if not utterance.candidates:
+                del row["candidates"], row["chosen_because"]
             self.rows.append(row | {"begin_s": round(begin, 3)})
         return begin, self.clock_s
 
@@ -116,17 +118,19 @@ def open_audio_output(
     checkpoint: ModelDescription,
     console: Console,
     voice: str = "",
+    verifiers: VerifierOptions = NO_VERIFIERS,
 ) -> AudioOutput:
     """Open the sink and the subtitles that the options ask for.
 
     Args:
         speech: Without a seed one is drawn; a resumed run has the seed that it began with.
         voice: Identifies the voice among the settings that a resumed run must share.
+        verifiers: What judges the takes besides the checks.
 
     Raises:
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
-    _refuse_contradictions(options)
+    _refuse_contradictions(options, speech)
     from llasa_cli.audio.sink import TeeSink
     from llasa_cli.audio.writers import open_sink
 
@@ -143,7 +147,7 @@ def open_audio_output(
         if not kept and writer is None:
             sink = open_sink(options.output, options.file_format, play, claim_stdout())
             return AudioOutput(sink, options, console, subtitles, seed=seed)
-        settings = [asdict(speech), asdict(checkpoint.options), voice, options.check.recognizer]
+        settings = [*_speech_key(speech, verifiers), asdict(checkpoint.options), voice, verifiers.recognizer]
         key = [*settings, checkpoint.revision, source.markdown]
         stored = _open_resumable_sink(options, source, seed, key, writer, kept)
         if kept:
@@ -164,19 +168,23 @@ def voice_key(voice: ResolvedVoice) -> str:
     return f"ChosenVoice(speaker={voice.speaker!r}, reference={voice.reference!r}, language={voice.language!r})"
 
 
-def _refuse_contradictions(options: OutputOptions) -> None:
+def _speech_key(speech: SpeechOptions, verifiers: VerifierOptions) -> list[Any]:
+    """The options of the speech among the settings of a resumable run. Without --best-of its form must not change."""
+    values = asdict(speech)
+    best_of = {name: values.pop(name) for name in ("best_of", "good_enough", "candidate")}
+    return [values] if speech.best_of == 1 else [values, best_of, asdict(verifiers)]
+
+
+def _refuse_contradictions(options: OutputOptions, speech: SpeechOptions) -> None:
     from llasa_cli.audio.writers import is_standard_output
 
     if options.json and is_standard_output(options.output):
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
     if options.output is None and options.play is False:
         raise UsageError("--no-play without -o produces nothing.", "Name a file with -o.")
-    if options.check.recognizer is not None:
-        if options.stream:
-            raise UsageError("--verify needs a whole chunk and excludes --stream.", "Leave out one of them.")
-        from llasa_cli.asr import check_recognizer
-
-        check_recognizer(options.check.recognizer)
+    if options.stream and (options.check.verify or speech.best_of > 1):
+        flag = "--verify" if options.check.verify else "--best-of"
+        raise UsageError(f"{flag} needs a whole chunk and excludes --stream.", "Leave out one of them.")
 
 
 def _is_resumable(options: OutputOptions, source: TextInput) -> bool:

@@ -51,7 +51,7 @@ def batch(
     built = options.build(
         ref_text=reference.ref_text,
         language=reference.language,
-        listener=checks.recognizer,
+        verifiers=checks.verifiers(speech, reference.language),
         accept_failed=checks.accept_failed,
     )
     speech = replace(speech, markdown=command.markdown)

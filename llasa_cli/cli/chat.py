@@ -63,15 +63,18 @@ def chat(
 
     chosen = resolve_voice(voice.voice, voice.speaker, checkpoint)
     speech = replace(speech, seed=seed, speaker=chosen.speaker)
+    check = CheckOptions(accept_failed=True)
+    verifiers = check.verifiers(speech, chosen.language)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
         open_audio_output(
-            OutputOptions(**vars(sound), check=CheckOptions(accept_failed=True)),
+            OutputOptions(**vars(sound), check=check),
             _NO_SOURCE,
             speech,
             checkpoint,
             console,
             voice_key(chosen),
+            verifiers,
         ) as audio_output,
     ):
         synthesizer = load_synthesizer(checkpoint, console, chosen.speaker)
@@ -82,7 +85,7 @@ def chat(
         conversation = Conversation(generator, synthesizer.prompt_format, question.system)
         printer = _AnswerPrinter(sys.stderr.buffer if sound.output == "-" else claim_stdout())
         parts = _spoken(conversation, _questions(question.text), answers, seed, printer)
-        speak(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console)
+        speak(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console, verifiers)
 
 
 def resolve_chat_model(options: ModelOptions) -> Checkpoint:

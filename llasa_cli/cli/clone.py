@@ -71,8 +71,8 @@ def clone(
         list_chapters(text.file, output.json)
         return
     if reference_options.ref_text is not None:
-        output.check.refuse_unused()
-    model = find_model(models, remote, output.check, console_options.quiet)
+        output.check.refuse_unused(speech)
+    model = find_model(models, remote, output.check, speech, console_options.quiet)
     if options.save is not None:
         from llasa_cli.voices.library import check_free
         from llasa_cli.voices.resolve import check_not_a_speaker
@@ -81,13 +81,14 @@ def clone(
         check_not_a_speaker(options.save, model)
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
-    source = _open_text(text, book, output, is_saved=options.save is not None)
+    source = _open_text(text, book, output, speech, is_saved=options.save is not None)
+    verifiers = output.check.verifiers(speech, reference_options.language)
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
         clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
         voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
         with (
-            open_audio_output(output, source, speech, model, console, voice)
+            open_audio_output(output, source, speech, model, console, voice, verifiers)
             if source is not None
             else nullcontext() as audio_output
         ):
@@ -102,15 +103,17 @@ def clone(
                 )
                 _keep(saved, options.force, console, output.json, alone=source is None)
             if source is not None and audio_output is not None:
-                speak(synthesizer, source, speech, reference, audio_output, console, reference_options.language)
+                speak(synthesizer, source, speech, reference, audio_output, console, verifiers)
 
 
-def _open_text(text: TextOptions, book: BookOptions, output: OutputOptions, is_saved: bool) -> TextInput | None:
+def _open_text(
+    text: TextOptions, book: BookOptions, output: OutputOptions, speech: SpeechOptions, is_saved: bool
+) -> TextInput | None:
     """The text to speak; None if the voice is only saved. Standard input is read then only if `-f -` names it."""
     if not is_saved or text.text or text.file is not None:
         return open_text(text, "clone", (book.first_chapter, book.last_chapter))
     about_sound = (output.output, output.play, output.subtitles, output.file_format, output.stream, output.loudness)
-    if any(value is not None for value in about_sound) or output.check.verify:
+    if any(value is not None for value in about_sound) or output.check.verify or speech.best_of > 1:
         raise UsageError("There is no text to speak.", "Give a text, -f - for standard input, or --save NAME alone.")
     return None
 

@@ -9,10 +9,19 @@ from typing import Annotated
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import DEFAULT_LISTENER, LOUDNESS_FLAG, TEXT_FORMATS
+from llasa_cli.settings import (
+    CHOOSE_BY,
+    DEFAULT_LISTENER,
+    DEFAULT_SPEAKER_ENCODER,
+    LOUDNESS_FLAG,
+    TEXT_FORMATS,
+    SpeechOptions,
+    VerifierOptions,
+)
 from llasa_cli.wording import listed
 
 _CLIP, _SOUND, _CHECKS, _BOOKS, _SERVER = "Reference clip", "Sound", "Checks", "Books", "Server"
+_BEST = "Best of several"
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class SoundOptions(Options):
 
 @dataclass(frozen=True)
 class CheckOptions(Options):
-    """Checks of the words, and the treatment of speech that fails its checks."""
+    """What judges the takes, and the treatment of speech that fails its checks."""
 
     verify: Annotated[
         bool,
@@ -162,16 +171,55 @@ class CheckOptions(Options):
         bool,
         Flag("Succeed even if a chunk still fails its checks after the last retry.", panel=_CHECKS),
     ] = False
+    choose_by: Annotated[
+        tuple[str, ...],
+        Flag(
+            "What chooses among the takes of --best-of; may be repeated: words (--asr has to understand them), likeness (to "
+            "the reference clip, by --speaker-model) or likelihood (to the model itself, at no cost).",
+            choices=CHOOSE_BY,
+            panel=_BEST,
+            default_text="words",
+        ),
+    ] = ()
+    speaker_model: Annotated[
+        str,
+        Flag(
+            "The model that compares voices: a WavLM-SV (folder or org/repo), or resemblyzer.",
+            panel=_BEST,
+            completion="speaker_models",
+        ),
+    ] = DEFAULT_SPEAKER_ENCODER
 
-    @property
-    def recognizer(self) -> str | None:
-        """The recognizer that has to find the words of each chunk; None without `--verify`."""
-        return self.asr if self.verify else None
+    def verifiers(self, speech: SpeechOptions, language: str | None) -> VerifierOptions:
+        """What judges the takes.
 
-    def refuse_unused(self) -> None:
+        Raises:
+            UsageError: An option has no effect.
+            ModelError: A model is not on this machine.
+        """
+        is_choice = speech.best_of > 1
+        if self.choose_by and not is_choice:
+            raise UsageError("--choose-by has no effect without --best-of.", "Add --best-of N.")
+        chosen = self.choose_by or ("words",) if is_choice else ()
+        if self.speaker_model != DEFAULT_SPEAKER_ENCODER and "likeness" not in chosen:
+            raise UsageError("--speaker-model has no effect.", "Add --best-of N and --choose-by likeness.")
+        found = VerifierOptions(
+            self.asr if self.verify or "words" in chosen else None,
+            self.speaker_model if "likeness" in chosen else None,
+            "likelihood" in chosen,
+            language,
+        )
+        if not found:
+            return found
+        from llasa_cli.synthesis.verifiers import resolve_verifiers
+
+        return resolve_verifiers(found)
+
+    def refuse_unused(self, speech: SpeechOptions) -> None:
         """Raises UsageError where a recognizer was chosen that nothing uses."""
-        if self.asr != DEFAULT_LISTENER and not self.verify:
-            raise UsageError("--asr has no effect without --verify.", "Add --verify, or leave out --asr.")
+        uses_words = speech.best_of > 1 and "words" in (self.choose_by or ("words",))
+        if self.asr != DEFAULT_LISTENER and not self.verify and not uses_words:
+            raise UsageError("--asr has no effect without --verify.", "Add --verify or --best-of, or leave out --asr.")
 
 
 @dataclass(frozen=True)

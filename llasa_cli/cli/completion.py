@@ -7,7 +7,7 @@ from typing import Any
 
 from llasa_cli.audio.formats import FORMATS
 from llasa_cli.options import Flag
-from llasa_cli.settings import BUILT_IN_MODEL, DTYPES, RECOGNIZERS, ModelOptions
+from llasa_cli.settings import BUILT_IN_MODEL, DTYPES, RECOGNIZERS, SPEAKER_MODELS, ModelOptions
 
 
 def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
@@ -51,4 +51,5 @@ SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     "devices": lambda given: ("auto", "cpu", "cuda", "cuda:0", "mps"),
     "dtypes": lambda given: DTYPES,
     "recognizers": lambda given: RECOGNIZERS,
+    "speaker_models": lambda given: SPEAKER_MODELS,
 }

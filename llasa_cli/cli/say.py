@@ -38,13 +38,17 @@ def say(
         return
     source = open_text(text, "say", (book.first_chapter, book.last_chapter))
     check_paths(output, source.path)
-    output.check.refuse_unused()
-    model = find_model(models, remote, output.check, console_options.quiet)
+    output.check.refuse_unused(speech)
+    model = find_model(models, remote, output.check, speech, console_options.quiet)
     chosen = find_voice(model, voice)
+    from llasa_cli.synthesis.verifiers import refuse_without_reference
+
     speech = replace(speech, speaker=chosen.speaker)
+    verifiers = output.check.verifiers(speech, chosen.language)
+    refuse_without_reference(verifiers, chosen.reference is not None)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(output, source, speech, model, console, voice_key(chosen)) as audio_output,
+        open_audio_output(output, source, speech, model, console, voice_key(chosen), verifiers) as audio_output,
     ):
         synthesizer = open_synthesizer(model, console, chosen.speaker)
-        speak(synthesizer, source, speech, chosen.reference, audio_output, console, chosen.language)
+        speak(synthesizer, source, speech, chosen.reference, audio_output, console, verifiers)

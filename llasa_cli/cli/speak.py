@@ -1,7 +1,7 @@
 """From a text to its sound: the part of `say`, `clone` and `chat` after their options.
 
     source = open_text(text_options, "say")                              refuses an empty text
-    model = find_model(models, remote, check, quiet)                     on this machine, or a server's
+    model = find_model(models, remote, check, speech, quiet)                on this machine, or a server's
     with open_audio_output(options, source, speech, model, console) as audio_output:     refuses a bad output
         synthesizer = open_synthesizer(model, console)
         speak(synthesizer, source, speech, reference, audio_output, console)
@@ -22,7 +22,14 @@ from llasa_cli.cli.console import Console, as_json, note, result, speed
 from llasa_cli.cli.flags import Parsed
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import BUILT_IN_MODEL, CODES_PER_SECOND, ModelOptions, SpeechOptions
+from llasa_cli.settings import (
+    BUILT_IN_MODEL,
+    CODES_PER_SECOND,
+    NO_VERIFIERS,
+    ModelOptions,
+    SpeechOptions,
+    VerifierOptions,
+)
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from llasa_cli.prompt import Reference
     from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+    from llasa_cli.synthesis.verifiers import Verifier
     from llasa_cli.voices.resolve import ResolvedVoice
 
 SECONDS_A_CHARACTER = 0.08
@@ -38,7 +46,7 @@ SECONDS_A_CHARACTER = 0.08
 
 
 def find_model(
-    models: Parsed[ModelOptions], remote: RemoteOptions, check: CheckOptions, quiet: bool
+    models: Parsed[ModelOptions], remote: RemoteOptions, check: CheckOptions, speech: SpeechOptions, quiet: bool
 ) -> Checkpoint | RemoteSynthesizer:
     """The model on this machine, or the one of the server that the options name.
 
@@ -54,8 +62,9 @@ def find_model(
         return resolve_checkpoint(models.build())
     from llasa_cli.serve.client import RemoteSynthesizer, ServerUnreachable
 
-    if check.recognizer is not None:
-        raise UsageError("--verify needs the model on this machine.", "Leave out --verify, or --server (LLASA_SERVER).")
+    if check.verify or speech.best_of > 1:
+        flag = "--verify" if check.verify else "--best-of"
+        raise UsageError(f"{flag} needs the model on this machine.", f"Leave out {flag}, or --server (LLASA_SERVER).")
     try:
         for name in sorted(models.given - {"model"}):
             raise UsageError(f"--{name} is chosen where the server is started.", f"Leave out --{name}, or --server.")
@@ -122,14 +131,14 @@ def speak(
     reference: Reference | None,
     audio_output: AudioOutput,
     console: Console,
-    language: str | None = None,
+    verifiers: VerifierOptions = NO_VERIFIERS,
 ) -> None:
     """Speak a text into an open output and report the progress.
 
     The result is reported when the caller closes the output.
 
     Args:
-        language: The language of the text for the recognizer; None lets the recognizer find it out.
+        verifiers: What judges the takes besides the checks.
 
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
@@ -139,14 +148,14 @@ def speak(
     speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
     options = audio_output.options
     rate = CODES_PER_SECOND if isinstance(synthesizer, RemoteSynthesizer) else synthesizer.codec.codes_per_second
-    gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options) else None
+    gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options, speech) else None
     settler = _Settler(audio_output, gate, console)
-    check = None
-    if options.check.recognizer is not None:
-        console.stage("loading the recognizer")
-        from llasa_cli.synthesis.synthesizer import load_word_check
+    judges: tuple[Verifier, ...] = ()
+    if verifiers:
+        from llasa_cli.synthesis.verifiers import load_verifiers
 
-        check = load_word_check(options.check.recognizer, synthesizer.sampling_rate, language)
+        console.stage("loading the verifiers")
+        judges = load_verifiers(verifiers)
 
     def warn(text: str) -> None:
         console.line(f"warning: {text}")
@@ -167,7 +176,7 @@ def speak(
             reference,
             settler.add,
             on_note=warn,
-            is_streamed=_is_streaming(options),
+            is_streamed=_is_streaming(options, speech),
             is_growing=source.size is None,
             resume_from=resume_from,
         )
@@ -178,7 +187,7 @@ def speak(
             reference,
             settler.add,
             on_note=warn,
-            check=check,
+            verifiers=judges,
             gate=gate,
             resume_from=resume_from,
         )
@@ -256,9 +265,9 @@ class _PlaybackGate:
         return self._sink.queued_s * speed < 2 * SECONDS_A_CHARACTER * spoken_length(text)
 
 
-def _is_streaming(options: OutputOptions) -> bool:
+def _is_streaming(options: OutputOptions, speech: SpeechOptions) -> bool:
     """Whether sound leaves before its chunk is complete: by default if it is played."""
-    if options.check.recognizer is not None:
+    if options.check.verify or speech.best_of > 1:
         return False
     plays = options.play if options.play is not None else options.output is None
     return plays if options.stream is None else options.stream
@@ -296,6 +305,11 @@ def _report_utterance(utterance: Utterance, begin: float, end: float, console: C
         console.line(f"warning: {where}: {'; '.join(utterance.problems)}; {attempts}")
     retried = f", retried after: {'; '.join(utterance.retried)}" if utterance.retried else ""
     console.detail(f"{where}: {speed(utterance.seconds, utterance.wall_s)}, seed {utterance.seed}{retried}")
+    for take in utterance.candidates if len(utterance.candidates) > 1 else ():
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in take["scores"].items())
+        found = "; ".join(filter(None, [scores, *take["problems"], "dropped" if take["dropped"] else ""]))
+        chosen = f"; chosen: {utterance.chosen_because}" if take["chosen"] else ""
+        console.detail(f"  seed {take['seed']}, {take['seconds']:.1f} s: {found}{chosen}")
 
 
 def _clock(seconds: float) -> str:

@@ -40,6 +40,7 @@ SMALL_FILES = (
 _INDEX = "model.safetensors.index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _RECOGNIZERS = ("whisper",)
+_SPEAKER_MODELS = ("wavlm", "unispeech-sat")
 _CODECS = ("xcodec2", "wav2vec2-bert")  # the second is the semantic encoder of an X-Codec2 in its original format
 _MARKERS = (
     "<|TEXT_UNDERSTANDING_START|>",
@@ -60,7 +61,7 @@ class Selection:
     """The files to download from a repository.
 
     Attributes:
-        kind: "language model", "codec", "recognizer" or "adapter".
+        kind: "language model", "codec", "recognizer", "speaker model" or "adapter".
         files: In the order of the download: the small ones that may stop it come first.
         companion: The other repository that the model needs: its codec, or an adapter's base. None if there is none.
     """
@@ -212,6 +213,8 @@ def _kind(repo: str, config: dict[str, Any], entry: CatalogEntry | None) -> str:
         return "codec"
     if model_type in _RECOGNIZERS:
         return "recognizer"
+    if model_type in _SPEAKER_MODELS:
+        return "speaker model"
     raise ModelError(f"{repo} is of type {str(model_type)[:40]!r}, neither a Llasa nor a codec of one.", _SEE_LIST)
 
 

@@ -88,7 +88,7 @@ class GraphedDecodeStep(DecodeStep):
 
     def _capture(self, key: GraphKey) -> _CapturedStep:
         """Run once without capture, so that libraries choose their kernels, restore the state, and capture."""
-        state = (self._ids, self._positions, self._sampled, self._spoken)
+        state = (self._ids, self._positions, self._sampled, self._spoken, self._log_probabilities, self._ended)
         before = [tensor.clone() for tensor in state]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

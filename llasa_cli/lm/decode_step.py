@@ -72,24 +72,51 @@ class DecodeStep:
         self._uniforms = torch.zeros(self._slots, CONTEXT_TOKENS, device=device)
         self._sampler = SamplerState.greedy(self._slots, device)
         self._spoken = torch.zeros(self._slots, prompt_format.code_count + 1, dtype=torch.bool, device=device)
+        self._log_probabilities = torch.zeros(self._slots, device=device)
+        self._ended = torch.zeros(self._slots, dtype=torch.bool, device=device)
 
     def _rows_of(self, slot: int) -> tuple[int, ...]:
         return (slot, self._slots + slot) if self.guided else (slot,)
 
-    def admit(self, slot: int, prompt: Prompt, sampling: SamplingOptions, seed: int) -> None:
-        """Start a sequence in a free slot: prefill its prompt but for the last token, which the next step takes."""
-        for row, ids in zip(self._rows_of(slot), (prompt.ids, prompt.unconditional), strict=False):
-            self.network.prefill(self._cache, row, ids[:-1])
+    def admit(
+        self,
+        slot: int,
+        prompt: Prompt,
+        sampling: SamplingOptions,
+        seed: int,
+        begun: Sequence[int] = (),
+        source: int | None = None,
+    ) -> None:
+        """Start a sequence in a free slot: prefill its tokens but for the last one, which the next step takes.
+
+        Args:
+            begun: Codes that the speech begins with; the first sampled code follows them.
+            source: A slot in use whose tokens begin in the same way. They are copied instead of computed.
+        """
+        spoken = [code + self.prompt_format.first_code_id for code in begun]
+        sources = (None, None) if source is None else self._rows_of(source)
+        for row, known, start in zip(self._rows_of(slot), sources, (prompt.ids, prompt.unconditional), strict=False):
+            ids = [*start, *spoken]
+            if known is None:
+                self.network.prefill(self._cache, row, ids[:-1])
+            else:
+                self._cache.copy(known, row, len(ids) - 1)
             self._lengths[row] = len(ids) - 1
             self._ids[row], self._positions[row], self._increments[row] = ids[-1], len(ids) - 1, 1
-        self._sampling[slot], self._sampled[slot] = sampling, 0
+        self._sampling[slot], self._sampled[slot] = sampling, len(begun)
         self._uniforms[slot] = uniforms(seed)
         self._sampler.set(slot, sampling)
         self._spoken[slot] = False
-        reference = prompt.ids[len(prompt.ids) - prompt.reference_codes :]
-        if reference:
-            codes = torch.tensor(reference, device=self._ids.device) - self.prompt_format.first_code_id
+        self._log_probabilities[slot], self._ended[slot] = 0, False
+        before = [*prompt.ids[len(prompt.ids) - prompt.reference_codes :], *spoken]
+        if before:
+            codes = torch.tensor(before, device=self._ids.device) - self.prompt_format.first_code_id
             self._spoken[slot, codes] = True
+
+    def log_probability(self, slot: int) -> float:
+        """The natural logarithm of the probability of all codes sampled in the slot, END included, by the prompt with the
+        text, before guidance and all other sampling options. On a GPU this waits for the step that was started last."""
+        return float(self._log_probabilities[slot])
 
     def release(self, slot: int) -> None:
         """Free a slot. It is still computed, as one of a single token, so that shapes don't change."""
@@ -134,6 +161,8 @@ class DecodeStep:
         # 1. Forward pass; rows with the text come first.
         logits = self.network.decode(self._cache, self._ids, self._positions, groups, is_exact)  # (rows, codes + 1)
         invalid = ~logits.amax(-1).isfinite()
+        plain = logits[: self._slots]
+        total = plain.logsumexp(-1)
         # 2. Guidance: two rows of logits become one.
         if self.guided:
             conditional, unconditional = logits[: self._slots], logits[self._slots :]
@@ -146,7 +175,11 @@ class DecodeStep:
         # 4. Sample.
         u = self._uniforms.gather(1, self._sampled[:, None])
         sampled = sample(logits, self._sampler, u, kinds, early_exit)
-        # 5. The sampled codes are the tokens of the next step.
+        # 5. Add up the likelihood, up to END.
+        gained = plain.gather(1, sampled[:, None])[:, 0] - total
+        self._log_probabilities.add_(gained.masked_fill_(self._ended, 0.0))
+        self._ended.logical_or_(sampled == self.prompt_format.code_count)
+        # 6. The sampled codes are the tokens of the next step.
         code = sampled.clamp(max=self.prompt_format.code_count - 1)
         self._ids.view(-1, self._slots).copy_(code + self.prompt_format.first_code_id)
         if penalized:

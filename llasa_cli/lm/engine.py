@@ -28,12 +28,17 @@ from llasa_cli.settings import CONTEXT_TOKENS, SamplingOptions
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A prompt and how to continue it; the caller chooses `tag`."""
+    """A prompt and how to continue it; the caller chooses `tag`.
+
+    Attributes:
+        begun: Codes that the speech begins with. They are part of the result.
+    """
 
     prompt: Prompt
     sampling: SamplingOptions
     seed: int
     tag: Any = None
+    begun: tuple[int, ...] = ()
 
     @property
     def limit(self) -> int:
@@ -52,20 +57,26 @@ class Finished:
     """Attributes:
     codes: Speech codes, 0 to code_count - 1, 50 per second.
     ended: The model generated END; otherwise the sequence reached its limit.
+    log_probability: Natural logarithm of the probability of the sampled codes and of END, given the prompt, without the
+        sampling options; None where the engine doesn't compute it.
     """
 
     request: GenerationRequest
     codes: tuple[int, ...]
     ended: bool
+    log_probability: float | None = None
 
 
 @dataclass(eq=False)
 class _Sequence:
     request: GenerationRequest
-    codes: list[int] = field(default_factory=list)
-    steps: int = 0
-    """Steps started; with lookahead, one more than there are codes."""
     is_over: bool = False
+    codes: list[int] = field(init=False)
+    steps: int = field(init=False)
+    """Steps started; with lookahead, one more than there are codes."""
+
+    def __post_init__(self) -> None:
+        self.codes, self.steps = list(self.request.begun), len(self.request.begun)
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,10 @@ class SlotEngine:
         """
         if request.guided and not request.prompt.unconditional:
             raise ValueError("guidance needs the prompt without its text")
-        if not 0 < len(request.prompt.ids) < CONTEXT_TOKENS:
+        if not 0 < len(request.prompt.ids) + len(request.begun) < CONTEXT_TOKENS:
             raise ValueError(f"a prompt of {len(request.prompt.ids)} tokens; the context has {CONTEXT_TOKENS}")
+        if len(request.begun) >= request.limit:
+            raise ValueError(f"{len(request.begun)} codes are begun, and the limit is {request.limit}")
         if None not in self._sequences:
             raise ValueError("all slots are taken")
         self.decode_step(request.guided)
@@ -154,13 +167,16 @@ class SlotEngine:
         Raises:
             ModelError: The logits contain NaN or infinite values.
         """
-        # 1. Admit: prefill the prompts of new sequences.
-        for slot in self._waiting:
+        # 1. Admit: prefill the prompts of new sequences, or copy them from a sequence that begins in the same way.
+        while self._waiting:
+            slot = self._waiting[0]
             sequence = self._sequences[slot]
-            if sequence is not None:
-                request = sequence.request
-                self.decode_step(request.guided).admit(slot, request.prompt, request.sampling, request.seed)
-        self._waiting.clear()
+            assert sequence is not None
+            request = sequence.request
+            self.decode_step(request.guided).admit(
+                slot, request.prompt, request.sampling, request.seed, request.begun, self._slot_like(request)
+            )
+            self._waiting.pop(0)
         # 2. Start a step, guided and unguided sequences apart.
         running = [s if s is not None and s.steps < s.request.limit else None for s in self._sequences]
         started = []
@@ -179,6 +195,17 @@ class SlotEngine:
         oldest = self._started.popleft()
         return [finished for one in oldest for finished in self._append_codes(one.sequences, one.read_codes())]
 
+    def _slot_like(self, request: GenerationRequest) -> int | None:
+        """An admitted slot with the same prompt and the same first codes; None if there is none."""
+        for slot, sequence in enumerate(self._sequences):
+            if sequence is None or slot in self._waiting or sequence.request.guided != request.guided:
+                continue
+            other = sequence.request
+            is_same = other.prompt is request.prompt or other.prompt == request.prompt
+            if is_same and tuple(sequence.codes[: len(request.begun)]) == request.begun:
+                return slot
+        return None
+
     def _append_codes(self, sequences: list[_Sequence | None], codes: list[int]) -> list[Finished]:
         finished = []
         for slot, (sequence, code) in enumerate(zip(sequences, codes, strict=False)):
@@ -193,7 +220,8 @@ class SlotEngine:
             if not ended:
                 sequence.codes.append(code)
             if ended or len(sequence.codes) == sequence.request.limit:
-                finished.append(Finished(sequence.request, tuple(sequence.codes), ended))
+                likelihood = self.decode_steps[sequence.request.guided].log_probability(slot)
+                finished.append(Finished(sequence.request, tuple(sequence.codes), ended, likelihood))
                 self._release(slot, sequence)
         return finished
 

@@ -52,6 +52,10 @@ class KVCache:
             longer[:, :, : self.length] = self.tensor
             self.tensor, self.length = longer, longer.shape[2]
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` tokens of a slot into another one."""
+        self.tensor[:, target, :length] = self.tensor[:, source, :length]
+
     def layer(self, index: int) -> torch.Tensor:
         """A view of one layer, (slots, length, 2 K, D)."""
         return self.tensor[index]

@@ -150,6 +150,10 @@ class VllmEngine:
             finished.append(Finished(request, codes, generated.finish_reason == "stop"))
         return finished
 
+    def codes(self, tag: Any) -> list[int]:
+        """Nothing: the codes of a sequence are known when it has finished."""
+        return []
+
     def drop(self, tag: Any) -> None:
         """Stop a sequence; an unknown tag has no effect."""
         for name in [name for name, request in self._requests.items() if request.tag == tag]:

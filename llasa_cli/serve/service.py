@@ -24,7 +24,7 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.lm.engine import Finished
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
@@ -242,12 +242,12 @@ class SpeechService:
             if len(self._jobs) >= self.max_jobs:
                 self.statistics.rejected += 1
                 raise QueueFull("Too many requests are in progress.", "Try again in a few seconds.")
-            job = SpeechJob(emit, self.synthesizer.sampling_rate, streamed)
+            job = SpeechJob(emit, self.synthesizer.sampling_rate, streamed and request.options.best_of == 1)
             self._jobs.append(job)
             self.statistics.requests += 1
         try:
             job.progress = TextProgress(
-                request, self.synthesizer, None, max(2, self.slots), lambda text: job.tell(Note(text))
+                request, self.synthesizer, (), max(2, self.slots), lambda text: job.tell(Note(text))
             )
             self._advance(job, raises=True)
         except BaseException:
@@ -341,10 +341,8 @@ class SpeechService:
                 starting = list(self._pick(worker, engine.free))
             try:
                 for running in starting:
-                    loop = running.attempt.loop
-                    sampling = running.attempt.text.session.sampling
                     worker.running[id(running)] = running
-                    engine.add(GenerationRequest(loop.prompt, sampling, loop.seed, id(running)))
+                    engine.add(running.attempt.request(id(running)))
                     if running.codes is not None:
                         threading.Thread(target=self._stream, args=(running,), daemon=True).start()
                 finished = engine.step() if worker.running else []
@@ -389,15 +387,17 @@ class SpeechService:
             self._jobs.remove(job)  # to the end of the line: among equals the longest waiting comes first
             self._jobs.append(job)
             attempt = job.pending.popleft()
-            job.running += 1
+            if not attempt.is_wanted:
+                continue
             is_streamed = job.streamed and attempt.number == len(job.utterances) and not job.streamed_chunks
             if is_streamed:
                 job.streamed_chunks.add(attempt.number)
+            job.running += 1
             yield _Running(job, attempt, worker.synthesizer, Queue() if is_streamed else None)
 
     def _drop_cancelled(self, worker: _Worker, engine: Any) -> None:
         for tag, running in list(worker.running.items()):
-            if running.job.over:
+            if running.job.over or not running.attempt.is_wanted:
                 engine.drop(tag)
                 del worker.running[tag]
                 running.job.running -= 1
@@ -426,20 +426,22 @@ class SpeechService:
     def _judge(self, worker: _Worker) -> None:
         while (item := worker.finished.get()) is not None:
             running, result = item
-            job, loop = running.job, running.attempt.loop
+            job, attempt = running.job, running.attempt
             if job.over:
                 self._remove(job)
                 continue
+            if attempt.is_settled:
+                continue
             try:
-                decoded = worker.synthesizer.codec.decode(loop.with_reference(result.codes))
-                loop.judge(result.codes, decoded, result.ended)
-                if not loop.finished:
+                decoded = worker.synthesizer.codec.decode(attempt.candidates.with_reference(result.codes))
+                attempt.judge(result, decoded)
+                if not attempt.candidates.finished:
                     with self._changed:
-                        job.pending.appendleft(running.attempt)
+                        job.pending.extendleft(reversed(attempt.next_attempts()))
                         self._changed.notify_all()
                     continue
                 with job.lock:
-                    running.attempt.text.settle(running.attempt)
+                    attempt.text.settle(attempt)
                 self._advance(job)
             except Exception as error:
                 self._fail(
@@ -457,14 +459,14 @@ class SpeechService:
         job, attempt, queue = running.job, running.attempt, running.codes
         assert queue is not None
         codec, rate = running.synthesizer.codec, running.synthesizer.sampling_rate
-        reference = attempt.loop.with_reference(())
+        reference = attempt.candidates.with_reference(())
 
         def codes() -> Iterator[int]:
             while (code := queue.get()) is not None:
                 yield code
 
         try:
-            job.send(np.zeros(round(attempt.loop.pause_s * rate), np.float32))
+            job.send(np.zeros(round(attempt.candidates.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
             gate = RealTimeStreamGate(codes_per_second=codec.codes_per_second)
             decoded = decode_stream(codec, gate.watch(codes()), tuple(reference))
@@ -475,7 +477,7 @@ class SpeechService:
             if job.over or result is None:
                 return
             behind_reference = np.zeros(len(reference) * codec.samples_per_code, np.float32)
-            attempt.loop.judge(result.codes, np.concatenate([behind_reference, *pieces]), result.ended)
+            attempt.judge(result, np.concatenate([behind_reference, *pieces]))
             with job.lock:
                 attempt.text.settle(attempt)
             self._advance(job)

@@ -23,7 +23,10 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
-from llasa_cli.synthesis.synthesizer import Check, RetryLoop, SynthesisSession, Synthesizer, Utterance
+from llasa_cli.synthesis.candidates import Candidate, Candidates
+from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer
+from llasa_cli.synthesis.utterance import Utterance
+from llasa_cli.synthesis.verifiers import Verifier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +89,7 @@ class Engine(Protocol):
     def free(self) -> int: ...
     def add(self, request: GenerationRequest) -> None: ...
     def step(self) -> list[Finished]: ...
+    def codes(self, tag: Any) -> list[int]: ...
     def drop(self, tag: Any) -> None: ...
 
 
@@ -94,7 +98,7 @@ class BatchSynthesizer:
 
     Args:
         slots: The number of sequences that are stepped together.
-        check: An additional check of each take.
+        verifiers: Judge the takes that pass the checks.
         engine: Creates the engine for a number of slots; by default the model's own.
         on_note: Called with a message when the slots are reduced because the memory is too small.
 
@@ -108,11 +112,11 @@ class BatchSynthesizer:
         self,
         synthesizer: Synthesizer,
         slots: int,
-        check: Check | None = None,
+        verifiers: Sequence[Verifier] = (),
         engine: Callable[[int], Engine] | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> None:
-        self._synthesizer, self.slots, self._check = synthesizer, slots, check
+        self._synthesizer, self.slots, self._verifiers = synthesizer, slots, verifiers
         self._make_engine = engine or synthesizer.model.batch
         self._notify = on_note or (lambda text: None)
         self._changed = threading.Condition()  # guards everything down to _error
@@ -122,7 +126,8 @@ class BatchSynthesizer:
         self._open_texts = 0
         self._all_requested = False
         self._error: BaseException | None = None
-        self._generated: Queue[tuple[Attempt, Finished] | None] = Queue()
+        self._generated: Queue[tuple[Attempt, Finished | tuple[int, ...]] | None] = Queue()
+        """Complete takes, and the codes of those that have failed their checks before."""
         self._writes: Queue[tuple[Callable[..., None], tuple[Any, ...]] | None] = Queue(_MAX_PENDING_WRITES)
         self.steps = self.codes = 0
 
@@ -202,7 +207,7 @@ class BatchSynthesizer:
                     return
                 self._open_texts += 1
             text = TextProgress(
-                request, self._synthesizer, self._check, 2 * self.slots, partial(results.note, request.tag)
+                request, self._synthesizer, self._verifiers, 2 * self.slots, partial(results.note, request.tag)
             )
             self._advance(text, results, self._new)
 
@@ -240,8 +245,7 @@ class BatchSynthesizer:
                 assert engine is not None
                 for attempt in self._next_attempts(engine.free, wait=not running):
                     running[id(attempt)] = attempt
-                    loop = attempt.loop
-                    engine.add(GenerationRequest(loop.prompt, attempt.text.session.sampling, loop.seed, id(attempt)))
+                    engine.add(attempt.request(id(attempt)))
                 if not running:
                     return
                 finished = engine.step()
@@ -259,6 +263,19 @@ class BatchSynthesizer:
             for result in finished:
                 self.codes += len(result.codes)
                 self._generated.put((running.pop(result.request.tag), result))
+            assert engine is not None
+            self._drop_failed(engine, running)
+
+    def _drop_failed(self, engine: Engine, running: dict[int, Attempt]) -> None:
+        """Free the slots of takes that have failed their checks already, or that can't be chosen any more."""
+        for tag, attempt in list(running.items()):
+            codes = tuple(engine.codes(tag))
+            is_failed = bool(attempt.candidates.early_problem(codes))
+            if is_failed or not attempt.is_wanted:
+                engine.drop(tag)
+                del running[tag]
+            if is_failed:
+                self._generated.put((attempt, codes))
 
     def _next_attempts(self, free: int, wait: bool) -> list[Attempt]:
         """At most `free` attempts. With `wait` an empty list means that everything is synthesized and written."""
@@ -272,7 +289,7 @@ class BatchSynthesizer:
             found: list[Attempt] = []
             while len(found) < free and (self._urgent or self._new):
                 attempt = (self._urgent or self._new).popleft()
-                if not attempt.text.failed:
+                if not attempt.text.failed and attempt.is_wanted:
                     found.append(attempt)
             self._changed.notify_all()
         return found or (self._next_attempts(free, wait) if wait else [])
@@ -309,16 +326,18 @@ class BatchSynthesizer:
             if generated is None:
                 return
             attempt, finished = generated
-            if attempt.text.failed:
+            if attempt.text.failed or attempt.is_settled:
                 continue
-            loop = attempt.loop
-            loop.judge(finished.codes, self._decode(loop.with_reference(finished.codes)), finished.ended)
-            if loop.finished:
+            if not isinstance(finished, Finished):
+                attempt.candidates.drop(attempt.candidate, finished)
+            elif attempt.is_wanted:
+                attempt.judge(finished, self._decode(attempt.candidates.with_reference(finished.codes)))
+            if attempt.candidates.finished:
                 attempt.text.settle(attempt)
                 self._advance(attempt.text, results, self._urgent)
             else:
                 with self._changed:
-                    self._urgent.append(attempt)
+                    self._urgent.extend(attempt.next_attempts())
                     self._changed.notify_all()
 
     def _decode(self, codes: list[int]) -> np.ndarray:
@@ -351,11 +370,38 @@ class BatchSynthesizer:
 
 @dataclass
 class Attempt:
-    """A chunk of a text on its way through the model."""
+    """A take of a chunk on its way through the model.
+
+    Attributes:
+        number: The number of the chunk in its text.
+    """
 
     text: TextProgress
     number: int
-    loop: RetryLoop
+    candidates: Candidates
+    candidate: Candidate
+
+    def request(self, tag: Any) -> GenerationRequest:
+        """What the engine is given."""
+        return GenerationRequest(self.candidates.prompt, self.text.session.sampling, self.candidate.seed, tag)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the take may still be chosen."""
+        return self.candidates.is_wanted(self.candidate)
+
+    def judge(self, finished: Finished, decoded: np.ndarray) -> None:
+        """Check the complete take; decoded: float32 [n], with the reference before it."""
+        self.candidates.judge(self.candidate, finished.codes, decoded, finished.ended, finished.log_probability)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the chunk is complete by other takes."""
+        return self.text.is_settled(self.number)
+
+    def next_attempts(self) -> list[Attempt]:
+        """The takes of the same chunk that can be generated now."""
+        return [Attempt(self.text, self.number, self.candidates, other) for other in self.candidates.start()]
 
 
 @dataclass
@@ -369,7 +415,7 @@ class TextProgress:
 
     request: SynthesisRequest
     synthesizer: Synthesizer
-    check: Check | None
+    verifiers: Sequence[Verifier]
     window: int
     on_note: Callable[[str], None]
     failed: bool = False
@@ -383,7 +429,7 @@ class TextProgress:
 
     def __post_init__(self) -> None:
         request = self.request
-        self.session = SynthesisSession(self.synthesizer, request.options, request.reference, self.check, None)
+        self.session = SynthesisSession(self.synthesizer, request.options, request.reference, self.verifiers, None)
 
     @property
     def is_complete(self) -> bool:
@@ -405,7 +451,8 @@ class TextProgress:
                 # If the first good utterance sets the voice, the later chunks wait for it.
                 if self.session.needs_voice and self.session.voice is None and self._begun > self._written:
                     break
-                found.append(Attempt(self, self._begun, self.session.retry_loop(self._next)))
+                candidates = self.session.candidates(self._next)
+                found += [Attempt(self, self._begun, candidates, candidate) for candidate in candidates.start()]
             else:
                 self._complete[self._begun] = _silence(self._next, self.synthesizer.sampling_rate)
             self._begun += 1
@@ -425,13 +472,17 @@ class TextProgress:
                 yield chunk
 
     def settle(self, attempt: Attempt) -> None:
-        """Keep the result of a finished retry loop until its turn comes."""
+        """Keep the best take of a chunk until its turn comes."""
         import numpy as np
 
-        utterance, samples = attempt.loop.best()
+        utterance, samples = attempt.candidates.best()
         utterance = self.session.adopt_voice(utterance)
         pause = np.zeros(round(utterance.pause_s * self.synthesizer.sampling_rate), np.float32)
         self._complete[attempt.number] = utterance, np.concatenate([pause, samples])
+
+    def is_settled(self, number: int) -> bool:
+        """Whether the chunk with this number is complete."""
+        return number < self._written or number in self._complete
 
     def take_in_order(self) -> Iterator[tuple[Utterance, np.ndarray]]:
         """Remove and yield the complete chunks up to the first one that is still being generated."""

@@ -4,8 +4,8 @@
     samples = synthesizer.synthesize("Hello.")               float32 [n], mono, at synthesizer.sampling_rate
     for chunk in synthesizer.stream(long_text): ...          the same audio in chunks, each as soon as it is complete
 
-A text is split into chunks of about a sentence, each with the pause before it. The model generates up to `retries + 1`
-takes of a chunk until one passes the checks of `synthesis.quality`; the take with the fewest problems is used.
+A text is split into chunks of about a sentence, each with the pause before it. The model generates several takes of a chunk,
+or one after the other until one passes the checks of `synthesis.quality`; `synthesis.candidates` chooses the best.
 
 `stream` is lazy: closing the iterator stops the model.
 """
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,8 +25,11 @@ from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
+from llasa_cli.synthesis.utterance import Utterance
+from llasa_cli.synthesis.verifiers import Verifier
 from llasa_cli.text.unicode import whole_characters
 from llasa_cli.text.width import MAX_CHARACTERS
 
@@ -34,75 +37,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.codec.codec import Codec
+    from llasa_cli.lm.engine import SlotEngine
     from llasa_cli.lm.loader import LanguageModel
     from llasa_cli.text.chunker import TextChunk
-
-Check = Callable[[str, "np.ndarray", str], tuple[str, ...]]
-"""(text, samples float32 [n], transcript of the voice's reference or "") -> problems of a take in words.
-`--verify` passes one that uses a recognizer: `load_word_check`."""
-
-
-def load_word_check(recognizer: str, sampling_rate: int, language: str | None) -> Check:
-    """The check of `--verify`: words that a recognizer misses in a take, and words of the reference that it finds there."""
-    from llasa_cli.asr import load_recognizer
-    from llasa_cli.text.word_check import word_problems
-    from llasa_cli.voices.reference import leaked_words
-
-    loaded = load_recognizer(recognizer)
-
-    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
-        heard = loaded.transcribe(samples, sampling_rate, language)
-        return (*leaked_words(text, heard, reference), *word_problems(text, heard))
-
-    return check
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """The speech of one text chunk.
-
-    Attributes:
-        text: The text that the model was given; empty for a pause alone.
-        seconds: Duration of the speech, without the pause before it.
-        codes: The speech codes.
-        seed: The seed of the take that was used. The same seed and options give the same codes.
-        attempts: How many takes were generated.
-        problems: The checks that the used take fails; empty for a good one.
-        retried: The problems of the other takes.
-        wall_s: Seconds of computing, over all attempts.
-        pause_s: The pause before the chunk, in seconds.
-        sentences: The sentences of the chunk as they were written.
-        is_voice: Whether the following chunks use this one as their reference.
-        chapter: The title of the chapter that begins with it; empty inside of one.
-        streamed: Whether the audio was passed on while it was generated. `wall_s` then includes the consumer's time.
-    """
-
-    text: str
-    seconds: float
-    codes: tuple[int, ...]
-    seed: int
-    attempts: int
-    problems: tuple[str, ...] = ()
-    retried: tuple[str, ...] = ()
-    wall_s: float = 0.0
-    pause_s: float = 0.0
-    sentences: tuple[str, ...] = ()
-    is_voice: bool = False
-    streamed: bool = False
-    chapter: str = ""
-
-    def to_row(self) -> dict[str, Any]:
-        """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
-        row = asdict(self)
-        return {"tries" if name == "attempts" else name: value for name, value in row.items()}
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Utterance:
-        """Rebuild an utterance from `to_row` after a round trip through JSON, which turns tuples into lists."""
-        known = {part.name for part in fields(cls)}
-        values: dict[str, Any] = {"attempts" if name == "tries" else name: value for name, value in row.items()}
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
-        return cls(**values)
 
 
 class StreamGate(Protocol):
@@ -277,7 +214,7 @@ class Synthesizer:
         on_utterance: Callable[[Utterance], None] | None = None,
         *,
         on_note: Callable[[str], None] | None = None,
-        check: Check | None = None,
+        verifiers: Sequence[Verifier] = (),
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
     ) -> Iterator[AudioChunk]:
@@ -293,7 +230,7 @@ class Synthesizer:
             on_utterance: Called for each chunk, before its audio is yielded. For a streamed chunk it is called after all of
                 its audio has been consumed.
             on_note: Called with each warning about the text, such as a pause that can't be read.
-            check: An additional check of each take, such as a recognizer's.
+            verifiers: Judge the takes that pass the checks, such as a recognizer.
             gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
                 was played can't be replaced. All other chunks are completed and checked first.
             resume_from: Where an earlier run of the same text stopped.
@@ -322,7 +259,7 @@ class Synthesizer:
             else:
                 raise self.nothing_to_say()
             chunks = chain(first, chunks)
-        session = SynthesisSession(self, options, reference, check, gate)
+        session = SynthesisSession(self, options, reference, verifiers, gate)
         return self._stream(chunks, session, on_utterance, resume_from or ResumePoint())
 
     def nothing_to_say(self) -> UsageError:
@@ -385,11 +322,12 @@ class SynthesisSession:
         synthesizer: Synthesizer,
         options: SpeechOptions,
         reference: Reference | None,
-        check: Check | None,
+        verifiers: Sequence[Verifier],
         gate: StreamGate | None,
     ) -> None:
         self.synthesizer, self.options = synthesizer, options
-        self._check, self._gate = check, gate
+        self._verifiers, self._gate = verifiers, gate
+        self._engine: SlotEngine | None = None
         self.sampling = synthesizer.sampling(options.sampling)
         self._rate = synthesizer.sampling_rate
         default_speaker = synthesizer.prompt_format.default_speaker
@@ -444,7 +382,7 @@ class SynthesisSession:
             tuple(codes),
             seed,
             1,
-            self.find_problems(chunk, tuple(codes), samples, generation.ended),
+            self._find_problems(chunk, tuple(codes), samples, generation.ended),
             wall_s=time.monotonic() - began,
             pause_s=chunk.pause_s,
             sentences=chunk.sentences,
@@ -453,110 +391,63 @@ class SynthesisSession:
         )
 
     def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
-        """Generate takes of a chunk until one passes. -> the utterance and its samples, float32 [n]"""
-        attempts = self.retry_loop(chunk)
-        while not attempts.finished:
-            with self.synthesizer.model.generate(attempts.prompt, self.sampling, attempts.seed) as generation:
-                codes = tuple(generation)
-            decoded = self.synthesizer.codec.decode(attempts.with_reference(codes))
-            attempts.judge(codes, decoded, generation.ended)
-        return attempts.best()
+        """Generate takes of a chunk until the best one is known. -> the utterance and its samples, float32 [n]"""
+        from llasa_cli.lm.engine import GenerationRequest
+
+        candidates = self.candidates(chunk)
+        if self._engine is None:
+            self._engine = self.synthesizer.model.batch(self.options.best_of)
+        engine = self._engine
+        running: dict[int, Candidate] = {}
+        try:
+            while not candidates.finished:
+                for candidate in candidates.start():
+                    running[candidate.number] = candidate
+                    engine.add(GenerationRequest(candidates.prompt, self.sampling, candidate.seed, candidate.number))
+                for finished in engine.step():
+                    decoded = self.synthesizer.codec.decode(candidates.with_reference(finished.codes))
+                    candidate = running.pop(finished.request.tag)
+                    candidates.judge(candidate, finished.codes, decoded, finished.ended, finished.log_probability)
+                for number, candidate in list(running.items()):
+                    codes = engine.codes(number)
+                    is_failed = bool(candidates.early_problem(codes))
+                    if is_failed:
+                        candidates.drop(candidate, codes)
+                    if is_failed or not candidates.is_wanted(candidate):
+                        engine.drop(number)
+                        del running[number]
+        finally:
+            for number in running:
+                engine.drop(number)
+        return candidates.best()
 
     def prompt(self, chunk: TextChunk) -> Prompt:
         """The prompt of a chunk in the current voice."""
         return self.synthesizer.prompt_format.prompt(chunk.text, self.voice, self.options.speaker)
 
-    def retry_loop(self, chunk: TextChunk) -> RetryLoop:
-        """The attempts at a chunk in the current voice."""
-        return RetryLoop(self, chunk)
+    def candidates(self, chunk: TextChunk) -> Candidates:
+        """The takes of a chunk in the current voice."""
+        return Candidates(
+            chunk,
+            self.prompt(chunk),
+            self.voice,
+            self.options,
+            self.sampling.temperature == 0,
+            lambda codes, samples, ended: self._find_problems(chunk, codes, samples, ended),
+            self._length_limits(chunk)[1],
+            self._verifiers,
+            self.synthesizer.codec,
+        )
 
-    def find_problems(
+    def _find_problems(
         self, chunk: TextChunk, codes: tuple[int, ...], samples: np.ndarray, ended: bool
     ) -> tuple[str, ...]:
-        """The problems of a take, in words."""
-        limits_s = self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
+        """The checks that a take fails, in words."""
         rate = self.synthesizer.prompt_format.codes_per_second
-        found = find_problems(chunk.text, codes, samples, self._rate, ended, limits_s, rate)
-        if found or self._check is None:
-            return found  # the expensive check is not needed for a take that has failed already
-        return self._check(chunk.text, samples, self.voice.text if self.voice is not None else "")
+        return find_problems(chunk.text, codes, samples, self._rate, ended, self._length_limits(chunk), rate)
 
-
-class RetryLoop:
-    """The attempts at one chunk. A take with problems is followed by another one with the next seed; the take with the
-    fewest problems is used.
-
-        while not attempts.finished:
-            codes, ended = <generate from attempts.prompt with attempts.seed>
-            attempts.judge(codes, codec.decode(attempts.with_reference(codes)), ended)
-        utterance, samples = attempts.best()
-
-    Attributes:
-        prompt: The prompt of all attempts.
-        finished: Whether a take has passed, or all attempts are used up.
-    """
-
-    def __init__(self, session: SynthesisSession, chunk: TextChunk) -> None:
-        self._session, self._chunk = session, chunk
-        self._voice = session.voice
-        self._began = time.monotonic()
-        self.prompt = session.prompt(chunk)
-        self.finished = False
-        self._attempts = 0
-        # Greedy decoding gives the same take again.
-        self._most = 1 if session.sampling.temperature == 0 else 1 + session.options.retries
-        self._best: tuple[Utterance, np.ndarray] | None = None
-        self._failures: list[tuple[int, tuple[str, ...]]] = []
-
-    @property
-    def pause_s(self) -> float:
-        """The silence before the chunk, in seconds."""
-        return self._chunk.pause_s
-
-    @property
-    def seed(self) -> int:
-        """The seed of the next attempt."""
-        return ((self._session.options.seed or 0) + self._attempts) % LARGEST_SEED
-
-    def with_reference(self, codes: Sequence[int]) -> list[int]:
-        """The codes to decode: the reference's, then the speech's, so that the codec sees them as one recording."""
-        return [*(self._voice.codes if self._voice is not None else ()), *codes]
-
-    def judge(self, codes: tuple[int, ...], decoded: np.ndarray, ended: bool) -> None:
-        """Check the take that was generated with `seed`.
-
-        Args:
-            codes: The codes of the speech alone.
-            decoded: float32 [n], the audio of `with_reference(codes)`. The reference's samples are cut off here.
-            ended: Whether the model generated its end token.
-        """
-        session = self._session
-        reference_samples = len(self.with_reference(())) * session.synthesizer.codec.samples_per_code
-        samples = decoded[reference_samples:]
-        problems = session.find_problems(self._chunk, codes, samples, ended)
-        if self._best is None or len(problems) < len(self._best[0].problems):
-            seconds = len(samples) / session.synthesizer.sampling_rate
-            utterance = Utterance(self._chunk.text, seconds, codes, self.seed, self._attempts + 1, problems)
-            self._best = utterance, samples
-        if problems:
-            self._failures.append((self.seed, problems))
-        self._attempts += 1
-        self.finished = not problems or self._attempts >= self._most
-
-    def best(self) -> tuple[Utterance, np.ndarray]:
-        """The take that is used, and its samples, float32 [n]."""
-        assert self._best is not None
-        utterance, samples = self._best
-        others = tuple(p for seed, problems in self._failures if seed != utterance.seed for p in problems)
-        return replace(
-            utterance,
-            retried=others,
-            attempts=self._attempts,
-            wall_s=time.monotonic() - self._began,
-            pause_s=self._chunk.pause_s,
-            sentences=self._chunk.sentences,
-            chapter=self._chunk.chapter,
-        ), samples
+    def _length_limits(self, chunk: TextChunk) -> tuple[float, float]:
+        return self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
 
 
 def _recorded(codes: Iterable[int], into: list[int]) -> Iterator[int]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llasa_cli.text.normalize.english import normalize
@@ -67,6 +68,12 @@ def word_problems(
         return ()
     worst = max(bad, key=lambda run: len(run) + gap_of(run))
     return (_in_words(worst, "characters" if by_character else "words", "" if by_character else " "),)
+
+
+def error_rate(said: str, heard: str) -> float:
+    """Wrong, missing and added words per word of the text; characters in scripts without spaces. 0 is perfect."""
+    wanted, found = units_of(said), units_of(heard)
+    return _distance(wanted, found) / max(1, len(wanted))
 
 
 def units_of(text: str) -> list[str]:
@@ -163,8 +170,8 @@ def _alike(said: str, heard: str) -> bool:
     return _distance(said, heard) <= _ALIKE * longest
 
 
-def _distance(one: str, other: str) -> int:
-    """The number of letters to change, add or remove."""
+def _distance(one: Sequence[str], other: Sequence[str]) -> int:
+    """The number of letters or words to change, add or remove."""
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         before, row[0] = row[0], i

@@ -18,8 +18,9 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.cli.app import app
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions, VerifierOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.verifiers import Take
 
 FLAGS = {
     "temperature": 0.31,
@@ -180,7 +181,7 @@ def test_batch(engine: type[FakeSynthesizer], tmp_path: Path, monkeypatch: pytes
     assert made.exit_code == 0, made.output
     config, item, options = seen(engine)["config"], seen(engine)["item"], seen(engine)["options"]
     assert config.models == ModelOptions(**MODEL_FLAGS)
-    assert (config.slots, config.engine, config.language, config.listener) == (7, "vllm", "de", None)
+    assert (config.slots, config.engine, config.verifiers) == (7, "vllm", VerifierOptions(language="de"))
     assert item.options == SpeechOptions(
         sampling=SamplingRequest(**FLAGS), seed=0, speaker="kore", retries=5, markdown=True
     )
@@ -228,11 +229,48 @@ def test_verify_checks_the_words_with_the_recognizer(
     wanted = [command, "good evening", *more, "--verify", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")]
     made = CliRunner().invoke(app, wanted)
     assert made.exit_code == 0, made.output
-    check = seen(engine)["more"]["check"]
-    assert check("good evening", np.zeros(16_000, np.float32)) == ("no word was understood",)
+    (verifier,) = seen(engine)["more"]["verifiers"]
+    score = verifier.score(Take("good evening", np.zeros(16_000, np.float32), 16_000))
+    assert (score.value, score.problems) == (0.0, ("no word was understood",))
     absent = CliRunner().invoke(app, [*wanted, "--asr", "no/recogniser"])
     assert absent.exit_code == 3, absent.output
     assert CliRunner().invoke(app, [*wanted, "--stream"]).exit_code == 2
+
+
+def test_best_of_reaches_the_engine_with_what_chooses(engine: type[FakeSynthesizer], tmp_path: Path) -> None:
+    say = ["say", "hi", "-o", str(tmp_path / "a.wav"), "--best-of", "4"]
+    made = CliRunner().invoke(app, [*say, "--good-enough", "0.9", "--choose-by", "likelihood"])
+    assert made.exit_code == 0, made.output
+    _, options, _ = seen(engine)["say"]
+    assert (options.best_of, options.good_enough) == (4, 0.9)
+    assert [verifier.name for verifier in seen(engine)["more"]["verifiers"]] == ["likelihood"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence"),
+    [
+        (["--best-of", "2", "--asr", "no/recognizer"], 3, "The recognizer no/recognizer is not on this machine."),
+        (
+            ["--best-of", "2", "--choose-by", "likeness", "--speaker-model", "no/model"],
+            3,
+            "The speaker model no/model is not on this machine.",
+        ),
+        (["--best-of", "2", "--choose-by", "likeness", "--speaker-model", "."], 3, "is not a speaker model"),
+        (["--best-of", "2", "--choose-by", "beauty"], 2, "must be one of words, likeness, likelihood"),
+        (["--best-of", "0"], 2, "between 1 and 256"),
+        (["--best-of", "2", "--stream", "--choose-by", "likelihood"], 2, "excludes --stream"),
+        (["--choose-by", "likelihood"], 2, "has no effect without --best-of"),
+        (["--good-enough", "1"], 2, "has no effect without --best-of"),
+        (["--best-of", "2", "--candidate", "3"], 2, "no take 3 of 2"),
+        (["--best-of", "2", "--speaker-model", "resemblyzer"], 2, "--speaker-model has no effect"),
+    ],
+)
+def test_what_best_of_lacks_is_said_before_a_model_is_loaded(
+    engine: type[FakeSynthesizer], tmp_path: Path, flags: list[str], code: int, sentence: str
+) -> None:
+    made = CliRunner().invoke(app, ["say", "hi", "-o", str(tmp_path / "a.wav"), *flags])
+    assert (made.exit_code, sentence in made.stderr) == (code, True), made.output
+    assert engine.history == []
 
 
 def test_sound_is_streamed_only_to_a_player_or_with_stream(engine: type[FakeSynthesizer], tmp_path: Path) -> None:

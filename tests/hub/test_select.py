@@ -182,16 +182,19 @@ def test_a_text_model_is_downloaded_with_text_model(hub: FakeHub, client: HubCli
     assert (folder / "model.safetensors").is_file()
 
 
-def test_a_recognizer_is_downloaded_with_all_its_files(hub: FakeHub, client: HubClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model_type", "kind"), [("whisper", "recognizer"), ("wavlm", "speaker model")])
+def test_a_recognizer_or_speaker_model_is_downloaded_with_all_its_files(
+    hub: FakeHub, client: HubClient, tmp_path: Path, model_type: str, kind: str
+) -> None:
     folder = tmp_path / "whisper"
     write_codec(folder)
-    (folder / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
     parts = ("preprocessor_config.json", "vocab.json", "merges.txt", "normalizer.json", "tokenizer.json")
     for name in parts:
         (folder / name).write_text("{}")
     hub.repositories["openai/whisper-base"] = folder
     choice = plan_download(client, "openai/whisper-base").selection
-    assert (choice.kind, choice.companion) == ("recognizer", None)
+    assert (choice.kind, choice.companion) == (kind, None)
     assert {*parts, "model.safetensors"} <= {file.name for file in choice.files}
 
 

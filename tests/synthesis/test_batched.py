@@ -17,6 +17,7 @@ from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest, is_out_of_memory
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer, Utterance
+from llasa_cli.synthesis.verifiers import Score, Take
 from llasa_cli.text.chunker import TextChunk
 
 SHORT = SpeechOptions(seed=1, retries=1, sampling=SamplingRequest(max_seconds=0.3))
@@ -138,33 +139,38 @@ def test_a_pause_that_can_not_be_read_is_noted(speech: Synthesizer) -> None:
     ]
 
 
-def test_a_take_that_fails_the_additional_check_is_retried(
-    speech: Synthesizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_take_that_a_verifier_refuses_is_retried(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     heard: dict[str, int] = {}
 
-    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
-        heard[text] = heard.get(text, 0) + 1
-        return ("a word is missing",) if heard[text] == 1 else ()
+    class SecondPasses:
+        name = "words"
 
-    kept = spoken(speech, 2, Texts("hello", "good evening"), check=check)
+        def score(self, take: Take) -> Score:
+            heard[take.text] = heard.get(take.text, 0) + 1
+            return Score(0.5, ("a word is missing",)) if heard[take.text] == 1 else Score(1.0)
+
+    kept = spoken(speech, 2, Texts("hello", "good evening"), verifiers=[SecondPasses()])
     assert [take.attempts for takes in kept.takes.values() for take in takes] == [2, 2]
     assert sorted(take.seed for takes in kept.takes.values() for take in takes) == [1, 2]
 
 
-def test_the_additional_check_knows_the_words_of_the_reference(
-    speech: Synthesizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verifier_knows_the_words_of_the_reference(speech: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
     references: list[str] = []
 
-    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
-        references.append(reference)
-        return ()
+    class Passing:
+        name = "words"
 
-    session = SynthesisSession(speech, SHORT, Reference("the words of the clip", (1, 2, 3)), check, None)
-    session.find_problems(TextChunk("hello", ("hello",), 0), (1, 2), np.zeros(640, np.float32), True)
+        def score(self, take: Take) -> Score:
+            assert take.reference is not None
+            references.append(take.reference.text)
+            return Score(1.0)
+
+    session = SynthesisSession(speech, SHORT, Reference("the words of the clip", (1, 2, 3)), [Passing()], None)
+    candidates = session.candidates(TextChunk("hello", ("hello",), 0))
+    (candidate,) = candidates.start()
+    candidates.judge(candidate, (1, 2), np.zeros(5 * 320, np.float32), True)
     assert references == ["the words of the clip"]
 
 
@@ -181,6 +187,10 @@ class LimitedMemory:
     def add(self, request: GenerationRequest) -> None:
         self._in += 1
         self._engine.add(request)
+
+    def codes(self, tag: Any) -> list[int]:
+        codes: list[int] = self._engine.codes(tag)
+        return codes
 
     def step(self) -> list[Finished]:
         if self._in > 3:
@@ -216,7 +226,7 @@ def test_too_little_memory_for_one_slot_is_an_error(speech: Synthesizer) -> None
         BatchSynthesizer(speech, 4, engine=out_of_memory).run(Texts("hello"), Kept())
 
 
-@pytest.mark.parametrize("where", ["write", "end", "take", "check"])
+@pytest.mark.parametrize("where", ["write", "end", "take", "verifier"])
 def test_a_fatal_error_in_any_thread_ends_the_run(
     speech: Synthesizer, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,13 +251,18 @@ def test_a_fatal_error_in_any_thread_ends_the_run(
                 raise LlasaError("The disk is full.")
             return super().next_request()
 
-    def check(text: str, samples: np.ndarray, reference: str) -> tuple[str, ...]:
-        if where == "check":
-            raise LlasaError("The disk is full.")
-        return ()
+    class Failing:
+        name = "words"
+
+        def score(self, take: Take) -> Score:
+            if where == "verifier":
+                raise LlasaError("The disk is full.")
+            return Score(1.0)
 
     with pytest.raises(LlasaError, match="The disk is full"):
-        BatchSynthesizer(speech, 2, check).run(FailingTexts(*TEXTS * 9, options=replace(SHORT, retries=0)), Full())
+        BatchSynthesizer(speech, 2, [Failing()]).run(
+            FailingTexts(*TEXTS * 9, options=replace(SHORT, retries=0)), Full()
+        )
     assert [thread.name for thread in threading.enumerate() if thread.name in ("prompts", "sound", "files")] == []
 
 

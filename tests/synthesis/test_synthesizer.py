@@ -17,6 +17,7 @@ from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.length_band import wide_limits
 from llasa_cli.synthesis.quality import find_problems, longest_loop, longest_silence
 from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+from llasa_cli.synthesis.verifiers import Score, Take
 
 SHORT = SpeechOptions(sampling=SamplingRequest(max_seconds=0.6), seed=1, retries=0)
 
@@ -136,19 +137,22 @@ def test_streamed_audio_has_the_codes_of_a_complete_take(speech: Synthesizer) ->
     assert takes[0].attempts == 1
 
 
-def test_a_take_that_fails_the_additional_check_is_retried(speech: Synthesizer) -> None:
+def test_a_take_that_a_verifier_refuses_is_retried(speech: Synthesizer) -> None:
     options = replace(SHORT, retries=3, sampling=SamplingRequest(max_seconds=0.6))
     heard: list[str] = []
 
-    def recognizer_check(text: str, samples: np.ndarray) -> tuple[str, ...]:
-        assert samples.dtype == np.float32
-        heard.append(text)
-        return () if len(heard) == 3 else ("3 words in a row are wrong",)
+    class ThirdPasses:
+        name = "words"
+
+        def score(self, take: Take) -> Score:
+            assert take.samples.dtype == np.float32
+            heard.append(take.text)
+            return Score(1.0) if len(heard) == 3 else Score(0.5, ("3 words in a row are wrong",))
 
     takes: list[Utterance] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
-        list(speech.stream("hello", options, None, takes.append, check=recognizer_check))
+        list(speech.stream("hello", options, None, takes.append, verifiers=[ThirdPasses()]))
     assert heard == ["hello"] * 3
     assert (takes[0].attempts, takes[0].seed, takes[0].problems) == (3, options.seed + 2, ())
     assert takes[0].retried == ("3 words in a row are wrong",) * 2

@@ -1,0 +1,61 @@
+"""The speech of one text chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """The speech of one text chunk.
+
+    Attributes:
+        text: The text that the model was given; empty for a pause alone.
+        seconds: Duration of the speech, without the pause before it.
+        codes: The speech codes.
+        seed: The seed of the take that was used. The same seed and options give the same codes.
+        attempts: How many takes were generated.
+        problems: The checks that the used take fails; empty for a good one.
+        retried: The problems of the other takes.
+        wall_s: Seconds of computing, over all attempts.
+        pause_s: The pause before the chunk, in seconds.
+        sentences: The sentences of the chunk as they were written.
+        is_voice: Whether the following chunks use this one as their reference.
+        chapter: The title of the chapter that begins with it; empty inside of one.
+        streamed: Whether the audio was passed on while it was generated. `wall_s` then includes the consumer's time.
+        candidates: A description of each take, in the order of their seeds: `seed`, `seconds`, `scores` by the name of the
+            verifier (1 is perfect), `problems`, `dropped`, `chosen`. Empty if there was only one take and nothing but the
+            checks judged it.
+        chosen_because: Why the used take was chosen from several; else empty.
+    """
+
+    text: str
+    seconds: float
+    codes: tuple[int, ...]
+    seed: int
+    attempts: int
+    problems: tuple[str, ...] = ()
+    retried: tuple[str, ...] = ()
+    wall_s: float = 0.0
+    pause_s: float = 0.0
+    sentences: tuple[str, ...] = ()
+    is_voice: bool = False
+    streamed: bool = False
+    chapter: str = ""
+    candidates: tuple[dict[str, Any], ...] = ()
+    chosen_because: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
+        row = asdict(self)
+        return {"tries" if name == "attempts" else name: value for name, value in row.items()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Utterance:
+        """Rebuild an utterance from `to_row` after a round trip through JSON, which turns tuples into lists."""
+        known = {part.name for part in fields(cls)}
+        values: dict[str, Any] = {"attempts" if name == "tries" else name: value for name, value in row.items()}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        return cls(**values)
