@@ -74,6 +74,7 @@ class DecodeStep:
         self._spoken = torch.zeros(self._slots, prompt_format.code_count + 1, dtype=torch.bool, device=device)
         self._log_probabilities = torch.zeros(self._slots, device=device)
         self._ended = torch.zeros(self._slots, dtype=torch.bool, device=device)
+        self._limits = zeros(self._slots)
 
     def _rows_of(self, slot: int) -> tuple[int, ...]:
         return (slot, self._slots + slot) if self.guided else (slot,)
@@ -86,12 +87,14 @@ class DecodeStep:
         seed: int,
         begun: Sequence[int] = (),
         source: int | None = None,
+        limit: int = CONTEXT_TOKENS,
     ) -> None:
         """Start a sequence in a free slot: prefill its tokens but for the last one, which the next step takes.
 
         Args:
             begun: Codes that the speech begins with; the first sampled code follows them.
             source: A slot in use whose tokens begin in the same way. They are copied instead of computed.
+            limit: The codes of the sequence, `begun` included, after which nothing is added to its likelihood.
         """
         spoken = [code + self.prompt_format.first_code_id for code in begun]
         sources = (None, None) if source is None else self._rows_of(source)
@@ -107,7 +110,7 @@ class DecodeStep:
         self._uniforms[slot] = uniforms(seed)
         self._sampler.set(slot, sampling)
         self._spoken[slot] = False
-        self._log_probabilities[slot], self._ended[slot] = 0, False
+        self._log_probabilities[slot], self._ended[slot], self._limits[slot] = 0, False, limit
         before = [*prompt.ids[len(prompt.ids) - prompt.reference_codes :], *spoken]
         if before:
             codes = torch.tensor(before, device=self._ids.device) - self.prompt_format.first_code_id
@@ -175,9 +178,9 @@ class DecodeStep:
         # 4. Sample.
         u = self._uniforms.gather(1, self._sampled[:, None])
         sampled = sample(logits, self._sampler, u, kinds, early_exit)
-        # 5. Add up the likelihood, up to END.
+        # 5. Add up the likelihood, up to END or the limit: with lookahead a step follows that does not count.
         gained = plain.gather(1, sampled[:, None])[:, 0] - total
-        self._log_probabilities.add_(gained.masked_fill_(self._ended, 0.0))
+        self._log_probabilities.add_(gained.masked_fill_(self._ended | (self._sampled >= self._limits), 0.0))
         self._ended.logical_or_(sampled == self.prompt_format.code_count)
         # 6. The sampled codes are the tokens of the next step.
         code = sampled.clamp(max=self.prompt_format.code_count - 1)

@@ -174,7 +174,13 @@ class SlotEngine:
             assert sequence is not None
             request = sequence.request
             self.decode_step(request.guided).admit(
-                slot, request.prompt, request.sampling, request.seed, request.begun, self._slot_like(request)
+                slot,
+                request.prompt,
+                request.sampling,
+                request.seed,
+                request.begun,
+                self._slot_like(request),
+                request.limit,
             )
             self._waiting.pop(0)
         # 2. Start a step, guided and unguided sequences apart.

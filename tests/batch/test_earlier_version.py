@@ -13,7 +13,7 @@ from llasa_cli.batch.validate import settings_digest, voice_digest
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.cli.app import app
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import SpeechOptions
+from llasa_cli.settings import NO_VERIFIERS, SpeechOptions
 
 FIXTURE = Path(__file__).parent / "earlier_version"
 CODEC_REVISION = "5e918069f61e"
@@ -70,7 +70,9 @@ def test_a_killed_run_continues_after_its_last_complete_row(folder: Path) -> Non
 
 def test_the_content_of_the_hashes_has_not_changed() -> None:
     row = earlier_rows()[0]
-    digest = settings_digest(SpeechOptions(), "wav", CODEC_REVISION, "auto", str(row["revision"]), None, "llasa")
+    digest = settings_digest(
+        SpeechOptions(), "wav", CODEC_REVISION, "auto", str(row["revision"]), NO_VERIFIERS, "llasa"
+    )
     assert digest == row["settings"]
     assert voice_digest("kore", None) == "df38128efe05"
     assert voice_digest(None, Reference("what is said", (1, 2, 3))) == "4e878400135b"

@@ -46,6 +46,7 @@ class FakeSynthesizer:
 
     sampling_rate = 16_000
     model = SimpleNamespace(is_small=False)
+    codec = SimpleNamespace(codes_per_second=50)
     name, revision = "fake", "0"
     problems: tuple[str, ...] = ()
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)

@@ -15,7 +15,7 @@ from llasa_cli.lm.kv_cache import SlotGroup
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel
-from tests.lm.test_engine import folder, generate_all, model, requests  # noqa: F401 - fixtures
+from tests.lm.test_engine import assert_equal_codes, folder, generate_all, model, requests  # noqa: F401 - fixtures
 
 EVERY_KIND = (frozenset(["greedy", "plain", "filtered"]), True)
 """All kinds of sampling, with a repetition penalty."""
@@ -39,7 +39,7 @@ def test_the_graphed_step_generates_the_codes_of_the_plain_step(model: LanguageM
     plain = generate_all(model.batch(slots), requests(model))
     for chance in (None, random.Random(1)):
         graphed = SlotEngine(model.network, model.prompt_format, slots, graphed=True)
-        assert generate_all(graphed, requests(model), chance) == plain
+        assert_equal_codes(generate_all(graphed, requests(model), chance), plain)
 
 
 @pytest.mark.parametrize("guided", [False, True])

@@ -72,6 +72,15 @@ def generate_all(
     return done
 
 
+def assert_equal_codes(found: dict[int, Finished], wanted: dict[int, Finished]) -> None:
+    """The same codes, with likelihoods that differ in their last digits at most: they were computed in another way."""
+    assert {tag: (one.codes, one.ended) for tag, one in found.items()} == {
+        tag: (one.codes, one.ended) for tag, one in wanted.items()
+    }
+    for tag, one in found.items():
+        assert one.log_probability == pytest.approx(wanted[tag].log_probability, rel=1e-4)
+
+
 @pytest.mark.parametrize("slots", [2, pytest.param(4, marks=pytest.mark.slow), 5])
 def test_codes_do_not_depend_on_the_other_sequences(model: LanguageModel, slots: int) -> None:
     wanted = {}
@@ -184,7 +193,61 @@ def test_a_prefix_that_prompts_share_is_prefilled_once(
 def test_eager_attention_generates_the_same_codes(folder: Path, model: LanguageModel) -> None:
     eager = load_language_model(folder, model.prompt_format, "cpu", attention="eager")
     assert eager.network.attention.kind == "eager"
-    assert generate_all(eager.batch(3), requests(model)) == generate_all(model.batch(3), requests(model))
+    assert_equal_codes(generate_all(eager.batch(3), requests(model)), generate_all(model.batch(3), requests(model)))
+
+
+def test_the_likelihood_is_that_of_the_codes_and_of_the_end(model: LanguageModel) -> None:
+    first, network = model.prompt_format.first_code_id, model.network
+    for finished in generate_all(model.batch(4), requests(model)).values():
+        stream, total = network.stream(2048), 0.0
+        logits = stream.feed(torch.tensor(finished.request.prompt.ids))
+        for code in finished.codes:
+            total += float(logits.log_softmax(-1)[code])
+            logits = stream.feed(torch.tensor([code + first]))
+        if finished.ended:
+            total += float(logits.log_softmax(-1)[-1])
+        assert finished.log_probability == pytest.approx(total, rel=1e-3)
+
+
+def test_sequences_with_one_prompt_share_its_prefill(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for guidance in (1.0, 1.5):
+        sampling = SamplingOptions(max_seconds=1, guidance=guidance)
+        prompt = model.prompt_format.prompt(TEXTS[1])
+        order = [GenerationRequest(prompt, sampling, seed, seed) for seed in range(4)]
+        alone: dict[int, Finished] = {}
+        for request in order:
+            alone |= generate_all(model.batch(4), [request])
+        count, prefill = [], Llama.prefill
+        with monkeypatch.context() as patch:
+            patch.setattr(Llama, "prefill", lambda *given: count.append(1) or prefill(*given))  # noqa: B023
+            assert generate_all(model.batch(4), order) == alone
+        assert len(count) == (1 if guidance == 1 else 2)
+
+
+def test_a_sequence_continues_the_codes_of_another_from_its_cache(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for guidance in (1.0, 1.5):
+        sampling = SamplingOptions(max_seconds=1.2, guidance=guidance, repetition_penalty=1.1)
+        prompt = model.prompt_format.prompt(TEXTS[3])
+        batch = model.batch(4)
+        batch.add(GenerationRequest(prompt, sampling, 1, "first"))
+        while len(batch.codes("first")) < 8:
+            assert not batch.step()
+        begun = tuple(batch.codes("first"))
+        fork = GenerationRequest(prompt, sampling, 7, "fork", begun)
+        with monkeypatch.context() as patch:
+            patch.setattr(Llama, "prefill", None)  # the fork copies, and computes nothing
+            batch.add(fork)
+            done: dict[str, Finished] = {}
+            while batch.free < 4:
+                done |= {finished.request.tag: finished for finished in batch.step()}
+        recomputed = generate_all(model.batch(4), [fork])
+        assert done["fork"].codes[:8] == begun
+        assert done["fork"].codes != done["first"].codes
+        assert done["fork"].codes == recomputed["fork"].codes  # type: ignore[index]
+        same = GenerationRequest(prompt, sampling, 1, "same", begun)
+        assert generate_all(model.batch(4), [same])["same"].codes == done["first"].codes  # type: ignore[index]
 
 
 @pytest.mark.parametrize("attention", ["flash", "fast"])
