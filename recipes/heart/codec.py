@@ -63,6 +63,8 @@ LEVEL_MEAN, LEVEL_STD = -0.22, 0.9
 DECODER_GRADIENT_SHARE = 0.4
 """Of the sound's gradient at the latents, the share that reaches the encoder."""
 EMA_DECAY = 0.998
+HELPERS = "helpers.pt"
+"""In a codec's folder: the phone head, the discriminator and the recognizer, so that training can start from the folder."""
 DISCRIMINATOR_ALONE_STEPS, DISCRIMINATOR_RAMP_STEPS = 100, 300
 """A new discriminator first learns alone, then its share of the gradient grows."""
 
@@ -245,6 +247,8 @@ class Training:
                 codec.config.save_pretrained(arguments.out)
             kept = 0
             if arguments.init_from:
+                if (arguments.init_from / HELPERS).exists():
+                    load(arguments.init_from / HELPERS, self.helpers())
                 kept = len(Xcodec2Config.from_pretrained(arguments.init_from).quantization_levels)
             if kept < len(arguments.levels):
                 batch = speech.batch(np.random.default_rng(0), 16, 125, Augmentation())
@@ -256,6 +260,14 @@ class Training:
             from fused_activation import fuse
 
             fuse(self.trainee.codec)
+
+    def helpers(self) -> dict[str, nn.Module]:
+        """The networks that only training needs."""
+        return {
+            "phone_head": self.trainee.phone_head,
+            "discriminator": self.discriminator,
+            "recognizer": self.recognizer,
+        }
 
     def save(self, spent_s: float) -> None:
         if not self.group.rank:
@@ -382,6 +394,12 @@ def export(arguments: argparse.Namespace) -> None:
         codec.load_state_dict(state["average"])
     codec.config.speech_level = SPEECH_LEVEL
     codec.half().save_pretrained(arguments.folder)
+    if arguments.helpers:
+        head = {name: v for name, v in state["trainee"].items() if name.startswith("phone_head.")}
+        helpers = {"phone_head": {name.removeprefix("phone_head."): v for name, v in head.items()}}
+        helpers |= {name: state[name] for name in ("discriminator", "recognizer")}
+        halved = {name: {key: v.half() for key, v in part.items()} for name, part in helpers.items()}
+        torch.save(halved, arguments.folder / HELPERS)
     print(f"step {state['step']}, {state['spent_s'] / 60:.1f} minutes -> {arguments.folder}")
 
 
@@ -428,6 +446,7 @@ def main() -> None:
     command.set_defaults(run=export)
     command.add_argument("out", type=Path, help="folder of a run")
     command.add_argument("folder", type=Path)
+    command.add_argument("--helpers", action="store_true", help="keep the networks that only training needs, too")
     command.add_argument("--raw", action="store_true", help="the weights of the last step instead of their average")
     arguments = parser.parse_args()
     arguments.run(arguments)
