@@ -1,4 +1,4 @@
-"""The folder of packed weights (`lm/weight_cache.py`): what it holds, and how it is emptied. It imports no torch."""
+"""The folder of packed weights (`lm/weight_cache.py`): list its files and remove them. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def packed_weights_folder() -> Path:
-    """It need not exist."""
+    """The path of the folder, which may not exist yet."""
     import platformdirs
 
     return platformdirs.user_cache_path("llasa") / "weights"
@@ -25,9 +25,9 @@ def packed_weights() -> list[tuple[Path, int]]:
 
 
 def clear_packed_weights() -> int:
-    """Remove all of them, and what killed processes left. -> bytes of the finished files
+    """Remove all files, partial ones of killed processes included. -> bytes of the finished files
 
-    A process that uses one keeps its pages until it ends; one that is writing one keeps nothing.
+    Processes that have read their weights are not affected. A process that is writing a file loses it.
 
     Raises:
         OSError: One can't be removed.

@@ -4,8 +4,8 @@ A file consists of a header (metadata and the list of tensors) and the data. The
 Q8_0 has 32 integers of 8 bits and a float16 scale, Q4_0 the same with 4 bits, and the K formats have blocks of 256 weights
 with scales of scales. A file may come from anyone, so everything is checked before it is used.
 
-The header is parsed here and not by the package `gguf`, which takes many seconds for a vocabulary of 193,800 tokens. That package
-turns the K formats into numbers.
+The header is parsed here, with every number checked, so that these files run without the package `gguf`. That package is needed
+only for the K formats, which it turns into numbers.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """

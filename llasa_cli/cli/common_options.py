@@ -162,7 +162,8 @@ class CheckOptions(Options):
     asr: Annotated[
         str,
         Flag(
-            "The recognizer: a Whisper model (folder or org/repo), or pocketsphinx (English).",
+            "The recognizer: a Whisper model (folder or org/repo), or pocketsphinx (English). For the transcript of a clip "
+            "the default is a recognizer that is installed.",
             panel=_CHECKS,
             completion="recognizers",
         ),

@@ -301,7 +301,7 @@ def _cache() -> Iterator[Finding]:
 
 
 def _packed_weights(clear: bool) -> Iterator[Finding]:
-    """What quantized models keep in the cache folder so that they start faster."""
+    """The size of the quantized weights in the cache folder; removes them if `clear`."""
     from llasa_cli.packed_weights_folder import clear_packed_weights, packed_weights, packed_weights_folder
     from llasa_cli.wording import format_size
 

@@ -169,28 +169,17 @@ def speak(
     console.stage("speaking")
     resume_from = _resume_point(audio_output, console)
     began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
+    request = (parts(), speech, reference, settler.add)
     if isinstance(synthesizer, RemoteSynthesizer):
         chunks = synthesizer.stream(
-            parts(),
-            speech,
-            reference,
-            settler.add,
+            *request,
             on_note=warn,
+            resume_from=resume_from,
             is_streamed=_is_streaming(options, speech),
             is_growing=source.size is None,
-            resume_from=resume_from,
         )
     else:
-        chunks = synthesizer.stream(
-            parts(),
-            speech,
-            reference,
-            settler.add,
-            on_note=warn,
-            verifiers=judges,
-            gate=gate,
-            resume_from=resume_from,
-        )
+        chunks = synthesizer.stream(*request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate)
     for chunk in chunks:
         audio_output.sink.write(chunk)
         settler.settle()

@@ -47,6 +47,16 @@ def ask(port: int, body: dict[str, object]) -> http.client.HTTPResponse:
     return connection.getresponse()
 
 
+def wait_until_it_speaks(server: subprocess.Popen[bytes], port: int) -> None:
+    while True:
+        try:
+            ask(port, {"input": "Hi.", "max_seconds": 0.4}).read()
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.2)
+
+
 def test_a_server_in_the_background_speaks_until_it_is_stopped(
     llasa: Callable[..., subprocess.CompletedProcess[str]], random_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -107,13 +117,7 @@ def test_sigterm_under_load_cuts_no_response_silently(
             else:
                 outcomes.append("complete" if data else "SILENTLY CUT")
 
-    while True:
-        try:
-            ask(port, {"input": "Hi.", "max_seconds": 0.4}).read()
-            break
-        except OSError:
-            assert server.poll() is None
-            time.sleep(0.2)
+    wait_until_it_speaks(server, port)
     threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
@@ -148,13 +152,7 @@ def test_clients_that_are_killed_leave_no_slot_taken(
         env=environment,
     )
     try:
-        while True:
-            try:
-                ask(port, {"input": "Hi.", "max_seconds": 0.4}).read()
-                break
-            except OSError:
-                assert server.poll() is None
-                time.sleep(0.2)
+        wait_until_it_speaks(server, port)
         generator = random.Random(0)
         request = json.dumps(SPEECH | {"stream": True}).encode()
         head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(request)}\r\n\r\n"
