@@ -55,7 +55,12 @@ def test_a_full_disk_is_one_line_exit_1_and_no_file(environment: dict[str, str],
 
     command = [sys.executable, "-m", "llasa_cli", "say", "hi there", "-o", "out.wav", "-q"]  # limits are inherited
     made = subprocess.run(
-        [*command, *SHORT], capture_output=True, env=environment, cwd=tmp_path, check=False, preexec_fn=little_room
+        [*command, *SHORT, "--seed", "1"],
+        capture_output=True,
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+        preexec_fn=little_room,
     )
     assert made.returncode == 1, made.stderr
     assert made.stderr.decode().splitlines()[0].startswith("error: out.wav can't be written:")
