@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 SAID_AS_WORDS = frozenset(
-    """aids apec ascii asean awol basic cad cobol covid darpa dos ebitda epcot eniac fema fifa fortran gif gnu hiv/aids hipaa
+    """aids apec ascii asean awol basic cad captcha cobol covid darpa dos ebitda epcot eniac fema fifa fortran gif gnu hiv/aids hipaa
     icann ikea imax interpol ira iso jpeg lan laser lego lidar mensa midi modem moma mpeg nafta nasa nasdaq nato norad
     json mom moms nylon ohio opec osha pac pin radar ram rem rom salt sars scuba sim soho sonar soweto swat taser tesla uefa unesco unicef
     vat wan wasp wysiwyg yolo zip"""

@@ -75,7 +75,7 @@ _CAPITAL_TITLES = _words(
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _NEVER_LAST = _words(
-    """vs e.g i.e cf viz al
+    """vs e.g i.e cf viz al attn
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
     p.ex p.ej p.es env c.-à-d av apr bd boul fg
     aprox avda ej
@@ -104,6 +104,12 @@ _SOMETIMES_LAST = _words(
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
 """The sentence continues if the next word begins with a small letter."""
+_SHORTENED = _words(
+    """avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
+    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq"""
+)
+"""English abbreviations after which a small letter continues the sentence."""
+_DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
 _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
 _UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l")
 """After a number the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
@@ -379,6 +385,7 @@ def _is_plain(before: str) -> bool:
         or small in _NEVER_LAST
         or small in _BEFORE_NUMBERS
         or small in _SOMETIMES_LAST
+        or small in _SHORTENED
         or small in _UNITS
         or small in _AFTER_TITLES
         or small == "es"
@@ -432,12 +439,15 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if first.islower():
         if len(token) < 4 and _AFTER_LETTER.search(rest):
             return 0
-        shortened = small in _SOMETIMES_LAST or token in _WEEKDAYS or "." in token or len(token) == 1
+        shortened = small in _SOMETIMES_LAST or small in _SHORTENED or (small == "no" and following.startswith("of "))
+        shortened = shortened or token in _WEEKDAYS or "." in token or len(token) == 1
         shortened = shortened or bool(_ROMAN.fullmatch(token)) or (len(token) < 4 and token.isupper())
         return 0 if shortened and token != "I" else end
     if small in ("a.m", "p.m") and word and len(word[0]) > 1 and word[0].isupper():
         return 0  # "p.m. PDT"
     if small in _SOMETIMES_LAST:
+        if small in ("ave", "blvd", "rd", "st", "dr") and _DIRECTION.match(following):
+            return 0
         return end
     if _INITIALS.fullmatch(token):
         return _initial_end(end, token, rest, following, word, starts)

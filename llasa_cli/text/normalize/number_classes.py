@@ -18,6 +18,7 @@ from llasa_cli.text.normalize.vocabulary import (
     DOLLARS,
     EACH,
     LOCATORS,
+    MONEY_CODES,
     MONTH_NAMES,
     MONTHS,
     PLACES,
@@ -34,7 +35,7 @@ AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)"
 _SIGNS = "".join(CURRENCIES)
 _LONG_SCALES = "hundred|thousand|million|billion|trillion"
 _UNIT = (
-    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)"
+    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)|(?<=\d)in\b(?!-\d)"
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""
@@ -65,7 +66,11 @@ _BEFORE_DATE = re.compile(
     r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
 )
 _FEW_LETTERS = re.compile(
-    r"(?:run|race|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b", re.IGNORECASE
+    r"(?:run|race|time|pace|loop|trail|finisher|runner|course|training|pb|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b",
+    re.IGNORECASE,
+)
+_RACE = re.compile(
+    r"\b(?:ran|run|runs|running|finished|first|local|charity|Turkey Trot) (?:an? |the |my |her |his )?(?:first )?$"
 )
 _COUNTED = re.compile(
     r"\s(?:followers|users|views|people|likes|dollars|subscribers|downloads|members)\b", re.IGNORECASE
@@ -117,6 +122,8 @@ def _time(match: re.Match[str]) -> str:
     """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
     written, half, second = match["hour"] or match["only_hour"], match["half"] or match["only_half"], match["second"]
     hour, minute = int(written), int(match["minute"] or 0)
+    if written == "0" and not second and not half:  # 0:45 of a clip
+        return f" {_duration(None, None, match['minute'])} "
     if second and not half and written in (str(hour % 10), "00"):
         return _duration(written, match["minute"], second)
     said = cardinal(hour)
@@ -194,6 +201,8 @@ def _money(match: re.Match[str]) -> str | None:
             return None
         country = DOLLARS[match["prefix"]]
         one, many = f"{country} {one}".lstrip(), f"{country} {many}".lstrip()
+        if match["prefix"] == "R":
+            one, many = "real", "reais"
     amount = match["amount"] or match["amount_before"]
     if match["sign_after"] and re.fullmatch(r"\d+,\d\d", amount):
         amount = amount.replace(",", ".")
@@ -214,12 +223,35 @@ def _money(match: re.Match[str]) -> str | None:
     return f" {low}{' and '.join(parts) or f'zero {many}'} "
 
 
-def unit_names(written: str, following: str = "") -> tuple[str, str] | None:
-    """ "sq. ft" -> ("square foot", "square feet"); None where the letters are no unit, as in "2017 Gal Gadot"."""
+def _coded_money(match: re.Match[str]) -> str | None:
+    """CHF 50 -> fifty Swiss francs; 2 million SEK -> two million Swedish kronor."""
+    one, many = MONEY_CODES[match["code"] or match["code_after"]]
+    amount, low = match["amount"] or match["amount_before"], match["low"] or match["low_before"]
+    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    said = f" {decimal(low.rstrip('-–—'))} to" if low else ""
+    whole, _, cents = amount.partition(".")
+    small = next((sign[2:] for sign in CURRENCIES.values() if sign[0] == one or one.endswith((" dollar",))), None)
+    if small and len(cents) == 2 and not scale and int(whole.replace(",", "") or 0):
+        and_cents = f" and {cardinal(int(cents))} {small[0] if cents == '01' else small[1]}" if int(cents) else ""
+        return f"{said} {decimal(whole)} {one if whole == '1' else many}{and_cents} "
+    single = (amount == "1" and not scale and not low) or _is_before_noun(match)
+    return f"{said} {decimal(amount)} {scale + ' ' if scale else ''}{one if single else many} "
+
+
+def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[str, str] | None:
+    """ "sq. ft" -> ("square foot", "square feet"); None where the letters are no unit, as in "2017 Gal Gadot".
+
+    Args:
+        written: The letters.
+        following: The text after them.
+        glued: The amount stands before them without a space: "3in" has inches, "3 in all" has none.
+    """
     *kind, short = re.findall(r"[^\s.-]+", written)
     if short in CASED_UNITS and not kind:
         return CASED_UNITS[short]
-    is_word = short in ("in", "c") and not kind and "." not in written and not re.match(r"\sby\s", following)
+    is_word = (
+        short in ("in", "c") and not kind and "." not in written and not re.match(r"\sby\s", following) and not glued
+    )
     names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
     if names is None or is_word:
         return None
@@ -234,11 +266,22 @@ def unit_names(written: str, following: str = "") -> tuple[str, str] | None:
 
 
 def _measure(match: re.Match[str]) -> str | None:
-    names = unit_names(match["unit"], after(match))
+    names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
     if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
         return None
     single = match["amount"] == "1" or match["joint"] == "-" or _is_before_noun(match)
     return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}"
+
+
+def _two_units(match: re.Match[str]) -> str | None:
+    """5ft3in -> five feet three inches; 7lb4oz -> seven pounds four ounces."""
+    said = []
+    for amount, unit in ((match[1], match[2]), (match[3], match[4])):
+        names = unit_names(unit, glued=True)
+        if names is None:
+            return None
+        said.append(f"{decimal(amount)} {names[0] if amount == '1' else names[1]}")
+    return f" {' '.join(said)}"
 
 
 def _is_cased_unit(match: re.Match[str]) -> bool:
@@ -322,6 +365,8 @@ def _scaled(match: re.Match[str]) -> str | None:
         return None
     if scale in "kK":
         following = after(match, 14)
+        if amount in ("3", "5", "8", "10", "15", "20", "50", "100") and _RACE.search(before(match, 24)):
+            return f" {decimal(amount)} kay "
         if _FEW_LETTERS.match(following.lstrip()) or (
             scale == "K" and amount in "48" and not _COUNTED.match(following)
         ):
@@ -330,6 +375,32 @@ def _scaled(match: re.Match[str]) -> str | None:
 
 
 # Other numbers
+
+
+_EARLY_YEAR = re.compile(
+    r"\b(?:in|since|until|by|of|around|before|after|AD|year|circa|born|died|c\.|ca\.|r\.|b\.|d\.)\s?$|\b1\d{3}\s?[-–]\s?$"
+)
+
+
+def _is_early_year(match: re.Match[str]) -> bool:
+    return bool(_EARLY_YEAR.search(before(match, 10)))
+
+
+_NUMBERED = re.compile(
+    r"(?:#|\b(?:no|nr|number|part|case|order|serial|model|invoice|ticket|tracking|account|acct|policy|item|ref|id|sku|catalog|case|"
+    r"flight|license|permit|docket|file|claim|lot)\b[.:]?)\s?$",
+    re.IGNORECASE,
+)
+
+
+def _code_number(match: re.Match[str]) -> str | None:
+    """Case no. 21-1234 -> its digits, as 007-8; but "items 3-5" is a range."""
+    groups = match[1].split("-")
+    zero = groups[0][0] == "0" and len(groups[0]) > 1
+    uneven = len({len(group) for group in groups}) > 1 and len(groups[-1]) > 2
+    if not zero and not (uneven and _NUMBERED.search(before(match, 14))):
+        return None
+    return f" {', '.join(map(digits, groups))} "
 
 
 def _ordinal(match: re.Match[str]) -> str:
@@ -345,7 +416,10 @@ def _dotted(match: re.Match[str]) -> str:
 
 
 def _ratio(match: re.Match[str]) -> str:
-    """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four."""
+    """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four; 45:30 -> forty five thirty, a time or shares."""
+    clock = re.match(r"[0-5]\d(?![\w:]|[.,]\d)", after(match, 4))
+    if clock and len(match[1]) in (2, 3) and int(match[1]) > 24:
+        return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
     is_verse = re.search(r"[A-Z][a-z]+\.?\s$", before(match, 20))
     return f" {decimal(match[1])} " + ("" if is_verse else "to ")
 
@@ -359,6 +433,7 @@ _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
         (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
@@ -397,7 +472,7 @@ def _by(match: re.Match[str]) -> str | None:
         return " times " if re.search(r"\d\s?$", start) and re.match(r"\s?\d", following) else None
     if not re.match(r"\s?\d", following):
         return None
-    if re.match(r"\s?\d[\d.]{0,20}\s?=", following):
+    if re.match(r"\s?\d[\d.]{0,20}\s?=|\s?10(?:\^|\sto the power)", following):
         return " times "
     return None if re.search(r"(?<!\d)0$", start) else " by "
 
@@ -413,7 +488,10 @@ def _per(match: re.Match[str]) -> str | None:
         names = unit_names(match["area"])
         return f" per {names[0]}" if names else None
     each = match["each"]
-    return f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else None
+    names = CASED_UNITS.get(each) or (UNITS.get(each.lower()) if re.search(r"[A-Za-zμ]\s?$", start) else None)
+    return (
+        f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else f" per {names[0]}" if names else None
+    )
 
 
 def _number(match: re.Match[str]) -> str:
@@ -444,6 +522,7 @@ def _symbol(match: re.Match[str]) -> str | None:
 
 NUMBER_CLASSES = [
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
+    TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d)", _code_number),
     TokenClass(
         "date",
         r"""(?P<iso_year>(?:1[1-9]|20)\d\d)(?P<iso_sep>[-/])(?P<iso_month>0[1-9]|1[0-2])(?P=iso_sep)(?P<iso_day>0[1-9]|[12]\d|3[01])(?!\d)
@@ -483,10 +562,18 @@ NUMBER_CLASSES = [
     TokenClass("model number", r"(\d{3})-(\d|(?<=7[0-8]7-)[1-9]00)(?![\w-]|[.,]\d)", _model),
     TokenClass(
         "money",
-        rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{_SIGNS}])(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})
+        rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{_SIGNS}])\s?(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})
         (?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{_LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
-        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹])(?![\d.]))""",
+        (?P<same>[ ](?:USD|US|EUR|GBP|JPY|INR)\b(?![ ]?\d))?
+        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹₽₺₪₴])(?![\d.]))""",
         _money,
+    ),
+    TokenClass(
+        "money",
+        rf"""(?:(?P<code>{"|".join(MONEY_CODES)})\.?\s?(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})(?!\w*-\w)
+        |(?P<low_before>{AMOUNT}[-–—](?=\d))?(?P<amount_before>{AMOUNT}))(?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|\s(?P<scale>{_LONG_SCALES})\b)?
+        (?(code)|\s?(?P<code_after>{"|".join(MONEY_CODES)})\b)""",
+        _coded_money,
     ),
     TokenClass(
         "height",
@@ -494,6 +581,7 @@ NUMBER_CLASSES = [
         _height,
     ),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: _pair(m) if _is_special_pair(m) else None),
+    TokenClass("pair", r"(\d{2,3})/(\d{2,3})(?P<hertz>(?!))?(?=\s?mm\s?Hg\b)", _pair),
     *(
         TokenClass(
             "fraction",
@@ -507,10 +595,13 @@ NUMBER_CLASSES = [
     TokenClass("power", r"(\d(?:\.\d{1,20})?)[eE]\+?(-)?(\d{1,3})\b", _power_of_ten),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal),
     TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", _scaled),
+    TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
+    TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
     TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
+    TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", _two_units),
     TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z])|\.\w){_UNIT_END}", _measure),
     TokenClass(
         "address",
@@ -519,6 +610,7 @@ NUMBER_CLASSES = [
     ),
     TokenClass("dotted number", r"\d+(?:\.\d+){2,}", _dotted),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
+    TokenClass("year", r"(10[1-9]\d)(?!\w|[.,]\d|\s[a-z]+s\b)", lambda m: f" {year(int(m[1]))} " if _is_early_year(m) else None),
     TokenClass("ratio", r"(\d+):(?=\d)", _ratio),
 ]  # fmt: skip
 """In the order in which they are tried."""
@@ -540,7 +632,7 @@ _BY = TokenClass("by", r"[x×*]", _by)
 _DEGREES = TokenClass(
     "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"
 )
-LETTER_NUMBER_CLASSES = [next(kind for kind in NUMBER_CLASSES if kind.name == "money"), _BY, _SIZE, _DEGREES]
+LETTER_NUMBER_CLASSES = [*(kind for kind in NUMBER_CLASSES if kind.name == "money"), _BY, _SIZE, _DEGREES]
 """Those that may begin with a letter: US$5, the x of 3x4."""
 SIGN_CLASSES = [
     TokenClass("range", r"[-–—]", _range),
@@ -560,6 +652,8 @@ SIGN_CLASSES = [
     TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
+    TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
+    TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
     TokenClass("symbol", rf"!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", _symbol),
 ]  # fmt: skip
 

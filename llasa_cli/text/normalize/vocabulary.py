@@ -54,21 +54,25 @@ ABBREVIATIONS = _table(
     "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,"
+    "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
+    "prev previous,elec electric,addr address,flr floor,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz"))
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
     "figure table canto psalm unit grade group division corps mark model apollo".split()
 )
+BEFORE_LONG_NUMERALS = frozenset("option page line step category question item clause section".split())
+"""Before numerals of two letters and more: "option IV", but "option X"."""
 RULERS = frozenset(
     "louis henry edward george william charles james richard john paul pius benedict elizabeth philip francis napoleon ivan "
     "peter leo gregory clement innocent alexander frederick nicholas catherine mary gustav christian ferdinand carlos juan "
     "pedro robert david malcolm otto rudolf wilhelm franz joseph leopold albert urban julius sixtus boniface ramses ptolemy "
-    "darius xerxes cyrus constantine justinian theodosius harald olaf haakon rama margaret felipe abdullah hussein".split()
+    "darius xerxes cyrus constantine justinian theodosius harald olaf haakon rama margaret felipe abdullah hussein "
+    "thomas michael joseph samuel walter arthur harold martin andrew daniel steven stephen patrick anthony".split()
 )
 CROWNS = frozenset("king queen pope emperor empress tsar czar kaiser prince sultan".split())
 WITHOUT_VOWELS = frozenset(
@@ -86,6 +90,38 @@ LOCATORS = LETTER_NOUNS | frozenset(
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
 
+DIRECTIONS = _table("n north,s south,e east,w west,nw northwest,ne northeast,sw southwest,se southeast")
+"""In an address: "5th Ave. NW", "12 N. Main St."."""
+SERIES = frozenset(
+    "fantasy gta quest fighter os iphone rocky saw civ civilization elder scrolls episode wars wrestlemania bowl".split()
+)
+"""Words before a V or X that is a number: "Final Fantasy X"."""
+SPELLED_NAMES = _table(
+    "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,LLaMA llama,BofA bee of ay,"
+    "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
+    "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el"
+)
+"""Words of large and small letters with a reading of their own."""
+KEYS = _table("ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift")
+"""Names on keys, before a plus, a dash or another key."""
+FUSED_NAMES = frozenset(
+    """youtube linkedin github gitlab tiktok paypal whatsapp javascript typescript powerpoint macbook facebook playstation
+    wordpress fedex airbnb airpods onedrive sharepoint dropbox doordash instacart snapchat livejournal mastercard photoshop
+    coffeescript bluetooth""".split()
+)
+"""Names with a capital inside that are one word."""
+COMMANDS = frozenset(
+    """git npm npx yarn pip pip3 docker podman ls rm cp mv cd cat sudo apt curl wget ssh scp python python3 make cmake grep sed tar
+    cargo rustc conda brew chmod chown kubectl bash sh zsh node ffmpeg llasa systemctl gcc clang java javac ps kill mkdir find
+    xargs awk tail head vim flag flags option options argument run type command switch""".split()
+)
+"""Words that show that "-m" and "--all" after them are options of a command."""
+ELEMENTS = (
+    "He|Li|Be|Ne|Na|Mg|Al|Si|Cl|Ar|Ca|Sc|Ti|Cr|Mn|Fe|Co|Ni|Cu|Zn|Ga|Ge|As|Se|Br|Kr|Rb|Sr|Zr|Nb|Mo|Ru|Rh|Pd|Ag|Cd|In|Sn|Sb|Te|"
+    "Xe|Cs|Ba|La|Ce|Nd|Gd|Hf|Ta|Re|Os|Ir|Pt|Au|Hg|Tl|Pb|Bi|Ra|Th|Pu|H|B|C|N|O|F|P|S|K|V|Y|I|W|U"
+)
+"""The symbols of chemical elements, as alternatives of a pattern."""
+
 CURRENCIES = {
     "$": ("dollar", "dollars", "cent", "cents"),
     "€": ("euro", "euros", "cent", "cents"),
@@ -93,9 +129,18 @@ CURRENCIES = {
     "¥": ("yen", "yen", "sen", "sen"),
     "₹": ("rupee", "rupees", "paisa", "paise"),
     "₩": ("won", "won", "jeon", "jeon"),
+    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
+    "₺": ("lira", "lira", "kurus", "kurus"),
+    "₪": ("shekel", "shekels", "agora", "agorot"),
+    "₱": ("peso", "pesos", "centavo", "centavos"),
+    "₫": ("dong", "dong", "dong", "dong"),
+    "₦": ("naira", "naira", "kobo", "kobo"),
+    "₴": ("hryvnia", "hryvnias", "kopeck", "kopecks"),
+    "฿": ("baht", "baht", "satang", "satang"),
+    "₿": ("bitcoin", "bitcoins", "satoshi", "satoshis"),
 }
 DOLLARS = _table(
-    "US ,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican"
+    "US ,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
 SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
@@ -110,6 +155,18 @@ def _units(text: str) -> dict[str, tuple[str, str]]:
     return units
 
 
+MONEY_CODES = {
+    **_units(
+        "USD dollar,EUR euro,GBP pound,CHF Swiss franc,JPY yen/yen,CNY yuan/yuan,RMB yuan/yuan,INR rupee,CAD Canadian dollar,"
+        "AUD Australian dollar,NZD New Zealand dollar,SGD Singapore dollar,HKD Hong Kong dollar,TWD Taiwan dollar,"
+        "SEK Swedish krona/Swedish kronor,NOK Norwegian krone/Norwegian kroner,DKK Danish krone/Danish kroner,"
+        "PLN zloty/zlotys,CZK Czech koruna,HUF forint,RUB ruble,RON Romanian leu/Romanian lei,BRL real/reais,MXN Mexican peso,"
+        "ZAR rand/rand,KRW won/won,THB baht/baht,IDR rupiah/rupiah,MYR ringgit/ringgit,VND dong/dong,AED dirham,"
+        "ILS shekel,EGP Egyptian pound,NGN naira/naira,KES Kenyan shilling,UAH hryvnia,PKR Pakistani rupee,ARS Argentine peso,"
+        "CLP Chilean peso,COP Colombian peso,BTC bitcoin,ETH ether/ether,kr krone/kroner,Kr krone/kroner"
+    )
+}
+"""Codes before or after an amount: "CHF 50", "20 PLN"."""
 UNITS = _units(
     "km/h kilometer an hour/kilometers an hour,m/s meter a second/meters a second,mph mile an hour/miles an hour,"
     "mpg mile a gallon/miles a gallon,rpm revolution a minute/revolutions a minute,bpm beat a minute/beats a minute,"
@@ -127,14 +184,48 @@ UNITS = _units(
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,"
-    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,ω ohm,μf microfarad,nf nanofarad,pf picofarad,kω kiloohm,"
+    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
 """By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
-CASED_UNITS = _units("W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins")
+CASED_UNITS = _units(
+    "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
+    "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt"
+)
 """Units that are only read as such in this spelling."""
 SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
 """The letters only with a full stop inside a sentence ("2 c. flour"): elsewhere they are words."""
+UNIT_WORDS = (
+    "mmHg",
+    "kWh",
+    "MWh",
+    "GWh",
+    "mAh",
+    "kHz",
+    "MHz",
+    "GHz",
+    "Hz",
+    "hPa",
+    "kPa",
+    "MPa",
+    "dB",
+    "kV",
+    "kW",
+    "GW",
+    "Mbps",
+    "Gbps",
+    "kbps",
+    "km",
+    "kg",
+    "cm",
+    "mph",
+    "kph",
+    "rpm",
+    "mpg",
+    "dpi",
+    "psi",
+)
+"""Units that are read as such without an amount too: "in kWh"."""
 UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
 SHORT_UNITS_IN_CAPITALS = frozenset(
     "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GAL GALS YD YDS WK WKS MA".split()
@@ -150,7 +241,7 @@ EACH = frozenset(
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = _table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
-    "¢ cents,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
-    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
+    "¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
+    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""

@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import re
 
-from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled
+from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
 from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, pairs, roman
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
     BARE_BEFORE_NUMBERS,
     BARE_TITLES,
+    BEFORE_LONG_NUMERALS,
     BEFORE_NUMBERS,
     BEFORE_NUMERALS,
+    CASED_UNITS,
+    COMMANDS,
     CROWNS,
     DAYS_OR_WORDS,
+    DIRECTIONS,
+    ELEMENTS,
+    FUSED_NAMES,
+    KEYS,
     LETTER_NOUNS,
     LETTERS,
     MONTH_NAMES,
     NEVER_LAST,
     PLACES,
     RULERS,
+    SERIES,
     SHORT_EACH,
+    SPELLED_NAMES,
     TITLES,
     UNIT_KINDS,
+    UNIT_WORDS,
+    UNITS,
     WEEKDAYS,
     WITHOUT_VOWELS,
 )
@@ -102,12 +113,61 @@ def is_spelled_or_single(word: str) -> bool:
     return len(word) == 1 or is_spelled(word)
 
 
+_HUMPS = re.compile(r"[A-Z]+s\b|[A-Z]+(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+")
+
+
 def _mixed_case(match: re.Match[str]) -> str | None:
-    """mRNA, iOS, macOS: the capitals at the end are letters."""
-    start, capitals = match["start"], match["capitals"]
-    if not is_spelled(capitals.removesuffix("s")) and len(capitals) > 2:
+    """mRNA, ChatGPT: the capitals are letters; ThrowbackThursday: words; but McDonald and iPhone."""
+    word, parts = match[0], _HUMPS.findall(match[0])
+    if word in SPELLED_NAMES:
+        return SPELLED_NAMES[word]
+    if word.lower() in FUSED_NAMES:
+        return word
+    if is_word(word.lower()):  # SpOnGe, FedEx
+        return word if len(re.findall("[A-Z]", word)) < 3 else word.lower()
+    initials = re.fullmatch(r"(?P<name>[A-Z][a-z][A-Z])(?P<plural>s?)", word)
+    if initials:  # DoD, IoT
+        return spell(initials["name"]) + initials["plural"]
+    if parts[0] in ("Mc", "Mac", "Fitz", "La", "De", "Di", "Le", "Van", "Von", "O") and len(parts) == 2:
+        return word
+    if len(parts[0]) == 1 and parts[0].islower() and len(parts) > 1 and parts[1][1:].islower() and parts[1] != "Ds":
+        return word
+    said = []
+    for part in parts:
+        bare = part.removesuffix("s")
+        if len(part) == 1 or (bare.isupper() and (len(part) == 2 or is_spelled(bare))):
+            said.append(spell(part) if len(part) > 1 else LETTERS[part.lower()])
+        else:
+            said.append(RESPELLED.get(part.lower(), part))
+    return " ".join(said)
+
+
+_ELEMENT = rf"(?:{ELEMENTS})\d{{0,2}}"
+_FORMULA = rf"(?:{_ELEMENT}|\((?:{_ELEMENT})+\)\d{{0,2}}){{2,12}}"
+
+
+_COMPOUND = re.compile(r"[A-Z].*(?:O|H|Cl|F|Br|S|N|P|C|As|Se|Te)$")
+"""Formulas without a count are those of compounds: NaCl, but no HeHe."""
+
+
+def _formula(match: re.Match[str]) -> str | None:
+    """NaCl -> en ay see el; C6H12O6 -> see six aitch twelve oh six. A formula has a symbol of two letters or two counts."""
+    written = match["formula"]
+    counts = re.findall(r"\d+", written)
+    two_letters = re.search(r"[A-Z][a-z]", written) and written not in SPELLED_NAMES
+    if not two_letters and len(counts) < 2 and not re.search(r"\(|^C\d?H\d", written):
         return None
-    return f"{LETTERS[start.lower()] if len(start) == 1 else start} {spell(capitals)}"
+    if not counts and (not _COMPOUND.search(written) or is_word(written.lower())):
+        return None
+    return " ".join(
+        cardinal(int(run)) if run.isdigit() else LETTERS[run.lower()] for run in re.findall(r"\d+|[A-Za-z]", written)
+    )
+
+
+def _ion(match: re.Match[str]) -> str:
+    """Na+ -> en ay plus; Ca2+ -> see ay two plus."""
+    count = f" {cardinal(int(match['count']))}" if match["count"] else ""
+    return f"{spell(match['element'].upper())}{count} {'plus' if match['sign'] == '+' else 'minus'}"
 
 
 def _without_vowel(match: re.Match[str]) -> str | None:
@@ -125,6 +185,16 @@ def _code(match: re.Match[str]) -> str | None:
         else:
             said.append(run)
     return f" {' '.join(said)} "
+
+
+def _standard(match: re.Match[str]) -> str:
+    """ISO-8859-1 -> ISO eighty eight fifty nine one."""
+    name = RESPELLED.get(match["name"].lower()) or (
+        spell(match["name"]) if is_spelled(match["name"]) else match["name"]
+    )
+    number = match["first"] if len(match["first"]) < 5 else match["first"][:2] + " " + match["first"][2:]
+    said = " ".join(pairs(part) for part in number.split())
+    return f"{name} {said}" + (f" {cardinal(int(match['second']))}" if match["second"] else "")
 
 
 def _letter(match: re.Match[str]) -> str | None:
@@ -150,6 +220,8 @@ def _is_letter_a(match: re.Match[str]) -> bool:
         r"\.(?:\s|$)|(?:,|,?\s(?:to|and|or|through|vs\.?))\s[B-Z]\b", following
     ):
         return True
+    if re.match(r"\s(?:positive|negative)(?:$|[.,;:!?)])", after(match, 11)) and re.search(r"\w\s$", start):
+        return True  # of a blood group
     word = re.search(r"([A-Za-z]+)\s$", start)
     if word and word[1].lower() in LETTER_NOUNS:
         return True
@@ -161,6 +233,45 @@ def _letter_range(match: re.Match[str]) -> str:
     return f"{LETTERS[match[1].lower()]} to {LETTERS[match[2].lower()]}"
 
 
+_LIST_JOINT = r"(?:,|,?\s(?:and|or|through|to|&)|\s?[-–/])\s?"
+_NUMERAL_BEFORE = re.compile(rf"(?<![\w'’])(?P<numeral>[IVX]{{1,6}}){_LIST_JOINT}$")
+_NUMERAL_AFTER = re.compile(rf"{_LIST_JOINT}(?P<numeral>[IVX]{{1,6}})(?![\w'’]|\.\w)")
+_INTRAVENOUS = re.compile(
+    r"\s(?:fluids?|drips?|therapy|lines?|bags?|antibiotics?|access|infusions?|poles?|medications?|meds|injections?|drugs?|push|"
+    r"treatments?|needles?|catheters?)\b"
+)
+
+
+def _is_in_list(match: re.Match[str], number: int) -> bool:
+    """Whether a numeral stands beside the one before or after it in a list: "I, II, and III", "IV–VI"."""
+    for found, sign in ((_NUMERAL_BEFORE.search(before(match, 16)), 1), (_NUMERAL_AFTER.match(after(match, 16)), -1)):
+        other = roman(found["numeral"]) if found else None
+        if found and other and (number - other) * sign > 0 and (len(match[0]) > 1 or len(found["numeral"]) > 1):
+            return True
+    return False
+
+
+def _small_numeral(match: re.Match[str]) -> str | None:
+    """page xii -> page twelve; (ii) -> two."""
+    number = roman(match[0].upper())
+    if number is None:
+        return None
+    listed = after(match, 1) == ")" and re.search(
+        r"(?:^|\s)\($" if match[0] in ("i", "v") else r"[\w,;]\s\($|^\($", before(match, 3)
+    )
+    if match[0] == "x":
+        listed = None
+    placed = re.search(
+        r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
+        before(match, 9),
+    )
+    beside = len(match[0]) > 1 and re.search(rf"(?<!\w)[ivx]{{1,5}}{_LIST_JOINT}$", before(match, 16))
+    first = re.match(rf"{_LIST_JOINT}[ivx]{{2,5}}(?!\w)", after(match, 16)) and not after(match, 3).startswith(
+        (" to", " th")
+    )
+    return cardinal(number) if listed or (placed and len(match[0]) > 1) or beside or first else None
+
+
 def _numeral(match: re.Match[str]) -> str | None:
     """Chapter IX -> chapter nine; Henry V -> Henry the fifth; but "the book I read" and "Malcolm X"."""
     written, word = match[0], re.search(r"(?P<crown>[A-Za-z]+\s)?\b(?P<word>[A-Za-z]+)\.?\s$", before(match))
@@ -169,21 +280,47 @@ def _numeral(match: re.Match[str]) -> str | None:
         return None
     if len(written) > 1 and re.match(r"(?:th)?\s(?:century|centuries|dynasty)\b", after(match), re.IGNORECASE):
         return ordinal(number)
+    listed = _is_in_list(match, number)
     if word is None:
-        return None
+        return cardinal(number) if listed else None
     previous = word["word"].lower()
     pronoun = number == 1 and _PRONOUN.match(match.string, match.end())
     if previous in BEFORE_NUMERALS and re.fullmatch(r"[IVX][IVXL]*|L[IVX]+", written):
         is_one = not pronoun if word["word"][0].isupper() else _ONE.match(match.string, match.end())
         return cardinal(number) if number > 1 or is_one else None
+    if listed and not (previous in RULERS and word["word"][0].isupper()):
+        ruler = re.search(rf"\b(?P<name>[A-Z][a-z]+) [IVX]+{_LIST_JOINT}$", before(match, 40))
+        return f"the {ordinal(number)}" if ruler and ruler["name"].lower() in RULERS else cardinal(number)
+    if len(written) > 1 and previous in BEFORE_LONG_NUMERALS:
+        return cardinal(number)
+    if previous in SERIES and word["word"][0] not in "abcdefghjklmnopqrstuvwxyz" and written in ("V", "X"):
+        return cardinal(number)
     crowned = (word["crown"] or "").strip().lower() in CROWNS and word["word"][0].isupper()
     if (previous in RULERS and word["word"][0].isupper()) or crowned:
         middle = len(written) == 1 and re.match(r"\.\s?[A-Z]", after(match, 3))
         if written == "I":
+            reigned = re.match(r"\s(?:was (?:crowned|born|the)|ruled|reigned|died|became|of [A-Z])\b", after(match, 14))
+            joined = re.match(r"(?:$|[.,;:)]| and [A-Z])", after(match, 6))
+            start = before(match)[: -len(word["word"]) - 1]
+            named = re.search(r"(?:^|\b(?:of|under|by|and|between|after|before|from|until)\s)$", start)
+            crowned = crowned or bool(
+                (reigned and not start.strip()) or (joined and named and (start or after(match, 1)))
+            )
             return f"the {ordinal(1)}" if crowned and not pronoun else None
         return None if middle or (previous == "malcolm" and written == "X") else f"the {ordinal(number)}"
+    person = re.search(
+        r"\b(?:(?:Mr|Mrs|Ms|Dr|Prof)\.?|(?P<first>[A-Z][a-z]+)(?: [A-Z]\.)?) [A-Z][a-z]+,? $", before(match, 40)
+    )
+    if person and len(written) > 1 and number < 7 and (person["first"] or "mr").lower() in RULERS | {"mr"}:
+        return f"the {ordinal(number)}"
+    if written == "IV" and (
+        _INTRAVENOUS.match(match.string, match.end()) or previous in ("start", "give", "the", "an")
+    ):
+        return None
     sequel = (
-        word["word"][0].isupper() and re.fullmatch(r"VI{0,3}|I?X|X[IV]+I{0,3}|XX[IVX]*", written) and len(written) > 1
+        word["word"][0].isupper()
+        and re.fullmatch(r"VI{0,3}|I?X|IV|X[IV]+I{0,3}|XX[IVX]*", written)
+        and len(written) > 1
     )
     return cardinal(number) if sequel or re.fullmatch(r"[VX]{0,2}I{2,3}", written) else None
 
@@ -199,6 +336,67 @@ def _title(match: re.Match[str]) -> str | None:
     return TITLES[small]
 
 
+_PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pair)}|Way)"
+_DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
+
+
+def _place_stop(match: re.Match[str]) -> str:
+    """The full stop after "Elm St.", where the sentence ends: not before "Elm St. NW"."""
+    return "." if may_end_sentence(match) and not re.match(rf"\s{_DIRECTION}", after(match, 6)) else ""
+
+
+def _direction(match: re.Match[str]) -> str | None:
+    """5th Ave. NW -> fifth avenue northwest; 12 N. Main St. -> twelve north Main street."""
+    name = DIRECTIONS[match[0].replace(".", "").lower()]
+    if re.search(rf"\b{_PLACE}\b\.?,?\s$", before(match, 14)):
+        return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+    numbered = re.search(r"\d[A-Z]?\s$", before(match, 3))
+    return (
+        name
+        if numbered and re.match(rf"\s(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)(?:\s[A-Z][a-z]+)?\s{_PLACE}\b", after(match))
+        else None
+    )
+
+
+def _floor(match: re.Match[str]) -> str:
+    return "floor" + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+
+
+def _option(match: re.Match[str]) -> str | None:
+    """`git commit -m` -> dash em; --all -> dash dash all. Elsewhere a dash is punctuation."""
+    words = re.findall(r"[\w.]+|`", before(match, 80))
+    following = re.match(r"['\"’”`]?\s(?:flags?|options?|switch|arguments?|parameters?)\b", after(match, 14))
+    quoted = re.search(r"[\"'‘“`]$", before(match, 1)) and re.match(r"[\"'’”`]", after(match, 1))
+    if not following and not quoted and not any(word.lower() in COMMANDS or word == "`" for word in words):
+        return None
+    name = match["name"]
+    said = spell(name) if len(name) < 4 and (not is_word(name) or len(name) < 3) else name.replace("-", " ")
+    return f"{'dash dash' if match['dashes'] == '--' else 'dash'} {said}"
+
+
+def _key(match: re.Match[str]) -> str | None:
+    """Ctrl+C -> control plus see; Cmd/Ctrl -> command or control; Alt and Del only beside another key."""
+    beside = re.match(r"\s?\+\s?\w|-[A-Z]|/[A-Z]", match.string[match.end() - len(match["joint"] or "") :][:4])
+    if (
+        not beside
+        and not re.search(r"[a-z]\s?[+/-]$", before(match, 3))
+        and match["key"] not in ("Ctrl", "Cmd", "Esc", "Fn")
+    ):
+        return None
+    other = match["joint"] and re.match(rf"(?i:{'|'.join(KEYS)})\b", after(match, 6))
+    return KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
+
+
+def _unit_name(match: re.Match[str]) -> str:
+    """A unit without an amount: measured in kWh -> kilowatt-hours; a MHz -> a megahertz."""
+    one, many = CASED_UNITS.get(match[0]) or UNITS[match[0].lower()]
+    return one if re.search(r"\b(?:per|an?|each|every|one)\s$|/$", before(match, 6)) else many
+
+
+def _grade(match: re.Match[str]) -> str:
+    return f"{spell(match['letters'])} minus"
+
+
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     written = match[0][:-1]
@@ -206,17 +404,25 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     capital = written[0].isupper()
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
+    if capital and word in ("sgt", "lt", "capt") and following.isdigit():
+        return TITLES[word]
     if capital and word in TITLES and following.isupper():
         named = _NAME_BEFORE.search(before(match, 30))
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
-        return PLACES[word] + "." if named and word in PLACES else TITLES[word]
+        return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
-        return PLACES[word] + ("" if following and not following.isupper() else ".")
+        return PLACES[word] + _place_stop(match)
     if word in WEEKDAYS and capital and (word not in DAYS_OR_WORDS or following.isdigit() or following == ","):
         return WEEKDAYS[word]
+    if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
+        return "flourished"
     numbered = following.isdigit() or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and word in BEFORE_NUMERALS)
     if word in BEFORE_NUMBERS and (numbered or (word == "no" and after(match, 4).startswith(" of "))):
         return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
+    if word == "dev" and re.search(r"\bstd\.?\s$", before(match, 6), re.IGNORECASE):
+        return "deviation" + ("." if may_end_sentence(match) else "")
+    if word == "vol" and following.islower():
+        return "volume"
     if word == "min" and following.islower() and not re.search(r"\d\s?$", before(match, 3)):
         return "minimum"
     said = ABBREVIATIONS.get(word)
@@ -308,18 +514,20 @@ CODE_CLASSES = [
 ]  # fmt: skip
 _END = r"(?P<end>(?=[.,;:!?)\]\"”'’]*(?:\s|$)))"
 ADDRESS_CLASSES = [
+    TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
+    TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
     TokenClass("address", rf"(?P<address>(?:https?://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
     TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}){_END}", _address),
-    TokenClass("address", rf"(?<![\w/~.])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?){_END}", _address),
+    TokenClass("address", rf"(?<![\w/~.])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?){_END}", _address),
     TokenClass("address", rf"(?P<address>[A-Z]:\\[\w\\.-]{{0,200}}\w){_END}", _address),
     TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),
-    TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}})\b(?!\.)){_END}", _address),
+    TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.)){_END}", _address),
 ]  # fmt: skip
 WORD_CLASSES = [
     TokenClass("title", r"Ph\.?\s?D(s?)\b\.?", lambda m: f"pee aitch dee{m[1]}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", _dotted_letters),
     *ADDRESS_CLASSES,
-    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)", lambda m: f"{decimal(m['amount'])} {'rupee' if m['amount'] == '1' else 'rupees'} "),
+    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?", lambda m: f"{decimal(m['amount'])} {'rupee' if m['amount'] == '1' else 'rupees'} "),
     TokenClass("roman numeral", r"WW(?:([12])|(I{1,2}))\b", _world_war),
     TokenClass(
         "date",
@@ -335,21 +543,34 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", _before_number),
     TokenClass("abbreviation", r"(?<=\w[ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
-    TokenClass("abbreviation", r"[wW]/o(?![\w/])", lambda m: "without"),
+    TokenClass("abbreviation", r"[wW]/o(?:ut)?(?![\w/])", lambda m: "without"),
+    TokenClass("abbreviation", r"[aA]dd['’]l\b|[iI]nt['’]l\b|[gG]ov['’]t\b|[aA]ss['’]n\b|[dD]ep['’]t\b", lambda m: {"a": "additional", "i": "international", "g": "government", "d": "department"}[m[0][0].lower()] if m[0][1] != "s" else "association"),
+    TokenClass("key", rf"(?P<key>(?i:{'|'.join(KEYS)}))\b(?P<joint>/)?", _key),
+    TokenClass("direction", _DIRECTION, _direction),
+    TokenClass("floor", r"(?<=(?:st|nd|rd|th)[ ])[Ff]lr?\b\.?", _floor),
+    TokenClass("formula", rf"(?P<formula>{_FORMULA})(?![\w'’])", _formula),
+    TokenClass("formula", r"(?P<element>Na|K|Ca|Mg|Cl|Fe|Cu|Zn|Li|Al|Ag|Pb)(?P<count>[2-4])?(?P<sign>[+-])(?![\w+-])", lambda m: _ion(m) if len(m["element"]) > 1 or m["count"] else None),
+    TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", _unit_name),
+    TokenClass("letter", r"v(?=\d+(?:\.\d+)+\b)", lambda m: "vee "),
+    TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: _grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
     TokenClass("abbreviation", r"[wW]/(?=\s|\w{3})", lambda m: "with "),
     TokenClass("abbreviation", r"c/o\b", lambda m: "care of"),
     TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
-    TokenClass("title", r"([BM])\.Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "years old"),
     TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
     TokenClass("unit", r"km/h\b", lambda m: "kilometers an hour"),
+    TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", _small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", _numeral),
     TokenClass("letter", r"([CF])\#(?!\w)", lambda m: f"{LETTERS[m[1].lower()]} sharp"),
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", _joined_capitals),
+    TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", _standard),
     TokenClass("capitals", r"(?P<word>[A-Z]{2,}s?)(?P<ending>['’](?:[A-Z]{1,2}|s|CLOCK)\b)?(?![\w])", _capitals),
     TokenClass("capitals", r"(?P<word>[A-Z])(?P<ending>['’](?:M|D|LL|VE|CLOCK|RE)\b)", lambda m: m[0]),
-    TokenClass("acronym", r"(?P<start>[a-z]+)(?P<capitals>[A-Z]{2,4}s?)\b", _mixed_case),
+    TokenClass("acronym", rf"(?:{'|'.join(SPELLED_NAMES)})\b", lambda m: SPELLED_NAMES[m[0]]),
+    TokenClass("acronym", r"IPv([46])\b", lambda m: f"eye pee vee {cardinal(int(m[1]))}"),
+    TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,})[A-Za-z]*\b", _mixed_case),
     *CODE_CLASSES,
     TokenClass("letter", r"([A-Za-z])\s?[-–—]\s?([A-Za-z])(?![\w'’-])(?<=[A-Z])|([a-z])(?!)", _letter_range),
     TokenClass("letter", r"(?<!\w['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", _letter),
@@ -375,6 +596,11 @@ WORDS_WITH_CLASS = frozenset(
         "degrees",
         "sq",
         "cu",
+        "dev",
+        *UNIT_WORDS,
+        *KEYS,
+        *(("i " * count).replace(" ", "") for count in (1, 2, 3)),
+        *"iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
     ]
 )
 """Words in small letters that may be more than themselves; the rest is copied without a look at the classes."""
