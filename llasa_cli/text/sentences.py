@@ -75,7 +75,7 @@ _CAPITAL_TITLES = _words(
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _NEVER_LAST = _words(
-    """vs e.g i.e cf viz al attn
+    """vs e.g i.e cf viz al attn pls
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
     p.ex p.ej p.es env c.-à-d av apr bd boul fg
     aprox avda ej
@@ -91,7 +91,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div
+    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -104,14 +104,17 @@ _SOMETIMES_LAST = _words(
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
 """The sentence continues if the next word begins with a small letter."""
+_LOCATORS = _words("rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
     """avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
-    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq"""
+    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc"""
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
 _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
-_UNITS = _words("in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l")
+_UNITS = _words(
+    "in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l yd yds mi gal qt pt tsp tbsp pkg yr yrs wk wks mo mos"
+)
 """After a number the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
@@ -360,6 +363,10 @@ def _hard_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
     return end
 
 
+_MEASURED = re.compile(r"(\d+)([a-z]{1,4})")
+"""An amount and its unit without a space: "30min"."""
+
+
 def _last_word(before: str) -> tuple[str, str]:
     """The word before a full stop, and the text before that word."""
     rest, _, token = before.rpartition(" ")
@@ -371,7 +378,8 @@ def _last_word(before: str) -> tuple[str, str]:
         head, _, tail = token.rpartition(sign)
         if head and tail and not (sign in "'’" and tail in _SHORT_FORMS) and token.lower() not in _TITLES | _NEVER_LAST:
             token = tail
-    return token, rest
+    measured = _MEASURED.fullmatch(token)
+    return (measured[2], f"{rest} {measured[1]}") if measured else (token, rest)
 
 
 def _is_plain(before: str) -> bool:
@@ -414,7 +422,7 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return None
     starts = word is not None and word[0] in _STARTERS and following[word.end() : word.end() + 1] != "."
     at_start = not rest.strip(_OPENERS + "#")
-    if small in _UNITS and rest.rstrip()[-1:].isdigit():
+    if small in _UNITS and re.search(r"\d[\s-]?[A-Za-z]+$", before):
         return 0 if first.isdigit() or first.islower() else end
     if small in _TITLES or (small in _CAPITAL_TITLES and token[:1].isupper() and len(token) > 1):
         return end if starts and small in ("st", "dr", "mt", "av") and not at_start else 0
@@ -426,6 +434,12 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))
     ):
         return 0
+    if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):
+        return 0
+    if token in _WEEKDAYS and first.isdigit():
+        return 0
+    if small in _SHORTENED and token[:1].isupper() and first.isupper():
+        return end if starts else 0
     if small in _AFTER_TITLES and rest.endswith("."):
         return 0
     if (small == "es" and rest.endswith("ad")) or (token == "г" and not rest.rstrip()[-1:].isdigit()):

@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from llasa_cli.text.normalize.number_classes import LETTER_NUMBER_CLASSES, NUMBER, NUMBER_CLASSES, SIGN_CLASSES
 from llasa_cli.text.normalize.token_class import TokenClass
 from llasa_cli.text.normalize.vocabulary import CURRENCIES, SYMBOLS
-from llasa_cli.text.normalize.word_classes import ADDRESS_CLASSES, CODE_CLASSES, WORD_CLASSES, WORDS_WITH_CLASS
+from llasa_cli.text.normalize.word_classes import (
+    ADDRESS_CLASSES,
+    CHAT_WITH_DIGIT,
+    CODE_CLASSES,
+    WORD_CLASSES,
+    WORDS_WITH_CLASS,
+)
 
 _PLAIN_LETTERS = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th"}
@@ -56,7 +62,7 @@ class Token:
     said: str
 
 
-_DIGIT_CLASSES = [*NUMBER_CLASSES, *CODE_CLASSES, *ADDRESS_CLASSES, NUMBER]
+_DIGIT_CLASSES = [CHAT_WITH_DIGIT, *NUMBER_CLASSES, *CODE_CLASSES, *ADDRESS_CLASSES, NUMBER]
 _LETTER_CLASSES = [*LETTER_NUMBER_CLASSES, *WORD_CLASSES]
 _OTHER_CLASSES = [*NUMBER_CLASSES, *ADDRESS_CLASSES, *SIGN_CLASSES, NUMBER]
 CLASSES = (_DIGIT_CLASSES, _LETTER_CLASSES, _OTHER_CLASSES)
@@ -109,7 +115,9 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
     text = unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS)
-    text = _RAISED_NOTE.sub("", re.sub(r"(?<=\d)(\s?)([ckm]?m|ft|in|mi|yd)([²³])", _raised_unit, text))
+    text = _RAISED_NOTE.sub(
+        "", re.sub(r"(?<=[\d/])(\s?)([ckm]?m|ft|in|mi|yd)([²³]|[23](?!\w|[.,:/-]\d))", _raised_unit, text)
+    )
     text = re.sub(r"(?<=\w)[⁰⁴-⁹]+", "", _POWER.sub(_power, text))
     for written, plain in (("²", " squared"), ("³", " cubed")):
         text = text.replace(written, plain)
@@ -130,7 +138,7 @@ def _power(match: re.Match[str]) -> str:
 
 
 def _raised_unit(match: re.Match[str]) -> str:
-    return f"{match[1]}{'sq' if match[3] == '²' else 'cu'} {match[2]}"
+    return f"{match[1]}{'sq' if match[3] in '²2' else 'cu'} {match[2]}"
 
 
 def _with_point(match: re.Match[str]) -> str:

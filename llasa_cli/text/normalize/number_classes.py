@@ -291,7 +291,7 @@ def _is_cased_unit(match: re.Match[str]) -> bool:
         return False
     if unit in ("A", "N", "J", "K") and (spaced or unit != "A"):
         return "." in match["amount"] or (unit == "K" and len(match["amount"]) > 2)
-    return not (spaced and len(unit) == 1 and re.match(r"\.?\s[A-Z]|\.[A-Z]", after(match, 3)))
+    return not (spaced and len(unit) == 1 and re.match(r"\.?\s(?:[A-Z]|\d+(?:st|nd|rd|th)\b)|\.[A-Z]", after(match, 7)))
 
 
 def _fraction(match: re.Match[str]) -> str | None:
@@ -335,6 +335,8 @@ def _pair(match: re.Match[str]) -> str | None:
     first, second = match[1], match[2]
     if (first, second) in (("24", "7"), ("9", "11")) or (first == second and len(first) == 2):
         return f" {cardinal(int(first))} {cardinal(int(second))} "
+    if int(first) + int(second) == 100 and len(second) == 2:  # 80/20
+        return f" {cardinal(int(first))} {cardinal(int(second))} "
     if match["hertz"]:
         return f" {cardinal(int(first))} or {cardinal(int(second))} hertz "
     return f" {cardinal(int(first))} over {cardinal(int(second))} " if int(first) > 12 else None
@@ -363,6 +365,8 @@ def _scaled(match: re.Match[str]) -> str | None:
     amount, scale = match[1], match[2]
     if len(scale) == 1 and _is_place(match):
         return None
+    if scale == "M" and before(match, 1) == "(" and after(match, 1) == ")" and len(amount) == 2:
+        return f" {cardinal(int(amount))} em "  # (28M), a man of 28
     if scale in "kK":
         following = after(match, 14)
         if amount in ("3", "5", "8", "10", "15", "20", "50", "100") and _RACE.search(before(match, 24)):
@@ -380,6 +384,12 @@ def _scaled(match: re.Match[str]) -> str | None:
 _EARLY_YEAR = re.compile(
     r"\b(?:in|since|until|by|of|around|before|after|AD|year|circa|born|died|c\.|ca\.|r\.|b\.|d\.)\s?$|\b1\d{3}\s?[-–]\s?$"
 )
+
+
+def _is_status(match: re.Match[str]) -> bool:
+    """HTTP 404, a 503 error."""
+    named = re.search(r"\b(?:HTTP|[Ee]rror|[Ss]tatus)(?: code)? $", before(match, 12))
+    return bool(named or re.match(r"\s(?:error|page|status)\b", after(match, 8)))
 
 
 def _is_early_year(match: re.Match[str]) -> bool:
@@ -605,11 +615,13 @@ NUMBER_CLASSES = [
     TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z])|\.\w){_UNIT_END}", _measure),
     TokenClass(
         "address",
-        rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:[A-Z][a-z]+[ ]){{1,2}}(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
+        rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
         lambda m: f" {pairs(m[1])} ",
     ),
     TokenClass("dotted number", r"\d+(?:\.\d+){2,}", _dotted),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
+    TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
+    TokenClass("code number", r"[45]\d\d(?![\w.,:-])", lambda m: pairs(m[0]) if _is_status(m) else None),
     TokenClass("year", r"(10[1-9]\d)(?!\w|[.,]\d|\s[a-z]+s\b)", lambda m: f" {year(int(m[1]))} " if _is_early_year(m) else None),
     TokenClass("ratio", r"(\d+):(?=\d)", _ratio),
 ]  # fmt: skip
@@ -628,14 +640,25 @@ def _is_special_pair(match: re.Match[str]) -> bool:
 _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": "deep", "H": "high", "L": "long"}[m[0]])
 NUMBER = TokenClass("number", AMOUNT, _number)
 """Numbers that no other class has read."""
+_EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
+_TIMES = TokenClass("times", r"(?<=\()x(\d{1,2})(?=\))", lambda m: f"times {cardinal(int(m[1]))}")
 _BY = TokenClass("by", r"[x×*]", _by)
 _DEGREES = TokenClass(
     "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"
 )
-LETTER_NUMBER_CLASSES = [*(kind for kind in NUMBER_CLASSES if kind.name == "money"), _BY, _SIZE, _DEGREES]
+LETTER_NUMBER_CLASSES = [
+    *(kind for kind in NUMBER_CLASSES if kind.name == "money"),
+    _EXTENSION,
+    _TIMES,
+    _BY,
+    _SIZE,
+    _DEGREES,
+]
 """Those that may begin with a letter: US$5, the x of 3x4."""
 SIGN_CLASSES = [
     TokenClass("range", r"[-–—]", _range),
+    TokenClass("minus", r"(?<=[^\w.][ijkmnxyz])-(?=\d{1,2}(?![\w-]))", _minus),
+    TokenClass("rule", r"<?[-=]{1,3}>", lambda m: ", "),
     TokenClass("minus", rf"(?<![\w.])-(?=\.?\d|[{_SIGNS}]\.?\d)", _minus),
     _BY,
     TokenClass("about", rf"[~≈](?=\s?[{_SIGNS}]?\d)", _about),
@@ -647,8 +670,9 @@ SIGN_CLASSES = [
         r"|(?<=\d)/(?=\s?\d[\d.]{0,20}\s?=)|(?<=\d[ ])/(?=\s?\d[\d.]{0,20}\s?=)",
         _per,
     ),
-    TokenClass("symbol", r"(?<![^\s(])[<>](?=[$€£]?\d)", lambda m: " less than " if m[0] == "<" else " more than "),
     TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
+    TokenClass("symbol", r"(?<=\w[ ])>(?=[ ][A-Z][a-z])", lambda m: ", "),
+    TokenClass("symbol", r"(?<![^\s(])[<>](?=[$€£]?\d)", lambda m: " less than " if m[0] == "<" else " more than "),
     TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),

@@ -42,7 +42,7 @@ BEFORE_NUMBERS = _table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December"
 )
@@ -55,11 +55,14 @@ ABBREVIATIONS = _table(
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
-    "prev previous,elec electric,addr address,flr floor,wks weeks,wk week,mos months,sched schedule,"
+    "prev previous,elec electric,addr address,flr floor,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
+    "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn"))
+BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
+"""With a capital before another word with a capital, as in "Mktg. Dept."."""
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn", "pls"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
@@ -85,7 +88,7 @@ LETTER_NOUNS = frozenset(
 )
 """Words before a capital A that name it: "vitamin A"."""
 LOCATORS = LETTER_NOUNS | frozenset(
-    "seat row apt apartment room suite flat unit figure fig table form page number no bus route highway line floor "
+    "seat exit lane terminal row apt apartment room suite flat unit figure fig table form page number no bus route highway line floor "
     "chapter part lesson episode track day week item task test season volume article exhibit studio lot bay dock pier track".split()
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
@@ -102,6 +105,14 @@ SPELLED_NAMES = _table(
     "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el"
 )
 """Words of large and small letters with a reading of their own."""
+CHAT = _table(
+    "thx thanks,thnx thanks,pls please,plz please,ppl people,tmrw tomorrow,tmw tomorrow,txt text,msg message,msgs messages,"
+    "bday birthday,ur your,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
+    "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
+    "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
+    "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
+)
+"""Short forms of chats and forums, in small letters or with a capital at the start."""
 KEYS = _table("ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift")
 """Names on keys, before a plus, a dash or another key."""
 FUSED_NAMES = frozenset(
@@ -183,7 +194,7 @@ UNITS = _units(
     "kcal calorie,usd dollar,eur euro,gbp pound,cad Canadian dollar,aud Australian dollar,"
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
-    "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,"
+    "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
@@ -233,7 +244,7 @@ SHORT_UNITS_IN_CAPITALS = frozenset(
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
 SHORT_EACH = _table(
     "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,"
-    "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day"
+    "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,bu bushel,sqft square foot"
 )
 EACH = frozenset(
     [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]

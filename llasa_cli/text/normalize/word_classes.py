@@ -15,9 +15,11 @@ from llasa_cli.text.normalize.vocabulary import (
     BARE_BEFORE_NUMBERS,
     BARE_TITLES,
     BEFORE_LONG_NUMERALS,
+    BEFORE_NAMES,
     BEFORE_NUMBERS,
     BEFORE_NUMERALS,
     CASED_UNITS,
+    CHAT,
     COMMANDS,
     CROWNS,
     DAYS_OR_WORDS,
@@ -125,6 +127,8 @@ def _mixed_case(match: re.Match[str]) -> str | None:
         return word
     if is_word(word.lower()):  # SpOnGe, FedEx
         return word if len(re.findall("[A-Z]", word)) < 3 else word.lower()
+    if re.fullmatch("[A-Z]{3}[a-rt-z]", word):  # IMDb, NVMe
+        return spell(word.upper())
     initials = re.fullmatch(r"(?P<name>[A-Z][a-z][A-Z])(?P<plural>s?)", word)
     if initials:  # DoD, IoT
         return spell(initials["name"]) + initials["plural"]
@@ -179,7 +183,8 @@ def _code(match: re.Match[str]) -> str | None:
     said = []
     for run in re.findall(r"[A-Za-z]+|\d+", match[0]):
         if run.isdigit():
-            said.append(pairs(run))
+            five = len(run) == 5 and run[0] != "0" and run.endswith("00")
+            said.append(f"{cardinal(int(run[:2]))} {cardinal(int(run[2:]))}" if five else pairs(run))
         elif len(run) < 3 or (run.isupper() and is_spelled(run)) or not re.search("[aeiouyAEIOUY]", run):
             said.append(RESPELLED.get(run.lower()) or spell(run))
         else:
@@ -340,6 +345,17 @@ _PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pai
 _DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
 
 
+def _business_date(match: re.Match[str]) -> str:
+    """Q4'23 -> cue four twenty three."""
+    part = f" {cardinal(int(match['part']))}" if match["part"] else ""
+    return f"{spell(match['kind'])}{part} {'oh ' if match['year'][0] == '0' else ''}{cardinal(int(match['year']))}"
+
+
+_YOU_ARE = re.compile(
+    r"\s(?:so|not|an?|the|welcome|right|wrong|cute|funny|too|very|just|gonna|going|still|my|such|[a-z]+ing)\b"
+)
+
+
 def _place_stop(match: re.Match[str]) -> str:
     """The full stop after "Elm St.", where the sentence ends: not before "Elm St. NW"."""
     return "." if may_end_sentence(match) and not re.match(rf"\s{_DIRECTION}", after(match, 6)) else ""
@@ -350,7 +366,14 @@ def _direction(match: re.Match[str]) -> str | None:
     name = DIRECTIONS[match[0].replace(".", "").lower()]
     if re.search(rf"\b{_PLACE}\b\.?,?\s$", before(match, 14)):
         return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
-    numbered = re.search(r"\d[A-Z]?\s$", before(match, 3))
+    degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
+    wind = len(name) > 5 and (
+        re.match(r"\s(?:winds?|of|corner|side|coast|quadrant|wall)\b", after(match))
+        or re.search(r"\b(?:the|from|heading|headed|facing|mph|due|km/h)\s$", before(match, 9))
+    )
+    if degrees or wind:
+        return name
+    numbered = re.search(r"\d(?:-?[A-Z])?\s$", before(match, 4))
     return (
         name
         if numbered and re.match(rf"\s(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)(?:\s[A-Z][a-z]+)?\s{_PLACE}\b", after(match))
@@ -404,6 +427,16 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     capital = written[0].isupper()
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
+    if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term") and re.match(
+        r"\s[A-HJ-Z](?![\w'’])", after(match, 3)
+    ):
+        return BEFORE_NUMBERS[word]
+    if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "edition" + ("." if may_end_sentence(match) else "")
+    if word == "incl" and (not following or after(match).startswith(" in ")):
+        return "included" + ("" if following else ".")
+    if word in ("sr", "jr") and following.isupper() and not _NAME_BEFORE.search(before(match, 30)):
+        return ABBREVIATIONS[word]
     if capital and word in ("sgt", "lt", "capt") and following.isdigit():
         return TITLES[word]
     if capital and word in TITLES and following.isupper():
@@ -417,7 +450,11 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
     numbered = following.isdigit() or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and word in BEFORE_NUMERALS)
-    if word in BEFORE_NUMBERS and (numbered or (word == "no" and after(match, 4).startswith(" of "))):
+    if (
+        word in BEFORE_NUMBERS
+        and not (capital and len(word) == 1 and word in "nsew")
+        and (numbered or (word == "no" and after(match, 4).startswith(" of ")))
+    ):
         return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
     if word == "dev" and re.search(r"\bstd\.?\s$", before(match, 6), re.IGNORECASE):
         return "deviation" + ("." if may_end_sentence(match) else "")
@@ -428,7 +465,17 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     said = ABBREVIATIONS.get(word)
     if said is None:
         return None
-    return said + "." if word not in NEVER_LAST and may_end_sentence(match) else said
+    if word in NEVER_LAST or (
+        capital and word in BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)
+    ):
+        return said
+    return said + "." if may_end_sentence(match) else said
+
+
+def _starts(match: re.Match[str]) -> bool:
+    """Whether the next word is one that begins a sentence."""
+    word = re.match(r"\s([A-Za-z]+)", after(match))
+    return word is not None and word[1] in _STARTERS
 
 
 def _dotted_letters(match: re.Match[str]) -> str | None:
@@ -509,10 +556,11 @@ def _world_war(match: re.Match[str]) -> str:
     return f"World War {cardinal(int(match[1])) if match[1] else cardinal(len(match[2]))}"
 
 
+CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: CHAT[m[0]])
 CODE_CLASSES = [
     TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,2}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?![\w'’]|\.\d)", _code),
 ]  # fmt: skip
-_END = r"(?P<end>(?=[.,;:!?)\]\"”'’]*(?:\s|$)))"
+_END = r"(?P<end>(?=[.,;:!?)\]\"”'’]*(?:\s|$)|\())"
 ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
@@ -557,7 +605,11 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"c/o\b", lambda m: "care of"),
     TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
     TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
-    TokenClass("abbreviation", r"y/o\b", lambda m: "years old"),
+    TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
+    TokenClass("abbreviation", r"h/o\b", lambda m: "history of"),
+    TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
+    TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word != 'ur')})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and _YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
+    TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", _business_date),
     TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
     TokenClass("unit", r"km/h\b", lambda m: "kilometers an hour"),
@@ -570,7 +622,7 @@ WORD_CLASSES = [
     TokenClass("capitals", r"(?P<word>[A-Z])(?P<ending>['’](?:M|D|LL|VE|CLOCK|RE)\b)", lambda m: m[0]),
     TokenClass("acronym", rf"(?:{'|'.join(SPELLED_NAMES)})\b", lambda m: SPELLED_NAMES[m[0]]),
     TokenClass("acronym", r"IPv([46])\b", lambda m: f"eye pee vee {cardinal(int(m[1]))}"),
-    TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,})[A-Za-z]*\b", _mixed_case),
+    TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,}|[A-Z]{3}[a-rt-z]\b)[A-Za-z]*\b", _mixed_case),
     *CODE_CLASSES,
     TokenClass("letter", r"([A-Za-z])\s?[-–—]\s?([A-Za-z])(?![\w'’-])(?<=[A-Z])|([a-z])(?!)", _letter_range),
     TokenClass("letter", r"(?<!\w['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", _letter),
@@ -597,6 +649,7 @@ WORDS_WITH_CLASS = frozenset(
         "sq",
         "cu",
         "dev",
+        *CHAT,
         *UNIT_WORDS,
         *KEYS,
         *(("i " * count).replace(" ", "") for count in (1, 2, 3)),
