@@ -77,7 +77,7 @@ MODEL_FLAG = Flag(
     environment="LLASA_MODEL",
     completion="models",
 )
-CODEC_FLAG = Flag("Codec folder or repository; by default the model's own.", panel=_MODEL)
+CODEC_FLAG = Flag("Codec folder or repository; by default the model's own.", panel=_MODEL, completion="codecs")
 REFERENCE_FLAG = Flag(
     "A clip of the voice, 1 to 15 s.", names=("--ref", "--ref-audio", "--ref_audio"), panel="Reference clip"
 )

@@ -44,6 +44,8 @@ def test_commands_and_flags_complete() -> None:
         ("llasa say --speaker ", set(BUILT_IN_SPEAKERS)),
         (f"llasa say -v {BUILT_IN_SPEAKERS[1][:1]}", {BUILT_IN_SPEAKERS[1]}),
         ("llasa say -m ", {"tiny", "1b", "3b", "1b-kore-puck"}),
+        ("llasa say --codec x", {"xcodec2"}),
+        ("llasa download x", {"xcodec2"}),
         ("llasa say --format f", {"flac"}),
         ("llasa say --attention ", {"auto", "sdpa", "flash", "eager"}),
         ("llasa say --dtype i", {"int8", "int4"}),
@@ -52,3 +54,7 @@ def test_commands_and_flags_complete() -> None:
 )
 def test_values_complete(line: str, offered: set[str]) -> None:
     assert offered <= set(complete(line))
+
+
+def test_a_codec_is_not_offered_as_a_model() -> None:
+    assert complete("llasa say -m x") == []

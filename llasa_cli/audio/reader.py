@@ -253,13 +253,20 @@ def _article(word: str) -> str:
 
 
 def _with_true_length(path: Path, max_s: float | None) -> tuple[io.BytesIO | None, list[str]]:
-    """A WAV file with its true length, if its header states a shorter one, else None; and a warning for a wrong header."""
+    """A WAV file with its true length, if its header states a shorter one, or the first of several; else None. With a warning."""
     with path.open("rb") as file:
         layout = _data_chunk(file)
         if layout is None:
             return None, []
         offset, stated, there, byte_rate = layout
         seconds, stated_s = there / byte_rate, stated / byte_rate
+        end = offset + stated + stated % 2
+        file.seek(end)
+        if file.read(4) == b"RIFF":  # as `cat a.wav b.wav` makes
+            _check_length(path, stated_s, max_s)
+            file.seek(0)
+            warning = f"{path.name} is several WAV files in one: only the first, of {stated_s:.1f} s, was read"
+            return io.BytesIO(file.read(end)), [warning]
         if stated >= _STREAM_LENGTH or abs(seconds - stated_s) < _LENGTH_TOLERANCE_S:
             return None, []
         warning = f"the header of {path.name} states {f'{stated_s:.1f} s of' if stated else 'no'} sound, but"

@@ -20,10 +20,25 @@ def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
     return [value for value in values if value.startswith(incomplete)]
 
 
-def _models(given: Mapping[str, Any]) -> Iterable[str]:
+def _catalog(given: Mapping[str, Any]) -> Iterable[str]:
     from llasa_cli.hub.catalog import CATALOG
 
-    return [BUILT_IN_MODEL, *(name for name, entry in CATALOG.items() if name != BUILT_IN_MODEL)]
+    return [BUILT_IN_MODEL, *(name for name in CATALOG if name != BUILT_IN_MODEL)]
+
+
+def _models(given: Mapping[str, Any]) -> Iterable[str]:
+    """The catalog without its codecs, and the other models in the cache."""
+    from llasa_cli.hub.inventory import list_models
+
+    codecs = _codecs(given)
+    others = [status.name for status in list_models() if status.entry is None and status.is_complete]
+    return [*(name for name in _catalog(given) if name not in codecs), *others]
+
+
+def _codecs(given: Mapping[str, Any]) -> Iterable[str]:
+    from llasa_cli.hub.catalog import CATALOG
+
+    return [name for name, entry in CATALOG.items() if entry.codec is None]
 
 
 def _speakers(given: Mapping[str, Any]) -> Iterable[str]:
@@ -44,6 +59,8 @@ def _saved_voices(given: Mapping[str, Any]) -> Iterable[str]:
 
 SOURCES: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     "models": _models,
+    "codecs": _codecs,
+    "downloads": _catalog,
     "speakers": _speakers,
     "voices": lambda given: [*_saved_voices(given), *_speakers(given)],
     "saved voices": _saved_voices,

@@ -37,7 +37,7 @@ class DownloadOptions(Options):
             "name the known models are listed.",
             is_argument=True,
             metavar="NAME...",
-            completion="models",
+            completion="downloads",
         ),
     ] = ()
     listed: Annotated[bool, Flag("List the known models and the content of the cache.", names=("--list",))] = False

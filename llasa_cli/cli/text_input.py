@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from llasa_cli.cli.common_options import TextOptions
 from llasa_cli.errors import UsageError
@@ -77,7 +77,7 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
             f'llasa {command} "Good evening." -o evening.wav\n       llasa {command} -f chapter.txt',
         )
     warnings: list[str] = []
-    parts = _with_words(_words(_piped(warnings), text_format), "The text")
+    parts = _with_words(_words(_piped(sys.stdin.buffer, warnings), text_format), "The text")
     return TextInput(parts, None, text_format == "markdown", warnings=warnings)
 
 
@@ -125,27 +125,29 @@ def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | No
 
 
 def _from_file(path: Path, text_format: str) -> TextInput:
-    """A text file in any encoding; a pipe in the file system is UTF-8."""
+    """A text file or a named pipe, in any encoding."""
     from llasa_cli.text.encoding import detect_encoding
     from llasa_cli.text.incremental import read_text_file
 
     is_markdown = text_format == "markdown"
     try:
         if not path.is_file():  # <(command) can be read once only, and its length is unknown
-            return TextInput(_with_words(_words(read_text_file(path), text_format), str(path)), None, is_markdown)
+            warnings: list[str] = []
+            parts = _with_words(_words(_named_pipe(path, warnings), text_format), str(path))
+            return TextInput(parts, None, is_markdown, warnings=warnings)
         encoding = detect_encoding(lambda: path.open("rb"), str(path))
         size = path.stat().st_size
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
 
-    def parts() -> Iterator[str]:
+    def read() -> Iterator[str]:
         return _words(read_text_file(path, encoding), text_format)
 
     return TextInput(
-        _with_words(parts(), str(path)),
+        _with_words(read(), str(path)),
         size,
         is_markdown,
-        lambda: _digest(parts()),
+        lambda: _digest(read()),
         path,
         [encoding.warning] if encoding.warning else [],
     )
@@ -158,13 +160,18 @@ def _digest(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _piped(warnings: list[str]) -> Iterator[str]:
-    """Standard input, sentence by sentence."""
+def _piped(pipe: BinaryIO, warnings: list[str], name: str = "") -> Iterator[str]:
+    """The text of a pipe, sentence by sentence."""
+    from llasa_cli.text.encoding import STANDARD_INPUT
     from llasa_cli.text.incremental import read_sentences
 
-    pipe = sys.stdin.buffer
     read = pipe.read1 if hasattr(pipe, "read1") else pipe.read
-    return read_sentences(read, _is_more_waiting, warnings.append)
+    return read_sentences(read, lambda: _is_more_waiting(pipe), warnings.append, name or STANDARD_INPUT)
+
+
+def _named_pipe(path: Path, warnings: list[str]) -> Iterator[str]:
+    with path.open("rb") as pipe:
+        yield from _piped(pipe, warnings, str(path))
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
@@ -180,11 +187,11 @@ def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
     )
 
 
-def _is_more_waiting() -> bool:
+def _is_more_waiting(pipe: BinaryIO) -> bool:
     """Whether more input is available within `WRITER_PAUSE_S`, for a writer that writes in pieces."""
     import select
 
     try:
-        return bool(select.select([sys.stdin.buffer], [], [], WRITER_PAUSE_S)[0])
+        return bool(select.select([pipe], [], [], WRITER_PAUSE_S)[0])
     except (OSError, ValueError):
         return False  # Windows can't poll a pipe; a test's stream has no descriptor

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -178,20 +178,11 @@ def create_app(
     Args:
         deadline_s: How long requests in progress may then take to finish.
     """
-    began = time.time()
-    first_sounds: list[float] = []
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(service.stop, deadline_s)
-
-    async def check_key(request: Request) -> None:
-        if settings.api_key is None:
-            return
-        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-        if not hmac.compare_digest(given.encode(), settings.api_key.encode()):
-            raise ApiError(401, "Incorrect API key provided.", "invalid_api_key")
 
     # FastAPI's pages for the API load scripts from other hosts.
     app = FastAPI(title="llasa", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -200,45 +191,64 @@ def create_app(
     app.add_middleware(
         RequestLimits, max_body_bytes=settings.max_body_bytes, hosts=settings.hosts, origins=settings.origins
     )
-    guarded = [Depends(check_key)]
-    model_name, facts = service.synthesizer.name, model_facts(service.synthesizer)
+    for kind, response in _ERROR_RESPONSES.items():
+        app.add_exception_handler(kind, response)
+    endpoints = _Endpoints(service, voices, settings)
+    guarded = [Depends(endpoints.check_key)]
+    app.post("/v1/audio/speech", dependencies=guarded, response_class=StreamingResponse)(endpoints.speech)
+    app.get("/v1/models", dependencies=guarded)(endpoints.models)
+    app.get("/v1/audio/voices", dependencies=guarded)(endpoints.list_voices)
+    app.get("/v1/audio/voices/{name}", dependencies=guarded)(endpoints.voice)
+    app.post("/v1/audio/voices", dependencies=guarded)(endpoints.add_voice)
+    app.delete("/v1/audio/voices/{name}", dependencies=guarded)(endpoints.remove_voice)
+    app.get("/health")(endpoints.health)
+    app.get("/metrics", dependencies=guarded)(endpoints.metrics)
+    app.get("/", include_in_schema=False)(endpoints.page)
+    return app
 
-    @app.exception_handler(ApiError)
-    async def show_api_error(request: Request, error: ApiError) -> Response:
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0] if error.errors() else {}
+    where = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    message = f"{where}: {first.get('msg', 'invalid')}".strip(": ")
+    return ApiError(400, message, "invalid_value", where or None).response()
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, ApiError):
         return error.response()
-
-    @app.exception_handler(RequestValidationError)
-    async def show_validation_error(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0] if error.errors() else {}
-        where = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
-        return ApiError(
-            400, f"{where}: {first.get('msg', 'invalid')}".strip(": "), "invalid_value", where or None
-        ).response()
-
-    @app.exception_handler(StarletteHTTPException)
-    async def show_http_error(request: Request, error: HTTPException) -> Response:
-        return ApiError(error.status_code, str(error.detail)).response()
-
-    @app.exception_handler(Exception)
-    async def show_fault(request: Request, error: Exception) -> Response:
-        return ApiError(500, f"A fault of the server: {type(error).__name__}.").response()
-
-    @app.exception_handler(_Disconnected)
-    async def end_quietly(request: Request, error: _Disconnected) -> Response:
-        return Response(status_code=499)
-
-    @app.exception_handler(LlasaError)
-    async def show_known_error(request: Request, error: LlasaError) -> Response:
+    if isinstance(error, LlasaError):
         return _as_api_error(error).response()
+    if isinstance(error, _Disconnected):
+        return Response(status_code=499)
+    if isinstance(error, StarletteHTTPException):
+        return ApiError(error.status_code, str(error.detail)).response()
+    return ApiError(500, f"A fault of the server: {type(error).__name__}.").response()
 
-    @app.post("/v1/audio/speech", dependencies=guarded, response_class=StreamingResponse)
-    async def speech(body: SpeechRequest, request: Request) -> Response:
+
+class _Endpoints:
+    """The answers to requests, one method for each route."""
+
+    def __init__(self, service: SpeechService, voices: VoiceStore, settings: ServerSettings) -> None:
+        self._service, self._voices, self._settings = service, voices, settings
+        self._began = time.time()
+        self._first_sounds: list[float] = []
+        self._model, self._facts = service.synthesizer.name, model_facts(service.synthesizer)
+
+    async def check_key(self, request: Request) -> None:
+        if self._settings.api_key is None:
+            return
+        given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+        if not hmac.compare_digest(given.encode(), self._settings.api_key.encode()):
+            raise ApiError(401, "Incorrect API key provided.", "invalid_api_key")
+
+    async def speech(self, body: SpeechRequest, request: Request) -> Response:
         """Speak a text. The response is sent while it is generated."""
-        text = _text_of(body, settings)
-        if body.model not in (None, model_name, *ALIASES):
-            message = f"The model {body.model[:60]!r} does not exist; this server has {model_name!r}."
+        text = _text_of(body, self._settings)
+        if body.model not in (None, self._model, *ALIASES):
+            message = f"The model {body.model[:60]!r} does not exist; this server has {self._model!r}."
             raise ApiError(404, message, "model_not_found", "model", ModelError(message))
-        speaker, reference = await asyncio.to_thread(_voice_of, body.voice, voices, settings)
+        speaker, reference = await asyncio.to_thread(_voice_of, body.voice, self._voices, self._settings)
         options = SpeechOptions(
             sampling=SamplingRequest(**{name: getattr(body, name) for name in _SAMPLING_FIELDS}),
             seed=body.seed if body.seed is not None else secrets.randbelow(LARGEST_SEED),
@@ -246,17 +256,18 @@ def create_app(
             retries=body.retries,
             markdown=body.markdown,
         )
-        encoder = Encoder(body.response_format, service.synthesizer.sampling_rate, body.speed)
+        rate = self._service.synthesizer.sampling_rate
+        encoder = Encoder(body.response_format, rate, body.speed)
         events = _Events(asyncio.get_running_loop())
         asked = time.monotonic()
         wanted = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
-        job = await asyncio.to_thread(service.submit, wanted, events.put, body.stream)
+        job = await asyncio.to_thread(self._service.submit, wanted, events.put, body.stream)
 
         def heard_first() -> None:
-            first_sounds.append(time.monotonic() - asked)
-            del first_sounds[:-1000]
+            self._first_sounds.append(time.monotonic() - asked)
+            del self._first_sounds[:-1000]
 
-        headers = {"X-Llasa-Seed": str(options.seed), "X-Llasa-Sampling-Rate": str(service.synthesizer.sampling_rate)}
+        headers = {"X-Llasa-Seed": str(options.seed), "X-Llasa-Sampling-Rate": str(rate)}
         if body.stream_format == "sse":
             sent = _as_sse(job, events, encoder, options.seed, body.chunk_events, heard_first)
             return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
@@ -268,41 +279,25 @@ def create_app(
             job.cancel()
             raise
         heard_first()
-        spoken = [utterance for utterance in job.utterances if utterance.text]
-        if spoken:
-            headers["X-Llasa-Attempts"] = ", ".join(str(utterance.attempts) for utterance in spoken)
-            problems = [problem for utterance in spoken for problem in utterance.problems]
-            headers["X-Llasa-Problems"] = "; ".join(problems).encode("ascii", "replace").decode()
+        headers |= _checks(job)
         return StreamingResponse(
             _whole(job, first, pieces), media_type=MEDIA_TYPES[body.response_format], headers=headers
         )
 
-    @app.get("/v1/models", dependencies=guarded)
-    async def models() -> dict[str, Any]:
-        return {
-            "object": "list",
-            "data": [
-                {
-                    "id": model_name,
-                    "object": "model",
-                    "created": int(began),
-                    "owned_by": "llasa",
-                    "llasa": facts | {"max_characters": settings.max_characters},
-                }
-            ],
-        }
+    async def models(self) -> dict[str, Any]:
+        facts = self._facts | {"max_characters": self._settings.max_characters}
+        model = {"id": self._model, "object": "model", "created": int(self._began), "owned_by": "llasa", "llasa": facts}
+        return {"object": "list", "data": [model]}
 
-    @app.get("/v1/audio/voices", dependencies=guarded)
-    async def list_voices() -> dict[str, Any]:
-        return {"voices": await asyncio.to_thread(voices.describe)}
+    async def list_voices(self) -> dict[str, Any]:
+        return {"voices": await asyncio.to_thread(self._voices.describe)}
 
-    @app.get("/v1/audio/voices/{name}", dependencies=guarded)
-    async def voice(name: str) -> dict[str, Any]:
+    async def voice(self, name: str) -> dict[str, Any]:
         """A saved voice: its transcript and its codes."""
-        return await asyncio.to_thread(voices.read, name)
+        return await asyncio.to_thread(self._voices.read, name)
 
-    @app.post("/v1/audio/voices", dependencies=guarded)
     async def add_voice(
+        self,
         file: Annotated[UploadFile, File()],
         name: Annotated[str | None, Form(max_length=64)] = None,
         text: Annotated[str | None, Form(max_length=2000)] = None,
@@ -312,34 +307,42 @@ def create_app(
 
         Without a name the voice is returned and not saved. With `as_is` the clip is checked but not trimmed.
         """
-        data = await file.read(settings.max_clip_bytes + 1)
-        if len(data) > settings.max_clip_bytes:
-            raise ApiError(413, f"The clip is larger than {settings.max_clip_bytes:,} bytes.", "file_too_large", "file")
+        most = self._settings.max_clip_bytes
+        data = await file.read(most + 1)
+        if len(data) > most:
+            raise ApiError(413, f"The clip is larger than {most:,} bytes.", "file_too_large", "file")
         text = None if text is None else whole_characters(text)
         if name is not None:
-            warnings = await asyncio.to_thread(voices.add, name, data, text)
+            warnings = await asyncio.to_thread(self._voices.add, name, data, text)
             return {"name": name, "warnings": warnings}
-        reference = await asyncio.to_thread(voices.encode, data, text, as_is)
-        return {"text": reference.text, "codes": reference.codes, "codec": voices.codec_identity}
+        reference = await asyncio.to_thread(self._voices.encode, data, text, as_is)
+        return {"text": reference.text, "codes": reference.codes, "codec": self._voices.codec_identity}
 
-    @app.delete("/v1/audio/voices/{name}", dependencies=guarded)
-    async def remove_voice(name: str) -> dict[str, Any]:
-        await asyncio.to_thread(voices.remove, name)
+    async def remove_voice(self, name: str) -> dict[str, Any]:
+        await asyncio.to_thread(self._voices.remove, name)
         return {"name": name, "deleted": True}
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": model_name, "requests": service.active}
+    async def health(self) -> dict[str, Any]:
+        return {"status": "ok", "model": self._model, "requests": self._service.active}
 
-    @app.get("/metrics", dependencies=guarded)
-    async def metrics() -> Response:
-        return PlainTextResponse(_metrics(service, first_sounds), media_type="text/plain; version=0.0.4")
+    async def metrics(self) -> Response:
+        text = _metrics(self._service, self._first_sounds)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
+    async def page(self) -> Response:
         return FileResponse(PAGE, media_type="text/html")
 
-    return app
+
+def _checks(job: SpeechJob) -> dict[str, str]:
+    """The checks of the chunks that are spoken before the response begins, as headers."""
+    spoken = [utterance for utterance in job.utterances if utterance.text]
+    if not spoken:
+        return {}
+    problems = "; ".join(problem for utterance in spoken for problem in utterance.problems)
+    return {
+        "X-Llasa-Attempts": ", ".join(str(utterance.attempts) for utterance in spoken),
+        "X-Llasa-Problems": problems.encode("ascii", "replace").decode(),
+    }
 
 
 class _Events:
@@ -358,6 +361,12 @@ class _Events:
 
 class _Disconnected(Exception):
     """The client left before the response began."""
+
+
+_ERROR_RESPONSES: dict[type[Exception], Any] = {
+    RequestValidationError: _invalid,
+    **dict.fromkeys((ApiError, LlasaError, _Disconnected, StarletteHTTPException, Exception), _error_response),
+}
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:

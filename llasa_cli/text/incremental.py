@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -29,6 +28,7 @@ def read_sentences(
     read: Callable[[int], bytes],
     is_more_waiting: Callable[[], bool] | None = None,
     on_warning: Callable[[str], object] | None = None,
+    name: str = STANDARD_INPUT,
 ) -> Iterator[str]:
     """Yield the text of a pipe as it is completed: whole sentences, or a line after which the writer pauses.
 
@@ -38,11 +38,12 @@ def read_sentences(
         read: Returns at most the given number of bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
         is_more_waiting: Whether `read` would return more at once; None means that it would not.
         on_warning: Receives one sentence if the encoding is a guess.
+        name: Of the pipe, for messages.
 
     Raises:
         UsageError: The data are binary. Bytes that fit no encoding are replaced (U+FFFD).
     """
-    decoder = _StreamDecoder(on_warning)
+    decoder = _StreamDecoder(on_warning, name)
     waiting = ""
     while True:
         data = read(PIECE_BYTES)
@@ -62,15 +63,15 @@ def read_sentences(
 class _StreamDecoder:
     """Decodes a stream as UTF-8, or UTF-16 or UTF-32 by its first bytes, until bytes are not: then as the code page that fits."""
 
-    def __init__(self, on_warning: Callable[[str], object] | None) -> None:
-        self._on_warning = on_warning
+    def __init__(self, on_warning: Callable[[str], object] | None, name: str) -> None:
+        self._on_warning, self._name = on_warning, name
         self._decoder: codecs.IncrementalDecoder | None = None
         self._has_utf_8 = False
 
     def decode(self, data: bytes) -> str:
         """The text of the next bytes; b"" marks the end."""
         if self._decoder is None:
-            encoding = detect_stream_encoding(data, STANDARD_INPUT)
+            encoding = detect_stream_encoding(data, self._name)
             if encoding.name.startswith("utf-8"):
                 self._decoder = codecs.getincrementaldecoder("utf-8-sig")()  # the mark may be torn between two reads
             else:
@@ -82,11 +83,11 @@ class _StreamDecoder:
             rest = unfinished + data
             if rest.startswith(codecs.BOM_UTF8):
                 rest, self._has_utf_8 = rest[len(codecs.BOM_UTF8) :], True
-            self._decoder = self._open(encoding_of_stream(rest, self._has_utf_8, STANDARD_INPUT))
+            self._decoder = self._open(encoding_of_stream(rest, self._has_utf_8, self._name))
             text = self._decoder.decode(rest, final=not data)
         self._has_utf_8 = self._has_utf_8 or not text.isascii()
         if "\0" in text:
-            raise UsageError(f"{STANDARD_INPUT} is not text: it has zero bytes.", "Pipe text.")
+            raise UsageError(f"{self._name} is not text: it has zero bytes.", "Pipe text.")
         return text
 
     def _open(self, encoding: TextEncoding) -> codecs.IncrementalDecoder:
@@ -122,8 +123,8 @@ def _last_end(waiting: str) -> int:
 def read_text_file(path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
     """Read a text file in parts of about 64 KB that end with a paragraph, or else with a sentence.
 
-    Line ends of all systems become "\\n"; a byte order mark goes. A regular file is checked to its end before the
-    first part is given: a book must not fail at its last page. What can't be read twice (a named pipe) is not.
+    Line ends of all systems become "\\n"; a byte order mark goes. The file is checked to its end before the first part
+    is given: a book must not fail at its last page.
 
     Args:
         encoding: The encoding of the file (see `text.encoding`); None means UTF-8.
@@ -133,25 +134,22 @@ def read_text_file(path: Path, encoding: TextEncoding | None = None) -> Iterator
     """
     try:
         file = path.open("rb")
-        regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
-    if not regular:
-        return _parts(_decoded(file, path, encoding), file, _last_end)
     with closing(file):
         # A sum, not any(): all of it is looked at.
         if not sum(not piece.isspace() for piece in _decoded(file, path, encoding) if piece):
             raise UsageError(f"{path} is empty.", "Give it words.")
     file = path.open("rb")
-    return _parts(_decoded(file, path, encoding), file, lambda waiting: _last_paragraph(waiting) or _last_end(waiting))
+    return _parts(_decoded(file, path, encoding), file)
 
 
-def _parts(pieces: Iterator[str], file: BinaryIO, last_end: Callable[[str], int]) -> Iterator[str]:
+def _parts(pieces: Iterator[str], file: BinaryIO) -> Iterator[str]:
     with closing(file):
         waiting = ""
         for piece in pieces:
             waiting += piece
-            end = last_end(waiting)
+            end = _last_paragraph(waiting) or _last_end(waiting)
             if waiting[:end].strip():
                 yield waiting[:end]
                 waiting = waiting[end:]

@@ -162,6 +162,10 @@ DOUBTFUL: dict[str, tuple[Write, str]] = {
         with_header(lambda data: data[:36] + data[44:]),
         "states no sound, but 3.0 s are there and were read",
     ),
+    "two files in one": (
+        with_header(lambda data: data + data),
+        "is several WAV files in one: only the first, of 3.0 s, was read",
+    ),
     "samples cut off": (cut(44 + 70_000, save(speech())), "states 3.0 s of sound, but only 2.2 s are there"),
 }
 """Clips that give a voice after a warning that says what is wrong, with a figure."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,6 +78,38 @@ def test_the_encoding_of_a_pipe_is_recognized_while_it_is_read(
     assert words(source) == expected
     assert warning in "".join(source.warnings)
     assert bool(source.warnings) == bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected", "warning"),
+    [
+        (b"First sentence. Second", b" one.", "First sentence. Second one.", ""),
+        (b"It\x92s a caf\xe9. And", b" it\x92s good.", "It\u2019s a caf\u00e9. And it\u2019s good.", "Windows-1252"),
+        ("It is cold. It".encode("utf-16"), " is.".encode("utf-16-le"), "It is cold. It is.", ""),
+    ],
+)
+def test_a_named_pipe_is_read_as_it_grows_in_any_encoding(
+    tmp_path: Path, first: bytes, second: bytes, expected: str, warning: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    spoken = threading.Event()
+
+    def writer() -> None:
+        with (tmp_path / "pipe").open("wb", buffering=0) as pipe:
+            pipe.write(first)
+            assert spoken.wait(10)
+            pipe.write(second)
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    source = open_text(TextOptions(file=str(tmp_path / "pipe")), "say")
+    parts = iter(source.parts)
+    begin = next(parts)
+    spoken.set()
+    assert (begin + "".join(parts)).strip() == expected
+    assert begin.strip() == expected.split(". ")[0] + "."
+    assert warning in "".join(source.warnings)
+    thread.join()
 
 
 def test_a_document_in_a_pipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

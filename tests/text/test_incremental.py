@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import tracemalloc
 from pathlib import Path
 
@@ -90,22 +88,3 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.txt"):
         with pytest.raises(UsageError, match="can't be read"):
             read_text_file(path)
-
-
-def test_a_named_pipe_is_read_as_it_grows(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    spoken = threading.Event()
-
-    def writer() -> None:
-        with (tmp_path / "pipe").open("wb", buffering=0) as pipe:
-            pipe.write(b"First sentence. Second")
-            assert spoken.wait(10)
-            pipe.write(b" one.")
-
-    thread = threading.Thread(target=writer)
-    thread.start()
-    parts = read_text_file(tmp_path / "pipe")
-    assert next(parts) == "First sentence."
-    spoken.set()
-    assert list(parts) == [" Second one."]
-    thread.join()
