@@ -71,13 +71,3 @@ class Tempo:
                 found.append(self._graph.pull().to_ndarray()[0])
             except (av.BlockingIOError, av.EOFError):
                 return found
-
-
-def change_tempo(samples: np.ndarray, sampling_rate: int, speed: float) -> np.ndarray:
-    """A whole sound, float32 [n], at another speed; the pitch stays."""
-    import numpy as np
-
-    if speed == 1 or not len(samples):
-        return samples
-    tempo = Tempo(sampling_rate, speed)
-    return np.concatenate([*tempo.push(samples), *tempo.push(None), np.zeros(0, np.float32)])
