@@ -27,7 +27,7 @@ count() { awk "BEGIN { n = int($1 * $shards); print (n < 1 ? 1 : n) }"; }
 # 1. Speech with its text and timed phones: 40 h of the default speaker, 8 h of the named ones, 1,000 blends.
 run corpus.py "$work/corpus" heart --shards "$(count 100)"
 printf '%s\n' "named $(count 80)" "english $(count 40)" "blends $(count 40)" "others $(count 15)" |
-  xargs -P "$processes" -L 1 sh -c '"$0" "$1/corpus.py" "$2/corpus" "$4" --voices "$3" --shards "$5"' \
+  xargs -P "$processes" -L 1 sh -c '"$0" "$1/corpus.py" "$2/corpus" "$4" --voices "$3" --shards "$5" --compile' \
     "$python" "$here" "$work" "$styles"
 # 2. The codec: at a constant rate, the discriminator from two fifths of the time; then the rate falls.
 # shellcheck disable=SC2086 # a list of numbers
@@ -49,9 +49,9 @@ for speed in 0.86 0.93 1.08 1.16; do run encode.py "$work/corpus" "$work/codec" 
 rows="heart=0.4 named=0.3 english=0.05 blends=0.15 blends@0.86=0.025 blends@0.93=0.025 blends@1.08=0.025 blends@1.16=0.025"
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm-a" --levels $levels --minutes "$(minutes 500)" \
-  --muon --bf16 --tokens 1200 ${start:+--init-from "$start/model" --same-codec} --shares $rows
+  --muon --bf16 --compile --tokens 2400 ${start:+--init-from "$start/model" --same-codec} --shares $rows
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm" --branch-from "$work/lm-a/last.pt" --levels $levels \
-  --minutes "$(minutes 200)" --decay 1 --muon --bf16 --tokens 1200 --shares $rows
+  --minutes "$(minutes 200)" --decay 1 --muon --bf16 --compile --tokens 2400 --shares $rows
 # 5. The voice's folder: `llasa say -m WORK/voice` speaks with it.
 run pack.py "$work/lm/model" "$work/codec" "$work/voice" --guidance 1.5

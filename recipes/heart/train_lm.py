@@ -185,7 +185,7 @@ class Aligner(nn.Module):
         config._attn_implementation = "eager"  # a fifth faster than SDPA on a CPU in bfloat16 at these lengths
         config.eos_token_id, config.bos_token_id, config.pad_token_id = prompt_format.end_id, None, prompt_format.pad_id
         self.lm = LlamaForCausalLM(config)
-        self.prompt_format = prompt_format
+        self.prompt_format, self.code_loss = prompt_format, code_loss
         width = config.hidden_size
         places = np.unravel_index(np.arange(prompt_format.code_count), levels, order="F")
         offsets = np.cumsum(levels) - np.array(levels)
@@ -205,6 +205,11 @@ class Aligner(nn.Module):
     def hidden(self, ids: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return self.lm.model(inputs_embeds=F.embedding(ids, table), use_cache=False).last_hidden_state
 
+    def compile_parts(self) -> None:
+        """Compile the two largest parts; batches differ in shape."""
+        self.hidden = torch.compile(self.hidden, dynamic=True)  # type: ignore[method-assign]
+        self.code_loss = torch.compile(code_loss, dynamic=True)
+
     def losses(
         self, ids: torch.Tensor, labels: torch.Tensor, now: torch.Tensor, after: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -214,11 +219,16 @@ class Aligner(nn.Module):
         wanted = labels.flatten()
         spoken = wanted >= self.prompt_format.first_code_id
         labeled = wanted != NO_LABEL
-        code = F.cross_entropy((flat[labeled] @ table.T).float(), wanted[labeled])
+        code = self.code_loss(flat[labeled], table, wanted[labeled])
         speech = flat[spoken]
         first = masked_cross_entropy(self.phone_now(speech), now.flatten()[spoken])
         second = masked_cross_entropy(self.phone_next(speech), after.flatten()[spoken])
         return code, first, second
+
+
+def code_loss(hidden: torch.Tensor, table: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy over the whole vocabulary: hidden (N, width), table (V, width), wanted (N,) -> scalar."""
+    return F.cross_entropy((hidden @ table.T).float(), wanted)
 
 
 def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -291,7 +301,8 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
         old_codes = old_table[old_format.first_code_id :][: old_format.code_count]
         speakers = first - len(NAMED_SPEAKERS)
         table[:speakers] = old_table[:speakers]  # characters and markers
-        table[speakers:first] = old_table[speakers : old_format.first_code_id].mean(0)
+        tags = old_table[speakers : old_format.first_code_id]
+        table[speakers:first] = tags if len(tags) == first - speakers else tags.mean(0)
         table[first : first + count] = old_codes[torch.arange(count) % old_format.code_count]
         own = model.lm.state_dict()
         copied = {name: value for name, value in state.items() if "embed_tokens" not in name and "lm_head" not in name}
@@ -343,6 +354,8 @@ def train(arguments: argparse.Namespace) -> None:
         spent = state["spent"] if last.exists() else 0.0
     elif arguments.init_from:
         initialize_from(model, arguments.init_from, arguments.same_codec)
+    if arguments.compile:
+        model.compile_parts()
     metadata = {
         "format": 1,
         "codec": arguments.codec,
@@ -451,6 +464,7 @@ def main() -> None:
     parser.add_argument("--save-every", type=float, default=5, help="minutes between checkpoints")
     parser.add_argument("--muon", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="compile the network (needs a C++ compiler)")
     train(parser.parse_args())
 
 
