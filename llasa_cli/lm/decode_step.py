@@ -5,8 +5,9 @@
     codes = step()()                                  one code for each slot; free slots give meaningless ones
     step.release(slot)
 
-What changes from step to step lies in tensors that stay in place, so that a CUDA graph can replay the step: its calls depend on
-the data through those tensors only, and none of them waits for the device.
+On a CPU with the C kernels a step computes only the slots in use, in two calls (`lm.cpu.fused_step` and `lm.cpu.fused_sampler`).
+Elsewhere it computes all slots, and what changes from step to step lies in tensors that stay in place, so that a CUDA graph can
+replay the step: its calls depend on the data through those tensors only, and none of them waits for the device.
 
 With guidance each slot has two rows in the network: one whose prompt has the text and one whose prompt lacks it. Both are fed
 the code that is sampled from the guided logits, and the weights are read once for both.
@@ -15,9 +16,12 @@ the code that is sampled from the guided logits, and the weights are read once f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
+from llasa_cli.lm.cpu.build import load_kernels
+from llasa_cli.lm.cpu.fused_sampler import FusedSampler
 from llasa_cli.lm.kv_cache import SlotGroup, exact_groups, group_slots
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.sampler import (
@@ -55,11 +59,12 @@ class DecodeStep:
 
     def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False) -> None:
         self.network, self.prompt_format, self.guided = network, prompt_format, guided
-        self._slots = slots if slots == 1 else -(-slots // SLOT_MULTIPLE) * SLOT_MULTIPLE
+        is_fused = slots * (2 if guided else 1) <= network.fused_rows
+        self._slots = slots if slots == 1 or is_fused else -(-slots // SLOT_MULTIPLE) * SLOT_MULTIPLE
         self.rows = 2 * self._slots if guided else self._slots
         device = network.device
         self._cache = network.new_cache(self.rows)
-        self._is_exact = self.rows == 1 or self.rows <= network.fused_rows
+        self._is_exact = self.rows == 1
         self._lengths = [0] * self.rows  # tokens in the cache; 0 marks a free row
         self._sampling: list[SamplingOptions | None] = [None] * self._slots
 
@@ -75,6 +80,26 @@ class DecodeStep:
         self._log_probabilities = torch.zeros(self._slots, device=device)
         self._ended = torch.zeros(self._slots, dtype=torch.bool, device=device)
         self._limits = zeros(self._slots)
+        self._fused_sampler = self._new_fused_sampler() if is_fused else None
+
+    def _new_fused_sampler(self) -> FusedSampler | None:
+        kernels = load_kernels()
+        if kernels is None:
+            return None
+        return FusedSampler(
+            kernels,
+            self.prompt_format.first_code_id,
+            self.guided,
+            self._sampler,
+            self._uniforms,
+            self._spoken,
+            self._sampled,
+            self._limits,
+            self._log_probabilities,
+            self._ended,
+            self._ids,
+            self._positions,
+        )
 
     def _rows_of(self, slot: int) -> tuple[int, ...]:
         return (slot, self._slots + slot) if self.guided else (slot,)
@@ -136,8 +161,21 @@ class DecodeStep:
         """
         lengths = self._advance_lengths()
         self._cache.reserve(max(lengths))
+        if self._fused_sampler is not None:
+            return partial(list, self._compute_used(self._fused_sampler, lengths))
         groups = (exact_groups if self._is_exact else group_slots)(lengths)
         return self.compute(groups, *self._sampling_kinds(), is_exact=self._is_exact).tolist
+
+    def _compute_used(self, sampler: FusedSampler, lengths: list[int]) -> list[int]:
+        """The step of the slots in use -> the codes of all slots, INVALID for the others."""
+        used = [slot for slot, sampling in enumerate(self._sampling) if sampling is not None]
+        rows = used + [self._slots + slot for slot in used] if self.guided else used
+        ids = self._ids if len(rows) == self.rows else self._ids[rows]
+        logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows])
+        codes = [INVALID] * self._slots
+        for slot, code in zip(used, sampler(logits, used), strict=True):
+            codes[slot] = code
+        return codes
 
     def _advance_lengths(self) -> list[int]:
         """How many tokens the attention of each row covers in the step that starts; at least one."""

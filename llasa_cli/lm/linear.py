@@ -12,8 +12,9 @@ give the same codes tomorrow. The classes are
     QuantizedLinear    int8 and int4 by `cpu/kernels.c` (Int8Linear, Int4Linear), and GGUF's Q8_0 and Q4_0 (GroupedLinear)
     TorchInt8Linear, TorchInt4Linear    the same formats by torch
 
-The C kernels are quickest for few rows of states. From `MANY_ROWS` on, torch's bfloat16 product is quicker where the
-processor has bfloat16 instructions; int8 and int4 weights are then expanded to bfloat16 block by block.
+The C kernels multiply integer weights with any number of rows of states, and the result of a row is bit for bit the same
+however many others there are. Floating-point weights they multiply quickest with few rows: from `MANY_ROWS` on, torch's
+bfloat16 product is quicker where the processor has bfloat16 instructions.
 
 Shapes: R rows of weights (out features), W their width (in features).
 """
@@ -36,11 +37,10 @@ SMALL_MATRIX = 4_000_000
 """Weights of the largest float32 matrix that stays in a CPU's cache (16 MB). Larger ones are multiplied by the kernels."""
 LANES, BLOCK, SPAN = 16, 128, 512
 """Constants of `kernels.c`: every width is a multiple of LANES; in int4, of BLOCK, and SPAN weights have LANES scales."""
-MANY_ROWS = {"bf16": 4, "int8": 32, "int4": 32, "q8_0": 32, "q4_0": 32}
+MANY_ROWS = 4
 """Rows of states from which torch's bfloat16 product is quicker than the kernels."""
-_NEVER = 1 << 30
-EXPANDED_ROWS = 1024
-"""Rows of int8 or int4 weights that are expanded to bfloat16 at once: 4 MB at a width of 2,048."""
+INTEGER_FORMATS = ("int8", "int4", "q8_0", "q4_0")
+"""Formats of `QuantizedLinear`."""
 
 
 class Linear:
@@ -149,7 +149,7 @@ class KernelLinear(Linear):
     ) -> None:
         super().__init__(shape, kind)
         self._weight, self._kernels = _stacked(parts, empty_huge_pages(shape, kind.storage_dtype)), kernels
-        self._many_rows = _many_rows(kind.name)
+        self._many_rows = MANY_ROWS if kind.name == "bf16" and _has_bfloat16_instructions() else 1 << 30
 
     def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
         return self._weight, None, self.shape[1]
@@ -163,7 +163,7 @@ class KernelLinear(Linear):
 
 
 class QuantizedLinear(Linear):
-    """Integer weights and scales, multiplied by `kernels.c`, or expanded to bfloat16 and multiplied by torch."""
+    """Integer weights and scales, multiplied by `kernels.c`."""
 
     _weights: torch.Tensor
     _scales: torch.Tensor
@@ -191,18 +191,8 @@ class QuantizedLinear(Linear):
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         flat = self._padded(states.reshape(-1, self.shape[1]))
-        if len(flat) < _many_rows(self.format):
-            out = self._kernels.multiply(self.format, flat, self._weights, self._scales, self.shape[0])
-        else:
-            narrow, out = flat.bfloat16(), torch.empty(len(flat), self.shape[0])
-            for begin in range(0, self.shape[0], EXPANDED_ROWS):
-                rows = slice(begin, begin + EXPANDED_ROWS)
-                out[:, rows] = self._expanded_product(narrow, rows)
+        out = self._kernels.multiply(self.format, flat, self._weights, self._scales, self.shape[0])
         return out.view(*states.shape[:-1], self.shape[0])
-
-    def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
-        """bfloat16 (N, stored width) -> (N, these rows)."""
-        raise NotImplementedError
 
     def _padded(self, values: torch.Tensor) -> torch.Tensor:
         return values if self._width == self.shape[1] else F.pad(values, (0, self._width - self.shape[1]))
@@ -223,9 +213,6 @@ class Int8Linear(QuantizedLinear):
         self._weights, self._scales = empty_huge_pages(shape, torch.int8), torch.empty(shape[0])
         self._quantize(parts)
 
-    def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
-        return F.linear(states, self._weights[rows].bfloat16()) * self._scales[rows]
-
 
 class Int4Linear(QuantizedLinear):
     """4-bit integers and one scale per group of 32 (the layout is in `vectors.h`): 4.5 bits per weight."""
@@ -238,9 +225,6 @@ class Int4Linear(QuantizedLinear):
         self._weights = empty_huge_pages((shape[0], self._width // 8), torch.int32)
         self._scales = empty_huge_pages((shape[0], -(-self._width // SPAN), LANES), torch.bfloat16)
         self._quantize(parts)
-
-    def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
-        return F.linear(states, self._kernels.expand("int4", self._weights[rows], self._scales[rows], self._width))
 
 
 class GroupedLinear(QuantizedLinear):
@@ -269,9 +253,6 @@ class GroupedLinear(QuantizedLinear):
             self._weights[rows] = pack_groups(self._padded(integers), kind.name)
             self._scales[rows] = F.pad(scales, (0, self._width // GROUP - scales.shape[1])).view(len(scales), -1, LANES)
             begin = rows.stop
-
-    def _expanded_product(self, states: torch.Tensor, rows: slice) -> torch.Tensor:
-        return F.linear(states, self._kernels.expand(self.format, self._weights[rows], self._scales[rows], self._width))
 
 
 _PACKED: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, "int4": Int4Linear}
@@ -332,10 +313,6 @@ class TorchInt4Linear(Linear):
 @functools.cache
 def _has_int8_kernel(device: str) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key("aten::_weight_int8pack_mm", device.upper()))
-
-
-def _many_rows(kind: str) -> int:
-    return MANY_ROWS.get(kind, _NEVER) if _has_bfloat16_instructions() else _NEVER
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
     network.prefill(cache, slot, ids)                              the prompt of one sequence
     logits = network.decode(cache, ids, positions, groups)         one more token of every sequence
+    logits = network.decode_rows(cache, slots, ids, positions)     of some sequences, on a CPU
 
 It takes the place of transformers' class, which takes seconds to import: keys and values lie in a cache that does not move
 (`lm.kv_cache`), projections are fused, and the head has only the rows that can be sampled (65,537 of 193,801 in the published
@@ -9,13 +10,15 @@ models). Tests compare its greedy output with transformers' token for token.
 
 A sequence's results do not depend on what else is in the cache. A prompt is prefilled alone, in blocks that end at fixed
 positions. A decode step computes every slot whether it is used or not, so that shapes never change, and the attention of a
-slot covers as many tokens as its own length asks for. (A matrix product of another number of rows has other last bits.)
+slot covers as many tokens as its own length asks for. (torch's product of another number of rows has other last bits. The C
+kernels' does not, so with them a step computes only the slots in use.)
 
 Shapes: N tokens, of one sequence or of N sequences; H heads, K key-value heads, D head width, L cached tokens.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,7 +26,7 @@ import torch.nn.functional as F
 
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu.build import Kernels, load_kernels
-from llasa_cli.lm.cpu.fused_step import MAX_ROWS, FusedStep
+from llasa_cli.lm.cpu.fused_step import FusedStep
 from llasa_cli.lm.kv_cache import KVCache, SlotGroup, exact_groups
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import LANES, Embedding, Linear
@@ -81,8 +84,11 @@ class Llama:
 
     @property
     def fused_rows(self) -> int:
-        """The most sequences that `decode` computes in one call of the fused step; 0 without one."""
-        return 0 if self._fused_step is None else MAX_ROWS
+        """The most sequences that `decode_rows` should be given; 0 if it can't be called."""
+        if self._fused_step is None:
+            return 0
+        # A small model's weights lie in the processor's cache, where reading them several times costs little.
+        return sys.maxsize if self.config.is_small else self._fused_step.max_rows
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -133,6 +139,26 @@ class Llama:
 
         self.forward(ids, torch.arange(begin, end, device=ids.device), attend)
 
+    def decode_rows(self, cache: KVCache, slots: list[int], ids: torch.Tensor, positions: list[int]) -> torch.Tensor:
+        """One more token of each of up to `fused_rows` sequences. The results of one don't depend on the others.
+
+        Args:
+            slots: N slots of the cache, all different.
+            ids: int64 (N,), their tokens.
+            positions: N positions of the tokens.
+
+        Returns:
+            The logits of what follows, float32 (N, codes + 1).
+        """
+        assert self._fused_step is not None
+        hidden, most, parts = self.embedding(ids), self._fused_step.max_rows, []
+        for begin in range(0, len(slots), min(most, len(slots))):
+            some = slice(begin, begin + most)
+            parts.append(
+                self._fused_step(hidden[some], cache.tensor, slots[some], positions[some], self._cosine, self._sine)
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def decode(
         self,
         cache: KVCache,
@@ -148,13 +174,7 @@ class Llama:
             groups: The tokens that the attention of each slot covers, from `group_slots` or `exact_groups`.
             is_exact: Each group is as long as its sequences, so that nothing in it has to be masked.
         """
-        # 1. A few sequences on a CPU: the whole step in one call.
-        if self._fused_step is not None and cache.slots <= MAX_ROWS and is_exact:
-            last = [group.length - 1 for group in groups for _ in range(group.start, group.stop)]
-            rotation = positions if len(last) > 1 else slice(last[0], last[0] + 1)  # a view is quicker than a copy
-            cosine, sine = self._cosine[rotation], self._sine[rotation]  # (slots, D)
-            return self._fused_step(self.embedding(ids), cache.tensor, last, cosine, sine)
-        # 2. Where the new keys and values go, and which tokens are masked.
+        # 1. Where the new keys and values go, and which tokens are masked.
         rows = torch.arange(cache.slots, device=ids.device) * cache.length + positions
         lengths, mask = positions + 1, None
         if not is_exact and not self.attention.uses_lengths:
@@ -179,7 +199,7 @@ class Llama:
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-        # 3. All layers, then the head.
+        # 2. All layers, then the head.
         return self.logits(self.forward(ids, positions, attend))
 
     # --- layers ---
@@ -250,5 +270,7 @@ class TokenStream:
             self._network.extend(self._cache, 0, ids[:-1], begin)
         self.position = end
         self._cache.reserve(end)
+        if self._network.fused_rows:
+            return self._network.decode_rows(self._cache, [0], ids[-1:], [end - 1])[0]
         last = torch.full((1,), end - 1, dtype=torch.int64, device=self._network.device)
         return self._network.decode(self._cache, ids[-1:], last, exact_groups([end]), is_exact=True)[0]

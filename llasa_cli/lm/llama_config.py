@@ -10,6 +10,9 @@ import torch
 
 from llasa_cli.errors import ModelError
 
+SMALL_WEIGHTS = 20_000_000
+"""Roughly the weights in the layers of the largest small model."""
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -71,9 +74,9 @@ class LlamaConfig:
         )
 
     @property
-    def weights_in_layers(self) -> int:
-        """Roughly how many weights the layers have; decides between number formats and numbers of threads."""
-        return 12 * self.layers * self.hidden_size**2
+    def is_small(self) -> bool:
+        """Whether the layers have so few weights that one CPU thread decodes faster than several."""
+        return 12 * self.layers * self.hidden_size**2 < SMALL_WEIGHTS
 
 
 def rope_frequencies(config: LlamaConfig) -> torch.Tensor:

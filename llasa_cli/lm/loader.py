@@ -19,7 +19,7 @@ from llasa_cli.device import WeightFormat, pick_device, pick_weight_format
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.engine import EnginePool, SlotEngine
+from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import Embedding, GroupedLinear, Linear, QuantizedEmbedding
@@ -36,8 +36,6 @@ AS_STORED = "stored"
 _FLOATING = {"BF16": "bf16", "F16": "fp16"}
 _DTYPE_OF = {"q8_0": "int8", "q4_0": "int4"}
 """Formats of `GroupedLinear` and the `--dtype` that asks for them."""
-SMALL_WEIGHTS = 20_000_000
-"""With fewer weights in the layers, one CPU thread decodes faster than several."""
 
 
 class LanguageModel:
@@ -50,7 +48,7 @@ class LanguageModel:
     def __init__(self, network: Llama, prompt_format: PromptFormat) -> None:
         self.network, self.prompt_format = network, prompt_format
         self.device, self.dtype = network.device, network.dtype
-        self.is_small = self.device.type == "cpu" and network.config.weights_in_layers < SMALL_WEIGHTS
+        self.is_small = self.device.type == "cpu" and network.config.is_small
 
     def generate(self, prompt: Prompt, sampling: SamplingOptions, seed: int) -> Generation:
         """Continue a prompt: an iterator of codes. On one machine the same arguments give the same codes."""
@@ -59,12 +57,6 @@ class LanguageModel:
     def batch(self, slots: int) -> SlotEngine:
         """Continue up to `slots` prompts at once."""
         return SlotEngine(self.network, self.prompt_format, slots)
-
-    def pool(self, slots: int) -> SlotEngine | EnginePool:
-        """Like `batch`, where few sequences must not pay for all slots: a small model steps them one after the other."""
-        if self.is_small and self.network.fused_rows:
-            return EnginePool(lambda: self.batch(1), slots)
-        return self.batch(slots)
 
 
 def load_language_model(

@@ -329,7 +329,7 @@ class SpeechService:
 
     def _generate(self, worker: _Worker) -> None:
         model = worker.synthesizer.model
-        engine = model.pool(self._slots_each)
+        engine = model.batch(self._slots_each)
         while True:
             with self._changed:
                 while not (worker.running or self._startable()):
@@ -348,7 +348,7 @@ class SpeechService:
                 finished = engine.step() if worker.running else []
             except Exception as error:
                 self._fail_all(worker, error)
-                engine = model.pool(self._slots_each)
+                engine = model.batch(self._slots_each)
                 continue
             self.statistics.steps += 1
             self._pass_on_codes(worker, engine, finished)

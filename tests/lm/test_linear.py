@@ -11,8 +11,8 @@ import torch
 from llasa_cli.device import WeightFormat
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.linear import Linear
-from llasa_cli.lm.quantize import quantize_int4
+from llasa_cli.lm.linear import INTEGER_FORMATS, GroupedLinear, Linear
+from llasa_cli.lm.quantize import GROUP, quantize_int4, quantize_q8_0
 
 ERRORS = {"fp32": 1e-6, "bf16": 4e-3, "fp16": 5e-4, "int8": 0.01, "int4": 0.09}
 """Relative error of a product, which comes from rounding Gaussian weights to the format."""
@@ -73,6 +73,35 @@ def test_a_row_of_states_gets_the_same_bits_in_every_place(kind: str) -> None:
         assert all(torch.equal(found[0], other) for other in found), count
 
 
+@pytest.mark.parametrize("kind", INTEGER_FORMATS)
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (7, 80), (64, 256), (101, 704), (33, 2080)])
+def test_a_row_gets_the_same_bits_in_any_number_of_rows(kind: str, rows: int, width: int) -> None:
+    """1 to 70 rows of states in tiles, compared with the kernel for a single row."""
+    kernels = load_kernels()
+    if kernels is None:
+        pytest.skip("no C compiler")
+    width += -width % GROUP if kind.startswith("q") else 0
+    made = quantized(torch.randn(rows, width, generator=torch.Generator().manual_seed(width)), kind)
+    states = torch.randn(70, width, generator=torch.Generator().manual_seed(1)) * torch.logspace(-3, 3, 70)[:, None]
+    alone = torch.cat([made(state[None]) for state in states])
+    for count in range(1, 71):
+        assert torch.equal(made(states[:count]), alone[:count]), count
+    assert torch.equal(made(states[37:51].flip(0)), alone[37:51].flip(0))
+
+
+def quantized(weights: torch.Tensor, kind: str) -> Linear:
+    if kind in ERRORS:
+        return linear(weights, kind, (len(weights),))
+    kernels = load_kernels()
+    assert kernels is not None
+    integers, scales = quantize_q8_0(weights)
+    if kind == "q4_0":
+        integers = integers // 16
+    return GroupedLinear(
+        [(integers, scales)], (len(weights), weights.shape[1]), WeightFormat(kind, torch.float32), kernels
+    )
+
+
 def test_int4_weights_are_the_same_with_and_without_a_compiler() -> None:
     """A group is 32 weights in a row for torch and 32 weights 16 apart for the kernels; equal groups give equal integers."""
     kernels = load_kernels()
@@ -86,7 +115,9 @@ def test_int4_weights_are_the_same_with_and_without_a_compiler() -> None:
     packed, steps = torch.zeros(50, 64, dtype=torch.int32), torch.zeros(50, 1, 16, dtype=torch.bfloat16)
     kernels.quantize("int4", apart, packed, steps)
     assert torch.allclose(steps.view(50, 16).float() / 16, scales.float(), rtol=1e-2)
-    expanded = kernels.expand("int4", packed, steps, 512).float().view(50, 32, 16).transpose(1, 2).reshape(50, 512)
+    expanded = (
+        kernels.multiply("int4", torch.eye(512), packed, steps, 50).T.view(50, 32, 16).transpose(1, 2).reshape(50, 512)
+    )
     exact = numbers.view(50, 16, 32) * scales[..., None]
     assert torch.allclose(expanded.view(50, 16, 32), exact.float(), rtol=1e-2, atol=1e-6)
 

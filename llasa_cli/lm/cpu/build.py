@@ -19,6 +19,7 @@ import mmap
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,15 +29,15 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("kernels.c")
-SOURCE_FILES = ("kernels.c", "vectors.h", "one_row.h", "step.h")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-w")
+SOURCE_FILES = ("kernels.c", "barrier.h", "vectors.h", "integers.h", "one_row.h", "many_rows.h", "step.h", "sampling.h")
+FLAGS = ("-O2", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-w")
 PAGE = 2 << 20
 REGION = 16 * PAGE
 """Bytes of a region that smaller tensors share."""
 SMALLEST_HUGE = 65_536
 """Bytes; smaller tensors are left to malloc."""
-COMPILE_TIMEOUT_S = 60
-"""Compiling takes one or two seconds."""
+COMPILE_TIMEOUT_S = 300
+"""Compiling takes about four seconds of processor time, and much longer on a busy machine."""
 ENVIRONMENT_VARIABLE = "LLASA_KERNELS"
 
 
@@ -45,6 +46,7 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
+        library.step_bytes.restype = ctypes.c_long
 
     def multiply(
         self, kind: str, states: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor | None, rows: int
@@ -101,12 +103,6 @@ class Kernels:
         """Write float32 `values` (R, W) to `weights` and `scales` in that format, int8 or int4."""
         self.library[f"quantize_{kind}"](address(values), address(weights), address(scales), *_longs(*values.shape))
 
-    def expand(self, kind: str, weights: torch.Tensor, scales: torch.Tensor, width: int) -> torch.Tensor:
-        """Weights in int4, q8_0 or q4_0 -> bfloat16 (R, W), where W is the stored width."""
-        out = torch.empty(len(weights), width, dtype=torch.bfloat16)
-        self.library[f"expand_{kind}"](address(weights), address(scales), address(out), *_longs(*out.shape))
-        return out
-
 
 def address(tensor: torch.Tensor) -> ctypes.c_void_p:
     """The tensor's data, as an argument of a C function."""
@@ -154,11 +150,22 @@ def library() -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         compiled = Path(temporary) / path.name
-        subprocess.run(
-            [compiler, *FLAGS, "-o", compiled, SOURCE], check=True, capture_output=True, timeout=COMPILE_TIMEOUT_S
-        )
+        _run([compiler, *FLAGS, "-o", str(compiled), str(SOURCE), "-lm"])
         compiled.replace(path)  # complete or absent, even if another process does the same
     return path
+
+
+def _run(command: list[str]) -> None:
+    """Run a compiler. After COMPILE_TIMEOUT_S it is stopped with the processes that it started."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        status = process.wait(COMPILE_TIMEOUT_S)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def _processor() -> str:

@@ -1,9 +1,9 @@
-"""The fused step: one token of each of a few sequences through the whole network in one call of `step.h`.
+"""The fused step: one token of each of some sequences through the whole network in one call of `step.h`.
 
 Computed call by call, a step at Llasa-1B's size makes some 400 calls of torch beside the matrix products, and each product
 begins and ends with threads that wait for each other. The results equal those of `Llama.forward` and `Llama.logits` but for
 rounding, and those of a sequence are bit for bit the same whatever else is in the call. The weights are read once for all
-sequences, so a second one, as for guidance, costs little.
+sequences. Integer weights serve any number of them, and the others up to FEW_ROWS.
 
 Shapes: B sequences, K key-value heads, L cached tokens, D head width.
 """
@@ -11,19 +11,22 @@ Shapes: B sequences, K key-value heads, L cached tokens, D head width.
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 
 import torch
 
 from llasa_cli.lm.cpu.build import Kernels, address
 from llasa_cli.lm.layer import LayerWeights
-from llasa_cli.lm.linear import LANES, Linear
+from llasa_cli.lm.linear import INTEGER_FORMATS, LANES, Linear
 from llasa_cli.lm.llama_config import LlamaConfig
 
 FORMATS = ("fp32", "bf16", "fp16", "int8", "int4", "q8_0", "q4_0")
 """In the order of `enum format` in `one_row.h`."""
-MAX_ROWS = 4
-"""The most sequences in a step, as in `one_row.h`."""
+FEW_ROWS = 4
+"""The most sequences in a step with floating-point weights, as in `one_row.h`."""
+FEW_INTEGER_ROWS = 2
+"""The most sequences that integer weights are multiplied with one after the other, not in tiles."""
 MAX_WIDTH = 32_768
 """The longest row of states, as in `one_row.h`."""
 
@@ -61,16 +64,24 @@ class _Network(ctypes.Structure):
         ("layers", ctypes.c_void_p),
         ("norm", ctypes.c_void_p),
         ("head", _Matrix),
+        ("few_rows", ctypes.c_long),
     )
 
 
 class FusedStep:
-    """Build it with `create`. It holds addresses only: the network's tensors must stay where they are."""
+    """Build it with `create`. It holds addresses only: the network's tensors must stay where they are.
+
+    Attributes:
+        max_rows: The most sequences in a step.
+    """
 
     def __init__(
         self, config: LlamaConfig, layers: Sequence[LayerWeights], norm: torch.Tensor, head: Linear, kernels: Kernels
     ) -> None:
         self._kernels = kernels
+        linears = [head, *(linear for layer in layers for linear in layer.linears())]
+        has_integers = all(linear.format in INTEGER_FORMATS for linear in linears)
+        self.max_rows = sys.maxsize if has_integers else FEW_ROWS
         self._layers = (_Layer * config.layers)(
             *(
                 _Layer(layer.input_norm.data_ptr(), layer.middle_norm.data_ptr(), *map(_matrix, layer.linears()))
@@ -88,9 +99,7 @@ class FusedStep:
             ctypes.addressof(self._layers),
             norm.data_ptr(),
             _matrix(head),
-        )
-        self._scratch_size = (
-            2 * (config.heads + config.key_value_heads) * config.head_dim + 2 * config.intermediate_size
+            FEW_INTEGER_ROWS if has_integers else FEW_ROWS,
         )
         self._logits = head.shape[0]
 
@@ -111,32 +120,41 @@ class FusedStep:
         return None
 
     def __call__(
-        self, hidden: torch.Tensor, past: torch.Tensor, positions: list[int], cosine: torch.Tensor, sine: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        past: torch.Tensor,
+        slots: list[int],
+        positions: list[int],
+        cosine: torch.Tensor,
+        sine: torch.Tensor,
     ) -> torch.Tensor:
         """The logits of what follows the tokens, float32 (B, codes + 1).
 
         Args:
             hidden: float32 (B, hidden), the embeddings of the tokens; they are overwritten.
-            past: float32 (layers, B, L, 2 K, D), keys and values of earlier tokens; those of the tokens are written.
-            positions: B positions of the tokens.
-            cosine, sine: float32 (B, D), the rotary embeddings of the positions.
+            past: float32 (layers, slots, L, 2 K, D), keys and values of earlier tokens; those of the tokens are written.
+            slots, positions: B slots in `past`, all different, and positions of the tokens.
+            cosine, sine: float32 (tokens, D), the rotary embeddings of all positions.
         """
         count = len(positions)
         if not (
-            count <= MAX_ROWS
-            and hidden.shape[0] == past.shape[1] == count
-            and 0 <= min(positions) <= max(positions) < past.shape[2]
+            hidden.shape[0] == len(slots) == count <= self.max_rows
+            and 0 <= min(slots) <= max(slots) < past.shape[1]
+            and 0 <= min(positions) <= max(positions) < min(past.shape[2], len(cosine))
             and all(tensor.is_contiguous() for tensor in (hidden, past, cosine, sine))
         ):
-            raise ValueError(f"positions {positions} in keys and values of shape {tuple(past.shape)}")
-        logits, scratch = torch.empty(count, self._logits), torch.empty(count * self._scratch_size)
+            raise ValueError(f"slots {slots} at {positions} in keys and values of shape {tuple(past.shape)}")
+        network, rows = ctypes.byref(self._network), ctypes.c_long(count)
+        logits = torch.empty(count, self._logits)
+        scratch = torch.empty(self._kernels.library.step_bytes(network, rows), dtype=torch.uint8)
         self._kernels.library.step(
-            ctypes.byref(self._network),
-            ctypes.c_long(count),
+            network,
+            rows,
             address(hidden),
             address(past),
-            ctypes.c_long(past[0].numel()),
-            ctypes.c_long(past[0, 0].numel()),
+            ctypes.c_long(past.stride(0)),
+            ctypes.c_long(past.stride(1)),
+            (ctypes.c_int64 * count)(*slots),
             (ctypes.c_int64 * count)(*positions),
             address(cosine),
             address(sine),

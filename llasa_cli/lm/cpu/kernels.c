@@ -13,14 +13,19 @@
  * In the other formats width is a multiple of 16.
  */
 #include <stdint.h>
+#include <stdlib.h>
 
 extern int omp_get_thread_num(void), omp_get_num_threads(void);
 
+#include "barrier.h"
+
 #include "vectors.h"
+
+#include "integers.h"
 
 #include "one_row.h"
 
-enum { TALL = 4, WIDE = 4 }; /* rows of weights and rows of states of a tile, whose sums fill the registers */
+#include "many_rows.h"
 
 /* `tall` rows of weights with `wide` rows of states. The sum of a pair is bit for bit the same in every tile. */
 INLINE void tile(reader *read, const int tall, const int wide, const float *states, const char *weights, long stride,
@@ -60,7 +65,7 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
     void multiply_##FORMAT(const float *states, const char *weights, const float *scales, float *out, long count,        \
                          long rows, long width) {                                                                      \
         if (count == 1) {                                                                                              \
-            multiply_one(&(matrix){format_##FORMAT, rows, width, weights, scales}, states, out);                           \
+            multiply_one(&(matrix){format_##FORMAT, rows, width, weights, scales}, states, width, out);                           \
             return;                                                                                                    \
         }                                                                                                              \
         _Pragma("omp parallel for schedule(static)") for (long block = 0; block < (rows + TALL - 1) / TALL; block++)  \
@@ -70,154 +75,44 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
 MULTIPLY(fp32, 4)
 MULTIPLY(bf16, 2)
 MULTIPLY(fp16, 2)
-MULTIPLY(int8, 1)
 
-INLINE void tile_int4(const int tall, const int wide, const float *states, const floats *excess, const uint32_t *weights,
-                      const uint16_t *scales, float *out, long rows, long width) {
-    long spans = (width + SPAN - 1) / SPAN;
-    floats sums[TALL][WIDE] = {0};
-    for (long span = 0; span < spans; span++) {
-        floats inner[TALL][WIDE];
-#pragma GCC unroll 4
-        for (int r = 0; r < tall; r++)
-#pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) inner[r][s] = excess[s * MAX_SPANS + span];
-        long end = (span + 1) * SPAN < width ? (span + 1) * SPAN : width;
-        for (long at = span * SPAN; at < end; at += BLOCK) {
-            bits word[TALL];
-#pragma GCC unroll 4
-            for (int r = 0; r < tall; r++) word[r] = *(const bits *)(weights + (r * width + at) / 8);
-#pragma GCC unroll 8
-            for (int n = 0; n < 8; n++)
-#pragma GCC unroll 4
-                for (int r = 0; r < tall; r++)
-#pragma GCC unroll 4
-                    for (int s = 0; s < wide; s++)
-                        inner[r][s] += read_int4(word[r], n) * *(const floats *)(states + s * width + at + n * LANES);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < tall; r++)
-#pragma GCC unroll 4
-            for (int s = 0; s < wide; s++)
-                sums[r][s] += inner[r][s] * read_bf16((const char *)(scales + r * spans * LANES), span * LANES);
-    }
-    for (int r = 0; r < tall; r++)
-        for (int s = 0; s < wide; s++) out[s * rows + r] = total(sums[r][s]);
-}
-
-void multiply_int4(const float *states, const uint32_t *weights, const uint16_t *scales, float *out, long count,
-                   long rows, long width) {
+/* Integer weights. */
+static void multiply_many(long format, const float *states, const void *weights, const void *scales, float *out, long count,
+                          long rows, long width) {
+    long stored = format == format_q8_0 || format == format_q4_0 ? (width + SPAN - 1) / SPAN * SPAN : width;
+    const matrix by = {format, rows, stored, weights, scales};
     if (count == 1) {
-        multiply_one(&(matrix){format_int4, rows, width, weights, scales}, states, out);
+        multiply_one(&by, states, width, out);
         return;
     }
-    const int tall = TALL / 2, wide = count < WIDE ? 1 : WIDE;
-    long spans = (width + SPAN - 1) / SPAN;
+    void *memory = aligned_alloc(64, (many_bytes(count, width) + 63) / 64 * 64);
+    many prepared = many_at(memory, count, width);
+    long taken = 0, done = 0;
+    barrier all = {0};
 #pragma omp parallel
-    for (long first = 0; first < count; first += wide) {
-        long start = first + wide <= count ? first : count - wide; /* the last tile may repeat some */
-        const float *some = states + start * width;
-        float *to = out + start * rows;
-        floats excess[WIDE * MAX_SPANS];
-        for (long s = 0; s < wide; s++)
-            for (long span = 0; span < spans; span++) {
-                floats sum = {0};
-                for (long at = span * SPAN; at < (span + 1) * SPAN && at < width; at += LANES)
-                    sum += *(const floats *)(some + s * width + at);
-                excess[s * MAX_SPANS + span] = sum * -1.5f;
-            }
-#pragma omp for schedule(static)
-        for (long block = 0; block < (rows + tall - 1) / tall; block++) {
-            long row = block * tall, left = rows - row < tall ? rows - row : tall;
-            const uint32_t *from = weights + row * width / 8;
-            const uint16_t *by = scales + row * spans * LANES;
-            if (left == tall && wide == WIDE)
-                tile_int4(tall, WIDE, some, excess, from, by, to + row, rows, width);
-            else
-                for (long r = 0; r < left; r++)
-                    for (long s = 0; s < wide; s++)
-                        tile_int4(1, 1, some + s * width, excess + s * MAX_SPANS, from + r * width / 8,
-                                  by + r * spans * LANES, to + s * rows + row + r, rows, width);
+    {
+        row *here = own_states();
+        for (long s; (s = __atomic_fetch_add(&done, 1, __ATOMIC_RELAXED)) < count;) {
+            __builtin_memcpy(here->plain, states + s * width, 4 * width);
+            prepare_many(&prepared, s, here, width, &by);
         }
+        wait_for_all(&all);
+        long first, end;
+        while (take(&taken, rows, &first, &end)) products_of_many(&by, &prepared, out, rows, first, end, 0);
     }
+    free(memory);
 }
 
-/* int4 -> bfloat16 [rows][width], for torch's product, which is faster with many rows of states. */
-void expand_int4(const uint32_t *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
-    long spans = (width + SPAN - 1) / SPAN;
-#pragma omp parallel for schedule(static)
-    for (long row = 0; row < rows; row++)
-        for (long at = 0; at < width; at += BLOCK) {
-            bits word = *(const bits *)(weights + (row * width + at) / 8);
-            floats scale = read_bf16((const char *)(scales + row * spans * LANES), at / SPAN * LANES);
-#pragma GCC unroll 8
-            for (int n = 0; n < 8; n++)
-                *(shorts *)(out + row * width + at + n * LANES) =
-                    __builtin_convertvector((bits)((read_int4(word, n) - 1.5f) * scale) >> 16, shorts);
-        }
-}
-
-/* A few rows of states take turns in a product with the formats of GGUF files, whose rows are stored in whole spans. */
-static void multiply_groups(long format, const float *states, const void *weights, const void *scales, float *out,
-                            long count, long rows, long width) {
-    matrix by = {format, rows, (width + SPAN - 1) / SPAN * SPAN, weights, scales};
-    for (long from = 0; from < count; from += MAX_ROWS, states += MAX_ROWS * width, out += MAX_ROWS * rows) {
-        long some = count - from < MAX_ROWS ? count - from : MAX_ROWS, taken = 0;
-#pragma omp parallel
-        {
-            row *here = own_states();
-            long first, end;
-            for (long s = 0; s < some; s++) {
-                for (long i = 0; i < width / LANES; i++) here[s].plain[i] = ((const floats *)(states + s * width))[i];
-                prepare(here + s, width, &by);
-            }
-            while (take(&taken, rows, &first, &end)) products(&by, here, some, out, rows, first, end, 0);
-        }
+#define MULTIPLY_MANY(FORMAT)                                                                                          \
+    void multiply_##FORMAT(const float *states, const void *weights, const void *scales, float *out, long count,         \
+                           long rows, long width) {                                                                    \
+        multiply_many(format_##FORMAT, states, weights, scales, out, count, rows, width);                               \
     }
-}
 
-void multiply_q8_0(const float *states, const void *weights, const void *scales, float *out, long count, long rows,
-                   long width) {
-    multiply_groups(format_q8_0, states, weights, scales, out, count, rows, width);
-}
-
-void multiply_q4_0(const float *states, const void *weights, const void *scales, float *out, long count, long rows,
-                   long width) {
-    multiply_groups(format_q4_0, states, weights, scales, out, count, rows, width);
-}
-
-/* q8_0 or q4_0, in whole spans -> bfloat16 [rows][width] in the order of the states. */
-INLINE void expand_groups(const int bits_each, const char *weights, const uint16_t *scales, uint16_t *out, long rows,
-                          long width) {
-    const int pair = bits_each == 8 ? 2 : 1;
-    long spans = width / SPAN;
-#pragma omp parallel for schedule(static)
-    for (long span = 0; span < rows * spans; span++) {
-        uint16_t sorted[SPAN];
-        const char *from = weights + span * SPAN * bits_each / 8;
-        floats scale = read_fp16((const char *)scales, span * LANES);
-        for (int i = 0; i < SPAN / LANES; i++) {
-            floats values = bits_each == 8 ? read_int8(from, i * LANES)
-                                           : (read_int4(*(const bits *)(from + i / 8 * 64), i % 8) - 1.5f) * 16;
-            floats by = scale;
-            if (pair == 2)
-                for (int l = 0; l < LANES; l++) by[l] = scale[i % 2 * (LANES / 2) + l / 2];
-            *(shorts *)(sorted + i * LANES) = __builtin_convertvector(((bits)(values * by) + 0x8000) >> 16, shorts);
-        }
-        for (int i = 0; i < GROUP / pair; i++)
-            for (int group = 0; group < LANES; group++)
-                for (int h = 0; h < pair; h++)
-                    out[span * SPAN + group * GROUP + i * pair + h] = sorted[(i * LANES + group) * pair + h];
-    }
-}
-
-void expand_q8_0(const char *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
-    expand_groups(8, weights, scales, out, rows, width);
-}
-
-void expand_q4_0(const char *weights, const uint16_t *scales, uint16_t *out, long rows, long width) {
-    expand_groups(4, weights, scales, out, rows, width);
-}
+MULTIPLY_MANY(int8)
+MULTIPLY_MANY(int4)
+MULTIPLY_MANY(q8_0)
+MULTIPLY_MANY(q4_0)
 
 /* float [rows][width] -> int8 and its scales: the largest weight of a row becomes 127. */
 void quantize_int8(const float *from, int8_t *integers, float *scales, long rows, long width) {
@@ -326,3 +221,4 @@ void rotate(float *states, const float *cosine, const float *sine, long count, l
 }
 
 #include "step.h"
+#include "sampling.h"

@@ -19,14 +19,11 @@ typedef struct {
     floats plain[MAX_WIDTH / LANES];
     shorts numbers[2][MAX_WIDTH / LANES]; /* bf16: the high parts, the low parts; int8, int4: integers */
     float scales[MAX_SPANS];              /* of the integers */
-    floats excess[MAX_SPANS];             /* int4: corrects for 0 to 15 standing for -8 to 7; words if the states are integers */
+    words excess[MAX_SPANS];              /* int4: corrects for 0 to 15 standing for -8 to 7 */
 } row;
 
 #if defined __AVX512BF16__
 #define SPLIT_BF16
-#endif
-#if defined __AVX512VNNI__ && defined __AVX512BW__ && defined __AVX512VL__
-#define INTEGER_STATES
 #endif
 
 static _Thread_local row thread_states[MAX_ROWS] __attribute__((aligned(64))); /* a load across two cache lines costs two */
@@ -52,30 +49,25 @@ INLINE void prepare_bf16(row *states, long width) {
 INLINE void prepare_integers(row *states, long width, const int is_int4) {
     for (long span = 0; span * SPAN < width; span++) {
         floats *plain = states->plain + span * (SPAN / LANES);
-#ifdef INTEGER_STATES
         floats most = {0}, invalid = {0}; /* `invalid` becomes NaN if a state is NaN or infinite */
         for (int i = 0; i < SPAN / LANES; i++) most = larger(most, plain[i]), invalid += plain[i] * 0;
-        float largest = _mm512_reduce_max_ps((__m512)most) + 1e-30f;
-        words integers[SPAN / LANES], sum = {0};
+        float largest = 1e-30f;
+        for (int i = 0; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+        words numbers[SPAN / LANES], sum = {0};
         for (int i = 0; i < SPAN / LANES; i++) {
-            integers[i] = (words)_mm512_cvtps_epi32((__m512)(plain[i] * (32767 / largest)));
-            sum += integers[i];
+            numbers[i] = rounded(plain[i] * (32767 / largest));
+            sum += numbers[i];
         }
         states->scales[span] = (largest / 32767 + total(invalid)) * (is_int4 ? 0.0625f : 1);
-        shorts *numbers = states->numbers[0] + span * (SPAN / LANES);
+        shorts *to = states->numbers[0] + span * (SPAN / LANES);
         if (is_int4) { /* pairs in one lane, from the vectors n and n + 4, as in the weights */
-            states->excess[span] = (floats)(sum * -8);
+            states->excess[span] = sum * -8;
             for (int block = 0; block < BLOCKS; block++)
                 for (int n = 0; n < 4; n++)
-                    *(words *)(numbers + block * 8 + n * 2) =
-                        (integers[block * 8 + n] & 0xFFFF) | integers[block * 8 + n + 4] << 16;
+                    *(words *)(to + block * 8 + n * 2) =
+                        (numbers[block * 8 + n] & 0xFFFF) | numbers[block * 8 + n + 4] << 16;
         } else
-            for (int i = 0; i < SPAN / LANES; i++) numbers[i] = (shorts)_mm512_cvtepi32_epi16((__m512i)integers[i]);
-#else
-        floats sum = {0};
-        for (int i = 0; i < SPAN / LANES; i++) sum += plain[i];
-        states->excess[span] = sum * -1.5f;
-#endif
+            for (int i = 0; i < SPAN / LANES; i++) to[i] = narrowed(numbers[i]);
     }
 }
 
@@ -168,70 +160,53 @@ INLINE void dot_bf16(const int count, const row *states, long from, const char *
 #endif
 }
 
+/* The sum of a span, int8 or q8_0: `size` weights, a multiple of 16. */
+INLINE void span_int8(const int count, const row *states, long span, const char *weights, long size, integers *found) {
+    integers even[PAIR], odd[PAIR];
+    long at = 0;
+    for (int s = 0; s < count; s++) even[s] = odd[s] = zero();
+#define NUMBERS(S) ((const char *)states[S].numbers[0] + 2 * (span * SPAN + at))
+    for (; at + 64 <= size; at += 64) {
+        pairs first = widen_32_bytes(weights + at), second = widen_32_bytes(weights + at + 32);
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) {
+            even[s] = add_products(even[s], first, read_pairs(NUMBERS(s)));
+            odd[s] = add_products(odd[s], second, read_pairs(NUMBERS(s) + 64));
+        }
+    }
+    for (; at < size; at += 32) {
+        pairs some = widen_bytes(weights + at, size - at);
+#pragma GCC unroll 2
+        for (int s = 0; s < count; s++) even[s] = add_products(even[s], some, read_pairs(NUMBERS(s)));
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < count; s++) found[s] = plus(even[s], odd[s]);
+}
+
 INLINE void dot_int8(const int count, const row *states, const char *weights, long width, float *out) {
-#ifdef INTEGER_STATES
     floats sums[PAIR] = {0};
-#define NUMBERS(S) ((const char *)states[S].numbers[0] + 2 * at)
     for (long span = 0; span * SPAN < width; span++) {
-        __m512i even[PAIR] = {0}, odd[PAIR] = {0};
-        long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
-        for (; at + 64 <= end; at += 64) {
-            __m512i first = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at)));
-            __m512i second = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at + 32)));
-#pragma GCC unroll 2
-            for (int s = 0; s < count; s++) {
-                even[s] = _mm512_dpwssd_epi32(even[s], first, _mm512_loadu_si512(NUMBERS(s)));
-                odd[s] = _mm512_dpwssd_epi32(odd[s], second, _mm512_loadu_si512(NUMBERS(s) + 64));
-            }
-        }
-        for (; at < end; at += 32) {
-            __mmask8 there = end - at < 32 ? 0xF : 0xFF;
-            __m512i some = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi32(there, weights + at));
-#pragma GCC unroll 2
-            for (int s = 0; s < count; s++)
-                even[s] = _mm512_dpwssd_epi32(even[s], some, _mm512_loadu_si512(NUMBERS(s)));
-        }
+        integers found[PAIR];
+        long left = width - span * SPAN;
+        span_int8(count, states, span, weights + span * SPAN, left < SPAN ? left : SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            sums[s] += (floats)_mm512_cvtepi32_ps(_mm512_add_epi32(even[s], odd[s])) * states[s].scales[span];
+            sums[s] = multiply_add(as_floats(found[s]), (floats){0} + states[s].scales[span], sums[s]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
-#else
-    dot(read_int8, count, states, 0, weights, width, 1, width, out);
-#endif
 }
 
 INLINE void dot_q8_0(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
                      float *out) {
     floats sums[PAIR] = {0};
-    for (long span = 0; span * SPAN < width; span++, weights += SPAN) {
+    for (long span = 0; span * SPAN < width; span++) {
         floats scale = read_fp16((const char *)scales, span * LANES);
-#ifdef INTEGER_STATES
-        __m512i even[PAIR] = {0}, odd[PAIR] = {0};
-#pragma GCC unroll 8
-        for (long at = 0; at < SPAN; at += 64) {
-            __m512i first = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at)));
-            __m512i second = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(weights + at + 32)));
-#pragma GCC unroll 2
-            for (int s = 0; s < count; s++) {
-                const char *numbers = (const char *)states[s].numbers[0] + 2 * (span * SPAN + at);
-                even[s] = _mm512_dpwssd_epi32(even[s], first, _mm512_loadu_si512(numbers));
-                odd[s] = _mm512_dpwssd_epi32(odd[s], second, _mm512_loadu_si512(numbers + 64));
-            }
-        }
+        integers found[PAIR];
+        span_int8(count, states, span, weights + span * SPAN, SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            sums[s] += (floats)_mm512_cvtepi32_ps(_mm512_add_epi32(even[s], odd[s])) * (scale * states[s].scales[span]);
-#else
-        floats inner[PAIR][2] = {0}, twice[2]; /* a vector has pairs of 8 groups */
-        for (int i = 0; i < LANES; i++) twice[0][i] = scale[i / 2], twice[1][i] = scale[LANES / 2 + i / 2];
-        for (long i = 0; i < SPAN / LANES; i++)
-#pragma GCC unroll 2
-            for (int s = 0; s < count; s++)
-                inner[s][i % 2] += read_int8(weights, i * LANES) * states[s].plain[span * (SPAN / LANES) + i];
-        for (int s = 0; s < count; s++) sums[s] += inner[s][0] * twice[0] + inner[s][1] * twice[1];
-#endif
+            sums[s] = multiply_add(as_floats(found[s]), scale * states[s].scales[span], sums[s]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -245,44 +220,28 @@ INLINE void dot_int4(const int count, const row *states, const char *weights, co
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
         floats scale = is_q4_0 ? read_fp16((const char *)scales, span * LANES) * 16
                                : read_bf16((const char *)scales, span * LANES);
-#ifdef INTEGER_STATES
-        const __m512i low = _mm512_set1_epi32(0x000F000F), high = _mm512_set1_epi32(0x00F000F0);
-        __m512i plain[PAIR], sixteenfold[PAIR] = {0};
+        integers plain[PAIR], sixteenfold[PAIR];
 #pragma GCC unroll 2
-        for (int s = 0; s < count; s++) plain[s] = (__m512i)states[s].excess[span];
+        for (int s = 0; s < count; s++) plain[s] = read_integers(states[s].excess + span), sixteenfold[s] = zero();
 #pragma GCC unroll 4
         for (; at < end; at += BLOCK) {
-            __m512i word = _mm512_loadu_si512(weights + at / 2), later = _mm512_srli_epi32(word, 8);
-            __m512i first = _mm512_and_si512(word, low), second = _mm512_and_si512(word, high);
-            __m512i third = _mm512_and_si512(later, low), fourth = _mm512_and_si512(later, high);
+            pairs word = read_pairs(weights + at / 2), later = shifted(word, 8);
+            pairs first = masked(word, 0x0F), second = masked(word, 0xF0);
+            pairs third = masked(later, 0x0F), fourth = masked(later, 0xF0);
 #pragma GCC unroll 2
             for (int s = 0; s < count; s++) {
                 const char *numbers = (const char *)states[s].numbers[0] + 2 * at;
-                plain[s] = _mm512_dpwssd_epi32(plain[s], first, _mm512_loadu_si512(numbers));
-                sixteenfold[s] = _mm512_dpwssd_epi32(sixteenfold[s], second, _mm512_loadu_si512(numbers + 64));
-                plain[s] = _mm512_dpwssd_epi32(plain[s], third, _mm512_loadu_si512(numbers + 128));
-                sixteenfold[s] = _mm512_dpwssd_epi32(sixteenfold[s], fourth, _mm512_loadu_si512(numbers + 192));
+                plain[s] = add_products(plain[s], first, read_pairs(numbers));
+                sixteenfold[s] = add_products(sixteenfold[s], second, read_pairs(numbers + 64));
+                plain[s] = add_products(plain[s], third, read_pairs(numbers + 128));
+                sixteenfold[s] = add_products(sixteenfold[s], fourth, read_pairs(numbers + 192));
             }
         }
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++) {
-            plain[s] = _mm512_add_epi32(plain[s], _mm512_srai_epi32(sixteenfold[s], 4));
-            sums[s] += (floats)_mm512_cvtepi32_ps(plain[s]) * (scale * states[s].scales[span]);
+            plain[s] = plus(plain[s], sixteenth(sixteenfold[s]));
+            sums[s] = multiply_add(as_floats(plain[s]), scale * states[s].scales[span], sums[s]);
         }
-#else
-        floats inner[PAIR][4] = {0};
-        for (int s = 0; s < count; s++) inner[s][0] = states[s].excess[span];
-        for (; at < end; at += BLOCK) {
-            bits word = *(const bits *)(weights + at / 2);
-#pragma GCC unroll 8
-            for (int n = 0; n < 8; n++)
-#pragma GCC unroll 2
-                for (int s = 0; s < count; s++)
-                    inner[s][n % 4] += read_int4(word, n) * states[s].plain[at / LANES + n];
-        }
-        for (int s = 0; s < count; s++)
-            sums[s] += (inner[s][0] + inner[s][1] + (inner[s][2] + inner[s][3])) * scale;
-#endif
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -299,7 +258,7 @@ INLINE void products_of(const int count, const matrix *by, const row *states, fl
         float found[PAIR];                                                                                         \
         PRODUCTS;                                                                                                      \
         for (int s = 0; s < count; s++)                                                                                \
-            out[s * stride + r] = (add ? out[s * stride + r] : 0) + found[s] SCALE;                                    \
+            out[s * stride + r] = __builtin_fmaf(found[s], SCALE, add ? out[s * stride + r] : 0);                      \
     }                                                                                                                  \
     break
 /* Wide rows in pieces, which leave room for the states in the first-level cache: the first pieces of 16 rows, then their
@@ -322,15 +281,15 @@ INLINE void products_of(const int count, const matrix *by, const row *states, fl
     case format_fp32: PIECES(4, fp32);
     case format_bf16: PIECES(2, bf16);
     case format_fp16: PIECES(2, fp16);
-    case format_int8: EACH(width, dot_int8(count, states, here, width, found), *((const float *)by->scales)[r]);
+    case format_int8: EACH(width, dot_int8(count, states, here, width, found), ((const float *)by->scales)[r]);
     case format_int4:
         EACH(width / 2,
-             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 0), );
+             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 0), 1);
     case format_q8_0:
-        EACH(width, dot_q8_0(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), );
+        EACH(width, dot_q8_0(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), 1);
     case format_q4_0:
         EACH(width / 2,
-             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 1), );
+             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 1), 1);
     }
 }
 
@@ -368,14 +327,14 @@ INLINE int take(long *taken, long rows, long *first, long *end) {
     return 1;
 }
 
-static void multiply_one(const matrix *by, const float *states, float *out) {
+static void multiply_one(const matrix *by, const float *states, long width, float *out) {
     long taken = 0;
 #pragma omp parallel
     {
         row *here = own_states();
         long first, end;
-        for (long i = 0; i < by->width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
-        prepare(here, by->width, by);
+        for (long i = 0; i < width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
+        prepare(here, width, by);
         while (take(&taken, by->rows, &first, &end)) products(by, here, 1, out, 0, first, end, 0);
     }
 }

@@ -1,42 +1,7 @@
-/* One token of each of one to four sequences through all layers to the logits, in one parallel region: started one by one, the
+/* One token of each of some sequences through all layers to the logits, in one parallel region: started one by one, the
  * few hundred operations between the products of a step would take a third of the products' time. The weights are read once
  * for all sequences, and the logits of each are bit for bit those of a step with this sequence alone.
  */
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-enum { SPINS = 3000 }; /* about 50 us, longer than threads wait for each other on an idle machine */
-
-/* A barrier that spins briefly and then sleeps. OpenMP's own spins for milliseconds; on a busy machine that keeps the
- * processor from the very thread that is waited for, and a step takes three times as long. */
-typedef struct {
-    int arrived, turn, asleep;
-} barrier;
-
-static void wait_for_all(barrier *all) {
-    int turn = __atomic_load_n(&all->turn, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&all->arrived, 1, __ATOMIC_ACQ_REL) == omp_get_num_threads()) {
-        __atomic_store_n(&all->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&all->turn, turn + 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&all->asleep, __ATOMIC_SEQ_CST))
-            syscall(SYS_futex, &all->turn, FUTEX_WAKE_PRIVATE, 1 << 30, 0, 0, 0);
-        return;
-    }
-    for (int i = 0; i < SPINS; i++) {
-        if (__atomic_load_n(&all->turn, __ATOMIC_ACQUIRE) != turn) return;
-#if defined __x86_64__
-        __builtin_ia32_pause();
-#elif defined __aarch64__
-        __asm__ volatile("isb");
-#endif
-    }
-    __atomic_add_fetch(&all->asleep, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&all->turn, __ATOMIC_SEQ_CST) == turn)
-        syscall(SYS_futex, &all->turn, FUTEX_WAIT_PRIVATE, turn, 0, 0, 0);
-    __atomic_sub_fetch(&all->asleep, 1, __ATOMIC_SEQ_CST);
-}
-
 typedef struct {
     const float *input_norm, *middle_norm;
     matrix query_key_value, output, gate_up, down;
@@ -48,6 +13,7 @@ typedef struct {
     const layer *layers;
     const float *norm;
     matrix head;
+    long few_rows; /* from more rows on a step is that of many */
 } network;
 
 /* exp(v) within 2 units in the last place, limited to about 2^-125 to 2^126; NaN stays NaN. From Cephes' expf. */
@@ -90,14 +56,15 @@ void gate(const float *gate_up, float *out, long count, long width) {
 INLINE void attend_block(const float *query, const float *keys, const float *values, long stride, long count, long width,
                  float *best, float *sum, float *out) {
     float here[LANES] __attribute__((aligned(64)));
+    floats products[LANES];
     for (long t = 0; t < count; t++) {
         floats product = {0};
         for (long d = 0; d < width; d += LANES)
             product += *(const floats *)(query + d) * *(const floats *)(keys + t * stride + d);
-        here[t] = total(product);
+        products[t] = product;
     }
-    for (long t = count; t < LANES; t++) here[t] = here[0];
-    floats scores = *(const floats *)here * (1 / __builtin_sqrtf(width));
+    for (long t = count; t < LANES; t++) products[t] = products[0];
+    floats scores = totals(products) * (1 / __builtin_sqrtf(width));
     *(floats *)here = scores;
     float most = *best;
     for (long t = 0; t < LANES; t++) most = here[t] > most ? here[t] : most;
@@ -180,18 +147,99 @@ INLINE void prepare_copied(row *states, long count, const float *from, long stri
     }
 }
 
-/* One token of each of `count` sequences through the network.
+/* Bytes of `scratch` for a step of `count` sequences. */
+long step_bytes(const network *net, long count) {
+    long floats_each = 2 * (net->heads + net->key_value_heads) * net->head_dim + 2 * net->intermediate_size;
+    long mixed = net->heads * net->head_dim, widest = mixed > net->hidden_size ? mixed : net->hidden_size;
+    if (net->intermediate_size > widest) widest = net->intermediate_size;
+    return 4 * count * floats_each + many_bytes(count, widest);
+}
+
+/* A step of many sequences with integer weights. The states of a product are prepared once, each row by one thread, which
+ * also does what lies between two products of that row. */
+static void step_many(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
+                      const int64_t *slots, const int64_t *positions, const float *cosine, const float *sine, float *scratch,
+                      float *logits) {
+    const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
+    const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
+    const long projected_size = (net->heads + 2 * heads) * width, mixed_size = net->heads * width;
+    float *projected = scratch, *inner = projected + count * projected_size;
+    void *memory = inner + count * 2 * inner_size;
+    long taken[8 * net->layer_count + 2], *next = taken;
+    for (long i = 0; i < 8 * net->layer_count + 2; i++) taken[i] = 0;
+    barrier all = {0};
+/* The rows of states, one after the other, each by the thread that is free. */
+#define EACH_ROW(BY, ...)                                                                                              \
+    {                                                                                                                  \
+        many states = many_at(memory, count, (BY)->width);                                                             \
+        for (long s; (s = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < count;) {                                    \
+            float *plain = (float *)here->plain;                                                                       \
+            __VA_ARGS__;                                                                                               \
+            prepare_many(&states, s, here, filled, BY);                                                                \
+        }                                                                                                              \
+        next++;                                                                                                        \
+        wait_for_all(&all);                                                                                            \
+    }
+#define PRODUCT(BY, ROWS, OUT, STRIDE, ADD)                                                                            \
+    {                                                                                                                  \
+        many states = many_at(memory, count, (BY)->width);                                                             \
+        while (take(next, ROWS, &first, &end)) products_of_many(BY, &states, OUT, STRIDE, first, end, ADD);            \
+        next++;                                                                                                        \
+        wait_for_all(&all);                                                                                            \
+    }
+#define NORMED(WEIGHT)                                                                                                 \
+    const long filled = hidden_size;                                                                                   \
+    norm(hidden + s * hidden_size, WEIGHT, plain, net->norm_epsilon, 1, hidden_size)
+#pragma omp parallel firstprivate(next)
+    {
+        row *here = own_states();
+        long first, end;
+        for (long number = 0; number < net->layer_count; number++) {
+            const layer *l = net->layers + number;
+            /* 1. Queries, keys and values. */
+            EACH_ROW(&l->query_key_value, NORMED(l->input_norm));
+            PRODUCT(&l->query_key_value, projected_size, projected, projected_size, 0);
+            /* 2. Attention and its output projection, added to the hidden state. */
+            EACH_ROW(&l->output, {
+                float *queries = projected + s * projected_size, *keys = queries + mixed_size;
+                float *cached = past + number * layer_size + slots[s] * slot_size;
+                rotate(queries, cosine + positions[s] * width, sine + positions[s] * width, 1, 0, net->heads, width);
+                rotate(keys, cosine + positions[s] * width, sine + positions[s] * width, 1, 0, heads, width);
+                __builtin_memcpy(cached + positions[s] * 2 * heads * width, keys, 4 * 2 * heads * width);
+                attend_heads(queries, cached, plain, positions[s] + 1, group, heads, width, 0, heads);
+            } const long filled = mixed_size);
+            PRODUCT(&l->output, hidden_size, hidden, hidden_size, 1);
+            /* 3. SwiGLU, added to the hidden state. */
+            EACH_ROW(&l->gate_up, NORMED(l->middle_norm));
+            PRODUCT(&l->gate_up, 2 * inner_size, inner, 2 * inner_size, 0);
+            EACH_ROW(&l->down, const float *gate = inner + s * 2 * inner_size;
+                     gated(gate, gate + inner_size, plain, 0, inner_size); const long filled = inner_size);
+            PRODUCT(&l->down, hidden_size, hidden, hidden_size, 1);
+        }
+        /* 4. The head. */
+        EACH_ROW(&net->head, NORMED(net->norm));
+        PRODUCT(&net->head, net->head.rows, logits, net->head.rows, 0);
+    }
+}
+
+/* One token of each of `count` sequences through the network. More than MAX_ROWS need integer weights.
  *
  *     hidden        float [count][hidden_size], the embeddings of the tokens; overwritten
- *     past          float [layer_count][layer_size], of which [count][slot_size], of which [capacity][2 * key_value_heads]
+ *     past          float [layer_count][layer_size], of which [..][slot_size], of which [capacity][2 * key_value_heads]
  *                   [head_dim], keys and values; those of the tokens are written at `positions`
+ *     slots         int64 [count], where in `past` a sequence has its keys and values
  *     positions     int64 [count]
- *     cosine, sine  float [count][head_dim], as for `rotate`
- *     scratch       float [count]: (heads + 2 * key_value_heads) * head_dim, heads * head_dim, 2 * intermediate_size
+ *     cosine, sine  float [tokens][head_dim], as for `rotate`, by position
+ *     scratch       `step_bytes`, aligned to 64 bytes
  *     logits        float [count][rows of the head]
  */
 void step(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
-          const int64_t *positions, const float *cosine, const float *sine, float *scratch, float *logits) {
+          const int64_t *slots, const int64_t *positions, const float *cosine, const float *sine, float *scratch,
+          float *logits) {
+    if (count > net->few_rows) {
+        step_many(net, count, hidden, past, layer_size, slot_size, slots, positions, cosine, sine, scratch, logits);
+        return;
+    }
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
     const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
     const long projected_size = (net->heads + 2 * heads) * width, mixed_size = net->heads * width;
@@ -215,8 +263,8 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             /* 2. Attention, each thread with its share of the key-value heads. */
             for (long s = 0; s < count && first_head < end_head; s++) {
                 float *queries = projected + s * projected_size, *keys = queries + mixed_size;
-                float *cached = past + number * layer_size + s * slot_size, *own = cached + positions[s] * 2 * heads * width;
-                const float *cosine_of = cosine + s * width, *sine_of = sine + s * width;
+                float *cached = past + number * layer_size + slots[s] * slot_size, *own = cached + positions[s] * 2 * heads * width;
+                const float *cosine_of = cosine + positions[s] * width, *sine_of = sine + positions[s] * width;
                 long from = first_head * width, size = (end_head - first_head) * width;
                 rotate(queries + from * group, cosine_of, sine_of, 1, 0, group * (end_head - first_head), width);
                 rotate(keys + from, cosine_of, sine_of, 1, 0, end_head - first_head, width);

@@ -17,9 +17,37 @@ INLINE float total(floats v) {
 #ifdef __AVX512F__
     return _mm512_reduce_add_ps((__m512)v);
 #else
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += v[i];
-    return sum;
+    float sums[LANES];
+    __builtin_memcpy(sums, &v, sizeof sums);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+    return sums[0];
+#endif
+}
+
+/* The sums of 16 vectors, each bit for bit that of `total`: the additions of 16 trees are made side by side. */
+INLINE floats totals(const floats *each) {
+#ifdef __AVX512F__
+    __m512 eight[8], four[4], two[2]; /* a vector has parts of 2, 4 and 8 sums; its order is mended by the order of reading */
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        const int at = 2 * i;
+        __m512 a = (__m512)each[4 * (at % 4) + at / 4], b = (__m512)each[4 * ((at + 1) % 4) + (at + 1) / 4];
+        eight[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88),
+                                _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xDD));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+        two[i] = _mm512_add_ps(_mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0x44),
+                               _mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0xEE));
+    return (floats)_mm512_add_ps(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xDD));
+#else
+    floats found;
+    for (int i = 0; i < LANES; i++) found[i] = total(each[i]);
+    return found;
 #endif
 }
 
@@ -63,27 +91,11 @@ INLINE floats read_fp16(const char *row, long at) {
 #endif
 }
 
-INLINE floats read_int8(const char *row, long at) {
-#ifdef __AVX512F__
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(row + at))));
-#else
-    return __builtin_convertvector(*(const bytes *)(row + at), floats);
-#endif
-}
-
 /* The int4 layout. A block of 128 weights is 16 words; bits 4 n to 4 n + 3 of word l hold weight 16 n + l, as 0 to 15 for
  * -8 to 7. A span of 4 blocks has 16 bfloat16 scales, one for each l: a group that shares a scale is 32 weights, 16 apart, so
- * that a vector of scales matches a vector of sums. The last span of a row may have fewer blocks.
- *
- * `read_int4` makes a float from the four bits with one instruction after the shift: they become the highest bits of a
- * mantissa, which stands for 1 + number / 16. The excess, 1.5 times the sum of the states, is subtracted for each span, and
- * the stored scales are 16 times the real ones. */
+ * that a vector of scales matches a vector of sums. The last span of a row may have fewer blocks. The stored scales are
+ * 16 times the real ones. */
 enum { BLOCK = 8 * LANES, BLOCKS = 4, SPAN = BLOCK * BLOCKS, MAX_SPANS = 64 };
-
-INLINE floats read_int4(bits word, const int n) {
-    bits shifted = n < 5 ? word << (19 - 4 * n) : word >> (4 * n - 19);
-    return (floats)((shifted & 0x780000) | 0x3F800000);
-}
 
 /* The layouts of GGUF's Q8_0 and Q4_0, whose groups are 32 neighbors with a float16 scale. Rows are padded to whole spans, and in
  * a span the 16 groups become the lanes of a vector, so that a vector of scales matches a vector of sums. Number i of group g
