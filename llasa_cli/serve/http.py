@@ -197,6 +197,7 @@ def create_app(
     guarded = [Depends(endpoints.check_key)]
     app.post("/v1/audio/speech", dependencies=guarded, response_class=StreamingResponse)(endpoints.speech)
     app.get("/v1/models", dependencies=guarded)(endpoints.models)
+    app.get("/v1/audio/models", dependencies=guarded)(endpoints.models)
     app.get("/v1/audio/voices", dependencies=guarded)(endpoints.list_voices)
     app.get("/v1/audio/voices/{name}", dependencies=guarded)(endpoints.voice)
     app.post("/v1/audio/voices", dependencies=guarded)(endpoints.add_voice)
@@ -287,7 +288,7 @@ class _Endpoints:
     async def models(self) -> dict[str, Any]:
         facts = self._facts | {"max_characters": self._settings.max_characters}
         model = {"id": self._model, "object": "model", "created": int(self._began), "owned_by": "llasa", "llasa": facts}
-        return {"object": "list", "data": [model]}
+        return {"object": "list", "data": [model], "models": [model]}  # Open WebUI reads `models`
 
     async def list_voices(self) -> dict[str, Any]:
         return {"voices": await asyncio.to_thread(self._voices.describe)}

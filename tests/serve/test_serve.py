@@ -117,7 +117,9 @@ def test_a_wrong_key_is_refused(server: Running) -> None:
 def test_models_and_voices_are_listed(server: Running) -> None:
     assert [model.id for model in client_of(server).models.list()] == [server.model]
     voices = http.get(f"{server.url}/v1/audio/voices", headers=server.headers).json()["voices"]
-    assert {"name": "rms", "kind": "speaker", "default": True} in voices
+    assert {"id": "rms", "name": "rms", "kind": "speaker", "default": True} in voices
+    models = http.get(f"{server.url}/v1/audio/models", headers=server.headers).json()["models"]
+    assert [model["id"] for model in models] == [server.model]
 
 
 def clip() -> bytes:
