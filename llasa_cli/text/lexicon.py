@@ -39,7 +39,7 @@ _MOSTLY_LETTERS = frozenset(
     mag mar mas med mia mic mil mis mod moi mol nam nat nav nom nos och opp ops opt org ori par pas pcs pep phi pia pol psi
     pub qua rec ref reg rep res ret rev rho roc san sci sec sen sig sol sos sup sur sys tai tel ter tex tho tor tvs una uni
     ups urn val ven vic vie vis vol wal wat ins ads ted als cod pet pit cap dip nib fob rip gag tab nil pal dig sip hut
-    urea seal gist"""
+    urea seal gist coo sow"""
     .split()
 )  # fmt: skip
 """Words that are letters when they stand in capitals among small ones: "the IT guy", "the WHO"."""

@@ -47,7 +47,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert count == sentences
         return highest
 
-    assert peak(20_000) < 1.3 * peak(5_000)
+    assert peak(10_000) < 1.3 * peak(4_000)
 
 
 @pytest.mark.parametrize(

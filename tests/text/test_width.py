@@ -72,11 +72,11 @@ def test_a_chinese_chunk_is_a_breath_too() -> None:
     assert not any(" " in chunk for chunk in chunks), "Chinese is joined without blanks"
 
 
-@pytest.mark.parametrize("text", ["Mr. " * 60_000, "no end " * 40_000, ". " * 100_000, "x" * 300_000, "a," * 100_000])
+@pytest.mark.parametrize("text", ["Mr. " * 15_000, "no end " * 10_000, ". " * 25_000, "x" * 75_000, "a," * 25_000])
 def test_a_line_of_any_kind_is_cut_in_about_linear_time(text: str) -> None:
     began = time.process_time()
     split_text(text)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 3
 
 
 def test_a_long_sentence_is_cut_in_even_pieces_where_a_reader_pauses() -> None:

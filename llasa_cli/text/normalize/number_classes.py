@@ -17,6 +17,7 @@ from llasa_cli.text.normalize.vocabulary import (
     CURRENCIES,
     DOLLARS,
     EACH,
+    LETTERS,
     LOCATORS,
     MONEY_CODES,
     MONTH_NAMES,
@@ -55,6 +56,8 @@ _ARTICLE = re.compile(
     re.IGNORECASE,
 )
 """Before "$44 billion plan": the, its, Musk's, five-year; but "it's $20 cash"."""
+_AMOUNT_AND_NOUN = re.compile(r"\s\d[\d,.]*\s?[A-Za-z]{1,5}\s[a-z]{3}")
+_AFTER_AMOUNT = re.compile(r"(?<=\s)\d[\d,.]*\s?[A-Za-z]{1,3}\s$")
 _PART_OF = re.compile(
     r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
 )
@@ -82,7 +85,10 @@ def _is_before_noun(match: re.Match[str]) -> bool:
     text, end = match.string, match.end()
     if text.startswith("-", end) and text[end + 1 : end + 2].isalpha():
         return True
-    return bool(_ARTICLE.search(before(match, 9)) and _NOUN.match(text, end))
+    if _AMOUNT_AND_NOUN.match(text, end) and _ARTICLE.search(before(match, 9)):
+        return True  # a 3.7V 2600mAh battery
+    start = _AFTER_AMOUNT.sub("", before(match, 24))
+    return bool(_ARTICLE.search(start[-9:]) and _NOUN.match(text, end))
 
 
 def _is_place(match: re.Match[str]) -> bool:
@@ -287,7 +293,7 @@ def _two_units(match: re.Match[str]) -> str | None:
 def _is_cased_unit(match: re.Match[str]) -> bool:
     """60W, 12 V and 0.26A; not seat 12A, nor "5 A students"."""
     unit, spaced = match["unit"], match["joint"].isspace()
-    if _is_place(match) or (unit == "K" and not spaced):
+    if _is_place(match) or (unit == "K" and not spaced) or re.match(r"-\d", after(match, 2)):
         return False
     if unit in ("A", "N", "J", "K") and (spaced or unit != "A"):
         return "." in match["amount"] or (unit == "K" and len(match["amount"]) > 2)
@@ -425,11 +431,24 @@ def _dotted(match: re.Match[str]) -> str:
     return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} "
 
 
+def _wireless(match: re.Match[str]) -> str:
+    """802.11ac -> eight oh two dot eleven ay see."""
+    letters = " ".join(LETTERS[letter] for letter in match["letters"] or "")
+    return f" {pairs(match[1])} dot {cardinal(int(match[2]))} {letters} "
+
+
+def _host(match: re.Match[str]) -> str:
+    numbers = " dot ".join(cardinal(int(part)) for part in match["host"].split("."))
+    return f" {numbers} colon {cardinal(int(match['port']))} "
+
+
 def _ratio(match: re.Match[str]) -> str:
     """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four; 45:30 -> forty five thirty, a time or shares."""
     clock = re.match(r"[0-5]\d(?![\w:]|[.,]\d)", after(match, 4))
     if clock and len(match[1]) in (2, 3) and int(match[1]) > 24:
         return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
+    if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # of a screen
+        return f" {decimal(match[1])} by "
     is_verse = re.search(r"[A-Z][a-z]+\.?\s$", before(match, 20))
     return f" {decimal(match[1])} " + ("" if is_verse else "to ")
 
@@ -443,6 +462,7 @@ _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
@@ -564,7 +584,7 @@ NUMBER_CLASSES = [
         "phone",
         r"""\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,4}){1,2}(?!\w|[.,-]\d)
         |\(\d{3}\)\s?\d{3}-\d{4}(?!\w) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
-        |\d{1,5}(?:-\d{1,7}){3,5}(?![\w-])""",
+        |\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
         _telephone,
     ),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", _emergency),
@@ -591,6 +611,7 @@ NUMBER_CLASSES = [
         _height,
     ),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: _pair(m) if _is_special_pair(m) else None),
+    TokenClass("pair", r"24/7/365", lambda m: "twenty four seven three sixty five"),
     TokenClass("pair", r"(\d{2,3})/(\d{2,3})(?P<hertz>(?!))?(?=\s?mm\s?Hg\b)", _pair),
     *(
         TokenClass(
@@ -618,6 +639,8 @@ NUMBER_CLASSES = [
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
         lambda m: f" {pairs(m[1])} ",
     ),
+    TokenClass("dotted number", r"(802)\.(\d{1,2})(?P<letters>[a-z]{1,2}\b)?(?![\w.])", _wireless),
+    TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", _host),
     TokenClass("dotted number", r"\d+(?:\.\d+){2,}", _dotted),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),

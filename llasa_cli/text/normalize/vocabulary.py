@@ -18,7 +18,7 @@ LETTERS = dict(
 TITLES = _table(
     "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
-    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector"
+    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer"
 )
 """With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
 BARE_TITLES = frozenset("mr mrs ms dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
@@ -42,7 +42,7 @@ BEFORE_NUMBERS = _table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,eqs equations,chs chapters,sects sections,cols columns,refs references,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December"
 )
@@ -55,7 +55,7 @@ ABBREVIATIONS = _table(
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
-    "prev previous,elec electric,addr address,flr floor,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
+    "prev previous,elec electric,addr address,flr floor,rm room,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"

@@ -181,7 +181,8 @@ def _without_vowel(match: re.Match[str]) -> str | None:
 def _code(match: re.Match[str]) -> str | None:
     """Letters and digits that are a name together: i7-9700K -> eye seven ninety seven hundred kay."""
     said = []
-    for run in re.findall(r"[A-Za-z]+|\d+", match[0]):
+    plural = re.search(r"\ds$", match[0])
+    for run in re.findall(r"[A-Za-z]+|\d+", match[0].removesuffix("s") if plural else match[0]):
         if run.isdigit():
             five = len(run) == 5 and run[0] != "0" and run.endswith("00")
             said.append(f"{cardinal(int(run[:2]))} {cardinal(int(run[2:]))}" if five else pairs(run))
@@ -189,7 +190,14 @@ def _code(match: re.Match[str]) -> str | None:
             said.append(RESPELLED.get(run.lower()) or spell(run))
         else:
             said.append(run)
+    if plural:  # MP3s
+        said[-1] = said[-1][:-1] + "ies" if said[-1].endswith("y") else said[-1] + ("es" if said[-1].endswith("x") else "s")
     return f" {' '.join(said)} "
+
+
+def _dashed_code(match: re.Match[str]) -> str | None:
+    """C-130 -> see one thirty; H.264 -> aitch two sixty four."""
+    return f"{spell(match['letters'])} {pairs(match['number'])} " if is_spelled_or_single(match["letters"]) else None
 
 
 def _standard(match: re.Match[str]) -> str:
@@ -342,6 +350,7 @@ def _title(match: re.Match[str]) -> str | None:
 
 
 _PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pair)}|Way)"
+_OF_A_DAY = re.compile(r"\s(?:at|from|and|or|night|morning|afternoon|evening|through|thru|to)\b")
 _DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
 
 
@@ -445,11 +454,19 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
         return PLACES[word] + _place_stop(match)
-    if word in WEEKDAYS and capital and (word not in DAYS_OR_WORDS or following.isdigit() or following == ","):
+    if word in WEEKDAYS and capital and (
+        word not in DAYS_OR_WORDS or following.isdigit() or following == "," or _OF_A_DAY.match(match.string, match.end())
+    ):
         return WEEKDAYS[word]
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
     numbered = following.isdigit() or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and word in BEFORE_NUMERALS)
+    if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)", after(match, 6)):
+        return None
+    if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "century" + ("." if may_end_sentence(match) else "")
+    if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
+        return TITLES[word]
     if (
         word in BEFORE_NUMBERS
         and not (capital and len(word) == 1 and word in "nsew")
@@ -531,6 +548,9 @@ _URL_SIGNS = {
     "=": "equals",
     "~": "tilde",
     "+": "plus",
+    "?": "question mark",
+    "#": "hash",
+    "%": "percent",
 }
 
 
@@ -586,6 +606,7 @@ WORD_CLASSES = [
     TokenClass("date", rf"(?P<day>{_DAY})\b\.?\s?[-–]\s?(?P<to>{_DAY})\b(?:\.(?=\s?[a-z\d,;)]))?|(?P<only>(?P=day))?(?!)", _weekday),
     TokenClass("date", rf"(?P<day>{_DAY})\b(?P<to>)", _weekday),
     TokenClass("title", r"(?P<title>[A-Z][A-Za-z]+)(?=[ ][A-Z]|[ ](?:and|&|AND)[ ](?:M[Rr]|M[Rr][Ss]|M[Ss]|D[Rr]|Miss)\b)", _title),
+    TokenClass("model number", r"(?P<letters>[A-Z])\.(?P<number>\d{3})(?![\w-]|\.\d)", _dashed_code),
     TokenClass("abbreviation", r"[A-Za-z]+\.", _abbreviation),
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: PLACES[m[0].lower()]),
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", _before_number),
@@ -618,6 +639,8 @@ WORD_CLASSES = [
     TokenClass("letter", r"([CF])\#(?!\w)", lambda m: f"{LETTERS[m[1].lower()]} sharp"),
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", _joined_capitals),
     TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", _standard),
+    TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{3})(?![\w-]|\.\d)", _dashed_code),
+    TokenClass("abbreviation", r"(?<=\d[ ])ff\b\.?", lambda m: "and following" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("capitals", r"(?P<word>[A-Z]{2,}s?)(?P<ending>['’](?:[A-Z]{1,2}|s|CLOCK)\b)?(?![\w])", _capitals),
     TokenClass("capitals", r"(?P<word>[A-Z])(?P<ending>['’](?:M|D|LL|VE|CLOCK|RE)\b)", lambda m: m[0]),
     TokenClass("acronym", rf"(?:{'|'.join(SPELLED_NAMES)})\b", lambda m: SPELLED_NAMES[m[0]]),
@@ -649,6 +672,7 @@ WORDS_WITH_CLASS = frozenset(
         "sq",
         "cu",
         "dev",
+        "ff",
         *CHAT,
         *UNIT_WORDS,
         *KEYS,
