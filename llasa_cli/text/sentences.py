@@ -91,7 +91,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts
+    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -453,7 +453,11 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if first.islower():
         if len(token) < 4 and _AFTER_LETTER.search(rest):
             return 0
-        shortened = small in _SOMETIMES_LAST or small in _SHORTENED or (small == "no" and following.startswith("of "))
+        shortened = (
+            small in _SOMETIMES_LAST
+            or small in _SHORTENED
+            or (small == "no" and re.match(r"of (?!(?:course|them|it|us|you)\b)", following))
+        )
         shortened = shortened or token in _WEEKDAYS or "." in token or len(token) == 1
         shortened = shortened or bool(_ROMAN.fullmatch(token)) or (len(token) < 4 and token.isupper())
         return 0 if shortened and token != "I" else end

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo
+from llasa_cli.hub import transfer
+from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo, RemoteFile
+from llasa_cli.hub.checksum import Checksum, OnBytes
 from llasa_cli.hub.download import fetch, plan_download
 from llasa_cli.hub.http import HubClient
 from llasa_cli.settings import RetryPolicy
@@ -219,7 +222,14 @@ def test_without_locks_two_simultaneous_downloads_end_right(
         raise NotImplementedError
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    hub.rate = 4e6
+    barrier, complete = threading.Barrier(2), transfer._complete
+
+    def together(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Checksum:
+        if WEIGHTS.endswith(file.name):
+            barrier.wait(60)
+        return complete(client, place, commit, file, on_bytes)
+
+    monkeypatch.setattr(transfer, "_complete", together)
 
     def one(_: int) -> Path:
         with HubClient(RetryPolicy(first_pause_s=0.01)) as own:

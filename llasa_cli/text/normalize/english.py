@@ -179,7 +179,7 @@ def _tidy(text: str) -> str:
     text = re.sub("--+", ", ", text.translate(_MARKS))
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = re.sub(r"[^A-Za-z' ,.;:!?-]+", " ", text)
-    text = re.sub(r"\s+", " ", re.sub(r"\s(?='s\b)|(?<!\S)'(?!\S)", "", text))  # five 's, ' five '
+    text = re.sub(r"\s+", " ", re.sub(r"\s(?='s\b)|(?<![A-Za-z])'(?![A-Za-z])", "", text))  # five 's, ' five '
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
     text = re.sub(r"(?<=[A-Za-z])- (?=[A-Za-z])", " ", text)  # COVID-19

@@ -646,6 +646,7 @@ NUMBER_CLASSES = [
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
     TokenClass("code number", r"[45]\d\d(?![\w.,:-])", lambda m: pairs(m[0]) if _is_status(m) else None),
     TokenClass("year", r"(10[1-9]\d)(?!\w|[.,]\d|\s[a-z]+s\b)", lambda m: f" {year(int(m[1]))} " if _is_early_year(m) else None),
+    TokenClass("ratio", r"(2[5-9]|[3-9]\d|1\d\d):00(?![\d:])", lambda m: f" {cardinal(int(m[1]))} minutes "),
     TokenClass("ratio", r"(\d+):(?=\d)", _ratio),
 ]  # fmt: skip
 """In the order in which they are tried."""

@@ -42,7 +42,7 @@ BEFORE_NUMBERS = _table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,eqs equations,chs chapters,sects sections,cols columns,refs references,pts parts,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December"
 )
@@ -124,9 +124,11 @@ FUSED_NAMES = frozenset(
 COMMANDS = frozenset(
     """git npm npx yarn pip pip3 docker podman ls rm cp mv cd cat sudo apt curl wget ssh scp python python3 make cmake grep sed tar
     cargo rustc conda brew chmod chown kubectl bash sh zsh node ffmpeg llasa systemctl gcc clang java javac ps kill mkdir find
-    xargs awk tail head vim flag flags option options argument run type command switch""".split()
+    xargs awk tail head vim type command""".split()
 )
-"""Words that show that "-m" and "--all" after them are options of a command."""
+"""Words that show that "-m", "-name" and "--all" after them are options of a command."""
+NEAR_OPTIONS = frozenset("run use with flag flags option options argument switch pass add".split())
+"""Words that show it for "-m" and "--all" only."""
 ELEMENTS = (
     "He|Li|Be|Ne|Na|Mg|Al|Si|Cl|Ar|Ca|Sc|Ti|Cr|Mn|Fe|Co|Ni|Cu|Zn|Ga|Ge|As|Se|Br|Kr|Rb|Sr|Zr|Nb|Mo|Ru|Rh|Pd|Ag|Cd|In|Sn|Sb|Te|"
     "Xe|Cs|Ba|La|Ce|Nd|Gd|Hf|Ta|Re|Os|Ir|Pt|Au|Hg|Tl|Pb|Bi|Ra|Th|Pu|H|B|C|N|O|F|P|S|K|V|Y|I|W|U"

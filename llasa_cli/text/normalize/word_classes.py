@@ -30,6 +30,7 @@ from llasa_cli.text.normalize.vocabulary import (
     LETTER_NOUNS,
     LETTERS,
     MONTH_NAMES,
+    NEAR_OPTIONS,
     NEVER_LAST,
     PLACES,
     RULERS,
@@ -191,7 +192,9 @@ def _code(match: re.Match[str]) -> str | None:
         else:
             said.append(run)
     if plural:  # MP3s
-        said[-1] = said[-1][:-1] + "ies" if said[-1].endswith("y") else said[-1] + ("es" if said[-1].endswith("x") else "s")
+        said[-1] = (
+            said[-1][:-1] + "ies" if said[-1].endswith("y") else said[-1] + ("es" if said[-1].endswith("x") else "s")
+        )
     return f" {' '.join(said)} "
 
 
@@ -313,11 +316,11 @@ def _numeral(match: re.Match[str]) -> str | None:
         middle = len(written) == 1 and re.match(r"\.\s?[A-Z]", after(match, 3))
         if written == "I":
             reigned = re.match(r"\s(?:was (?:crowned|born|the)|ruled|reigned|died|became|of [A-Z])\b", after(match, 14))
-            joined = re.match(r"(?:$|[.,;:)]| and [A-Z])", after(match, 6))
+            joined = re.match(r"(?:\.?$|[,;:)]| and [A-Z])", after(match, 6))
             start = before(match)[: -len(word["word"]) - 1]
             named = re.search(r"(?:^|\b(?:of|under|by|and|between|after|before|from|until)\s)$", start)
             crowned = crowned or bool(
-                (reigned and not start.strip()) or (joined and named and (start or after(match, 1)))
+                (reigned and not start.strip()) or (joined and named and (start or after(match, 2)[1:]))
             )
             return f"the {ordinal(1)}" if crowned and not pronoun else None
         return None if middle or (previous == "malcolm" and written == "X") else f"the {ordinal(number)}"
@@ -350,6 +353,9 @@ def _title(match: re.Match[str]) -> str | None:
 
 
 _PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pair)}|Way)"
+_COUNTRY = re.compile(
+    r"\s(?:Korea|Africa|America|Ireland|Dakota|Carolina|Sudan|Vietnam|Macedonia|Germany|Berlin|Virginia|Europe|Asia)\b"
+)
 _OF_A_DAY = re.compile(r"\s(?:at|from|and|or|night|morning|afternoon|evening|through|thru|to)\b")
 _DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
 
@@ -373,7 +379,7 @@ def _place_stop(match: re.Match[str]) -> str:
 def _direction(match: re.Match[str]) -> str | None:
     """5th Ave. NW -> fifth avenue northwest; 12 N. Main St. -> twelve north Main street."""
     name = DIRECTIONS[match[0].replace(".", "").lower()]
-    if re.search(rf"\b{_PLACE}\b\.?,?\s$", before(match, 14)):
+    if re.search(rf"(?:[A-Za-z]|\d(?:st|nd|rd|th))\s{_PLACE}\b\.?,?\s$", before(match, 18)):
         return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
     degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
     wind = len(name) > 5 and (
@@ -381,6 +387,8 @@ def _direction(match: re.Match[str]) -> str | None:
         or re.search(r"\b(?:the|from|heading|headed|facing|mph|due|km/h)\s$", before(match, 9))
     )
     if degrees or wind:
+        return name
+    if _COUNTRY.match(match.string, match.end()):
         return name
     numbered = re.search(r"\d(?:-?[A-Z])?\s$", before(match, 4))
     return (
@@ -399,11 +407,15 @@ def _option(match: re.Match[str]) -> str | None:
     words = re.findall(r"[\w.]+|`", before(match, 80))
     following = re.match(r"['\"’”`]?\s(?:flags?|options?|switch|arguments?|parameters?)\b", after(match, 14))
     quoted = re.search(r"[\"'‘“`]$", before(match, 1)) and re.match(r"[\"'’”`]", after(match, 1))
-    if not following and not quoted and not any(word.lower() in COMMANDS or word == "`" for word in words):
+    name, is_long = match["name"], match["dashes"] == "--"
+    clues = (
+        COMMANDS if not is_long and (len(name) > 2 or (len(name) > 1 and is_word(name))) else COMMANDS | NEAR_OPTIONS
+    )
+    first = is_long and name.islower() and not before(match).strip()
+    if not (following or quoted or first or any(word.lower() in clues or word == "`" for word in words)):
         return None
-    name = match["name"]
     said = spell(name) if len(name) < 4 and (not is_word(name) or len(name) < 3) else name.replace("-", " ")
-    return f"{'dash dash' if match['dashes'] == '--' else 'dash'} {said}"
+    return f"{'dash dash' if is_long else 'dash'} {said}"
 
 
 def _key(match: re.Match[str]) -> str | None:
@@ -422,7 +434,10 @@ def _key(match: re.Match[str]) -> str | None:
 def _unit_name(match: re.Match[str]) -> str:
     """A unit without an amount: measured in kWh -> kilowatt-hours; a MHz -> a megahertz."""
     one, many = CASED_UNITS.get(match[0]) or UNITS[match[0].lower()]
-    return one if re.search(r"\b(?:per|an?|each|every|one)\s$|/$", before(match, 6)) else many
+    noun = re.match(
+        r"\s(?:scale|levels?|range|rates?|limit|meter|readings?|values?|band|mark|output|display)\b", after(match)
+    )
+    return one if noun or re.search(r"\b(?:per|an?|each|every|one)\s$|/$", before(match, 6)) else many
 
 
 def _grade(match: re.Match[str]) -> str:
@@ -454,8 +469,15 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
         return PLACES[word] + _place_stop(match)
-    if word in WEEKDAYS and capital and (
-        word not in DAYS_OR_WORDS or following.isdigit() or following == "," or _OF_A_DAY.match(match.string, match.end())
+    if (
+        word in WEEKDAYS
+        and capital
+        and (
+            word not in DAYS_OR_WORDS
+            or following.isdigit()
+            or following == ","
+            or _OF_A_DAY.match(match.string, match.end())
+        )
     ):
         return WEEKDAYS[word]
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
@@ -470,7 +492,7 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     if (
         word in BEFORE_NUMBERS
         and not (capital and len(word) == 1 and word in "nsew")
-        and (numbered or (word == "no" and after(match, 4).startswith(" of ")))
+        and (numbered or (word == "no" and re.match(r" of (?!(?:course|them|it|us|you)\b)", after(match))))
     ):
         return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
     if word == "dev" and re.search(r"\bstd\.?\s$", before(match, 6), re.IGNORECASE):
