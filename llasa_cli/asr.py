@@ -1,19 +1,23 @@
-"""Speech recognition with a recognizer that is installed: for reference clips without a transcript, and for `--verify`.
+"""Speech recognition with a recognizer that is installed: for reference clips without a transcript, `--verify` and `--words`.
 
     recognizer = load_recognizer("openai/whisper-base", "cpu")
     text = recognizer.transcribe(samples, 16_000)               float32 [n], mono -> str
+    spans = recognizer.align(samples, 16_000, ["two", "words"])  -> [(0.1, 0.4), (0.4, 0.9)], in seconds
 
 A recognizer is named by `pocketsphinx` (English; the package carries its model), a folder, or `org/repo[@revision]` in the
 hub's cache. The files in the folder tell its kind: a transformers model runs in transformers' pipeline, a CTranslate2
 model in faster-whisper (`pip install 'llasa-cli[asr]'`). Nothing is downloaded here.
 
-To add a kind of recognizer: write a class with `transcribe`, choose it in `load_recognizer` by its name or files, and name it in `--asr`'s help.
+To add a kind of recognizer: write a class with `transcribe` and `align`, choose it in `load_recognizer` by its name or files, and name it in `--asr`'s help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +49,25 @@ _SEARCH_S = 5.0
 """A longer take is split at the quietest place in so many seconds before that limit."""
 _SILENT_PEAK = 1e-3
 """Whisper invents words for silence ("Thank you."), so silence is not given to it."""
+_WHISPER_S = 30.0
+_WHISPER_FEATURES = 3000
+"""The frames of Whisper's input, 100 a second."""
+_WHISPER_FRAMES_PER_SECOND = 50
+"""Of its encoder."""
+_MEDIAN_FRAMES = 7
+"""Of the filter over the attention of each token."""
+_SPHINX_SILENCE_S = 0.2
+_SPHINX_FRAME_S = 0.01
+_SPHINX_LATE_S = 0.06
+"""pocketsphinx finds words so much before their sound: its states begin in the silence. Measured on the onsets of loudness."""
+_PHONES = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz",
+        "AE B K D EH F G HH IH JH K L M N OW P K R S T AH V W K Y Z".split(),
+        strict=True,
+    )
+)
+"""A rough pronunciation for words that are not in pocketsphinx's dictionary, which is enough to align them."""
 _TRANSFORMERS_FILES = ("config.json", "preprocessor_config.json")
 _CTRANSLATE2_FILES = ("config.json", "model.bin")
 _POCKETSPHINX_HINT = "For English, --asr pocketsphinx also works (pip install pocketsphinx)."
@@ -64,6 +87,21 @@ class Recognizer(Protocol):
 
         Args:
             language: Such as "en"; None lets the recognizer detect it.
+        """
+
+    def align(
+        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    ) -> list[tuple[float, float]] | None:
+        """Find words that are known to be spoken, in order. Nothing is transcribed.
+
+        Args:
+            samples: float32 [n], mono.
+            words: Each has one or more words, as they are spoken.
+            language: As for `transcribe`.
+
+        Returns:
+            The beginning and the end of each in seconds; None if this sound and text can't be aligned (too long, silent, or in
+            a language that the recognizer does not know).
         """
 
 
@@ -100,14 +138,60 @@ def find_recognizer(name: str = DEFAULT_LISTENER, language: str | None = None) -
     except ModelError:
         if name != DEFAULT_LISTENER:
             raise
-        is_english = language is None or language.lower().startswith("en")
-        for other in (*_KNOWN, *([POCKETSPHINX] if is_english else [])):
+        for other in (*_KNOWN, *([POCKETSPHINX] if language is None or _is_english(language) else [])):
             try:
                 check_recognizer(other)
                 return other
             except ModelError:
                 continue
         raise
+
+
+def check_aligner(name: str) -> None:
+    """Check that a recognizer is on this machine and can align words, without loading it.
+
+    Raises:
+        ModelError: See `check_recognizer`; or it is a transformers model of another kind than Whisper.
+    """
+    check_recognizer(name)
+    if name == POCKETSPHINX:
+        return
+    folder = _find_folder(name)
+    if not _is_ctranslate2(folder) and _model_type(folder) != "whisper":
+        raise ModelError(
+            f"The recognizer {name} can't find the times of words.", "Give a Whisper model or pocketsphinx with --asr."
+        )
+
+
+def find_aligner(name: str = DEFAULT_LISTENER, language: str | None = None) -> str | None:
+    """The recognizer that finds the times of words: `name`; if the default one is meant, the best one on this machine.
+
+    For English that is pocketsphinx, which is ten times as fast and finds boundaries more closely than a small Whisper.
+
+    Args:
+        language: Of the text; None if it is not known.
+
+    Returns:
+        None if the default one is meant and there is none on this machine.
+
+    Raises:
+        ModelError: See `check_aligner`.
+    """
+    if name != DEFAULT_LISTENER:
+        check_aligner(name)
+        return name
+    whispers: tuple[str, ...] = (DEFAULT_LISTENER, *_KNOWN)
+    if language is None:
+        order: tuple[str, ...] = (*whispers, POCKETSPHINX)
+    else:
+        order = (POCKETSPHINX, *whispers) if _is_english(language) else whispers
+    for other in order:
+        try:
+            check_aligner(other)
+            return other
+        except ModelError:
+            continue
+    return None
 
 
 def load_recognizer(name: str = DEFAULT_LISTENER, device: str = "auto") -> Recognizer:
@@ -133,6 +217,17 @@ def _is_installed(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
+
+
+def _is_english(language: str) -> bool:
+    return language.lower().startswith("en")
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _is_ctranslate2(folder: Path) -> bool:
@@ -194,6 +289,46 @@ class _TransformersPipeline:
                 raise
             return self._transcribe_part(samples, None)  # the model does not know the language and has to detect it
         return str(found["text"])
+
+    def align(
+        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    ) -> list[tuple[float, float]] | None:
+        import torch
+
+        extractor, tokenizer, model = self._run.feature_extractor, self._run.tokenizer, self._run.model
+        samples = _at_rate(samples, sampling_rate, extractor.sampling_rate)
+        seconds = len(samples) / extractor.sampling_rate
+        if not self._is_whisper or _is_silent(samples) or seconds > _WHISPER_S:
+            return None
+        tokens = [tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
+        said = [token for word in tokens for token in word]
+        settings, config = model.generation_config, model.config
+        end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+        with torch.inference_mode(), _without_messages():
+            features = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
+            encoded = model.get_encoder()(features.to(model.device, model.dtype))
+            start = [config.decoder_start_token_id]
+            if self._is_multilingual:
+                known = (settings.lang_to_id or {}).get(f"<|{language}|>") if language else None
+                if known is None:
+                    known = int(model.detect_language(encoder_outputs=encoded)[0])
+                start += [known, settings.task_to_id["transcribe"]]
+            prompt = [*start, settings.no_timestamps_token_id, *said, end]
+            if len(prompt) > config.max_target_positions:
+                return None
+            ids = torch.tensor([prompt], device=model.device)
+            with _eager_attention(model):
+                found = model(encoder_outputs=encoded, decoder_input_ids=ids, output_attentions=True)
+        heads = getattr(settings, "alignment_heads", None) or [
+            (layer, head)
+            for layer in range(config.decoder_layers // 2, config.decoder_layers)
+            for head in range(config.decoder_attention_heads)
+        ]
+        frames = max(1, min(config.max_source_positions, round(seconds * _WHISPER_FRAMES_PER_SECOND)))
+        attention = torch.stack([found.cross_attentions[layer][0, head, :, :frames] for layer, head in heads])
+        # Each word's attention, from the token before it (which predicts it) on.
+        attention = attention[:, len(start) : -1].float().cpu()
+        return _spans_of(_align_by_attention(attention.numpy()), [len(word) for word in tokens], seconds)
 
 
 @contextmanager
@@ -277,6 +412,33 @@ class _FasterWhisper:
         segments, _ = self._model.transcribe(samples, language=language, beam_size=5, condition_on_previous_text=False)
         return " ".join(" ".join(segment.text for segment in segments).split())
 
+    def align(
+        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    ) -> list[tuple[float, float]] | None:
+        import numpy as np
+        from faster_whisper.tokenizer import Tokenizer
+
+        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        seconds = len(samples) / SAMPLING_RATE_HZ
+        if _is_silent(samples) or seconds > _WHISPER_S:
+            return None
+        if language not in self._model.supported_languages:
+            is_multilingual = self._model.model.is_multilingual
+            language = self._model.detect_language(samples)[0] if is_multilingual else "en"
+        tokenizer = Tokenizer(
+            self._model.hf_tokenizer, self._model.model.is_multilingual, task="transcribe", language=language
+        )
+        tokens = [tokenizer.encode(f" {word}") for word in words]
+        said = [token for word in tokens for token in word]
+        if len(said) > self._model.max_length - 8:
+            return None
+        features = self._model.feature_extractor(samples)
+        frames = min(features.shape[-1], _WHISPER_FEATURES)
+        features = np.pad(features, ((0, 0), (0, max(0, _WHISPER_FEATURES - features.shape[-1]))))
+        encoded = self._model.encode(features[:, :_WHISPER_FEATURES])
+        (found,) = self._model.model.align(encoded, tokenizer.sot_sequence, [said], frames)
+        return _spans_of(np.array(found.alignments), [len(word) for word in tokens], seconds)
+
 
 class _Pocketsphinx:
     """pocketsphinx: small and English only, with many mistakes."""
@@ -286,24 +448,125 @@ class _Pocketsphinx:
 
         self.name = POCKETSPHINX
         self._decoder = Decoder(samprate=float(SAMPLING_RATE_HZ), loglevel="FATAL")
+        self._aligner: Decoder | None = None
 
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
-        import numpy as np
-
-        from llasa_cli.audio.chunk import to_pcm16
-
-        if language is not None and not language.lower().startswith("en"):
+        if language is not None and not _is_english(language):
             raise LlasaError(f"pocketsphinx understands English, not {language!r}.", "Give a Whisper model with --asr.")
         samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
         if _is_silent(samples):
             return ""
-        # It estimates the noise before the first word.
-        silence = np.zeros(SAMPLING_RATE_HZ // 5, np.float32)
-        self._decoder.start_utt()
-        self._decoder.process_raw(to_pcm16(np.concatenate([silence, samples, silence])), full_utt=True)
-        self._decoder.end_utt()
+        _decode(self._decoder, samples)
         found = self._decoder.hyp()
         return " ".join(found.hypstr.split()) if found is not None else ""
+
+    def align(
+        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    ) -> list[tuple[float, float]] | None:
+        from pocketsphinx import Decoder
+
+        from llasa_cli.text.normalize.english import normalize
+
+        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        if _is_silent(samples) or (language is not None and not _is_english(language)):
+            return None
+        spoken = [re.findall("[a-z]+(?:'[a-z]+)*", normalize(word).lower()) for word in words]
+        if not all(spoken):
+            return None  # a word of another script
+        if self._aligner is None:
+            self._aligner = Decoder(samprate=float(SAMPLING_RATE_HZ), lm=None, loglevel="FATAL")
+        for word in {word for one in spoken for word in one}:
+            if self._aligner.lookup_word(word) is None:
+                self._aligner.add_word(word, " ".join(_PHONES[letter] for letter in word if letter in _PHONES), True)
+        try:
+            self._aligner.set_align_text(" ".join(word for one in spoken for word in one))
+            _decode(self._aligner, samples)
+            found = self._aligner.seg()
+        except RuntimeError:  # the text does not fit the sound
+            return None
+        # Alternative pronunciations are named "word(2)"; silence and noise "<sil>", "[NOISE]".
+        segments = [one for one in found or () if not one.word.startswith(("<", "["))]
+        if len(segments) != sum(map(len, spoken)):
+            return None
+        spans, at = [], 0
+        shift_s = _SPHINX_LATE_S - _SPHINX_SILENCE_S
+        for one in spoken:
+            first, last = segments[at], segments[at + len(one) - 1]
+            at += len(one)
+            begin_s, end_s = first.start_frame * _SPHINX_FRAME_S, (last.end_frame + 1) * _SPHINX_FRAME_S
+            spans.append((max(0.0, begin_s + shift_s), max(0.0, end_s + shift_s)))
+        return spans
+
+
+def _decode(decoder: Any, samples: np.ndarray) -> None:
+    """Give a whole take to a pocketsphinx decoder. samples: float32 [n], 16 kHz."""
+    import numpy as np
+
+    from llasa_cli.audio.chunk import to_pcm16
+
+    # It estimates the noise before the first word.
+    silence = np.zeros(round(SAMPLING_RATE_HZ * _SPHINX_SILENCE_S), np.float32)
+    decoder.start_utt()
+    decoder.process_raw(to_pcm16(np.concatenate([silence, samples, silence])), full_utt=True)
+    decoder.end_utt()
+
+
+def _align_by_attention(attention: np.ndarray) -> np.ndarray:
+    """The path of OpenAI's `find_alignment`: the cheapest monotonic way through the attention of tokens to frames.
+
+    Args:
+        attention: float32 [heads, tokens, frames].
+
+    Returns:
+        int [n, 2]: pairs of token and frame, in order.
+    """
+    import numpy as np
+
+    spread = attention.std(axis=-2, keepdims=True) + 1e-9
+    attention = (attention - attention.mean(axis=-2, keepdims=True)) / spread
+    width = _MEDIAN_FRAMES // 2
+    if attention.shape[-1] > width:
+        padded = np.pad(attention, ((0, 0), (0, 0), (width, width)), mode="reflect")
+        attention = np.median(np.lib.stride_tricks.sliding_window_view(padded, _MEDIAN_FRAMES, axis=-1), axis=-1)
+    cost = -attention.mean(axis=0)
+    tokens, frames = cost.shape
+    total = np.full((tokens + 1, frames + 1), np.inf)
+    total[0, 0] = 0
+    moves = np.zeros((tokens + 1, frames + 1), np.int8)
+    for j in range(1, frames + 1):
+        for i in range(1, tokens + 1):
+            ways = (total[i - 1, j - 1], total[i - 1, j], total[i, j - 1])
+            moves[i, j] = best = min(range(3), key=ways.__getitem__)
+            total[i, j] = cost[i - 1, j - 1] + ways[best]
+    i, j = tokens, frames
+    path = []
+    while i > 0 and j > 0:
+        path.append((i - 1, j - 1))
+        i, j = i - (moves[i, j] != 2), j - (moves[i, j] != 1)
+    return np.array(path[::-1])
+
+
+def _spans_of(path: np.ndarray, lengths: Sequence[int], seconds: float) -> list[tuple[float, float]]:
+    """The spans of words from the path of their tokens. lengths: tokens of each word, in order."""
+    import numpy as np
+
+    reached = np.full(sum(lengths) + 1, seconds)
+    for token, frame in path[::-1]:
+        if token < len(reached):
+            reached[token] = min(seconds, frame / _WHISPER_FRAMES_PER_SECOND)
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    return [(float(reached[begin]), float(reached[end])) for begin, end in pairwise(edges)]
+
+
+@contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    """Let a transformers model compute its attention so that the weights can be returned."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _is_silent(samples: np.ndarray) -> bool:

@@ -53,6 +53,9 @@ DEFAULT_SPEAKER_ENCODER = "microsoft/wavlm-base-plus-sv"
 SPEAKER_MODELS = (DEFAULT_SPEAKER_ENCODER, "resemblyzer")
 """What completion offers for `--speaker-model`; see `speaker_embedding`."""
 
+SUBTITLES_BY = ("sentence", "word")
+"""The values of `--subtitles-by`."""
+
 CHOOSE_BY = ("words", "likeness", "likelihood")
 """The values of `--choose-by`; see `synthesis.verifiers`."""
 
@@ -88,6 +91,19 @@ LOUDNESS_FLAG = Flag(
     metavar="LUFS",
     panel="Sound",
     default_text="as the model speaks",
+)
+SUBTITLES_FLAG = Flag("Write subtitles: .srt or .vtt.", panel="Sound")
+SUBTITLES_BY_FLAG = Flag(
+    "What a cue of the subtitles is: sentence, or word (with the times at which --asr finds the words).",
+    choices=SUBTITLES_BY,
+    panel="Sound",
+)
+WORDS_PER_CUE_FLAG = Flag(
+    "Words in each cue of --subtitles-by word.", minimum=1, maximum=20, panel="Sound", metavar="N", default_text="1"
+)
+WORDS_FLAG = Flag(
+    "Write when each word is said: .json. --asr finds the words in the sound; without a recognizer the times are estimates.",
+    panel="Sound",
 )
 DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="devices")
 
@@ -279,6 +295,35 @@ NO_VERIFIERS = VerifierOptions()
 
 
 @dataclass(frozen=True)
+class WordTiming:
+    """How the times of words are found; see `synthesis.word_times`.
+
+    Attributes:
+        recognizer: Aligns the text to the sound; None: the times are estimates.
+        language: Of the text.
+    """
+
+    recognizer: str | None = None
+    language: str | None = None
+
+
+def check_word_options(
+    subtitles: Path | None, subtitles_by: str, words_per_cue: int | None, words: Path | None
+) -> bool:
+    """-> whether the times of words are needed
+
+    Raises:
+        UsageError: An option has no effect.
+    """
+    by_word = subtitles_by == "word"
+    if by_word and subtitles is None:
+        raise UsageError("--subtitles-by has no effect without --subtitles.", "Add --subtitles FILE.srt.")
+    if words_per_cue is not None and not by_word:
+        raise UsageError("--words-per-cue has no effect without --subtitles-by word.", "Add --subtitles-by word.")
+    return by_word or words is not None
+
+
+@dataclass(frozen=True)
 class ChatOptions(Options):
     """How a model that still chats writes its answers; the defaults are Llama 3's own."""
 
@@ -356,7 +401,16 @@ class BatchOptions(Options):
             default_text=f"{ITEM_PAUSE_S:g}",
         ),
     ] = None
-    subtitles: Annotated[Path | None, Flag("Subtitles of the one file: .srt or .vtt.", panel="Sound")] = None
+    subtitles: Annotated[Path | None, replace(SUBTITLES_FLAG, help="Subtitles of the one file: .srt or .vtt.")] = None
+    subtitles_by: Annotated[str, SUBTITLES_BY_FLAG] = SUBTITLES_BY[0]
+    words_per_cue: Annotated[int | None, WORDS_PER_CUE_FLAG] = None
+    words: Annotated[
+        Path | None,
+        replace(
+            WORDS_FLAG,
+            help="Write when each word is said: a .json file for one output file, else a folder for one .json file for each item.",
+        ),
+    ] = None
     loudness: Annotated[float | None, replace(LOUDNESS_FLAG, help="Loudness of the one file in LUFS (EBU R128).")] = (
         None
     )
@@ -366,6 +420,8 @@ class BatchOptions(Options):
     """Of clips and texts, for the recognizer."""
     verifiers: VerifierOptions = NO_VERIFIERS
     """What judges each take besides the checks."""
+    timing: WordTiming | None = None
+    """What finds the times of words; None if they are not asked for."""
     slots: Annotated[
         int | None,
         Flag(
@@ -405,6 +461,11 @@ class BatchOptions(Options):
     """Whether speech that still fails its checks counts as a success."""
     dry_run: Annotated[bool, Flag("Check the whole list and write nothing.")] = False
     json: Annotated[bool, Flag("Print one JSON object for each item, and a summary.")] = False
+
+    @property
+    def side_files(self) -> tuple[Path | None, Path | None, int | None]:
+        """The arguments of `audio.beside.open_side_files` for the one file."""
+        return self.subtitles, self.words, (self.words_per_cue or 1) if self.subtitles_by == "word" else None
 
 
 @dataclass(frozen=True)

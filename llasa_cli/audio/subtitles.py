@@ -1,34 +1,36 @@
 """Subtitles of the generated speech: SubRip (.srt) or WebVTT (.vtt).
 
     with SubtitleFile(Path("book.srt")) as subtitles:
-        subtitles.add(["One.", "Two."], begin_s=0.0, end_s=1.5)
+        subtitles.add(SpokenPart(["One.", "Two."], begin_s=0.0, end_s=1.5))
 
-Times are seconds from the beginning of the sound. A cue has at most two lines of 42 columns and lasts 0.8 to 7 s, as
-broadcasters ask for: long sentences become several cues, and short ones share a cue with their neighbor. The file is
-written as the speech is made, and appears when it is complete.
+A cue has at most two lines of 42 columns and lasts 0.8 to 7 s, as
+broadcasters ask for: long sentences become several cues, and short ones share a cue with their neighbor. Cues of
+single words last as long as the words do.
 """
 
 from __future__ import annotations
 
 import html
 import math
-import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import count
 from pathlib import Path
 
-from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import AtomicFile
+from llasa_cli.audio.side_file import SideFile, SpokenPart
+from llasa_cli.text.spoken_words import written_words
 from llasa_cli.text.unicode import CJK_START
+from llasa_cli.text.width import join
 
 ENDINGS = (".srt", ".vtt")
 MAX_COLUMNS = 42
 """Of a line. East Asian characters are two columns wide."""
 MIN_MS, MAX_MS = 800, 7000
-"""Milliseconds that a cue lasts."""
+"""Milliseconds that a cue of sentences lasts."""
+WORD_GAP_MS = 300
+"""A cue of words stays for a shorter gap after it, so that the text does not flicker."""
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 """Line ends would end the cue, and control characters confuse players."""
 
@@ -42,53 +44,63 @@ class Cue:
     text: str
 
 
-class SubtitleFile:
-    """Writes sentences with their times. `close` completes the file, `abort` discards it.
+class SubtitleFile(SideFile):
+    """Writes sentences, or single words, with their times. See `SideFile`.
 
     Args:
         path: Ends in .srt or .vtt.
-
-    Raises:
-        UsageError: The name has another ending, the folder does not exist, or the path is not a regular file.
-        LlasaError: The folder can't be written to.
+        words_per_cue: Cues of so many words, with the times of the words; None for cues of sentences.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    endings = ENDINGS
+    content = "Subtitles"
+
+    def __init__(self, path: Path, words_per_cue: int | None = None) -> None:
+        super().__init__(path)
         self._is_vtt = path.suffix.lower() == ".vtt"
-        if path.suffix.lower() not in ENDINGS:
-            raise UsageError(f"Subtitles can't be written to {path}.", "Give a name that ends in .srt or .vtt.")
-        target = Path(os.path.realpath(path))  # a symbolic link stays one
-        if not target.parent.is_dir():
-            raise UsageError(f"The folder {path.parent} does not exist.", "Create it, or choose another path.")
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            raise UsageError(f"{path} is not a regular file.", "Give a new file name that ends in .srt or .vtt.")
+        self._words_per_cue = words_per_cue
         self._count = 0
         self._pending: Cue | None = None
-        try:
-            self._file: AtomicFile | None = AtomicFile(target)
-        except OSError as error:
-            raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
         if self._is_vtt:
             self._write("WEBVTT\n\n")
 
-    def add(self, sentences: Sequence[str], begin_s: float, end_s: float) -> None:
-        """Write what is said from `begin_s` to `end_s`; every sentence gets a share of the time by its length.
+    def add(self, part: SpokenPart) -> None:
+        """Write what is said in a part. Without word times every sentence gets a share of the time by its length.
 
         Cues never overlap, whatever the times are.
-
-        Raises:
-            LlasaError: The file can't be written, for example because the disk is full. Call `abort` then.
         """
-        texts = [text for text in map(_one_line, sentences) if text]
-        duration_ms = (end_s - begin_s) * 1000
+        if self._words_per_cue is not None:
+            self._add_words(part, self._words_per_cue)
+            return
+        texts = [text for text in map(_one_line, part.sentences) if text]
+        duration_ms = (part.end_s - part.begin_s) * 1000
         for text, first, last in _shares(texts):
-            begin, end = begin_s * 1000 + duration_ms * first, begin_s * 1000 + duration_ms * last
-            parts = split_text(text, math.ceil((end - begin) / MAX_MS))
-            for part, part_first, part_last in _shares(parts):
+            begin, end = part.begin_s * 1000 + duration_ms * first, part.begin_s * 1000 + duration_ms * last
+            pieces = split_text(text, math.ceil((end - begin) / MAX_MS))
+            for piece, piece_first, piece_last in _shares(pieces):
                 self._add(
-                    Cue(round(begin + (end - begin) * part_first), round(begin + (end - begin) * part_last), part)
+                    Cue(round(begin + (end - begin) * piece_first), round(begin + (end - begin) * piece_last), piece)
                 )
+
+    def _add_words(self, part: SpokenPart, words_per_cue: int) -> None:
+        """Cues of at most so many words of one sentence."""
+        words = iter(part.words)
+        for sentence in part.sentences:
+            times = [time for _, time in zip(written_words(sentence), words, strict=False)]
+            for at in range(0, len(times), words_per_cue):
+                some = times[at : at + words_per_cue]
+                text = _one_line(reduce(join, (time.word for time in some)))
+                begin, end = (round((part.begin_s + at_s) * 1000) for at_s in (some[0].begin_s, some[-1].end_s))
+                self._replace_pending(Cue(begin, end, text))
+
+    def _replace_pending(self, cue: Cue) -> None:
+        """Write the cue before, which stays until this one if there is no real pause between them."""
+        previous = self._pending
+        if previous is not None:
+            cue = replace(cue, begin=max(cue.begin, previous.begin + 1))
+            is_near = cue.begin - previous.end < WORD_GAP_MS
+            self._write_cue(replace(previous, end=cue.begin if is_near else previous.end), cue.begin)
+        self._pending = replace(cue, end=max(cue.end, cue.begin + 1))
 
     def _add(self, cue: Cue) -> None:
         """Keep the cue until its successor is known, which decides whether they share one cue, and where it ends."""
@@ -105,7 +117,9 @@ class SubtitleFile:
     def _write_cue(self, cue: Cue, latest: int) -> None:
         """Write a cue that ends at `latest` at the latest."""
         self._count += 1
-        end = min(max(cue.end, cue.begin + MIN_MS), cue.begin + MAX_MS, latest)
+        self._is_empty = False
+        shortest = MIN_MS if self._words_per_cue is None else 1
+        end = min(max(cue.end, cue.begin + shortest), cue.begin + MAX_MS, latest)
         point = "." if self._is_vtt else ","
         number = "" if self._is_vtt else f"{self._count}\n"
         lines = "\n".join(self._escape(line) for line in wrap(cue.text) or [cue.text])
@@ -115,50 +129,10 @@ class SubtitleFile:
         """WebVTT can escape `<`. In SubRip, only the arrow could be mistaken for a time."""
         return html.escape(line, quote=False) if self._is_vtt else line.replace("-->", "→")
 
-    def _write(self, text: str) -> None:
-        assert self._file is not None
-        try:
-            self._file.file.write(text.encode("utf-8", errors="replace"))
-        except OSError as error:
-            raise self._write_error(error) from error
-
-    def _write_error(self, error: OSError) -> LlasaError:
-        return LlasaError(f"{self.path} can't be written: {error.strerror}.", "No file was left behind.")
-
-    def close(self) -> None:
-        """Flush the file to disk and rename it into place. Without a cue there is no file."""
-        if self._file is None:
-            return
-        try:
-            if self._pending is not None:
-                pending, self._pending = self._pending, None
-                self._write_cue(pending, pending.begin + MAX_MS)
-            if not self._count:
-                self.abort()
-                return
-            self._file.commit()
-        except OSError as error:
-            self.abort()
-            raise self._write_error(error) from error
-        except BaseException:
-            self.abort()
-            raise
-        self._file = None
-
-    def abort(self) -> None:
-        """Remove what was written. It may be called at any time, and again."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.discard()
-
-    def __enter__(self) -> SubtitleFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+    def _finish(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._write_cue(pending, pending.begin + MAX_MS)
 
 
 def format_timestamp(milliseconds: int, point: str) -> str:

@@ -1,4 +1,4 @@
-"""All items of a batch as one file, in the order of the list, with pauses between them and subtitles beside it.
+"""All items of a batch as one file, in the order of the list, with pauses between them, and subtitles and word times beside it.
 
 The items are made as separate files first, so that a stopped run can be resumed; here they are put together.
 """
@@ -6,11 +6,12 @@ The items are made as separate files first, so that a stopped run can be resumed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.errors import LlasaError
 
 _BLOCK_SAMPLES = 1 << 16
@@ -22,12 +23,12 @@ class Part:
 
     Attributes:
         path: A WAV file with 16-bit samples.
-        marks: (begin, end, sentences), in seconds from the item's beginning.
+        marks: When its sentences are said.
         title: Of the chapter that the item is, in a format that has chapters.
     """
 
     path: Path
-    marks: tuple[tuple[float, float, tuple[str, ...]], ...] = ()
+    marks: tuple[SpokenPart, ...] = ()
     title: str = ""
 
 
@@ -36,32 +37,35 @@ def concatenate(
     output: Path,
     file_format: str,
     pause_s: float,
-    subtitles: Path | None = None,
+    side_files: tuple[Path | None, Path | None, int | None] = (None, None, None),
     loudness: float | None = None,
 ) -> float:
-    """Write the parts into one file. The file and its subtitles are complete or absent. -> seconds of audio
+    """Write the parts into one file. The file and those beside it are complete or absent. -> seconds of audio
 
     Args:
         parts: Gives the parts; it is called several times.
+        side_files: The arguments of `audio.beside.open_side_files`.
         loudness: LUFS; None leaves the sound as it is.
 
     Raises:
         LlasaError: A part can't be read, or the output can't be written.
     """
     from llasa_cli.audio.audiobook import BookWriter
+    from llasa_cli.audio.beside import open_side_files
     from llasa_cli.audio.mp4 import BookTags, ChapterStart
-    from llasa_cli.audio.subtitles import SubtitleFile
 
     writer = BookWriter(output, file_format, loudness, BookTags(title=output.stem))
     clock = 0.0
-    with SubtitleFile(subtitles) if subtitles is not None else nullcontext() as subtitle_file:
+    with ExitStack() as stack:
+        files = [stack.enter_context(file) for file in open_side_files(*side_files)]
         for number, part in enumerate(parts()):
             clock += _silence(part.path, pause_s).seconds if number else 0.0
             if part.title:
                 writer.chapters.append(ChapterStart(clock, part.title))
-            if subtitle_file is not None:
-                for from_s, to_s, sentences in part.marks:
-                    subtitle_file.add(sentences, clock + from_s, clock + to_s)
+            for mark in part.marks:
+                spoken = replace(mark, begin_s=clock + mark.begin_s, end_s=clock + mark.end_s)
+                for file in files:
+                    file.add(spoken)
             clock += _seconds(part.path)
         writer.write(lambda: _sounds(parts(), pause_s))
     return clock

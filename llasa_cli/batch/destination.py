@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS, OTHER_ENDINGS
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import BatchOptions
+from llasa_cli.settings import BatchOptions, check_word_options
 
 _BLOCK_BYTES = 1 << 20
 
@@ -96,6 +96,11 @@ class Destination:
             raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
         if options.loudness is not None:
             raise UsageError("--loudness needs a single output file.", "For example: -o book.wav.")
+        check_word_options(options.subtitles, options.subtitles_by, options.words_per_cue, options.words)
+        if options.words is not None and options.words.exists() and not options.words.is_dir():
+            raise UsageError(
+                f"{options.words} is not a folder.", "Give --words a folder: each item gets a .json file in it."
+            )
         item_format = pick_format(None, options.file_format)
         if item_format not in FILE_FORMATS:
             raise UsageError(f"A {item_format} file does not contain its sampling rate.", "Choose wav for a folder.")
@@ -103,8 +108,8 @@ class Destination:
 
     @classmethod
     def _one_file(cls, options: BatchOptions) -> Destination:
+        from llasa_cli.audio.beside import open_side_files
         from llasa_cli.audio.resumable import partial_folder
-        from llasa_cli.audio.subtitles import SubtitleFile
         from llasa_cli.audio.writers import FileSink, pick_format
 
         output = options.output
@@ -113,8 +118,8 @@ class Destination:
         _refuse_foreign_content(folder)
         # Anything that can't be written is refused now.
         FileSink(output, joined_format).abort()
-        if options.subtitles is not None:
-            SubtitleFile(options.subtitles).abort()
+        for file in open_side_files(*options.side_files):
+            file.abort()
         return cls(folder, "wav", output, joined_format)
 
     def refuse_overwriting_inputs(self, options: BatchOptions) -> None:
@@ -127,7 +132,9 @@ class Destination:
         from llasa_cli.files import refuse_overwriting
 
         source = Path(options.source) if options.source != "-" else None
-        refuse_overwriting([self.folder / RESULTS, self.joined, options.subtitles], [source, options.ref])
+        refuse_overwriting(
+            [self.folder / RESULTS, self.joined, options.subtitles, options.words], [source, options.ref]
+        )
 
     def refuse_overwriting_clips(self, clips: Iterable[Path], options: BatchOptions) -> None:
         """Refuse to replace a clip of an item by the one file. (For the files of items see `Plan.protect_clips`.)
@@ -138,7 +145,7 @@ class Destination:
         from llasa_cli.files import refuse_overwriting
 
         if self.joined is not None:
-            refuse_overwriting([self.joined, options.subtitles], clips)
+            refuse_overwriting([self.joined, options.subtitles, options.words], clips)
 
 
 def is_one_file(output: Path) -> bool:

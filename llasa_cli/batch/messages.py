@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import NO_VERIFIERS, ModelOptions, SpeechOptions, VerifierOptions
+from llasa_cli.settings import NO_VERIFIERS, ModelOptions, SpeechOptions, VerifierOptions, WordTiming
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class WorkerConfig:
         slots: Sequences that are generated at the same time; None: as many as the free memory allows.
         verifiers: What judges the takes besides the checks.
         marks: Whether to report when each sentence is said, for subtitles.
+        timing: What finds the times of words, for the same reports; None if they are not asked for.
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
         token: The content of the file `work/token`. It shows a worker that its `work` is the same folder, and not one of
@@ -65,6 +67,7 @@ class WorkerConfig:
     slots: int | None = None
     verifiers: VerifierOptions = NO_VERIFIERS
     marks: bool = False
+    timing: WordTiming | None = None
     threads: int | None = None
     engine: str = "llasa"
     token: str = ""
@@ -97,7 +100,7 @@ class Completed:
         retries: Attempts beyond the first, over all chunks.
         checks: The checks that the chosen takes still fail.
         wall_s: Seconds from the start of its first chunk to the complete file.
-        marks: (begin, end, sentences) in seconds, for subtitles.
+        marks: When the sentences are said, for subtitles.
         candidates: For each chunk its takes, if there were several: `Utterance.candidates`, and why one was chosen.
         data: The file's bytes, if the worker can't reach the output folder.
     """
@@ -108,7 +111,7 @@ class Completed:
     retries: int
     checks: tuple[str, ...]
     wall_s: float
-    marks: tuple[tuple[float, float, tuple[str, ...]], ...] = ()
+    marks: tuple[SpokenPart, ...] = ()
     candidates: tuple[dict[str, Any], ...] = ()
     data: bytes | None = None
 

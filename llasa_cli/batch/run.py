@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.formats import FORMATS
+from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.batch.destination import Destination, ListSource, remove_items
 from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBackend, WorkerConfig, WorkItem
 from llasa_cli.batch.plan import Counts, Plan, Task
 from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Tally
-from llasa_cli.errors import BatchError, UsageError
+from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.files import output_folder
 from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.text.spoken_words import WordTime
 
 if TYPE_CHECKING:
     from llasa_cli.batch.concatenate import Part
@@ -245,6 +247,7 @@ class _Run:
             checkpoint.revision,
             options.verifiers,
             options.engine,
+            options.timing,
         )
         self._slots = options.slots
         self._is_running = False
@@ -336,6 +339,7 @@ class _Run:
                 reporter.interrupted(tally)
             raise
         tally.failed_checks = self._plan.failed_checks()
+        self._write_missing_words()
         joined, joined_s = self._concatenate(tally)
         accepts = self._options.accept_failed
         if joined is not None and (accepts or not tally.failed_checks):
@@ -351,7 +355,8 @@ class _Run:
             work=self._plan.work.resolve(),
             slots=self._slots,
             verifiers=options.verifiers,
-            marks=self._destination.joined is not None,
+            marks=self._destination.joined is not None or options.timing is not None,
+            timing=options.timing,
             engine=options.engine,
             token=self._plan.token,
         )
@@ -401,11 +406,41 @@ class _Run:
         if outcome.candidates:
             row["chunks"] = list(outcome.candidates)
         if outcome.marks:
-            row["marks"] = [[begin, end, list(sentences)] for begin, end, sentences in outcome.marks]
+            row["marks"] = [
+                [mark.begin_s, mark.end_s, list(mark.sentences), *([list(mark.words)] if mark.words else [])]
+                for mark in outcome.marks
+            ]
         return row
 
     def _on_row(self, row: dict[str, Any]) -> None:
+        self._write_words(row, replace_file=True)
         self._reporter.row(row, self._is_running)
+
+    def _write_missing_words(self) -> None:
+        """Write the word times of items that an earlier run made and whose file is not there."""
+        if self._options.words is not None and self._destination.joined is None:
+            for _, row in self._results.rows():
+                self._write_words(row, replace_file=False)
+
+    def _write_words(self, row: dict[str, Any], replace_file: bool) -> None:
+        """Write the word times of an item into the folder of --words."""
+        from llasa_cli.audio.word_file import WordFile
+
+        folder = self._options.words
+        if folder is None or self._destination.joined is not None or not row.get("marks"):
+            return
+        name, _, ending = row["path"].rpartition(".")
+        # Items of one name and several formats have a file each.
+        path = folder / f"{name if ending == self._destination.item_format else row['path']}.json"
+        if not replace_file and path.exists():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LlasaError(f"{path.parent} can't be created: {error.strerror}.") from error
+        with WordFile(path) as file:
+            for mark in marks_of(row):
+                file.add(mark)
 
     def _concatenate(self, tally: Tally) -> tuple[Path | None, float]:
         """Write the one file, if it is wanted and no item is missing. -> its path and its seconds"""
@@ -421,7 +456,7 @@ class _Run:
             joined,
             self._destination.joined_format,
             pause_s,
-            self._options.subtitles,
+            self._options.side_files,
             self._options.loudness,
         )
         return joined, seconds
@@ -431,9 +466,8 @@ class _Run:
         from llasa_cli.batch.concatenate import Part
 
         for _, row in islice(self._results.rows(), count):
-            marks = tuple((begin, end, tuple(sentences)) for begin, end, sentences in row.get("marks", ()))
             title = row["id"] if FORMATS[self._destination.joined_format][0] == "MP4" else ""
-            yield Part(self._destination.folder / row["path"], marks, title)
+            yield Part(self._destination.folder / row["path"], marks_of(row), title)
 
     def _remove_parts(self) -> None:
         """Remove the files of the items after the one file is written."""
@@ -442,3 +476,11 @@ class _Run:
         self._plan.close()
         self._results.close()
         remove_items(folder, [self._results.path.name])
+
+
+def marks_of(row: dict[str, Any]) -> tuple[SpokenPart, ...]:
+    """The marks of a row of `results.jsonl`: [begin, end, sentences] and, if they were asked for, the words with their times."""
+    return tuple(
+        SpokenPart(tuple(sentences), begin, end, tuple(WordTime(*word) for words in more for word in words))
+        for begin, end, sentences, *more in row.get("marks", ())
+    )

@@ -23,7 +23,7 @@ from llasa_cli.batch.manifest import SAMPLING, Item, Messages
 from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions, WordTiming
 from llasa_cli.voices.reference import clip_digest, load_reference
 
 _CACHED = 1000
@@ -55,8 +55,9 @@ def settings_digest(
     model_revision: str,
     verifiers: VerifierOptions,
     engine: str,
+    timing: WordTiming | None = None,
 ) -> str:
-    """A hash of everything outside the list that decides how the items sound."""
+    """A hash of everything outside the list that decides how the items sound, and what is recorded of them."""
     speech = {
         "sampling": {name: getattr(options.sampling, name) for name in SAMPLING},
         "seed": None,
@@ -67,7 +68,10 @@ def settings_digest(
     best_of: list[Any] = []
     if options.best_of > 1:
         best_of = [options.best_of, options.good_enough, options.candidate, asdict(verifiers)]
-    return _digest([speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of])
+    words = [] if timing is None else [{"words": asdict(timing)}]
+    return _digest(
+        [speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of, *words]
+    )
 
 
 def voice_digest(speaker: str | None, reference: Reference | None) -> str:

@@ -15,10 +15,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.batch.messages import (
     Completed,
     Event,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from llasa_cli.audio.writers import FileSink
     from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
     from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+    from llasa_cli.synthesis.word_times import WordTimer
+    from llasa_cli.text.spoken_words import WordTime
 
 _CACHED_VOICES = 256
 _MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
@@ -83,12 +87,12 @@ def _run(
 ) -> None:
     from llasa_cli.synthesis.batched import BatchSynthesizer
     from llasa_cli.synthesis.synthesizer import Synthesizer
-    from llasa_cli.synthesis.verifiers import load_verifiers
+    from llasa_cli.synthesis.verifiers import load_judges
 
     synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
     synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
     _set_threads(synthesizer, config.threads)
-    verifiers = load_verifiers(config.verifiers)
+    verifiers, timer = load_judges(config.verifiers, config.timing)
 
     def note(text: str) -> None:
         emit(Note(text))
@@ -100,7 +104,7 @@ def _run(
     if on_start is not None:
         on_start(batched)
     emit(Ready(batched.slots))
-    files = _FileResults(config, synthesizer.sampling_rate, emit)
+    files = _FileResults(config, synthesizer.sampling_rate, emit, timer)
     try:
         batched.run(_ItemRequests(synthesizer, next_item, emit), files)
     finally:
@@ -184,8 +188,10 @@ class _ItemRequests:
 class _FileResults:
     """A `ResultSink` that writes a file for each item and emits an event when it is complete."""
 
-    def __init__(self, config: WorkerConfig, sampling_rate: int, emit: Callable[[Event], None]) -> None:
-        self._config, self._rate, self._emit = config, sampling_rate, emit
+    def __init__(
+        self, config: WorkerConfig, sampling_rate: int, emit: Callable[[Event], None], timer: WordTimer | None
+    ) -> None:
+        self._config, self._rate, self._emit, self._timer = config, sampling_rate, emit, timer
         self._open: dict[int, _OpenFile] = {}
         self._is_local = _can_reach_folder(config)
         self._parts = config.work if self._is_local else _temporary_folder()
@@ -200,6 +206,10 @@ class _FileResults:
                 self._open[item.number] = _OpenFile(FileSink(self._parts / f"{item.number}.{ending}", ending))
             file = self._open[item.number]
             file.sink.write(AudioChunk(samples, self._rate))
+        if self._timer is not None and utterance.text:
+            speech = samples[-max(1, round(utterance.seconds * self._rate)) :]
+            times = self._timer.times(utterance.sentences, utterance.text, speech, self._rate)
+            utterance = replace(utterance, words=tuple(_rounded(time) for time in times))
         file.utterances.append(utterance)
 
     @contextmanager
@@ -235,7 +245,7 @@ class _FileResults:
             begin = clock + utterance.pause_s
             clock = begin + utterance.seconds
             if self._config.marks and utterance.sentences:
-                marks.append((round(begin, 3), round(clock, 3), utterance.sentences))
+                marks.append(SpokenPart(utterance.sentences, round(begin, 3), round(clock, 3), utterance.words))
         return Completed(
             number=item.number,
             seconds=round(clock, 3),
@@ -265,6 +275,10 @@ class _FileResults:
         """Remove the files of incomplete items."""
         for file in self._open.values():
             file.sink.abort()
+
+
+def _rounded(time: WordTime) -> WordTime:
+    return time._replace(begin_s=round(time.begin_s, 3), end_s=round(time.end_s, 3))
 
 
 class _OpenFile:

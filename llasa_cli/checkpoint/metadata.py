@@ -6,7 +6,7 @@ another project has no such file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +64,11 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "length_bands": lambda value: isinstance(value, dict) and all(map(_is_length_band, value.values())),
 }
 """The type of each entry that the program reads. A value of null counts as absent."""
+
+
+def only_language(metadata: Mapping[str, Any]) -> str | None:
+    """The language of a model that speaks just one, such as "en"."""
+    spoken = metadata.get("language") or []
+    if isinstance(spoken, str):
+        return spoken
+    return str(spoken[0]) if isinstance(spoken, list) and len(spoken) == 1 else None

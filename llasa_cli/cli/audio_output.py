@@ -1,4 +1,4 @@
-"""The open output of `say`, `clone` and `chat`: a sink, subtitles beside it, and the state that a long text resumes from."""
+"""The open output of `say`, `clone` and `chat`: a sink, subtitles and word times beside it, and the state that a long text resumes from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions
+from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions, WordTiming
 
 if TYPE_CHECKING:
     from llasa_cli.audio.audiobook import BookWriter
     from llasa_cli.audio.resumable import ResumableSink
+    from llasa_cli.audio.side_file import SideFile
     from llasa_cli.audio.sink import Sink
-    from llasa_cli.audio.subtitles import SubtitleFile
     from llasa_cli.checkpoint.resolve import ModelDescription
     from llasa_cli.synthesis.synthesizer import Utterance
     from llasa_cli.voices.resolve import ResolvedVoice
@@ -33,7 +33,7 @@ CHAPTER_FORMAT = "mp3"
 
 @dataclass
 class AudioOutput:
-    """The open sink, the subtitles beside it, and the utterances of earlier runs.
+    """The open sink, the files beside it, and the utterances of earlier runs.
 
     On exit all files are finished. On exit by an exception nothing stays, or what a long text resumes from.
     """
@@ -41,7 +41,8 @@ class AudioOutput:
     sink: Sink
     options: OutputOptions
     console: Console
-    subtitles: SubtitleFile | None = None
+    side_files: list[SideFile] = field(default_factory=list)
+    """Subtitles and word times."""
     resumable: ResumableSink | None = None
     seed: int = 0
     writer: BookWriter | None = None
@@ -64,12 +65,16 @@ class AudioOutput:
 
             self.writer.chapters.append(ChapterStart(begin if self.writer.chapters else 0.0, utterance.chapter))
         self.clock_s = begin + utterance.seconds
-        if self.subtitles is not None and utterance.sentences:
-            self.subtitles.add(utterance.sentences, begin, self.clock_s)
+        if self.side_files and utterance.sentences:
+            from llasa_cli.audio.side_file import SpokenPart
+
+            part = SpokenPart(utterance.sentences, begin, self.clock_s, utterance.words)
+            for file in self.side_files:
+                file.add(part)
         self.count += 1
         self.failed += bool(utterance.problems)
         if self.options.json:
-            hidden = ("codes", "sentences", "is_voice")
+            hidden = ("codes", "sentences", "is_voice", "words")
             row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
             if not utterance.candidates:
                 del row["candidates"], row["chosen_because"]
@@ -80,7 +85,7 @@ class AudioOutput:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        subtitles, kept = self.subtitles, self.resumable
+        kept = self.resumable
         if kind is not None and kept is not None and kept.count:
             self.console.line(
                 f"{kept.seconds / 60:.1f} min of speech stay in {kept.folder}; the same command resumes from there"
@@ -88,12 +93,12 @@ class AudioOutput:
         try:
             # The sound first: subtitles without it are of no use.
             self.sink.__exit__(kind)
+            for file in self.side_files:
+                file.__exit__(kind)
         except BaseException:
-            if subtitles is not None:
-                subtitles.abort()
+            for file in self.side_files:
+                file.abort()
             raise
-        if subtitles is not None:
-            subtitles.__exit__(kind)
         if kind is None and self.when_finished is not None:
             self.when_finished()
 
@@ -102,13 +107,13 @@ def check_paths(options: OutputOptions, *inputs: Path | None) -> None:
     """Refuse to overwrite an input: the text, or the clip.
 
     Raises:
-        UsageError: An output is an input, or sound and subtitles are the same file.
+        UsageError: An output is an input, or two outputs are the same file.
     """
     from llasa_cli.audio.writers import is_plain_file
     from llasa_cli.files import refuse_overwriting
 
     sound = Path(options.output) if options.output is not None and is_plain_file(options.output) else None
-    refuse_overwriting([sound, options.subtitles], inputs)
+    refuse_overwriting([sound, options.subtitles, options.words], inputs)
 
 
 def open_audio_output(
@@ -119,44 +124,45 @@ def open_audio_output(
     console: Console,
     voice: str = "",
     verifiers: VerifierOptions = NO_VERIFIERS,
+    timing: WordTiming | None = None,
 ) -> AudioOutput:
-    """Open the sink and the subtitles that the options ask for.
+    """Open the sink and the files beside it that the options ask for.
 
     Args:
         speech: Without a seed one is drawn; a resumed run has the seed that it began with.
         voice: Identifies the voice among the settings that a resumed run must share.
         verifiers: What judges the takes besides the checks.
+        timing: What finds the times of words.
 
     Raises:
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
     _refuse_contradictions(options, speech)
+    from llasa_cli.audio.beside import open_side_files
     from llasa_cli.audio.sink import TeeSink
     from llasa_cli.audio.writers import open_sink
 
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
-    subtitles = None
-    if options.subtitles is not None:
-        from llasa_cli.audio.subtitles import SubtitleFile
-
-        subtitles = SubtitleFile(options.subtitles)
+    side_files = open_side_files(*options.side_files)
     try:
         kept = _is_resumable(options, source)
         play = options.play if options.play is not None else options.output is None
         writer = _book_writer(options, source)
         if not kept and writer is None:
             sink = open_sink(options.output, options.file_format, play, claim_stdout())
-            return AudioOutput(sink, options, console, subtitles, seed=seed)
+            return AudioOutput(sink, options, console, side_files, seed=seed)
         settings = [*_speech_key(speech, verifiers), asdict(checkpoint.options), voice, verifiers.recognizer]
         key = [*settings, checkpoint.revision, source.markdown]
+        if timing is not None:  # the words of the chunks that are kept
+            key.append(asdict(timing))
         stored = _open_resumable_sink(options, source, seed, key, writer, kept)
         if kept:
-            return AudioOutput(stored, options, console, subtitles, stored, int(stored.facts["seed"]), writer)
+            return AudioOutput(stored, options, console, side_files, stored, int(stored.facts["seed"]), writer)
         both = TeeSink([stored, open_sink(None, None, True)]) if play else stored
-        return AudioOutput(both, options, console, subtitles, seed=seed, writer=writer)
+        return AudioOutput(both, options, console, side_files, seed=seed, writer=writer)
     except BaseException:
-        if subtitles is not None:
-            subtitles.abort()
+        for file in side_files:
+            file.abort()
         raise
 
 

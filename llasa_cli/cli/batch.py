@@ -12,7 +12,7 @@ from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions
+from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions, check_word_options
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -44,15 +44,24 @@ def batch(
 ) -> None:
     """Speak a list: one file for each item, or all items in one file. Existing items are kept; a bad item does not stop the rest."""
     from llasa_cli.batch.run import BatchVoices, run_batch
+    from llasa_cli.checkpoint.metadata import only_language
+    from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.voices.reference import ReferenceTranscriber
     from llasa_cli.voices.resolve import resolve_voice
 
     claim_stdout()
+    needs_words = check_word_options(
+        *(options.values[name] for name in ("subtitles", "subtitles_by", "words_per_cue", "words"))
+    )
+    language = reference.language
+    if needs_words and language is None:
+        language = only_language(resolve_checkpoint(models).metadata)
     built = options.build(
         ref_text=reference.ref_text,
         language=reference.language,
         verifiers=checks.verifiers(speech, reference.language),
         accept_failed=checks.accept_failed,
+        timing=checks.timing(needs_words, language),
     )
     speech = replace(speech, markdown=command.markdown)
     voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)

@@ -71,7 +71,7 @@ def clone(
         list_chapters(text.file, output.json)
         return
     if reference_options.ref_text is not None:
-        output.check.refuse_unused(speech)
+        output.check.refuse_unused(speech, output.needs_words)
     model = find_model(models, remote, output.check, speech, console_options.quiet)
     if options.save is not None:
         from llasa_cli.voices.library import check_free
@@ -83,12 +83,15 @@ def clone(
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
     source = _open_text(text, book, output, speech, is_saved=options.save is not None)
     verifiers = output.check.verifiers(speech, reference_options.language)
+    from llasa_cli.checkpoint.metadata import only_language
+
+    timing = output.check.timing(output.needs_words, reference_options.language or only_language(model.metadata))
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
         clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
         voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
         with (
-            open_audio_output(output, source, speech, model, console, voice, verifiers)
+            open_audio_output(output, source, speech, model, console, voice, verifiers, timing)
             if source is not None
             else nullcontext() as audio_output
         ):
@@ -103,7 +106,7 @@ def clone(
                 )
                 _keep(saved, options.force, console, output.json, alone=source is None)
             if source is not None and audio_output is not None:
-                speak(synthesizer, source, speech, reference, audio_output, console, verifiers)
+                speak(synthesizer, source, speech, reference, audio_output, console, verifiers, timing)
 
 
 def _open_text(
@@ -112,7 +115,15 @@ def _open_text(
     """The text to speak; None if the voice is only saved. Standard input is read then only if `-f -` names it."""
     if not is_saved or text.text or text.file is not None:
         return open_text(text, "clone", (book.first_chapter, book.last_chapter))
-    about_sound = (output.output, output.play, output.subtitles, output.file_format, output.stream, output.loudness)
+    about_sound = (
+        output.output,
+        output.play,
+        output.subtitles,
+        output.words,
+        output.file_format,
+        output.stream,
+        output.loudness,
+    )
     if any(value is not None for value in about_sound) or output.check.verify or speech.best_of > 1:
         raise UsageError("There is no text to speak.", "Give a text, -f - for standard input, or --save NAME alone.")
     return None
@@ -145,15 +156,15 @@ def _saved_voice(
     """The voice to save: the clip's codes and transcript, and their origin."""
     from datetime import datetime, timezone
 
+    from llasa_cli.checkpoint.metadata import only_language
     from llasa_cli.voices.library import SavedVoice
 
-    spoken = synthesizer.checkpoint.metadata.get("language", [])
     return SavedVoice(
         name=name,
         text=clip.transcript,
         codes=reference.codes,
         codec=synthesizer.checkpoint.codec_identity,
-        language=language or (spoken[0] if isinstance(spoken, list) and len(spoken) == 1 else None),
+        language=language or only_language(synthesizer.checkpoint.metadata),
         model=synthesizer.name,
         revision=synthesizer.revision,
         license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {synthesizer.checkpoint.license}",

@@ -14,9 +14,16 @@ from llasa_cli.settings import (
     DEFAULT_LISTENER,
     DEFAULT_SPEAKER_ENCODER,
     LOUDNESS_FLAG,
+    SUBTITLES_BY,
+    SUBTITLES_BY_FLAG,
+    SUBTITLES_FLAG,
     TEXT_FORMATS,
+    WORDS_FLAG,
+    WORDS_PER_CUE_FLAG,
     SpeechOptions,
     VerifierOptions,
+    WordTiming,
+    check_word_options,
 )
 from llasa_cli.wording import listed
 
@@ -216,18 +223,39 @@ class CheckOptions(Options):
 
         return resolve_verifiers(found)
 
-    def refuse_unused(self, speech: SpeechOptions) -> None:
+    def timing(self, needs_words: bool, language: str | None) -> WordTiming | None:
+        """What finds the times of words.
+
+        Args:
+            needs_words: Whether an option asks for them.
+            language: Of the text; None if it is not known.
+
+        Raises:
+            ModelError: The recognizer of --asr is not on this machine, or can't find times.
+        """
+        if not needs_words:
+            return None
+        from llasa_cli.asr import find_aligner
+
+        return WordTiming(find_aligner(self.asr, language), language)
+
+    def refuse_unused(self, speech: SpeechOptions, needs_words: bool) -> None:
         """Raises UsageError where a recognizer was chosen that nothing uses."""
-        uses_words = speech.best_of > 1 and "words" in (self.choose_by or ("words",))
-        if self.asr != DEFAULT_LISTENER and not self.verify and not uses_words:
-            raise UsageError("--asr has no effect without --verify.", "Add --verify or --best-of, or leave out --asr.")
+        chooses = speech.best_of > 1 and "words" in (self.choose_by or ("words",))
+        if self.asr != DEFAULT_LISTENER and not (self.verify or chooses or needs_words):
+            raise UsageError(
+                "--asr has no effect without --verify.", "Add --verify, --best-of or --words, or leave out --asr."
+            )
 
 
 @dataclass(frozen=True)
 class OutputOptions(SoundOptions):
     """Where the sound goes, and what is written beside it."""
 
-    subtitles: Annotated[Path | None, Flag("Write subtitles: .srt or .vtt.", panel=_SOUND)] = None
+    subtitles: Annotated[Path | None, SUBTITLES_FLAG] = None
+    subtitles_by: Annotated[str, SUBTITLES_BY_FLAG] = SUBTITLES_BY[0]
+    words_per_cue: Annotated[int | None, WORDS_PER_CUE_FLAG] = None
+    words: Annotated[Path | None, WORDS_FLAG] = None
     loudness: Annotated[float | None, LOUDNESS_FLAG] = None
     resume: Annotated[
         bool | None,
@@ -239,6 +267,20 @@ class OutputOptions(SoundOptions):
     ] = None
     check: CheckOptions = field(default_factory=CheckOptions)
     json: Annotated[bool, Flag("Print a description of the result as JSON.")] = False
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether the times of words are asked for.
+
+        Raises:
+            UsageError: An option has no effect.
+        """
+        return check_word_options(self.subtitles, self.subtitles_by, self.words_per_cue, self.words)
+
+    @property
+    def side_files(self) -> tuple[Path | None, Path | None, int | None]:
+        """The arguments of `audio.beside.open_side_files`."""
+        return self.subtitles, self.words, (self.words_per_cue or 1) if self.subtitles_by == "word" else None
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,19 @@ def say(
         return
     source = open_text(text, "say", (book.first_chapter, book.last_chapter))
     check_paths(output, source.path)
-    output.check.refuse_unused(speech)
+    output.check.refuse_unused(speech, output.needs_words)
     model = find_model(models, remote, output.check, speech, console_options.quiet)
     chosen = find_voice(model, voice)
+    from llasa_cli.checkpoint.metadata import only_language
     from llasa_cli.synthesis.verifiers import refuse_without_reference
 
     speech = replace(speech, speaker=chosen.speaker)
     verifiers = output.check.verifiers(speech, chosen.language)
+    timing = output.check.timing(output.needs_words, chosen.language or only_language(model.metadata))
     refuse_without_reference(verifiers, chosen.reference is not None)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(output, source, speech, model, console, voice_key(chosen), verifiers) as audio_output,
+        open_audio_output(output, source, speech, model, console, voice_key(chosen), verifiers, timing) as audio_output,
     ):
         synthesizer = open_synthesizer(model, console, chosen.speaker)
-        speak(synthesizer, source, speech, chosen.reference, audio_output, console, verifiers)
+        speak(synthesizer, source, speech, chosen.reference, audio_output, console, verifiers, timing)

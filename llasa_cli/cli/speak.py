@@ -29,16 +29,19 @@ from llasa_cli.settings import (
     ModelOptions,
     SpeechOptions,
     VerifierOptions,
+    WordTiming,
 )
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
+    from llasa_cli.audio.chunk import AudioChunk
     from llasa_cli.audio.sink import Sink
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
     from llasa_cli.synthesis.verifiers import Verifier
+    from llasa_cli.synthesis.word_times import WordTimer
     from llasa_cli.voices.resolve import ResolvedVoice
 
 SECONDS_A_CHARACTER = 0.08
@@ -132,6 +135,7 @@ def speak(
     audio_output: AudioOutput,
     console: Console,
     verifiers: VerifierOptions = NO_VERIFIERS,
+    timing: WordTiming | None = None,
 ) -> None:
     """Speak a text into an open output and report the progress.
 
@@ -139,6 +143,7 @@ def speak(
 
     Args:
         verifiers: What judges the takes besides the checks.
+        timing: What finds the times of words; None if they are not asked for.
 
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
@@ -149,13 +154,16 @@ def speak(
     options = audio_output.options
     rate = CODES_PER_SECOND if isinstance(synthesizer, RemoteSynthesizer) else synthesizer.codec.codes_per_second
     gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options, speech) else None
-    settler = _Settler(audio_output, gate, console)
     judges: tuple[Verifier, ...] = ()
-    if verifiers:
-        from llasa_cli.synthesis.verifiers import load_verifiers
+    timer: WordTimer | None = None
+    if verifiers or timing is not None:
+        from llasa_cli.synthesis.verifiers import load_judges
 
-        console.stage("loading the verifiers")
-        judges = load_verifiers(verifiers)
+        console.stage("loading the verifiers" if verifiers else "loading the recognizer")
+        judges, timer = load_judges(verifiers, timing)
+        if timing is not None and timing.recognizer is None:
+            console.line("note: the times of words are estimates: there is no recognizer (pip install pocketsphinx)")
+    settler = _Settler(audio_output, gate, console, timer)
 
     def warn(text: str) -> None:
         console.line(f"warning: {text}")
@@ -182,6 +190,7 @@ def speak(
         chunks = synthesizer.stream(*request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate)
     for chunk in chunks:
         audio_output.sink.write(chunk)
+        settler.hear(chunk)
         settler.settle()
         seconds += chunk.seconds
         earlier = f", {earlier_s:.0f} s before" if earlier_s else ""
@@ -203,9 +212,17 @@ def speak(
 class _Settler:
     """Records an utterance once its sound has been written."""
 
-    def __init__(self, audio_output: AudioOutput, gate: _PlaybackGate | None, console: Console) -> None:
-        self._output, self._gate, self._console = audio_output, gate, console
+    def __init__(
+        self, audio_output: AudioOutput, gate: _PlaybackGate | None, console: Console, timer: WordTimer | None
+    ) -> None:
+        self._output, self._gate, self._console, self._timer = audio_output, gate, console, timer
         self._waiting: list[Utterance] = []
+        self._heard: list[AudioChunk] = []
+
+    def hear(self, chunk: AudioChunk) -> None:
+        """Take sound that has been written: of the utterances that are settled next."""
+        if self._timer is not None:
+            self._heard.append(chunk)
 
     def add(self, utterance: Utterance) -> None:
         """Take an utterance whose sound follows; that of a streamed one has been written."""
@@ -216,7 +233,7 @@ class _Settler:
     def settle(self) -> None:
         """Record the waiting utterances: all of their sound has been written."""
         while self._waiting:
-            utterance = self._waiting.pop(0)
+            utterance = self._with_words(self._waiting.pop(0))
             begin, end = self._output.record(utterance)
             if self._gate is not None and utterance.text and not utterance.streamed:
                 self._gate.add(utterance)
@@ -226,6 +243,18 @@ class _Settler:
                 self._output.resumable.commit(row if utterance.is_voice else row | {"codes": []})
             _report_utterance(utterance, begin, end, self._console)
             self._output.sink.flush()
+
+    def _with_words(self, utterance: Utterance) -> Utterance:
+        """Find the times of the words in the sound since the last utterance, which ends with the speech of this one."""
+        heard, self._heard = self._heard, []
+        if self._timer is None or not utterance.text or not heard:
+            return utterance
+        import numpy as np
+
+        rate = heard[0].sampling_rate
+        samples = np.concatenate([chunk.samples for chunk in heard])
+        samples = samples[-max(1, round(utterance.seconds * rate)) :]
+        return replace(utterance, words=self._timer.times(utterance.sentences, utterance.text, samples, rate))
 
 
 class _PlaybackGate:

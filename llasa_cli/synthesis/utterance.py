@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from llasa_cli.text.spoken_words import WordTime
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -29,6 +31,7 @@ class Utterance:
             verifier (1 is perfect), `problems`, `dropped`, `chosen`. Empty if there was only one take and nothing but the
             checks judged it.
         chosen_because: Why the used take was chosen from several; else empty.
+        words: The words of `sentences` with their times, from the beginning of the speech; empty unless they were asked for.
     """
 
     text: str
@@ -46,6 +49,7 @@ class Utterance:
     chapter: str = ""
     candidates: tuple[dict[str, Any], ...] = ()
     chosen_because: str = ""
+    words: tuple[WordTime, ...] = ()
 
     def to_row(self) -> dict[str, Any]:
         """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
@@ -58,4 +62,5 @@ class Utterance:
         known = {part.name for part in fields(cls)}
         values: dict[str, Any] = {"attempts" if name == "tries" else name: value for name, value in row.items()}
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
+        values["words"] = tuple(WordTime(*word) for word in values.get("words", ()))
         return cls(**values)

@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from llasa_cli.asr import Recognizer, find_recognizer, load_recognizer
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import VerifierOptions
+from llasa_cli.settings import VerifierOptions, WordTiming
 from llasa_cli.speaker_embedding import SpeakerEncoder, find_speaker_encoder, load_speaker_encoder
 from llasa_cli.text.word_check import error_rate, word_problems
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from llasa_cli.synthesis.word_times import WordTimer
 
 
 @dataclass(frozen=True)
@@ -96,15 +98,38 @@ def resolve_verifiers(options: VerifierOptions) -> VerifierOptions:
     return VerifierOptions(recognizer, likeness, options.likelihood, options.language)
 
 
-def load_verifiers(options: VerifierOptions, device: str = "auto") -> tuple[Verifier, ...]:
+def load_judges(
+    options: VerifierOptions, timing: WordTiming | None, device: str = "auto"
+) -> tuple[tuple[Verifier, ...], WordTimer | None]:
+    """Load the verifiers and what finds the times of words. A recognizer that does both is loaded once.
+
+    Raises:
+        ModelError: A model is missing or damaged.
+    """
+    from llasa_cli.synthesis.word_times import WordTimer
+
+    names = {options.recognizer, timing.recognizer if timing is not None else None} - {None}
+    recognizers = {name: load_recognizer(name, device) for name in names if name is not None}
+    timer = None
+    if timing is not None:
+        timer = WordTimer(recognizers.get(timing.recognizer or ""), timing.language)
+    return load_verifiers(options, device, recognizers.get(options.recognizer or "")), timer
+
+
+def load_verifiers(
+    options: VerifierOptions, device: str = "auto", recognizer: Recognizer | None = None
+) -> tuple[Verifier, ...]:
     """Load the verifiers that the options name.
+
+    Args:
+        recognizer: The one of the options, if it is loaded already.
 
     Raises:
         ModelError: A model is missing or damaged.
     """
     found: list[Verifier] = []
     if options.recognizer is not None:
-        found.append(WordVerifier(load_recognizer(options.recognizer, device), options.language))
+        found.append(WordVerifier(recognizer or load_recognizer(options.recognizer, device), options.language))
     if options.likeness is not None:
         found.append(LikenessVerifier(load_speaker_encoder(options.likeness, device)))
     if options.likelihood:

@@ -164,6 +164,42 @@ def test_all_items_can_become_one_file_with_pauses_and_subtitles(tmp_path: Path)
     assert f"00:00:0{begins_ms // 1000},{begins_ms % 1000:03}" in subtitles
 
 
+def word_rows(path: Path) -> list[dict[str, object]]:
+    return list(json.loads(path.read_text())["words"])
+
+
+def test_word_times_stand_beside_the_one_file(tmp_path: Path) -> None:
+    items: list[dict[str, object]] = [{"text": "one of them"}, {"text": "and two"}]
+    beside = [
+        "--words",
+        str(tmp_path / "book.json"),
+        "--subtitles",
+        str(tmp_path / "book.srt"),
+        "--subtitles-by",
+        "word",
+    ]
+    made = invoke(tmp_path, items, "book.wav", "--pause", "0.5", *beside, "--words-per-cue", "2")
+    assert made.exit_code == 0, made.output
+    words = word_rows(tmp_path / "book.json")
+    assert [row["word"] for row in words] == ["one", "of", "them", "and", "two"]
+    assert [row["sentence"] for row in words] == [0, 0, 0, 1, 1]
+    assert float(str(words[3]["begin_s"])) - float(str(words[2]["end_s"])) >= 0.5, "the pause between items"
+    assert "one of\n" in (tmp_path / "book.srt").read_text()
+
+
+def test_each_item_of_a_folder_has_its_word_times(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("a|one of them\nb|two\n")
+    folder = tmp_path / "words"
+    assert "2 items made" in batch(tmp_path).stderr
+    assert "2 items made" in batch(tmp_path, "--words", str(folder)).stderr, "they were made without times"
+    assert [row["word"] for row in word_rows(folder / "a.json")] == ["one", "of", "them"]
+    first = (folder / "a.json").read_bytes()
+    (folder / "a.json").unlink()
+    assert "2 existed already" in batch(tmp_path, "--words", str(folder)).stderr
+    assert (folder / "a.json").read_bytes() == first
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json", "b.json"]
+
+
 def test_one_file_needs_every_item_and_continues_from_existing_ones(tmp_path: Path) -> None:
     items: list[dict[str, object]] = [{"id": "a", "text": "one"}, {"id": "b", "text": "..."}]
     failed = invoke(tmp_path, items, "book.wav")
@@ -324,6 +360,9 @@ def test_equal_lines_have_their_own_seeds_and_the_same_list_gives_the_same_audio
     [
         ["--format", "pcm"],
         ["--subtitles", "x.srt"],
+        ["--subtitles-by", "word"],
+        ["--words-per-cue", "2"],
+        ["--words", __file__],
         ["--engine", "other"],
         ["--devices", "cuda:77"],
         ["--pause", "0.6"],

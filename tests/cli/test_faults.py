@@ -89,7 +89,18 @@ def test_an_output_that_can_not_be_written_is_one_error(run: Run, tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("more", [["--subtitles", "absent/a.srt"], ["--subtitles", "a.txt"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--subtitles", "absent/a.srt"],
+        ["--subtitles", "a.txt"],
+        ["--words", "a.txt"],
+        ["--words", "absent/a.json"],
+        ["--subtitles", "a.srt", "--words", "a.txt"],
+        ["--subtitles-by", "word"],
+        ["--subtitles", "a.srt", "--words-per-cue", "2"],
+    ],
+)
 def test_subtitles_that_can_not_be_written_are_refused_before_speech(run: Run, tmp_path: Path, more: list[str]) -> None:
     one_error(run("say", "hi", "-o", "a.wav", *more, *SHORT), 2)
     assert os.listdir(tmp_path) == []
@@ -101,19 +112,26 @@ BOOK = (
 )
 
 
+ENDINGS = ("wav", "srt", "json")
+
+
+def beside(name: str) -> list[str]:
+    return ["--subtitles", f"{name}.srt", "--subtitles-by", "word", "--words", f"{name}.json"]
+
+
 def uninterrupted_book(run: Run, tmp_path: Path) -> bytes:
     """The files of a run without an interruption."""
     (tmp_path / "book.txt").write_text(BOOK)
-    made = run("say", "-f", "book.txt", "-o", "straight.wav", "--resume", "--subtitles", "straight.srt", *SHORT)
+    made = run("say", "-f", "book.txt", "-o", "straight.wav", "--resume", *beside("straight"), *SHORT)
     assert made.returncode == 0, made.stderr
-    return (tmp_path / "straight.wav").read_bytes() + (tmp_path / "straight.srt").read_bytes()
+    return b"".join((tmp_path / f"straight.{ending}").read_bytes() for ending in ENDINGS)
 
 
 def test_a_killed_book_resumes_and_becomes_the_same_file(
     llasa: list[str], run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
     straight = uninterrupted_book(run, tmp_path)
-    command = [*llasa, "say", "-f", "book.txt", "-o", "out.wav", "--resume", "--subtitles", "out.srt", *SHORT]
+    command = [*llasa, "say", "-f", "book.txt", "-o", "out.wav", "--resume", *beside("out"), *SHORT]
     for kill in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
         log = tmp_path / "out.wav.partial" / "takes.jsonl"
@@ -128,9 +146,9 @@ def test_a_killed_book_resumes_and_becomes_the_same_file(
     made = run(*command[len(llasa) :])
     assert made.returncode == 0, made.stderr
     assert b"resuming after" in made.stderr
-    assert (tmp_path / "out.wav").read_bytes() + (tmp_path / "out.srt").read_bytes() == straight
+    assert b"".join((tmp_path / f"out.{ending}").read_bytes() for ending in ENDINGS) == straight
     left = {name for name in os.listdir(tmp_path) if not name.endswith(".part")}  # SIGKILL can't be cleaned up after
-    assert left == {"book.txt", "straight.wav", "straight.srt", "out.wav", "out.srt"}
+    assert left == {"book.txt", *(f"{name}.{ending}" for name in ("straight", "out") for ending in ENDINGS)}
 
 
 def test_the_unfinished_work_on_another_text_is_kept(run: Run, environment: dict[str, str], tmp_path: Path) -> None:
