@@ -181,9 +181,8 @@ def find_aligner(name: str = DEFAULT_LISTENER, language: str | None = None) -> s
         check_aligner(name)
         return name
     whispers: tuple[str, ...] = (DEFAULT_LISTENER, *_KNOWN)
-    if language is None:
-        order: tuple[str, ...] = (*whispers, POCKETSPHINX)
-    else:
+    order: tuple[str, ...] = (*whispers, POCKETSPHINX)
+    if language is not None:
         order = (POCKETSPHINX, *whispers) if _is_english(language) else whispers
     for other in order:
         try:
@@ -528,16 +527,17 @@ def _align_by_attention(attention: np.ndarray) -> np.ndarray:
     if attention.shape[-1] > width:
         padded = np.pad(attention, ((0, 0), (0, 0), (width, width)), mode="reflect")
         attention = np.median(np.lib.stride_tricks.sliding_window_view(padded, _MEDIAN_FRAMES, axis=-1), axis=-1)
-    cost = -attention.mean(axis=0)
+    cost = -attention.mean(axis=0).astype(np.float64)
     tokens, frames = cost.shape
     total = np.full((tokens + 1, frames + 1), np.inf)
     total[0, 0] = 0
     moves = np.zeros((tokens + 1, frames + 1), np.int8)
     for j in range(1, frames + 1):
         for i in range(1, tokens + 1):
-            ways = (total[i - 1, j - 1], total[i - 1, j], total[i, j - 1])
-            moves[i, j] = best = min(range(3), key=ways.__getitem__)
-            total[i, j] = cost[i - 1, j - 1] + ways[best]
+            both, token, frame = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
+            best = 0 if both < token and both < frame else 1 if token < both and token < frame else 2
+            moves[i, j] = best
+            total[i, j] = cost[i - 1, j - 1] + (both, token, frame)[best]
     i, j = tokens, frames
     path = []
     while i > 0 and j > 0:
