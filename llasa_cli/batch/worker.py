@@ -189,7 +189,7 @@ class _FileResults:
     """A `ResultSink` that writes a file for each item and emits an event when it is complete."""
 
     def __init__(
-        self, config: WorkerConfig, sampling_rate: int, emit: Callable[[Event], None], timer: WordTimer | None
+        self, config: WorkerConfig, sampling_rate: int, emit: Callable[[Event], None], timer: WordTimer | None = None
     ) -> None:
         self._config, self._rate, self._emit, self._timer = config, sampling_rate, emit, timer
         self._open: dict[int, _OpenFile] = {}
