@@ -153,6 +153,8 @@ def open_audio_output(
             return AudioOutput(sink, options, console, side_files, seed=seed)
         settings = [*_speech_key(speech, verifiers), asdict(checkpoint.options), voice, verifiers.recognizer]
         key = [*settings, checkpoint.revision, source.markdown]
+        if options.check.choose_by or (options.check.verify and not verifiers):  # a server's verifiers
+            key.append(options.check.judging)
         if timing is not None:  # the words of the chunks that are kept
             key.append(asdict(timing))
         stored = _open_resumable_sink(options, source, seed, key, writer, kept)

@@ -20,7 +20,7 @@ from llasa_cli.cli.common_options import (
 )
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
-from llasa_cli.cli.speak import find_model, open_synthesizer, speak
+from llasa_cli.cli.speak import find_model, find_verifiers, open_synthesizer, speak
 from llasa_cli.cli.text_input import TextInput, open_text
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
@@ -82,7 +82,7 @@ def clone(
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
     source = _open_text(text, book, output, speech, is_saved=options.save is not None)
-    verifiers = output.check.verifiers(speech, reference_options.language)
+    verifiers = find_verifiers(model, output.check, speech, reference_options.language)
     from llasa_cli.checkpoint.metadata import only_language
 
     timing = output.check.timing(output.needs_words, reference_options.language or only_language(model.metadata))

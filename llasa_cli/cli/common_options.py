@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.errors import UsageError
@@ -198,12 +198,11 @@ class CheckOptions(Options):
         ),
     ] = DEFAULT_SPEAKER_ENCODER
 
-    def verifiers(self, speech: SpeechOptions, language: str | None) -> VerifierOptions:
-        """What judges the takes.
+    def chosen(self, speech: SpeechOptions) -> tuple[str, ...]:
+        """What chooses among several takes.
 
         Raises:
             UsageError: An option has no effect.
-            ModelError: A model is not on this machine.
         """
         is_choice = speech.best_of > 1
         if self.choose_by and not is_choice:
@@ -211,6 +210,21 @@ class CheckOptions(Options):
         chosen = self.choose_by or ("words",) if is_choice else ()
         if self.speaker_model != DEFAULT_SPEAKER_ENCODER and "likeness" not in chosen:
             raise UsageError("--speaker-model has no effect.", "Add --best-of N and --choose-by likeness.")
+        return chosen
+
+    @property
+    def judging(self) -> dict[str, Any]:
+        """The fields of a request to a server."""
+        return {"choose_by": list(self.choose_by), "verify": self.verify}
+
+    def verifiers(self, speech: SpeechOptions, language: str | None) -> VerifierOptions:
+        """What judges the takes.
+
+        Raises:
+            UsageError: An option has no effect.
+            ModelError: A model is not on this machine.
+        """
+        chosen = self.chosen(speech)
         found = VerifierOptions(
             self.asr if self.verify or "words" in chosen else None,
             self.speaker_model if "likeness" in chosen else None,

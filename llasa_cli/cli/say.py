@@ -16,7 +16,7 @@ from llasa_cli.cli.common_options import (
 )
 from llasa_cli.cli.console import Console
 from llasa_cli.cli.flags import Parsed, with_flags
-from llasa_cli.cli.speak import find_model, find_voice, open_synthesizer, speak
+from llasa_cli.cli.speak import find_model, find_verifiers, find_voice, open_synthesizer, speak
 from llasa_cli.cli.text_input import open_text
 from llasa_cli.settings import ModelOptions, SpeechOptions
 
@@ -45,7 +45,7 @@ def say(
     from llasa_cli.synthesis.verifiers import refuse_without_reference
 
     speech = replace(speech, speaker=chosen.speaker)
-    verifiers = output.check.verifiers(speech, chosen.language)
+    verifiers = find_verifiers(model, output.check, speech, chosen.language)
     timing = output.check.timing(output.needs_words, chosen.language or only_language(model.metadata))
     refuse_without_reference(verifiers, chosen.reference is not None)
     with (

@@ -16,7 +16,7 @@ from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.speak import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import ModelOptions
+from llasa_cli.settings import ModelOptions, VerifierOptions
 
 if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
@@ -70,6 +70,24 @@ class ServeOptions(Options):
             panel=_SERVER,
         ),
     ] = ()
+    asr: Annotated[
+        str | None,
+        Flag(
+            "A recognizer for requests with best_of or verify: a Whisper model (folder or org/repo), or pocketsphinx.",
+            panel=_SERVER,
+            completion="recognizers",
+            default_text="none",
+        ),
+    ] = None
+    speaker_model: Annotated[
+        str | None,
+        Flag(
+            "A model that compares voices, for requests that choose by likeness: a WavLM-SV, or resemblyzer.",
+            panel=_SERVER,
+            completion="speaker_models",
+            default_text="none",
+        ),
+    ] = None
     voice_dir: Annotated[
         Path | None, Flag("The folder of the saved voices.", panel=_SERVER, default_text="that of llasa voices")
     ] = None
@@ -126,6 +144,11 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
 
     devices = choose_devices(options.devices, models.device, 1)
     checkpoints = [resolve_checkpoint(replace(models, device=device)) for device in devices]
+    from llasa_cli.checkpoint.metadata import only_language
+    from llasa_cli.synthesis.verifiers import resolve_verifiers
+
+    language = only_language(checkpoints[0].metadata)
+    verifiers = resolve_verifiers(VerifierOptions(options.asr, options.speaker_model, True, language))
     _check_port(options.host, options.port)
     if options.wyoming is not None:
         _check_port(options.wyoming_host, options.wyoming)
@@ -137,10 +160,16 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
         synthesizers = [load_synthesizer(checkpoint, console) for checkpoint in checkpoints]
         for synthesizer in synthesizers:
             synthesizer.codec.wait()
-        _run(options, checkpoints[0], synthesizers, console)
+        _run(options, checkpoints[0], synthesizers, verifiers, console)
 
 
-def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizers: Sequence[Synthesizer], console: Console) -> None:
+def _run(
+    options: ServeOptions,
+    checkpoint: Checkpoint,
+    synthesizers: Sequence[Synthesizer],
+    verifiers: VerifierOptions,
+    console: Console,
+) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests in progress may finish before the deadline."""
     import asyncio
 
@@ -152,8 +181,10 @@ def _run(options: ServeOptions, checkpoint: Checkpoint, synthesizers: Sequence[S
     from llasa_cli.serve.server import Server
     from llasa_cli.serve.service import SpeechService
     from llasa_cli.serve.voices import VoiceStore
+    from llasa_cli.synthesis.verifiers import load_verifiers
 
-    service = SpeechService(synthesizers, options.slots or _default_slots(synthesizers[0]), options.max_requests)
+    slots = options.slots or _default_slots(synthesizers[0])
+    service = SpeechService(synthesizers, slots, options.max_requests, load_verifiers(verifiers))
     service.warm_up()
     voices = VoiceStore(synthesizers[0], checkpoint)
     settings = ServerSettings(

@@ -25,6 +25,7 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import (
     BUILT_IN_MODEL,
     CODES_PER_SECOND,
+    DEFAULT_SPEAKER_ENCODER,
     NO_VERIFIERS,
     ModelOptions,
     SpeechOptions,
@@ -65,12 +66,11 @@ def find_model(
         return resolve_checkpoint(models.build())
     from llasa_cli.serve.client import RemoteSynthesizer, ServerUnreachable
 
-    if check.verify or speech.best_of > 1:
-        flag = "--verify" if check.verify else "--best-of"
-        raise UsageError(f"{flag} needs the model on this machine.", f"Leave out {flag}, or --server (LLASA_SERVER).")
     try:
         for name in sorted(models.given - {"model"}):
             raise UsageError(f"--{name} is chosen where the server is started.", f"Leave out --{name}, or --server.")
+        if check.speaker_model != DEFAULT_SPEAKER_ENCODER:
+            raise UsageError("--speaker-model is chosen where the server is started.", "Leave it out, or --server.")
         wanted = models.values["model"] if "model" in models.given else None
         return RemoteSynthesizer.connect(remote.server, remote.api_key, wanted)
     except ServerUnreachable as error:
@@ -79,6 +79,22 @@ def find_model(
         if not quiet:
             note(f"warning: {error.message} The model is loaded here.")
         return resolve_checkpoint(models.build())
+
+
+def find_verifiers(
+    model: Checkpoint | RemoteSynthesizer, check: CheckOptions, speech: SpeechOptions, language: str | None
+) -> VerifierOptions:
+    """What judges the takes on this machine; a server has its own verifiers.
+
+    Raises:
+        UsageError, ModelError: See `CheckOptions.verifiers`.
+    """
+    from llasa_cli.checkpoint.resolve import Checkpoint
+
+    if isinstance(model, Checkpoint):
+        return check.verifiers(speech, language)
+    check.chosen(speech)
+    return NO_VERIFIERS
 
 
 def find_voice(model: Checkpoint | RemoteSynthesizer, options: VoiceOptions) -> ResolvedVoice:
@@ -185,6 +201,7 @@ def speak(
             resume_from=resume_from,
             is_streamed=_is_streaming(options, speech),
             is_growing=source.size is None,
+            judging=options.check.judging,
         )
     else:
         chunks = synthesizer.stream(*request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate)

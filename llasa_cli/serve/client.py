@@ -136,12 +136,14 @@ class RemoteSynthesizer:
         is_streamed: bool = False,
         is_growing: bool = False,
         resume_from: ResumePoint | None = None,
+        judging: Mapping[str, Any] | None = None,
     ) -> Iterator[AudioChunk]:
         """Speak a text; see `Synthesizer.stream`.
 
         Args:
             is_streamed: Ask for sound before its chunk is complete.
             is_growing: Send each part of the text when it arrives.
+            judging: More fields of the requests: `choose_by` and `verify`.
 
         Raises:
             LlasaError: The server refuses the request, or the connection is lost.
@@ -157,7 +159,7 @@ class RemoteSynthesizer:
         continues, behind = False, ""
         for group in _groups(parts, limit, self._max_characters):
             # The blank lines behind the last group decide the pause before this one.
-            body = self._body([behind, *group], options, voice) | {"stream": is_streamed}
+            body = self._body([behind, *group], options, voice) | {"stream": is_streamed} | dict(judging or {})
             last = "".join(group[-2:])
             behind = last[len(last.rstrip()) :]
             body |= {"skipped_chunks": skipped, "continues": continues}
@@ -186,6 +188,9 @@ class RemoteSynthesizer:
             "chunk_events": True,
             "seed": (options.seed or 0) % LARGEST_SEED,
             "retries": options.retries,
+            "best_of": options.best_of,
+            "good_enough": options.good_enough,
+            "candidate": options.candidate,
             "markdown": options.markdown,
         }
         if voice is not None:

@@ -50,6 +50,7 @@ from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.synthesis.verifiers import Verifier
 from llasa_cli.text.unicode import whole_characters
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ RETRY_AFTER_S = 2
 PING_S = 10.0
 """A stream of events that has none sends a comment so often, so that clients can tell waiting from a dead connection."""
 MAX_REFERENCE_CODES = 2048
+MAX_BEST_OF = 32
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,19 @@ class SpeechRequest(_SamplingFields):
     seed: int | None = Field(None, ge=0, lt=LARGEST_SEED)
     retries: int = Field(
         SpeechOptions().retries, ge=0, le=10, description="How often a chunk that fails its checks is spoken again."
+    )
+    best_of: int = Field(1, ge=1, le=MAX_BEST_OF, description="Takes of each chunk, of which the best is sent.")
+    choose_by: list[Literal["words", "likeness", "likelihood"]] = Field(
+        [],
+        max_length=3,
+        description="What chooses among the takes. Empty: words if the server has a recognizer, else likelihood.",
+    )
+    good_enough: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="The score that ends the search of a chunk."
+    )
+    candidate: int | None = Field(None, ge=1, description="Make only this take of best_of again, counted from 1.")
+    verify: bool = Field(
+        False, description="The server's recognizer has to find the words, or the chunk is spoken again."
     )
     markdown: bool = Field(False, description="The input is Markdown, whose signs are not spoken.")
     skipped_chunks: int = Field(0, ge=0, lt=LARGEST_SEED, description="Chunks that were spoken before.")
@@ -255,14 +270,18 @@ class _Endpoints:
             seed=body.seed if body.seed is not None else secrets.randbelow(LARGEST_SEED),
             speaker=speaker,
             retries=body.retries,
+            best_of=body.best_of,
+            good_enough=body.good_enough,
+            candidate=body.candidate,
             markdown=body.markdown,
         )
+        judges = _judges_of(body, self._service, reference is not None)
         rate = self._service.synthesizer.sampling_rate
         encoder = Encoder(body.response_format, rate, body.speed)
         events = _Events(asyncio.get_running_loop())
         asked = time.monotonic()
         wanted = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
-        job = await asyncio.to_thread(self._service.submit, wanted, events.put, body.stream)
+        job = await asyncio.to_thread(self._service.submit, wanted, events.put, body.stream, judges)
 
         def heard_first() -> None:
             self._first_sounds.append(time.monotonic() - asked)
@@ -480,7 +499,9 @@ def _summary(utterance: Utterance) -> dict[str, Any]:
         "seed": utterance.seed,
         "attempts": utterance.attempts,
         "problems": utterance.problems,
-    }
+    } | (
+        {"candidates": utterance.candidates, "chosen_because": utterance.chosen_because} if utterance.candidates else {}
+    )
 
 
 def _event(content: dict[str, Any]) -> str:
@@ -538,6 +559,28 @@ def _voice_of(
             raise ApiError(400, "voice.audio is not base64.", "invalid_value", "voice") from None
         return None, voices.encode(data, voice.text)
     return voices.find(voice)
+
+
+def _judges_of(body: SpeechRequest, service: SpeechService, has_reference: bool) -> list[Verifier]:
+    """The verifiers that a request asks for.
+
+    Raises:
+        UsageError: An option has no effect, or the server has no such verifier.
+    """
+    if body.choose_by and body.best_of == 1:
+        raise UsageError("choose_by has no effect without best_of.", "Add best_of.")
+    names = list(dict.fromkeys(body.choose_by))
+    if body.best_of > 1 and not names:
+        names = ["words"] if "words" in service.verifiers else ["likelihood"]
+    if body.verify and "words" not in names:
+        names.append("words")
+    flags = {"words": "--asr", "likeness": "--speaker-model"}
+    for name in names:
+        if name not in service.verifiers:
+            raise UsageError(f"This server can't judge takes by {name}.", f"Start it with {flags[name]}.")
+    if "likeness" in names and not has_reference:
+        raise UsageError("likeness compares with a reference clip, and this voice has none.", "Send another voice.")
+    return [service.verifiers[name] for name in names]
 
 
 def _as_api_error(error: LlasaError) -> ApiError:

@@ -28,6 +28,7 @@ from llasa_cli.lm.engine import Finished
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.synthesis.verifiers import Score, Take, Verifier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,9 +196,17 @@ class SpeechService:
         synthesizers: The model, loaded once on each device.
         slots: Sequences that each device steps together.
         max_jobs: Requests at the same time; more are refused with `QueueFull`.
+        verifiers: What requests may choose to have their takes judged by, besides the checks.
     """
 
-    def __init__(self, synthesizers: Synthesizer | Sequence[Synthesizer], slots: int, max_jobs: int = 256) -> None:
+    def __init__(
+        self,
+        synthesizers: Synthesizer | Sequence[Synthesizer],
+        slots: int,
+        max_jobs: int = 256,
+        verifiers: Sequence[Verifier] = (),
+    ) -> None:
+        self.verifiers = {one.name: _Exclusive(one) for one in verifiers}
         self._workers = [_Worker(one) for one in _listed(synthesizers)]
         self.synthesizer = self._workers[0].synthesizer
         self._slots_each, self.slots, self.max_jobs = slots, slots * len(self._workers), max_jobs
@@ -223,13 +232,21 @@ class SpeechService:
         """Slots in use."""
         return sum(len(worker.running) for worker in self._workers)
 
-    def submit(self, request: SynthesisRequest, emit: Callable[[Event], None], streamed: bool = False) -> SpeechJob:
+    def submit(
+        self,
+        request: SynthesisRequest,
+        emit: Callable[[Event], None],
+        streamed: bool = False,
+        judges: Sequence[Verifier] = (),
+    ) -> SpeechJob:
         """Begin a request.
 
         Args:
             request: The seed must be set; the tag is not used.
             emit: Called from other threads: `Audio`, `Spoken` and `Note` in order, then `Done` or `Failed`.
-            streamed: Send the first chunk while it is generated. It is decoded in windows and gets one attempt.
+            streamed: Send the first chunk while it is generated. It is decoded in windows and gets one attempt. It has no
+                effect on a request with several takes or with judges, which need whole chunks.
+            judges: Those of `verifiers` that judge the takes.
 
         Raises:
             QueueFull: There are too many requests.
@@ -242,12 +259,13 @@ class SpeechService:
             if len(self._jobs) >= self.max_jobs:
                 self.statistics.rejected += 1
                 raise QueueFull("Too many requests are in progress.", "Try again in a few seconds.")
-            job = SpeechJob(emit, self.synthesizer.sampling_rate, streamed and request.options.best_of == 1)
+            is_streamed = streamed and request.options.best_of == 1 and not judges
+            job = SpeechJob(emit, self.synthesizer.sampling_rate, is_streamed)
             self._jobs.append(job)
             self.statistics.requests += 1
         try:
             job.progress = TextProgress(
-                request, self.synthesizer, (), max(2, self.slots), lambda text: job.tell(Note(text))
+                request, self.synthesizer, judges, max(2, self.slots), lambda text: job.tell(Note(text))
             )
             self._advance(job, raises=True)
         except BaseException:
@@ -484,6 +502,18 @@ class SpeechService:
         except Exception as error:
             self._fail(job, error if isinstance(error, LlasaError) else LlasaError(f"{type(error).__name__}: {error}"))
             self._remove(job)
+
+
+class _Exclusive:
+    """A verifier that several threads share, one at a time."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.name = verifier.name
+        self._verifier, self._lock = verifier, threading.Lock()
+
+    def score(self, take: Take) -> Score:
+        with self._lock:
+            return self._verifier.score(take)
 
 
 def _listed(synthesizers: Synthesizer | Sequence[Synthesizer]) -> Sequence[Synthesizer]:

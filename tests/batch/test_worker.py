@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.batch.messages import (
     Completed,
     Event,
@@ -57,8 +58,7 @@ def test_a_file_is_in_its_place_when_its_event_arrives(config: WorkerConfig) -> 
     for event in made:
         assert event.data is None
         assert soundfile.info(config.folder / "a" / f"{event.number}.flac").duration == pytest.approx(event.seconds)
-        ((begin, end, sentences),) = event.marks
-        assert (begin, end, sentences) == (0.0, event.seconds, (f"number {event.number}",))
+        assert event.marks == (SpokenPart((f"number {event.number}",), 0.0, event.seconds),)
     assert [path.name for path in config.work.iterdir()] == ["token"]
 
 

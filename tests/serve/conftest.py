@@ -23,6 +23,7 @@ from llasa_cli.serve.service import SpeechService
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import ModelOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.verifiers import LikelihoodVerifier
 
 KEY = "secret"
 
@@ -58,7 +59,7 @@ def server(
     synthesizer: Synthesizer, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     checkpoint = resolve_checkpoint(ModelOptions(model=str(random_checkpoint)))
-    service = SpeechService(synthesizer, slots=4, max_jobs=64)
+    service = SpeechService(synthesizer, slots=4, max_jobs=64, verifiers=[LikelihoodVerifier()])
     patch = pytest.MonkeyPatch()
     patch.setenv("LLASA_VOICES", str(tmp_path_factory.mktemp("voices")))
     app = create_app(

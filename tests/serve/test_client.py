@@ -32,17 +32,23 @@ def remote(server: Running) -> list[str]:
     return ["--server", server.url, "--api-key", KEY]
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+BEST = ["--best-of", "3", "--choose-by", "likelihood", "--temperature", "0.8"]
+
+
+@pytest.mark.parametrize(("ending", "more"), [("wav", []), ("flac", []), ("ogg", []), ("wav", BEST)])
 def test_the_file_is_the_one_without_a_server(
-    server: Running, random_checkpoint: Path, tmp_path: Path, ending: str
+    server: Running, random_checkpoint: Path, tmp_path: Path, ending: str, more: list[str]
 ) -> None:
-    here, there = tmp_path / f"here.{ending}", tmp_path / f"there.{ending}"
-    subtitles = [tmp_path / "here.srt", tmp_path / "there.srt"]
-    local = say(TEXT, "-m", str(random_checkpoint), "-o", str(here), "--subtitles", str(subtitles[0]), "--json")
-    served = say(TEXT, *remote(server), "-o", str(there), "--subtitles", str(subtitles[1]), "--json")
+    def outputs(name: str) -> list[str]:
+        files = [("-o", ending), ("--subtitles", "srt"), ("--words", "json")]
+        return [word for flag, kind in files for word in (flag, str(tmp_path / f"{name}.{kind}"))]
+
+    local = say(TEXT, "-m", str(random_checkpoint), *outputs("here"), *more, "--json")
+    served = say(TEXT, *remote(server), *outputs("there"), *more, "--json")
     assert (local.exit_code, served.exit_code) == (0, 0), served.output
-    assert np.array_equal(soundfile.read(here)[0], soundfile.read(there)[0])
-    assert subtitles[0].read_text() == subtitles[1].read_text()
+    assert np.array_equal(*(soundfile.read(tmp_path / f"{name}.{ending}")[0] for name in ("here", "there")))
+    for kind in ("srt", "json"):
+        assert (tmp_path / f"here.{kind}").read_text() == (tmp_path / f"there.{kind}").read_text()
     assert what_was_made(local) == what_was_made(served)
 
 
@@ -96,7 +102,14 @@ def test_a_pipe_is_spoken(server: Running, tmp_path: Path) -> None:
         (["SERVER", "--speaker", "nobody"], 2, "no speaker"),
         (["SERVER", "-m", "1b"], 3, "has the model"),
         (["SERVER", "--device", "cpu"], 2, "--device"),
-        (["SERVER", "--verify"], 2, "--verify"),
+        (["SERVER", "--verify"], 2, "Start it with --asr"),
+        (["SERVER", "--best-of", "2", "--choose-by", "words"], 2, "Start it with --asr"),
+        (["SERVER", "--choose-by", "likelihood"], 2, "no effect without --best-of"),
+        (
+            ["SERVER", "--best-of", "2", "--choose-by", "likeness", "--speaker-model", "resemblyzer"],
+            2,
+            "--speaker-model",
+        ),
         (["--server-or-local"], 2, "no effect"),
     ],
 )

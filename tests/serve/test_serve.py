@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import socket
 import threading
 import time
@@ -88,6 +89,28 @@ def test_events_end_with_the_checks_of_each_chunk(server: Running) -> None:
     assert '"problems"' in lines[-1]
 
 
+def test_the_best_of_several_takes_is_sent_with_all_scores(server: Running, synthesizer: Synthesizer) -> None:
+    body = {"model": server.model, "voice": "rms", "input": "Hello there.", "response_format": "f32", "seed": 5}
+    body |= SHORT | {"best_of": 4, "retries": 0, "stream": True}
+    with http.stream(
+        "POST", f"{server.url}/v1/audio/speech", json=body | {"stream_format": "sse"}, headers=server.headers
+    ) as made:
+        events = [json.loads(line[6:]) for line in made.iter_lines() if line.startswith("data: ")]
+    (chunk,) = events[-1]["chunks"]
+    takes = chunk["candidates"]
+    assert [take["seed"] for take in takes] == [5, 6, 7, 8]
+    (chosen,) = [take for take in takes if take["chosen"]]
+    assert chunk["chosen_because"]
+    assert chunk["seed"] == chosen["seed"]
+    fewest = min(len(take["problems"]) for take in takes)
+    rivals = [take["scores"]["likelihood"] for take in takes if len(take["problems"]) == fewest]
+    assert chosen["scores"]["likelihood"] == max(rivals)
+    sampling = SamplingRequest(**SHORT)
+    options = SpeechOptions(sampling=sampling, seed=chosen["seed"], speaker="rms", retries=0)
+    sound = np.concatenate([np.frombuffer(base64.b64decode(e["audio"]), "<f4") for e in events if "audio" in e])
+    assert np.array_equal(sound, synthesizer.synthesize("Hello there.", options))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -99,6 +122,15 @@ def test_events_end_with_the_checks_of_each_chunk(server: Running) -> None:
         ({"response_format": "xyz"}, openai.BadRequestError, "response_format"),
         ({"speed": 9}, openai.BadRequestError, "speed"),
         ({"extra": {"temperature": -1}}, openai.BadRequestError, "temperature"),
+        ({"extra": {"best_of": 0}}, openai.BadRequestError, "best_of"),
+        ({"extra": {"best_of": 33}}, openai.BadRequestError, "best_of"),
+        ({"extra": {"best_of": 2, "candidate": 3}}, openai.BadRequestError, "no take 3 of 2"),
+        ({"extra": {"good_enough": 1}}, openai.BadRequestError, "best-of"),
+        ({"extra": {"choose_by": ["likelihood"]}}, openai.BadRequestError, "without best_of"),
+        ({"extra": {"best_of": 2, "choose_by": ["beauty"]}}, openai.BadRequestError, "choose_by"),
+        ({"extra": {"best_of": 2, "choose_by": ["words"]}}, openai.BadRequestError, "Start it with --asr"),
+        ({"extra": {"verify": True}}, openai.BadRequestError, "Start it with --asr"),
+        ({"extra": {"best_of": 2, "choose_by": ["likeness"]}}, openai.BadRequestError, "--speaker-model"),
     ],
 )
 def test_a_wrong_request_is_an_error_of_the_client(
