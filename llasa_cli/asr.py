@@ -230,7 +230,8 @@ def _model_type(folder: Path) -> str:
 
 
 def _is_ctranslate2(folder: Path) -> bool:
-    return (folder / "model.bin").is_file() and not (folder / "preprocessor_config.json").is_file()
+    # A large one has a preprocessor_config.json as well.
+    return (folder / "model.bin").is_file() and not any(folder.glob("*.safetensors"))
 
 
 def _find_folder(name: str) -> Path:

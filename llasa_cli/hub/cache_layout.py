@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from llasa_cli.files import read_json_object, write_text
 PART_SUFFIX = ".llasa.incomplete"
 LANGUAGE_MODELS = ("llama", "llasa")
 """`model_type` in config.json."""
+CTRANSLATE2_WEIGHTS = "model.bin"
+"""The weights of a Whisper in CTranslate2's format."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,12 @@ def missing_from(folder: Path) -> list[str]:
     return _missing_by_kind(folder)
 
 
+def is_ctranslate2(names: Container[str]) -> bool:
+    """Whether a folder of these files holds a Whisper in CTranslate2's format."""
+    has_vocabulary = "vocabulary.json" in names or "vocabulary.txt" in names
+    return CTRANSLATE2_WEIGHTS in names and "config.json" in names and has_vocabulary
+
+
 def _missing_by_kind(folder: Path) -> list[str]:
     """For a snapshot without a manifest: which of the files that every model has are missing."""
     if (folder / "adapter_config.json").is_file():
@@ -226,6 +234,8 @@ def _missing_by_kind(folder: Path) -> list[str]:
         return []
     if not (folder / "config.json").is_file():
         return ["config.json"]
+    if is_ctranslate2({path.name for path in folder.iterdir()}):
+        return []
     missing = []
     index = folder / "model.safetensors.index.json"
     if index.is_file():

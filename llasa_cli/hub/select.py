@@ -1,6 +1,7 @@
 """Which files of a repository are downloaded, and which repositories are refused, judged by lists and small files alone.
 
-Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file. A pickled checkpoint runs code when it is loaded, and no
+Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file, or a Whisper in CTranslate2's format (`model.bin`, which is no
+pickle: its own loader reads plain arrays). A pickled checkpoint runs code when it is loaded, and no
 Python file of a repository is ever downloaded or run.
 """
 
@@ -15,7 +16,14 @@ from typing import Any
 
 from llasa_cli.checkpoint.gguf_file import read_gguf
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.cache_layout import LANGUAGE_MODELS, RemoteFile, is_safe_name, shards_of
+from llasa_cli.hub.cache_layout import (
+    CTRANSLATE2_WEIGHTS,
+    LANGUAGE_MODELS,
+    RemoteFile,
+    is_ctranslate2,
+    is_safe_name,
+    shards_of,
+)
 from llasa_cli.hub.catalog import BICODEC, INCOMPATIBLE, PUBLISHED_CODEC, CatalogEntry, repo_of
 
 SMALL_FILES = (
@@ -28,6 +36,8 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocabulary.json",
+    "vocabulary.txt",
     "merges.txt",
     "normalizer.json",
     "tokenizer.model",
@@ -129,6 +139,8 @@ def select_files(
         return _select_gguf(repo, names, entry, variant)
     if "adapter_config.json" in names and "config.json" not in names:
         return _select_adapter(repo, names, read)
+    if not has_safetensors and is_ctranslate2(names):
+        return Selection("recognizer", (*_small_files(names), names[CTRANSLATE2_WEIGHTS]), None)
     _refuse_without_safetensors(repo, names)
     kind = _kind(repo, _read_object(repo, names, "config.json", read), entry)
     weights = _weights(repo, names, read)

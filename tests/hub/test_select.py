@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.errors import ModelError
+from llasa_cli.hub.cache_layout import missing_from
 from llasa_cli.hub.catalog import ANIME_CODEC, CATALOG, PUBLISHED_CODEC
 from llasa_cli.hub.download import fetch, plan_download
 from llasa_cli.hub.http import HubClient
@@ -196,6 +197,35 @@ def test_a_recognizer_or_speaker_model_is_downloaded_with_all_its_files(
     choice = plan_download(client, "openai/whisper-base").selection
     assert (choice.kind, choice.companion) == (kind, None)
     assert {*parts, "model.safetensors"} <= {file.name for file in choice.files}
+
+
+@pytest.mark.parametrize(
+    ("others", "is_taken"),
+    [
+        (("tokenizer.json", "vocabulary.txt"), True),
+        (("tokenizer.json", "vocabulary.json", "preprocessor_config.json"), True),
+        (("tokenizer.json",), False),
+        (("tokenizer.json", "vocab.json", "pytorch_model.bin"), False),
+    ],
+)
+def test_a_ctranslate2_whisper_is_a_recognizer_and_other_binaries_are_refused(
+    hub: FakeHub, client: HubClient, tmp_path: Path, others: tuple[str, ...], is_taken: bool
+) -> None:
+    folder = tmp_path / "whisper"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"alignment_heads": [[0, 1]]}')
+    (folder / "model.bin").write_bytes(b"\x06\0\0\0\x0c\0WhisperSpec")
+    for name in others:
+        (folder / name).write_text("{}")
+    hub.repositories["Systran/faster-whisper-base"] = folder
+    if not is_taken:
+        with pytest.raises(ModelError, match="only pickled weights"):
+            plan_download(client, "Systran/faster-whisper-base")
+        return
+    choice = plan_download(client, "Systran/faster-whisper-base").selection
+    assert (choice.kind, choice.companion) == ("recognizer", None)
+    assert {file.name for file in choice.files} == {"config.json", "model.bin", *others}
+    assert missing_from(folder) == []
 
 
 # --- codecs and adapters ---
