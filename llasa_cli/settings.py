@@ -62,6 +62,12 @@ CHOOSE_BY = ("words", "likeness", "likelihood")
 ITEM_PAUSE_S = 0.6
 """Seconds between two items in one file, about the pause between two paragraphs."""
 
+PASSAGE_SLOTS = {"cpu": 8, "cuda": 32, "mps": 16}
+"""Passages of one text that a worker speaks at once. A fixed number: on a GPU it decides the last bits of the sound."""
+
+SLOWEST, FASTEST = 0.5, 2.0
+"""The limits of `--speed`."""
+
 LARGEST_NUMBER = 1_000_000
 """The largest value of a sampling option. Anything larger is a typing error and would overflow."""
 
@@ -260,6 +266,17 @@ class SpeechOptions(Options):
             default_text="all",
         ),
     ] = None
+    speed: Annotated[
+        float,
+        Flag(
+            "Speed of the speech; the pitch stays. Needs PyAV: pip install 'llasa-cli[book]'.",
+            minimum=SLOWEST,
+            maximum=FASTEST,
+            panel="Sound",
+        ),
+    ] = 1.0
+    lexicon: tuple[tuple[str, str], ...] = ()
+    """Respellings; see `text.respelling`."""
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
 
@@ -362,6 +379,54 @@ class ChatOptions(Options):
 
 _SCHEDULING = "Many at once"
 
+SLOTS_FLAG = Flag(
+    "Texts that each worker speaks at once.",
+    names=("--batch-size",),
+    minimum=1,
+    maximum=4096,
+    panel=_SCHEDULING,
+    default_text="what the free memory has room for",
+)
+WORKERS_FLAG = Flag(
+    "Processes on each device, each with its own model; with --ray, actors in total.",
+    minimum=1,
+    maximum=4096,
+    panel=_SCHEDULING,
+)
+DEVICES_FLAG = Flag("Devices with a process each: 0,1,2 or all (every GPU), or cpu,cpu.", panel=_SCHEDULING)
+RAY_FLAG = Flag(
+    "Distribute over a Ray cluster: its address, auto, or local for a new one.",
+    metavar="ADDRESS",
+    panel=_SCHEDULING,
+)
+
+
+@dataclass(frozen=True)
+class SchedulingOptions(Options):
+    """How many passages of a long text are spoken at once, and where."""
+
+    slots: Annotated[
+        int | None,
+        replace(
+            SLOTS_FLAG,
+            help="Passages of a book or long text that each worker speaks at once.",
+            default_text=f"{PASSAGE_SLOTS['cpu']} on a CPU, {PASSAGE_SLOTS['cuda']} on a GPU",
+        ),
+    ] = None
+    workers: Annotated[int | None, WORKERS_FLAG] = None
+    devices: Annotated[str | None, DEVICES_FLAG] = None
+    ray: Annotated[str | None, RAY_FLAG] = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of them was asked for."""
+        return self != SchedulingOptions()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether one thread of this process does the work."""
+        return self.ray is None and self.devices is None and self.workers in (None, 1)
+
 
 @dataclass(frozen=True)
 class BatchOptions(Options):
@@ -422,38 +487,10 @@ class BatchOptions(Options):
     """What judges each take besides the checks."""
     timing: WordTiming | None = None
     """What finds the times of words; None if they are not asked for."""
-    slots: Annotated[
-        int | None,
-        Flag(
-            "Texts that each worker speaks at once.",
-            names=("--batch-size",),
-            minimum=1,
-            maximum=4096,
-            panel=_SCHEDULING,
-            default_text="what the free memory has room for",
-        ),
-    ] = None
-    workers: Annotated[
-        int | None,
-        Flag(
-            "Processes on each device, each with its own model; with --ray, actors in total.",
-            minimum=1,
-            maximum=4096,
-            panel=_SCHEDULING,
-        ),
-    ] = None
-    devices: Annotated[
-        str | None,
-        Flag("Devices with a process each: 0,1,2 or all (every GPU), or cpu,cpu.", panel=_SCHEDULING),
-    ] = None
-    ray: Annotated[
-        str | None,
-        Flag(
-            "Distribute over a Ray cluster: its address, auto, or local for a new one.",
-            metavar="ADDRESS",
-            panel=_SCHEDULING,
-        ),
-    ] = None
+    slots: Annotated[int | None, SLOTS_FLAG] = None
+    workers: Annotated[int | None, WORKERS_FLAG] = None
+    devices: Annotated[str | None, DEVICES_FLAG] = None
+    ray: Annotated[str | None, RAY_FLAG] = None
     engine: Annotated[
         str, Flag("What runs the model: llasa, or vllm (if installed).", choices=ENGINES, panel=_SCHEDULING)
     ] = ENGINES[0]

@@ -43,3 +43,10 @@ def format_duration(seconds: float) -> str:
 def format_size(size: int) -> str:
     """Bytes -> "2.74 GB"."""
     return f"{size / 1e9:.2f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"
+
+
+def format_clock(seconds: float) -> str:
+    """65.25 -> "1:05.2"."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

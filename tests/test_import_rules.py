@@ -15,7 +15,7 @@ LEVELS = {
     "batch": 1.5, "batch.destination": 1.5, "hub.inventory": 1.15, "lm": 2, "codec": 2, "asr": 1.15, "speaker_embedding": 1.15,
     "synthesis.quality": 1, "synthesis.length_band": 1, "synthesis": 3, "synthesis.batched": 3.5,
     "batch.messages": 3.7, "batch.worker_pool": 3.7, "batch.worker": 3.7, "batch.scheduler": 3.7,
-    "batch.run": 3.8, "batch.thread_backend": 3.7, "batch.process_backend": 3.7, "batch.ray_backend": 3.7,
+    "batch.run": 3.8, "batch.passages": 3.9, "batch.thread_backend": 3.7, "batch.process_backend": 3.7, "batch.ray_backend": 3.7,
     "serve": 3.8, "training": 3, "transformers_compat": 3.2, "hf": 3.3,
     "cli": 4, "cli.app": 5, "__main__": 6,
 }  # fmt: skip

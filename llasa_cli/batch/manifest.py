@@ -24,14 +24,14 @@ from llasa_cli.audio.formats import FILE_FORMATS
 from llasa_cli.errors import UsageError
 from llasa_cli.files import safe_name
 from llasa_cli.options import flags_of
-from llasa_cli.settings import SamplingOptions, SamplingRequest
+from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.encoding import TextEncoding, detect_encoding, open_text
 from llasa_cli.wording import shorten
 
 SAMPLING = tuple(part.name for part in fields(SamplingRequest))
 """Columns with sampling options; they have the names of the flags."""
 _WHOLE_NUMBERS = tuple(part.name for part in fields(SamplingOptions) if isinstance(part.default, int))
-FIELDS = ("id", "text", "voice", "speaker", "ref", "ref_text", "seed", "output", *SAMPLING)
+FIELDS = ("id", "text", "voice", "speaker", "ref", "ref_text", "seed", "output", "speed", *SAMPLING)
 _ALIASES = {"ref_audio": "ref"}
 LONGEST_LINE = 16_000_000
 """Characters. A book has about a million; a file with longer lines is not a list."""
@@ -55,7 +55,7 @@ class Item:
         name: The output path without its ending, relative and safe. `batch.plan` makes it unique.
         text: The text; may be empty, which is a problem of this item.
         ending: The format that the column `output` asks for.
-        voice, speaker, ref, ref_text, seed: None if the list doesn't say. `ref` is relative to the current folder.
+        voice, speaker, ref, ref_text, seed, speed: None if the list doesn't say. `ref` is relative to the current folder.
         sampling: (name, value) of the sampling options in the list.
         is_numbered: Whether the name is only the line number, since the list gives no id and no output.
     """
@@ -71,6 +71,7 @@ class Item:
     ref_text: str | None = None
     seed: int | None = None
     sampling: tuple[tuple[str, float], ...] = ()
+    speed: float | None = None
     is_numbered: bool = False
 
 
@@ -362,7 +363,7 @@ def _row_errors(row: dict[str, Any]) -> Iterator[str]:
     seed = row.get("seed")
     if seed is not None and not (str(seed).isascii() and str(seed).isdigit() and len(str(seed)) < 19):
         yield f"the seed {shorten(str(seed))} is not a whole number from 0"
-    for name in SAMPLING:
+    for name in ("speed", *SAMPLING):
         if row.get(name) is not None and (what := _number_error(name, row[name])):
             yield f"{name} {shorten(str(row[name]))} {what}"
 
@@ -382,7 +383,7 @@ def _number_error(name: str, value: Any) -> str:
         return "is not a number"
     if name in _WHOLE_NUMBERS and number != int(number):
         return "is not a whole number"
-    return flags_of(SamplingRequest)[name].problem(number)
+    return flags_of(SpeechOptions if name == "speed" else SamplingRequest)[name].problem(number)
 
 
 def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems) -> Item:
@@ -409,6 +410,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         ref_text=_to_text(row.get("ref_text")),
         seed=None if seed is None else int(seed),
         sampling=sampling,
+        speed=None if row.get("speed") is None else _number(row["speed"]),
         is_numbered=not (own_id or output),
     )
 

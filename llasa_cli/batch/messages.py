@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import NO_VERIFIERS, ModelOptions, SpeechOptions, VerifierOptions, WordTiming
+from llasa_cli.text.chunker import TextChunk
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class WorkItem:
         path: Relative to the output folder; the ending is the format.
         options: Sampling, seed and speaker. The seed is set.
         voice: A voice to clone; None if the speaker, or the model's default, sets the voice.
+        passage: A chunk that is spoken instead of `text`; its sound is sent back instead of written to `path`.
     """
 
     number: int
@@ -42,6 +47,7 @@ class WorkItem:
     path: str
     options: SpeechOptions
     voice: Reference | ReferenceFile | None = None
+    passage: TextChunk | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class WorkerConfig:
         timing: What finds the times of words, for the same reports; None if they are not asked for.
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
+        passages: The items are passages of one text. On a CPU their codes are those of one passage at a time, bit for bit.
         token: The content of the file `work/token`. It shows a worker that its `work` is the same folder, and not one of
             the same name on another machine.
     """
@@ -70,6 +77,7 @@ class WorkerConfig:
     timing: WordTiming | None = None
     threads: int | None = None
     engine: str = "llasa"
+    passages: bool = False
     token: str = ""
 
 
@@ -117,6 +125,21 @@ class Completed:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A passage is complete.
+
+    Attributes:
+        row: `Utterance.to_row()`.
+        samples: float32 [n], with the pause before it.
+    """
+
+    number: int
+    row: dict[str, Any]
+    samples: np.ndarray
+    sampling_rate: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """An item can't be synthesized."""
 
@@ -144,8 +167,11 @@ class Exited:
     """A worker has ended because there is nothing left to do."""
 
 
-Event = Ready | Note | Completed | Failed | Lost | FatalError | Exited
+Event = Ready | Note | Completed | Spoken | Failed | Lost | FatalError | Exited
 
+
+SETTLED = (Completed, Spoken, Failed)
+"""The events after which a worker no longer has an item."""
 
 # --- the scheduler's side ---
 

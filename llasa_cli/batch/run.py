@@ -25,7 +25,14 @@ from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Tally
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.files import output_folder
-from llasa_cli.settings import ITEM_PAUSE_S, BatchOptions, ModelOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import (
+    ITEM_PAUSE_S,
+    BatchOptions,
+    ModelOptions,
+    SamplingRequest,
+    SchedulingOptions,
+    SpeechOptions,
+)
 from llasa_cli.text.spoken_words import WordTime
 
 if TYPE_CHECKING:
@@ -170,6 +177,10 @@ def run_batch(
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
     _check_options(options, voices)
+    if speech.speed != 1:
+        from llasa_cli.audio.pyav import check_pyav
+
+        check_pyav("for --speed")
     destination = Destination.from_options(options)
     destination.refuse_overwriting_inputs(options)
     checkpoint = resolve_checkpoint(models)
@@ -195,7 +206,7 @@ def _check_options(options: BatchOptions, voices: BatchVoices) -> None:
         )
 
 
-def create_backend(options: BatchOptions, config: WorkerConfig) -> WorkerBackend:
+def create_backend(options: BatchOptions | SchedulingOptions, config: WorkerConfig) -> WorkerBackend:
     """Start the workers: a thread of this process, processes, or actors of a Ray cluster.
 
     Raises:
@@ -380,6 +391,7 @@ class _Run:
             sampling=SamplingRequest(**asdict(self._speech.sampling) | dict(item.sampling)),
             seed=seed if seed is not None else seed_of(task.key, task.path),
             speaker=speaker,
+            speed=self._speech.speed if item.speed is None else item.speed,
         )
         return WorkItem(task.number, item.text, task.path, options, voice)
 

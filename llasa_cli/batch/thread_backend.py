@@ -6,20 +6,25 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.batch.messages import Completed, Event, Failed, Ready, WorkerConfig, WorkItem, fair_share
+from llasa_cli.batch.messages import SETTLED, Event, Ready, WorkerConfig, WorkItem, fair_share
 from llasa_cli.batch.worker import run_worker
 from llasa_cli.errors import LlasaError
 
 if TYPE_CHECKING:
     from llasa_cli.synthesis.batched import BatchSynthesizer
+    from llasa_cli.synthesis.synthesizer import Synthesizer
 
 _STOP_PATIENCE_S = 10.0
 
 
 class ThreadBackend:
-    """A `messages.WorkerBackend` with one thread."""
+    """A `messages.WorkerBackend` with one thread.
 
-    def __init__(self, config: WorkerConfig) -> None:
+    Args:
+        synthesizer: A loaded model; None loads it in the thread.
+    """
+
+    def __init__(self, config: WorkerConfig, synthesizer: Synthesizer | None = None) -> None:
         self._items: queue.Queue[WorkItem | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
         self._slots = config.slots or 1
@@ -28,7 +33,7 @@ class ThreadBackend:
         self._batched: BatchSynthesizer | None = None
         self._thread = threading.Thread(
             target=run_worker,
-            args=(config, self._items.get, self._events.put, self._on_start),
+            args=(config, self._items.get, self._events.put, self._on_start, synthesizer),
             name="worker",
             daemon=True,
         )
@@ -51,7 +56,7 @@ class ThreadBackend:
         for event in found:
             if isinstance(event, Ready):
                 self._slots = event.slots
-            elif isinstance(event, (Completed, Failed)):
+            elif isinstance(event, SETTLED):
                 self._submitted -= 1
         return found
 

@@ -69,9 +69,10 @@ def settings_digest(
     if options.best_of > 1:
         best_of = [options.best_of, options.good_enough, options.candidate, asdict(verifiers)]
     words = [] if timing is None else [{"words": asdict(timing)}]
-    return _digest(
-        [speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of, *words]
-    )
+    parts = [speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of, *words]
+    if options.speed != 1 or options.lexicon:
+        parts.append({"speed": options.speed, "lexicon": options.lexicon})
+    return _digest(parts)
 
 
 def voice_digest(speaker: str | None, reference: Reference | None) -> str:
@@ -86,6 +87,8 @@ def item_key(item: Item, voice: str, shared: SharedSettings) -> str:
         voice: The result of `voice_digest`, or the digest of a clip's file.
     """
     parts = [item.text, voice, item.ref_text, item.seed, shared.seed, item.sampling, item.ending, shared.digest]
+    if item.speed is not None:
+        parts.append(item.speed)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

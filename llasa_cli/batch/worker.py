@@ -30,6 +30,7 @@ from llasa_cli.batch.messages import (
     Note,
     Ready,
     ReferenceFile,
+    Spoken,
     WorkerConfig,
     WorkItem,
 )
@@ -37,6 +38,7 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.files import move_to
 from llasa_cli.memory import free_device_memory
 from llasa_cli.prompt import Reference
+from llasa_cli.settings import PASSAGE_SLOTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,14 +63,16 @@ def run_worker(
     next_item: Callable[[], WorkItem | None],
     emit: Callable[[Event], None],
     on_start: Callable[[BatchSynthesizer], None] | None = None,
+    synthesizer: Synthesizer | None = None,
 ) -> None:
     """Load the model and work until `next_item` returns None. The last event is `Exited`, or `FatalError` before it.
 
     Args:
         on_start: Receives the synthesizer once it can be stopped from another thread.
+        synthesizer: A loaded model; None loads the one of the configuration.
     """
     try:
-        _run(config, next_item, emit, on_start)
+        _run(config, next_item, emit, on_start, synthesizer)
     except LlasaError as error:
         emit(FatalError(error))
     except Exception as error:
@@ -84,29 +88,37 @@ def _run(
     next_item: Callable[[], WorkItem | None],
     emit: Callable[[Event], None],
     on_start: Callable[[BatchSynthesizer], None] | None,
+    synthesizer: Synthesizer | None,
 ) -> None:
     from llasa_cli.synthesis.batched import BatchSynthesizer
     from llasa_cli.synthesis.synthesizer import Synthesizer
     from llasa_cli.synthesis.verifiers import load_judges
 
-    synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
+    if synthesizer is None:
+        synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
+        _set_threads(synthesizer, config.threads)
     synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
-    _set_threads(synthesizer, config.threads)
     verifiers, timer = load_judges(config.verifiers, config.timing)
 
     def note(text: str) -> None:
         emit(Note(text))
         emit(Ready(batched.slots))
 
-    batched = BatchSynthesizer(
-        synthesizer, config.slots or default_slots(synthesizer, config.engine), verifiers, on_note=note
+    slots = config.slots or (
+        PASSAGE_SLOTS[synthesizer.model.device.type] if config.passages else default_slots(synthesizer, config.engine)
     )
+    engine = synthesizer.model.exact_batch if config.passages else None
+    batched = BatchSynthesizer(synthesizer, slots, verifiers, engine, note)
     if on_start is not None:
         on_start(batched)
     emit(Ready(batched.slots))
+    requests = _ItemRequests(synthesizer, next_item, emit)
+    if config.passages:
+        batched.run(requests, _PassageResults(synthesizer.sampling_rate, emit))
+        return
     files = _FileResults(config, synthesizer.sampling_rate, emit, timer)
     try:
-        batched.run(_ItemRequests(synthesizer, next_item, emit), files)
+        batched.run(requests, files)
     finally:
         files.abort()
 
@@ -169,7 +181,8 @@ class _ItemRequests:
             except LlasaError as error:
                 self._emit(Failed(item.number, str(error)))
                 continue
-            return SynthesisRequest(item, item.text, item.options, reference)
+            chunks = None if item.passage is None else (item.passage,)
+            return SynthesisRequest(item, item.text, item.options, reference, chunks=chunks)
         return None
 
     def _encode_clip(self, clip: ReferenceFile) -> Reference:
@@ -183,6 +196,25 @@ class _ItemRequests:
         if not reference.text:
             raise UsageError("This model can read no letter of the clip's transcript.", "Choose another with -m.")
         return reference
+
+
+class _PassageResults:
+    """A `ResultSink` that sends the sound of each passage back."""
+
+    def __init__(self, sampling_rate: int, emit: Callable[[Event], None]) -> None:
+        self._rate, self._emit = sampling_rate, emit
+
+    def write(self, item: WorkItem, utterance: Utterance, samples: np.ndarray) -> None:
+        self._emit(Spoken(item.number, utterance.to_row(), samples, self._rate))
+
+    def end(self, item: WorkItem) -> None:
+        pass  # a passage is one utterance
+
+    def fail(self, item: WorkItem, error: LlasaError) -> None:
+        self._emit(FatalError(error))  # a text without one of its passages is of no use
+
+    def note(self, item: WorkItem, text: str) -> None:
+        self._emit(Note(f"warning: {text}"))
 
 
 class _FileResults:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from llasa_cli.batch.messages import Completed, Event, Exited, Failed, FatalError, Ready, WorkItem, fair_share
+from llasa_cli.batch.messages import SETTLED, Event, Exited, FatalError, Ready, WorkItem, fair_share
 from llasa_cli.errors import LlasaError
 
 
@@ -35,7 +35,7 @@ class PooledWorker:
                 continue
             if isinstance(event, Ready):
                 self.slots = event.slots
-            elif isinstance(event, (Completed, Failed)):
+            elif isinstance(event, SETTLED):
                 self.items.discard(event.number)
             kept.append(event)
         return kept
@@ -88,5 +88,5 @@ class WorkerPool(Generic[Worker]):
 
     def _count_deaths(self, found: Iterable[Event]) -> None:
         """A completed item shows that workers can live."""
-        if any(isinstance(event, (Completed, Failed)) for event in found):
+        if any(isinstance(event, SETTLED) for event in found):
             self._deaths_in_a_row = 0

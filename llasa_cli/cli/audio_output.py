@@ -15,6 +15,7 @@ from llasa_cli.cli.console import Console, as_json, claim_stdout
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions, WordTiming
+from llasa_cli.wording import format_clock, shorten
 
 if TYPE_CHECKING:
     from llasa_cli.audio.audiobook import BookWriter
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 LONG_BYTES = 20_000
 """From this size on, about twenty minutes of speech, a text is spoken resumably."""
+MOST_TO_HEAR = 20
+"""How many retried chunks are listed at the end; the rest are only counted."""
 CHAPTER_FORMAT = "mp3"
 """Of the files in a folder, unless --format names another."""
 
@@ -54,6 +57,15 @@ class AudioOutput:
     """Chunks that still fail their checks after the last retry."""
     clock_s: float = 0.0
     """Seconds of sound so far."""
+    words: int = 0
+    chapters: int = 0
+    """So far, those of earlier runs included."""
+    to_hear: list[str] = field(default_factory=list)
+    """Where to listen: the times and texts of the chunks that were generated again, the first MOST_TO_HEAR of them."""
+    best_of: int = 1
+    """Takes of a chunk that are no retries."""
+    retried: int = 0
+    """How many chunks were generated again."""
     when_finished: Callable[[], None] | None = None
     """Reports the result once the file is in its place."""
 
@@ -73,6 +85,10 @@ class AudioOutput:
                 file.add(part)
         self.count += 1
         self.failed += bool(utterance.problems)
+        self.words += sum(len(sentence.split()) for sentence in utterance.sentences)
+        self.chapters += bool(utterance.chapter)
+        if utterance.retried and utterance.attempts > self.best_of:
+            self._add_to_hear(utterance, begin)
         if self.options.json:
             hidden = ("codes", "sentences", "is_voice", "words")
             row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
@@ -80,6 +96,14 @@ class AudioOutput:
                 del row["candidates"], row["chosen_because"]
             self.rows.append(row | {"begin_s": round(begin, 3)})
         return begin, self.clock_s
+
+    def _add_to_hear(self, utterance: Utterance, begin: float) -> None:
+        self.retried += 1
+        if len(self.to_hear) < MOST_TO_HEAR:
+            outcome = "still fails" if utterance.problems else "passes now"
+            reasons = "; ".join(dict.fromkeys(utterance.retried))
+            where = f"{format_clock(begin)} to {format_clock(self.clock_s)}"
+            self.to_hear.append(f"{where} ({shorten(utterance.text)}): {reasons}; {outcome}")
 
     def __enter__(self) -> AudioOutput:
         return self
@@ -177,10 +201,12 @@ def voice_key(voice: ResolvedVoice) -> str:
 
 
 def _speech_key(speech: SpeechOptions, verifiers: VerifierOptions) -> list[Any]:
-    """The options of the speech among the settings of a resumable run. Without --best-of its form must not change."""
+    """The options of the speech among the settings of a resumable run. With default values its form must not change."""
     values = asdict(speech)
     best_of = {name: values.pop(name) for name in ("best_of", "good_enough", "candidate")}
-    return [values] if speech.best_of == 1 else [values, best_of, asdict(verifiers)]
+    later = {name: values.pop(name) for name in ("speed", "lexicon")}
+    more = [later] if speech.speed != 1 or speech.lexicon else []
+    return [values, *more] if speech.best_of == 1 else [values, best_of, asdict(verifiers), *more]
 
 
 def _refuse_contradictions(options: OutputOptions, speech: SpeechOptions) -> None:
@@ -188,6 +214,10 @@ def _refuse_contradictions(options: OutputOptions, speech: SpeechOptions) -> Non
 
     if options.json and is_standard_output(options.output):
         raise UsageError("Audio and JSON can't both go to standard output.", "Name a file with -o.")
+    if speech.speed != 1:
+        from llasa_cli.audio.pyav import check_pyav
+
+        check_pyav("for --speed")
     if options.output is None and options.play is False:
         raise UsageError("--no-play without -o produces nothing.", "Name a file with -o.")
     if options.stream and (options.check.verify or speech.best_of > 1):

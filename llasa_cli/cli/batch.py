@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
-from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, ReferenceOptions, VoiceOptions
+from llasa_cli.cli.common_options import (
+    CheckOptions,
+    ConsoleOptions,
+    LexiconOptions,
+    ReferenceOptions,
+    VoiceOptions,
+)
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
@@ -37,6 +43,7 @@ def batch(
     command: BatchCommand,
     voice: VoiceOptions,
     reference: ReferenceOptions,
+    lexicon: LexiconOptions,
     checks: CheckOptions,
     models: ModelOptions,
     speech: SpeechOptions,
@@ -63,7 +70,7 @@ def batch(
         accept_failed=checks.accept_failed,
         timing=checks.timing(needs_words, language),
     )
-    speech = replace(speech, markdown=command.markdown)
+    speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words())
     voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:
         transcriber = ReferenceTranscriber(checks.asr, reference.language, models.device, console.stage, console.line)

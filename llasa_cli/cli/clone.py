@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,9 @@ from llasa_cli.cli.audio_output import check_paths, open_audio_output
 from llasa_cli.cli.chapters import list_chapters
 from llasa_cli.cli.common_options import (
     BookOptions,
+    CastOptions,
     ConsoleOptions,
+    LexiconOptions,
     OutputOptions,
     ReferenceOptions,
     RemoteOptions,
@@ -20,13 +22,14 @@ from llasa_cli.cli.common_options import (
 )
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
-from llasa_cli.cli.speak import find_model, find_verifiers, open_synthesizer, speak
+from llasa_cli.cli.speak import find_cast, find_model, find_verifiers, open_synthesizer, passages_at_once, speak
 from llasa_cli.cli.text_input import TextInput, open_text
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SpeechOptions
+from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SchedulingOptions, SpeechOptions
 
 if TYPE_CHECKING:
+    from llasa_cli.batch.passages import PassageSynthesizer
     from llasa_cli.prompt import Reference
     from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import Synthesizer
@@ -59,19 +62,23 @@ def clone(
     text: TextOptions,
     book: BookOptions,
     reference_options: ReferenceOptions,
+    cast_options: CastOptions,
+    lexicon: LexiconOptions,
     console_options: ConsoleOptions,
     output: OutputOptions,
     models: Parsed[ModelOptions],
     speech: SpeechOptions,
     remote: RemoteOptions,
+    scheduling: SchedulingOptions,
 ) -> None:
     """Speak text in the voice of a reference clip, save the voice, or both."""
     claim_stdout()
     if book.chapters:
         list_chapters(text.file, output.json)
         return
-    if reference_options.ref_text is not None:
+    if reference_options.ref_text is not None and not cast_options.cast:
         output.check.refuse_unused(speech, output.needs_words)
+    speech = replace(speech, lexicon=lexicon.words())
     model = find_model(models, remote, output.check, speech, console_options.quiet)
     if options.save is not None:
         from llasa_cli.voices.library import check_free
@@ -82,20 +89,25 @@ def clone(
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
     source = _open_text(text, book, output, speech, is_saved=options.save is not None)
+    cast = find_cast(model, cast_options, output.check.asr, models.values["device"], console_options.quiet)
+    if source is not None:
+        source = source.with_voices(cast.find, cast.names)
+    cast.refuse_server(model)
     verifiers = find_verifiers(model, output.check, speech, reference_options.language)
     from llasa_cli.checkpoint.metadata import only_language
 
     timing = output.check.timing(output.needs_words, reference_options.language or only_language(model.metadata))
+    at_once = None if source is None else passages_at_once(scheduling, model, source, output, speech)
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
         clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
-        voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
+        voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript + cast.key
         with (
             open_audio_output(output, source, speech, model, console, voice, verifiers, timing)
             if source is not None
             else nullcontext() as audio_output
         ):
-            synthesizer = open_synthesizer(model, console)
+            synthesizer = open_synthesizer(model, console, None, at_once, verifiers)
             console.stage("encoding the reference clip")
             reference = synthesizer.encode_reference(clip.samples, clip.transcript)
             if not reference.text:
@@ -106,7 +118,10 @@ def clone(
                 )
                 _keep(saved, options.force, console, output.json, alone=source is None)
             if source is not None and audio_output is not None:
-                speak(synthesizer, source, speech, reference, audio_output, console, verifiers, timing)
+                cast.encode(synthesizer.encode_reference)
+                speak(
+                    synthesizer, source, speech, reference, audio_output, console, verifiers, timing, cast=cast.voices
+                )
 
 
 def _open_text(
@@ -147,7 +162,7 @@ def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: s
 
 def _saved_voice(
     name: str,
-    synthesizer: Synthesizer | RemoteSynthesizer,
+    synthesizer: Synthesizer | RemoteSynthesizer | PassageSynthesizer,
     reference: Reference,
     clip: ReferenceClip,
     language: str | None,

@@ -74,6 +74,45 @@ class BookOptions(Options):
 
 
 @dataclass(frozen=True)
+class LexiconOptions(Options):
+    """How words are said."""
+
+    lexicon: Annotated[
+        Path | None,
+        Flag(
+            "Respellings for the text's language: a word or phrase, a tab, and how it is said, in each line.",
+            metavar="TSV",
+        ),
+    ] = None
+
+    def words(self) -> tuple[tuple[str, str], ...]:
+        """The respellings.
+
+        Raises:
+            UsageError: The file can't be read, or a line is wrong.
+        """
+        if self.lexicon is None:
+            return ()
+        from llasa_cli.text.respelling import read_lexicon
+
+        return read_lexicon(self.lexicon)
+
+
+@dataclass(frozen=True)
+class CastOptions(Options):
+    """The voices of a dialogue."""
+
+    cast: Annotated[
+        tuple[str, ...],
+        Flag(
+            "The voices of lines `Name: text` and of [voice:Name]: Anna=rms,Bob=bob.wav. A voice is a saved voice, a speaker "
+            "or a clip (its words in bob.txt, else --asr writes them); may be repeated.",
+            metavar="NAME=VOICE",
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True)
 class VoiceOptions(Options):
     """Which voice speaks."""
 

@@ -1,9 +1,10 @@
-"""The progress of a batch: a line that is replaced on a terminal, and a line every half minute elsewhere."""
+"""The progress of a batch or a long text: a line that is replaced on a terminal, and a line every half minute elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.cli.console import Console, speed
@@ -16,6 +17,58 @@ LOG_INTERVAL_S = 30.0
 """Seconds between two lines if standard error is not a terminal."""
 
 
+@dataclass
+class TextTally:
+    """The progress of one text.
+
+    Attributes:
+        all_words, all_chapters: Of the text; None and 0 if they are unknown.
+        earlier_words, earlier_s: Of earlier runs: words, and seconds of speech.
+        words, chapters, seconds: So far; words and chapters with those of earlier runs.
+    """
+
+    all_words: int | None = None
+    all_chapters: int = 0
+    earlier_words: int = 0
+    earlier_s: float = 0.0
+    words: int = 0
+    chapters: int = 0
+    seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def wall_s(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left_s(self) -> float | None:
+        """The estimated time to the end; None while there is nothing to estimate it from."""
+        new = self.words - self.earlier_words
+        if self.all_words is None or new <= 0 or self.seconds < _LEAST_S:
+            return None
+        return self.wall_s * max(0, self.all_words - self.words) / new
+
+
+_LEAST_S = 5.0
+"""Seconds of speech before the time left is estimated."""
+
+
+def text_progress(tally: TextTally) -> str:
+    """ "chapter 2 of 9, 1,204 of 90,310 words (1 %), 480.1 s of speech in 40.0 s, 12.0 times real time, 49 min left"."""
+    parts = []
+    if tally.all_chapters > 1:
+        parts.append(f"chapter {max(1, tally.chapters)} of {tally.all_chapters}")
+    if tally.all_words:
+        words = min(tally.words, tally.all_words)
+        parts.append(f"{words:,} of {tally.all_words:,} words ({words * 100 // tally.all_words} %)")
+    parts.append(speed(tally.seconds, tally.wall_s))
+    if tally.earlier_s:
+        parts.append(f"{tally.earlier_s:.0f} s before")
+    if tally.left_s is not None:
+        parts.append(f"{format_duration(tally.left_s)} left")
+    return ", ".join(parts)
+
+
 class ProgressLine:
     """Shows items, percentage, seconds of speech, speed, failures and the time left."""
 
@@ -24,12 +77,16 @@ class ProgressLine:
         self._is_terminal = sys.stderr.isatty()
         self._shown = time.monotonic()
 
-    def show(self, tally: Tally) -> None:
+    def show(self, tally: Tally | TextTally) -> None:
         if self._is_terminal:
-            self._console.progress(progress_text(tally))
+            self._console.progress(_text_of(tally))
         elif time.monotonic() - self._shown >= LOG_INTERVAL_S:
             self._shown = time.monotonic()
-            self._console.line(progress_text(tally))
+            self._console.line(_text_of(tally))
+
+
+def _text_of(tally: Tally | TextTally) -> str:
+    return text_progress(tally) if isinstance(tally, TextTally) else progress_text(tally)
 
 
 def progress_text(tally: Tally) -> str:

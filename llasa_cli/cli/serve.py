@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from llasa_cli.cli.common_options import ConsoleOptions
+from llasa_cli.cli.common_options import ConsoleOptions, LexiconOptions
 from llasa_cli.cli.console import Console, result
 from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.speak import load_synthesizer
@@ -124,7 +124,9 @@ class ServeOptions(Options):
 
 
 @with_flags
-def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleOptions) -> None:
+def serve(
+    options: ServeOptions, lexicon: LexiconOptions, models: ModelOptions, console_options: ConsoleOptions
+) -> None:
     """Keep a model loaded and speak for other programs: OpenAI's /v1/audio/speech, a web page at /, Wyoming."""
     from llasa_cli.serve import background
 
@@ -137,6 +139,7 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
             "Set --api-key or LLASA_API_KEY, or add --no-auth.",
         )
     _check_packages(options.wyoming is not None)
+    words = lexicon.words()
     if options.voice_dir is not None:
         os.environ["LLASA_VOICES"] = str(options.voice_dir)
     from llasa_cli.batch.process_backend import choose_devices
@@ -160,6 +163,7 @@ def serve(options: ServeOptions, models: ModelOptions, console_options: ConsoleO
         synthesizers = [load_synthesizer(checkpoint, console) for checkpoint in checkpoints]
         for synthesizer in synthesizers:
             synthesizer.codec.wait()
+            synthesizer.lexicon = words
         _run(options, checkpoints[0], synthesizers, verifiers, console)
 
 

@@ -11,15 +11,15 @@ Everything that can be refused is refused before a model is loaded.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.cli.audio_output import AudioOutput
-from llasa_cli.cli.common_options import CheckOptions, OutputOptions, RemoteOptions, VoiceOptions
+from llasa_cli.cli.audio_output import LONG_BYTES, AudioOutput
+from llasa_cli.cli.common_options import CastOptions, CheckOptions, OutputOptions, RemoteOptions, VoiceOptions
 from llasa_cli.cli.console import Console, as_json, note, result, speed
 from llasa_cli.cli.flags import Parsed
+from llasa_cli.cli.progress import ProgressLine, TextTally
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import (
@@ -28,21 +28,25 @@ from llasa_cli.settings import (
     DEFAULT_SPEAKER_ENCODER,
     NO_VERIFIERS,
     ModelOptions,
+    SchedulingOptions,
     SpeechOptions,
     VerifierOptions,
     WordTiming,
 )
-from llasa_cli.wording import shorten
+from llasa_cli.wording import format_clock, shorten
 
 if TYPE_CHECKING:
     from llasa_cli.audio.chunk import AudioChunk
     from llasa_cli.audio.sink import Sink
+    from llasa_cli.batch.passages import PassageSynthesizer
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.serve.client import RemoteSynthesizer
     from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
     from llasa_cli.synthesis.verifiers import Verifier
     from llasa_cli.synthesis.word_times import WordTimer
+    from llasa_cli.voices.cast import Cast
+    from llasa_cli.voices.reference import ReferenceClip
     from llasa_cli.voices.resolve import ResolvedVoice
 
 SECONDS_A_CHARACTER = 0.08
@@ -66,6 +70,10 @@ def find_model(
         return resolve_checkpoint(models.build())
     from llasa_cli.serve.client import RemoteSynthesizer, ServerUnreachable
 
+    if speech.speed != 1 or speech.lexicon:
+        raise UsageError(
+            "--speed and --lexicon need the model on this machine.", "Leave them out, or --server (LLASA_SERVER)."
+        )
     try:
         for name in sorted(models.given - {"model"}):
             raise UsageError(f"--{name} is chosen where the server is started.", f"Leave out --{name}, or --server.")
@@ -111,13 +119,81 @@ def find_voice(model: Checkpoint | RemoteSynthesizer, options: VoiceOptions) -> 
     return model.resolve_voice(options.voice, options.speaker)
 
 
+def find_cast(
+    model: Checkpoint | RemoteSynthesizer, options: CastOptions, recognizer: str, device: str, quiet: bool
+) -> Cast:
+    """The voices of a dialogue. Their clips are checked here, and transcribed where they have no transcript.
+
+    Raises:
+        UsageError: See `voices.cast.Cast`.
+    """
+    from llasa_cli.voices.cast import Cast
+    from llasa_cli.voices.reference import ReferenceTranscriber
+
+    def line(text: str) -> None:
+        if not quiet:
+            note(text)
+
+    def transcribe(clip: ReferenceClip) -> ReferenceClip:
+        return ReferenceTranscriber(recognizer, None, device, on_line=line).complete(clip)
+
+    return Cast(options.cast, lambda voice: find_voice(model, VoiceOptions(voice=voice)), transcribe)
+
+
 def open_synthesizer(
-    model: Checkpoint | RemoteSynthesizer, console: Console, speaker: str | None = None
-) -> Synthesizer | RemoteSynthesizer:
-    """Load the model, if it is one of this machine."""
+    model: Checkpoint | RemoteSynthesizer,
+    console: Console,
+    speaker: str | None = None,
+    scheduling: SchedulingOptions | None = None,
+    verifiers: VerifierOptions = NO_VERIFIERS,
+) -> Synthesizer | RemoteSynthesizer | PassageSynthesizer:
+    """Load the model, if it is one of this machine.
+
+    Args:
+        scheduling: How the passages of the text are spoken at once; None speaks one after the other.
+    """
     from llasa_cli.checkpoint.resolve import Checkpoint
 
-    return load_synthesizer(model, console, speaker) if isinstance(model, Checkpoint) else model
+    if not isinstance(model, Checkpoint):
+        return model
+    if scheduling is None:
+        return load_synthesizer(model, console, speaker)
+    from llasa_cli.batch.passages import PassageSynthesizer
+
+    loaded = load_synthesizer(model, console, speaker) if scheduling.is_local else None
+    return PassageSynthesizer(model, scheduling, verifiers, loaded)
+
+
+def passages_at_once(
+    scheduling: SchedulingOptions,
+    model: Checkpoint | RemoteSynthesizer,
+    source: TextInput,
+    output: OutputOptions,
+    speech: SpeechOptions,
+) -> SchedulingOptions | None:
+    """Whether a text is spoken several passages at a time: a book or a long text that is written to a file, or any on request.
+
+    Raises:
+        UsageError: It was asked for, and another option excludes it.
+    """
+    from llasa_cli.checkpoint.resolve import Checkpoint
+
+    reason = ""
+    if not isinstance(model, Checkpoint):
+        reason = "a server chooses that itself"
+    elif output.output is None or output.play or _is_streaming(output, speech):
+        reason = "sound that is played or streamed is spoken in order"
+    elif source.size is None:
+        reason = "a pipe is spoken as it grows"
+    if scheduling.is_given:
+        if reason:
+            raise UsageError(
+                f"--batch-size, --workers, --devices and --ray have no effect here: {reason}.",
+                "Write a text or a book (-f FILE) to a file (-o FILE), or leave them out.",
+            )
+        return scheduling
+    is_long = source.book is not None or (source.size or 0) >= LONG_BYTES
+    return scheduling if is_long and not reason else None
 
 
 def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | None = None) -> Synthesizer:
@@ -144,7 +220,7 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
 
 
 def speak(
-    synthesizer: Synthesizer | RemoteSynthesizer,
+    synthesizer: Synthesizer | RemoteSynthesizer | PassageSynthesizer,
     source: TextInput,
     speech: SpeechOptions,
     reference: Reference | None,
@@ -152,6 +228,8 @@ def speak(
     console: Console,
     verifiers: VerifierOptions = NO_VERIFIERS,
     timing: WordTiming | None = None,
+    *,
+    cast: Mapping[str, ResolvedVoice] | None = None,
 ) -> None:
     """Speak a text into an open output and report the progress.
 
@@ -160,16 +238,23 @@ def speak(
     Args:
         verifiers: What judges the takes besides the checks.
         timing: What finds the times of words; None if they are not asked for.
+        cast: The voices of a dialogue by name.
 
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
     """
+    from llasa_cli.batch.passages import PassageSynthesizer
     from llasa_cli.serve.client import RemoteSynthesizer
 
     speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
     options = audio_output.options
-    rate = CODES_PER_SECOND if isinstance(synthesizer, RemoteSynthesizer) else synthesizer.codec.codes_per_second
-    gate = _PlaybackGate(audio_output.sink, rate) if _is_streaming(options, speech) else None
+    audio_output.best_of = speech.best_of
+    gate = None
+    if _is_streaming(options, speech):
+        codec = getattr(synthesizer, "codec", None)
+        gate = _PlaybackGate(audio_output.sink, CODES_PER_SECOND if codec is None else codec.codes_per_second)
+    if isinstance(synthesizer, PassageSynthesizer):
+        verifiers = NO_VERIFIERS  # its workers load them
     judges: tuple[Verifier, ...] = ()
     timer: WordTimer | None = None
     if verifiers or timing is not None:
@@ -192,7 +277,8 @@ def speak(
 
     console.stage("speaking")
     resume_from = _resume_point(audio_output, console)
-    began, earlier_s, seconds = time.monotonic(), audio_output.clock_s, 0.0
+    tally = TextTally(source.words, source.chapters, audio_output.words, audio_output.clock_s)
+    progress = ProgressLine(console)
     request = (parts(), speech, reference, settler.add)
     if isinstance(synthesizer, RemoteSynthesizer):
         chunks = synthesizer.stream(
@@ -204,19 +290,23 @@ def speak(
             judging=options.check.judging,
         )
     else:
-        chunks = synthesizer.stream(*request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate)
+        more: dict[str, Any] = {"cast": cast} if cast else {}
+        chunks = synthesizer.stream(
+            *request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate, **more
+        )
     for chunk in chunks:
         audio_output.sink.write(chunk)
         settler.hear(chunk)
         settler.settle()
-        seconds += chunk.seconds
-        earlier = f", {earlier_s:.0f} s before" if earlier_s else ""
-        console.progress(speed(seconds, time.monotonic() - began) + earlier)
+        tally.seconds += chunk.seconds
+        tally.words, tally.chapters = audio_output.words, audio_output.chapters
+        progress.show(tally)
     settler.settle()
-    wall_s = time.monotonic() - began
+    seconds, wall_s = tally.seconds, tally.wall_s
 
     def report() -> None:
         place = f": {options.output}" if options.output not in (None, "-") else ""
+        _report_retries(audio_output, console)
         console.line(f"{speed(seconds, wall_s)}, seed {audio_output.seed}{place}")
         if options.json:
             result(as_json(_summary(audio_output, wall_s, speech, synthesizer)))
@@ -334,7 +424,7 @@ def _report_utterance(utterance: Utterance, begin: float, end: float, console: C
     """Print a line for an utterance that still fails its checks; with --verbose, one for each."""
     if not utterance.text:
         return
-    where = f"{_clock(begin)} to {_clock(end)} ({shorten(utterance.text)})"
+    where = f"{format_clock(begin)} to {format_clock(end)} ({shorten(utterance.text)})"
     if utterance.problems:
         attempts = f"{utterance.attempts} attempt{'' if utterance.attempts == 1 else 's'}"
         console.line(f"warning: {where}: {'; '.join(utterance.problems)}; {attempts}")
@@ -347,11 +437,16 @@ def _report_utterance(utterance: Utterance, begin: float, end: float, console: C
         console.detail(f"  seed {take['seed']}, {take['seconds']:.1f} s: {found}{chosen}")
 
 
-def _clock(seconds: float) -> str:
-    """65.25 -> "1:05.2"."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+def _report_retries(audio_output: AudioOutput, console: Console) -> None:
+    """Say which chunks were generated again, so that a person may listen there."""
+    if not audio_output.retried:
+        return
+    chunks = "1 chunk was" if audio_output.retried == 1 else f"{audio_output.retried} chunks were"
+    console.line(f"{chunks} spoken again; listen at")
+    for text in audio_output.to_hear:
+        console.line(f"  {text}")
+    if audio_output.retried > len(audio_output.to_hear):
+        console.line(f"  and {audio_output.retried - len(audio_output.to_hear)} more (--verbose names all)")
 
 
 def _failure(audio_output: AudioOutput) -> LlasaError:
@@ -364,7 +459,10 @@ def _failure(audio_output: AudioOutput) -> LlasaError:
 
 
 def _summary(
-    audio_output: AudioOutput, wall_s: float, speech: SpeechOptions, synthesizer: Synthesizer | RemoteSynthesizer
+    audio_output: AudioOutput,
+    wall_s: float,
+    speech: SpeechOptions,
+    synthesizer: Synthesizer | RemoteSynthesizer | PassageSynthesizer,
 ) -> dict[str, Any]:
     """The object that `--json` prints."""
     made_by = {"model": synthesizer.name, "revision": synthesizer.revision}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WRITER_PAUSE_S = 0.1
 """A line is spoken even without a mark at its end if no other follows within this time."""
+ROW_ENDINGS = (".jsonl", ".ndjson")
+"""Files with a turn of a dialogue in each line."""
 MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
 
 
@@ -33,6 +35,10 @@ class TextInput:
         path: The file that is read.
         warnings: For the user. Reading a pipe may add more.
         book: The document whose chapters are read; None for another text.
+        reread: The parts from the beginning; None for a pipe.
+        is_rows: The parts are lines of JSON, one turn of a dialogue each.
+        words: How many words it has; None if that is unknown.
+        chapters: How many chapters of a book are read.
     """
 
     parts: Iterable[str]
@@ -42,6 +48,34 @@ class TextInput:
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
     book: Document | None = None
+    reread: Callable[[], Iterable[str]] | None = None
+    is_rows: bool = False
+    words: int | None = None
+    chapters: int = 0
+
+    def with_voices(self, find: Callable[[str], str], names: Collection[str]) -> TextInput:
+        """The same text with marks where the voice changes (see `text.dialogue`), and with its words counted.
+
+        Raises:
+            UsageError: A text that can be read twice names an unknown voice. One that grows raises it when it gets there.
+        """
+        from llasa_cli.text.dialogue import read_dialogue, read_rows
+        from llasa_cli.text.marks import CHAPTER, mark
+
+        def voiced(parts: Iterable[str]) -> Iterator[str]:
+            if self.is_rows:
+                # Names inside a row's text have no line of their own there.
+                return read_dialogue(read_rows(_lines(parts), find), find)
+            return read_dialogue(parts, find, names)
+
+        words, chapters = None, 0
+        if self.reread is not None:
+            words = 0
+            for part in voiced(self.reread()):
+                words += len(part.split())
+                chapters += part.count(mark(CHAPTER, "")[:-1])
+        is_markdown = self.markdown and not self.is_rows
+        return replace(self, parts=voiced(self.parts), markdown=is_markdown, words=words, chapters=chapters)
 
 
 def open_text(options: TextOptions, command: str, chapters: tuple[int, int | None] = (1, None)) -> TextInput:
@@ -103,7 +137,8 @@ def _from_arguments(text: str, text_format: str) -> TextInput:
         return iter([text]) if text_format in ("auto", "plain") else _words(iter([text]), text_format)
 
     size = len(text.encode(errors="replace"))
-    return TextInput(_with_words(parts(), "The text"), size, text_format == "markdown", lambda: _digest(parts()))
+    is_markdown = text_format == "markdown"
+    return TextInput(_with_words(parts(), "The text"), size, is_markdown, lambda: _digest(parts()), reread=parts)
 
 
 def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | None:
@@ -121,7 +156,8 @@ def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | No
         )
     parts = list(document.parts(first, last))
     size = sum(len(part.encode()) for part in parts)
-    return TextInput(_with_words(parts, str(path)), size, False, lambda: _digest(parts), path, book=document)
+    words = _with_words(parts, str(path))
+    return TextInput(words, size, False, lambda: _digest(parts), path, book=document, reread=lambda: parts)
 
 
 def _from_file(path: Path, text_format: str) -> TextInput:
@@ -130,11 +166,14 @@ def _from_file(path: Path, text_format: str) -> TextInput:
     from llasa_cli.text.incremental import read_text_file
 
     is_markdown = text_format == "markdown"
+    is_rows = text_format == "auto" and path.suffix.lower() in ROW_ENDINGS
+    if is_rows:
+        text_format = "markdown"  # the lines as they are
     try:
         if not path.is_file():  # <(command) can be read once only, and its length is unknown
             warnings: list[str] = []
             parts = _with_words(_words(_named_pipe(path, warnings), text_format), str(path))
-            return TextInput(parts, None, is_markdown, warnings=warnings)
+            return TextInput(parts, None, is_markdown, warnings=warnings, is_rows=is_rows)
         encoding = detect_encoding(lambda: path.open("rb"), str(path))
         size = path.stat().st_size
     except OSError as error:
@@ -150,7 +189,17 @@ def _from_file(path: Path, text_format: str) -> TextInput:
         lambda: _digest(read()),
         path,
         [encoding.warning] if encoding.warning else [],
+        reread=read,
+        is_rows=is_rows,
     )
+
+
+def _lines(parts: Iterable[str]) -> Iterator[str]:
+    held = ""
+    for part in parts:
+        *lines, held = (held + part).split("\n")
+        yield from lines
+    yield held
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from llasa_cli.errors import UsageError
 
 MAX_MEMBERS = 50_000
 MAX_MEMBER_BYTES = 64 << 20
-MAX_TOTAL_BYTES = 512 << 20
+MAX_TOTAL_BYTES = 96 << 20
 """Unpacked. The text of a long book is 2 MB, an illustrated one has 200 MB of images, which are not unpacked."""
+MAX_DEPTH = 1000
+"""Of XML elements inside each other."""
+_ENTITY = tuple("<!ENTITY".encode(name) for name in ("utf-8", "utf-16-le", "utf-16-be"))
 
 
 class Archive:
@@ -65,12 +69,34 @@ class Archive:
             UsageError: It is not XML.
         """
         data = self.read(name)
-        if b"<!ENTITY" in data:
+        if any(mark in data for mark in _ENTITY):
             raise self.problem(f"defines entities in {name}, which are not read")
         try:
-            return ElementTree.fromstring(data)
-        except ElementTree.ParseError as error:
+            return _parsed(data)
+        except RecursionError:
+            raise self.problem(f"has elements in {name} that lie too deep inside each other") from None
+        except (ElementTree.ParseError, LookupError, ValueError) as error:
             raise self.problem(f"is damaged: {name} is not XML ({error})") from error
 
     def close(self) -> None:
         self._zip.close()
+
+
+def _parsed(data: bytes) -> ElementTree.Element:
+    """The root element. Raises RecursionError where elements lie deeper than MAX_DEPTH."""
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    depth, root = 0, None
+    for at in range(0, len(data), _BLOCK):
+        parser.feed(data[at : at + _BLOCK])
+        for event, element in parser.read_events():
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            if depth > MAX_DEPTH:
+                raise RecursionError
+    parser.close()
+    if root is None:
+        raise ElementTree.ParseError("no element found")
+    return root
+
+
+_BLOCK = 1 << 16

@@ -5,7 +5,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 from llasa_cli.documents.archive import Archive
 from llasa_cli.documents.document import Block, Chapter, Document, as_sentence, chapters_by_heading, clean
 from llasa_cli.documents.html import read_html
+from llasa_cli.errors import UsageError
 
 _OPF = "{http://www.idpf.org/2007/opf}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
@@ -21,6 +23,12 @@ _NCX = "{http://www.daisy.org/z3986/2005/ncx/}"
 _XHTML = "{http://www.w3.org/1999/xhtml}"
 _FONT_ALGORITHMS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """Obfuscated fonts, which need no key to read the text."""
+_ENCODING = re.compile(
+    r"utf-?(?:8|16)(?:-sig|-?[lb]e)?|us-ascii|(?:iso-?8859|latin|windows|cp|gb|big5|euc|koi8|mac|shift|sjis)[\w-]*",
+    re.I,
+)
+"""Encodings of text; Python knows others, such as punycode, that take hours for a long page."""
+_MOST_ENTRIES = 20_000
 
 
 def read_epub(path: Path) -> Document:
@@ -102,12 +110,7 @@ class _Book:
             omitted["missing pages"] += 1
             return []
         data = self._archive.read(name)
-        encoding = re.search(rb"<\?xml[^>]{0,100}encoding=[\"']([\w-]+)", data[:200])
-        try:
-            text = data.decode(encoding[1].decode() if encoding else "utf-8-sig", errors="replace")
-        except LookupError:
-            text = data.decode("utf-8", errors="replace")
-        page = read_html(text)
+        page = read_html(_decoded(data))
         omitted.update(page.omitted)
         return page.blocks
 
@@ -115,13 +118,25 @@ class _Book:
         """(page, anchor, title) of the table of contents, its first two levels."""
         nav = next((item for item in self._items.values() if "nav" in item.get("properties", "").split()), None)
         if nav is not None and self._name(nav) in self._archive.names:
-            found = list(_nav_entries(self._archive.read_xml(self._name(nav)), self._name(nav)))
+            found = self._entries(nav, _nav_entries)
             if found:
                 return found
         ncx = next((item for item in self._items.values() if "ncx" in item.get("media-type", "")), None)
         if ncx is not None and self._name(ncx) in self._archive.names:
-            return list(_ncx_entries(self._archive.read_xml(self._name(ncx)), self._name(ncx)))
+            return self._entries(ncx, _ncx_entries)
         return []
+
+    def _entries(
+        self,
+        item: ElementTree.Element,
+        read: Callable[[ElementTree.Element, str], Iterator[tuple[str, str, str]]],
+    ) -> list[tuple[str, str, str]]:
+        """The entries of a table of contents. A damaged one is no reason to refuse the book: its headings make chapters."""
+        name = self._name(item)
+        try:
+            return list(islice(read(self._archive.read_xml(name), name), _MOST_ENTRIES))
+        except UsageError:
+            return []
 
     def _cover(self) -> bytes | None:
         identifier = next(
@@ -136,6 +151,20 @@ class _Book:
             ):
                 return self._archive.read(self._name(item))
         return None
+
+
+def _decoded(data: bytes) -> str:
+    """A page as text, in the encoding that it states or has a mark of; UTF-8 where it states a wrong one."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    stated = re.search(rb"<\?xml[^>]{0,100}encoding=[\"']([\w-]+)", data[:200])
+    name = stated[1].decode("ascii", "replace") if stated else "utf-8-sig"
+    if not _ENCODING.fullmatch(name):
+        name = "utf-8-sig"
+    try:
+        return data.decode(name, errors="replace")
+    except (LookupError, UnicodeError):
+        return data.decode("utf-8-sig", errors="replace")
 
 
 def _resolve(base: str, href: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from html import escape
 from html.parser import HTMLParser
 
 from llasa_cli.documents.document import Block, clean
@@ -19,6 +20,10 @@ _NOTES = {"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes
 _NOTE_MARK = re.compile(r"\s*[\[(]?\s*(?:\d{1,4}|[*†‡§¶]{1,3}|[ivxlc]{1,6}|[a-z])\s*[\])]?\s*")
 _SUPERSCRIPTS = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
 SCENE_BREAK = "[pause:1]"
+_MOST_MARKS = 50
+"""Links and raised characters inside each other; deeper ones are text."""
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 
 
 class HtmlBlocks(HTMLParser):
@@ -43,6 +48,7 @@ class HtmlBlocks(HTMLParser):
         self._level = 0
         self._skipped: list[str] = []
         """Open elements inside the outermost skipped one, which comes first."""
+        self._skipped_names: Counter[str] = Counter()
         self._marks: list[tuple[str, int, bool]] = []
         """Open `a` and `sup` elements: name, where their text begins, whether a link leads inside the document."""
         self._cells = 0
@@ -50,23 +56,21 @@ class HtmlBlocks(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attributes}
         if self._skipped:
-            if tag not in _VOID:
-                self._skipped.append(tag)
+            self._skip(tag)
             return
         self._anchors += [values[name] for name in ("id", "name") if values.get(name)]
         reason = self._reason_to_skip(tag, values)
         if reason is not None:
             if reason:
                 self.omitted[reason] += 1
-            if tag not in _VOID:
-                self._skipped.append(tag)
+            self._skip(tag)
         elif tag == "br":
             self._text.append("\n")
         elif tag == "hr":
             self._end_block()
             if self.blocks:
                 self.blocks.append(Block(SCENE_BREAK))
-        elif tag in ("a", "sup"):
+        elif tag in ("a", "sup") and len(self._marks) < _MOST_MARKS:
             self._marks.append((tag, len(self._text), "#" in values.get("href", "")))
         elif tag in ("td", "th"):
             if self._cells and "".join(self._text).strip():
@@ -76,6 +80,12 @@ class HtmlBlocks(HTMLParser):
             self._end_block()
             self._cells = 0
             self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0
+
+    def _skip(self, tag: str) -> None:
+        """Leave out an element until it is closed."""
+        if tag not in _VOID:
+            self._skipped.append(tag)
+            self._skipped_names[tag] += 1
 
     def _reason_to_skip(self, tag: str, values: dict[str, str]) -> str | None:
         """What is left out with this element, in words; empty for an element without content. None if it is read."""
@@ -98,9 +108,11 @@ class HtmlBlocks(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if self._skipped:
-            if tag in self._skipped:
-                while self._skipped.pop() != tag:
-                    pass
+            while self._skipped_names[tag]:
+                last = self._skipped.pop()
+                self._skipped_names[last] -= 1
+                if last == tag:
+                    break
             return
         if tag in ("a", "sup") and any(mark[0] == tag for mark in self._marks):
             self._end_mark(tag)
@@ -142,6 +154,17 @@ class HtmlBlocks(HTMLParser):
 def read_html(text: str) -> HtmlBlocks:
     """Parse a page. Broken HTML is read as far as a browser would guess; nothing raises."""
     page = HtmlBlocks()
-    page.feed(text)
+    page.feed(_without_open_markup(text))
     page.close()
     return page
+
+
+def _without_open_markup(text: str) -> str:
+    """Remove comments, and let signs that open markup without closing it be text.
+
+    The parser looks to the end of the page for the other end of each, which takes hours for a page that is made of them.
+    """
+    text = _COMMENT.sub("", text)
+    text = _CDATA.sub(lambda found: escape(found[1]), text).replace("<![", "&lt;![")
+    closed = text.rfind(">") + 1
+    return text[:closed] + text[closed:].replace("<", "&lt;")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from llasa_cli.documents.document import (
 from llasa_cli.errors import UsageError
 
 MAX_PAGES = 10_000
+MAX_READ_S = 600.0
+MAX_CHARACTERS = 64 << 20
 _EDGE_LINES = 2
 """Running heads and page numbers stand among the first or last lines of a page."""
 _PAGE_NUMBER = re.compile(r"\W*(?:page\s+)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*(?:/|of)\s*\d{1,5})?\W*", re.IGNORECASE)
@@ -34,7 +37,6 @@ def read_pdf(path: Path) -> Document:
     """
     try:
         import pypdf
-        from pypdf.errors import PyPdfError
     except ImportError as error:
         raise UsageError("PDF files need the package pypdf.", "pip install 'llasa-cli[book]'") from error
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -44,13 +46,13 @@ def read_pdf(path: Path) -> Document:
             raise UsageError(f"{path} is protected by a password.", "Save a copy without a password.")
         if len(reader.pages) > MAX_PAGES:
             raise UsageError(f"{path} has {len(reader.pages):,} pages; at most {MAX_PAGES:,} are read.", "Split it.")
-        pages = [_lines_of(page) for page in reader.pages]
+        pages = list(_read_pages(reader, path))
         outline = dict(_outline(reader, reader.outline))
         facts = reader.metadata
         title, author = (clean(str(value or "")) for value in (facts and facts.title, facts and facts.author))
     except UsageError:
         raise
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, OSError) as error:
+    except Exception as error:  # the library passes on errors of every kind for damaged files
         raise UsageError(
             f"{path} is damaged: {type(error).__name__}.", "Save it anew from the program that made it."
         ) from error
@@ -65,6 +67,21 @@ def read_pdf(path: Path) -> Document:
         _by_outline(cleaned, outline) if outline else chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
     )
     return Document(title, author, "", tuple(chapters), None, {name: count for name, count in omitted.items() if count})
+
+
+def _read_pages(reader: Any, path: Path) -> Iterator[list[str]]:
+    """The lines of each page, within MAX_READ_S and MAX_CHARACTERS."""
+    began, characters = time.monotonic(), 0
+    for number, page in enumerate(reader.pages, 1):
+        lines = _lines_of(page)
+        characters += sum(map(len, lines))
+        if characters > MAX_CHARACTERS:
+            raise UsageError(
+                f"{path} has more than {MAX_CHARACTERS >> 20} MB of text, which is not a book.", "Split it."
+            )
+        if time.monotonic() - began > MAX_READ_S:
+            raise UsageError(f"{path} takes too long to read: page {number} of {len(reader.pages)}.", "Split it.")
+        yield lines
 
 
 def _lines_of(page: Any) -> list[str]:

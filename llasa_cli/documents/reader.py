@@ -16,6 +16,7 @@ HEAD_BYTES = 4096
 _OTHER_FILES = {
     b"\xd0\xcf\x11\xe0": ("an old Word document (.doc)", "Save it as .docx."),
     b"PK\x03\x04": ("a ZIP file that is no EPUB and no Word document", "Unpack it and name a file in it."),
+    b"PK\x05\x06": ("an empty ZIP file", "A whole file is needed."),
     b"\x1f\x8b": ("a gzip file", "Unpack it first: gunzip."),
     b"\x89PNG": ("an image", "Run text recognition over it first."),
     b"\xff\xd8\xff": ("an image", "Run text recognition over it first."),
@@ -45,8 +46,11 @@ def kind_of(path: Path) -> str | None:
         import zipfile
 
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = set(archive.namelist())
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    names = set(archive.namelist())
+            except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+                raise UsageError(f"{path} is damaged: it can't be unpacked.", "A whole file is needed.") from error
             if "META-INF/container.xml" in names:
                 return "epub"
             if "word/document.xml" in names:

@@ -49,6 +49,8 @@ class DecodeStep:
     Args:
         slots: How many sequences there is room for.
         guided: Each slot has a second row, for guidance. Without it the guidance of the sampling options has no effect.
+        is_exact: Give each sequence the codes that it has alone in a step of one slot, bit for bit, whatever the number of slots.
+            It takes the network's fused step; without one it has no effect.
 
     Attributes:
         lookahead: How many steps are started before the codes of the first are read.
@@ -57,9 +59,11 @@ class DecodeStep:
 
     lookahead = 0
 
-    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False) -> None:
+    def __init__(
+        self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False, is_exact: bool = False
+    ) -> None:
         self.network, self.prompt_format, self.guided = network, prompt_format, guided
-        is_fused = slots * (2 if guided else 1) <= network.fused_rows
+        is_fused = slots * (2 if guided else 1) <= network.fused_rows or (is_exact and network.fused_rows > 0)
         self._slots = slots if slots == 1 or is_fused else -(-slots // SLOT_MULTIPLE) * SLOT_MULTIPLE
         self.rows = 2 * self._slots if guided else self._slots
         device = network.device

@@ -5,7 +5,8 @@
     for finished in batch.step(): ...                             finished.request.tag, .codes, .ended
 
 With the same number of slots, a sequence's codes are bit for bit the same whatever else is in the batch, and in whichever
-slot it is. Sequences with guidance take two rows of the network each, so they are stepped apart from those without.
+slot it is; with `is_exact` also with any other number of slots. Sequences with guidance take two rows of the network each, so
+they are stepped apart from those without.
 """
 
 from __future__ import annotations
@@ -92,16 +93,26 @@ class SlotEngine:
     Args:
         slots: How many sequences there is room for.
         graphed: Use the step for a GPU on any device; see `lm.cuda_graphs`.
+        is_exact: See `lm.decode_step.DecodeStep`; the step for a GPU ignores it.
     """
 
-    def __init__(self, network: Llama, prompt_format: PromptFormat, slots: int, graphed: bool = False) -> None:
+    def __init__(
+        self,
+        network: Llama,
+        prompt_format: PromptFormat,
+        slots: int,
+        graphed: bool = False,
+        is_exact: bool = False,
+    ) -> None:
         if slots < 1:
             raise ValueError(f"a batch needs at least one slot, not {slots}")
         self.slots = slots
         self._end = prompt_format.code_count
         kind = GraphedDecodeStep if network.device.type == "cuda" or graphed else DecodeStep
         self._lookahead = kind.lookahead
-        self._new_step = partial(kind, network, prompt_format, slots)
+        self._new_step: Callable[[bool], DecodeStep] = partial(kind, network, prompt_format, slots)
+        if is_exact and kind is DecodeStep:
+            self._new_step = partial(DecodeStep, network, prompt_format, slots, is_exact=True)
         self.decode_steps: dict[bool, DecodeStep] = {}
         """The steps by whether they guide; each is built when the first sequence of its kind is added."""
         self._sequences: list[_Sequence | None] = [None] * slots
@@ -238,3 +249,52 @@ class SlotEngine:
             self._waiting.remove(slot)
         else:
             self.decode_steps[sequence.request.guided].release(slot)
+
+
+class EnginePool:
+    """Sequences that are stepped one after the other, each by an engine of one slot.
+
+    The codes of a sequence are those of `LanguageModel.generate`, bit for bit, where several rows in one product would have
+    other last bits.
+
+    Args:
+        new_engine: Makes an engine of one slot.
+        slots: How many sequences there is room for.
+    """
+
+    def __init__(self, new_engine: Callable[[], SlotEngine], slots: int) -> None:
+        self._new_engine, self._slots = new_engine, slots
+        self._idle: list[SlotEngine] = []
+        self._busy: dict[Any, SlotEngine] = {}
+
+    @property
+    def free(self) -> int:
+        """The number of free slots."""
+        return self._slots - len(self._busy)
+
+    def add(self, request: GenerationRequest) -> None:
+        """See `SlotEngine.add`."""
+        engine = self._idle.pop() if self._idle else self._new_engine()
+        engine.add(request)
+        self._busy[request.tag] = engine
+
+    def codes(self, tag: Any) -> list[int]:
+        """See `SlotEngine.codes`."""
+        return self._busy[tag].codes(tag)
+
+    def drop(self, tag: Any) -> None:
+        """See `SlotEngine.drop`."""
+        engine = self._busy.pop(tag, None)
+        if engine is not None:
+            engine.drop(tag)
+            self._idle.append(engine)
+
+    def step(self) -> list[Finished]:
+        """See `SlotEngine.step`."""
+        finished = []
+        for tag, engine in list(self._busy.items()):
+            results = engine.step()
+            if results:
+                finished += results
+                self._idle.append(self._busy.pop(tag))
+        return finished

@@ -19,7 +19,7 @@ from llasa_cli.device import WeightFormat, pick_device, pick_weight_format
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.engine import SlotEngine
+from llasa_cli.lm.engine import EnginePool, SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import Embedding, GroupedLinear, Linear, QuantizedEmbedding
@@ -57,6 +57,12 @@ class LanguageModel:
     def batch(self, slots: int) -> SlotEngine:
         """Continue up to `slots` prompts at once."""
         return SlotEngine(self.network, self.prompt_format, slots)
+
+    def exact_batch(self, slots: int) -> SlotEngine | EnginePool:
+        """Like `batch`, where on a CPU each sequence has the codes of `generate`, bit for bit, with any number of slots."""
+        if self.device.type != "cpu" or self.network.fused_rows:
+            return SlotEngine(self.network, self.prompt_format, slots, is_exact=True)
+        return EnginePool(lambda: self.batch(1), slots)
 
 
 def load_language_model(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +49,7 @@ class SynthesisRequest:
         reference: A voice to clone.
         skipped_chunks: The number of chunks at its beginning that are not synthesized, because an earlier run did.
         continues: The text continues an earlier one, so that it begins with the pause between two sentences.
+        chunks: Chunks of a text that was split before; `text` is not read then.
     """
 
     tag: Any
@@ -57,6 +58,7 @@ class SynthesisRequest:
     reference: Reference | None = None
     skipped_chunks: int = 0
     continues: bool = False
+    chunks: tuple[TextChunk, ...] | None = None
 
 
 class RequestSource(Protocol):
@@ -223,7 +225,7 @@ class BatchSynthesizer:
                     moved = True
                 new = text.next_attempts()
                 attempts += new
-                moved = moved or bool(new)
+                moved = moved or bool(new) or text.is_settled(text.next_to_write)
         except LlasaError as error:
             text.failed = True
             self._put_write((self._end_text, (results.fail, text.request.tag, error)))
@@ -454,7 +456,7 @@ class TextProgress:
                 candidates = self.session.candidates(self._next)
                 found += [Attempt(self, self._begun, candidates, candidate) for candidate in candidates.start()]
             else:
-                self._complete[self._begun] = _silence(self._next, self.synthesizer.sampling_rate)
+                self._complete[self._begun] = self.session.silence(self._next)
             self._begun += 1
             self._next = next(self._chunks, None)
         if self._next is None and not self._has_words:
@@ -463,8 +465,12 @@ class TextProgress:
 
     def _remaining_chunks(self) -> Iterator[TextChunk]:
         request = self.request
-        parts = [request.text] if isinstance(request.text, str) else request.text
-        chunks = self.synthesizer.text_chunks(parts, request.options, self.on_note, request.continues)
+        chunks: Iterable[TextChunk]
+        if request.chunks is not None:
+            chunks, self._has_words = request.chunks, True
+        else:
+            parts = [request.text] if isinstance(request.text, str) else request.text
+            chunks = self.synthesizer.text_chunks(parts, request.options, self.on_note, request.continues)
         for chunk in chunks:
             self.chunks += 1
             self._has_words = self._has_words or bool(chunk.text)
@@ -473,12 +479,13 @@ class TextProgress:
 
     def settle(self, attempt: Attempt) -> None:
         """Keep the best take of a chunk until its turn comes."""
-        import numpy as np
+        candidates = attempt.candidates
+        self._complete[attempt.number] = self.session.finish(candidates.chunk, *candidates.best())
 
-        utterance, samples = attempt.candidates.best()
-        utterance = self.session.adopt_voice(utterance)
-        pause = np.zeros(round(utterance.pause_s * self.synthesizer.sampling_rate), np.float32)
-        self._complete[attempt.number] = utterance, np.concatenate([pause, samples])
+    @property
+    def next_to_write(self) -> int:
+        """The number of the first chunk that was not passed on."""
+        return self._written
 
     def is_settled(self, number: int) -> bool:
         """Whether the chunk with this number is complete."""
@@ -489,13 +496,6 @@ class TextProgress:
         while self._written in self._complete:
             yield self._complete.pop(self._written)
             self._written += 1
-
-
-def _silence(chunk: TextChunk, sampling_rate: int) -> tuple[Utterance, np.ndarray]:
-    import numpy as np
-
-    utterance = Utterance("", 0.0, (), 0, 0, pause_s=chunk.pause_s)
-    return utterance, np.zeros(round(chunk.pause_s * sampling_rate), np.float32)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -108,7 +108,8 @@ class Candidates:
     ) -> None:
         self.prompt = prompt
         self.finished = False
-        self._chunk, self._voice, self._options = chunk, voice, options
+        self.chunk = self._chunk = chunk
+        self._voice, self._options = voice, options
         self._find_problems, self._verifiers, self._codec = find_problems, verifiers, codec
         self._codes_per_second = prompt.codes_per_second
         self._most_codes = longest_s * self._codes_per_second

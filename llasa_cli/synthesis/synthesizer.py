@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from llasa_cli.lm.engine import SlotEngine
     from llasa_cli.lm.loader import LanguageModel
     from llasa_cli.text.chunker import TextChunk
+    from llasa_cli.text.respelling import Lexicon
+
+T = TypeVar("T")
 
 
 class StreamGate(Protocol):
@@ -53,6 +56,15 @@ class StreamGate(Protocol):
 
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Yield the pieces of a chunk's audio, each when it may be played."""
+
+
+class CastVoice(Protocol):
+    """One of several voices of a text."""
+
+    @property
+    def speaker(self) -> str | None: ...
+    @property
+    def reference(self) -> Reference | None: ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Synthesizer:
         checkpoint: The checkpoint it was loaded from.
         name: The name that the model was loaded by.
         revision: Identifies the weights; see `checkpoint.resolve.Checkpoint.revision`.
+        lexicon: Respellings for texts whose options have none; see `text.respelling`.
     """
 
     def __init__(
@@ -91,6 +104,7 @@ class Synthesizer:
         self.name, self.revision = checkpoint.name, checkpoint.revision
         self.sampling_rate = codec.sampling_rate
         self.speakers = prompt_format.speakers
+        self.lexicon: Lexicon = ()
         self._metadata = checkpoint.metadata
 
     @classmethod
@@ -186,11 +200,7 @@ class Synthesizer:
             on_note: Called with each warning about the text, such as a pause that can't be read.
             continues: The text continues an earlier one: it begins with the pause between two sentences.
         """
-        from llasa_cli.text.chunker import chunk_text
-
-        most = int(self._metadata.get("most_characters") or MAX_CHARACTERS)
-        normalize = self._normalizer(on_note)
-        return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note, continues)
+        return text_chunks(self._metadata, parts, options, on_note, continues, self.lexicon)
 
     def length_limits(self, text: str, speaker: str | None, has_reference: bool) -> tuple[float, float]:
         """The shortest and the longest plausible duration of a text in seconds; see `synthesis.length_band`."""
@@ -202,9 +212,7 @@ class Synthesizer:
 
     def _normalizer(self, on_note: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
         """The function that spells out numbers and signs; None if this model reads them by itself."""
-        from llasa_cli.text.normalize.loader import load_normalizer
-
-        return load_normalizer(bool(self._metadata.get("spell_out")), on_note)
+        return _load_normalizer(self._metadata, on_note)
 
     def stream(
         self,
@@ -217,6 +225,7 @@ class Synthesizer:
         verifiers: Sequence[Verifier] = (),
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
+        cast: Mapping[str, CastVoice] | None = None,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length, chunk by chunk.
 
@@ -234,6 +243,7 @@ class Synthesizer:
             gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
                 was played can't be replaced. All other chunks are completed and checked first.
             resume_from: Where an earlier run of the same text stopped.
+            cast: The voices of the text by the names in its marks (`text.marks.VOICE`).
 
         Yields:
             Audio, mono. The pause before a chunk is part of it, or a chunk of its own if the speech is streamed.
@@ -259,13 +269,12 @@ class Synthesizer:
             else:
                 raise self.nothing_to_say()
             chunks = chain(first, chunks)
-        session = SynthesisSession(self, options, reference, verifiers, gate)
+        session = SynthesisSession(self, options, reference, verifiers, gate, cast)
         return self._stream(chunks, session, on_utterance, resume_from or ResumePoint())
 
     def nothing_to_say(self) -> UsageError:
         """The error for a text without a word that this model can read."""
-        hint = "This voice reads Latin letters and digits." if self._metadata.get("spell_out") else "Give it words."
-        return UsageError("There is nothing to say in this text.", hint)
+        return nothing_to_say(self._metadata)
 
     def _stream(
         self,
@@ -309,6 +318,44 @@ class Synthesizer:
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
 
 
+def text_chunks(
+    metadata: Mapping[str, Any],
+    parts: Iterable[str],
+    options: SpeechOptions,
+    on_note: Callable[[str], None] | None = None,
+    continues: bool = False,
+    lexicon: Lexicon = (),
+) -> Iterator[TextChunk]:
+    """`Synthesizer.text_chunks` for a model that is not loaded, with the metadata of its checkpoint.
+
+    Args:
+        lexicon: Respellings for a text whose options have none.
+    """
+    from llasa_cli.text.chunker import chunk_text
+    from llasa_cli.text.respelling import respeller
+
+    most = int(metadata.get("most_characters") or MAX_CHARACTERS)
+    normalize = _load_normalizer(metadata, on_note)
+    if options.lexicon or lexicon:
+        respell, spell_out = respeller(options.lexicon or lexicon), normalize or str
+        normalize = lambda text: spell_out(respell(text))  # noqa: E731
+    return chunk_text(map(whole_characters, parts), most, normalize, options.markdown, on_note, continues)
+
+
+def nothing_to_say(metadata: Mapping[str, Any]) -> UsageError:
+    """The error for a text without a word that the model can read."""
+    hint = "This voice reads Latin letters and digits." if metadata.get("spell_out") else "Give it words."
+    return UsageError("There is nothing to say in this text.", hint)
+
+
+def _load_normalizer(
+    metadata: Mapping[str, Any], on_note: Callable[[str], object] | None
+) -> Callable[[str], str] | None:
+    from llasa_cli.text.normalize.loader import load_normalizer
+
+    return load_normalizer(bool(metadata.get("spell_out")), on_note)
+
+
 class SynthesisSession:
     """The synthesis of one text: the settings and the voice that all of its chunks share.
 
@@ -324,8 +371,10 @@ class SynthesisSession:
         reference: Reference | None,
         verifiers: Sequence[Verifier],
         gate: StreamGate | None,
+        cast: Mapping[str, CastVoice] | None = None,
     ) -> None:
         self.synthesizer, self.options = synthesizer, options
+        self._cast = cast or {}
         self._verifiers, self._gate = verifiers, gate
         self._engine: SlotEngine | None = None
         self.sampling = synthesizer.sampling(options.sampling)
@@ -336,25 +385,52 @@ class SynthesisSession:
 
     def synthesize(self, chunk: TextChunk, notify: Callable[[Utterance], None]) -> Iterator[AudioChunk]:
         """Yield the pause before a chunk and its speech."""
-        import numpy as np
-
-        pause = np.zeros(round(chunk.pause_s * self._rate), np.float32)
         if not chunk.text:
-            notify(Utterance("", 0.0, (), 0, 0, pause_s=chunk.pause_s))
+            utterance, pause = self.silence(chunk)
+            notify(utterance)
             yield AudioChunk(pause, self._rate)
         elif self._gate is not None and self._gate.wants(chunk.text):
+            _, pause = self.silence(chunk)
             if len(pause):
                 yield AudioChunk(pause, self._rate)
             utterance = yield from self._generate_streamed(chunk, self._gate)
-            notify(self.adopt_voice(utterance))
+            notify(self._adopt_voice(utterance, chunk))
         else:
-            utterance, samples = self._generate_checked(chunk)
-            notify(self.adopt_voice(utterance))
-            yield AudioChunk(np.concatenate([pause, samples]), self._rate)
+            utterance, sound = self.finish(chunk, *self._generate_checked(chunk))
+            notify(utterance)
+            yield AudioChunk(sound, self._rate)
 
-    def adopt_voice(self, utterance: Utterance) -> Utterance:
+    def silence(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
+        """The pause before a chunk: as an utterance, and float32 [n]."""
+        import numpy as np
+
+        pause_s = chunk.pause_s / self.options.speed
+        return Utterance("", 0.0, (), 0, 0, pause_s=pause_s), np.zeros(round(pause_s * self._rate), np.float32)
+
+    def finish(self, chunk: TextChunk, utterance: Utterance, samples: np.ndarray) -> tuple[Utterance, np.ndarray]:
+        """A chunk's best take as it is heard.
+
+        Args:
+            samples: float32 [n], the speech.
+
+        Returns:
+            The utterance, and the pause and the speech at the requested speed, float32 [n].
+        """
+        import numpy as np
+
+        silence, pause = self.silence(chunk)
+        utterance = replace(self._adopt_voice(utterance, chunk), pause_s=silence.pause_s)
+        speed = self.options.speed * chunk.speed
+        if speed != 1:
+            from llasa_cli.audio.pyav import change_tempo
+
+            samples = change_tempo(samples, self._rate, speed)
+            utterance = replace(utterance, seconds=len(samples) / self._rate)
+        return utterance, np.concatenate([pause, samples])
+
+    def _adopt_voice(self, utterance: Utterance, chunk: TextChunk) -> Utterance:
         """Make the first good utterance the voice of a text that has none; it is returned with `is_voice` set."""
-        if self.needs_voice and self.voice is None and not utterance.problems:
+        if self.needs_voice and self.voice is None and not utterance.problems and not chunk.voice:
             self.voice = Reference(utterance.text, utterance.codes)
             return replace(utterance, is_voice=True)
         return utterance
@@ -368,23 +444,27 @@ class SynthesisSession:
         began = time.monotonic()
         codes: list[int] = []
         pieces: list[np.ndarray] = []
+        spoken: list[np.ndarray] = []
         seed = (self.options.seed or 0) % LARGEST_SEED
-        reference_codes = self.voice.codes if self.voice is not None else ()
+        voice, _ = self._voice_of(chunk)
+        reference_codes = voice.codes if voice is not None else ()
+        speed = self.options.speed * chunk.speed
         with self.synthesizer.model.generate(self.prompt(chunk), self.sampling, seed) as generation:
             audio = decode_stream(self.synthesizer.codec, gate.watch(_recorded(generation, codes)), reference_codes)
-            for piece in gate.hold(audio, self._rate):
+            heard = _recorded(audio, spoken)
+            for piece in gate.hold(heard if speed == 1 else _at_speed(heard, self._rate, speed), self._rate):
                 pieces.append(piece)
                 yield AudioChunk(piece, self._rate)
-        samples = np.concatenate(pieces)
+        samples = np.concatenate(spoken)
         return Utterance(
             chunk.text,
-            len(samples) / self._rate,
+            sum(map(len, pieces)) / self._rate,
             tuple(codes),
             seed,
             1,
             self._find_problems(chunk, tuple(codes), samples, generation.ended),
             wall_s=time.monotonic() - began,
-            pause_s=chunk.pause_s,
+            pause_s=chunk.pause_s / self.options.speed,
             sentences=chunk.sentences,
             streamed=True,
             chapter=chunk.chapter,
@@ -422,15 +502,24 @@ class SynthesisSession:
         return candidates.best()
 
     def prompt(self, chunk: TextChunk) -> Prompt:
-        """The prompt of a chunk in the current voice."""
-        return self.synthesizer.prompt_format.prompt(chunk.text, self.voice, self.options.speaker)
+        """The prompt of a chunk in its voice."""
+        return self.synthesizer.prompt_format.prompt(chunk.text, *self._voice_of(chunk))
+
+    def _voice_of(self, chunk: TextChunk) -> tuple[Reference | None, str | None]:
+        """The reference and the speaker of a chunk."""
+        if not chunk.voice:
+            return self.voice, self.options.speaker
+        named = self._cast.get(chunk.voice)
+        if named is None:
+            raise UsageError(f"There is no voice {chunk.voice!r} for this text.", "Give it with --cast NAME=VOICE.")
+        return named.reference, named.speaker
 
     def candidates(self, chunk: TextChunk) -> Candidates:
-        """The takes of a chunk in the current voice."""
+        """The takes of a chunk in its voice."""
         return Candidates(
             chunk,
             self.prompt(chunk),
-            self.voice,
+            self._voice_of(chunk)[0],
             self.options,
             self.sampling.temperature == 0,
             lambda codes, samples, ended: self._find_problems(chunk, codes, samples, ended),
@@ -447,10 +536,21 @@ class SynthesisSession:
         return find_problems(chunk.text, codes, samples, self._rate, ended, self._length_limits(chunk), rate)
 
     def _length_limits(self, chunk: TextChunk) -> tuple[float, float]:
-        return self.synthesizer.length_limits(chunk.text, self.options.speaker, self.voice is not None)
+        reference, speaker = self._voice_of(chunk)
+        return self.synthesizer.length_limits(chunk.text, speaker, reference is not None)
 
 
-def _recorded(codes: Iterable[int], into: list[int]) -> Iterator[int]:
-    for code in codes:
-        into.append(code)
-        yield code
+def _recorded(values: Iterable[T], into: list[T]) -> Iterator[T]:
+    for value in values:
+        into.append(value)
+        yield value
+
+
+def _at_speed(pieces: Iterable[np.ndarray], sampling_rate: int, speed: float) -> Iterator[np.ndarray]:
+    """The pieces of a sound at another speed; the pitch stays."""
+    from llasa_cli.audio.pyav import Tempo
+
+    tempo = Tempo(sampling_rate, speed)
+    for piece in pieces:
+        yield from tempo.push(piece)
+    yield from tempo.push(None)

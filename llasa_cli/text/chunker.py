@@ -29,13 +29,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from llasa_cli.text.marks import CHAPTER, PATTERN
+from llasa_cli.text.marks import CHAPTER, PATTERN, RATE, VOICE
 from llasa_cli.text.sentences import closed, ended, full_stop, sentences_in
 from llasa_cli.text.width import MAX_CHARACTERS, join, split, spoken_length
 
 SENTENCE_PAUSE_S = 0.25
 """The pause of a reader between two sentences."""
 PARAGRAPH_PAUSE_S = 0.6
+TURN_PAUSE_S = 0.5
+"""Where another voice begins."""
 CLAUSE_PAUSE_S = 0.12
 """Inside a sentence that is too long for one breath."""
 LONGEST_PAUSE_S = 60.0
@@ -75,12 +77,16 @@ class TextChunk:
             pieces.
         pause_s: Seconds of silence before it; 0 for the first, unless the text asks for a pause.
         chapter: The title of the chapter that begins here; empty inside of one.
+        voice: The name of the voice that speaks it; empty for the voice of the text.
+        speed: Times the speed of the text.
     """
 
     text: str
     sentences: tuple[str, ...]
     pause_s: float
     chapter: str = ""
+    voice: str = ""
+    speed: float = 1.0
 
 
 def chunk_text(
@@ -213,13 +219,13 @@ class ChunkBuilder:
         self._requested_s: float | None = None
         self._begun = continues
         self._chapter = ""  # that the next chunk begins
+        self._voice, self._speed = "", 1.0
 
     def chunks(self, steps: Iterable[_Sentence | _Gap | _Mark]) -> Iterator[TextChunk]:
         for step in steps:
             if isinstance(step, _Mark):
                 yield from self._end()
-                if step.name == CHAPTER:
-                    self._chapter = step.value
+                self._read_mark(step)
                 continue
             if isinstance(step, _Gap):
                 yield from self._end()
@@ -268,10 +274,20 @@ class ChunkBuilder:
     def _end(self) -> Iterator[TextChunk]:
         if self._text:
             text, sentences = closed(self._text, self._is_cut), tuple(self._sentences)
-            chunk = TextChunk(text, sentences, self._pause_s, self._chapter)
+            chunk = TextChunk(text, sentences, self._pause_s, self._chapter, self._voice, self._speed)
             self._text, self._sentences, self._chapter = "", [], ""
             self._natural_s, self._begun = SENTENCE_PAUSE_S, True
             yield chunk
+
+    def _read_mark(self, mark: _Mark) -> None:
+        if mark.name == CHAPTER:
+            self._chapter = mark.value
+        elif mark.name == RATE:
+            self._speed = float(mark.value)
+        elif mark.name == VOICE and mark.value != self._voice:
+            self._voice = mark.value
+            if self._begun:
+                self._natural_s = max(self._natural_s, TURN_PAUSE_S)
 
     def _note(self, gap: _Gap) -> None:
         if gap.requested_s is not None:

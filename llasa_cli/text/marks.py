@@ -1,4 +1,4 @@
-"""Marks inside a text that are not words: where a chapter begins.
+"""Marks inside a text that are not words: where a chapter begins, who speaks, and how fast.
 
     mark(CHAPTER, "The Storm")  ->  a piece of text that `text.chunker` takes out again
 
@@ -11,6 +11,10 @@ from __future__ import annotations
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 CHAPTER = "chapter"
 """The value is the title."""
+VOICE = "voice"
+"""The value is the name of the voice that speaks from here on; empty for the voice of the text."""
+RATE = "rate"
+"""The value is the speed of what follows, as a number; 1 is the speed of the text."""
 PATTERN = rf"{_OPEN}(?P<mark>[a-z]+):(?P<value>[^{_OPEN}{_CLOSE}]*){_CLOSE}"
 """Of a mark, with the groups `mark` and `value`."""
 

@@ -7,7 +7,7 @@ In every format the codes of a colored terminal are removed. What becomes of
     plain       entities ("&amp;") are decoded; rows of signs ("====") and box drawings are left out
     markdown    see `text.markdown`
     html        the words; headings and items of a list get a full stop, cells commas; script, style and head are left out
-    ssml        the words; <break> stays (a pause for `text.chunker`), <sub alias> is replaced; other elements have no effect
+    ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
     srt         the words of SubRip and WebVTT cues, without numbers, times, notes and tags
 
 The text is read in parts, so that a pipe is spoken as it grows and a long file is not held.
@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from itertools import chain
 
+from llasa_cli.errors import UsageError
+from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
+from llasa_cli.text.marks import RATE, VOICE, mark
 from llasa_cli.text.sentences import ended
 
 _ANSI = re.compile(
@@ -230,26 +233,164 @@ class _HtmlWords(HTMLParser):
         self._words.append(re.sub(r"\s+", " ", data))
 
 
-class _SsmlWords(_HtmlWords):
-    """Collects the words of SSML; <sub> is read by its alias."""
+SSML_ELEMENTS = frozenset("speak p s break sub say-as voice prosody emphasis lang".split())
+"""What is understood of SSML; any other element is refused."""
+RATES = {"x-slow": 0.5, "slow": 0.8, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.6}
+"""SSML leaves the speeds open."""
+_SPELLED = frozenset("characters spell-out verbatim digits telephone".split())
+_WRITTEN = frozenset("cardinal number date time currency unit address name fraction ordinal duration expletive".split())
+_RATE = re.compile(r"[+-]?\d{1,3}(?:\.\d+)?%|\d{1,2}(?:\.\d+)?")
 
-    skipped = frozenset("audio desc metadata meta lexicon script style".split())
+
+class _SsmlWords(_HtmlWords):
+    """Collects the words of SSML.
+
+    <sub> is read by its alias. <voice name> and <prosody rate> become marks for what is inside. <say-as> spells out characters
+    and digits and gives an ordinal its ending; other interpretations, <emphasis> and <lang> leave the words as they are.
+
+    Raises:
+        UsageError: An element or a value is unknown, or an element is not closed where it has to be; the message has its place.
+    """
+
+    skipped: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[tuple[str, str]] = []
+        """The open elements, and what ends them: the mark of the voice or speed around them, or the kind of <say-as>."""
+        self._voices, self._rates = [""], [1.0]
+        self._interpreted = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        alias = dict(attrs).get("alias") if tag == "sub" else None
-        if alias and not self._skipping:
-            self._words.append(alias)
-            self._skipping.append("sub")
-        elif tag == "s":
+        given = {name: value or "" for name, value in attrs}
+        name = tag.removeprefix("ssml:")
+        if name not in SSML_ELEMENTS:
+            raise self._problem(f"<{tag}> is not read", f"Known are {', '.join(sorted(SSML_ELEMENTS))}.")
+        closing = ""
+        if self._skipping:
+            self._skipping.append(name)
+        elif name == "break":
+            self._words.append(f" {self.get_starttag_text()} ")
+        elif name in ("p", "s"):
             self.end_block()
-        else:
-            super().handle_starttag(tag, attrs)
+        elif name == "sub":
+            self._words.append(self._value(given, "sub", "alias"))
+            self._skipping.append(name)
+        elif name == "say-as":
+            closing = self._interpretation(given)
+        elif name == "voice":
+            self._words.append(self._voice_mark(" ".join(self._value(given, "voice", "name").split())))
+            closing = "voice"
+        elif name == "prosody" and "rate" in given:
+            rate = self._rate(given["rate"])
+            self._rates.append(self._rates[-1] * rate)
+            self._words.append(self._rate_mark())
+            closing = "rate"
+        if name != "break":
+            self._open.append((name, closing))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag.removeprefix("ssml:") != "break":
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "s" and not self._skipping:
+        name = tag.removeprefix("ssml:")
+        if name == "break":
+            return
+        if not self._open or self._open[-1][0] != name:
+            expected = f"; <{self._open[-1][0]}> is open" if self._open else ""
+            raise self._problem(f"</{tag}> closes nothing{expected}", "Close each element in its place.")
+        _, closing = self._open.pop()
+        said, self._interpreted = self._interpreted, ""
+        if self._skipping:
+            self._skipping.pop()
+        elif name == "say-as":
+            super().handle_data(f" {_said_as(said, closing)} ")
+        elif closing == "voice":
+            self._voices.pop()
+            self._words.append(mark(VOICE, self._voices[-1]))
+        elif closing == "rate":
+            self._rates.pop()
+            self._words.append(self._rate_mark())
+        elif name == "s":
             self.end_block("li")
+        elif name in ("p", "speak"):
+            self.end_block()
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1][0] == "say-as":
+            self._interpreted += data  # it may come in pieces
         else:
-            super().handle_endtag(tag)
+            super().handle_data(data)
+
+    def unknown_decl(self, data: str) -> None:
+        if data.startswith("CDATA["):
+            self.handle_data(data.removeprefix("CDATA["))
+
+    def close(self) -> None:
+        super().close()
+        if self._open:
+            raise self._problem(f"<{self._open[-1][0]}> is not closed", "Close each element in its place.")
+
+    def end_block(self, name: str = "p") -> None:
+        """As in HTML; a mark at the end of a block stays with what follows it."""
+        held: list[str] = []
+        while self._words and self._words[-1].startswith(_MARK_BEGIN):
+            held.insert(0, self._words.pop())
+        super().end_block(name)
+        self._words = held
+
+    def _voice_mark(self, name: str) -> str:
+        self._voices.append(name)
+        return mark(VOICE, name)
+
+    def _rate_mark(self) -> str:
+        return mark(RATE, f"{min(max(self._rates[-1], SLOWEST), FASTEST):g}")
+
+    def _interpretation(self, given: dict[str, str]) -> str:
+        kind = self._value(given, "say-as", "interpret-as").lower()
+        if kind not in _SPELLED | _WRITTEN:
+            known = ", ".join(sorted(_SPELLED | _WRITTEN))
+            raise self._problem(f'<say-as interpret-as="{kind}"> is not known', f"Known are {known}.")
+        return kind
+
+    def _rate(self, written: str) -> float:
+        value = written.strip().lower()
+        if value in RATES:
+            return RATES[value]
+        if not _RATE.fullmatch(value):
+            raise self._problem(f'<prosody rate="{written}"> is not a rate', f"Give {', '.join(RATES)}, 80% or +20%.")
+        rate = float(value.rstrip("%"))
+        if value.endswith("%"):
+            rate = 1 + rate / 100 if value[0] in "+-" else rate / 100
+        if not SLOWEST <= rate <= FASTEST:
+            raise self._problem(f'<prosody rate="{written}"> is out of range', f"From {SLOWEST:g} to {FASTEST:g}.")
+        return rate
+
+    def _value(self, given: dict[str, str], tag: str, name: str) -> str:
+        if not given.get(name, "").strip():
+            raise self._problem(f"<{tag}> has no {name}", f'Write <{tag} {name}="...">.')
+        return given[name]
+
+    def _problem(self, what: str, hint: str) -> UsageError:
+        line, column = self.getpos()
+        return UsageError(f"Line {line}, column {column + 1}: {what}.", hint)
+
+
+_MARK_BEGIN = mark(RATE, "")[0]
+
+
+def _said_as(text: str, kind: str) -> str:
+    """The words of <say-as>."""
+    if kind in _SPELLED:
+        only_digits = kind in ("digits", "telephone")
+        return " ".join(c for c in text if (c.isdigit() if only_digits else not c.isspace()))
+    number = text.strip()
+    if kind == "ordinal" and number.isascii() and number.isdigit():
+        ending = "th" if number[-2:] in ("11", "12", "13") else {"1": "st", "2": "nd", "3": "rd"}.get(number[-1], "th")
+        return number + ending
+    return text
 
 
 _CUE_TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}|[♪♫]")

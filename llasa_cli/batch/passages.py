@@ -1,0 +1,250 @@
+"""A long text at batch speed: its passages are spoken several at a time by the workers of a batch, and come back in order.
+
+    synthesizer = PassageSynthesizer(checkpoint, options)
+    for chunk in synthesizer.stream(parts, speech, reference, on_utterance): ...
+
+It takes the place of a `Synthesizer` for a text whose sound may come a few sentences late. On a CPU the sound is that of
+`Synthesizer.stream`, bit for bit, with any number of slots and workers: each passage has the seed of the text, and its codes
+do not depend on what else is in the batch. On a GPU the number of slots decides the last bits.
+
+The text is read as far as the workers need it and the sound is held until its turn comes, so a book takes flat memory.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.batch.messages import Exited, FatalError, Lost, Note, Spoken, WorkerBackend, WorkerConfig, WorkItem
+from llasa_cli.prompt import PromptFormat, Reference
+from llasa_cli.settings import (
+    LARGEST_SEED,
+    NO_VERIFIERS,
+    SamplingOptions,
+    SamplingRequest,
+    SchedulingOptions,
+    SpeechOptions,
+    VerifierOptions,
+)
+from llasa_cli.synthesis.synthesizer import CastVoice, ResumePoint, Synthesizer, nothing_to_say, text_chunks
+from llasa_cli.synthesis.utterance import Utterance
+from llasa_cli.synthesis.verifiers import Verifier
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llasa_cli.checkpoint.resolve import Checkpoint
+    from llasa_cli.text.chunker import TextChunk
+
+_UNKNOWN = 1 << 30
+"""How many passages are left while the end of the text has not been read."""
+_WAITING_SHARE = 2
+"""Passages that are complete and wait for an earlier one, at most, for each that the workers may have."""
+_LEAST_WAITING = 16
+
+
+class PassageSynthesizer:
+    """See the module.
+
+    Args:
+        options: Slots, workers and devices.
+        verifiers: What judges the takes besides the checks.
+        synthesizer: A loaded model for the thread of this process; None where other processes load it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        options: SchedulingOptions,
+        verifiers: VerifierOptions = NO_VERIFIERS,
+        synthesizer: Synthesizer | None = None,
+    ) -> None:
+        self.checkpoint, self._options, self._verifiers = checkpoint, options, verifiers
+        self._synthesizer = synthesizer
+        self._encoder: Synthesizer | None = None
+        self.name, self.revision = checkpoint.name, checkpoint.revision
+
+    @property
+    def sampling_rate(self) -> int:
+        """Hz."""
+        if self._synthesizer is not None:
+            return self._synthesizer.sampling_rate
+        from llasa_cli.codec.codec import read_codec_config
+
+        return read_codec_config(self.checkpoint.codec_folder).sampling_rate
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        """See `Synthesizer.sampling`."""
+        return request.over(self.checkpoint.metadata.get("sampling") or {})
+
+    def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
+        """See `Synthesizer.encode_reference`. The model is loaded for it and given up again, if it is not loaded yet."""
+        self._encoder = self._synthesizer or self._encoder or Synthesizer.load(self.checkpoint)
+        return self._encoder.encode_reference(samples, text)
+
+    def stream(
+        self,
+        text: Iterable[str],
+        options: SpeechOptions,
+        reference: Reference | None = None,
+        on_utterance: Callable[[Utterance], None] | None = None,
+        *,
+        on_note: Callable[[str], None] | None = None,
+        verifiers: Sequence[Verifier] = (),
+        resume_from: ResumePoint | None = None,
+        cast: Mapping[str, CastVoice] | None = None,
+        **_: Any,
+    ) -> Iterator[AudioChunk]:
+        """Speak a text of any length; see `Synthesizer.stream`.
+
+        Args:
+            verifiers: Not used: the workers load those of the constructor.
+
+        Raises:
+            UsageError: The text has nothing to say, or the prompt is too long.
+            LlasaError: The workers can't be started, or die again and again.
+        """
+        if options.seed is None:
+            options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
+        notify = on_note or (lambda text: None)
+        chunks = text_chunks(self.checkpoint.metadata, text, options, notify)
+        needs_voice = self._is_voiceless(options, reference)
+        run = _Run(needs_voice, options, reference, resume_from or ResumePoint(), notify, cast or {})
+        with closing(_Closing(self._start())) as opened:
+            for utterance, sound in run.speak(opened.backend, chunks):
+                if on_utterance is not None:
+                    on_utterance(utterance)
+                yield sound
+        if not run.has_words:
+            raise nothing_to_say(self.checkpoint.metadata)
+
+    def _is_voiceless(self, options: SpeechOptions, reference: Reference | None) -> bool:
+        prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
+        return reference is None and options.speaker is None and prompt_format.default_speaker is None
+
+    def _start(self) -> WorkerBackend:
+        self._encoder = None
+        config = WorkerConfig(
+            models=self.checkpoint.options,
+            folder=Path(),
+            work=Path(),
+            slots=self._options.slots,
+            verifiers=self._verifiers,
+            passages=True,
+        )
+        if self._options.is_local:
+            from llasa_cli.batch.thread_backend import ThreadBackend
+
+            return ThreadBackend(config, self._synthesizer)
+        from llasa_cli.batch.run import create_backend
+
+        return create_backend(self._options, config)
+
+
+class _Closing:
+    """Closes the workers however the text ends."""
+
+    def __init__(self, backend: WorkerBackend) -> None:
+        self.backend = backend
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+class _Run:
+    """One text on its way through the workers.
+
+    Attributes:
+        has_words: Whether the text has had a chunk with words.
+    """
+
+    def __init__(
+        self,
+        needs_voice: bool,
+        options: SpeechOptions,
+        reference: Reference | None,
+        resume_from: ResumePoint,
+        notify: Callable[[str], None],
+        cast: Mapping[str, CastVoice],
+    ) -> None:
+        self.has_words = False
+        self._cast = cast
+        self._needs_voice = needs_voice
+        self._options = replace(options, lexicon=())  # the chunks have been respelled
+        self._voice = reference or resume_from.voice
+        self._skipped, self._notify = resume_from.chunks, notify
+        self._open: dict[int, WorkItem] = {}
+        """Passages that a worker has, or that wait for one."""
+        self._lost: list[int] = []
+        self._complete: dict[int, tuple[Utterance, AudioChunk]] = {}
+        self._submitted = self._written = 0
+        self._is_read = False  # the whole text
+
+    def speak(self, backend: WorkerBackend, chunks: Iterator[TextChunk]) -> Iterator[tuple[Utterance, AudioChunk]]:
+        """Yield the utterances in the order of the text, each with the sound of its pause and its speech."""
+        passages = self._passages(chunks)
+        while True:
+            self._submit(backend, passages)
+            if self._is_read and not self._open:
+                break
+            for event in backend.events(0.5):
+                if isinstance(event, Spoken):
+                    self._settle(event)
+                elif isinstance(event, Lost):
+                    self._notify(f"a worker has died ({event.reason}); its passages are given to other workers")
+                    self._lost += [number for number in event.numbers if number in self._open]
+                elif isinstance(event, Note):
+                    self._notify(event.text.removeprefix("warning: "))
+                elif isinstance(event, FatalError):
+                    raise event.error
+                elif isinstance(event, Exited):
+                    raise RuntimeError("the workers have ended before the text")
+            while self._written in self._complete:
+                yield self._complete.pop(self._written)
+                self._written += 1
+        backend.finish()
+
+    def _passages(self, chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
+        for number, chunk in enumerate(chunks):
+            self.has_words = self.has_words or bool(chunk.text)
+            if number >= self._skipped:
+                yield chunk
+
+    def _submit(self, backend: WorkerBackend, passages: Iterator[TextChunk]) -> None:
+        """Give the workers as many passages as they can take now."""
+        while (capacity := backend.capacity(len(self._open) if self._is_read else _UNKNOWN)) > 0:
+            if self._lost:
+                backend.submit(self._open[self._lost.pop()])
+                continue
+            most = max(_LEAST_WAITING, _WAITING_SHARE * (len(self._open) + capacity))
+            if self._is_read or self._submitted - self._written >= most:
+                return
+            if self._needs_voice and self._voice is None and self._open:
+                return  # the first good utterance sets the voice of the others
+            chunk = next(passages, None)
+            if chunk is None:
+                self._is_read = True
+                return
+            item = self._open[self._submitted] = self._item(chunk)
+            self._submitted += 1
+            backend.submit(item)
+
+    def _item(self, chunk: TextChunk) -> WorkItem:
+        if not chunk.voice:
+            return WorkItem(self._submitted, "", "", self._options, self._voice, chunk)
+        voice = self._cast[chunk.voice]
+        options = replace(self._options, speaker=voice.speaker)
+        return WorkItem(self._submitted, "", "", options, voice.reference, replace(chunk, voice=""))
+
+    def _settle(self, event: Spoken) -> None:
+        if self._open.pop(event.number, None) is None:
+            return  # a worker that was counted as lost had completed it
+        utterance = Utterance.from_row(event.row)
+        if utterance.is_voice and self._voice is None:
+            self._voice = Reference(utterance.text, utterance.codes)
+        self._complete[event.number] = utterance, AudioChunk(event.samples, event.sampling_rate)

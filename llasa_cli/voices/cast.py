@@ -1,0 +1,150 @@
+"""The voices of a dialogue: names in a text, and the saved voice, speaker or clip that each of them has.
+
+    cast = Cast(("Anna=rms,Bob=bob.wav",), resolve)
+    cast.find("anna")                       "Anna"; UsageError for a name without a voice
+    cast.encode(synthesizer.encode_reference)
+    synthesizer.stream(..., cast=cast.voices)
+
+A name that `--cast` does not give may be a voice itself: a saved voice, the file of one, or one of the model's speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llasa_cli.errors import UsageError
+from llasa_cli.voices.resolve import ResolvedVoice
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from llasa_cli.prompt import Reference
+    from llasa_cli.voices.reference import ReferenceClip
+
+CLIP_ENDINGS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".wma", ".aac", ".au", ".caf",
+)  # fmt: skip
+
+
+class Cast:
+    """See the module.
+
+    Args:
+        pairs: Values of `--cast`: NAME=VOICE, several of them with commas between.
+        resolve: A saved voice, its file or a speaker -> the voice. Raises UsageError.
+        transcribe: Completes a clip without a transcript.
+
+    Attributes:
+        names: The given names, in small letters.
+        voices: By name, as they were found so far. A clip has no reference until `encode`.
+
+    Raises:
+        UsageError: A pair has another form, a name has two voices, or a voice can't be used.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[str],
+        resolve: Callable[[str], ResolvedVoice],
+        transcribe: Callable[[ReferenceClip], ReferenceClip] | None = None,
+    ) -> None:
+        self._resolve, self._transcribe = resolve, transcribe
+        self._spelled: dict[str, str] = {}
+        self.voices: dict[str, ResolvedVoice] = {}
+        self._clips: dict[str, ReferenceClip] = {}
+        for name, voice in _pairs(pairs):
+            if name.casefold() in self._spelled:
+                raise UsageError(f"--cast gives {name} two voices.", "Give each name once.")
+            self._spelled[name.casefold()] = name
+            self.voices[name] = self._voice(name, voice)
+        self.names = frozenset(self._spelled)
+
+    @property
+    def key(self) -> str:
+        """Identifies the voices that the text uses, among the settings of a resumable run; empty if there are none."""
+        clips = {name: (clip.transcript, _digest(clip.samples)) for name, clip in self._clips.items()}
+        parts = [f"{name}={voice!r}{clips.get(name, '')}" for name, voice in sorted(self.voices.items())]
+        return f"Cast({', '.join(parts)})" if parts else ""
+
+    def find(self, name: str) -> str:
+        """The name under which `voices` has a voice.
+
+        Raises:
+            UsageError: There is none.
+        """
+        spelled = self._spelled.get(name.casefold())
+        if spelled is not None:
+            return spelled
+        if name not in self.voices:
+            try:
+                self.voices[name] = self._resolve(name)
+            except UsageError as error:
+                raise UsageError(
+                    f"{name!r} is neither in --cast nor a voice.",
+                    f"Add --cast '{name}=VOICE', where VOICE is a saved voice, a speaker or a clip."
+                    if self._spelled
+                    else error.hint,
+                ) from error
+        return name
+
+    def encode(self, encode_reference: Callable[[np.ndarray, str], Reference]) -> None:
+        """Make references of the clips.
+
+        Raises:
+            UsageError: The model can't read a transcript.
+        """
+        for name, clip in self._clips.items():
+            reference = encode_reference(clip.samples, clip.transcript)
+            if not reference.text:
+                raise UsageError(
+                    f"The model can't read the transcript of {name}'s clip.", "Choose another model with -m."
+                )
+            self.voices[name] = replace(self.voices[name], reference=reference)
+
+    def refuse_server(self, model: object) -> None:
+        """Raises UsageError if the text has several voices and a server speaks, which takes one for a text."""
+        from llasa_cli.checkpoint.resolve import Checkpoint
+
+        if self.voices and not isinstance(model, Checkpoint):
+            raise UsageError("Several voices need the model on this machine.", "Leave out --server (LLASA_SERVER).")
+
+    def _voice(self, name: str, voice: str) -> ResolvedVoice:
+        path = Path(voice)
+        if path.suffix.lower() not in CLIP_ENDINGS:
+            try:
+                return self._resolve(voice)
+            except UsageError as error:
+                raise UsageError(f"--cast {name}={voice}: {error.message}", error.hint) from error
+        from llasa_cli.voices.reference import load_reference
+
+        beside = path.with_suffix(".txt")
+        transcript = None
+        if beside.is_file():
+            transcript = " ".join(beside.read_text(encoding="utf-8-sig", errors="replace").split()) or None
+        clip = load_reference(path, transcript)
+        if transcript is None:
+            if self._transcribe is None:
+                raise UsageError(f"The clip {voice} has no transcript.", f"Write what is said in it into {beside}.")
+            clip = self._transcribe(clip)
+        self._clips[name] = clip
+        return ResolvedVoice()
+
+
+def _pairs(values: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for value in values:
+        for pair in value.split(","):
+            name, equals, voice = (part.strip() for part in pair.partition("="))
+            if not (name and equals and voice):
+                raise UsageError(
+                    f"--cast takes NAME=VOICE, not {pair.strip()!r}.", "Such as --cast Anna=rms,Bob=bob.wav."
+                )
+            yield " ".join(name.split()), voice
+
+
+def _digest(samples: np.ndarray) -> str:
+    import hashlib
+
+    return hashlib.sha256(samples.tobytes()).hexdigest()

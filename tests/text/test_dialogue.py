@@ -1,0 +1,93 @@
+"""Turns of a dialogue become marks; unknown names are refused with their line."""
+
+from __future__ import annotations
+
+import pytest
+
+from llasa_cli.errors import UsageError
+from llasa_cli.text.chunker import chunk_text
+from llasa_cli.text.dialogue import read_dialogue, read_rows
+
+CAST = {"anna": "Anna", "bob": "Bob", "old man": "Old Man"}
+
+
+def find(name: str) -> str:
+    if name.casefold() not in CAST:
+        raise UsageError(f"{name!r} is unknown.")
+    return CAST[name.casefold()]
+
+
+def spoken(text: str, names: object = CAST, markdown: bool = False, cut: int = 0) -> list[tuple[str, str]]:
+    parts = [text] if not cut else [text[at : at + cut] for at in range(0, len(text), cut)]
+    chunks = chunk_text(read_dialogue(parts, find, names), 100, markdown=markdown)  # type: ignore[arg-type]
+    return [(chunk.voice, chunk.text) for chunk in chunks]
+
+
+HELLO = [("Anna", "Good evening."), ("Bob", "Hello.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Anna: Good evening.\nBob: Hello.\n", HELLO),
+        ("ANNA: Good evening.\r\n\r\nbob: Hello.", HELLO),
+        ("  - Anna: Good evening.\n  - Bob: Hello.", HELLO),
+        ("— Anna: Good evening.\n— Bob: Hello.", HELLO),
+        ("Old Man: Yes.\nAnna: No.", [("Old Man", "Yes."), ("Anna", "No.")]),
+        ("It was late.\n\nAnna: Good evening.\nIs he here?\n\nNobody answered.",
+         [("", "It was late."), ("Anna", "Good evening. Is he here?"), ("", "Nobody answered.")]),
+        ("[voice:Anna] Good evening. [voice: bob]Hello. [voice:]The end.", [*HELLO, ("", "The end.")]),
+        ("Anna says: Good evening. At 12:30 it rained.", [("", "Anna says: Good evening. At 12:30 it rained.")]),
+        ("He wrote\nhttp://a.org: fine.", [("", "He wrote http://a.org: fine.")]),
+    ],
+)  # fmt: skip
+def test_turns_have_their_voices(text: str, expected: list[tuple[str, str]]) -> None:
+    assert spoken(text) == expected
+
+
+def test_turns_of_markdown_have_their_voices() -> None:
+    assert spoken("**Anna:** Good *evening*.\n\n**Bob**: Hello.\n", markdown=True) == HELLO
+
+
+def test_without_a_cast_a_line_with_a_colon_is_a_text() -> None:
+    assert spoken("Anna: Good evening.", ()) == [("", "Anna: Good evening.")]
+
+
+def test_a_turn_is_followed_by_a_pause() -> None:
+    chunks = list(chunk_text(read_dialogue(["Anna: Good evening.\nBob: Hello."], find, CAST), 100))
+    assert [chunk.pause_s for chunk in chunks] == [0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("Anna: Yes.\n\nCarl: No.", 3), ("One.\n[voice:Carl] two", 2), ("- Mr. Brown: Yes.", 1)],
+)
+def test_an_unknown_name_is_refused_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(UsageError, match=f"^Line {line}: '.*' is unknown"):
+        spoken(text)
+
+
+def test_rows_have_their_voices() -> None:
+    rows = [
+        '{"name": "Anna", "text": "Good evening."}',
+        "",
+        '{"speaker": "bob", "content": "Hello."}',
+        '{"text": "End."}',
+    ]
+    chunks = chunk_text(read_dialogue(read_rows(rows, find), find), 100)
+    assert [(chunk.voice, chunk.text) for chunk in chunks] == [*HELLO, ("", "End.")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "Line 1 is not JSON"),
+        ("[1]", "Line 1 is not a JSON object"),
+        ('{"name": "Anna"}', "Line 1 has no text"),
+        ('{"name": 3, "text": "a"}', "Line 1: '3' is not text"),
+        ('{"name": "Carl", "text": "a"}', "Line 1: 'Carl' is unknown"),
+    ],
+)
+def test_a_wrong_row_is_refused_with_its_line(row: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(read_rows([row], find))
