@@ -4,7 +4,7 @@
 
 In every format the codes of a colored terminal are removed. What becomes of
 
-    plain       entities ("&amp;") are decoded; rows of signs ("====") and box drawings are left out
+    plain       entities ("&amp;") are decoded; rows of signs ("====") and times before lines ("[00:12]") are left out
     markdown    see `text.markdown`
     html        the words; headings and items of a list get a full stop, cells commas; script, style and head are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
@@ -47,11 +47,14 @@ _HTML = re.compile(
 _HTML_DOCUMENT = re.compile(r"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _MARKDOWN = re.compile(
     r"^#{1,6}[ \t]+\S|^ {0,3}(?:```|~~~)[ \t]*[\w+#.-]*[ \t]*$|\*\*[^\s*](?:[^*\n]*[^\s*])?\*\*|(?<!\w)__[^\s_](?:[^_\n]*[^\s_])?__(?!\w)"
-    r"|!?\[[^\[\]\n]{1,200}\]\((?:https?:|mailto:|/|\.|#)[^()\s]*\)|^\|?[ \t]*:?-{3,}:?[ \t]*\|[ \t|:-]*$|^[-*+] \[[ xX]\] ",
+    r"|!?\[[^\[\]\n]{1,200}\]\((?:https?:|mailto:|/|\.|#)[^()\s]*\)|^\|?[ \t]*:?-{3,}:?[ \t]*\|[ \t|:-]*$|^[-*+] \[[ xX]\] "
+    r"|!\[[^\[\]\n]{0,200}\]\([^()\s]{1,500}\)|\w\[\^[\w-]{1,40}\]|\A\ufeff?---[ \t]*\n[a-zA-Z][\w-]{0,40}:[^\n]*\n",
     re.MULTILINE,
 )
 _ENTITY = re.compile(r"&(?:[a-zA-Z][a-zA-Z\d]{1,30}|#\d{1,7}|#[xX][\da-fA-F]{1,6});")
 _SIGN_LINE = re.compile(r"^[ \t]*([=\-_*~#+.·•–—])(?:[ \t]*\1){2,}[ \t]*$", re.MULTILINE)
+_TIMESTAMP = re.compile(r"^[ \t]*\[\d{1,2}:\d\d(?::\d\d)?(?:[.:]\d{1,3})?\][ \t]*", re.MULTILINE)
+"""Of a line of lyrics or of a transcript: "[00:12.50] Hello"."""
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
@@ -127,7 +130,7 @@ def _without_terminal_codes(parts: Iterable[str]) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
-    text = _SIGN_LINE.sub("", text)
+    text = _SIGN_LINE.sub("", _TIMESTAMP.sub("", text))
     return _SIGN_ROW.sub(" ", _DOT_LEADERS.sub(", ", text))
 
 

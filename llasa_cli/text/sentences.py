@@ -174,13 +174,14 @@ def sentences_in(text: str) -> Iterator[str]:
 
 
 _HYPHENATED = re.compile(r"([^\W\d_]+)([-‐\u00ad])[ \t]*\n[ \t]*([^\W\d_]+)")
+_NUMBER_LINES = re.compile(r"(\d[-–])[ \t]*\n[ \t]*(\d)")
 _CJK_LINES = re.compile(rf"(?<=[{_CJK}-\uabff\uf900-\U0003ffff])[ \t]*\n\s*(?=[{_CJK}-\uabff\uf900-\U0003ffff])")
 
 
 def join_lines(text: str) -> str:
     """Wrapped lines -> one line. A word that was hyphenated becomes whole, and Chinese and Japanese get no space."""
     if "\n" in text:
-        text = _CJK_LINES.sub("", _HYPHENATED.sub(_rejoined, text))
+        text = _NUMBER_LINES.sub(r"\1\2", _CJK_LINES.sub("", _HYPHENATED.sub(_rejoined, text)))
     return " ".join(text.split())
 
 
@@ -189,7 +190,7 @@ def _rejoined(match: re.Match[str]) -> str:
     from llasa_cli.text.lexicon import is_word
 
     first, hyphen, second = match.groups()
-    if not second[0].islower():
+    if not second[0].islower() or (len(first) == 1 and first.isupper()):  # X-/ray
         return f"{first}-{second}"
     whole = is_word((first + second).lower()) or hyphen == "\u00ad"
     compound = len(first) > 1 and is_word(first.lower()) and is_word(second)

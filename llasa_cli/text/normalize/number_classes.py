@@ -701,6 +701,7 @@ SIGN_CLASSES = [
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
     TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
+    TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
     TokenClass("symbol", rf"!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", _symbol),
 ]  # fmt: skip
