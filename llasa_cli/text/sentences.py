@@ -107,13 +107,13 @@ _SOMETIMES_LAST = _words(
 _LOCATORS = _words("rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
     """avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
-    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff"""
+    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct"""
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
 _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
 _UNITS = _words(
-    "in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l yd yds mi gal qt pt tsp tbsp pkg yr yrs wk wks mo mos"
+    "in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l yd yds mi gal qt pt qts pts doz gals tsp tbsp pkg yr yrs wk wks mo mos"
 )
 """After a number the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
 _STARTERS = _words(
@@ -375,7 +375,7 @@ def _last_word(before: str) -> tuple[str, str]:
         split = max(token.rfind(blank) for blank in "\n\t\u00a0\u202f")
         rest, token = f"{rest} {token[:split]}", token[split + 1 :]
     token = token.lstrip("\"'“‘„‚«»‹›¿¡([{—–-*_")
-    for sign in "'’-/(":
+    for sign in "'’-–/(":
         head, _, tail = token.rpartition(sign)
         if head and tail and not (sign in "'’" and tail in _SHORT_FORMS) and token.lower() not in _TITLES | _NEVER_LAST:
             token = tail
@@ -395,6 +395,7 @@ def _is_plain(before: str) -> bool:
         or small in _BEFORE_NUMBERS
         or small in _SOMETIMES_LAST
         or small in _SHORTENED
+        or token in ("Ft", "Cat")
         or small in _UNITS
         or small in _AFTER_TITLES
         or small == "es"
@@ -436,6 +437,14 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     ):
         return 0
     if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):
+        return 0
+    if small in _BEFORE_NUMBERS and re.match(r"[IVX][,;:)]", following):  # Art. I, section 8
+        return 0
+    if token == "v" and first.isupper() and re.search(r"[A-Z][\w.]*$", rest):  # Roe v. Wade
+        return 0
+    if (token == "Ft" and first.isupper()) or (token in ("Cat", "A.D") and first.isdigit()):
+        return 0
+    if first == "&" or (small == "no" and re.match(r"[A-Z]{1,4}-?\d", following)):
         return 0
     if token in _WEEKDAYS and first.isdigit():
         return 0

@@ -279,6 +279,21 @@ def _measure(match: re.Match[str]) -> str | None:
     return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}"
 
 
+def _torque(match: re.Match[str]) -> str:
+    """410 lb-ft -> four hundred ten pound-feet."""
+    names = {"lb": "pound", "ft": "foot", "N": "newton"}
+    many = {"ft": "feet", "lb": "pounds", "lbs": "pounds", "m": "meters"}
+    return f" {decimal(match[1].rstrip('.,'))} {names[match[2]]}-{many[match[3]]}"
+
+
+def _bare_degrees(match: re.Match[str]) -> str | None:
+    """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
+    placed = re.search(r"(?:\b(?:at|to|below|above|about|around|was|is)\s|[@/~]\s?)$", before(match, 8))
+    if _is_place(match) or not (placed or (len(match[1]) == 3 and match[1][0] in "1234")):
+        return None
+    return f" {cardinal(int(match[1]))} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
+
+
 def _two_units(match: re.Match[str]) -> str | None:
     """5ft3in -> five feet three inches; 7lb4oz -> seven pounds four ounces."""
     said = []
@@ -295,6 +310,8 @@ def _is_cased_unit(match: re.Match[str]) -> bool:
     unit, spaced = match["unit"], match["joint"].isspace()
     if _is_place(match) or (unit == "K" and not spaced) or re.match(r"-\d", after(match, 2)):
         return False
+    if unit == "A" and re.search(r"\b[A-Z]{2,}\s$", before(match, 6)):
+        return False  # MATH 2A
     if unit in ("A", "N", "J", "K") and (spaced or unit != "A"):
         return "." in match["amount"] or (unit == "K" and len(match["amount"]) > 2)
     return not (spaced and len(unit) == 1 and re.match(r"\.?\s(?:[A-Z]|\d+(?:st|nd|rd|th)\b)|\.[A-Z]", after(match, 7)))
@@ -496,7 +513,7 @@ def _minus(match: re.Match[str]) -> str:
 def _by(match: re.Match[str]) -> str | None:
     """3x4, 8.5″ x 11″ -> by; 3 x 4 = 12 -> times."""
     start, following = before(match, 6), after(match, 26)
-    if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m))\s?$", start):
+    if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m)\.?)\s?$", start):
         return None
     if match[0] == "*":
         return " times " if re.search(r"\d\s?$", start) and re.match(r"\s?\d", following) else None
@@ -574,7 +591,7 @@ NUMBER_CLASSES = [
     TokenClass(
         "time",
         rf"""(?P<hour>[01]?\d|2[0-4])(?::|\.(?=[0-5]\d\s?[aApP]\.?[mM]\b))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
-        (?:h\b|Z\b|\s?(?P<half>{_HALF_DAY}))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{_HALF_DAY})""",
+        (?:h\b|Z\b|\s?(?P<half>{_HALF_DAY}|(?<=\d)[ap]\b))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{_HALF_DAY})""",
         _time,
     ),
     TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", _decade),
@@ -607,10 +624,12 @@ NUMBER_CLASSES = [
     ),
     TokenClass(
         "height",
-        r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
+        r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?-?\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
         _height,
     ),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: _pair(m) if _is_special_pair(m) else None),
+    TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
+    TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
     TokenClass("pair", r"24/7/365", lambda m: "twenty four seven three sixty five"),
     TokenClass("pair", r"(\d{2,3})/(\d{2,3})(?P<hertz>(?!))?(?=\s?mm\s?Hg\b)", _pair),
     *(
@@ -632,6 +651,11 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
+    TokenClass("measure", r"(\d[\d,.]*)\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
+    TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {_counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
+    TokenClass("degrees", r"(\d{2,3})([CF])\b(?!['’-])", _bare_degrees),
+    TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
+    TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", _two_units),
     TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z])|\.\w){_UNIT_END}", _measure),
     TokenClass(

@@ -42,7 +42,7 @@ BEFORE_NUMBERS = _table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,pts parts,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December"
 )
@@ -55,7 +55,7 @@ ABBREVIATIONS = _table(
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
-    "prev previous,elec electric,addr address,flr floor,rm room,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
+    "prev previous,elec electric,addr address,flr floor,rm room,acct account,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
@@ -93,7 +93,10 @@ LOCATORS = LETTER_NOUNS | frozenset(
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
 
-DIRECTIONS = _table("n north,s south,e east,w west,nw northwest,ne northeast,sw southwest,se southeast")
+DIRECTIONS = _table(
+    "n north,s south,e east,w west,nw northwest,ne northeast,sw southwest,se southeast,nnw north northwest,nne north northeast,ssw south southwest,"
+    "sse south southeast,wnw west northwest,wsw west southwest,ene east northeast,ese east southeast"
+)
 """In an address: "5th Ave. NW", "12 N. Main St."."""
 SERIES = frozenset(
     "fantasy gta quest fighter os iphone rocky saw civ civilization elder scrolls episode wars wrestlemania bowl".split()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
-from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, pairs, roman
+from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
@@ -198,6 +198,20 @@ def _code(match: re.Match[str]) -> str | None:
     return f" {' '.join(said)} "
 
 
+def _serial_number(match: re.Match[str]) -> str | None:
+    """1HGCM82633A004352 -> one aitch jee see em eight two ..., if it has three runs or more."""
+    runs = re.findall(r"[A-Z]+|\d+", match[0])
+    if len(runs) < 3:
+        return None
+    return f" {' '.join(digits(run) if run.isdigit() else spell(run) for run in runs)} "
+
+
+def _reference_number(match: re.Match[str]) -> str:
+    """INV-2023-0045 -> eye en vee, two zero two three, zero zero four five."""
+    letters = spell(match["letters"]) if is_spelled_or_single(match["letters"]) else match["letters"]
+    return f"{letters}, {', '.join(map(digits, match['numbers'].strip('-').split('-')))} "
+
+
 def _dashed_code(match: re.Match[str]) -> str | None:
     """C-130 -> see one thirty; H.264 -> aitch two sixty four."""
     return f"{spell(match['letters'])} {pairs(match['number'])} " if is_spelled_or_single(match["letters"]) else None
@@ -225,7 +239,8 @@ def _letter(match: re.Match[str]) -> str | None:
     named = re.search(r"(?:^|[(\"“‘—–-]|\b[A-Z]\w*\.?\s|[A-Z]\.)$", before(match))
     initial = letter.isupper() and following and following[1] not in _STARTERS and named
     double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
-    return name if initial or double else name + stop
+    species = re.match(r"\s[a-z]{2,}(?:i|us|is|um|ae|ans|ens)\b", after(match))  # E. coli
+    return name if initial or double or (species and letter.isupper()) else name + stop
 
 
 def _is_letter_a(match: re.Match[str]) -> bool:
@@ -300,6 +315,7 @@ def _numeral(match: re.Match[str]) -> str | None:
     if word is None:
         return cardinal(number) if listed else None
     previous = word["word"].lower()
+    previous = BEFORE_NUMBERS.get(previous, previous)
     pronoun = number == 1 and _PRONOUN.match(match.string, match.end())
     if previous in BEFORE_NUMERALS and re.fullmatch(r"[IVX][IVXL]*|L[IVX]+", written):
         is_one = not pronoun if word["word"][0].isupper() else _ONE.match(match.string, match.end())
@@ -356,7 +372,7 @@ _PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pai
 _COUNTRY = re.compile(
     r"\s(?:Korea|Africa|America|Ireland|Dakota|Carolina|Sudan|Vietnam|Macedonia|Germany|Berlin|Virginia|Europe|Asia)\b"
 )
-_OF_A_DAY = re.compile(r"\s(?:at|from|and|or|night|morning|afternoon|evening|through|thru|to)\b")
+_OF_A_DAY = re.compile(r"\s(?:at|from|and|or|night|morning|afternoon|evening|through|thru|to)\b|\s&")
 _DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
 
 
@@ -389,6 +405,8 @@ def _direction(match: re.Match[str]) -> str | None:
     if degrees or wind:
         return name
     if _COUNTRY.match(match.string, match.end()):
+        return name
+    if re.match(rf"\s\d+(?:st|nd|rd|th)\s{_PLACE}\b", after(match)):
         return name
     numbered = re.search(r"\d(?:-?[A-Z])?\s$", before(match, 4))
     return (
@@ -482,11 +500,18 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return WEEKDAYS[word]
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
-    numbered = following.isdigit() or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and word in BEFORE_NUMERALS)
+    if word == "cat" and not capital:
+        return None
+    numbered = (
+        following.isdigit()
+        or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
+        or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS)
+    )
     if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)", after(match, 6)):
         return None
     if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        return "century" + ("." if may_end_sentence(match) else "")
+        is_era = re.match(r"\s(?:B\.?C|A\.?D|C\.?E)\b", after(match, 5))
+        return "century" + ("." if may_end_sentence(match) and not is_era else "")
     if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
         return TITLES[word]
     if (
@@ -599,6 +624,7 @@ def _world_war(match: re.Match[str]) -> str:
 
 
 CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: CHAT[m[0]])
+SERIAL_NUMBER = TokenClass("code number", r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{8,24}(?![\w-])", _serial_number)
 CODE_CLASSES = [
     TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,2}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?![\w'’]|\.\d)", _code),
 ]  # fmt: skip
@@ -614,6 +640,8 @@ ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.)){_END}", _address),
 ]  # fmt: skip
 WORD_CLASSES = [
+    SERIAL_NUMBER,
+    TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", _reference_number),
     TokenClass("title", r"Ph\.?\s?D(s?)\b\.?", lambda m: f"pee aitch dee{m[1]}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", _dotted_letters),
     *ADDRESS_CLASSES,
@@ -621,7 +649,7 @@ WORD_CLASSES = [
     TokenClass("roman numeral", r"WW(?:([12])|(I{1,2}))\b", _world_war),
     TokenClass(
         "date",
-        rf"""(?P<month>{_MONTH})\b(?P<stop>\.?)(?:\s?[-–]\s?(?P<to_month>{_MONTH})\b\.?(?!\s?\d)
+        rf"""(?P<month>{_MONTH})\b(?P<stop>\.?)(?:\s?[-–]\s?(?P<to_month>{_MONTH})\b\.?(?:(?!\s?\d)|(?=\s\d{{4}}\b))
         |[ ](?P<day>0?[1-9]|[12]\d|3[01])(?:\s?[-–]\s?(?P<until>\d\d?)(?!\w|[-/:.,]\d)|(?![\w:%]|[.,]\d|\s?(?:[ap]\.?m\b|percent)|\s?[-–]\s?\d(?!\d?\s(?:{_MONTH})))))?""",
         _month,
     ),
@@ -656,9 +684,12 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
     TokenClass("unit", r"km/h\b", lambda m: "kilometers an hour"),
+    TokenClass("unit", r"m/s\b", lambda m: "meters a second"),
+    TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
+    TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", _small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", _numeral),
-    TokenClass("letter", r"([CF])\#(?!\w)", lambda m: f"{LETTERS[m[1].lower()]} sharp"),
+    TokenClass("letter", r"([A-G])\#(m)?(?!\w)", lambda m: f"{LETTERS[m[1].lower()]} sharp{' minor' if m[2] else ''}"),
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", _joined_capitals),
     TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", _standard),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{3})(?![\w-]|\.\d)", _dashed_code),
@@ -670,7 +701,7 @@ WORD_CLASSES = [
     TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,}|[A-Z]{3}[a-rt-z]\b)[A-Za-z]*\b", _mixed_case),
     *CODE_CLASSES,
     TokenClass("letter", r"([A-Za-z])\s?[-–—]\s?([A-Za-z])(?![\w'’-])(?<=[A-Z])|([a-z])(?!)", _letter_range),
-    TokenClass("letter", r"(?<!\w['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", _letter),
+    TokenClass("letter", r"(?<![\w.]['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", _letter),
     TokenClass("acronym", r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])", _without_vowel),
 ]  # fmt: skip
 """In the order in which they are tried."""
