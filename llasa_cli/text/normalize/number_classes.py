@@ -56,7 +56,7 @@ _ARTICLE = re.compile(
     re.IGNORECASE,
 )
 """Before "$44 billion plan": the, its, Musk's, five-year; but "it's $20 cash"."""
-_AMOUNT_AND_NOUN = re.compile(r"\s\d[\d,.]*\s?[A-Za-z]{1,5}\s[a-z]{3}")
+_AMOUNT_AND_NOUN = re.compile(r"\s\d[\d,.]{0,12}\s?[A-Za-z]{1,5}\s[a-z]{3}")
 _AFTER_AMOUNT = re.compile(r"(?<=\s)\d[\d,.]*\s?[A-Za-z]{1,3}\s$")
 _PART_OF = re.compile(
     r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
@@ -651,7 +651,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
-    TokenClass("measure", r"(\d[\d,.]*)\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
+    TokenClass("measure", r"(\d[\d,.]{0,20})\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
     TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {_counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
     TokenClass("degrees", r"(\d{2,3})([CF])\b(?!['’-])", _bare_degrees),
     TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
