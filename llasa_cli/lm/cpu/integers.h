@@ -20,7 +20,12 @@ INLINE integers add_products(integers sums, pairs a, pairs b) {
     return plus(sums, _mm512_madd_epi16(a, b));
 #endif
 }
-INLINE floats as_floats(integers a) { return (floats)_mm512_cvtepi32_ps(a); }
+/* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
+INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
+    __m512 by = _mm512_set1_ps(scale);
+    if (grouped) by = _mm512_mul_ps((__m512)*scales, by);
+    *sums = (floats)_mm512_fmadd_ps(_mm512_cvtepi32_ps(found), by, (__m512)*sums);
+}
 /* 32 int8, or 16 and zeros. */
 INLINE pairs widen_bytes(const void *from, long count) {
     return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi32(count < 32 ? 0xF : 0xFF, from));
@@ -29,7 +34,6 @@ INLINE pairs widen_32_bytes(const void *from) { return _mm512_cvtepi8_epi16(_mm2
 /* Round to integers, halves to even. */
 INLINE words rounded(floats v) { return (words)_mm512_cvtps_epi32((__m512)v); }
 INLINE shorts narrowed(words v) { return (shorts)_mm512_cvtepi32_epi16((__m512i)v); }
-INLINE floats multiply_add(floats a, floats b, floats c) { return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 
 #else
 #if defined __AVX2__ && defined __FMA__
@@ -49,10 +53,12 @@ typedef __m256i part;
 #define part_products(SUMS, A, B) _mm256_add_epi32(SUMS, _mm256_madd_epi16(A, B))
 #endif
 #define part_widen(FROM) _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(FROM)))
-#define part_write_floats(TO, A) _mm256_storeu_ps(TO, _mm256_cvtepi32_ps(A))
 #define part_rounded(FROM) _mm256_cvtps_epi32(_mm256_loadu_ps(FROM))
-#define part_multiply_add(TO, A, B, C)                                                                                 \
-    _mm256_storeu_ps(TO, _mm256_fmadd_ps(_mm256_loadu_ps(A), _mm256_loadu_ps(B), _mm256_loadu_ps(C)))
+INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
+    __m256 by = _mm256_set1_ps(scale);
+    if (scales) by = _mm256_mul_ps(_mm256_loadu_ps(scales), by);
+    _mm256_storeu_ps(sums, _mm256_fmadd_ps(_mm256_cvtepi32_ps(found), by, _mm256_loadu_ps(sums)));
+}
 #elif defined __aarch64__
 #include <arm_neon.h>
 enum { PARTS = 4 };
@@ -69,9 +75,12 @@ INLINE part part_products(part sums, part a, part b) {
     return (part)vaddq_s32((int32x4_t)sums, vpaddq_s32(low, high));
 }
 #define part_widen(FROM) vmovl_s8(vld1_s8((const int8_t *)(FROM)))
-#define part_write_floats(TO, A) vst1q_f32(TO, vcvtq_f32_s32((int32x4_t)(A)))
 #define part_rounded(FROM) (part) vcvtnq_s32_f32(vld1q_f32(FROM))
-#define part_multiply_add(TO, A, B, C) vst1q_f32(TO, vfmaq_f32(vld1q_f32(C), vld1q_f32(A), vld1q_f32(B)))
+INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
+    float32x4_t by = vdupq_n_f32(scale);
+    if (scales) by = vmulq_f32(vld1q_f32(scales), by);
+    vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), vcvtq_f32_s32((int32x4_t)found), by));
+}
 #else
 enum { PARTS = 1 };
 typedef struct {
@@ -103,13 +112,10 @@ INLINE part part_products(part sums, part a, part b) {
     PART_WORDS(sums, from.words[i] + a.numbers[2 * i] * b.numbers[2 * i] + a.numbers[2 * i + 1] * b.numbers[2 * i + 1]);
 }
 INLINE part part_widen(const void *bytes) { PART_NUMBERS(((const int8_t *)bytes)[i]); }
-INLINE void part_write_floats(float *to, part a) {
-    part_words from = {a};
-    for (int i = 0; i < 16; i++) to[i] = from.words[i];
-}
 INLINE part part_rounded(const float *numbers) { PART_WORDS(part_zero, (int32_t)__builtin_rintf(numbers[i])); }
-INLINE void part_multiply_add(float *to, const float *a, const float *b, const float *c) {
-    for (int i = 0; i < 16; i++) to[i] = __builtin_fmaf(a[i], b[i], c[i]);
+INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
+    part_words from = {found};
+    for (int i = 0; i < 16; i++) sums[i] = __builtin_fmaf(from.words[i], scales ? scales[i] * scale : scale, sums[i]);
 }
 #endif
 
@@ -135,11 +141,13 @@ INLINE pairs minus_8(pairs a) { PARTWISE(part_minus_8(a.part[p])); }
 INLINE integers add_products(integers sums, pairs a, pairs b) {
     PARTWISE(part_products(sums.part[p], a.part[p], b.part[p]));
 }
-INLINE floats as_floats(integers a) {
-    floats to;
+/* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
+INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
 #pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) part_write_floats((float *)&to + p * (LANES / PARTS), a.part[p]);
-    return to;
+    for (int p = 0; p < PARTS; p++) {
+        const int at = p * (LANES / PARTS);
+        part_add_scaled((float *)sums + at, found.part[p], grouped ? (const float *)scales + at : 0, scale);
+    }
 }
 INLINE pairs widen_32_bytes(const void *from) { PARTWISE(part_widen((const char *)from + p * (PART_BYTES / 2))); }
 /* 32 int8, or 16 and zeros. */
@@ -157,13 +165,4 @@ INLINE words rounded(floats v) {
     return to;
 }
 INLINE shorts narrowed(words v) { return __builtin_convertvector(v, shorts); }
-INLINE floats multiply_add(floats a, floats b, floats c) {
-    floats to;
-#pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) {
-        const int at = p * (LANES / PARTS);
-        part_multiply_add((float *)&to + at, (const float *)&a + at, (const float *)&b + at, (const float *)&c + at);
-    }
-    return to;
-}
 #endif

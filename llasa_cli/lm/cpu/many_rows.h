@@ -3,7 +3,11 @@
  * bit for bit that of one_row.h: sums of integers are exact, and the floats are added in the same order.
  */
 enum { BAND = 8, SOME = 16 }; /* rows of weights and rows of states whose sums are kept in the first-level cache */
-enum { TALL = 4, WIDE = 4 };  /* of these, the tile whose sums are kept in registers */
+#ifdef __AVX512F__
+enum { TALL = 4, WIDE = 4 }; /* of these, the tile whose sums are kept in registers */
+#else
+enum { TALL = 2, WIDE = 2 };
+#endif
 enum { STEPS = SPAN / 32 };   /* vectors of 16-bit numbers in a span */
 
 /* Rows of states, prepared for a product; spans come first, because they are read span by span. */
@@ -73,11 +77,8 @@ INLINE void integer_tile(const int wide, const int grouped, pairs weights[BAND][
 #pragma GCC unroll 4
         for (int r = 0; r < TALL; r++)
 #pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) {
-                floats scale = (floats){0} + state_scales[s];
-                if (grouped) scale = scales[first + r] * state_scales[s];
-                sums[first + r][s] = multiply_add(as_floats(found[r][s]), scale, sums[first + r][s]);
-            }
+            for (int s = 0; s < wide; s++)
+                add_scaled(&sums[first + r][s], found[r][s], grouped, scales + first + r, state_scales[s]);
     }
 }
 
@@ -91,17 +92,21 @@ typedef void one_tile(pairs weights[BAND][STEPS], const floats *scales, const in
     }
 TILE(tile_1, 1, 0)
 TILE(tile_2, 2, 0)
-TILE(tile_3, 3, 0)
-TILE(tile_4, 4, 0)
 TILE(grouped_tile_1, 1, 1)
 TILE(grouped_tile_2, 2, 1)
+#ifdef __AVX512F__
+TILE(tile_3, 3, 0)
+TILE(tile_4, 4, 0)
 TILE(grouped_tile_3, 3, 1)
 TILE(grouped_tile_4, 4, 1)
+static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2, tile_3, tile_4},
+                                         {grouped_tile_1, grouped_tile_2, grouped_tile_3, grouped_tile_4}};
+#else
+static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2}, {grouped_tile_1, grouped_tile_2}};
+#endif
 
 /* Rows `first` to `end` of the product of a matrix with all states; stored in `out`, float [count][stride], or added to it. */
 static void products_of_many(const matrix *by, const many *states, float *out, long stride, long first, long end, int add) {
-    static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2, tile_3, tile_4},
-                                             {grouped_tile_1, grouped_tile_2, grouped_tile_3, grouped_tile_4}};
     const int is_int4 = by->format == format_int4 || by->format == format_q4_0, grouped = by->format != format_int8;
     const long width = by->width, spans = (width + SPAN - 1) / SPAN, row_bytes = is_int4 ? width / 2 : width;
     pairs weights[BAND][STEPS] __attribute__((aligned(64)));

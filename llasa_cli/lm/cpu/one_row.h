@@ -164,6 +164,7 @@ INLINE void dot_bf16(const int count, const row *states, long from, const char *
 INLINE void span_int8(const int count, const row *states, long span, const char *weights, long size, integers *found) {
     integers even[PAIR], odd[PAIR];
     long at = 0;
+#pragma GCC unroll 2
     for (int s = 0; s < count; s++) even[s] = odd[s] = zero();
 #define NUMBERS(S) ((const char *)states[S].numbers[0] + 2 * (span * SPAN + at))
     for (; at + 64 <= size; at += 64) {
@@ -191,7 +192,7 @@ INLINE void dot_int8(const int count, const row *states, const char *weights, lo
         span_int8(count, states, span, weights + span * SPAN, left < SPAN ? left : SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            sums[s] = multiply_add(as_floats(found[s]), (floats){0} + states[s].scales[span], sums[s]);
+            add_scaled(sums + s, found[s], 0, 0, states[s].scales[span]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -206,7 +207,7 @@ INLINE void dot_q8_0(const int count, const row *states, const char *weights, co
         span_int8(count, states, span, weights + span * SPAN, SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            sums[s] = multiply_add(as_floats(found[s]), scale * states[s].scales[span], sums[s]);
+            add_scaled(sums + s, found[s], 1, &scale, states[s].scales[span]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -240,7 +241,7 @@ INLINE void dot_int4(const int count, const row *states, const char *weights, co
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++) {
             plain[s] = plus(plain[s], sixteenth(sixteenfold[s]));
-            sums[s] = multiply_add(as_floats(plain[s]), scale * states[s].scales[span], sums[s]);
+            add_scaled(sums + s, plain[s], 1, &scale, states[s].scales[span]);
         }
     }
 #pragma GCC unroll 2
