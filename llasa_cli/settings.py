@@ -62,8 +62,9 @@ CHOOSE_BY = ("words", "likeness", "likelihood")
 ITEM_PAUSE_S = 0.6
 """Seconds between two items in one file, about the pause between two paragraphs."""
 
-PASSAGE_SLOTS = {"cpu": 8, "cuda": 32, "mps": 16}
-"""Passages of one text that a worker speaks at once. A fixed number: on a GPU it decides the last bits of the sound."""
+PASSAGE_SLOTS = {"cpu": 16, "cuda": 32, "mps": 16}
+"""Passages of one text that a worker speaks at once; on a CPU fewer if memory is short. On a GPU the number is fixed, because
+it decides the last bits of the sound."""
 
 SLOWEST, FASTEST = 0.5, 2.0
 """The limits of `--speed`."""

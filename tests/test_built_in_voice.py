@@ -52,6 +52,29 @@ def test_sentences_come_out_at_a_speaking_pace_and_without_problems(speech: Synt
         assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.3
 
 
+def pitch_of(samples: np.ndarray, rate: int = 16_000) -> float:
+    """The median fundamental frequency of the voiced frames, in Hz."""
+    found = []
+    for begin in range(0, len(samples) - 1024, 256):
+        frame = samples[begin : begin + 1024] * np.hanning(1024)
+        correlation = np.correlate(frame, frame, "full")[1023:]
+        low, high = rate // 300, rate // 60
+        lag = low + int(np.argmax(correlation[low:high]))
+        if correlation[0] > 0.5 and correlation[lag] > 0.5 * correlation[0]:
+            before, peak, after = correlation[lag - 1 : lag + 2]
+            found.append(rate / (lag + 0.5 * (before - after) / (before - 2 * peak + after)))
+    return float(np.median(found))
+
+
+def test_another_speed_keeps_the_pitch(speech: Synthesizer) -> None:
+    pytest.importorskip("av")
+    usual = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0))
+    for speed in (0.5, 0.75, 1.5, 2.0):
+        changed = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0, speed=speed))
+        assert len(changed) == pytest.approx(len(usual) / speed, rel=0.02)
+        assert pitch_of(changed) == pytest.approx(pitch_of(usual), rel=0.02)
+
+
 @pytest.mark.parametrize(
     "text", ["7", "At 9:05 the FBI paid $1,234.50!", "?!... (hm) -- [x] & ♥ 日本 ok", "a", "x" * 400, "Wörld’s   best…"]
 )

@@ -86,7 +86,16 @@ def item_key(item: Item, voice: str, shared: SharedSettings) -> str:
     Args:
         voice: The result of `voice_digest`, or the digest of a clip's file.
     """
-    parts = [item.text, voice, item.ref_text, item.seed, shared.seed, item.sampling, item.ending, shared.digest]
+    parts: list[Any] = [
+        item.text,
+        voice,
+        item.ref_text,
+        item.seed,
+        shared.seed,
+        item.sampling,
+        item.ending,
+        shared.digest,
+    ]
     if item.speed is not None:
         parts.append(item.speed)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

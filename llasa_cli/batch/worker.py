@@ -104,9 +104,7 @@ def _run(
         emit(Note(text))
         emit(Ready(batched.slots))
 
-    slots = config.slots or (
-        PASSAGE_SLOTS[synthesizer.model.device.type] if config.passages else default_slots(synthesizer, config.engine)
-    )
+    slots = config.slots or (_passage_slots if config.passages else default_slots)(synthesizer, config.engine)
     engine = synthesizer.model.exact_batch if config.passages else None
     batched = BatchSynthesizer(synthesizer, slots, verifiers, engine, note)
     if on_start is not None:
@@ -161,6 +159,12 @@ def default_slots(synthesizer: Synthesizer, engine: str = "llasa") -> int:
     slot_bytes = sequences * CONTEXT_TOKENS * synthesizer.model.network.kv_bytes_per_token
     most = _MOST_SLOTS_SMALL if synthesizer.model.is_small else _MOST_SLOTS.get(device.type, 16)
     return max(1, min(most, int(free_device_memory(device) * _MEMORY_SHARE) // slot_bytes))
+
+
+def _passage_slots(synthesizer: Synthesizer, engine: str) -> int:
+    device = synthesizer.model.device.type
+    most = PASSAGE_SLOTS.get(device, PASSAGE_SLOTS["cuda"])
+    return min(most, default_slots(synthesizer, engine)) if device == "cpu" else most
 
 
 class _ItemRequests:

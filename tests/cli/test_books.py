@@ -75,3 +75,64 @@ def test_an_output_that_can_not_be_finished_is_refused(words: list[str], message
     made = CliRunner().invoke(app, ["say", *words])
     assert made.exit_code == 2
     assert message in made.output
+
+
+SHORT = ["--seed", "1", "--max-seconds", "0.5", "--retries", "0", "--accept-failed"]
+
+
+def spoken(path: Path, *words: str) -> bytes:
+    made = CliRunner().invoke(app, ["say", "-o", str(path), *SHORT, *words])
+    assert made.exit_code == 0, made.output
+    return path.read_bytes()
+
+
+def test_a_book_spoken_at_once_is_the_same_file(random_checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("\n\n".join(f"This is paragraph number {n} of a book." for n in range(12)), encoding="utf-8")
+    words = ["-f", str(text), "-m", str(random_checkpoint)]
+    alone = spoken(tmp_path / "a.wav", *words)
+    for slots in ("1", "3", "16"):
+        assert spoken(tmp_path / f"{slots}.wav", *words, "--batch-size", slots) == alone
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".txt", ".wav", ".wav", ".wav", ".wav"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Hello.", "--play"], "sound that is played or streamed"),
+        (["Hello.", "-o", "a.wav", "--stream"], "sound that is played or streamed"),
+        (["-o", "a.wav"], "a pipe is spoken as it grows"),
+    ],
+)
+def test_passages_at_once_are_refused_where_sound_has_to_come_in_order(words: list[str], message: str) -> None:
+    made = CliRunner().invoke(app, ["say", *words, "--batch-size", "4"], input="Hello there.")
+    assert made.exit_code == 2
+    assert message in made.output
+
+
+@pytest.mark.parametrize("slots", [(), ("--batch-size", "2")])
+def test_a_dialogue_has_the_voices_of_its_cast(random_checkpoint: Path, tmp_path: Path, slots: tuple[str, ...]) -> None:
+    play = tmp_path / "play.jsonl"
+    play.write_text('{"name": "Anna", "text": "Hello."}\n{"name": "Bob", "text": "Hello."}\n', encoding="utf-8")
+    words = ["-f", str(play), "-m", str(random_checkpoint), *slots]
+    two = spoken(tmp_path / "two.wav", *words, "--cast", "Anna=rms", "--cast", "Bob=slt")
+    assert two == spoken(tmp_path / "again.wav", *words, "--cast", "Anna=rms,Bob=slt")
+    assert two != spoken(tmp_path / "one.wav", *words, "--cast", "Anna=rms,Bob=rms")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["[voice:Carl] Hello."], "Line 1: 'Carl' is neither in --cast nor a voice"),
+        (["--cast", "Anna", "Hello."], "--cast takes NAME=VOICE, not 'Anna'"),
+        (["--cast", "A=rms,a=slt", "Hello."], "gives a two voices"),
+        (["--cast", "A=nobody", "Hello."], "--cast A=nobody:"),
+        (["--cast", "A=absent.wav", "Hello."], "absent.wav"),
+        (["--lexicon", "absent.tsv", "Hello."], "absent.tsv can't be read"),
+        (["--speed", "3", "Hello."], "between 0.5 and 2"),
+    ],
+)
+def test_a_wrong_cast_lexicon_or_speed_is_refused(random_checkpoint: Path, words: list[str], message: str) -> None:
+    made = CliRunner().invoke(app, ["say", "-m", str(random_checkpoint), "-o", "a.wav", *words])
+    assert made.exit_code in (2, 4), made.output
+    assert message in made.output
