@@ -319,7 +319,8 @@ def _is_cased_unit(match: re.Match[str]) -> bool:
 
 def _fraction(match: re.Match[str]) -> str | None:
     whole, over, under = match["whole"], int(match["over"]), int(match["under"])
-    names = unit_names(match["unit"], after(match)) if match["unit"] else None
+    glued = match["unit"] == "in" and match.string[match.start("unit") - 1].isdigit()
+    names = unit_names(match["unit"], after(match), glued) if match["unit"] else None
     if (match["unit"] and names is None) or not _is_fraction(match, over, under):
         return None
     name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
@@ -429,6 +430,8 @@ _NUMBERED = re.compile(
 def _code_number(match: re.Match[str]) -> str | None:
     """Case no. 21-1234 -> its digits, as 007-8; but "items 3-5" is a range."""
     groups = match[1].split("-")
+    if len(groups) == 2 and all(re.fullmatch(r"[012]\d[0-5]\d", group) for group in groups):
+        return None  # 0800-1700, two times of day
     zero = groups[0][0] == "0" and len(groups[0]) > 1
     uneven = len({len(group) for group in groups}) > 1 and len(groups[-1]) > 2
     if not zero and not (uneven and _NUMBERED.search(before(match, 14))):
@@ -635,10 +638,10 @@ NUMBER_CLASSES = [
     *(
         TokenClass(
             "fraction",
-            r"(?:(?P<whole>\d{1,3})[\s-])?(?P<over>\d{1,2})[/⁄](?P<under>\d{1,4})(?![\w/]|[.,]\d)" + unit,
+            r"(?:(?P<whole>\d{1,3})[\s-])?(?P<over>\d{1,2})[/⁄](?P<under>\d{1,4})(?![\d/]|[.,]\d)" + unit,
             _fraction,
         )
-        for unit in (rf"[\s-]?(?P<unit>{_UNIT}){_UNIT_END}", r"(?P<unit>(?!))?")
+        for unit in (rf"[\s-]?(?P<unit>{_UNIT}){_UNIT_END}", r"(?!\w)(?P<unit>(?!))?")
     ),
     TokenClass("out of", r"(?P<score>\d{1,3}(?:\.\d+)?)/(?P<of>5|10|20|100)(?![\w/]|[.,]\d)", _out_of),
     TokenClass("pair", r"(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>(?!))?", _pair),

@@ -156,7 +156,7 @@ CURRENCIES = {
     "₿": ("bitcoin", "bitcoins", "satoshi", "satoshis"),
 }
 DOLLARS = _table(
-    "US ,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
+    "US ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
 SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
