@@ -75,7 +75,7 @@ _CAPITAL_TITLES = _words(
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _NEVER_LAST = _words(
-    """vs e.g i.e cf viz al attn pls
+    """vs e.g i.e cf viz al attn pls btwn
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
     p.ex p.ej p.es env c.-à-d av apr bd boul fg
     aprox avda ej
@@ -91,7 +91,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr
+    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -104,10 +104,10 @@ _SOMETIMES_LAST = _words(
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
 """The sentence continues if the next word begins with a small letter."""
-_LOCATORS = _words("rm bldg apt ste fig app sec pt vol term")
+_LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
     """avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
-    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct"""
+    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit"""
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
@@ -425,7 +425,8 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     starts = word is not None and word[0] in _STARTERS and following[word.end() : word.end() + 1] != "."
     at_start = not rest.strip(_OPENERS + "#")
     if small in _UNITS and re.search(r"\d[\s-]?[A-Za-z]+$", before):
-        return 0 if first.isdigit() or first.islower() else end
+        goes_on = first.isdigit() or first.islower() or _DIRECTION.match(following) or first == "="
+        return 0 if goes_on else end
     if small in _TITLES or (small in _CAPITAL_TITLES and token[:1].isupper() and len(token) > 1):
         return end if starts and small in ("st", "dr", "mt", "av") and not at_start else 0
     if small in _NEVER_LAST:
@@ -444,7 +445,11 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if (token == "Ft" and first.isupper()) or (token in ("Cat", "A.D") and first.isdigit()):
         return 0
-    if first == "&" or (small == "no" and re.match(r"[A-Z]{1,4}-?\d", following)):
+    if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
+        return 0
+    if small in _BEFORE_NUMBERS and re.match(r"#\d", following):
+        return 0
+    if small == "no" and re.match(r"[A-Z]{1,4}-?\d", following):
         return 0
     if token in _WEEKDAYS and first.isdigit():
         return 0

@@ -40,7 +40,7 @@ _UNIT = (
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""
-_UNIT_END = r"(?:\.(?=\s+[a-z0-9(+&$]|[,;:)-]))?"
+_UNIT_END = r"(?:\.(?=\s+(?:[a-z0-9(+&$=]|[NS][EW]\b)|[,;:)-]))?"
 """The full stop of a shortened unit, where a sentence doesn't end."""
 _MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
 _HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
@@ -93,8 +93,8 @@ def _is_before_noun(match: re.Match[str]) -> bool:
 
 def _is_place(match: re.Match[str]) -> bool:
     """Whether the word before names a place with a number: seat 12A."""
-    word = re.search(r"([A-Za-z]+)\.?\s$", before(match, 20))
-    return word is not None and word[1].lower() in LOCATORS
+    word = re.search(r"([A-Za-z]+)\.?\s#?$", before(match, 20))
+    return before(match, 1) == "#" or (word is not None and word[1].lower() in LOCATORS)
 
 
 # Dates and times
@@ -483,6 +483,7 @@ _RANGES = [
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
+        (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
@@ -651,7 +652,7 @@ NUMBER_CLASSES = [
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
     TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
     TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
-    TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]))?", lambda m: f" {decimal(m[1])} point"),
+    TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]|[,;]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
     TokenClass("measure", r"(\d[\d,.]{0,20})\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
@@ -683,7 +684,7 @@ def _is_special_pair(match: re.Match[str]) -> bool:
     first, second = match[1], match[2]
     return (
         (first, second) in (("24", "7"), ("9", "11"))
-        or (first == second and len(first) == 2)
+        or (first == second and len(first) == 2 and first != "10")
         or match["hertz"] is not None
     )
 

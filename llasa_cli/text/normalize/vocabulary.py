@@ -55,14 +55,14 @@ ABBREVIATIONS = _table(
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
-    "prev previous,elec electric,addr address,flr floor,rm room,acct account,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
+    "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
 BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
 """With a capital before another word with a capital, as in "Mktg. Dept."."""
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn", "pls"))
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn", "pls", "btwn"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
@@ -103,14 +103,14 @@ SERIES = frozenset(
 )
 """Words before a V or X that is a number: "Final Fantasy X"."""
 SPELLED_NAMES = _table(
-    "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,LLaMA llama,BofA bee of ay,"
+    "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
     "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
     "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el"
 )
 """Words of large and small letters with a reading of their own."""
 CHAT = _table(
     "thx thanks,thnx thanks,pls please,plz please,ppl people,tmrw tomorrow,tmw tomorrow,txt text,msg message,msgs messages,"
-    "bday birthday,ur your,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
+    "bday birthday,ur your,idc eye dee see,btwn between,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
     "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
     "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
     "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"

@@ -469,10 +469,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     capital = written[0].isupper()
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
-    if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term") and re.match(
+    if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
         r"\s[A-HJ-Z](?![\w'’])", after(match, 3)
     ):
-        return BEFORE_NUMBERS[word]
+        return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
     if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
         return "edition" + ("." if may_end_sentence(match) else "")
     if word == "incl" and (not following or after(match).startswith(" in ")):
@@ -502,6 +502,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return "flourished"
     if word == "cat" and not capital:
         return None
+    if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
+        return BEFORE_NUMBERS[word]
+    if word in BEFORE_NUMBERS and after(match, 3).startswith(" #"):
+        return BEFORE_NUMBERS[word]
     numbered = (
         following.isdigit()
         or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
@@ -662,6 +666,9 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", _before_number),
     TokenClass("abbreviation", r"(?<=\w[ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
+    TokenClass("abbreviation", r"w/in\b", lambda m: "within"),
+    TokenClass("abbreviation", r"w/e\b", lambda m: "whatever"),
+    TokenClass("chat", r"(?<!\d[ ])bc\b(?=[ ][a-z])", lambda m: "because"),
     TokenClass("abbreviation", r"[wW]/o(?:ut)?(?![\w/])", lambda m: "without"),
     TokenClass("abbreviation", r"[aA]dd['’]l\b|[iI]nt['’]l\b|[gG]ov['’]t\b|[aA]ss['’]n\b|[dD]ep['’]t\b", lambda m: {"a": "additional", "i": "international", "g": "government", "d": "department"}[m[0][0].lower()] if m[0][1] != "s" else "association"),
     TokenClass("key", rf"(?P<key>(?i:{'|'.join(KEYS)}))\b(?P<joint>/)?", _key),
