@@ -1,7 +1,7 @@
 /* Matrix products with weights of few bits: out = states @ weights.T. Everything but the weights is float32.
  *
- * With one row of states a product takes as long as reading the weights. So they are read once and in order, and become
- * floats on the way with fewer instructions than the memory leaves time for.
+ * With one row of states a product takes as long as reading the weights. So they are read once and in order, and widened
+ * on the way with fewer instructions than the memory leaves time for (one_row.h). Many rows share the widening (many_rows.h).
  *
  *     states   float [count][width]
  *     out      float [count][rows]

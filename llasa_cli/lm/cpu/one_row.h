@@ -2,8 +2,8 @@
  * serves quickest. The results of a row of states are bit for bit the same however many others there are.
  *
  * The arithmetic on a weight must take less time than reading it, even with a single thread, which then reads the most per
- * thread. Where the processor has the instructions, integer weights are multiplied as integers by states of 16 bit (with a
- * scale for each 512 states), and bfloat16 weights by states split into two bfloat16 parts. Both are nearly exact.
+ * thread. Integer weights are multiplied as integers by states of 16 bit (with a scale for each 512 states), and bfloat16 weights,
+ * where the processor has the instructions, by states split into two bfloat16 parts. Both are nearly exact.
  */
 enum format { format_fp32, format_bf16, format_fp16, format_int8, format_int4, format_q8_0, format_q4_0 };
 enum { MAX_WIDTH = 32768, PIECE = 2048 }; /* MAX_WIDTH = SPAN * MAX_SPANS */
