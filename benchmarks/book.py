@@ -96,7 +96,8 @@ def say(text: Path, output: Path, arguments: argparse.Namespace) -> list[str]:
         "--retries",
         "0",
     ]
-    return [*command, "--accept-failed", "--max-seconds", str(arguments.max_seconds), *arguments.more]
+    command += ["--resume", "--batch-size", str(arguments.slots[-1]), "--accept-failed", "-q"]
+    return [*command, "--max-seconds", str(arguments.max_seconds), *arguments.more]
 
 
 def memory(arguments: argparse.Namespace, folder: Path) -> bool:
@@ -112,7 +113,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> bool:
         command = [sys.executable, "-c", code, *say(text, folder / f"{words}.flac", arguments)[3:]]
         made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         peaks.append(int(made.stderr.split()[-1]))
-        print(f"{words} words: peak {peaks[-1]} MB; {made.stderr.strip().splitlines()[-2]}")
+        print(f"{words} words: peak {peaks[-1]} MB")
     return peaks[1] < 1.1 * peaks[0]
 
 
