@@ -13,7 +13,7 @@ Source of the formats: zhenye234/LLaSA_training (rows, labels, prompts for speak
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,33 @@ class Prompt:
     codes_per_second: float = CODES_PER_SECOND
 
 
+def parse_style(style: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
+    """The values of the fields of a model's prompts, in their order.
+
+    Args:
+        style: "KEY=VALUE"; the last one of a key counts. A value is made one line.
+        fields: Those that the model was trained with.
+
+    Raises:
+        UsageError: A part has no "=", or the model has no such field.
+    """
+    found: dict[str, str] = {}
+    for part in style:
+        key, sign, value = part.partition("=")
+        key = key.strip().lower()
+        if not sign or not key:
+            raise UsageError(f"The style {part[:60]!r} is not KEY=VALUE.", "For example --style mood=calm.")
+        if not fields:
+            raise UsageError(
+                "The prompts of this model have no style fields.",
+                'A model that was trained with some names them in its llasa.json: "style": ["mood", "speed"].',
+            )
+        if key not in fields:
+            raise UsageError(f"This model has no style field {key[:40]!r}.", f"Its fields: {', '.join(fields)}.")
+        found[key] = " ".join(value.split())
+    return {name: found[name] for name in fields if found.get(name)}
+
+
 class PromptFormat:
     """The prompt format of one checkpoint. Build it with `PromptFormat.load`.
 
@@ -89,6 +116,7 @@ class PromptFormat:
 
     From the checkpoint's llasa.json, under the same names:
         speaker_space: A space follows the speaker's tag, as in the published inference example (not in the training data).
+        style_fields: The fields of a system turn in front of the text (`style` in llasa.json); see `parse_style`.
         spell_out: Numbers and signs must be written out as words (`text.normalize`).
         join: What separates a reference's transcript from the text; None: a space, in Japanese nothing.
     """
@@ -118,9 +146,10 @@ class PromptFormat:
         self.default_speaker: str | None = metadata.get("default_speaker")
         self.speaker_space = bool(metadata.get("speaker_space", False))
         self.join: str | None = metadata.get("join")
+        self.style_fields: tuple[str, ...] = tuple(metadata.get("style") or ())
         self.spell_out = bool(metadata.get("spell_out"))
         self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
-        self._frames: dict[str, tuple[list[int], list[int]]] = {}
+        self._frames: dict[tuple[str, bool], tuple[list[int], list[int], list[int]]] = {}
         self._template_lengths: dict[str | None, int] = {}
 
     @classmethod
@@ -186,16 +215,23 @@ class PromptFormat:
 
     # --- prompts ---
 
-    def prompt(self, text: str, reference: Reference | None = None, speaker: str | None = None) -> Prompt:
+    def prompt(
+        self,
+        text: str,
+        reference: Reference | None = None,
+        speaker: str | None = None,
+        style: Sequence[str] = (),
+    ) -> Prompt:
         """Build the prompt of one utterance.
 
         Args:
             text: The text to speak.
             reference: A clip of the voice. With it no speaker's tag is used.
             speaker: The tag of the voice; None takes the checkpoint's default.
+            style: "KEY=VALUE"; see `parse_style`. If there is any, the system turn has all fields of the model in their order.
 
         Raises:
-            UsageError: The speaker is unknown, or the prompt leaves no room in the 2,048 tokens.
+            UsageError: The speaker or a field of the style is unknown, or the prompt leaves no room in the 2,048 tokens.
         """
         spoken_text = text.strip()
         codes: tuple[int, ...] = ()
@@ -210,13 +246,14 @@ class PromptFormat:
         elif speaker is None:
             speaker = self.default_speaker
         code_ids = self._code_ids(codes)
-        ids = [*self._before_speech(self.text_ids(spoken_text), speaker), *code_ids]
+        system_ids = self._system_ids(style)
+        ids = [*self._before_speech(self.text_ids(spoken_text), speaker, system_ids), *code_ids]
         if len(ids) >= CONTEXT_TOKENS:
             raise UsageError(
                 f"Text and reference take {len(ids)} tokens; the model has {CONTEXT_TOKENS} for them and the speech.",
                 "Give shorter text or a shorter reference clip.",
             )
-        unconditional = (*self._before_speech([], speaker), *code_ids)
+        unconditional = (*self._before_speech([], speaker, system_ids), *code_ids)
         return Prompt(tuple(ids), len(codes), unconditional, self.codes_per_second)
 
     def _separator(self, transcript: str, text: str) -> str:
@@ -228,10 +265,17 @@ class PromptFormat:
     def _code_ids(self, codes: Sequence[int]) -> list[int]:
         return [self.first_code_id + code for code in codes]
 
-    def _before_speech(self, text_ids: Sequence[int], speaker: str | None) -> list[int]:
+    def _system_ids(self, style: Sequence[str]) -> list[int]:
+        """The ids of the system turn's content: "KEY: VALUE" lines of all fields; empty without a style."""
+        values = parse_style(style, self.style_fields)
+        if not values:
+            return []
+        return self.text_ids("\n".join(f"{name}: {values.get(name, '')}" for name in self.style_fields).strip())
+
+    def _before_speech(self, text_ids: Sequence[int], speaker: str | None, system_ids: Sequence[int] = ()) -> list[int]:
         """The rendered template with the text's ids in place, up to and including SPEECH_GENERATION_START."""
-        before, between = self._frame(self._tag(speaker))
-        return [*before, self.text_start_id, *text_ids, self.text_end_id, *between, self.start_id]
+        first, before, between = self._frame(self._tag(speaker), bool(system_ids))
+        return [*first, *system_ids, *before, self.text_start_id, *text_ids, self.text_end_id, *between, self.start_id]
 
     def _tag(self, speaker: str | None) -> str:
         if speaker is None:
@@ -241,7 +285,7 @@ class PromptFormat:
                 f"This model has no speaker {speaker!r}.", "Its speakers are " + ", ".join(self.speakers) + "."
             )
         tag = f"Speaker {speaker}" + (" " if self.speaker_space else "")
-        if tag not in self._frames and not (speaker in self.speakers or self._is_name(speaker)):
+        if (tag, False) not in self._frames and not (speaker in self.speakers or self._is_name(speaker)):
             raise UsageError(f"{speaker!r} can't be a speaker's name.", "Use a plain word, such as kore.")
         return tag
 
@@ -251,19 +295,24 @@ class PromptFormat:
             return False
         return self._template_ids(name) == self.text_ids(name) or len(self._template_ids(f"Speaker {name}")) == 1
 
-    def _frame(self, tag: str) -> tuple[list[int], list[int]]:
-        """Ids before TEXT_UNDERSTANDING_START, and between TEXT_UNDERSTANDING_END and SPEECH_GENERATION_START."""
-        if tag not in self._frames:
+    def _frame(self, tag: str, has_system: bool) -> tuple[list[int], list[int], list[int]]:
+        """Ids before the system turn's content, from there to TEXT_UNDERSTANDING_START, and between TEXT_UNDERSTANDING_END and
+        SPEECH_GENERATION_START. Without a system turn the first part is empty.
+        """
+        if (tag, has_system) not in self._frames:
+            system = _PLACEHOLDER.format("system")
             placeholder = _PLACEHOLDER.format("text")
             user = f"{INSTRUCTION}{TEXT_START}{placeholder}{TEXT_END}"
             final = f"{tag}{SPEECH_START}"
-            rendered = self._template.render(
-                [{"role": "user", "content": user}, {"role": "assistant", "content": final}]
-            )
+            turns = [{"role": "user", "content": user}, {"role": "assistant", "content": final}]
+            rendered = self._template.render([{"role": "system", "content": system}, *turns] if has_system else turns)
             # As with `continue_final_message=True` in transformers, nothing follows the last message's own text.
             end = rendered.rfind(final.strip()) + len(final.strip())
-            before, _, after = rendered[:end].partition(placeholder)
+            opening, found, before = rendered[:end].partition(system) if has_system else ("", "-", rendered[:end])
+            before, _, after = before.partition(placeholder)
             first, second = self._template_ids(before), self._template_ids(after)
+            if not found or system in before + after:
+                raise ModelError("The checkpoint's chat template changes the system turn: it can't have a style.")
             # A template may drop a message, reverse the two, or repeat one.
             if placeholder in after or (first[-1:], second[:1], second[-1:]) != (
                 [self.text_start_id],
@@ -271,8 +320,8 @@ class PromptFormat:
                 [self.start_id],
             ):
                 raise ModelError("The checkpoint's chat template changes the message: Llasa's prompt can't be built.")
-            self._frames[tag] = (first[:-1], second[1:-1])
-        return self._frames[tag]
+            self._frames[tag, has_system] = (self._template_ids(opening) if opening else [], first[:-1], second[1:-1])
+        return self._frames[tag, has_system]
 
     # --- text conversations ---
 

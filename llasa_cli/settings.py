@@ -278,6 +278,14 @@ class SpeechOptions(Options):
     ] = 1.0
     lexicon: tuple[tuple[str, str], ...] = ()
     """Respellings; see `text.respelling`."""
+    style: Annotated[
+        tuple[str, ...],
+        Flag(
+            "How it is spoken, for models whose prompts have such fields: mood=calm; may be repeated.",
+            metavar="KEY=VALUE",
+            panel=_SAMPLING,
+        ),
+    ] = ()
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
 

@@ -14,7 +14,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -57,6 +57,7 @@ class Item:
         ending: The format that the column `output` asks for.
         voice, speaker, ref, ref_text, seed, speed: None if the list doesn't say. `ref` is relative to the current folder.
         sampling: (name, value) of the sampling options in the list.
+        style: (name, value) of the model's style fields in the list.
         is_numbered: Whether the name is only the line number, since the list gives no id and no output.
     """
 
@@ -72,6 +73,7 @@ class Item:
     seed: int | None = None
     sampling: tuple[tuple[str, float], ...] = ()
     speed: float | None = None
+    style: tuple[tuple[str, str], ...] = ()
     is_numbered: bool = False
 
 
@@ -127,7 +129,12 @@ class Problems:
 
 
 def read_manifest(
-    open_list: Callable[[], BinaryIO], name: str, folder: Path, problems: Problems, ending: str | None = None
+    open_list: Callable[[], BinaryIO],
+    name: str,
+    folder: Path,
+    problems: Problems,
+    ending: str | None = None,
+    style_fields: Sequence[str] = (),
 ) -> Iterator[Item]:
     """Read a list.
 
@@ -139,6 +146,8 @@ def read_manifest(
             problems.
         ending: .csv, .tsv, .jsonl or .ndjson; any other ending leaves the form to the first line. By default the name's.
 
+        style_fields: The model's style fields, which are columns too.
+
     Raises:
         UsageError: The file is not a list: it is a document, or a table without a column `text`.
     """
@@ -146,25 +155,26 @@ def read_manifest(
     if encoding.warning:
         problems.warn(encoding.warning)
     ending = Path(name).suffix.lower() if ending is None else ending
+    known = (*FIELDS, *(name for name in style_fields if name not in FIELDS))
 
     def lines(reported: Problems) -> Iterator[tuple[int, str]]:
         return _read_lines(open_list, encoding, reported)
 
-    layout = _detect_layout(lines(Problems()), ending)
+    layout = _detect_layout(lines(Problems()), ending, known)
     if layout.form == "json":
-        rows = _read_json_rows(lines(problems), problems)
+        rows = _read_json_rows(lines(problems), problems, known)
     elif layout.form == "table":
-        rows = _read_table_rows(lines(problems), layout, problems)
+        rows = _read_table_rows(lines(problems), layout, problems, known)
     else:
         # Either every line has an id or no line has: a bar in one sentence does not make its beginning an id.
         columns = _count_columns(lambda: lines(Problems()), problems)
         rows = _read_line_rows(lines(problems), columns)
     for number, row in rows:
-        wrong = list(_row_errors(row))
+        wrong = list(_row_errors(row, known))
         if wrong:
             problems.add(number, "; ".join(wrong))
         else:
-            yield _make_item(number, row, folder, problems)
+            yield _make_item(number, row, folder, problems, known[len(FIELDS) :])
 
 
 # --- the form of a list ---
@@ -178,7 +188,7 @@ class _Layout(NamedTuple):
     """The number of the line `sep=`, which is not part of the table."""
 
 
-def _detect_layout(lines: Iterator[tuple[int, str]], ending: str) -> _Layout:
+def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequence[str]) -> _Layout:
     if ending in (".jsonl", ".ndjson"):
         return _Layout("json")
     number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
@@ -189,30 +199,32 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str) -> _Layout:
             raise UsageError("The list is a JSON array.", "One object a line is read: jq -c '.[]' LIST > list.jsonl")
         with suppress(ValueError, RecursionError):
             row = json.loads(first)
-            return _Layout("json" if isinstance(row, dict) and "text" in map(_known_name, row) else "lines")
+            return _Layout(
+                "json" if isinstance(row, dict) and "text" in (_known_name(name, known) for name in row) else "lines"
+            )
         for delimiter in _DELIMITERS[".csv"]:
-            names = _column_names(first, delimiter)
+            names = _column_names(first, delimiter, known)
             # One word alone may be a text, and so may unknown words.
-            if len(names) > 1 and "text" in names and set(names) <= {*FIELDS, ""}:
+            if len(names) > 1 and "text" in names and set(names) <= {*known, ""}:
                 return _Layout("table", delimiter)
         return _Layout("lines")
     delimiters = _DELIMITERS[ending]
     for delimiter in delimiters:
-        if "text" in _column_names(first, delimiter):
+        if "text" in _column_names(first, delimiter, known):
             return _Layout("table", delimiter)
     # LJSpeech's metadata.csv has bars and no names of columns.
     return _Layout("lines") if _ID_LINE.match(first) else _Layout("table", delimiters[0])
 
 
-def _column_names(line: str, delimiter: str) -> list[str]:
+def _column_names(line: str, delimiter: str, known: Sequence[str]) -> list[str]:
     with suppress(csv.Error):
-        return [_known_name(name.strip()) for name in next(csv.reader([line], delimiter=delimiter), [])]
+        return [_known_name(name.strip(), known) for name in next(csv.reader([line], delimiter=delimiter), [])]
     return []
 
 
-def _known_name(name: str) -> str:
+def _known_name(name: str, known: Sequence[str]) -> str:
     folded = name.casefold()
-    return _ALIASES.get(folded, folded) if folded in FIELDS or folded in _ALIASES else name
+    return _ALIASES.get(folded, folded) if folded in known or folded in _ALIASES else name
 
 
 def _count_columns(read: Callable[[], Iterator[tuple[int, str]]], problems: Problems) -> int:
@@ -285,7 +297,7 @@ def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[
 
 
 def _read_table_rows(
-    numbered: Iterator[tuple[int, str]], layout: _Layout, problems: Problems
+    numbered: Iterator[tuple[int, str]], layout: _Layout, problems: Problems, known: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     at = 0  # the line that was read last; csv counts only the lines it was given
 
@@ -315,10 +327,10 @@ def _read_table_rows(
         if not any(row):
             continue
         if names is None:
-            names = [_known_name(name.strip()) for name in row]
+            names = [_known_name(name.strip(), known) for name in row]
             if "text" not in names:
                 break
-            problems.add_unknown(first, (name for name in names if name and name not in FIELDS))
+            problems.add_unknown(first, (name for name in names if name and name not in known))
         elif any(row[len(names) :]):
             problems.add(
                 first,
@@ -330,11 +342,13 @@ def _read_table_rows(
         return  # the reason is among the problems
     if names is None or "text" not in names:
         raise UsageError(
-            "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(FIELDS) + "."
+            "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(known) + "."
         )
 
 
-def _read_json_rows(lines: Iterator[tuple[int, str]], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json_rows(
+    lines: Iterator[tuple[int, str]], problems: Problems, known: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines:
         if not line.strip():
             continue
@@ -346,16 +360,16 @@ def _read_json_rows(lines: Iterator[tuple[int, str]], problems: Problems) -> Ite
         if not isinstance(row, dict):
             problems.add(number, 'not a JSON object such as {"id": "a", "text": "Hello."}')
             continue
-        row = {_known_name(name): value for name, value in row.items()}
-        problems.add_unknown(number, (name for name in row if name not in FIELDS))
+        row = {_known_name(name, known): value for name, value in row.items()}
+        problems.add_unknown(number, (name for name in row if name not in known))
         yield number, row
 
 
 # --- items ---
 
 
-def _row_errors(row: dict[str, Any]) -> Iterator[str]:
-    for name in ("id", "text", "voice", "speaker", "ref", "ref_text", "output"):
+def _row_errors(row: dict[str, Any], known: Sequence[str]) -> Iterator[str]:
+    for name in ("id", "text", "voice", "speaker", "ref", "ref_text", "output", *known[len(FIELDS) :]):
         if isinstance(row.get(name), (dict, list, bool)):
             yield f"{name} is not text"
         elif "\0" in str(row.get(name)):
@@ -386,7 +400,7 @@ def _number_error(name: str, value: Any) -> str:
     return flags_of(SpeechOptions if name == "speed" else SamplingRequest)[name].problem(number)
 
 
-def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems) -> Item:
+def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems, style_fields: Sequence[str]) -> Item:
     own_id = _to_text(row.get("id")) or ""
     output = (_to_text(row.get("output")) or "").strip()
     name, ending, change = _output_name(output, own_id or f"{number:05d}")
@@ -411,6 +425,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         seed=None if seed is None else int(seed),
         sampling=sampling,
         speed=None if row.get("speed") is None else _number(row["speed"]),
+        style=tuple((part, text) for part in style_fields if (text := _to_text(row.get(part)))),
         is_numbered=not (own_id or output),
     )
 

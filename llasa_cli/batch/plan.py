@@ -404,8 +404,9 @@ def _make_task(number: int, line: int, own_id: str, path: str, body: str, key: s
     values = json.loads(body)
     item = Item(number=line, id=own_id, name=path.rpartition(".")[0], text=values.pop("text", ""))
     sampling = tuple((name, value) for name, value in values.pop("sampling", ()))
+    style = tuple((name, value) for name, value in values.pop("style", ()))
     ref = values.pop("ref", None)
-    item = replace(item, **values, sampling=sampling, ref=Path(ref) if ref is not None else None)
+    item = replace(item, **values, sampling=sampling, style=style, ref=Path(ref) if ref is not None else None)
     return Task(number, item, path, key, problem)
 
 

@@ -25,6 +25,7 @@ from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Tally
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.files import output_folder
+from llasa_cli.prompt import parse_style
 from llasa_cli.settings import (
     ITEM_PAUSE_S,
     BatchOptions,
@@ -37,7 +38,7 @@ from llasa_cli.text.spoken_words import WordTime
 
 if TYPE_CHECKING:
     from llasa_cli.batch.concatenate import Part
-    from llasa_cli.batch.manifest import Problems
+    from llasa_cli.batch.manifest import Item, Problems
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.voices.reference import ReferenceClip
@@ -184,6 +185,7 @@ def run_batch(
     destination = Destination.from_options(options)
     destination.refuse_overwriting_inputs(options)
     checkpoint = resolve_checkpoint(models)
+    parse_style(speech.style, checkpoint.style_fields)
     voices.find(checkpoint, None, None)  # an error in the flags concerns all items
     with ExitStack() as stack:
         source = stack.enter_context(ListSource(options.source))
@@ -271,7 +273,7 @@ class _Run:
         Raises:
             UsageError: The list can't be read.
         """
-        from llasa_cli.batch.manifest import Problems, read_manifest
+        from llasa_cli.batch.manifest import Problems
         from llasa_cli.batch.validate import SharedSettings, Validator
 
         options = self._options
@@ -283,7 +285,7 @@ class _Run:
         shared = SharedSettings(self._settings, self._speech.seed, options.ref, options.ref_text)
         validator = Validator(self._plan, shared, self._voice_key)
         problems = Problems()
-        validator.add_all(read_manifest(source.open, source.name, source.path.parent, problems), self._reporter.checked)
+        validator.add_all(self._read(source, problems), self._reporter.checked)
         self._destination.refuse_overwriting_clips(self._plan.clips(), options)
         counts = self._plan.counts()
         self._report_warnings(problems, validator.warnings.lines)
@@ -293,6 +295,12 @@ class _Run:
         if not counts.all:
             raise UsageError("The list has no items.", "Write one text a line.")
         self._report_removed()
+
+    def _read(self, source: ListSource, problems: Problems) -> Iterator[Item]:
+        from llasa_cli.batch.manifest import read_manifest
+
+        style = self._checkpoint.style_fields
+        return read_manifest(source.open, source.name, source.path.parent, problems, style_fields=style)
 
     def _earlier_rows(self) -> Iterator[tuple[ByteRange, dict[str, Any]]]:
         """The rows of earlier runs. The same settings continue with the same number of slots, which decides the last bits."""
@@ -392,6 +400,7 @@ class _Run:
             seed=seed if seed is not None else seed_of(task.key, task.path),
             speaker=speaker,
             speed=self._speech.speed if item.speed is None else item.speed,
+            style=(*self._speech.style, *(f"{name}={value}" for name, value in item.style)),
         )
         return WorkItem(task.number, item.text, task.path, options, voice)
 

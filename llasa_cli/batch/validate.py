@@ -65,6 +65,8 @@ def settings_digest(
         "retries": options.retries,
         "markdown": options.markdown,
     }
+    if options.style:
+        speech["style"] = list(options.style)
     best_of: list[Any] = []
     if options.best_of > 1:
         best_of = [options.best_of, options.good_enough, options.candidate, asdict(verifiers)]
@@ -98,6 +100,8 @@ def item_key(item: Item, voice: str, shared: SharedSettings) -> str:
     ]
     if item.speed is not None:
         parts.append(item.speed)
+    if item.style:
+        parts.append(item.style)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -57,6 +57,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "default_speaker": _is_text,
     "join": _is_text,
     "cpu_dtype": _is_text,
+    "style": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "sampling": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "most_characters": lambda value: type(value) is int and value > 0,

@@ -46,6 +46,8 @@ class ModelDescription(Protocol):
     @property
     def known_speakers(self) -> tuple[str, ...]: ...
     @property
+    def style_fields(self) -> tuple[str, ...]: ...
+    @property
     def license(self) -> str: ...
 
 
@@ -108,6 +110,12 @@ class Checkpoint:
         """The speaker tags that the metadata lists, else those that the catalog knows. It may be empty."""
         own = tuple(self.metadata.get("speakers") or ())
         return own or (self.entry.speakers if self.entry is not None else ())
+
+    @property
+    def style_fields(self) -> tuple[str, ...]:
+        """The style fields of its prompts: those of the metadata, else those that the catalog knows. It may be empty."""
+        own = tuple(self.metadata.get("style") or ())
+        return own or (self.entry.style if self.entry is not None else ())
 
     @property
     def license(self) -> str:

@@ -162,6 +162,9 @@ def open_audio_output(
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
     _refuse_contradictions(options, speech)
+    from llasa_cli.prompt import parse_style
+
+    parse_style(speech.style, checkpoint.style_fields)
     from llasa_cli.audio.beside import open_side_files
     from llasa_cli.audio.sink import TeeSink
     from llasa_cli.audio.writers import open_sink
@@ -203,6 +206,8 @@ def voice_key(voice: ResolvedVoice) -> str:
 def _speech_key(speech: SpeechOptions, verifiers: VerifierOptions) -> list[Any]:
     """The options of the speech among the settings of a resumable run. With default values its form must not change."""
     values = asdict(speech)
+    if not values["style"]:
+        del values["style"]
     best_of = {name: values.pop(name) for name in ("best_of", "good_enough", "candidate")}
     later = {name: values.pop(name) for name in ("speed", "lexicon")}
     more = [later] if speech.speed != 1 or speech.lexicon else []

@@ -14,6 +14,8 @@ UNKNOWN_LICENSE = "unknown; see its page"
 PUBLISHED_CODEC = "HKUSTAudio/xcodec2-hf"
 ORIGINAL_CODEC = "HKUSTAudio/xcodec2"
 ANIME_CODEC = "NandemoGHS/Anime-XCodec2-44.1kHz-v2"
+STYLE_FIELDS = ("emotion", "profile", "mood", "speed", "prosody", "pitch_timbre", "style", "notes", "caption")
+"""Of Anime-Llasa-3B-Captions, from its demo."""
 MULTILINGUAL = ("zh", "en", "de", "fr", "ja", "ko", "nl", "es", "it", "pt", "pl")
 
 
@@ -30,6 +32,7 @@ class CatalogEntry:
         codec: The repository of its codec; None for a codec.
         gated: Whether the hub requires an account and the acceptance of terms.
         speakers: The speaker tags of its training, which its own files do not name.
+        style: The style fields of its prompts, in the order of its training.
         chats: Whether it answers plain Llama chat as well.
         sampling_rate: The sampling rate of the audio in Hz.
         quirks: Peculiarities, each in a few words.
@@ -44,6 +47,7 @@ class CatalogEntry:
     codec: str | None = PUBLISHED_CODEC
     gated: bool = True
     speakers: tuple[str, ...] = ()
+    style: tuple[str, ...] = ()
     chats: bool = False
     sampling_rate: int = 16_000
     quirks: tuple[str, ...] = ()
@@ -101,6 +105,18 @@ CATALOG: dict[str, CatalogEntry] = {
         sampling_rate=44_100,
         quirks=("--codec xcodec2 gives plain 16 kHz: the codes are the same",),
         unverified=("size and whether it is gated",),
+    ),
+    "3b-anime-captions": CatalogEntry(
+        "NandemoGHS/Anime-Llasa-3B-Captions",
+        0,
+        "Japanese with style fields, 44.1 kHz with a codec of its own",
+        languages=("ja",),
+        codec=ANIME_CODEC,
+        gated=False,
+        style=STYLE_FIELDS,
+        sampling_rate=44_100,
+        quirks=("--style caption=... describes the voice; its example always has one",),
+        unverified=_UNSEEN,
     ),
     "1b-kartoffel": CatalogEntry(
         "SebastianBodza/Kartoffel-1B",

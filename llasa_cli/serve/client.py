@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
-from llasa_cli.prompt import Reference
+from llasa_cli.prompt import Reference, parse_style
 from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import ResumePoint, Utterance
 
@@ -62,6 +62,7 @@ class RemoteSynthesizer:
         self.revision, self.codec_identity = str(facts["revision"]), str(facts["codec"])
         self.license = str(facts["license"])
         self.speakers = self.known_speakers = tuple(facts["speakers"])
+        self.style_fields = tuple(facts.get("style") or ())
         self.metadata = {"spell_out": facts["spell_out"], "language": facts["language"] or []}
         self._sampling: Mapping[str, Any] = facts["sampling"]
         self._max_characters = int(facts["max_characters"])
@@ -188,6 +189,7 @@ class RemoteSynthesizer:
             "chunk_events": True,
             "seed": (options.seed or 0) % LARGEST_SEED,
             "retries": options.retries,
+            "style": parse_style(options.style, self.style_fields),
             "best_of": options.best_of,
             "good_enough": options.good_enough,
             "candidate": options.candidate,

@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from llasa_cli import __version__
 from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
-from llasa_cli.prompt import Reference
+from llasa_cli.prompt import Reference, parse_style
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder
 from llasa_cli.serve.limits import RequestLimits, Truncated
 from llasa_cli.serve.service import (
@@ -146,6 +146,11 @@ class SpeechRequest(_SamplingFields):
         None, ge=0, le=1, allow_inf_nan=False, description="The score that ends the search of a chunk."
     )
     candidate: int | None = Field(None, ge=1, description="Make only this take of best_of again, counted from 1.")
+    style: dict[str, str] = Field(
+        {},
+        max_length=32,
+        description="How it is spoken, by the fields that the model knows: see `style` in GET /v1/models.",
+    )
     verify: bool = Field(
         False, description="The server's recognizer has to find the words, or the chunk is spoken again."
     )
@@ -273,8 +278,10 @@ class _Endpoints:
             best_of=body.best_of,
             good_enough=body.good_enough,
             candidate=body.candidate,
+            style=tuple(f"{name}={whole_characters(value)}" for name, value in body.style.items()),
             markdown=body.markdown,
         )
+        parse_style(options.style, self._service.synthesizer.prompt_format.style_fields)
         judges = _judges_of(body, self._service, reference is not None)
         rate = self._service.synthesizer.sampling_rate
         encoder = Encoder(body.response_format, rate, body.speed)
@@ -515,6 +522,7 @@ def model_facts(synthesizer: Synthesizer) -> dict[str, Any]:
         "revision": synthesizer.revision,
         "sampling_rate": synthesizer.sampling_rate,
         "speakers": list(synthesizer.speakers),
+        "style": list(synthesizer.prompt_format.style_fields),
         "default_speaker": synthesizer.prompt_format.default_speaker,
         "codec": checkpoint.codec_identity,
         "license": checkpoint.license,

@@ -135,6 +135,7 @@ class Synthesizer:
         notify(f"loading {checkpoint.name}")
         codec_folder = checkpoint.codec_folder
         prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
+        prompt_format.style_fields = checkpoint.style_fields
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import load_codec, read_codec_config
         from llasa_cli.lm.loader import load_language_model
@@ -249,7 +250,7 @@ class Synthesizer:
             Audio, mono. The pause before a chunk is part of it, or a chunk of its own if the speech is streamed.
 
         Raises:
-            UsageError: The text has nothing to say, the speaker is unknown, or the prompt is too long.
+            UsageError: The text has nothing to say, the speaker or a style field is unknown, or the prompt is too long.
 
         Example:
             for chunk in synthesizer.stream("One sentence. Another one."):
@@ -503,7 +504,7 @@ class SynthesisSession:
 
     def prompt(self, chunk: TextChunk) -> Prompt:
         """The prompt of a chunk in its voice."""
-        return self.synthesizer.prompt_format.prompt(chunk.text, *self._voice_of(chunk))
+        return self.synthesizer.prompt_format.prompt(chunk.text, *self._voice_of(chunk), self.options.style)
 
     def _voice_of(self, chunk: TextChunk) -> tuple[Reference | None, str | None]:
         """The reference and the speaker of a chunk."""

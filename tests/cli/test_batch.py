@@ -517,3 +517,29 @@ def test_a_dry_run_leaves_no_folder_behind(tmp_path: Path) -> None:
     made = CliRunner().invoke(app, ["batch", str(tmp_path / "lines.txt"), "-o", str(deep), "--dry-run", *SHORT])
     assert made.exit_code == 0, made.output
     assert not (tmp_path / "new").exists()
+
+
+def test_the_models_style_fields_are_a_flag_and_columns(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "styled"
+    shutil.copytree(random_checkpoint, model)
+    known = json.loads((model / "llasa.json").read_text())
+    (model / "llasa.json").write_text(json.dumps(known | {"style": ["mood", "speed"]}))
+    monkeypatch.setenv("LLASA_MODEL", str(model))
+    (tmp_path / "list.csv").write_text("id,text,mood\na,one,calm\nb,one,angry\nc,one,\n")
+    made = batch(tmp_path, "--seed", "4", "--style", "speed=slow", name="list.csv")
+    assert made.exit_code == 0, made.output
+    assert "has no meaning" not in made.stderr
+    assert len({(tmp_path / "out" / f"{name}.wav").read_bytes() for name in "abc"}) == 3, "three prompts"
+    (tmp_path / "list.csv").write_text("id,text,mood\na,one,calm\nb,one,glad\nc,one,\n")
+    assert (
+        "1 items made, 2 existed already"
+        in batch(tmp_path, "--seed", "4", "--style", "speed=slow", name="list.csv").stderr
+    )
+    assert "3 items made" in batch(tmp_path, "--seed", "4", "--style", "speed=fast", name="list.csv").stderr
+    refused = batch(tmp_path, "--style", "tempo=1", name="list.csv")
+    assert refused.exit_code == 2
+    assert "Its fields: mood, speed." in refused.output
+    monkeypatch.setenv("LLASA_MODEL", str(random_checkpoint))
+    assert "'mood' has no meaning" in batch(tmp_path, name="list.csv").stderr

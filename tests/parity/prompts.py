@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from llasa_cli.hub.catalog import STYLE_FIELDS
 from llasa_cli.prompt import TEXT_END, TEXT_START, PromptFormat, Reference
 from llasa_cli.settings import TEMPLATE_DATE
 
@@ -80,6 +81,40 @@ def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case
         )
         if ours != theirs:
             found.append((case, ours, theirs))
+    return found
+
+
+STYLES: tuple[dict[str, str], ...] = (
+    {"caption": "落ち着いた女性の声。", "mood": "シリアス、深刻", "speed": "一定"},
+    {"emotion": "angry", "notes": "ends: loudly", "pitch_timbre": "mid <|eot|> low"},
+    {"caption": "x"},
+)
+"""Fields of a style, as Anime-Llasa-3B-Captions has them."""
+
+
+def style_differences(folder: Path) -> list[tuple[Case, list[int], list[int]]]:
+    """The cases in which the ids with a system turn differ. Its text is written here as that model's demo writes it."""
+    prompt_format, tokenizer = _both(folder)
+    prompt_format.style_fields = STYLE_FIELDS
+    found = []
+    for number, case in enumerate(CASES):
+        style = STYLES[number % len(STYLES)]
+        reference = Reference(case.transcript, case.codes) if case.codes else None
+        given = [f"{name}={value}" for name, value in style.items()]
+        ours = list(prompt_format.prompt(case.text, reference, case.speaker, given).ids)
+        spoken = "".join(f"<|s_{code}|>" for code in case.codes)
+        tag = f"Speaker {case.speaker}" if case.speaker else ""
+        messages = [
+            {"role": "system", "content": "\n".join(f"{name}: {style.get(name, '')}" for name in STYLE_FIELDS)},
+            {"role": "user", "content": f"{INSTRUCTION}{TEXT_START}{joined(case)}{TEXT_END}"},
+            {"role": "assistant", "content": f"{tag}<|SPEECH_GENERATION_START|>{spoken}"},
+        ]
+        theirs = tokenizer.apply_chat_template(
+            messages, tokenize=True, continue_final_message=True, return_dict=False, date_string=TEMPLATE_DATE
+        )
+        if ours != theirs:
+            found.append((case, ours, theirs))
+    prompt_format.style_fields = ()
     return found
 
 

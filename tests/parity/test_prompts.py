@@ -18,7 +18,7 @@ from llasa_cli.prompt import PromptFormat, Reference
 
 sys.path.insert(0, str(Path(__file__).parent))
 from llama_tokenizer import IDS, write_tokenizer
-from prompts import CASES, differences
+from prompts import CASES, differences, style_differences
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,10 @@ def test_every_prompt_equals_that_of_transformers(folder: Path) -> None:
     assert len({case.text for case in CASES}) >= 50
     assert sum(case.codes != () for case in CASES) >= 50, "as many cloning prompts"
     assert differences(folder) == []
+
+
+def test_prompts_with_a_style_equal_those_of_transformers(folder: Path) -> None:
+    assert style_differences(folder) == []
 
 
 def test_ids_equal_the_published_ones(prompt_format: PromptFormat) -> None:

@@ -129,6 +129,8 @@ def test_the_best_of_several_takes_is_sent_with_all_scores(server: Running, synt
         ({"extra": {"choose_by": ["likelihood"]}}, openai.BadRequestError, "without best_of"),
         ({"extra": {"best_of": 2, "choose_by": ["beauty"]}}, openai.BadRequestError, "choose_by"),
         ({"extra": {"best_of": 2, "choose_by": ["words"]}}, openai.BadRequestError, "Start it with --asr"),
+        ({"extra": {"style": {"mood": "calm"}}}, openai.BadRequestError, "no style fields"),
+        ({"extra": {"style": "calm"}}, openai.BadRequestError, "style"),
         ({"extra": {"verify": True}}, openai.BadRequestError, "Start it with --asr"),
         ({"extra": {"best_of": 2, "choose_by": ["likeness"]}}, openai.BadRequestError, "--speaker-model"),
     ],
