@@ -4,6 +4,7 @@ Name, default, limits and help of every option stand here once, or in the datacl
 option; see `llasa_cli.options`. The annotations are evaluated: this module doesn't postpone them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -224,6 +225,44 @@ class ModelOptions(Options):
 
 
 @dataclass(frozen=True)
+class SearchPlan:
+    """The numbers of `--search`; see `synthesis.step_search`.
+
+    Attributes:
+        beam: Unfinished takes that are kept at each step.
+        width: Branches of each.
+        step_s: Seconds of speech between two steps.
+    """
+
+    beam: int
+    width: int
+    step_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> "SearchPlan":
+        """Read "2x4x1.5".
+
+        Raises:
+            UsageError: It has another form, or a number is outside its limits.
+        """
+        found = re.fullmatch(
+            r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*[x×]\s*(\d{1,3}(?:\.\d{1,3})?)\s*", text, re.IGNORECASE
+        )
+        hint = "For example --search 2x4x1: every second the best 2 takes are kept, and each goes on in 4 ways."
+        if found is None:
+            raise UsageError(f"--search {text[:40]!r} is not BEAMxWIDTHxSECONDS.", hint)
+        plan = cls(int(found[1]), int(found[2]), float(found[3]))
+        if not (plan.beam >= 1 and plan.width >= 2 and plan.takes <= 256 and 0.1 <= plan.step_s <= 60):
+            raise UsageError(f"--search {text[:40]!r} is outside the limits (2 to 256 takes, 0.1 to 60 s).", hint)
+        return plan
+
+    @property
+    def takes(self) -> int:
+        """The number of takes that run together."""
+        return self.beam * self.width
+
+
+@dataclass(frozen=True)
 class SpeechOptions(Options):
     """One request: how to sample, which speaker, how often to retry."""
 
@@ -286,11 +325,26 @@ class SpeechOptions(Options):
             panel=_SAMPLING,
         ),
     ] = ()
+    search: Annotated[
+        str | None,
+        Flag(
+            "Step search instead of --best-of: every so many seconds keep the best BEAM unfinished takes and branch each WIDTH "
+            "times, such as 2x4x1.",
+            metavar="BEAMxWIDTHxSECONDS",
+            panel=_BEST,
+            default_text="off",
+        ),
+    ] = None
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.search is not None:
+            takes = SearchPlan.parse(self.search).takes
+            if self.best_of not in (1, takes) or self.candidate is not None:
+                raise UsageError("--search excludes --best-of and --candidate.", "Leave out one of them.")
+            object.__setattr__(self, "best_of", takes)
         if self.candidate is not None and self.candidate > self.best_of:
             raise UsageError(f"There is no take {self.candidate} of {self.best_of}.", "Give a larger --best-of.")
         if self.good_enough is not None and self.best_of == 1:

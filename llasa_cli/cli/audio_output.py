@@ -206,8 +206,9 @@ def voice_key(voice: ResolvedVoice) -> str:
 def _speech_key(speech: SpeechOptions, verifiers: VerifierOptions) -> list[Any]:
     """The options of the speech among the settings of a resumable run. With default values its form must not change."""
     values = asdict(speech)
-    if not values["style"]:
-        del values["style"]
+    for name in ("style", "search"):
+        if not values[name]:
+            del values[name]
     best_of = {name: values.pop(name) for name in ("best_of", "good_enough", "candidate")}
     later = {name: values.pop(name) for name in ("speed", "lexicon")}
     more = [later] if speech.speed != 1 or speech.lexicon else []

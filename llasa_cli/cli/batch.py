@@ -17,6 +17,7 @@ from llasa_cli.cli.common_options import (
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
+from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions, check_word_options
 from llasa_cli.wording import shorten
@@ -70,6 +71,8 @@ def batch(
         accept_failed=checks.accept_failed,
         timing=checks.timing(needs_words, language),
     )
+    if speech.search is not None:
+        raise UsageError("--search speaks one text at a time.", "Use --best-of for a batch.")
     speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words())
     voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:

@@ -77,6 +77,10 @@ def find_model(
     try:
         for name in sorted(models.given - {"model"}):
             raise UsageError(f"--{name} is chosen where the server is started.", f"Leave out --{name}, or --server.")
+        if speech.search is not None:
+            raise UsageError(
+                "--search needs the model on this machine.", "Leave out --search, or --server (LLASA_SERVER)."
+            )
         if check.speaker_model != DEFAULT_SPEAKER_ENCODER:
             raise UsageError("--speaker-model is chosen where the server is started.", "Leave it out, or --server.")
         wanted = models.values["model"] if "model" in models.given else None

@@ -162,6 +162,20 @@ class SlotEngine:
                 return sequence.codes
         raise KeyError(tag)
 
+    def log_probability(self, tag: Any) -> float:
+        """The natural logarithm of the probability of the codes that a sequence has sampled so far; those that it began with do
+        not count. 0 before its first step; with lookahead the step that is not read yet counts.
+
+        Raises:
+            KeyError: No sequence in the batch has this tag.
+        """
+        for slot, sequence in enumerate(self._sequences):
+            if sequence is not None and sequence.request.tag == tag:
+                if slot in self._waiting:
+                    return 0.0
+                return self.decode_steps[sequence.request.guided].log_probability(slot)
+        raise KeyError(tag)
+
     def drop(self, tag: Any) -> None:
         """Stop a sequence and free its slot; an unknown tag has no effect."""
         for slot, sequence in enumerate(self._sequences):

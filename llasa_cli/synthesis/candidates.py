@@ -136,7 +136,8 @@ class Candidates:
         count = 1 if self._started else self._together
         numbers = range(self._first + self._started, self._first + self._started + count)
         self._started += count
-        return [Candidate(number, ((self._options.seed or 0) + number) % LARGEST_SEED) for number in numbers]
+        seed = self._options.seed or 0
+        return [Candidate(number, (seed + number) % LARGEST_SEED) for number in numbers]
 
     def is_wanted(self, candidate: Candidate) -> bool:
         """Whether the take may still be chosen. If not, its generation can be stopped."""
@@ -161,6 +162,15 @@ class Candidates:
     def drop(self, candidate: Candidate, codes: Sequence[int]) -> None:
         """Record a take that was stopped because of its `early_problem`."""
         self._add(JudgedTake(candidate, tuple(codes), None, (self.early_problem(codes),), {}))
+
+    def take(self, codes: Sequence[int]) -> Take:
+        """An unfinished take as verifiers get it."""
+        reference, samples = self._split(self._codec.decode(self.with_reference(codes)))
+        return self._take(reference, samples, None)
+
+    def _take(self, reference: np.ndarray, samples: np.ndarray, likelihood: float | None) -> Take:
+        sound = None if self._voice is None else ReferenceSound(self._voice.text, reference)
+        return Take(self._chunk.text, samples, self._codec.sampling_rate, sound, likelihood)
 
     def with_reference(self, codes: Sequence[int]) -> list[int]:
         """The codes to decode: the reference's, then the speech's, so that the codec sees them as one recording."""
@@ -189,8 +199,7 @@ class Candidates:
         problems = self._find_problems(codes, samples, ended)
         scores: dict[str, float] = {}
         if not problems:  # the expensive verifiers are not needed for a take that has failed already
-            sound = None if self._voice is None else ReferenceSound(self._voice.text, reference)
-            take = Take(self._chunk.text, samples, self._codec.sampling_rate, sound, likelihood)
+            take = self._take(reference, samples, likelihood)
             for verifier in self._verifiers:
                 score = verifier.score(take)
                 problems += score.problems
@@ -229,7 +238,8 @@ class Candidates:
             text=self._chunk.text,
             seconds=len(samples) / self._codec.sampling_rate,
             codes=chosen.codes,
-            seed=chosen.candidate.seed,
+            # A search is repeated as a whole, from the seed of the request.
+            seed=(self._options.seed or 0) if self._options.search else chosen.candidate.seed,
             attempts=len(self._judged),
             problems=chosen.problems,
             retried=tuple(problem for take in others for problem in take.problems),

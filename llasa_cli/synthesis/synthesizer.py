@@ -24,7 +24,14 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
-from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import (
+    LARGEST_SEED,
+    ModelOptions,
+    SamplingOptions,
+    SamplingRequest,
+    SearchPlan,
+    SpeechOptions,
+)
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from llasa_cli.codec.codec import Codec
     from llasa_cli.lm.engine import SlotEngine
     from llasa_cli.lm.loader import LanguageModel
+    from llasa_cli.synthesis.step_search import StepSearch
     from llasa_cli.text.chunker import TextChunk
     from llasa_cli.text.respelling import Lexicon
 
@@ -479,6 +487,12 @@ class SynthesisSession:
         if self._engine is None:
             self._engine = self.synthesizer.model.batch(self.options.best_of)
         engine = self._engine
+        search: StepSearch | None = None
+        if self.options.search is not None:
+            from llasa_cli.synthesis import step_search
+
+            plan, seed = SearchPlan.parse(self.options.search), self.options.seed or 0
+            search = step_search.StepSearch(plan, candidates, engine, self.sampling, seed, self._verifiers)
         running: dict[int, Candidate] = {}
         try:
             while not candidates.finished:
@@ -488,7 +502,10 @@ class SynthesisSession:
                 for finished in engine.step():
                     decoded = self.synthesizer.codec.decode(candidates.with_reference(finished.codes))
                     candidate = running.pop(finished.request.tag)
-                    candidates.judge(candidate, finished.codes, decoded, finished.ended, finished.log_probability)
+                    likelihood = finished.log_probability
+                    if search is not None:
+                        likelihood = search.log_probability(candidate.number, likelihood)
+                    candidates.judge(candidate, finished.codes, decoded, finished.ended, likelihood)
                 for number, candidate in list(running.items()):
                     codes = engine.codes(number)
                     is_failed = bool(candidates.early_problem(codes))
@@ -497,6 +514,8 @@ class SynthesisSession:
                     if is_failed or not candidates.is_wanted(candidate):
                         engine.drop(number)
                         del running[number]
+                if search is not None and running:
+                    search.branch(running)
         finally:
             for number in running:
                 engine.drop(number)
