@@ -14,7 +14,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -146,7 +146,7 @@ def read_manifest(
             problems.
         ending: .csv, .tsv, .jsonl or .ndjson; any other ending leaves the form to the first line. By default the name's.
 
-        style_fields: The model's style fields, which are columns too.
+        style_fields: The model's style fields, which are columns too; one with the name of another column is `style_NAME`.
 
     Raises:
         UsageError: The file is not a list: it is a document, or a table without a column `text`.
@@ -155,7 +155,8 @@ def read_manifest(
     if encoding.warning:
         problems.warn(encoding.warning)
     ending = Path(name).suffix.lower() if ending is None else ending
-    known = (*FIELDS, *(name for name in style_fields if name not in FIELDS))
+    columns = {f"style_{name}" if name in FIELDS else name: name for name in style_fields}
+    known = (*FIELDS, *columns)
 
     def lines(reported: Problems) -> Iterator[tuple[int, str]]:
         return _read_lines(open_list, encoding, reported)
@@ -174,7 +175,7 @@ def read_manifest(
         if wrong:
             problems.add(number, "; ".join(wrong))
         else:
-            yield _make_item(number, row, folder, problems, known[len(FIELDS) :])
+            yield _make_item(number, row, folder, problems, columns)
 
 
 # --- the form of a list ---
@@ -400,7 +401,7 @@ def _number_error(name: str, value: Any) -> str:
     return flags_of(SpeechOptions if name == "speed" else SamplingRequest)[name].problem(number)
 
 
-def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems, style_fields: Sequence[str]) -> Item:
+def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problems, style: Mapping[str, str]) -> Item:
     own_id = _to_text(row.get("id")) or ""
     output = (_to_text(row.get("output")) or "").strip()
     name, ending, change = _output_name(output, own_id or f"{number:05d}")
@@ -425,7 +426,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         seed=None if seed is None else int(seed),
         sampling=sampling,
         speed=None if row.get("speed") is None else _number(row["speed"]),
-        style=tuple((part, text) for part in style_fields if (text := _to_text(row.get(part)))),
+        style=tuple((part, text) for column, part in style.items() if (text := _to_text(row.get(column)))),
         is_numbered=not (own_id or output),
     )
 

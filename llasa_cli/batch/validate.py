@@ -58,7 +58,7 @@ def settings_digest(
     timing: WordTiming | None = None,
 ) -> str:
     """A hash of everything outside the list that decides how the items sound, and what is recorded of them."""
-    speech = {
+    speech: dict[str, Any] = {
         "sampling": {name: getattr(options.sampling, name) for name in SAMPLING},
         "seed": None,
         "speaker": options.speaker,

@@ -189,6 +189,8 @@ def passages_at_once(
         reason = "sound that is played or streamed is spoken in order"
     elif source.size is None:
         reason = "a pipe is spoken as it grows"
+    elif speech.search is not None:
+        reason = "--search speaks one passage at a time"
     if scheduling.is_given:
         if reason:
             raise UsageError(

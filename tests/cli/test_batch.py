@@ -527,12 +527,12 @@ def test_the_models_style_fields_are_a_flag_and_columns(
     known = json.loads((model / "llasa.json").read_text())
     (model / "llasa.json").write_text(json.dumps(known | {"style": ["mood", "speed"]}))
     monkeypatch.setenv("LLASA_MODEL", str(model))
-    (tmp_path / "list.csv").write_text("id,text,mood\na,one,calm\nb,one,angry\nc,one,\n")
+    (tmp_path / "list.csv").write_text("id,text,mood,style_speed\na,one,calm,\nb,one,angry,\nc,one,,fast\n")
     made = batch(tmp_path, "--seed", "4", "--style", "speed=slow", name="list.csv")
     assert made.exit_code == 0, made.output
     assert "has no meaning" not in made.stderr
     assert len({(tmp_path / "out" / f"{name}.wav").read_bytes() for name in "abc"}) == 3, "three prompts"
-    (tmp_path / "list.csv").write_text("id,text,mood\na,one,calm\nb,one,glad\nc,one,\n")
+    (tmp_path / "list.csv").write_text("id,text,mood,style_speed\na,one,calm,\nb,one,glad,\nc,one,,fast\n")
     assert (
         "1 items made, 2 existed already"
         in batch(tmp_path, "--seed", "4", "--style", "speed=slow", name="list.csv").stderr

@@ -18,8 +18,13 @@ import llasa_cli
 from llasa_cli.cli import voices
 from llasa_cli.cli.app import COMMANDS as MAIN_COMMANDS
 from llasa_cli.cli.flags import Parameter, Parsed, parameters_of, with_flags
+from llasa_cli.settings import SpeechOptions
 
 COMMANDS = (*MAIN_COMMANDS, voices.voices, voices.show, voices.remove)
+
+
+EXCLUSIVE = {"search": "2x3x1"}
+"""Flags that can't be given together with all others, and an example of each."""
 
 
 def options_of(command: Callable[..., None]) -> dict[str, Any]:
@@ -87,7 +92,8 @@ def test_every_flag_of_a_command_arrives_in_its_options(command: Callable[..., N
     program = typer.Typer()
     program.command()(with_flags(record))
     examples = {
-        name: {p.name: (p, *example(p)) for p in parameters_of(kind)} for name, kind in options_of(command).items()
+        name: {p.name: (p, *example(p)) for p in parameters_of(kind) if p.name not in EXCLUSIVE}
+        for name, kind in options_of(command).items()
     }
     found = [row for rows in examples.values() for row in rows.values()]
     line = [word for parameter, words, _ in sorted(found, key=lambda row: row[0].flag.is_argument) for word in words]
@@ -98,6 +104,21 @@ def test_every_flag_of_a_command_arrives_in_its_options(command: Callable[..., N
         assert all(value != parameter.default for parameter, _, value in examples[name].values())
         arrived = seen[name].build() if isinstance(seen[name], Parsed) else seen[name]
         assert arrived == expected(options, values)
+
+
+@pytest.mark.parametrize(("name", "value"), EXCLUSIVE.items())
+def test_an_exclusive_flag_arrives_alone(name: str, value: str) -> None:
+    seen: dict[str, Any] = {}
+
+    def record(speech: SpeechOptions) -> None:
+        seen["speech"] = speech
+
+    record.__annotations__ = {"speech": SpeechOptions, "return": None}
+    program = typer.Typer()
+    program.command()(with_flags(record))
+    made = CliRunner().invoke(program, [f"--{name}", value])
+    assert made.exit_code == 0, made.output
+    assert getattr(seen["speech"], name) == value
 
 
 @lru_cache
