@@ -155,8 +155,8 @@ def read_manifest(
     if encoding.warning:
         problems.warn(encoding.warning)
     ending = Path(name).suffix.lower() if ending is None else ending
-    columns = {f"style_{name}" if name in FIELDS else name: name for name in style_fields}
-    known = (*FIELDS, *columns)
+    style = {f"style_{name}" if name in FIELDS else name: name for name in style_fields}
+    known = (*FIELDS, *style)
 
     def lines(reported: Problems) -> Iterator[tuple[int, str]]:
         return _read_lines(open_list, encoding, reported)
@@ -175,7 +175,7 @@ def read_manifest(
         if wrong:
             problems.add(number, "; ".join(wrong))
         else:
-            yield _make_item(number, row, folder, problems, columns)
+            yield _make_item(number, row, folder, problems, style)
 
 
 # --- the form of a list ---
