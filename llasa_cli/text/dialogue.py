@@ -18,13 +18,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from llasa_cli.errors import UsageError
-from llasa_cli.text.marks import VOICE, mark
+from llasa_cli.text.marks import PATTERN, VOICE, mark
 from llasa_cli.wording import shorten
 
 Find = Callable[[str], str]
 """A name as it is written -> the name of the voice. Raises UsageError if there is none."""
 
 _VOICE = re.compile(r"\[\s*voice\s*[:=](?P<name>[^\[\]\n]{0,200})\]", re.IGNORECASE)
+_MARK = re.compile(PATTERN)
+_MARKS = re.compile(rf"(?:{PATTERN})*")
 _NAME = r"(?P<name>[^\W_][^\W_'’.-]*(?:[ '’.-]{1,2}[^\W_]+){0,4}\.?)"
 _TURN = re.compile(
     rf"[ \t]{{0,8}}(?:[-*+>•][ \t]+|[—–-][ \t]*)?(?:\*\*|__)?{_NAME}[ \t]*(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?(?=\s|$)[ \t]*"
@@ -36,7 +38,7 @@ _TEXTS = ("text", "content", "line")
 
 
 def read_dialogue(parts: Iterable[str], find: Find, names: Collection[str] = ()) -> Iterator[str]:
-    """Replace the signs of a change of voice by marks.
+    """Replace the signs of a change of voice by marks. Voices that are marks already, as those of SSML are, are checked.
 
     Args:
         parts: The text in the parts in which it arrives.
@@ -44,19 +46,26 @@ def read_dialogue(parts: Iterable[str], find: Find, names: Collection[str] = ())
         names: The names of a cast, in small letters. With them lines `Name: text` are turns.
 
     Raises:
-        UsageError: A name is unknown; the message has its line.
+        UsageError: A name is unknown; the message has its line. (That of a mark has none: the lines of its file are gone.)
     """
+
+    def check_mark(found: re.Match[str]) -> str:
+        name = found["value"]
+        return mark(VOICE, find(name)) if found["mark"] == VOICE and name else found[0]
+
     number, is_begin, in_turn = 1, True, False
     for part in parts:
         pieces = []
-        for line in part.splitlines(keepends=True):
+        for line in _MARK.sub(check_mark, part).splitlines(keepends=True):
             if is_begin and names:
                 if in_turn and not line.strip():
                     pieces.append(mark(VOICE, ""))
                     in_turn = False
-                found = _TURN.match(line)
+                # A turn may be the first line of a chapter, which begins with a mark.
+                before = _MARKS.match(line)[0]  # type: ignore[index]
+                found = _TURN.match(line, len(before))
                 if found is not None and _is_turn(found["name"], names):
-                    pieces.append(mark(VOICE, _checked(found["name"], number, find)))
+                    pieces += [before, mark(VOICE, _checked(found["name"], number, find))]
                     line, in_turn = line[found.end() :], True
             pieces.append(_VOICE.sub(lambda one, at=number: mark(VOICE, _checked(one["name"], at, find)), line))  # type: ignore[misc]
             is_begin = line.endswith(("\n", "\r"))

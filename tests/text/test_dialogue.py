@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from llasa_cli.documents.document import Chapter, Document
 from llasa_cli.errors import UsageError
 from llasa_cli.text.chunker import chunk_text
 from llasa_cli.text.dialogue import read_dialogue, read_rows
+from llasa_cli.text.markup import read_markup
 
 CAST = {"anna": "Anna", "bob": "Bob", "old man": "Old Man"}
 
@@ -51,6 +53,24 @@ def test_turns_of_markdown_have_their_voices() -> None:
 
 def test_without_a_cast_a_line_with_a_colon_is_a_text() -> None:
     assert spoken("Anna: Good evening.", ()) == [("", "Anna: Good evening.")]
+
+
+def test_a_turn_may_begin_a_chapter_without_a_heading() -> None:
+    book = Document("", "", "", (Chapter("", ("Anna: Good evening.", "It was late.")), Chapter("", ("Bob: Hello.",))))
+    chunks = [chunk for chunk in chunk_text(read_dialogue(book.parts(), find, CAST), 100) if chunk.text]
+    assert [(chunk.voice, chunk.text, chunk.chapter) for chunk in chunks] == [
+        ("Anna", "Good evening.", "Chapter 1"),
+        ("", "It was late.", ""),
+        ("Bob", "Hello.", "Chapter 2"),
+    ]
+
+
+def test_voices_of_ssml_are_found_like_those_of_a_text() -> None:
+    ssml = '<speak><voice name="ANNA">Good evening.</voice> It was late. <voice name="bob">Hello.</voice></speak>'
+    chunks = chunk_text(read_dialogue(read_markup(iter([ssml]), "ssml"), find), 100)
+    assert [(chunk.voice, chunk.text) for chunk in chunks] == [HELLO[0], ("", "It was late."), HELLO[1]]
+    with pytest.raises(UsageError, match=r"^'Carl' is unknown"):
+        list(read_dialogue(read_markup(iter([ssml.replace("bob", "Carl")]), "ssml"), find))
 
 
 def test_a_turn_is_followed_by_a_pause() -> None:
