@@ -101,6 +101,10 @@ class Destination:
             raise UsageError(
                 f"{options.words} is not a folder.", "Give --words a folder: each item gets a .json file in it."
             )
+        if options.words is not None and options.words.suffix.lower() == ".json" and not options.words.exists():
+            raise UsageError(
+                f"--words {options.words} is the name of a file.", "Give a folder: each item gets a .json file in it."
+            )
         item_format = pick_format(None, options.file_format)
         if item_format not in FILE_FORMATS:
             raise UsageError(f"A {item_format} file does not contain its sampling rate.", "Choose wav for a folder.")

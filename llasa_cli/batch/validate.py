@@ -24,6 +24,7 @@ from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions, WordTiming
+from llasa_cli.text.dialogue import has_voices
 from llasa_cli.voices.reference import clip_digest, load_reference
 
 _CACHED = 1000
@@ -149,6 +150,8 @@ class Validator:
         voice, problem = self._voice(item)
         if not any(character.isalnum() for character in item.text):
             problem = "There is nothing to say in this text." if item.text.strip() else "The text is empty."
+        elif has_voices(item.text):
+            problem = "[voice:NAME] is read by say and clone; an item has one voice, that of its column voice."
         task = self._plan.add(item, item_key(item, voice, self._shared), voice, problem)
         name, ending = task.path.rpartition(".")[::2]
         if name != item.name:

@@ -92,7 +92,6 @@ def clone(
     cast = find_cast(model, cast_options, output.check.asr, models.values["device"], console_options.quiet)
     if source is not None:
         source = source.with_voices(cast.find, cast.names)
-    cast.refuse_server(model)
     verifiers = find_verifiers(model, output.check, speech, reference_options.language)
     from llasa_cli.checkpoint.metadata import only_language
 

@@ -58,7 +58,6 @@ def say(
     chosen = find_voice(model, voice)
     cast = find_cast(model, cast_options, output.check.asr, models.values["device"], console_options.quiet)
     source = source.with_voices(cast.find, cast.names)
-    cast.refuse_server(model)
     from llasa_cli.checkpoint.metadata import only_language
     from llasa_cli.synthesis.verifiers import refuse_without_reference
 

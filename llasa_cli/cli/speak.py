@@ -131,6 +131,7 @@ def find_cast(
     Raises:
         UsageError: See `voices.cast.Cast`.
     """
+    from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.voices.cast import Cast
     from llasa_cli.voices.reference import ReferenceTranscriber
 
@@ -141,7 +142,8 @@ def find_cast(
     def transcribe(clip: ReferenceClip) -> ReferenceClip:
         return ReferenceTranscriber(recognizer, None, device, on_line=line).complete(clip)
 
-    return Cast(options.cast, lambda voice: find_voice(model, VoiceOptions(voice=voice)), transcribe)
+    on_server = not isinstance(model, Checkpoint)
+    return Cast(options.cast, lambda voice: find_voice(model, VoiceOptions(voice=voice)), transcribe, on_server)
 
 
 def open_synthesizer(
@@ -244,7 +246,7 @@ def speak(
     Args:
         verifiers: What judges the takes besides the checks.
         timing: What finds the times of words; None if they are not asked for.
-        cast: The voices of a dialogue by name.
+        cast: The voices of a dialogue by name. A pipe adds some while it is read.
 
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
@@ -296,9 +298,8 @@ def speak(
             judging=options.check.judging,
         )
     else:
-        more: dict[str, Any] = {"cast": cast} if cast else {}
         chunks = synthesizer.stream(
-            *request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate, **more
+            *request, on_note=warn, resume_from=resume_from, verifiers=judges, gate=gate, cast=cast
         )
     for chunk in chunks:
         audio_output.sink.write(chunk)

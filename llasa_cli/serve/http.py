@@ -51,6 +51,7 @@ from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, S
 from llasa_cli.synthesis.batched import SynthesisRequest
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 from llasa_cli.synthesis.verifiers import Verifier
+from llasa_cli.text.dialogue import has_voices
 from llasa_cli.text.unicode import whole_characters
 
 T = TypeVar("T")
@@ -542,6 +543,8 @@ def _text_of(body: SpeechRequest, settings: ServerSettings) -> str | list[str]:
             "string_above_max_length",
             "input",
         )
+    if any(map(has_voices, [body.input] if isinstance(body.input, str) else body.input)):
+        raise ApiError(400, "A request has one voice: [voice:NAME] can't change it.", "invalid_value", "input")
     return body.input if isinstance(body.input, str) else [whole_characters(part) for part in body.input]
 
 

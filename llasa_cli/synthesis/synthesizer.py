@@ -383,7 +383,7 @@ class SynthesisSession:
         cast: Mapping[str, CastVoice] | None = None,
     ) -> None:
         self.synthesizer, self.options = synthesizer, options
-        self._cast = cast or {}
+        self._cast = {} if cast is None else cast  # a text that grows may still add voices
         self._verifiers, self._gate = verifiers, gate
         self._engine: SlotEngine | None = None
         self.sampling = synthesizer.sampling(options.sampling)

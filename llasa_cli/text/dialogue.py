@@ -73,6 +73,11 @@ def read_dialogue(parts: Iterable[str], find: Find, names: Collection[str] = ())
         yield "".join(pieces)
 
 
+def has_voices(text: str) -> bool:
+    """Whether a text changes the voice by `[voice:NAME]`."""
+    return _VOICE.search(text) is not None
+
+
 def _is_turn(name: str, names: Collection[str]) -> bool:
     """Whether a name before a colon is one of the cast, or looks like one that is missing in it."""
     if name.casefold() in names:

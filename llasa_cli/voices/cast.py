@@ -36,13 +36,14 @@ class Cast:
         pairs: Values of `--cast`: NAME=VOICE, several of them with commas between.
         resolve: A saved voice, its file or a speaker -> the voice. Raises UsageError.
         transcribe: Completes a clip without a transcript.
+        on_server: A server speaks, which takes one voice for a text.
 
     Attributes:
         names: The given names, in small letters.
         voices: By name, as they were found so far. A clip has no reference until `encode`.
 
     Raises:
-        UsageError: A pair has another form, a name has two voices, or a voice can't be used.
+        UsageError: A pair has another form, a name has two voices, a voice can't be used, or a server speaks.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Cast:
         pairs: Iterable[str],
         resolve: Callable[[str], ResolvedVoice],
         transcribe: Callable[[ReferenceClip], ReferenceClip] | None = None,
+        on_server: bool = False,
     ) -> None:
-        self._resolve, self._transcribe = resolve, transcribe
+        self._resolve, self._transcribe, self._on_server = resolve, transcribe, on_server
         self._spelled: dict[str, str] = {}
         self.voices: dict[str, ResolvedVoice] = {}
         self._clips: dict[str, ReferenceClip] = {}
         for name, voice in _pairs(pairs):
+            self._refuse_server()
             if name.casefold() in self._spelled:
                 raise UsageError(f"--cast gives {name} two voices.", "Give each name once.")
             self._spelled[name.casefold()] = name
@@ -73,8 +76,9 @@ class Cast:
         """The name under which `voices` has a voice.
 
         Raises:
-            UsageError: There is none.
+            UsageError: There is none, or a server speaks.
         """
+        self._refuse_server()
         spelled = self._spelled.get(name.casefold())
         if spelled is not None:
             return spelled
@@ -104,11 +108,8 @@ class Cast:
                 )
             self.voices[name] = replace(self.voices[name], reference=reference)
 
-    def refuse_server(self, model: object) -> None:
-        """Raises UsageError if the text has several voices and a server speaks, which takes one for a text."""
-        from llasa_cli.checkpoint.resolve import Checkpoint
-
-        if self.voices and not isinstance(model, Checkpoint):
+    def _refuse_server(self) -> None:
+        if self._on_server:
             raise UsageError("Several voices need the model on this machine.", "Leave out --server (LLASA_SERVER).")
 
     def _voice(self, name: str, voice: str) -> ResolvedVoice:

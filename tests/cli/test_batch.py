@@ -187,6 +187,20 @@ def test_word_times_stand_beside_the_one_file(tmp_path: Path) -> None:
     assert "one of\n" in (tmp_path / "book.srt").read_text()
 
 
+def test_an_item_that_changes_its_voice_is_a_bad_one(tmp_path: Path) -> None:
+    made = invoke(tmp_path, [{"text": "[voice:slt] one"}, {"text": "two"}], "out", "--json")
+    assert made.exit_code == 5, made.output
+    assert "an item has one voice" in made.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["00002.wav"]
+
+
+def test_the_word_times_of_a_folder_need_a_folder(tmp_path: Path) -> None:
+    made = invoke(tmp_path, [{"text": "one"}], "out", "--words", str(tmp_path / "words.json"))
+    assert made.exit_code == 2
+    assert "words.json is the name of a file" in made.output
+    assert [path.name for path in tmp_path.iterdir()] == ["list.jsonl"]
+
+
 def test_each_item_of_a_folder_has_its_word_times(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a|one of them\nb|two\n")
     folder = tmp_path / "words"

@@ -120,6 +120,18 @@ def test_a_dialogue_has_the_voices_of_its_cast(random_checkpoint: Path, tmp_path
     assert two != spoken(tmp_path / "one.wav", *words, "--cast", "Anna=rms,Bob=rms")
 
 
+def test_a_pipe_may_name_voices_without_a_cast(random_checkpoint: Path, tmp_path: Path) -> None:
+    def piped(name: str, text: str) -> bytes:
+        words = ["say", "-m", str(random_checkpoint), "-o", str(tmp_path / name), *SHORT]
+        made = CliRunner().invoke(app, words, input=text)
+        assert made.exit_code == 0, made.output
+        return (tmp_path / name).read_bytes()
+
+    assert piped("a.wav", "[voice:slt] Hello.\n") != piped("b.wav", "[voice:rms] Hello.\n")
+    ssml = '<speak><voice name="slt">Hello.</voice></speak>'
+    assert piped("c.wav", ssml) == piped("a.wav", "[voice:slt] Hello.\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -119,6 +119,7 @@ def test_the_best_of_several_takes_is_sent_with_all_scores(server: Running, synt
         ({"model": "other"}, openai.NotFoundError, "does not exist"),
         ({"input": "a" * 2001}, openai.BadRequestError, "at most 2,000"),
         ({"input": "..."}, openai.BadRequestError, "nothing to say"),
+        ({"input": "[voice:slt] Hello."}, openai.BadRequestError, "has one voice"),
         ({"response_format": "xyz"}, openai.BadRequestError, "response_format"),
         ({"speed": 9}, openai.BadRequestError, "speed"),
         ({"extra": {"temperature": -1}}, openai.BadRequestError, "temperature"),
