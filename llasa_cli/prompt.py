@@ -8,11 +8,14 @@ tokenizer that has no added tokens, so that no text can become a control token.
                       and the model continues with speech codes, 50 per second, up to <|SPEECH_GENERATION_END|>
 
 Source of the formats: zhenye234/LLaSA_training (rows, labels, prompts for speaking and cloning) and the model cards.
+
+NeuTTS, another family with codes of the same kind, has a prompt of its own: see `NeuTTSPromptFormat`.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,15 +24,15 @@ from typing import Any
 
 from llasa_cli.chat_template import ChatTemplate, read_chat_template, token_text
 from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
-from llasa_cli.checkpoint.gguf_tokenizer import tokenizer_json, tokenizer_settings
-from llasa_cli.checkpoint.metadata import read_metadata
+from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, tokenizer_json, tokenizer_settings
+from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
+from llasa_cli.prompt_tokens import LLASA, NEUTTS, SPEECH_END, SPEECH_START, TokenNames, token_names
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
+from llasa_cli.text.phones import to_phones
 
 INSTRUCTION = "Convert the text to speech:"
-TEXT_START, TEXT_END = "<|TEXT_UNDERSTANDING_START|>", "<|TEXT_UNDERSTANDING_END|>"
-SPEECH_START, SPEECH_END = "<|SPEECH_GENERATION_START|>", "<|SPEECH_GENERATION_END|>"
 _MARKER = re.compile(r"<\|(?:TEXT|SPEECH)_(?:GENERATION|UNDERSTANDING)_(?:START|END)\|>")
 NO_LABEL = -100
 """The label that transformers and torch leave out of the loss."""
@@ -104,6 +107,7 @@ class PromptFormat:
     """The prompt format of one checkpoint. Build it with `PromptFormat.load`.
 
     Attributes:
+        tokens: The names of the tokens below.
         text_start_id, text_end_id: `<|TEXT_UNDERSTANDING_START|>`, `<|TEXT_UNDERSTANDING_END|>`.
         start_id, end_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
         marker_ids: The ids of these and the other markers of text and speech that the tokenizer has, eight at most.
@@ -111,6 +115,7 @@ class PromptFormat:
         codes_per_second: 50; who has loaded the codec sets the codec's.
         vocabulary_size: The highest id plus 1.
         pad_id: A token that never occurs inside a row.
+        language: The only language that the model reads, as "en", if it is known.
         unknown_id: The token of a letter that the tokenizer lacks; None if it has them all.
         speakers, default_speaker: The tags that the checkpoint was finetuned with, and the one that is used by default.
 
@@ -121,6 +126,8 @@ class PromptFormat:
         join: What separates a reference's transcript from the text; None: a space, in Japanese nothing.
     """
 
+    tokens: TokenNames = LLASA
+
     def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], metadata: Mapping[str, Any]) -> None:
         # Training scripts save a tokenizer with these on, and a truncated text would be spoken to its middle.
         tokenizer.no_truncation()
@@ -129,19 +136,20 @@ class PromptFormat:
         self._template = ChatTemplate(template, settings)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self.vocabulary_size = max(vocabulary.values()) + 1
-        missing = [t for t in (TEXT_START, TEXT_END, SPEECH_START, SPEECH_END, "<|s_0|>") if t not in vocabulary]
+        missing = self.tokens.missing_from(vocabulary)
         if missing:
             raise ModelError(
                 f"This checkpoint's tokenizer has no {missing[0]}: it is not a Llasa model.",
                 "Pass a Llasa checkpoint, or train one from a text model with `llasa finetune`.",
             )
-        self.text_start_id, self.text_end_id = vocabulary[TEXT_START], vocabulary[TEXT_END]
+        self.text_start_id, self.text_end_id = vocabulary[self.tokens.text_start], vocabulary[self.tokens.text_end]
         self.start_id, self.end_id = vocabulary[SPEECH_START], vocabulary[SPEECH_END]
         self.marker_ids = tuple(index for token, index in vocabulary.items() if _MARKER.fullmatch(token))
-        self.first_code_id = vocabulary["<|s_0|>"]
-        self.code_count = _count_codes(vocabulary)
+        self.first_code_id = vocabulary[self.tokens.first_code]
+        self.code_count = _count_codes(vocabulary, self.tokens.code_prefix)
         self.codes_per_second: float = CODES_PER_SECOND
         self.pad_id = _pad_id(vocabulary, settings)
+        self.language = only_language(metadata)
         self.speakers: tuple[str, ...] = tuple(metadata.get("speakers") or ())
         self.default_speaker: str | None = metadata.get("default_speaker")
         self.speaker_space = bool(metadata.get("speaker_space", False))
@@ -181,8 +189,10 @@ class PromptFormat:
                 f"The tokenizer in {folder} asks for code of its own (auto_map), which is never run here.",
                 "Use a plain tokenizer without auto_map.",
             )
-        template = read_chat_template(folder, settings)
-        return cls(tokenizer, template, settings, read_metadata(folder) if metadata is None else metadata)
+        metadata = read_metadata(folder) if metadata is None else metadata
+        if token_names(tokenizer.get_vocab(with_added_tokens=True)) is NEUTTS:
+            return NeuTTSPromptFormat(tokenizer, settings, metadata, _neutts_settings(folder))
+        return cls(tokenizer, read_chat_template(folder, settings), settings, metadata)
 
     # --- text ---
 
@@ -233,12 +243,9 @@ class PromptFormat:
         Raises:
             UsageError: The speaker or a field of the style is unknown, or the prompt leaves no room in the 2,048 tokens.
         """
-        spoken_text = text.strip()
-        codes: tuple[int, ...] = ()
+        transcript, codes = "", ()
         if reference is not None:
-            transcript = reference.text.strip()
-            spoken_text = transcript + self._separator(transcript, spoken_text) + spoken_text
-            codes = reference.codes
+            transcript, codes = reference.text.strip(), reference.codes
             if codes and not 0 <= min(codes) <= max(codes) < self.code_count:
                 raise UsageError(
                     "The reference's codes are not of this model's codec.", "Make the voice again with this model."
@@ -247,7 +254,8 @@ class PromptFormat:
             speaker = self.default_speaker
         code_ids = self._code_ids(codes)
         system_ids = self._system_ids(style)
-        ids = [*self._before_speech(self.text_ids(spoken_text), speaker, system_ids), *code_ids]
+        spoken_ids = self._spoken_ids(transcript, text.strip(), style)
+        ids = [*self._before_speech(spoken_ids, speaker, system_ids), *code_ids]
         if len(ids) >= CONTEXT_TOKENS:
             raise UsageError(
                 f"Text and reference take {len(ids)} tokens; the model has {CONTEXT_TOKENS} for them and the speech.",
@@ -255,6 +263,10 @@ class PromptFormat:
             )
         unconditional = (*self._before_speech([], speaker, system_ids), *code_ids)
         return Prompt(tuple(ids), len(codes), unconditional, self.codes_per_second)
+
+    def _spoken_ids(self, transcript: str, text: str, style: Sequence[str]) -> list[int]:
+        """The ids of a reference's transcript, which may be empty, and of the text."""
+        return self.text_ids(transcript + self._separator(transcript, text) + text)
 
     def _separator(self, transcript: str, text: str) -> str:
         """The separator between a reference's transcript and the text: a space, or nothing in Japanese."""
@@ -302,7 +314,7 @@ class PromptFormat:
         if (tag, has_system) not in self._frames:
             system = _PLACEHOLDER.format("system")
             placeholder = _PLACEHOLDER.format("text")
-            user = f"{INSTRUCTION}{TEXT_START}{placeholder}{TEXT_END}"
+            user = f"{INSTRUCTION}{self.tokens.text_start}{placeholder}{self.tokens.text_end}"
             final = f"{tag}{SPEECH_START}"
             turns = [{"role": "user", "content": user}, {"role": "assistant", "content": final}]
             rendered = self._template.render([{"role": "system", "content": system}, *turns] if has_system else turns)
@@ -406,9 +418,119 @@ class PromptFormat:
         return [*prompt[:-1], *speech], [NO_LABEL] * (len(prompt) - 1) + speech
 
 
-def _count_codes(vocabulary: dict[str, int]) -> int:
-    """How many `<|s_n|>` there are. They must be contiguous, because decoding is arithmetic on ids."""
-    numbered = ((token[4:-2], index) for token, index in vocabulary.items() if token.startswith("<|s_"))
+class NeuTTSPromptFormat(PromptFormat):
+    """The prompt of NeuTTS (Neuphonic), which has no chat template, no speakers' tags and always a space after a transcript.
+
+        <|TEXT_PROMPT_START|> and <|TEXT_PROMPT_END|> stand around phones in "user: Convert the text to speech:...\\nassistant:"
+        (Air, Nano), or around plain text without anything before it (2E), in which a token of an emotion may stand.
+
+    Without a reference, which its package requires, the prompt begins with the text's first phone or word.
+
+    Source: neutts 1.4.1, `NeuTTS._apply_chat_template` and `_ggml_prompt`.
+
+    Attributes:
+        reads_phones: Whether text is given as phones of espeak-ng.
+        emotions: Those that the model was trained with; empty if it reads phones.
+    """
+
+    tokens = NEUTTS
+
+    def __init__(
+        self, tokenizer: Any, settings: dict[str, Any], metadata: Mapping[str, Any], neutts: Mapping[str, Any]
+    ) -> None:
+        super().__init__(tokenizer, "", settings, metadata)
+        self.language = self.language or only_language(neutts)
+        self.reads_phones = neutts.get("input_format", "phonemes") == "phonemes"
+        emotions = [] if self.reads_phones else neutts.get("supported_emotions") or NEUTTS_EMOTIONS
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        named = {str(name).lower(): f"<|{str(name).upper()}|>" for name in emotions}
+        self.emotions = {name: vocabulary[token] for name, token in named.items() if token in vocabulary}
+        self._begin_id: int | None = vocabulary.get(str(neutts.get("begin")))
+
+    def text_ids(self, text: str) -> list[int]:
+        """Encode the phones of a text, or the text with plain quotation marks and in Unicode's form NFKC.
+
+        Raises:
+            ModelError: The package that makes phones is not installed, or the language is not known.
+        """
+        return super().text_ids(self._phones(text) if self.reads_phones else _plain(text))
+
+    def _phones(self, text: str) -> str:
+        if self.language is None:
+            raise ModelError(
+                "This model reads phones, and nothing says of which language.",
+                'Put a llasa.json into its folder: {"language": "en"}.',
+            )
+        return to_phones(text, self.language)
+
+    def _spoken_ids(self, transcript: str, text: str, style: Sequence[str]) -> list[int]:
+        emotion = parse_style(style, self.style_fields).get("emotion", "neutral").lower()
+        if emotion != "neutral" and emotion not in self.emotions:
+            known = ", ".join(["neutral", *self.emotions])
+            raise UsageError(f"This model has no emotion {emotion[:40]!r}.", f"Its emotions: {known}.")
+        if emotion != "neutral":
+            before = self.text_ids(transcript) if transcript else []
+            return [*before, self.emotions[emotion], *self.text_ids(text)]
+        if self.reads_phones:  # each by itself: phones depend on the words beside them
+            return super().text_ids(" ".join(filter(None, map(self._phones, (transcript, text)))))
+        return self.text_ids(f"{transcript} {text}".strip())
+
+    def _system_ids(self, style: Sequence[str]) -> list[int]:
+        return []
+
+    def _tag(self, speaker: str | None) -> str:
+        if speaker is not None:
+            raise UsageError(
+                f"NeuTTS has no speakers' tags, so it can't speak as {speaker!r}.",
+                "Use a saved voice that was made with its codec.",
+            )
+        return ""
+
+    def _frame(self, tag: str, has_system: bool) -> tuple[list[int], list[int], list[int]]:
+        if (tag, False) not in self._frames:
+            names = self.tokens
+            before, after = (f"user: {INSTRUCTION}", "\nassistant:") if self.reads_phones else ("", "")
+            prompt = f"{before}{names.text_start}{names.text_end}{after}{SPEECH_START}"
+            # With the tokens that the tokenizer itself puts in front of a text.
+            ids = list(self._tokenizer.encode(prompt, add_special_tokens=True).ids)
+            begin = [] if self._begin_id is None else [self._begin_id]
+            text_end, speech = ids.index(self.text_end_id), ids.index(self.start_id)
+            self._frames[tag, False] = ([], [*begin, *ids[: text_end - 1]], ids[text_end + 1 : speech])
+        return self._frames[tag, False]
+
+
+NEUTTS_EMOTIONS = ("angry", "disgusted", "fearful", "happy", "sad", "surprised")
+"""Of NeuTTS-2E, beside neutral, for which there is no token."""
+_QUOTES = str.maketrans("‘’“”", "''\"\"")
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text.translate(_QUOTES))
+
+
+def _neutts_settings(path: Path) -> dict[str, Any]:
+    """What the files of a NeuTTS model say of its prompt: `input_format`, `supported_emotions`, `language`, and the token
+    that begins it (`begin`).
+    """
+    if not is_gguf(path):
+        found = read_json_object_if_exists(path / "config.json").get("neuphonic")
+        return found if isinstance(found, dict) else {}
+    file = read_gguf(path)
+    metadata, special = file.metadata, tokenizer_settings(file)
+    template = str(special.get("chat_template"))
+    is_text = NEUTTS.text_start in template and INSTRUCTION.rstrip(":") not in template
+    begins = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in LLAMA_SPLITS)
+    return {
+        "input_format": metadata.get("neuphonic.input_format") or ("BPE" if is_text else "phonemes"),
+        "supported_emotions": metadata.get("neuphonic.supported_emotions"),
+        "language": metadata.get("general.languages"),
+        "begin": special.get("bos_token") if begins else None,
+    }
+
+
+def _count_codes(vocabulary: dict[str, int], prefix: str) -> int:
+    """How many codes there are. They must be contiguous, because decoding is arithmetic on ids."""
+    numbered = ((token[len(prefix) : -2], index) for token, index in vocabulary.items() if token.startswith(prefix))
     codes = {int(number): index for number, index in numbered if number.isdecimal()}
     first = codes[0]
     if any(codes.get(n) != first + n for n in range(len(codes))):

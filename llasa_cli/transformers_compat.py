@@ -44,7 +44,8 @@ from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
 from llasa_cli.files import read_json_object, write_json
-from llasa_cli.prompt import SPEECH_END, PromptFormat, Reference
+from llasa_cli.prompt import PromptFormat, Reference
+from llasa_cli.prompt_tokens import SPEECH_END
 from llasa_cli.settings import CONTEXT_TOKENS
 
 if TYPE_CHECKING:

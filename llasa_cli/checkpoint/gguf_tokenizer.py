@@ -21,8 +21,10 @@ METADATA_KEY = "llasa.metadata"
 """The key of the content of `llasa.json`."""
 _LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN_2 = _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
-_SPLITS = {"llama-bpe": _LLAMA_3, "llama3": _LLAMA_3, "llama-v3": _LLAMA_3, "qwen2": _QWEN_2}
-"""`tokenizer.ggml.pre` -> the expression that splits text. llama.cpp gives Llama 3's three names."""
+LLAMA_SPLITS = ("llama-bpe", "llama3", "llama-v3")
+"""llama.cpp's three names for how Llama 3 splits text, as `tokenizer.ggml.pre`."""
+_SPLITS = dict.fromkeys(LLAMA_SPLITS, _LLAMA_3) | {"qwen2": _QWEN_2}
+"""`tokenizer.ggml.pre` -> the expression that splits text."""
 _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 
 

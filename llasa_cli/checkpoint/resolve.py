@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llasa_cli.checkpoint.gguf_file import SUFFIX, is_gguf
-from llasa_cli.checkpoint.metadata import read_metadata
+from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.checkpoint.safetensors_header import locate_tensors
 from llasa_cli.errors import ModelError
 from llasa_cli.files import hash_ends, read_json_object
@@ -116,6 +116,12 @@ class Checkpoint:
         """The style fields of its prompts: those of the metadata, else those that the catalog knows. It may be empty."""
         own = tuple(self.metadata.get("style") or ())
         return own or (self.entry.style if self.entry is not None else ())
+
+    @property
+    def language(self) -> str | None:
+        """The only language that the model speaks, by the metadata or the catalog; None if it is not known."""
+        listed = {"language": list(self.entry.languages)} if self.entry is not None else {}
+        return only_language(self.metadata) or only_language(listed)
 
     @property
     def license(self) -> str:

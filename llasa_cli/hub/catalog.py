@@ -14,6 +14,8 @@ UNKNOWN_LICENSE = "unknown; see its page"
 PUBLISHED_CODEC = "HKUSTAudio/xcodec2-hf"
 ORIGINAL_CODEC = "HKUSTAudio/xcodec2"
 ANIME_CODEC = "NandemoGHS/Anime-XCodec2-44.1kHz-v2"
+NEUCODEC = "neuphonic/neucodec"
+NEUTTS_LICENSE = "NeuTTS Open License 1.0"
 STYLE_FIELDS = ("emotion", "profile", "mood", "speed", "prosody", "pitch_timbre", "style", "notes", "caption")
 """Of Anime-Llasa-3B-Captions, from its demo."""
 MULTILINGUAL = ("zh", "en", "de", "fr", "ja", "ko", "nl", "es", "it", "pt", "pl")
@@ -59,6 +61,12 @@ _STORED_HEAD = ("has an output matrix of its own although the configuration may 
 _TAG_SPACE = ("its example has a space after the speaker tag, its training data has none; this program adds none",)
 UNVERIFIED_NAME = "the repository's name"
 _UNSEEN = ("size, license and whether it is gated",)
+_NEUTTS = (
+    "its own package puts a watermark (Perth) into all its speech, this program does not",
+    "clips can't be encoded for its codec here; a saved voice or codes that were made elsewhere can be used",
+)
+_NEUTTS_UNSEEN = ("size and whether it is gated",)
+_PHONES = ("reads phones: pip install 'llasa-cli[neutts]'", *_NEUTTS)
 
 CATALOG: dict[str, CatalogEntry] = {
     "1b": CatalogEntry("HKUSTAudio/Llasa-1B", 2_740_000_000, "1 billion parameters"),
@@ -145,6 +153,58 @@ CATALOG: dict[str, CatalogEntry] = {
         gated=False,
         unverified=(UNVERIFIED_NAME, *_UNSEEN),
     ),
+    "neutts-air": CatalogEntry(
+        "neuphonic/neutts-air",
+        1_500_000_000,
+        "NeuTTS Air, 0.55 billion parameters, 24 kHz",
+        languages=("en",),
+        license="Apache 2.0",
+        codec=NEUCODEC,
+        gated=False,
+        sampling_rate=24_000,
+        quirks=("its network is a Qwen 2, which this program can't run yet", *_PHONES),
+        unverified=_NEUTTS_UNSEEN,
+    ),
+    **{
+        f"neutts-nano{suffix}": CatalogEntry(
+            f"neuphonic/neutts-nano{suffix}",
+            915_000_000,
+            "NeuTTS Nano, 0.23 billion parameters, 24 kHz",
+            languages=(language,),
+            license=NEUTTS_LICENSE,
+            codec=NEUCODEC,
+            gated=False,
+            sampling_rate=24_000,
+            quirks=_PHONES,
+            unverified=_NEUTTS_UNSEEN,
+        )
+        for suffix, language in (("", "en"), ("-german", "de"), ("-french", "fr"), ("-spanish", "es"))
+    },
+    "neutts-2e": CatalogEntry(
+        "neuphonic/neutts-2e",
+        472_000_000,
+        "NeuTTS 2E, 0.24 billion parameters, emotions, 24 kHz",
+        languages=("en",),
+        license=NEUTTS_LICENSE,
+        codec=NEUCODEC,
+        gated=False,
+        style=("emotion",),
+        sampling_rate=24_000,
+        quirks=("its network is a Qwen 3, which this program can't run yet", *_NEUTTS),
+        unverified=("the kind of its network", *_NEUTTS_UNSEEN),
+    ),
+    "neucodec": CatalogEntry(
+        NEUCODEC,
+        2_520_000_000,
+        "the codec of NeuTTS",
+        languages=(),
+        license="Apache 2.0",
+        codec=None,
+        gated=False,
+        sampling_rate=24_000,
+        quirks=("decodes only",),
+        unverified=_NEUTTS_UNSEEN,
+    ),
     "xcodec2": CatalogEntry(PUBLISHED_CODEC, 2_520_000_000, "the codec of most models", languages=(), codec=None),
     "xcodec2-original": CatalogEntry(
         ORIGINAL_CODEC,
@@ -223,5 +283,6 @@ def repo_of(name: str) -> tuple[str, str | None] | None:
 
 
 def entry_of(repo: str) -> CatalogEntry | None:
-    """The catalog entry of a repository."""
-    return next((entry for entry in CATALOG.values() if entry.repo.lower() == repo.lower()), None)
+    """The catalog entry of a repository, or of the one whose GGUF files it has ("neuphonic/neutts-nano-q4-gguf")."""
+    names = (repo.lower(), re.sub(r"-q[48]-gguf$", "", repo.lower()))
+    return next((entry for entry in CATALOG.values() if entry.repo.lower() in names), None)

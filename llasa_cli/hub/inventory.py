@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def _is_llasa(folder: Path) -> bool:
         kind = read_json_object_if_exists(folder / "config.json").get("model_type")
     except ModelError:
         return False
-    return kind == "xcodec2" or (kind in LANGUAGE_MODELS and "llasa" in folder.parents[1].name.lower())
+    is_named = re.search("llasa|neutts", folder.parents[1].name.lower()) is not None
+    return kind in ("xcodec2", "neucodec") or (kind in LANGUAGE_MODELS and is_named)
 
 
 def _is_interrupted(repo: str) -> bool:

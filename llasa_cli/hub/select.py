@@ -25,6 +25,7 @@ from llasa_cli.hub.cache_layout import (
     shards_of,
 )
 from llasa_cli.hub.catalog import BICODEC, INCOMPATIBLE, PUBLISHED_CODEC, CatalogEntry, repo_of
+from llasa_cli.prompt_tokens import token_names
 
 SMALL_FILES = (
     "config.json",
@@ -51,14 +52,11 @@ _INDEX = "model.safetensors.index.json"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _RECOGNIZERS = ("whisper",)
 _SPEAKER_MODELS = ("wavlm", "unispeech-sat")
-_CODECS = ("xcodec2", "wav2vec2-bert")  # the second is the semantic encoder of an X-Codec2 in its original format
-_MARKERS = (
-    "<|TEXT_UNDERSTANDING_START|>",
-    "<|TEXT_UNDERSTANDING_END|>",
-    "<|SPEECH_GENERATION_START|>",
-    "<|SPEECH_GENERATION_END|>",
-    "<|s_0|>",
-)
+_CODECS = (
+    "xcodec2",
+    "neucodec",
+    "wav2vec2-bert",
+)  # the last is the semantic encoder of an X-Codec2 in its original format
 _SEE_LIST = "`llasa download --list` shows the models that can be used."
 _HARMFUL = "Don't use this repository: such a name can only be meant to do harm."
 
@@ -153,7 +151,7 @@ def select_files(
 
 
 def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = False) -> None:
-    """Check that a tokenizer has Llasa's tokens: before the weights are downloaded, if it is not in their file.
+    """Check that a tokenizer has the tokens of Llasa or NeuTTS: before the weights are downloaded, if it is not in their file.
 
     Args:
         path: A tokenizer.json.
@@ -173,7 +171,8 @@ def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = Fal
         raise ModelError(
             f"The tokenizer.json of {repo} can't be read ({error}).", "The checkpoint is damaged."
         ) from error
-    missing = [marker for marker in _MARKERS if marker not in ids]
+    names = token_names(ids)
+    missing = names.missing_from(ids)
     if missing and text_model:
         return
     if missing:
@@ -184,9 +183,9 @@ def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = Fal
             reason += "; it is a text model or has another prompt format"
         hint = "To train from a text model, download it with --text-model."
         raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", hint)
-    first = ids["<|s_0|>"]
+    first = ids[names.first_code]
     for token, number in ids.items():
-        code = re.fullmatch(r"<\|s_(\d+)\|>", token)
+        code = re.fullmatch(rf"{re.escape(names.code_prefix)}(\d+)\|>", token)
         if code and number != first + int(code[1]):
             reason = f"its speech tokens are in another order ({token})"
             raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", _SEE_LIST)
@@ -216,9 +215,9 @@ def _kind(repo: str, config: dict[str, Any], entry: CatalogEntry | None) -> str:
             f"The weights of {repo} are already quantized ({str(method)[:40]}).",
             "Download the original and run it with fewer bits by --dtype.",
         )
-    if entry is not None:
-        return "codec" if entry.codec is None else "language model"
     model_type = config.get("model_type")
+    if entry is not None and (entry.codec is None or model_type in LANGUAGE_MODELS):
+        return "codec" if entry.codec is None else "language model"
     if model_type in LANGUAGE_MODELS:
         return "language model"
     if model_type in _CODECS or "'xcodec2" in str(config.get("architectures")).lower():

@@ -144,6 +144,7 @@ class Synthesizer:
         codec_folder = checkpoint.codec_folder
         prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
         prompt_format.style_fields = checkpoint.style_fields
+        prompt_format.language = prompt_format.language or checkpoint.language
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import load_codec, read_codec_config
         from llasa_cli.lm.loader import load_language_model

@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from llasa_cli.hub.catalog import STYLE_FIELDS
-from llasa_cli.prompt import TEXT_END, TEXT_START, PromptFormat, Reference
+from llasa_cli.prompt import PromptFormat, Reference
+from llasa_cli.prompt_tokens import LLASA
 from llasa_cli.settings import TEMPLATE_DATE
 
 INSTRUCTION = "Convert the text to speech:"
@@ -70,7 +71,7 @@ def differences(folder: Path, instruction: str = INSTRUCTION) -> list[tuple[Case
         ours = list(prompt_format.prompt(case.text, reference, case.speaker).ids)
         tag = f"Speaker {case.speaker}" if case.speaker else ""
         messages = [
-            {"role": "user", "content": f"{instruction}{TEXT_START}{joined(case)}{TEXT_END}"},
+            {"role": "user", "content": f"{instruction}{LLASA.text_start}{joined(case)}{LLASA.text_end}"},
             {
                 "role": "assistant",
                 "content": f"{tag}<|SPEECH_GENERATION_START|>" + "".join(f"<|s_{code}|>" for code in case.codes),
@@ -106,7 +107,7 @@ def style_differences(folder: Path) -> list[tuple[Case, list[int], list[int]]]:
         tag = f"Speaker {case.speaker}" if case.speaker else ""
         messages = [
             {"role": "system", "content": "\n".join(f"{name}: {style.get(name, '')}" for name in STYLE_FIELDS)},
-            {"role": "user", "content": f"{INSTRUCTION}{TEXT_START}{joined(case)}{TEXT_END}"},
+            {"role": "user", "content": f"{INSTRUCTION}{LLASA.text_start}{joined(case)}{LLASA.text_end}"},
             {"role": "assistant", "content": f"{tag}<|SPEECH_GENERATION_START|>{spoken}"},
         ]
         theirs = tokenizer.apply_chat_template(
