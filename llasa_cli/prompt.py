@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.chat_template import ChatTemplate, read_chat_template, token_text
-from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
+from llasa_cli.checkpoint.gguf_file import GgufFile, is_gguf, read_gguf
 from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, tokenizer_json, tokenizer_settings
 from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.errors import ModelError, UsageError
@@ -243,7 +243,8 @@ class PromptFormat:
         Raises:
             UsageError: The speaker or a field of the style is unknown, or the prompt leaves no room in the 2,048 tokens.
         """
-        transcript, codes = "", ()
+        transcript = ""
+        codes: tuple[int, ...] = ()
         if reference is not None:
             transcript, codes = reference.text.strip(), reference.codes
             if codes and not 0 <= min(codes) <= max(codes) < self.code_count:
@@ -509,13 +510,15 @@ def _plain(text: str) -> str:
 
 
 def _neutts_settings(path: Path) -> dict[str, Any]:
-    """What the files of a NeuTTS model say of its prompt: `input_format`, `supported_emotions`, `language`, and the token
-    that begins it (`begin`).
-    """
-    if not is_gguf(path):
-        found = read_json_object_if_exists(path / "config.json").get("neuphonic")
-        return found if isinstance(found, dict) else {}
-    file = read_gguf(path)
+    """What a folder or a GGUF file says of a NeuTTS's prompt: `input_format` and `supported_emotions`; see also below."""
+    if is_gguf(path):
+        return gguf_neutts_settings(read_gguf(path))
+    found = read_json_object_if_exists(path / "config.json").get("neuphonic")
+    return found if isinstance(found, dict) else {}
+
+
+def gguf_neutts_settings(file: GgufFile) -> dict[str, Any]:
+    """The same from a GGUF file's metadata, with `language` and the token that begins a prompt (`begin`), as llama.cpp has it."""
     metadata, special = file.metadata, tokenizer_settings(file)
     template = str(special.get("chat_template"))
     is_text = NEUTTS.text_start in template and INSTRUCTION.rstrip(":") not in template

@@ -3,7 +3,7 @@
 The `neutts` package carries an espeak-ng of its own, which writes some phones otherwise than the plain one. Its library is
 used if the package's files are installed; the package itself is never imported. Otherwise espeakng-loader has a plain 1.52.
 
-Source: neutts 1.4.1, `phonemizers.py` and `NeuTTS._to_phones`.
+Source: neutts 1.4.1, `phonemizers.py` and `NeuTTS._to_phones`, which keeps only the first part where espeak-ng reads a text in several.
 """
 
 from __future__ import annotations

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from llasa_cli import prompt as prompt_module
+from llasa_cli.checkpoint.gguf_file import GgufFile
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.hub.select import check_tokenizer
-from llasa_cli.prompt import NeuTTSPromptFormat, PromptFormat, Reference
+from llasa_cli.prompt import NeuTTSPromptFormat, PromptFormat, Reference, gguf_neutts_settings
 from llasa_cli.text.phones import bundled_espeak, to_phones
 
 TABLE = [line.split("\t") for line in Path(__file__).with_name("neutts_phones.tsv").read_text("utf-8").splitlines()]
 """Language, text, phones."""
 ENGLISH = {text: phones for language, text, phones in TABLE if language == "en"}
+CUT_TEXT = "The 3 quick brown foxes jumped 1,234.56 times over."
+"""espeak-ng reads it in two parts, and the package drops what follows the first one; here nothing is dropped."""
 REFERENCE = Reference("So I’m testing this.", (0, 63, 5, 5))
 """Its transcript is in the table."""
 CODES = "<|speech_0|><|speech_63|><|speech_5|><|speech_5|>"
@@ -114,6 +117,24 @@ def test_what_no_prompt_can_have(folder: Path) -> None:
         prompt_format.prompt("Hello.")
 
 
+def test_a_gguf_file_says_how_it_is_prompted() -> None:
+    def settings(**metadata: Any) -> tuple[Any, ...]:
+        named = {f"tokenizer.{name.replace('ggml_', 'ggml.')}": value for name, value in metadata.items()}
+        named |= {"tokenizer.ggml.tokens": ["<|begin|>"], "tokenizer.ggml.bos_token_id": 0}
+        found = gguf_neutts_settings(GgufFile(Path("x.gguf"), named | BARE, {}, ()))
+        return found["input_format"], found["language"], found["begin"]
+
+    BARE: dict[str, Any] = {}
+    text_template = "<|TEXT_PROMPT_START|>{{ text }}"
+    assert settings(ggml_pre="qwen2") == ("phonemes", None, None)
+    assert settings(ggml_pre="llama-bpe") == ("phonemes", None, "<|begin|>")
+    assert settings(ggml_pre="llama-bpe", ggml_add_bos_token=False) == ("phonemes", None, None)
+    assert settings(chat_template=text_template)[0] == "BPE"
+    assert settings(chat_template="Convert the text to speech:" + text_template)[0] == "phonemes"
+    BARE = {"neuphonic.input_format": "BPE", "general.languages": ["de"]}
+    assert settings() == ("BPE", ["de"], None)
+
+
 def test_a_download_knows_the_tokens(folder: Path) -> None:
     check_tokenizer(folder / "tokenizer.json", "org/repo", text_model=False)
 
@@ -133,13 +154,13 @@ def test_ids_equal_those_of_the_package(folder: Path, monkeypatch: pytest.Monkey
     pytest.importorskip("phonemizer")
     if bundled_espeak() is None:
         pytest.skip("the package neutts is not installed")
+    from transformers import PreTrainedTokenizerFast
+
     for name, attributes in (("librosa", ()), ("neucodec", ("NeuCodec", "DistillNeuCodec"))):
         stand_in = types.ModuleType(name)  # imported at its start, not used for prompts
         for attribute in attributes:
             setattr(stand_in, attribute, None)
         monkeypatch.setitem(sys.modules, name, stand_in)
-    from transformers import PreTrainedTokenizerFast
-
     theirs: Any = importlib.import_module("neutts.neutts")
     phonemizers: Any = importlib.import_module("neutts.phonemizers")
     spoken = {}
@@ -150,6 +171,10 @@ def test_ids_equal_those_of_the_package(folder: Path, monkeypatch: pytest.Monkey
         for known, text, phones in TABLE:
             if known == language:
                 assert to_phones(text, language) == package._to_phones(text) == phones
+    package = object.__new__(theirs.NeuTTS)
+    package.phonemizer = spoken["en"]
+    half = package._to_phones(CUT_TEXT)
+    assert to_phones(CUT_TEXT, "en") == f"{half} fˈɪfti sˈɪks tˈaɪmz ˈoʊvɚ"
     package = object.__new__(theirs.NeuTTS)
     package.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), unk_token="<|begin|>")
     package.phonemizer = spoken["en"]
