@@ -64,6 +64,7 @@ class WorkerConfig:
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
         passages: The items are passages of one text. On a CPU their codes are those of one passage at a time, bit for bit.
+        together: Takes of a passage that are generated at once.
         token: The content of the file `work/token`. It shows a worker that its `work` is the same folder, and not one of
             the same name on another machine.
     """
@@ -78,6 +79,7 @@ class WorkerConfig:
     threads: int | None = None
     engine: str = "llasa"
     passages: bool = False
+    together: int = 1
     token: str = ""
 
 

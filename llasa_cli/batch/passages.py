@@ -115,7 +115,7 @@ class PassageSynthesizer:
         chunks = text_chunks(self.checkpoint.metadata, text, options, notify)
         needs_voice = self._is_voiceless(options, reference)
         run = _Run(needs_voice, options, reference, resume_from or ResumePoint(), notify, cast or {})
-        with closing(_Closing(self._start())) as opened:
+        with closing(_Closing(self._start(options.best_of))) as opened:
             for utterance, sound in run.speak(opened.backend, chunks):
                 if on_utterance is not None:
                     on_utterance(utterance)
@@ -127,7 +127,7 @@ class PassageSynthesizer:
         prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
         return reference is None and options.speaker is None and prompt_format.default_speaker is None
 
-    def _start(self) -> WorkerBackend:
+    def _start(self, together: int) -> WorkerBackend:
         self._encoder = None
         config = WorkerConfig(
             models=self.checkpoint.options,
@@ -136,6 +136,7 @@ class PassageSynthesizer:
             slots=self._options.slots,
             verifiers=self._verifiers,
             passages=True,
+            together=together,
         )
         if self._options.is_local:
             from llasa_cli.batch.thread_backend import ThreadBackend

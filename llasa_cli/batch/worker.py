@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,7 @@ def _run(
         emit(Ready(batched.slots))
 
     slots = config.slots or (_passage_slots if config.passages else default_slots)(synthesizer, config.engine)
-    engine = synthesizer.model.exact_batch if config.passages else None
+    engine = partial(synthesizer.model.exact_batch, together=config.together) if config.passages else None
     batched = BatchSynthesizer(synthesizer, slots, verifiers, engine, note)
     if on_start is not None:
         on_start(batched)

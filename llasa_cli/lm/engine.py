@@ -266,29 +266,32 @@ class SlotEngine:
 
 
 class EnginePool:
-    """Sequences that are stepped one after the other, each by an engine of one slot.
+    """Sequences that are shared among equal engines, which are stepped one after the other.
 
-    The codes of a sequence are those of `LanguageModel.generate`, bit for bit, where several rows in one product would have
+    The codes of a sequence are those that it has in such an engine, bit for bit, where more rows in one product would have
     other last bits.
 
     Args:
-        new_engine: Makes an engine of one slot.
+        new_engine: Makes an engine, such as one of one slot.
         slots: How many sequences there is room for.
     """
 
     def __init__(self, new_engine: Callable[[], SlotEngine], slots: int) -> None:
-        self._new_engine, self._slots = new_engine, slots
-        self._idle: list[SlotEngine] = []
+        self._new_engine, self.slots = new_engine, slots
+        self._engines: list[SlotEngine] = []
         self._busy: dict[Any, SlotEngine] = {}
 
     @property
     def free(self) -> int:
         """The number of free slots."""
-        return self._slots - len(self._busy)
+        return self.slots - len(self._busy)
 
     def add(self, request: GenerationRequest) -> None:
         """See `SlotEngine.add`."""
-        engine = self._idle.pop() if self._idle else self._new_engine()
+        engine = next((one for one in self._engines if one.free), None)
+        if engine is None:
+            engine = self._new_engine()
+            self._engines.append(engine)
         engine.add(request)
         self._busy[request.tag] = engine
 
@@ -301,14 +304,12 @@ class EnginePool:
         engine = self._busy.pop(tag, None)
         if engine is not None:
             engine.drop(tag)
-            self._idle.append(engine)
 
     def step(self) -> list[Finished]:
         """See `SlotEngine.step`."""
         finished = []
-        for tag, engine in list(self._busy.items()):
-            results = engine.step()
-            if results:
-                finished += results
-                self._idle.append(self._busy.pop(tag))
+        for engine in dict.fromkeys(self._busy.values()):
+            finished += engine.step()
+        for one in finished:
+            del self._busy[one.request.tag]
         return finished

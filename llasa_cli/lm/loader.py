@@ -58,11 +58,21 @@ class LanguageModel:
         """Continue up to `slots` prompts at once."""
         return SlotEngine(self.network, self.prompt_format, slots)
 
-    def exact_batch(self, slots: int) -> SlotEngine | EnginePool:
-        """Like `batch`, where on a CPU each sequence has the codes of `generate`, bit for bit, with any number of slots."""
+    def exact_batch(self, slots: int, together: int = 1) -> SlotEngine | EnginePool:
+        """Like `batch`, where on a CPU the codes of a sequence don't depend on the number of slots.
+
+        Args:
+            together: How many sequences one text has at once. With 1 each has the codes of `generate`, bit for bit; without the
+                fused step those of `batch(together)`.
+        """
         if self.device.type != "cpu" or self.network.fused_rows:
             return SlotEngine(self.network, self.prompt_format, slots, is_exact=True)
-        return EnginePool(lambda: self.batch(1), slots)
+        return EnginePool(lambda: self.batch(together), slots)
+
+    def takes_batch(self, takes: int) -> SlotEngine:
+        """The engine of one chunk's takes: the codes of each are those of `exact_batch(..., together=takes)`."""
+        is_exact = self.device.type == "cpu" and self.network.fused_rows > 0
+        return SlotEngine(self.network, self.prompt_format, takes, is_exact=is_exact)
 
 
 def load_language_model(

@@ -486,7 +486,7 @@ class SynthesisSession:
 
         candidates = self.candidates(chunk)
         if self._engine is None:
-            self._engine = self.synthesizer.model.batch(self.options.best_of)
+            self._engine = self.synthesizer.model.takes_batch(self.options.best_of)
         engine = self._engine
         search: StepSearch | None = None
         if self.options.search is not None:

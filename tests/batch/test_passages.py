@@ -52,6 +52,15 @@ def test_the_sound_is_that_of_one_passage_at_a_time(
     assert np.array_equal(sound, same)
 
 
+def test_the_best_takes_are_those_of_one_passage_at_a_time(alone: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llasa_cli.lm.llama.Llama.fused_rows", 0)  # as for large weights of 16 or 32 bits
+    options = replace(SHORT, best_of=3)
+    expected, sound = spoken(alone, options=options)
+    found, same = spoken(at_once(alone, 5), options=options)
+    assert found == expected
+    assert np.array_equal(sound, same)
+
+
 def test_a_resumed_text_continues_where_it_stopped(alone: Synthesizer) -> None:
     expected, _ = spoken(alone)
     found, _ = spoken(at_once(alone, 4), resume_from=ResumePoint(3))
@@ -119,7 +128,7 @@ def test_passages_of_a_dead_worker_are_spoken_by_another(
     speech = PassageSynthesizer(
         resolve_checkpoint(ModelOptions(model=str(random_checkpoint))), SchedulingOptions(workers=2)
     )
-    monkeypatch.setattr(speech, "_start", _DyingBackend)
+    monkeypatch.setattr(speech, "_start", lambda together: _DyingBackend())
     notes: list[str] = []
     found, _ = spoken(speech, on_note=notes.append)
     assert [one.text[:19] for one in found[:8]] == [f"This is paragraph {name}" for name in "abcdefgh"]

@@ -102,6 +102,20 @@ def test_a_batch_generates_the_codes_of_each_sequence_alone(model: LanguageModel
         assert (tuple(generation), generation.ended) == (together[request.tag].codes, together[request.tag].ended)
 
 
+@pytest.mark.parametrize("takes", [1, 3])
+@pytest.mark.parametrize("fused_rows", [0, None], ids=["torch", "here"])
+def test_takes_have_the_same_bits_in_an_exact_batch_of_any_size(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch, takes: int, fused_rows: int | None
+) -> None:
+    if fused_rows is not None:
+        monkeypatch.setattr(Llama, "fused_rows", fused_rows)
+    wanted = generate_all(model.takes_batch(takes), requests(model))
+    found = generate_all(model.exact_batch(7, takes), requests(model))
+    assert {tag: (one.codes, one.log_probability) for tag, one in found.items()} == {
+        tag: (one.codes, one.log_probability) for tag, one in wanted.items()
+    }
+
+
 def test_greedy_codes_equal_those_of_transformers(model: LanguageModel, folder: Path) -> None:
     sampling = SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1)
     prompts = [model.prompt_format.prompt(text, Reference("a voice", (1, 2, 3, 60))) for text in TEXTS]
