@@ -506,6 +506,9 @@ def _decode(decoder: Any, samples: np.ndarray) -> None:
 
     # It estimates the noise before the first word.
     silence = np.zeros(round(SAMPLING_RATE_HZ * _SPHINX_SILENCE_S), np.float32)
+    # Nothing of earlier takes counts: pocketsphinx learns the mean of the cepstrum and the noise as it goes.
+    decoder.start_stream()
+    decoder.set_cmn(decoder.config["cmninit"])
     decoder.start_utt()
     decoder.process_raw(to_pcm16(np.concatenate([silence, samples, silence])), full_utt=True)
     decoder.end_utt()

