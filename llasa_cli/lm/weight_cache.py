@@ -6,7 +6,8 @@ processor. So a cache folder may be shared between machines and versions. A file
 processes may write it at once, and a damaged one is removed and written again.
 
 Layout: the tensors, each at a multiple of ALIGNMENT; then JSON, which describes them; then the length of the JSON in 8 bytes,
-and MAGIC. LLASA_WEIGHT_CACHE=off turns the cache off.
+and MAGIC. A file without tensors, of a load that packs nothing, says that the checkpoint's values were found finite, so that the
+next load doesn't examine them again. LLASA_WEIGHT_CACHE=off turns the cache off.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.attention import Attention
-from llasa_cli.lm.engine import Finished, GenerationRequest, SlotEngine
+from llasa_cli.lm.engine import EnginePool, Finished, GenerationRequest, SlotEngine
 from llasa_cli.lm.kv_cache import KVCache
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel, load_language_model
@@ -61,7 +61,7 @@ def requests(model: LanguageModel) -> list[GenerationRequest]:
 
 
 def generate_all(
-    batch: SlotEngine, order: list[GenerationRequest], chance: random.Random | None = None
+    batch: SlotEngine | EnginePool, order: list[GenerationRequest], chance: random.Random | None = None
 ) -> dict[int, Finished]:
     """Generate all of `order`, each added as soon as a slot is free or, with `chance`, some steps later."""
     waiting, done = list(order), {}
