@@ -248,7 +248,7 @@ class SearchPlan:
         found = re.fullmatch(
             r"\s*(\d{1,3})\s*[x×]\s*(\d{1,3})\s*[x×]\s*(\d{1,3}(?:\.\d{1,3})?)\s*", text, re.IGNORECASE
         )
-        hint = "For example --search 2x4x1: every second the best 2 takes are kept, and each goes on in 4 ways."
+        hint = "For example --search 2x4x1: every second the best 2 takes are kept, and each is continued 4 times."
         if found is None:
             raise UsageError(f"--search {text[:40]!r} is not BEAMxWIDTHxSECONDS.", hint)
         plan = cls(int(found[1]), int(found[2]), float(found[3]))

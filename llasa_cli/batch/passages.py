@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.batch.messages import Exited, FatalError, Lost, Note, Spoken, WorkerBackend, WorkerConfig, WorkItem
@@ -31,7 +31,7 @@ from llasa_cli.settings import (
     SpeechOptions,
     VerifierOptions,
 )
-from llasa_cli.synthesis.synthesizer import CastVoice, ResumePoint, Synthesizer, nothing_to_say, text_chunks
+from llasa_cli.synthesis.synthesizer import CastVoice, ResumePoint, StreamGate, Synthesizer, nothing_to_say, text_chunks
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 
@@ -96,14 +96,15 @@ class PassageSynthesizer:
         *,
         on_note: Callable[[str], None] | None = None,
         verifiers: Sequence[Verifier] = (),
+        gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
         cast: Mapping[str, CastVoice] | None = None,
-        **_: Any,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length; see `Synthesizer.stream`.
 
         Args:
             verifiers: Not used: the workers load those of the constructor.
+            gate: Not used: the sound comes in whole passages.
 
         Raises:
             UsageError: The text has nothing to say, or the prompt is too long.

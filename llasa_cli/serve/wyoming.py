@@ -27,6 +27,7 @@ from llasa_cli.serve.service import Audio, Done, Event, Failed, SpeechService, S
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
+from llasa_cli.text.dialogue import has_voices
 from llasa_cli.text.sentences import sentence_ends
 
 _CHECK_S = 0.5
@@ -109,6 +110,8 @@ class _Handler(AsyncEventHandler):
         self._length += len(text)
         if self._length > self._max_characters:
             raise UsageError(f"The text is longer than {self._max_characters:,} characters.")
+        if has_voices(text):
+            raise UsageError("A request has one voice: [voice:NAME] can't change it.")
         if not any(character.isalnum() for character in text):
             return
         loop = asyncio.get_running_loop()

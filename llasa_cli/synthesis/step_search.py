@@ -4,7 +4,7 @@
     after each step of the engine:  search.branch(running)
 
 Beam x width takes run together, as many as with `--best-of` of that number, so both cost the same. Whenever all of them have
-one more step of speech, the best `beam` go on and the others are replaced with branches of these: sequences with another seed
+one more step of speech, the best `beam` are kept and the others are replaced with branches of these: sequences with another seed
 that begin with the codes of their parent, whose KV cache is copied, not computed again. Takes that have ended are kept; at the end
 `synthesis.candidates` chooses among all complete takes.
 

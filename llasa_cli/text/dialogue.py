@@ -1,4 +1,4 @@
-"""Who speaks: `[voice:NAME]` in a text, and the turns of a dialogue, become marks that `text.chunker` takes out again.
+"""Changes of the voice: `[voice:NAME]` in a text, and the turns of a dialogue, become marks that `text.chunker` removes.
 
     parts = read_dialogue(parts, find, names={"anna", "bob"})
     rows = read_rows(lines)                                {"name": "Anna", "text": "Good evening."} -> the same marks
@@ -32,7 +32,7 @@ _TURN = re.compile(
     rf"[ \t]{{0,8}}(?:[-*+>•][ \t]+|[—–-][ \t]*)?(?:\*\*|__)?{_NAME}[ \t]*(?:\*\*|__)?[ \t]*[:：](?:\*\*|__)?(?=\s|$)[ \t]*"
 )
 _MOST_WORDS = 3
-"""Of a name that is refused because nobody in the cast has it; longer ones are part of a text."""
+"""Words of a name before a colon that is refused if the cast lacks it; longer ones are taken for text."""
 _NAMES = ("name", "speaker", "voice", "character", "role")
 _TEXTS = ("text", "content", "line")
 

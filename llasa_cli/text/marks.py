@@ -1,4 +1,4 @@
-"""Marks inside a text that are not words: where a chapter begins, who speaks, and how fast.
+"""Marks inside a text that are not words: where a chapter begins, a change of the voice, and a change of the speed.
 
     mark(CHAPTER, "The Storm")  ->  a piece of text that `text.chunker` takes out again
 

@@ -321,6 +321,7 @@ def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoi
     pytest.importorskip("wyoming")
     from wyoming.audio import AudioChunk, AudioStart, AudioStop
     from wyoming.client import AsyncTcpClient
+    from wyoming.error import Error
     from wyoming.info import Describe, Info
     from wyoming.tts import Synthesize, SynthesizeVoice
 
@@ -342,6 +343,12 @@ def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoi
             await client.write_event(Synthesize("Hi.", voice=SynthesizeVoice(name="rms")).event())
             while not events or not AudioStop.is_type(events[-1].type):
                 events.append(await asyncio.wait_for(client.read_event(), 60))
+            await client.write_event(Synthesize("[voice:slt] Hi.").event())
+            answer = None
+            while answer is None or not Error.is_type(answer.type):
+                answer = await asyncio.wait_for(client.read_event(), 60)
+                assert not AudioChunk.is_type(answer.type)
+            assert Error.from_event(answer).text.startswith("A request has one voice")
         task.cancel()
         return info, events
 

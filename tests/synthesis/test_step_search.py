@@ -95,8 +95,8 @@ def test_the_best_unfinished_takes_are_branched_and_the_others_replaced(
         engine.step()
     after = {number: list(engine.codes(number)) for number in running}
     assert {tuple(codes[:STEP]) for codes in after.values()} == {tuple(before[number]) for number in wanted}
-    assert all(after[number][:STEP] == before[number] for number in wanted), "the parents go on in their slots"
-    assert len({tuple(codes) for codes in after.values()}) == 6, "each branch goes on in its own way"
+    assert all(after[number][:STEP] == before[number] for number in wanted), "the parents keep their slots"
+    assert len({tuple(codes) for codes in after.values()}) == 6, "each branch continues differently"
     parent = wanted[0]
     branch = next(number for number in running if number != parent and after[number][:STEP] == before[parent])
     assert search.log_probability(branch, 0.0) == likely[parent]
