@@ -52,6 +52,7 @@ _GROUPS = (
 """How numbers of many digits are grouped in other countries."""
 _COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)
 _MARKS = str.maketrans({"…": ".", "’": "'", "‘": "'", "→": ",", "–": ",", "—": ",", "(": ",", ")": ",", "[": ",", "]": ",", "{": ",", "}": ",", **dict.fromkeys("\"“”«»`", "")})  # fmt: skip
 
 
@@ -129,9 +130,10 @@ def plain_characters(text: str) -> str:
     text = _with_inches(text)
     if not text.isascii() and not re.search("[α-ωΑ-Ω]{2}", text):  # beta, but no Greek
         text = re.sub(r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[-1].lower(), text)
+    text = _COMMA_CENTS.sub(_with_point, text)
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: re.sub(r"[^\d]", "", match[0]), text)
-    return _COMMA_CENTS.sub(_with_point, text)
+    return _COMMA_CENTS.sub(_with_point, text)  # 1 234,50 €
 
 
 def _power(match: re.Match[str]) -> str:
@@ -181,6 +183,7 @@ def _tidy(text: str) -> str:
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = re.sub(r"[^A-Za-z' ,.;:!?-]+", " ", text)
     text = re.sub(r"\s+", " ", re.sub(r"\s(?='s\b)|(?<![A-Za-z])'(?![A-Za-z])", "", text))  # five 's, ' five '
+    text = re.sub(_OPENING_QUOTE, "", text)
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
     text = re.sub(r"(?<=[A-Za-z])- (?=[A-Za-z])", " ", text)  # COVID-19

@@ -13,6 +13,7 @@ from llasa_cli.text.normalize.numbers import LONGEST_NUMBER, cardinal, decimal, 
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     BEFORE_NUMBERS,
+    BIBLE_BOOKS,
     CASED_UNITS,
     CURRENCIES,
     DOLLARS,
@@ -288,10 +289,14 @@ def _torque(match: re.Match[str]) -> str:
 
 def _bare_degrees(match: re.Match[str]) -> str | None:
     """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
-    placed = re.search(r"(?:\b(?:at|to|below|above|about|around|was|is)\s|[@/~]\s?)$", before(match, 8))
+    placed = re.search(
+        r"(?:\b(?:at|to|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
+        before(match, 14),
+        re.I,
+    )
     if _is_place(match) or not (placed or (len(match[1]) == 3 and match[1][0] in "1234")):
         return None
-    return f" {cardinal(int(match[1]))} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
+    return f" {decimal(match[1])} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
 
 
 def _two_units(match: re.Match[str]) -> str | None:
@@ -350,6 +355,8 @@ def _is_score(match: re.Match[str]) -> bool:
 def _out_of(match: re.Match[str]) -> str | None:
     """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
     if match["of"] != "10" and "." not in match["score"] and not _is_score(match):
+        return None
+    if float(match["score"]) > 2 * int(match["of"]):  # 90/10, and no 11/10
         return None
     return f" {decimal(match['score'])} out of {cardinal(int(match['of']))} "
 
@@ -446,9 +453,11 @@ def _ordinal(match: re.Match[str]) -> str:
 
 def _dotted(match: re.Match[str]) -> str:
     """1.0.2 -> one point zero point two; 192.168.0.1 -> ... dot ..."""
-    parts = match[0].split(".")
+    parts = match["number"].split(".")
+    stage = {None: "", "rc": "are see"}.get(match["stage"], match["stage"])
+    count = cardinal(int(match["count"])) if match["count"] else ""
     is_address = len(parts) == 4 and all(len(part) < 4 and int(part) < 256 for part in parts)
-    return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} "
+    return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} {stage} {count} "
 
 
 def _wireless(match: re.Match[str]) -> str:
@@ -473,6 +482,42 @@ def _ratio(match: re.Match[str]) -> str:
     return f" {decimal(match[1])} " + ("" if is_verse else "to ")
 
 
+_ALGEBRA_BEFORE = re.compile(r"(?:[=+*^(]\s?|\w\s-\s|\bsolve\s)$", re.IGNORECASE)
+_ALGEBRA_AFTER = re.compile(r"\s(?:squared|cubed)\b|\s?[=+^]|\s?-\s?\d{1,9}[a-z]?\s?=")
+
+
+def _product(match: re.Match[str]) -> str | None:
+    """A factor beside its variables, in a formula: 2x + 1 -> two ex plus one; but 2x faster and 5g + 3g."""
+    if not _ALGEBRA_BEFORE.search(before(match, 8)) and not (
+        match["variables"][0] in "xyz" and _ALGEBRA_AFTER.match(match.string, match.end())
+    ):
+        return None
+    if match["variables"] not in ("x", "y", "z", "n", "ac", "ab", "bc", "xy", "xyz", "abc", "ax", "bx", "by"):
+        return None
+    return f" {decimal(match['factor'])} {' '.join(LETTERS[letter] for letter in match['variables'])} "
+
+
+def _hexadecimal(match: re.Match[str]) -> str | None:
+    """00:1B:44:11:3A:B7, 550e8400-e29b-..., #FF5733, 0x1F -> their digits and letters, a group at a time."""
+    groups = re.findall(r"[\dA-Fa-f]+", match[0].removeprefix("0x"))
+    said = [" ".join(digits(c) if c.isdigit() else LETTERS[c.lower()] for c in group) for group in groups]
+    return f" {'zero ex ' if match[0].startswith('0x') else ''}{', '.join(said)} "
+
+
+def _verse(match: re.Match[str]) -> str:
+    """1 Cor. 13:4 -> first Corinthians thirteen four."""
+    nth = f"{ordinal(int(match['nth']))} " if match["nth"] else ""
+    return nth + BIBLE_BOOKS[match["book"].lower()]
+
+
+def _weekday_and_date(match: re.Match[str]) -> str | None:
+    """Tue 3/5 -> Tuesday March fifth: the class of the date after a weekday."""
+    month, day = int(match["month"]), int(match["day"])
+    if not _WEEKDAY.search(before(match, 12)) or not (0 < month < 13 and 0 < day < 32):
+        return None
+    return f"{MONTHS[month - 1]} {ordinal(day)}"
+
+
 def _power_of_ten(match: re.Match[str]) -> str:
     minus = "minus " if match[2] else ""
     return f" {decimal(match[1])} times ten to the power of {minus}{cardinal(int(match[3]))} "
@@ -482,6 +527,7 @@ _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
@@ -504,14 +550,23 @@ def _range(match: re.Match[str]) -> str | None:
     if start.rstrip()[-1:].isdigit() and _SUBTRACTION.match(following):
         return " minus "
     same = _TWO_DIGITS.search(start)
-    if same and dash != "—" and re.match(same[0] + r"(?!\w|[.,:-]\d)", following):
-        return " "
+    if same and dash != "—" and re.match(rf"(?:{same[0]}|{100 - int(same[0])})(?!\w|%|[.,:-]\d)", following):
+        return " "  # 50-50, 80-20
+    if re.search(r"[A-Za-z]{2}(?:[A-Za-z\d.]*-)?\d[\d.]*$", start) and re.match(r"\d[\d.]*[BM]\b", following):
+        return " "  # Llama-3.1-8B
+    if re.search(r"(?:\b(?:squared|cubed|power of \w+)|\^\d+)\s?$", start) and re.match(r"\s?[\da-z(]", following):
+        return " minus "
     is_range = any(dash in dashes and a.search(start) and b.match(following) for a, b, dashes in _RANGES)
     return " to " if is_range else None
 
 
 def _minus(match: re.Match[str]) -> str:
     return " minus "
+
+
+def _resolution(match: re.Match[str]) -> str:
+    """1920x1080 -> nineteen twenty by ten eighty."""
+    return f" {pairs(match[1])} by {pairs(match[2])} "
 
 
 def _by(match: re.Match[str]) -> str | None:
@@ -545,6 +600,14 @@ def _per(match: re.Match[str]) -> str | None:
     )
 
 
+def _money_per(match: re.Match[str]) -> str | None:
+    """$/kg -> dollars per kilogram."""
+    each = match["unit"].lower()
+    names = UNITS.get(each)
+    each_name = SHORT_EACH.get(each) or (each if each in EACH else names[0] if names else None)
+    return f"{CURRENCIES[match['sign']][1]} per {each_name}" if each_name else None
+
+
 def _number(match: re.Match[str]) -> str:
     """1,234.5, and Chapter 01, which is chapter one."""
     numbered = re.fullmatch("0+([1-9])", match[0]) and _is_place(match)
@@ -571,8 +634,24 @@ def _symbol(match: re.Match[str]) -> str | None:
     return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None
 
 
+_HEX_PAIR = r"[\dA-Fa-f]{2}"
+HEXADECIMAL = TokenClass(
+    "hexadecimal",
+    rf"""(?<![\w:-])(?:{_HEX_PAIR}(?P<joint>[:-]){_HEX_PAIR}(?:(?P=joint){_HEX_PAIR}){{4}}(?![\w:-])
+    |[\dA-Fa-f]{{8}}(?:-[\dA-Fa-f]{{4}}){{3}}-[\dA-Fa-f]{{12}}(?!\w)|0x[\dA-Fa-f]{{1,16}}(?!\w)
+    |(?=[\dA-Fa-f:]{{0,5}}[\d:])[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}}::(?:[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}})?(?![\w:])
+    |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))""",
+    _hexadecimal,
+)
+VERSE = TokenClass(
+    "verse",
+    rf"(?:(?P<nth>[123])[ ])?(?P<book>(?i:{'|'.join(sorted(BIBLE_BOOKS, key=len, reverse=True))}))\b\.?(?=[ ]\d{{1,3}}:\d)",
+    _verse,
+)
 NUMBER_CLASSES = [
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
+    HEXADECIMAL,
+    VERSE,
     TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d)", _code_number),
     TokenClass(
         "date",
@@ -603,9 +682,9 @@ NUMBER_CLASSES = [
     TokenClass("phone", r"1-[2-9]\d\d-(?=[A-Z]{2,})", lambda m: f"one {cardinal(int(m[0][2:5])) if m[0][3:5] == '00' else pairs(m[0][2:5])} "),
     TokenClass(
         "phone",
-        r"""\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,4}){1,2}(?!\w|[.,-]\d)
+        r"""\+\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,4}\)?){2,5}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,4}){1,2}(?!\w|[.,-]\d)
         |\(\d{3}\)\s?\d{3}-\d{4}(?!\w) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
-        |\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
+        |0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
         _telephone,
     ),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", _emergency),
@@ -616,7 +695,7 @@ NUMBER_CLASSES = [
         rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{_SIGNS}])\s?(?P<low>{AMOUNT}[-–—](?=\d))?(?P<amount>{AMOUNT})
         (?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{_LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
         (?P<same>[ ](?:USD|US|EUR|GBP|JPY|INR)\b(?![ ]?\d))?
-        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹₽₺₪₴])(?![\d.]))""",
+        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹₽₺₪₴])(?!\.?\d))""",
         _money,
     ),
     TokenClass(
@@ -631,6 +710,7 @@ NUMBER_CLASSES = [
         r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?-?\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
         _height,
     ),
+    TokenClass("date", r"(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\w/]|[.,]\d)", _weekday_and_date),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: _pair(m) if _is_special_pair(m) else None),
     TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
     TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
@@ -651,13 +731,15 @@ NUMBER_CLASSES = [
     TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", _scaled),
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
     TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
+    TokenClass("formula", r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)(?P<variables>[a-z]{1,3})(?![\w'’]|\.\w)", _product),
     TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
+    TokenClass("resolution", r"([1-9]\d{2,3})\s?[x×]\s?([1-9]\d{2,3})(?![\w.,])(?!\s?(?:=|mm|cm|m|ft|in)\b)", _resolution),
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]|[,;]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
     TokenClass("measure", r"(\d[\d,.]{0,20})\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
     TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {_counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
-    TokenClass("degrees", r"(\d{2,3})([CF])\b(?!['’-])", _bare_degrees),
+    TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", _bare_degrees),
     TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", _two_units),
@@ -669,7 +751,7 @@ NUMBER_CLASSES = [
     ),
     TokenClass("dotted number", r"(802)\.(\d{1,2})(?P<letters>[a-z]{1,2}\b)?(?![\w.])", _wireless),
     TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", _host),
-    TokenClass("dotted number", r"\d+(?:\.\d+){2,}", _dotted),
+    TokenClass("dotted number", r"(?P<number>\d+(?:\.\d+){2,})(?:-(?P<stage>rc|alpha|beta|dev|pre|post)[.-]?(?P<count>\d{1,4})?(?!\w))?", _dotted),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
     TokenClass("code number", r"[45]\d\d(?![\w.,:-])", lambda m: pairs(m[0]) if _is_status(m) else None),
@@ -713,7 +795,11 @@ SIGN_CLASSES = [
     TokenClass("rule", r"<?[-=]{1,3}>", lambda m: ", "),
     TokenClass("minus", rf"(?<![\w.])-(?=\.?\d|[{_SIGNS}]\.?\d)", _minus),
     _BY,
+    TokenClass("range", r"(?<=\d)[~～](?=\d)", lambda m: " to "),
     TokenClass("about", rf"[~≈](?=\s?[{_SIGNS}]?\d)", _about),
+    TokenClass("hexadecimal", r"\#[\dA-Fa-f]{6}(?!\w)", lambda m: f"hash {_hexadecimal(m)}" if re.search("[A-Fa-f]", m[0]) else None),
+    TokenClass("hexadecimal", r"::(?:[\dA-Fa-f]{1,4}(?::[\dA-Fa-f]{1,4}){0,6})(?![\w:])", _hexadecimal),
+    TokenClass("per", r"(?P<sign>[$€£])/(?P<unit>[A-Za-z]{1,7})\b", _money_per),
     TokenClass("power", r"(?<=\w)\^(?=-?\w)", lambda m: " to the power of "),
     _DEGREES,
     TokenClass(

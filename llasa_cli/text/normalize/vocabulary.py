@@ -27,6 +27,16 @@ PLACES = _table(
     "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"
 )
 """With a capital, after a name."""
+BIBLE_BOOKS = _table(
+    "gen Genesis,ex Exodus,exod Exodus,lev Leviticus,num Numbers,deut Deuteronomy,josh Joshua,judg Judges,sam Samuel,kgs Kings,"
+    "chr Chronicles,chron Chronicles,neh Nehemiah,ps Psalm,pss Psalms,prov Proverbs,eccl Ecclesiastes,isa Isaiah,jer Jeremiah,"
+    "lam Lamentations,ezek Ezekiel,dan Daniel,hos Hosea,obad Obadiah,mic Micah,nah Nahum,hab Habakkuk,zeph Zephaniah,hag Haggai,"
+    "zech Zechariah,mal Malachi,matt Matthew,mt Matthew,mk Mark,lk Luke,jn John,rom Romans,cor Corinthians,gal Galatians,"
+    "eph Ephesians,phil Philippians,col Colossians,thess Thessalonians,tim Timothy,tit Titus,philem Philemon,heb Hebrews,"
+    "jas James,pet Peter,rev Revelation,samuel Samuel,kings Kings,chronicles Chronicles,corinthians Corinthians,peter Peter,"
+    "john John,thessalonians Thessalonians,timothy Timothy"
+)
+"""Only before a chapter and a verse: "Ps. 23:4"."""
 MONTHS = "January February March April May June July August September October November December".split()
 MONTH_NAMES = {**{name[:3]: name for name in MONTHS}, "Sept": "September", **{name: name for name in MONTHS}}
 WEEKDAYS = _table(
@@ -44,7 +54,7 @@ BEFORE_NUMBERS = _table(
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
-    "dec December"
+    "dec December,sc scene"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset("apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
@@ -58,7 +68,7 @@ ABBREVIATIONS = _table(
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
-    "ave avenue,hwy highway,apt apartment,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
+    "ave avenue,hwy highway,apt apartment,esq esquire,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
 BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
 """With a capital before another word with a capital, as in "Mktg. Dept."."""

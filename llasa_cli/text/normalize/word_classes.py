@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
+from llasa_cli.text.normalize.number_classes import HEXADECIMAL, VERSE
 from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
@@ -458,6 +459,15 @@ def _unit_name(match: re.Match[str]) -> str:
     return one if noun or re.search(r"\b(?:per|an?|each|every|one)\s$|/$", before(match, 6)) else many
 
 
+def _rate(match: re.Match[str]) -> str | None:
+    """MB/s -> megabytes a second."""
+    size = match["size"].replace("i", "") if len(match["size"]) > 2 else match["size"]
+    prefixes = {"k": "kilo", "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "": ""}
+    bits = re.fullmatch("([kKMGT]?)(B|b|bit)", size)
+    many = prefixes[bits[1]] + ("bytes" if bits[2] == "B" else "bits") if bits else UNITS[match["size"]][1]
+    return f"{many} {'an' if match['each'] in ('h', 'hr') else 'a'} {SHORT_EACH[match['each']]}"
+
+
 def _grade(match: re.Match[str]) -> str:
     return f"{spell(match['letters'])} minus"
 
@@ -465,6 +475,8 @@ def _grade(match: re.Match[str]) -> str:
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     written = match[0][:-1]
+    if written in ("EST", "ET", "MED", "SEC", "DIR", "COL", "REF"):  # letters, whose abbreviations have small ones
+        return None
     word, following = written.lower(), after(match, 20).lstrip()[:1]
     capital = written[0].isupper()
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
@@ -508,6 +520,7 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return BEFORE_NUMBERS[word]
     numbered = (
         following.isdigit()
+        or bool(written in MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
         or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
         or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS)
     )
@@ -623,6 +636,13 @@ def _address(match: re.Match[str]) -> str:
     return f" {' '.join(word for word in said if word)}{match['end']} "
 
 
+def _note(match: re.Match[str]) -> str:
+    """B♭ -> bee flat; F#m7 -> eff sharp minor seven."""
+    kind = {None: "", "maj": " major"}.get(match["kind"], " minor")
+    seventh = f" {cardinal(int(match['seventh']))}" if match["seventh"] else ""
+    return f"{LETTERS[match['note'].lower()]} {'flat' if match['sign'] == '♭' else 'sharp'}{kind}{seventh}"
+
+
 def _world_war(match: re.Match[str]) -> str:
     return f"World War {cardinal(int(match[1])) if match[1] else cardinal(len(match[2]))}"
 
@@ -632,7 +652,7 @@ SERIAL_NUMBER = TokenClass("code number", r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{8,24
 CODE_CLASSES = [
     TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,2}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?![\w'’]|\.\d)", _code),
 ]  # fmt: skip
-_END = r"(?P<end>(?=[.,;:!?)\]\"”'’]*(?:\s|$)|\())"
+_END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|\())"
 ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
@@ -640,11 +660,15 @@ ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}){_END}", _address),
     TokenClass("address", rf"(?<![\w/~.])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?){_END}", _address),
     TokenClass("address", rf"(?P<address>[A-Z]:\\[\w\\.-]{{0,200}}\w){_END}", _address),
-    TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),
-    TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.)){_END}", _address),
+    TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[ch](?!\w)|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),
+    TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.\w)){_END}", _address),
 ]  # fmt: skip
 WORD_CLASSES = [
+    HEXADECIMAL,
+    VERSE,
     SERIAL_NUMBER,
+    TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
+    TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", _reference_number),
     TokenClass("title", r"Ph\.?\s?D(s?)\b\.?", lambda m: f"pee aitch dee{m[1]}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", _dotted_letters),
@@ -676,6 +700,8 @@ WORD_CLASSES = [
     TokenClass("floor", r"(?<=(?:st|nd|rd|th)[ ])[Ff]lr?\b\.?", _floor),
     TokenClass("formula", rf"(?P<formula>{_FORMULA})(?![\w'’])", _formula),
     TokenClass("formula", r"(?P<element>Na|K|Ca|Mg|Cl|Fe|Cu|Zn|Li|Al|Ag|Pb)(?P<count>[2-4])?(?P<sign>[+-])(?![\w+-])", lambda m: _ion(m) if len(m["element"]) > 1 or m["count"] else None),
+    TokenClass("unit", r"(?P<size>[kKMGT]?i?[Bb]|[kKMGT]bit|km|mi)/(?P<each>s|sec|h|hr|min)\b", _rate),
+    TokenClass("abbreviation", r"[nN]/[aA](?!\w)", lambda m: "en ay"),
     TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", _unit_name),
     TokenClass("letter", r"v(?=\d+(?:\.\d+)+\b)", lambda m: "vee "),
     TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: _grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
@@ -690,13 +716,13 @@ WORD_CLASSES = [
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", _business_date),
     TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
-    TokenClass("unit", r"km/h\b", lambda m: "kilometers an hour"),
     TokenClass("unit", r"m/s\b", lambda m: "meters a second"),
     TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
     TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", _small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", _numeral),
-    TokenClass("letter", r"([A-G])\#(m)?(?!\w)", lambda m: f"{LETTERS[m[1].lower()]} sharp{' minor' if m[2] else ''}"),
+    TokenClass("roman numeral", r"([IVXLC]{2,})(?:st|nd|rd|th)\b", lambda m: ordinal(number) if (number := roman(m[1])) else None),
+    TokenClass("letter", r"(?P<note>[A-Ga-g])(?P<sign>[\#♯♭])(?P<kind>maj|min|m)?(?P<seventh>[679])?(?!\w)", _note),
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", _joined_capitals),
     TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", _standard),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{3})(?![\w-]|\.\d)", _dashed_code),
