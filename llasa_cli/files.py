@@ -123,6 +123,9 @@ def _is_running(process: int) -> bool:
         return False
     except PermissionError:
         return True  # another user's
+    with contextlib.suppress(OSError):  # elsewhere than on Linux
+        # A zombie has ended, though its parent has not asked for its exit status.
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     return True
 
 

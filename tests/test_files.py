@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import stat
 import subprocess
@@ -108,6 +109,16 @@ def test_the_next_writer_removes_what_a_killed_process_left(tmp_path: Path) -> N
     foreign.touch()
     write_text(tmp_path / "a [1]", "new")
     assert names(tmp_path) == sorted(["a [1]", running.name, foreign.name])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
+def test_a_process_whose_parent_has_not_waited_for_it_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        left = tmp_path / temporary_path(tmp_path / "a").name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+        left.touch()
+        write_text(tmp_path / "a", "new")
+        assert names(tmp_path) == ["a"]
 
 
 def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
