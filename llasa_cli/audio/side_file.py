@@ -24,12 +24,14 @@ class SpokenPart:
         sentences: As they were written.
         begin_s, end_s: From the beginning of the sound.
         words: The words of the sentences, with times from `begin_s`; empty if they are not known.
+        voice: The name of the voice that speaks them, as in `TextChunk`.
     """
 
     sentences: Sequence[str]
     begin_s: float
     end_s: float
     words: Sequence[WordTime] = ()
+    voice: str = ""
 
 
 class SideFile:

@@ -4,8 +4,8 @@
         subtitles.add(SpokenPart(["One.", "Two."], begin_s=0.0, end_s=1.5))
 
 A cue has at most two lines of 42 columns and lasts 0.8 to 7 s, as
-broadcasters ask for: long sentences become several cues, and short ones share a cue with their neighbor. Cues of
-single words last as long as the words do.
+broadcasters ask for: long sentences become several cues, and short ones share a cue with their neighbor, unless another
+voice speaks it. Cues of single words last as long as the words do.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+")
 
 @dataclass(frozen=True)
 class Cue:
-    """A text and the time when it is shown, in milliseconds."""
+    """A text and the time when it is shown, in milliseconds, with the voice that speaks it."""
 
     begin: int
     end: int
     text: str
+    voice: str = ""
 
 
 class SubtitleFile(SideFile):
@@ -78,9 +79,8 @@ class SubtitleFile(SideFile):
             begin, end = part.begin_s * 1000 + duration_ms * first, part.begin_s * 1000 + duration_ms * last
             pieces = split_text(text, math.ceil((end - begin) / MAX_MS))
             for piece, piece_first, piece_last in _shares(pieces):
-                self._add(
-                    Cue(round(begin + (end - begin) * piece_first), round(begin + (end - begin) * piece_last), piece)
-                )
+                first_ms, last_ms = (round(begin + (end - begin) * share) for share in (piece_first, piece_last))
+                self._add(Cue(first_ms, last_ms, piece, part.voice))
 
     def _add_words(self, part: SpokenPart, words_per_cue: int) -> None:
         """Cues of at most so many words of one sentence."""
@@ -189,14 +189,14 @@ def _divide(tokens: Sequence[str], parts: int) -> list[str]:
 
 
 def _merge(first: Cue, second: Cue) -> Cue | None:
-    """Both in one cue, if one of them is too short for a cue of its own and they fit."""
-    if min(first.end - first.begin, second.end - second.begin) >= MIN_MS:
+    """Both in one cue, if one of them is too short for a cue of its own, one voice speaks them, and they fit."""
+    if first.voice != second.voice or min(first.end - first.begin, second.end - second.begin) >= MIN_MS:
         return None
     if second.begin - first.end > MIN_MS or second.end - first.begin > MAX_MS:
         return None
     blank = "" if ord(first.text[-1]) >= CJK_START else " "
     text = first.text + blank + second.text
-    return Cue(first.begin, max(first.end, second.end), text) if wrap(text) else None
+    return replace(first, end=max(first.end, second.end), text=text) if wrap(text) else None
 
 
 def _shares(texts: Sequence[str]) -> Iterator[tuple[str, float, float]]:

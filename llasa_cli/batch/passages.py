@@ -180,7 +180,7 @@ class _Run:
         self._options = replace(options, lexicon=())  # the chunks have been respelled
         self._voice = reference or resume_from.voice
         self._skipped, self._notify = resume_from.chunks, notify
-        self._open: dict[int, WorkItem] = {}
+        self._open: dict[int, TextChunk] = {}
         """Passages that a worker has, or that wait for one."""
         self._lost: list[int] = []
         self._complete: dict[int, tuple[Utterance, AudioChunk]] = {}
@@ -221,7 +221,8 @@ class _Run:
         """Give the workers as many passages as they can take now."""
         while (capacity := backend.capacity(len(self._open) if self._is_read else _UNKNOWN)) > 0:
             if self._lost:
-                backend.submit(self._open[self._lost.pop()])
+                number = self._lost.pop()
+                backend.submit(self._item(number, self._open[number]))
                 continue
             most = max(_LEAST_WAITING, _WAITING_SHARE * (len(self._open) + capacity))
             if self._is_read or self._submitted - self._written >= most:
@@ -232,21 +233,22 @@ class _Run:
             if chunk is None:
                 self._is_read = True
                 return
-            item = self._open[self._submitted] = self._item(chunk)
+            self._open[self._submitted] = chunk
+            backend.submit(self._item(self._submitted, chunk))
             self._submitted += 1
-            backend.submit(item)
 
-    def _item(self, chunk: TextChunk) -> WorkItem:
+    def _item(self, number: int, chunk: TextChunk) -> WorkItem:
         if not chunk.voice:
-            return WorkItem(self._submitted, "", "", self._options, self._voice, chunk)
+            return WorkItem(number, "", "", self._options, self._voice, chunk)
         voice = self._cast[chunk.voice]
         options = replace(self._options, speaker=voice.speaker)
-        return WorkItem(self._submitted, "", "", options, voice.reference, replace(chunk, voice=""))
+        return WorkItem(number, "", "", options, voice.reference, replace(chunk, voice=""))
 
     def _settle(self, event: Spoken) -> None:
-        if self._open.pop(event.number, None) is None:
+        chunk = self._open.pop(event.number, None)
+        if chunk is None:
             return  # a worker that was counted as lost had completed it
-        utterance = Utterance.from_row(event.row)
+        utterance = replace(Utterance.from_row(event.row), voice=chunk.voice)
         if utterance.is_voice and self._voice is None:
             self._voice = Reference(utterance.text, utterance.codes)
         self._complete[event.number] = utterance, AudioChunk(event.samples, event.sampling_rate)

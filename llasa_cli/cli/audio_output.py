@@ -80,7 +80,7 @@ class AudioOutput:
         if self.side_files and utterance.sentences:
             from llasa_cli.audio.side_file import SpokenPart
 
-            part = SpokenPart(utterance.sentences, begin, self.clock_s, utterance.words)
+            part = SpokenPart(utterance.sentences, begin, self.clock_s, utterance.words, utterance.voice)
             for file in self.side_files:
                 file.add(part)
         self.count += 1

@@ -247,6 +247,7 @@ class Candidates:
             pause_s=self._chunk.pause_s,
             sentences=self._chunk.sentences,
             chapter=self._chunk.chapter,
+            voice=self._chunk.voice,
             candidates=tuple(self._row(take, take is chosen) for take in self._in_order()) if has_candidates else (),
             chosen_because=reason if others else "",
         ), samples

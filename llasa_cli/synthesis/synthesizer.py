@@ -478,6 +478,7 @@ class SynthesisSession:
             sentences=chunk.sentences,
             streamed=True,
             chapter=chunk.chapter,
+            voice=chunk.voice,
         )
 
     def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:

@@ -32,6 +32,7 @@ class Utterance:
             checks judged it.
         chosen_because: Why the used take was chosen from several; else empty.
         words: The words of `sentences` with their times, from the beginning of the speech; empty unless they were asked for.
+        voice: The name of the voice that speaks it; empty for the voice of the text.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Utterance:
     candidates: tuple[dict[str, Any], ...] = ()
     chosen_because: str = ""
     words: tuple[WordTime, ...] = ()
+    voice: str = ""
 
     def to_row(self) -> dict[str, Any]:
         """The fields under the names that files and `--json` have: `attempts` is `tries` there."""

@@ -24,7 +24,7 @@ from llasa_cli.wording import shorten
 Find = Callable[[str], str]
 """A name as it is written -> the name of the voice. Raises UsageError if there is none."""
 
-_VOICE = re.compile(r"\[\s*voice\s*[:=](?P<name>[^\[\]\n]{0,200})\]", re.IGNORECASE)
+_VOICE = re.compile(r"\[\s*voice\s*[:=](?P<name>[^\[\]\n]{0,200})(?P<end>\]?)", re.IGNORECASE)
 _MARK = re.compile(PATTERN)
 _MARKS = re.compile(rf"(?:{PATTERN})*")
 _NAME = r"(?P<name>[^\W_][^\W_'’.-]*(?:[ '’.-]{1,2}[^\W_]+){0,4}\.?)"
@@ -46,7 +46,8 @@ def read_dialogue(parts: Iterable[str], find: Find, names: Collection[str] = ())
         names: The names of a cast, in small letters. With them lines `Name: text` are turns.
 
     Raises:
-        UsageError: A name is unknown; the message has its line. (That of a mark has none: the lines of its file are gone.)
+        UsageError: A name is unknown, or `[voice:NAME` is not closed; the message has its line. (That of a mark has none: the
+            lines of its file are gone.)
     """
 
     def check_mark(found: re.Match[str]) -> str:
@@ -67,14 +68,14 @@ def read_dialogue(parts: Iterable[str], find: Find, names: Collection[str] = ())
                 if found is not None and _is_turn(found["name"], names):
                     pieces += [before, mark(VOICE, _checked(found["name"], number, find))]
                     line, in_turn = line[found.end() :], True
-            pieces.append(_VOICE.sub(lambda one, at=number: mark(VOICE, _checked(one["name"], at, find)), line))  # type: ignore[misc]
+            pieces.append(_VOICE.sub(lambda one, at=number: mark(VOICE, _named(one, at, find)), line))  # type: ignore[misc]
             is_begin = line.endswith(("\n", "\r"))
             number += is_begin
         yield "".join(pieces)
 
 
 def has_voices(text: str) -> bool:
-    """Whether a text changes the voice by `[voice:NAME]`."""
+    """Whether a text changes the voice by `[voice:NAME]`, closed or not."""
     return _VOICE.search(text) is not None
 
 
@@ -84,6 +85,15 @@ def _is_turn(name: str, names: Collection[str]) -> bool:
         return True
     words = name.split()
     return len(words) <= _MOST_WORDS and all(word[0].isupper() for word in words)
+
+
+def _named(found: re.Match[str], number: int, find: Find) -> str:
+    if not found["end"]:
+        raise UsageError(
+            f"Line {number}: {shorten(found[0])} is not closed.",
+            "Write [voice:NAME], or [voice:] for the voice of the text.",
+        )
+    return _checked(found["name"], number, find)
 
 
 def _checked(name: str, number: int, find: Find) -> str:

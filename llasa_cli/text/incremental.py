@@ -20,8 +20,8 @@ PIECE_BYTES = 65536
 LONGEST_WAIT = 4 * PIECE_BYTES
 """Characters without the end of a sentence that are held before they are cut at a space."""
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_OPEN_MARKUP = re.compile(r"(?:\[\s*pause\s*[:=][^\[\]\n]{0,40}|<break\b[^<>]{0,80})\Z", re.IGNORECASE)
-"""`[pause: 500` or `<break time="1` at the end of the text so far: no place to cut."""
+_OPEN_MARKUP = re.compile(r"(?:\[\s*(?:pause|voice)\s*[:=][^\[\]\n]{0,80}|<break\b[^<>]{0,80})\Z", re.IGNORECASE)
+"""`[pause: 500`, `[voice:Dr.` or `<break time="1` at the end of the text so far: no place to cut."""
 
 
 def read_sentences(

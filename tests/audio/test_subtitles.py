@@ -98,6 +98,13 @@ def test_short_sentences_share_a_cue_with_their_neighbor(tmp_path: Path) -> None
     assert entries((tmp_path / "a.srt").read_text()) == [(0, 2000, "No. Yes, of course I will."), (9000, 9800, "Oh.")]
 
 
+def test_turns_of_two_voices_do_not_share_a_cue(tmp_path: Path) -> None:
+    with SubtitleFile(tmp_path / "a.srt") as subtitles:
+        for begin, text, voice in [(0, "No.", "Anna"), (0.9, "Why?", "Bob"), (1.8, "So.", "Bob"), (2.7, "Oh.", "")]:
+            subtitles.add(SpokenPart([text], begin, begin + 0.4, voice=voice))
+    assert [text for _, _, text in entries((tmp_path / "a.srt").read_text())] == ["No.", "Why? So.", "Oh."]
+
+
 @pytest.mark.parametrize("ending", ["srt", "vtt"])
 @pytest.mark.parametrize(
     "text",

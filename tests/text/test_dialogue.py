@@ -7,7 +7,8 @@ import pytest
 from llasa_cli.documents.document import Chapter, Document
 from llasa_cli.errors import UsageError
 from llasa_cli.text.chunker import chunk_text
-from llasa_cli.text.dialogue import read_dialogue, read_rows
+from llasa_cli.text.dialogue import has_voices, read_dialogue, read_rows
+from llasa_cli.text.incremental import read_sentences
 from llasa_cli.text.markup import read_markup
 
 CAST = {"anna": "Anna", "bob": "Bob", "old man": "Old Man"}
@@ -85,6 +86,18 @@ def test_a_turn_is_followed_by_a_pause() -> None:
 def test_an_unknown_name_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(UsageError, match=f"^Line {line}: '.*' is unknown"):
         spoken(text)
+
+
+@pytest.mark.parametrize("text", ["One.\n[voice:Anna Good evening.", "One.\n[voice:", "\n[Voice = Anna\n] Yes."])
+def test_a_sign_that_is_not_closed_is_refused_with_its_line(text: str) -> None:
+    assert has_voices(text)
+    with pytest.raises(UsageError, match=r"^Line 2: '\[[Vv]oice.* is not closed"):
+        spoken(text)
+
+
+def test_a_growing_text_is_not_cut_inside_a_sign() -> None:
+    data = iter([b"Yes. [voice:Mr.", b" Brown] No.", b""])
+    assert list(read_sentences(lambda _: next(data))) == ["Yes.", " [voice:Mr. Brown] No."]
 
 
 def test_rows_have_their_voices() -> None:
