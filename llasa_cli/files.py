@@ -53,11 +53,16 @@ class AtomicFile:
         self.part = temporary_path(path)
         self.file = self.part.open("w+b")
 
-    def commit(self) -> None:
-        """Flush to disk and rename. If that fails, the temporary file is removed and the old target stays."""
+    def commit(self, flush_to_disk: bool = True) -> None:
+        """Flush to disk and rename. If that fails, the temporary file is removed and the old target stays.
+
+        Args:
+            flush_to_disk: False saves time for a file that is made again if a crash of the system damages it.
+        """
         try:
             self.file.flush()
-            os.fsync(self.file.fileno())
+            if flush_to_disk:
+                os.fsync(self.file.fileno())
             self.file.close()
             if self._replace:
                 os.replace(self.part, self.path)

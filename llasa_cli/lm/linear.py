@@ -92,7 +92,26 @@ class Linear:
             if kernels is None and not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
                 raise UsageError("--dtype int4 needs a C compiler, or torch 2.6.", "Use int8 or bf16.")
             return Int4Linear(parts, shape, kind, kernels) if kernels else TorchInt4Linear(parts, shape, kind)
-        return KernelLinear(parts, shape, kind, kernels) if kernels else TorchLinear(parts, shape, kind, where)
+        if kernels is None:
+            return TorchLinear(parts, shape, kind, where)
+        return KernelLinear(_stacked(parts, empty_huge_pages(shape, kind.storage_dtype)), shape, kind, kernels)
+
+    @staticmethod
+    def from_packed(
+        weights: torch.Tensor,
+        scales: torch.Tensor | None,
+        stored_width: int,
+        shape: tuple[int, int],
+        kind: WeightFormat,
+        kernels: Kernels,
+    ) -> Linear:
+        """The matrix whose `kernel_layout` was this, without packing it again."""
+        if scales is None:
+            return KernelLinear(weights, shape, kind, kernels)
+        made: QuantizedLinear = object.__new__(_PACKED.get(kind.name, GroupedLinear))
+        Linear.__init__(made, shape, kind)
+        made._weights, made._scales, made._width, made._kernels = weights, scales, stored_width, kernels
+        return made
 
 
 class Embedding:
@@ -144,11 +163,9 @@ class TorchLinear(Linear):
 class KernelLinear(Linear):
     """Floating-point weights, multiplied by `kernels.c`, or by torch for many rows of states."""
 
-    def __init__(
-        self, parts: Iterable[torch.Tensor], shape: tuple[int, int], kind: WeightFormat, kernels: Kernels
-    ) -> None:
+    def __init__(self, weight: torch.Tensor, shape: tuple[int, int], kind: WeightFormat, kernels: Kernels) -> None:
         super().__init__(shape, kind)
-        self._weight, self._kernels = _stacked(parts, empty_huge_pages(shape, kind.storage_dtype)), kernels
+        self._weight, self._kernels = weight, kernels
         self._many_rows = MANY_ROWS if kind.name == "bf16" and _has_bfloat16_instructions() else 1 << 30
 
     def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
@@ -170,21 +187,6 @@ class QuantizedLinear(Linear):
     _width: int
     """W, rounded up to what the format stores."""
     _kernels: Kernels
-
-    @staticmethod
-    def from_packed(
-        weights: torch.Tensor,
-        scales: torch.Tensor,
-        stored_width: int,
-        shape: tuple[int, int],
-        kind: WeightFormat,
-        kernels: Kernels,
-    ) -> QuantizedLinear:
-        """The matrix whose `kernel_layout` was this, without quantizing it again."""
-        made: QuantizedLinear = object.__new__(_PACKED.get(kind.name, GroupedLinear))
-        Linear.__init__(made, shape, kind)
-        made._weights, made._scales, made._width, made._kernels = weights, scales, stored_width, kernels
-        return made
 
     def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
         return self._weights, self._scales, self._width

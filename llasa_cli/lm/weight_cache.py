@@ -1,13 +1,18 @@
-"""Packed weights in the user's cache folder, so that a model is quantized once and read at each later start.
+"""Packed weights in the user's cache folder, so that a model is packed once and mapped into memory at each later start.
 
-One file holds the matrices of one checkpoint in one number format. Its name is made of everything that its content depends on:
-the checkpoint's files, the format, this package's code for quantization, and the compiled kernels, whose name includes the
-processor. So a cache folder may be shared between machines and versions. A file is complete or absent (`AtomicFile`), several
-processes may write it at once, and a damaged one is removed and written again.
+One file holds the matrices of one checkpoint in one number format, as the C kernels read them. Its name is made of everything
+that its content depends on: the checkpoint's files, the format, this package's code for quantization, and the compiled kernels,
+whose name includes the processor. So a cache folder may be shared between machines and versions. A file is complete or absent
+(`AtomicFile`), several processes may write it at once, and all of it has a checksum, which is compared at each start: a
+damaged file is removed and written again.
 
-Layout: the tensors, each at a multiple of ALIGNMENT; then JSON, which describes them; then the length of the JSON in 8 bytes,
-and MAGIC. A file without tensors, of a load that packs nothing, says that the checkpoint's values were found finite, so that the
-next load doesn't examine them again. LLASA_WEIGHT_CACHE=off turns the cache off.
+Layout: the tensors, each at a multiple of ALIGNMENT; then JSON, which describes them and has their checksums; then the SHA-256
+and the length of the JSON, and MAGIC. A file without tensors, of a load that packs nothing, says that the checkpoint's values
+were found finite, so that the next load doesn't examine them again. LLASA_WEIGHT_CACHE=off turns the cache off.
+
+The file is written in whole huge pages, of which some file systems keep it in memory (ext4 since Linux 6.16, XFS). Mapped
+so, it is ready at once and as quick as memory of this process. Elsewhere its small pages would make a step up to a fifth
+slower, so it is copied, which takes some tenths of a second for each gigabyte.
 """
 
 from __future__ import annotations
@@ -15,25 +20,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import struct
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from llasa_cli.device import WeightFormat
 from llasa_cli.files import AtomicFile, hash_ends
-from llasa_cli.lm.cpu.build import Kernels, empty_huge_pages, library
-from llasa_cli.lm.linear import Linear, QuantizedLinear
+from llasa_cli.lm.cpu.build import PAGE, Kernels, library, read_file
+from llasa_cli.lm.linear import Linear
 from llasa_cli.packed_weights_folder import packed_weights, packed_weights_folder
 
-MAGIC = b"llasapk1"
-ALIGNMENT = 4096
+MAGIC = b"llasapk2"
+TAIL = struct.Struct(f"<32sQ{len(MAGIC)}s")
+"""SHA-256 of the JSON, its length, MAGIC."""
+ALIGNMENT = 64
 MOST_BYTES = 12_000_000_000
 """Bytes that the folder may hold. The files that were not used for the longest time are removed."""
+MOST_FLOAT_BYTES = 6_000_000_000
+"""Bytes of a checkpoint whose floating-point matrices are kept. Packing them saves some copying only."""
 SPARE_BYTES = 2_000_000_000
 """Bytes that must stay free on the disk."""
 SMALLEST_MODEL = 100_000_000
@@ -53,8 +63,10 @@ class WeightCache:
         self._path, self._kernels = path, kernels
         self._entries: dict[str, Any] = {}
         self._target: AtomicFile | None = None
-        self._file: BinaryIO | None = None if path is None else self._open(path)
-        self.is_complete = self._file is not None
+        self._unwritten, self._written = bytearray(), 0
+        self._takes_floats = False
+        self._data: torch.Tensor | None = None
+        self.is_complete = path is not None and kernels is not None and self._read(path, kernels)
 
     @staticmethod
     def open(files: Iterable[Path], kind: WeightFormat, load: Callable[[], Kernels | None]) -> WeightCache:
@@ -80,40 +92,27 @@ class WeightCache:
         return cache
 
     def get(self, name: str, shape: tuple[int, int], compute_dtype: torch.dtype) -> Linear | None:
-        """A matrix that `add` kept under this name, read from the file; None if there is none."""
+        """A matrix that `add` kept under this name; None if there is none."""
         entry = self._entries.get(name) if self.is_complete else None
         if entry is None or tuple(entry["shape"]) != shape:
             return None
         assert self._kernels is not None
-        weights, scales = (self._read(*tensor) for tensor in entry["tensors"])
-        if weights is None or scales is None:
-            return None
+        weights, scales = (None if tensor is None else self._tensor(tensor) for tensor in entry["tensors"])
+        assert weights is not None
         kind = WeightFormat(entry["format"], compute_dtype)
-        return QuantizedLinear.from_packed(weights, scales, entry["width"], shape, kind, self._kernels)
+        return Linear.from_packed(weights, scales, entry["width"], shape, kind, self._kernels)
 
     def add(self, name: str, linear: Linear) -> None:
-        """Write a matrix to the file if it is one whose packing takes time. If the disk is full, nothing is kept."""
-        if self._target is None or not isinstance(linear, QuantizedLinear):
-            return
+        """Write a matrix to the file if the kernels multiply it. If the disk is full, nothing is kept."""
         layout = linear.kernel_layout()
-        assert layout is not None
-        assert layout[1] is not None
-        file, tensors = self._target.file, []
+        if self._target is None or layout is None or (layout[1] is None and not self._takes_floats):
+            return
         try:
-            for tensor in layout[:2]:
-                assert tensor is not None
-                file.write(bytes(-file.tell() % ALIGNMENT))
-                tensors.append((str(tensor.dtype).removeprefix("torch."), list(tensor.shape), file.tell()))
-                file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+            tensors = [None if tensor is None else self._add_tensor(tensor) for tensor in layout[:2]]
         except OSError:
             self.discard()
             return
-        self._entries[name] = {
-            "format": linear.format,
-            "shape": linear.shape,
-            "width": layout[2],
-            "tensors": tensors,
-        }
+        self._entries[name] = {"format": linear.format, "shape": linear.shape, "width": layout[2], "tensors": tensors}
 
     def commit(self) -> None:
         """Make the file appear under its name, and remove the oldest ones beyond MOST_BYTES."""
@@ -123,16 +122,14 @@ class WeightCache:
         target, self._target = self._target, None
         with contextlib.suppress(OSError):
             try:
-                target.file.write(text + struct.pack("<Q", len(text)) + MAGIC)
-                target.commit()
+                target.file.write(self._unwritten + text + TAIL.pack(hashlib.sha256(text).digest(), len(text), MAGIC))
+                target.commit(flush_to_disk=False)  # a crash of the system is noticed by the checksums
             finally:
                 target.discard()
             self._limit()
 
     def discard(self) -> None:
-        """Close the file, and drop what was added. It may be called at any time, and again."""
-        if self._file is not None:
-            self._file.close()
+        """Drop what was added and is not committed. It may be called at any time, and again."""
         target, self._target = self._target, None
         if target is not None:
             with contextlib.suppress(OSError):
@@ -145,47 +142,62 @@ class WeightCache:
         place = os.statvfs(folder)
         if size + SPARE_BYTES <= place.f_bavail * place.f_frsize:
             self._target = AtomicFile(self._path)
+            self._takes_floats = size <= MOST_FLOAT_BYTES
 
-    def _open(self, path: Path) -> BinaryIO | None:
-        """The file, whose entries are read; None if there is none, or it is damaged and was removed."""
+    def _add_tensor(self, tensor: torch.Tensor) -> dict[str, Any]:
+        """Write a tensor. -> its entry
+
+        Raises:
+            OSError: It can't be written.
+        """
+        assert self._kernels is not None
+        self._write(memoryview(bytes(-self._written % ALIGNMENT)))
+        flat = tensor.contiguous().view(-1).view(torch.uint8)
+        entry = {
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "shape": list(tensor.shape),
+            "at": self._written,
+            "checksum": self._kernels.checksum(flat),
+        }
+        self._write(flat.numpy().data)
+        return entry
+
+    def _write(self, data: memoryview) -> None:
+        """Write in whole pages of 2 MB at multiples of 2 MB, so that the file system may keep the file in such pages."""
+        assert self._target is not None
+        self._written += len(data)
+        while data:
+            count = min(len(data), PAGE - len(self._unwritten))
+            self._unwritten += data[:count]
+            data = data[count:]
+            if len(self._unwritten) == PAGE:
+                self._target.file.write(self._unwritten)
+                self._unwritten.clear()
+
+    def _read(self, path: Path, kernels: Kernels) -> bool:
+        """Read the file if there is one, and compare all checksums. A damaged file is removed."""
         try:
-            file = path.open("rb", buffering=0)
-        except OSError:
-            return None
-        try:
-            end = file.seek(0, os.SEEK_END) - len(MAGIC) - 8
-            if end < 0:
-                raise ValueError("it is too short")
-            file.seek(end)
-            length, magic = struct.unpack(f"<Q{len(MAGIC)}s", file.read())
-            if magic != MAGIC or length > end:
-                raise ValueError("its end is missing")
-            file.seek(end - length)
-            self._entries = dict(json.loads(file.read(length)))
-        except (OSError, ValueError, TypeError, struct.error):
-            file.close()
-            with contextlib.suppress(OSError):
-                path.unlink()
-            return None
+            data = read_file(path)
+            entries = _entries(data)
+            for tensor in (tensor for entry in entries.values() for tensor in entry["tensors"] if tensor is not None):
+                size = math.prod(tensor["shape"]) * _dtype(tensor["dtype"]).itemsize
+                if kernels.checksum(data[tensor["at"] :][:size]) != tensor["checksum"]:
+                    raise ValueError("a checksum differs")
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            path.unlink(missing_ok=True)
+            return False
+        self._entries, self._data = entries, data
         with contextlib.suppress(OSError):
             os.utime(path)
-        return file
+        return True
 
-    def _read(self, dtype: str, shape: list[int], at: int) -> torch.Tensor | None:
-        """One tensor in huge pages, in which a step is up to a fifth faster than in the small ones of a mapped file."""
-        assert self._file is not None
-        tensor = empty_huge_pages(tuple(shape), _dtype(dtype))
-        rest = memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
-        try:
-            self._file.seek(at)
-            while rest:
-                count = self._file.readinto(rest)  # type: ignore[attr-defined]
-                if not count:
-                    return None
-                rest = rest[count:]
-        except OSError:
-            return None
-        return tensor
+    def _tensor(self, entry: dict[str, Any]) -> torch.Tensor:
+        assert self._data is not None
+        dtype = _dtype(entry["dtype"])
+        size = math.prod(entry["shape"]) * dtype.itemsize
+        return self._data[entry["at"] :][:size].view(dtype).view(entry["shape"])
 
     def _limit(self) -> None:
         assert self._path is not None
@@ -194,6 +206,21 @@ class WeightCache:
             total += size
             if total > MOST_BYTES and path != self._path:
                 path.unlink(missing_ok=True)
+
+
+def _entries(data: torch.Tensor) -> dict[str, Any]:
+    """The JSON at the end of a file.
+
+    Raises:
+        ValueError: The end is missing or damaged.
+    """
+    if len(data) < TAIL.size:
+        raise ValueError("it is too short")
+    digest, length, magic = TAIL.unpack(data[-TAIL.size :].numpy().tobytes())
+    text = b"" if length > len(data) else data[: -TAIL.size][-length:].numpy().tobytes()
+    if magic != MAGIC or hashlib.sha256(text).digest() != digest:
+        raise ValueError("its end is missing or damaged")
+    return dict(json.loads(text))
 
 
 def _dtype(name: str) -> torch.dtype:

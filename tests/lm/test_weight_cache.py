@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import torch
 
 from llasa_cli import packed_weights_folder as folder_module
 from llasa_cli.errors import ModelError
-from llasa_cli.lm import weight_cache
+from llasa_cli.lm import linear, weight_cache, weights
+from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.linear import QuantizedLinear
 from llasa_cli.lm.loader import LanguageModel, load_language_model
@@ -44,8 +48,8 @@ def load(folder: Path, dtype: str = "int8") -> LanguageModel:
 
 def outputs(model: LanguageModel) -> list[torch.Tensor]:
     """The products of all matrices with the same states."""
-    linears = [model.network.head, *(linear for layer in model.network.layers for linear in layer.linears())]
-    return [linear(torch.linspace(-1, 1, linear.shape[1]).repeat(2, 1)) for linear in linears]
+    linears = [model.network.head, *(one for layer in model.network.layers for one in layer.linears())]
+    return [one(torch.linspace(-1, 1, one.shape[1]).repeat(2, 1)) for one in linears]
 
 
 def assert_equal(one: LanguageModel, other: LanguageModel) -> None:
@@ -57,15 +61,16 @@ def assert_equal(one: LanguageModel, other: LanguageModel) -> None:
 def no_quantizing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid() -> None:
         def fail(*_: Any) -> None:
-            raise AssertionError("quantized again")
+            raise AssertionError("packed again")
 
         monkeypatch.setattr(QuantizedLinear, "_quantize", fail)
+        monkeypatch.setattr(linear, "_stacked", fail)
 
     return forbid
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int4", "bf16"])
-def test_a_second_load_quantizes_nothing_and_computes_the_same(
+def test_a_second_load_packs_nothing_and_computes_the_same(
     model: Path, packed: Path, dtype: str, no_quantizing: Callable[[], None]
 ) -> None:
     first = load(model, dtype)
@@ -90,10 +95,30 @@ def _long_description(file: Path) -> None:
 
 def _no_description(file: Path) -> None:
     data = file.read_bytes()
-    file.write_bytes(data[:-30] + b"?" * 14 + data[-16:])
+    file.write_bytes(data[:-80] + b"?" * 14 + data[-66:])
 
 
-@pytest.mark.parametrize("damage", [_cut, _empty, _long_description, _no_description])
+def _flip_bit(at: float) -> Callable[[Path], None]:
+    """Damage that changes one bit, at a share of the file's length."""
+
+    def flip(file: Path) -> None:
+        data = bytearray(file.read_bytes())
+        data[int(at * len(data))] ^= 0x10
+        file.write_bytes(data)
+
+    return flip
+
+
+def _zero_page(file: Path) -> None:
+    with file.open("r+b") as writing:
+        writing.seek(8192)
+        writing.write(bytes(4096))
+
+
+FLIPS = [_flip_bit(at) for at in (0.001, 0.35, 0.7, 0.999)]
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _long_description, _no_description, _zero_page, *FLIPS])
 def test_a_damaged_file_is_replaced(
     model: Path, packed: Path, damage: Callable[[Path], None], no_quantizing: Callable[[], None]
 ) -> None:
@@ -105,6 +130,74 @@ def test_a_damaged_file_is_replaced(
     assert file.stat().st_size == size
     no_quantizing()
     assert_equal(first, load(model))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from llasa_cli.lm import weight_cache
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.prompt import PromptFormat
+
+weight_cache.packed_weights_folder = lambda: Path(sys.argv[2])
+weight_cache.SMALLEST_MODEL, weight_cache.PAGE = 0, 4096
+name = sys.argv[3]
+plain = getattr(weight_cache.WeightCache, name)
+
+def kill(self, *rest):
+    if name == "commit" or len(self._entries) == 3:
+        self._target.file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, *rest)
+
+setattr(weight_cache.WeightCache, name, kill)
+folder = Path(sys.argv[1])
+load_language_model(folder, PromptFormat.load(folder), "cpu", "int8")
+"""
+
+
+@pytest.mark.parametrize("function", ["_write", "commit"])
+def test_after_a_process_killed_while_writing_the_next_start_is_right(
+    model: Path, packed: Path, function: str, no_quantizing: Callable[[], None]
+) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(model), str(packed), function], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [path.suffix for path in packed.iterdir()] == [".part"]
+    first = load(model)
+    (file,) = packed.iterdir()
+    assert file.suffix == ".packed"
+    no_quantizing()
+    second = load(model)
+    assert_equal(first, second)
+
+
+def test_where_files_are_not_kept_in_huge_pages_they_are_copied(
+    model: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(model)
+    copied = []
+    plain = build.empty_huge_pages
+    monkeypatch.setattr(build, "_has_huge_pages", lambda address: False)
+
+    def counting(*arguments: Any) -> torch.Tensor:
+        copied.append(arguments)
+        return plain(*arguments)
+
+    monkeypatch.setattr(build, "empty_huge_pages", counting)
+    assert_equal(first, load(model))
+    (file,) = packed.iterdir()
+    assert copied == [((file.stat().st_size,), torch.uint8)]
+
+
+def test_large_floating_point_weights_are_not_kept_but_known_to_be_finite(
+    model: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_cache, "MOST_FLOAT_BYTES", 0)
+    first = load(model, "bf16")
+    (file,) = packed.iterdir()
+    assert file.stat().st_size < 100
+    monkeypatch.setattr(weights, "is_finite", lambda tensor: pytest.fail("examined again"))
+    assert_equal(first, load(model, "bf16"))
 
 
 @pytest.mark.parametrize("keeps_time", [True, False])

@@ -29,9 +29,21 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("kernels.c")
-SOURCE_FILES = ("kernels.c", "barrier.h", "vectors.h", "integers.h", "one_row.h", "many_rows.h", "step.h", "sampling.h")
+SOURCE_FILES = (
+    "kernels.c",
+    "barrier.h",
+    "checksum.h",
+    "vectors.h",
+    "integers.h",
+    "one_row.h",
+    "many_rows.h",
+    "step.h",
+    "sampling.h",
+)
 FLAGS = ("-O2", "-march=native", "-fno-math-errno", "-fopenmp", "-shared", "-fPIC", "-w")
 PAGE = 2 << 20
+MADV_POPULATE_READ = 22
+"""Read all pages now. Not in every Python's `mmap`."""
 REGION = 16 * PAGE
 """Bytes of a region that smaller tensors share."""
 SMALLEST_HUGE = 65_536
@@ -47,6 +59,7 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
         library.step_bytes.restype = ctypes.c_long
+        library.checksum.restype = ctypes.c_uint64
 
     def multiply(
         self, kind: str, states: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor | None, rows: int
@@ -102,6 +115,11 @@ class Kernels:
     def quantize(self, kind: str, values: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor) -> None:
         """Write float32 `values` (R, W) to `weights` and `scales` in that format, int8 or int4."""
         self.library[f"quantize_{kind}"](address(values), address(weights), address(scales), *_longs(*values.shape))
+
+    def checksum(self, data: torch.Tensor) -> int:
+        """64 bits that a change of contiguous uint8 (N,) also changes, at the speed of the memory."""
+        found: int = self.library.checksum(address(data), *_longs(len(data)))
+        return found
 
 
 def address(tensor: torch.Tensor) -> ctypes.c_void_p:
@@ -217,3 +235,41 @@ def empty_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor
     if sys.platform != "linux" or size < SMALLEST_HUGE:
         return torch.empty(shape, dtype=dtype)
     return _huge_pages.cut(size).view(dtype).view(shape)
+
+
+def read_file(path: Path) -> torch.Tensor:
+    """The bytes of a file that is never changed in place, uint8 (N,), in pages of 2 MB.
+
+    It is mapped if the file system keeps it in such pages, and else copied.
+
+    Raises:
+        OSError, ValueError: It can't be read, or it is empty.
+    """
+    with path.open("rb", buffering=0) as file:
+        # Private and writable, because torch warns of memory that can't be written.
+        region = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        data = torch.frombuffer(region, dtype=torch.uint8)
+        with contextlib.suppress(AttributeError, OSError):
+            region.madvise(mmap.MADV_HUGEPAGE)
+        _ = region[len(region) // 2]
+        if _has_huge_pages(data.data_ptr()):
+            with contextlib.suppress(OSError):
+                region.madvise(MADV_POPULATE_READ)
+            return data
+        copy = empty_huge_pages((len(data),), torch.uint8)
+        rest = memoryview(copy.numpy().data)
+        while rest:
+            count = file.readinto(rest)
+            if not count:
+                raise OSError("the file has become shorter")
+            rest = rest[count:]
+        return copy
+
+
+def _has_huge_pages(address: int) -> bool:
+    """Whether the file that is mapped at an address has been read to pages of 2 MB."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/smaps") as maps:
+        for line in maps:
+            if line.startswith(f"{address:x}-"):
+                return int(next(line for line in maps if line.startswith("FilePmdMapped:")).split()[1]) > 0
+    return False

@@ -222,3 +222,5 @@ void rotate(float *states, const float *cosine, const float *sine, long count, l
 
 #include "step.h"
 #include "sampling.h"
+
+#include "checksum.h"
