@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -43,3 +45,9 @@ def _read_number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):  # also "max": no limit
         return None
+
+
+def release_free_memory() -> None:
+    """Give memory that was freed back to the system, where the C library keeps it for itself (glibc)."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from llasa_cli.device import WeightFormat
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.cpu.build import Kernels, empty_huge_pages, load_kernels
-from llasa_cli.lm.quantize import GROUP, ROWS_AT_ONCE, pack_groups, pack_int4, quantize_int8
+from llasa_cli.lm.quantize import GROUP, ROWS_AT_ONCE, WEIGHTS_AT_ONCE, pack_groups, pack_int4, quantize_int8
 from llasa_cli.packed_linear import pack_linear
 
 SMALL_MATRIX = 4_000_000
@@ -200,7 +200,7 @@ class QuantizedLinear(Linear):
         return values if self._width == self.shape[1] else F.pad(values, (0, self._width - self.shape[1]))
 
     def _quantize(self, parts: Iterable[torch.Tensor]) -> None:
-        for rows, values in _in_blocks(parts):
+        for rows, values in _in_blocks(parts, max(1, WEIGHTS_AT_ONCE // self.shape[1])):
             self._kernels.quantize(self.format, self._padded(values), self._weights[rows], self._scales[rows])
 
 
@@ -324,11 +324,11 @@ def _has_bfloat16_instructions() -> bool:
     return is_supported is not None and bool(is_supported())
 
 
-def _in_blocks(parts: Iterable[torch.Tensor]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yields blocks of at most ROWS_AT_ONCE rows: their place in the whole, and the rows in contiguous float32."""
+def _in_blocks(parts: Iterable[torch.Tensor], most: int = ROWS_AT_ONCE) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yields blocks of at most `most` rows: their place in the whole, and the rows in contiguous float32."""
     begin = 0
     for part in parts:
-        for block in part.split(ROWS_AT_ONCE):
+        for block in part.split(most):
             yield slice(begin, begin + len(block)), block.float().contiguous()
             begin += len(block)
 

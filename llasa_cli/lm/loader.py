@@ -28,6 +28,7 @@ from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weight_cache import WeightCache
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
+from llasa_cli.memory import release_free_memory
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
 
@@ -103,6 +104,7 @@ def load_language_model(
     """
     where = pick_device(device)
     kind = pick_weight_format(dtype, where)
+    release_free_memory()  # reading a vocabulary takes a lot for a moment
     config_json = _read_config(folder)
     config = LlamaConfig.from_json(config_json)
     weights = Weights(folder, where, kind.compute_dtype, None if adapter is None else read_adapter(adapter))

@@ -26,7 +26,7 @@ from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation, is_fi
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import Adapter
-from llasa_cli.lm.quantize import ROWS_AT_ONCE, quantize_q8_0
+from llasa_cli.lm.quantize import WEIGHTS_AT_ONCE, quantize_q8_0
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _UNUSED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
@@ -138,7 +138,7 @@ class Weights:
         self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
         assert isinstance(place, GgufLocation)
-        for raw in raw_rows(place)[rows].split(ROWS_AT_ONCE):
+        for raw in raw_rows(place)[rows].split(max(1, WEIGHTS_AT_ONCE // place.shape[-1])):
             if place.dtype in ("Q8_0", "Q4_0"):
                 integers, scales = split_blocks(raw, place.dtype)
             else:
