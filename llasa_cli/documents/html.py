@@ -73,7 +73,10 @@ class HtmlBlocks(HTMLParser):
         elif tag in ("a", "sup") and len(self._marks) < _MOST_MARKS:
             self._marks.append((tag, len(self._text), "#" in values.get("href", "")))
         elif tag in ("td", "th"):
-            if self._cells and "".join(self._text).strip():
+            while self._text and not self._text[-1].strip():
+                self._text.pop()
+            if self._cells and self._text and self._text[-1] != ", ":
+                self._text[-1] = self._text[-1].rstrip()
                 self._text.append(", ")
             self._cells += 1
         elif tag == "tr" or tag in _BLOCKS:

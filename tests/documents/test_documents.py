@@ -21,7 +21,7 @@ BOOK = {
     'walked.<sup><a href="notes.xhtml#n2">2</a></sup></p><hr/><p>Home&#160;at last.</p><aside epub:type="footnote" '
     'id="n1"><p>A note.</p></aside></section>',
     "two.xhtml": '<h1>Two</h1><h2>The Storm</h2><p>It was a well\u00adknown storm.</p><span epub:type="pagebreak">17</span>'
-    "<table><tr><th>Day</th><th>Rain</th></tr><tr><td>Monday</td><td>3 mm</td></tr></table><pre>x = 1</pre>"
+    "<table><tr><th>Day</th><th>Rain</th></tr><tr><td>\n Monday </td>\n<td></td><td>3 mm</td></tr></table><pre>x = 1</pre>"
     '<h1 id="three">Three</h1><p>The end.</p>',
 }
 CONTENTS = (
