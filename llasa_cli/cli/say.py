@@ -59,12 +59,14 @@ def say(
     cast = find_cast(model, cast_options, output.check.asr, models.values["device"], console_options.quiet)
     source = source.with_voices(cast.find, cast.names)
     from llasa_cli.checkpoint.metadata import only_language
-    from llasa_cli.synthesis.verifiers import refuse_without_reference
 
     speech = replace(speech, speaker=chosen.speaker)
     verifiers = find_verifiers(model, output.check, speech, chosen.language)
     timing = output.check.timing(output.needs_words, chosen.language or only_language(model.metadata))
-    refuse_without_reference(verifiers, chosen.reference is not None)
+    if verifiers:
+        from llasa_cli.synthesis.verifiers import refuse_without_reference
+
+        refuse_without_reference(verifiers, chosen.reference is not None)
     at_once = passages_at_once(scheduling, model, source, output, speech)
     with (
         Console(console_options.quiet, console_options.verbose) as console,

@@ -251,7 +251,6 @@ def speak(
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
     """
-    from llasa_cli.batch.passages import PassageSynthesizer
     from llasa_cli.serve.client import RemoteSynthesizer
 
     speech = replace(speech, seed=audio_output.seed, markdown=source.markdown)
@@ -261,8 +260,11 @@ def speak(
     if _is_streaming(options, speech):
         codec = getattr(synthesizer, "codec", None)
         gate = _PlaybackGate(audio_output.sink, CODES_PER_SECOND if codec is None else codec.codes_per_second)
-    if isinstance(synthesizer, PassageSynthesizer):
-        verifiers = NO_VERIFIERS  # its workers load them
+    if verifiers:
+        from llasa_cli.batch.passages import PassageSynthesizer
+
+        if isinstance(synthesizer, PassageSynthesizer):
+            verifiers = NO_VERIFIERS  # its workers load them
     judges: tuple[Verifier, ...] = ()
     timer: WordTimer | None = None
     if verifiers or timing is not None:
@@ -408,7 +410,7 @@ def _is_streaming(options: OutputOptions, speech: SpeechOptions) -> bool:
 def _resume_point(audio_output: AudioOutput, console: Console) -> ResumePoint:
     """Where earlier runs ended; their utterances are recorded in the output."""
     from llasa_cli.prompt import Reference
-    from llasa_cli.synthesis.synthesizer import ResumePoint, Utterance
+    from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 
     if audio_output.resumable is None or not audio_output.resumable.earlier:
         return ResumePoint()

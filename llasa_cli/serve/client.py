@@ -24,7 +24,7 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
 from llasa_cli.prompt import Reference, parse_style
 from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.synthesizer import ResumePoint, Utterance
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 
 if TYPE_CHECKING:
     import numpy as np

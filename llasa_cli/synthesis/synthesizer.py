@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -35,7 +35,7 @@ from llasa_cli.settings import (
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
-from llasa_cli.synthesis.utterance import Utterance
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 from llasa_cli.text.unicode import whole_characters
 from llasa_cli.text.width import MAX_CHARACTERS
@@ -73,19 +73,6 @@ class CastVoice(Protocol):
     def speaker(self) -> str | None: ...
     @property
     def reference(self) -> Reference | None: ...
-
-
-@dataclass(frozen=True)
-class ResumePoint:
-    """Where an earlier run of the same text stopped.
-
-    Attributes:
-        chunks: The number of chunks that are done, pauses included.
-        voice: The utterance among them that the others use as their reference (`Utterance.is_voice`), if there is one.
-    """
-
-    chunks: int = 0
-    voice: Reference | None = None
 
 
 class Synthesizer:

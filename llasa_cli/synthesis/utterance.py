@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from llasa_cli.prompt import Reference
 from llasa_cli.text.spoken_words import WordTime
 
 
@@ -66,3 +67,16 @@ class Utterance:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
         values["words"] = tuple(WordTime(*word) for word in values.get("words", ()))
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where an earlier run of the same text stopped.
+
+    Attributes:
+        chunks: The number of chunks that are done, pauses included.
+        voice: The utterance among them that the others use as their reference (`Utterance.is_voice`), if there is one.
+    """
+
+    chunks: int = 0
+    voice: Reference | None = None
