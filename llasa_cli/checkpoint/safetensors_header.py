@@ -21,10 +21,13 @@ from llasa_cli.files import read_json_object
 AGAIN = "Download or copy the checkpoint again."
 LONGEST_HEADER = 16 << 20
 """Bytes. The header of an 8B model has 40 kB; the 100 MB that the format allows would take gigabytes when parsed."""
-_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+_DTYPES = {
+    "F64": (8, "float64"), "F32": (4, "float32"), "F16": (2, "float16"), "BF16": (2, "bfloat16"),
+    "F8_E4M3": (1, "float8_e4m3fn"), "F8_E5M2": (1, "float8_e5m2"), "F8_E8M0": (1, "float8_e8m0fnu"),
+    "C64": (8, "complex64"), "I64": (8, "int64"), "I32": (4, "int32"), "I16": (2, "int16"), "I8": (1, "int8"),
+    "U64": (8, "uint64"), "U32": (4, "uint32"), "U16": (2, "uint16"), "U8": (1, "uint8"), "BOOL": (1, "bool"),
 }  # fmt: skip
+"""The format's name of a dtype -> bytes of a number, and torch's name."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,9 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if any(type(number) is not int or number < 0 for number in numbers):
         raise _broken(path, f"the shape or the offsets of {name} are impossible")
-    if not isinstance(dtype, str) or dtype not in _BYTES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise _broken(path, f"{name} has the unknown dtype {dtype!r}")
-    if math.prod(shape) * _BYTES[dtype] != end - begin:
+    if math.prod(shape) * _DTYPES[dtype][0] != end - begin:
         raise _broken(path, f"{name} has {end - begin:,} bytes, which do not fit its shape")
     return dtype, tuple(shape), begin, end
 
@@ -162,22 +165,26 @@ def _broken(path: Path, why: str) -> ModelError:
     return ModelError(f"{path} can't be read: {why}.", AGAIN)
 
 
-def read_tensor(place: TensorLocation, name: str) -> Any:
+def read_tensor(place: TensorLocation) -> Any:
     """The tensor, mapped from its file: pages that are not touched are not read.
 
-    The file is opened for each tensor, because the pages that a mapping has touched count as memory of the process until the
-    last tensor of that mapping is released.
+    Each tensor is a mapping of its own, because the pages that a mapping has touched count as memory of the process until the
+    last tensor of that mapping is released. Changes to the tensor do not reach the file.
 
     Raises:
         ModelError: It can't be read.
     """
-    from safetensors import SafetensorError, safe_open
+    import numpy as np
+    import torch
 
+    dtype = getattr(torch, _DTYPES[place.dtype][1])
+    if place.begin == place.end:
+        return torch.empty(place.shape, dtype=dtype)
     try:
-        with safe_open(place.file, framework="pt") as file:
-            return file.get_tensor(name)
-    except (SafetensorError, OSError) as error:
+        content = np.memmap(place.file, np.uint8, "c", place.begin, place.end - place.begin)
+    except (OSError, ValueError) as error:
         raise _broken(place.file, str(error)) from error
+    return torch.from_numpy(content).view(dtype).view(place.shape)
 
 
 def is_finite(tensor: Any) -> bool:

@@ -44,11 +44,11 @@ class CodecTensors:
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json.", _HINT)
         self.settings = read_json_object(folder / "config.json", AGAIN)
-        self._places: dict[str, tuple[str, TensorLocation]] = {}
+        self._places: dict[str, TensorLocation] = {}
         self._sources: dict[str, original.Source] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         kind = self.settings.get("model_type")
-        places = {name: (name, place) for name, place in locate_tensors(folder).items()} if kind in _TYPES else {}
+        places = locate_tensors(folder) if kind in _TYPES else {}
         self.is_original = original.is_original(places)
         if self.is_original:
             self._take_original(places)
@@ -57,7 +57,7 @@ class CodecTensors:
         else:
             raise ModelError(f"{folder} has a {kind!r} model, not an X-Codec2.", _HINT)
 
-    def _take_native(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
+    def _take_native(self, places: dict[str, TensorLocation]) -> None:
         if "auto_map" in self.settings:
             raise ModelError(
                 f"The codec in {self.folder} needs code from its own repository (auto_map), which is never run.",
@@ -65,7 +65,7 @@ class CodecTensors:
             )
         self._add(places, {name: original.Source((name,)) for name in places})
 
-    def _take_original(self, places: dict[str, tuple[str, TensorLocation]]) -> None:
+    def _take_original(self, places: dict[str, TensorLocation]) -> None:
         """config.json may name the authors' code (auto_map), which is neither needed nor run."""
         sources, unknown = original.sources(places)
         if unknown:
@@ -113,14 +113,14 @@ class CodecTensors:
                 f"The codec in {self.folder} can decode but not encode: it does not contain {original.SEMANTIC_REPO}.",
                 f"Fetch it with: llasa download {original.SEMANTIC_REPO}",
             ) from error
-        places = {original.semantic_name(name): (name, place) for name, place in locate_tensors(folder).items()}
+        places = {original.semantic_name(name): place for name, place in locate_tensors(folder).items()}
         self._add(places, original.sources(places)[0])
 
-    def _add(self, places: dict[str, tuple[str, TensorLocation]], sources: dict[str, original.Source]) -> None:
+    def _add(self, places: dict[str, TensorLocation], sources: dict[str, original.Source]) -> None:
         """Add tensors.
 
         Args:
-            places: Name in a source -> name in its file, and location.
+            places: Name in a source -> location.
             sources: transformers' name -> the source of the tensor.
         """
         self._places |= places
@@ -128,12 +128,11 @@ class CodecTensors:
             absent = [stored for stored in source.stored if stored not in self._places]
             if absent:
                 raise ModelError(f"The codec in {self.folder} lacks {absent[0]} (1 in all).", "Fetch it again.")
-            self.shapes[name] = source.shape(lambda stored: self._places[stored][1].shape)
+            self.shapes[name] = source.shape(lambda stored: self._places[stored].shape)
         self._sources |= sources
 
     def _stored(self, name: str) -> torch.Tensor:
-        own, place = self._places[name]
-        tensor: torch.Tensor = read_tensor(place, own)
+        tensor: torch.Tensor = read_tensor(self._places[name])
         return tensor
 
     def _stated_settings(self) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def read_adapter(folder: Path) -> Adapter:
     halves: dict[str, dict[str, torch.Tensor]] = {}
     replaced: dict[str, torch.Tensor] = {}
     for key, place in places.items():
-        tensor = read_tensor(place, key)
+        tensor = read_tensor(place)
         name = key.removeprefix(_PREFIX)
         found = re.fullmatch(r"(.+)\.lora_(A|B)(?:\.default)?\.weight", name)
         if found:

@@ -102,7 +102,7 @@ class Weights:
         """
         self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
-        tensor = _read(place, name)
+        tensor = _read(place)
         if self._adapter is not None:
             tensor = self._adapter.applied(name, tensor)
         if not self.is_checked and not is_finite(tensor):
@@ -118,7 +118,7 @@ class Weights:
         if self._adapter is not None and self._adapter.changes(name):
             return tensor
         del tensor
-        return _read(self._place(name), name)
+        return _read(self._place(name))
 
     # --- quantized tensors ---
 
@@ -171,8 +171,8 @@ class Weights:
             raise ModelError(f"{name} is stored as {place.dtype}.", "Use the checkpoint in 16 or 32 bit.")
 
 
-def _read(place: TensorLocation, name: str) -> torch.Tensor:
-    tensor: torch.Tensor = read_gguf_tensor(place) if isinstance(place, GgufLocation) else read_tensor(place, name)
+def _read(place: TensorLocation) -> torch.Tensor:
+    tensor: torch.Tensor = read_gguf_tensor(place) if isinstance(place, GgufLocation) else read_tensor(place)
     return tensor
 
 
