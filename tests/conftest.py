@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.testing
 
 # These models are so small that threads only wait for each other (four times the time on a busy machine of two cores).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +30,27 @@ BUILT_IN_SPEAKERS: list[str] = json.loads((ROOT / "llasa_cli/voices_data/tiny/ll
 """The built-in voice's speakers, the default one first."""
 CODES = 64
 SPEAKERS = ("rms", "slt")
+typer_testing: Any = typer.testing
+typer_testing._get_command = lru_cache(typer_testing._get_command)  # CliRunner would make 340 options for each call
+gc.disable()  # until everything is imported
+_modules_at_last_collection = 0
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Keep imported modules out of the search for garbage.
+
+    transformers calls `gc.collect` at the end of each training. Among a million objects of imported modules that takes
+    longer than the training itself.
+    """
+    global _modules_at_last_collection
+    if len(sys.modules) > _modules_at_last_collection:
+        _modules_at_last_collection = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +59,12 @@ def llasa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     if not hasattr(os, "pidfd_open"):  # only Linux has it
         yield [sys.executable, "-m", "llasa_cli"]
         return
-    from tests.forked import FORKED_LLASA, fork_server
+    from tests.forked import FORKED_LLASA, SOCKET_VARIABLE, start_server
 
-    with fork_server(tmp_path_factory.mktemp("forks")):
+    with start_server(tmp_path_factory.mktemp("forks")) as server:
         yield FORKED_LLASA
+        del os.environ[SOCKET_VARIABLE]
+        server.terminate()
 
 
 @pytest.fixture(scope="session")

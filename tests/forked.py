@@ -10,40 +10,40 @@ inherits, run the interpreter instead.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the client imports little: it starts for every command
+    import subprocess
+    from pathlib import Path
+    from typing import Any
 
 SOCKET_VARIABLE = "LLASA_TEST_FORK_SERVER"
 FORKED_LLASA = [sys.executable, "-I", "-S", __file__]
 _IMPORTED = (
     "llasa_cli.cli.app llasa_cli.synthesis.synthesizer llasa_cli.lm.loader llasa_cli.codec.codec llasa_cli.codec.decoder "
-    "llasa_cli.audio.player transformers.models.xcodec2 soundfile soxr tokenizers jinja2 huggingface_hub numpy"
+    "llasa_cli.audio.player llasa_cli.audio.audiobook llasa_cli.audio.word_file llasa_cli.batch.passages "
+    "llasa_cli.codec.original_format llasa_cli.serve.client llasa_cli.text.normalize.loader llasa_cli.voices.cast "
+    "transformers.models.xcodec2 soundfile soxr tokenizers jinja2 huggingface_hub numpy pydantic.type_adapter typer._adapters"
 ).split()
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@contextmanager
-def fork_server(folder: Path) -> Iterator[None]:
-    """Run a server; inside the block the clients find it by the environment."""
-    address = str(folder / "fork")
+def start_server(folder: Path) -> subprocess.Popen[bytes]:
+    """Run a server, which the clients find by the environment."""
+    import subprocess
+
+    address, root = str(folder / "fork"), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [sys.executable, __file__, address]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
-    ) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        os.environ[SOCKET_VARIABLE] = address
-        yield
-        del os.environ[SOCKET_VARIABLE]
-        server.terminate()
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    os.environ[SOCKET_VARIABLE] = address
+    return server
 
 
 # --- the client ---
@@ -56,15 +56,17 @@ def _client(arguments: list[str]) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(os.environ[SOCKET_VARIABLE])
         body = {"numbers": numbers, "arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
-        text = json.dumps(body).encode()
+        text = marshal.dumps(body)
         socket.send_fds(server, [len(text).to_bytes(8, "big")], numbers)
         server.sendall(text)
         answers = server.makefile("r")
         process = int(answers.readline())
 
         def pass_on(number: int, frame: Any) -> None:
-            with suppress(ProcessLookupError):
+            try:  # noqa: SIM105 - contextlib would be one more import
                 os.kill(process, number)
+            except ProcessLookupError:
+                pass
 
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -91,13 +93,24 @@ def _is_open(number: int) -> bool:
 
 def _serve(address: str) -> dict[str, Any]:
     """Fork for each client. -> the client's request, in the process of the command"""
+    import gc
     import importlib
     import select
+    from contextlib import suppress
+    from functools import lru_cache
+
+    import typer.main
 
     sys.path.insert(0, os.getcwd())
-    sys.path.remove(str(Path(__file__).parent))
+    sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
+    gc.disable()
     for name in _IMPORTED:
-        importlib.import_module(name)
+        with suppress(ModuleNotFoundError):  # some versions of Typer need no pydantic
+            importlib.import_module(name)
+    typer.main.get_command = lru_cache(typer.main.get_command)
+    typer.main.get_command(importlib.import_module("llasa_cli.cli.app").app)
+    gc.freeze()  # otherwise each command would copy the memory of all imports to search it for garbage
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -117,13 +130,14 @@ def _serve(address: str) -> dict[str, Any]:
 def _begin(connection: socket.socket) -> dict[str, Any]:
     """Fork the command, and report its end to the client."""
     import select
+    from contextlib import suppress
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
     text = b""
     while len(text) < int.from_bytes(head, "big"):
         text += connection.recv(1 << 20)
-    request: dict[str, Any] = json.loads(text)
+    request: dict[str, Any] = marshal.loads(text)
     process = os.fork()
     if process == 0:
         connection.detach()
@@ -157,10 +171,30 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv = ["llasa", *request["arguments"]]
 
 
+def _end(code: Any) -> None:
+    """End as `sys.exit(code)` does, without taking down the imported modules, which takes longer than most commands."""
+    import atexit
+    import threading
+
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        code = 120
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
 if __name__ == "__main__":
     if SOCKET_VARIABLE in os.environ:
         _client(sys.argv[1:])
     _become(_serve(sys.argv[1]))
     from llasa_cli.__main__ import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        _end(end.code)
+    _end(None)

@@ -107,8 +107,7 @@ def test_subtitles_that_can_not_be_written_are_refused_before_speech(run: Run, t
 
 
 BOOK = (
-    "This is the first sentence of a book that has three of them. Here is a second one of its sentences, and long. "
-    * 10
+    "This is the first sentence of a book that has three of them. Here is a second one of its sentences, and long. " * 6
 )
 
 

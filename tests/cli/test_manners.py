@@ -102,7 +102,7 @@ def test_a_run_stopped_by_a_signal_leaves_no_file(
 ) -> None:
     text = "This is one of very many sentences that it will not be able to finish in time. " * 400
     (tmp_path / "text.txt").write_text(text)
-    command = [*llasa, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "30", "--retries", "0", "--no-resume"]
+    command = [*llasa, "say", "-f", "text.txt", "-o", "out.wav", "--max-seconds", "1", "--retries", "0", "--no-resume"]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     # Only once sound is being written is there something to leave behind.

@@ -46,12 +46,12 @@ def model(folder: Path) -> LanguageModel:
 def requests(model: LanguageModel) -> list[GenerationRequest]:
     """Short and long prompts, with and without references, with every kind of sampling, with and without guidance."""
     samplings = [
-        SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1),
-        SamplingOptions(max_seconds=2),
-        SamplingOptions(temperature=3.0, top_p=1.0, max_seconds=1),
-        SamplingOptions(top_k=5, repetition_penalty=1.2, guidance=1.7, max_seconds=1),
-        SamplingOptions(temperature=1.3, min_p=0.02, max_seconds=3),
-        SamplingOptions(guidance=0.5, max_seconds=2),
+        SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=0.4),
+        SamplingOptions(max_seconds=0.8),
+        SamplingOptions(temperature=3.0, top_p=1.0, max_seconds=0.4),
+        SamplingOptions(top_k=5, repetition_penalty=1.2, guidance=1.7, max_seconds=0.4),
+        SamplingOptions(temperature=1.3, min_p=0.02, max_seconds=1.2),
+        SamplingOptions(guidance=0.5, max_seconds=0.8),
     ]
     references = [None, Reference("a voice", tuple(range(60))), None, Reference("hm", (1, 2, 3))]
     return [

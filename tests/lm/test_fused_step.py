@@ -40,9 +40,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=CONFIGS)
-def folder(request: pytest.FixtureRequest, tokenizer_folder: Path, tmp_path: Path) -> Path:
-    return write_checkpoint(tokenizer_folder, tmp_path, CONFIGS[request.param])
+@pytest.fixture(scope="module", params=CONFIGS)
+def folder(request: pytest.FixtureRequest, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tokenizer_folder, tmp_path_factory.mktemp("fused"), CONFIGS[request.param])
 
 
 def write_checkpoint(tokenizer_folder: Path, path: Path, config: dict[str, Any]) -> Path:
