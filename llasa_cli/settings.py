@@ -27,6 +27,9 @@ BUILT_IN_MODEL = "tiny"
 TEMPLATE_DATE = "26 Jul 2024"
 """The Llama-3 chat template writes today's date into the prompt unless given one; this is its own fallback."""
 
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""The networks that run here: `model_type` in config.json, and `general.architecture` in a GGUF file."""
+
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
 """The values of `--dtype`; see `device`."""
 

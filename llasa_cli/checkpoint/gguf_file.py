@@ -24,6 +24,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation
 from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.settings import ARCHITECTURES
 
 SUFFIX = ".gguf"
 BLOCK_FORMATS = {
@@ -42,8 +43,6 @@ _STRING, _ARRAY = 8, 9
 """Types of metadata values; the scalars are named as in `struct`."""
 _MOST = 1 << 24
 """Entries of an array, or tensors. The vocabulary of a published Llasa has 193,800."""
-ARCHITECTURES = {"llama": "llama"}
-"""`general.architecture` -> `model_type` of config.json."""
 NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output.weight": "lm_head.weight",
@@ -52,6 +51,8 @@ NAMES = {
 LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj",
@@ -70,8 +71,8 @@ class GgufLocation(TensorLocation):
 
     Attributes:
         shape: (rows, width) as Hugging Face has it; a GGUF file names the width first.
-        rotary_heads: The rows are those of so many heads whose rotary pairs are neighbors, as llama.cpp stores queries and keys;
-            Hugging Face pairs the two halves of a head. 0 for other tensors.
+        rotary_heads: The rows are those of so many heads whose rotary pairs are neighbors, as llama.cpp stores queries and keys
+            of a Llama; Hugging Face pairs the two halves of a head. 0 for other tensors.
     """
 
     rotary_heads: int = 0
@@ -128,7 +129,7 @@ class GgufFile:
         if head_dim and self.value("rope.dimension_count", int, head_dim) != head_dim:
             raise _broken(self.path, "it rotates only a part of each head, which no Llama does")
         return {
-            "model_type": ARCHITECTURES[architecture],
+            "model_type": architecture,
             "hidden_size": width,
             "intermediate_size": self.value("feed_forward_length"),
             "num_hidden_layers": self.value("block_count"),
@@ -237,8 +238,9 @@ def _parse(path: Path, reader: _Reader, size: int) -> GgufFile:
             raise ValueError(f"its header has {name} twice")
         found[name] = _location(path, name, shape, kind, start + offset, size)
     factors = found.pop(ROPE_FACTORS, None)
+    is_llama = metadata.get("general.architecture") == "llama"
     rotary = {
-        f"attn_{letter}": metadata.get(f"{metadata.get('general.architecture')}.attention.head_count{of}", 0)
+        f"attn_{letter}": metadata.get(f"llama.attention.head_count{of}", 0) if is_llama else 0
         for letter, of in (("q", ""), ("k", "_kv"))
     }
     named = {_hugging_face_name(name): _rotated(name, place, rotary) for name, place in found.items()}

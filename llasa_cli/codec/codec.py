@@ -77,10 +77,9 @@ class Codec:
         Raises:
             ModelError: A tensor is missing in the file, or this program has no encoder of this kind.
         """
-        if self._stored.settings.get("model_type") == "neucodec" or not self._takes_known_clips():
+        if not self._takes_known_clips():
             raise ModelError(
-                f"The codec in {self._stored.folder} can only decode here: clips are encoded for codecs of 50 codes a second "
-                "in X-Codec2's own format.",
+                f"The codec in {self._stored.folder} can only decode here: clips are encoded for codecs of 50 codes a second.",
                 "Use a saved voice, codes that were made elsewhere, or a speaker of the model.",
             )
         model = _read_encoder(self._stored, self._dtype)
@@ -123,13 +122,14 @@ class Codec:
         out: list[list[int]] = [[] for _ in clips]
         for count, indices in groups.items():
             values = np.stack([pad_audio(clips[i].astype(np.float32, copy=False)) for i in indices])
-            features = np.stack([filter_bank(clips[i]) for i in indices])
+            margin = 0 if self._stored.is_neucodec else HOP // 2
+            features = np.stack([filter_bank(clips[i], margin) for i in indices])
             with torch.inference_mode():
                 encoded = self._encoder.encode(
                     torch.from_numpy(values)[:, None].to(self._device, self._dtype),
                     torch.from_numpy(features).to(self._device, self._dtype),
                 )
-            # The encoder gives floor(T / 320) + 1 codes, the last of which is padding (LLaSA_training keeps T // 320 too).
+            # X-Codec2's encoder gives floor(T / 320) + 1 codes, the last of which is padding (LLaSA_training keeps T // 320 too).
             for index, codes in zip(indices, encoded.audio_codes[:, 0, :count].tolist(), strict=True):
                 out[index] = codes
         return out
@@ -269,8 +269,7 @@ def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
     Raises:
         ModelError: Tensors are missing, or have other shapes than config.json states.
     """
-    from transformers import Xcodec2Config
-    from transformers.models.xcodec2.modeling_xcodec2 import Xcodec2Model
+    from transformers import NeuCodecConfig, NeuCodecModel, Xcodec2Config, Xcodec2Model
     from transformers.utils import logging
 
     from llasa_cli.codec.original_format import semantic_configuration
@@ -287,9 +286,11 @@ def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        loaded: Any = Xcodec2Model.from_pretrained(
+        model_class: Any = NeuCodecModel if stored.is_neucodec else Xcodec2Model
+        config_class = NeuCodecConfig if stored.is_neucodec else Xcodec2Config
+        loaded: Any = model_class.from_pretrained(
             None,
-            config=Xcodec2Config(**settings),
+            config=config_class(**settings),
             state_dict={name: stored(name) for name in wanted},
             dtype=kind,
             output_loading_info=True,

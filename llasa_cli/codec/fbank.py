@@ -1,6 +1,6 @@
-"""Filter-bank features of X-Codec2's semantic encoder, in numpy.
+"""Filter-bank features of the semantic encoder of X-Codec2 and NeuCodec, in numpy.
 
-Input: float32 [n], mono, 16 kHz, -1..1. Output: float32 [n // 320 + 1, 160]. A row has two 10 ms frames of 80 log-mel bands;
+Input: float32 [n], mono, 16 kHz, -1..1. Output: float32 [n // 320 + 1, 160], one row less without a margin. A row has two 10 ms frames of 80 log-mel bands;
 every band is normalized to mean 0 and variance 1 over the clip.
 
 The features are those of transformers' `Xcodec2FeatureExtractor`, which calls torchaudio's `kaldi.fbank`. They are computed
@@ -26,9 +26,13 @@ def pad_audio(samples: np.ndarray) -> np.ndarray:
     return np.pad(samples, (0, (len(samples) // HOP + 1) * HOP - len(samples)))
 
 
-def filter_bank(samples: np.ndarray) -> np.ndarray:
-    """The features of one clip; the module's docstring has shapes and units."""
-    audio = np.pad(pad_audio(samples).astype(np.float64), HOP // 2) * 32768.0
+def filter_bank(samples: np.ndarray, margin: int = HOP // 2) -> np.ndarray:
+    """The features of one clip; the module's docstring has shapes and units.
+
+    Args:
+        margin: Zeros before and after the padded clip: half a code for X-Codec2, none for NeuCodec.
+    """
+    audio = np.pad(pad_audio(samples).astype(np.float64), margin) * 32768.0
     count = (len(audio) - _FRAME) // _STEP + 1
     frames = np.lib.stride_tricks.sliding_window_view(audio, _FRAME)[::_STEP][:count]
     frames = frames - frames.mean(axis=1, keepdims=True)

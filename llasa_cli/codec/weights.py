@@ -32,6 +32,7 @@ class CodecTensors:
     Attributes:
         folder: The codec's folder.
         is_original: Whether the files have the authors' format.
+        is_neucodec: Whether it is a NeuCodec, whose encoder gets its features without a margin.
         settings: config.json as transformers would write it.
         shapes: Tensor name -> shape.
 
@@ -49,7 +50,7 @@ class CodecTensors:
         self.shapes: dict[str, tuple[int, ...]] = {}
         kind = self.settings.get("model_type")
         places = locate_tensors(folder) if kind in _TYPES else {}
-        self.is_original = original.is_original(places)
+        self.is_original, self.is_neucodec = original.is_original(places), kind == "neucodec"
         if self.is_original:
             self._take_original(places)
         elif kind in NATIVE_TYPES:

@@ -22,9 +22,10 @@ from typing import Any
 
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object, write_text
+from llasa_cli.settings import ARCHITECTURES
 
 PART_SUFFIX = ".llasa.incomplete"
-LANGUAGE_MODELS = ("llama", "llasa")
+LANGUAGE_MODELS = (*ARCHITECTURES, "llasa")
 """`model_type` in config.json."""
 CTRANSLATE2_WEIGHTS = "model.bin"
 """The weights of a Whisper in CTranslate2's format."""

@@ -61,10 +61,7 @@ _STORED_HEAD = ("has an output matrix of its own although the configuration may 
 _TAG_SPACE = ("its example has a space after the speaker tag, its training data has none; this program adds none",)
 UNVERIFIED_NAME = "the repository's name"
 _UNSEEN = ("size, license and whether it is gated",)
-_NEUTTS = (
-    "its own package puts a watermark (Perth) into all its speech, this program does not",
-    "clips can't be encoded for its codec here; a saved voice or codes that were made elsewhere can be used",
-)
+_NEUTTS = ("its own package puts a watermark (Perth) into all its speech, this program does not",)
 _NEUTTS_UNSEEN = ("size and whether it is gated",)
 _PHONES = ("reads phones: pip install 'llasa-cli[neutts]'", *_NEUTTS)
 
@@ -162,7 +159,7 @@ CATALOG: dict[str, CatalogEntry] = {
         codec=NEUCODEC,
         gated=False,
         sampling_rate=24_000,
-        quirks=("its network is a Qwen 2, which this program can't run yet", *_PHONES),
+        quirks=_PHONES,
         unverified=_NEUTTS_UNSEEN,
     ),
     **{
@@ -190,7 +187,7 @@ CATALOG: dict[str, CatalogEntry] = {
         gated=False,
         style=("emotion",),
         sampling_rate=24_000,
-        quirks=("its network is a Qwen 3, which this program can't run yet", *_NEUTTS),
+        quirks=_NEUTTS,
         unverified=("the kind of its network", *_NEUTTS_UNSEEN),
     ),
     "neucodec": CatalogEntry(
@@ -202,7 +199,6 @@ CATALOG: dict[str, CatalogEntry] = {
         codec=None,
         gated=False,
         sampling_rate=24_000,
-        quirks=("decodes only",),
         unverified=_NEUTTS_UNSEEN,
     ),
     "xcodec2": CatalogEntry(PUBLISHED_CODEC, 2_520_000_000, "the codec of most models", languages=(), codec=None),

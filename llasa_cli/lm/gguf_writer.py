@@ -58,8 +58,9 @@ def write_gguf(
     weights = Weights(folder, torch.device("cpu"), torch.float32, adapter)
     weights.check(config, prompt_format.vocabulary_size, bool(config_json.get("tie_word_embeddings")))
     rows = weights.files[EMBEDDING].shape[0]
-    writer = gguf.GGUFWriter(None, "llama")
-    _add_metadata(writer, checkpoint, config, rows, path)
+    kind = config_json["model_type"]
+    writer = gguf.GGUFWriter(None, "llama" if kind == "llasa" else kind)
+    _add_metadata(writer, checkpoint, config, config_json, rows, path)
     plan = dict(_plan(weights, tensor_type, config, gguf))
     for name, (_, shape, kind) in plan.items():
         writer.add_tensor_info(_gguf_name(name), shape, None, _bytes(shape, kind, gguf), kind)
@@ -90,16 +91,18 @@ def _plan(weights: Weights, tensor_type: str, config: LlamaConfig, gguf: Any) ->
         kind = types[tensor_type]
         if tensor_type == "Q4_0" and name in (EMBEDDING, HEAD):
             kind = types.Q8_0
-        if len(place.shape) < 2:
+        if len(place.shape) < 2:  # norms and biases
             kind = types.F32
         elif place.shape[-1] % _GROUP and kind in (types.Q8_0, types.Q4_0):
             kind = types.F16
         heads = {"q_proj": config.heads, "k_proj": config.key_value_heads}.get(name.split(".")[-2], 0)
+        if config.has_bias or config.has_head_norms:
+            heads = 0  # llama.cpp rotates the halves of a Qwen's heads, as Hugging Face does
         yield name, (_reader(weights, name, heads), place.shape, kind)
 
 
 def _reader(weights: Weights, name: str, rotary_heads: int) -> Callable[[], torch.Tensor]:
-    """Reads a tensor; queries and keys with the rotary pairs as neighbors, as llama.cpp wants them."""
+    """Reads a tensor; a Llama's queries and keys with the rotary pairs as neighbors, as llama.cpp wants them."""
 
     def read() -> torch.Tensor:
         tensor = weights.stored(name)
@@ -120,10 +123,10 @@ def _gguf_name(name: str) -> str:
     for own, theirs in NAMES.items():
         if name == theirs:
             return own
-    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
     if layer is None:
         return name
-    return next(f"blk.{layer[1]}.{own}.weight" for own, theirs in LAYER_NAMES.items() if theirs == layer[2])
+    return next(f"blk.{layer[1]}.{own}.{layer[3]}" for own, theirs in LAYER_NAMES.items() if theirs == layer[2])
 
 
 def _rope_factors(config: LlamaConfig) -> torch.Tensor | None:
@@ -134,7 +137,9 @@ def _rope_factors(config: LlamaConfig) -> torch.Tensor | None:
     return 1.0 / (config.rope["rope_theta"] ** exponents) / rope_frequencies(config)
 
 
-def _add_metadata(writer: Any, checkpoint: Checkpoint, config: LlamaConfig, rows: int, path: Path) -> None:
+def _add_metadata(
+    writer: Any, checkpoint: Checkpoint, config: LlamaConfig, config_json: dict[str, Any], rows: int, path: Path
+) -> None:
     writer.add_name(Path(checkpoint.name).name)
     writer.add_license(checkpoint.license)
     writer.add_block_count(config.layers)
@@ -160,7 +165,13 @@ def _add_metadata(writer: Any, checkpoint: Checkpoint, config: LlamaConfig, rows
             writer.add_array(key, value)
         else:
             writer.add_string(key, value)
-    writer.add_chat_template(read_chat_template(folder, settings))
+    neutts = config_json.get("neuphonic")
+    if isinstance(neutts, dict):  # its prompt is made without a chat template
+        for key, value in neutts.items():
+            add = writer.add_array if isinstance(value, list) else writer.add_string
+            add(f"neuphonic.{key}", value if isinstance(value, list) else str(value))
+    else:
+        writer.add_chat_template(read_chat_template(folder, settings))
     metadata = dict(checkpoint.metadata)
     codec = metadata.get("codec")
     if codec is not None and (folder / codec).is_dir():

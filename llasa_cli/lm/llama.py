@@ -1,4 +1,4 @@
-"""A Llama: token ids in, logits of the speech codes and of END out.
+"""A Llama (or a Qwen 2 or 3, which differ in two details): token ids in, logits of the speech codes and of END out.
 
     network.prefill(cache, slot, ids)                              the prompt of one sequence
     logits = network.decode(cache, ids, positions, groups)         one more token of every sequence
@@ -217,7 +217,15 @@ class Llama:
         hidden = self.embedding(ids)
         for index, layer in enumerate(self.layers):
             projected = layer.query_key_value(self._normed(hidden, layer.input_norm))
+            if layer.bias is not None:
+                projected += layer.bias
             heads = projected.view(len(ids), -1, config.head_dim)  # (N, H + 2 K, D)
+            if layer.query_norm is not None and layer.key_norm is not None:
+                for some, weight in (
+                    (heads[:, : config.heads], layer.query_norm),
+                    (heads[:, config.heads : rotated], layer.key_norm),
+                ):
+                    some.copy_(self._normed(some.reshape(-1, config.head_dim), weight).view_as(some))
             if self._kernels is not None:
                 self._kernels.rotate(heads, rotated, cosine, sine)
             else:
@@ -238,8 +246,8 @@ class Llama:
         return F.silu(gate) * up
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Root mean square norm of (N, hidden)."""
-        if self._kernels is not None and hidden.is_contiguous():
+        """Root mean square norm of (N, width)."""
+        if self._kernels is not None and hidden.is_contiguous() and len(weight) % LANES == 0:
             return self._kernels.norm(hidden, weight, self.config.norm_epsilon)
         return F.rms_norm(hidden, weight.shape, weight, self.config.norm_epsilon)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llasa_cli.errors import ModelError
+from llasa_cli.settings import ARCHITECTURES
 
 SMALL_WEIGHTS = 20_000_000
 """Roughly the weights in the layers of the largest small model."""
@@ -16,7 +17,12 @@ SMALL_WEIGHTS = 20_000_000
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The dimensions of a Llama, under the names that Hugging Face gives them (less the `num_` of some)."""
+    """The dimensions of a Llama or Qwen, under the names that Hugging Face gives them (less the `num_` of some).
+
+    Attributes:
+        has_bias: Queries, keys and values have a bias (Qwen 2).
+        has_head_norms: Each head of queries and keys has a norm (Qwen 3).
+    """
 
     hidden_size: int
     layers: int
@@ -30,18 +36,24 @@ class LlamaConfig:
 
     A GGUF file has the type "factors": what each frequency is divided by.
     """
+    has_bias: bool = False
+    has_head_norms: bool = False
 
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> LlamaConfig:
         """Read a config.json written by transformers 4 or 5.
 
         Raises:
-            ModelError: The checkpoint is not a Llama, or it has parts that no Llasa has.
+            ModelError: The checkpoint has another architecture, or parts that are not run here.
         """
         kind = config.get("model_type")
-        if kind not in ("llama", "llasa"):  # "llasa" is the name in the draft of transformers' own class
-            raise ModelError(f"This is a {kind!r} checkpoint; Llasa models are of type 'llama'.")
-        for flag in ("attention_bias", "mlp_bias"):
+        if kind not in (*ARCHITECTURES, "llasa"):
+            # "llasa" is Llama under the name in the draft of transformers' own class.
+            raise ModelError(
+                f"This is a {kind!r} checkpoint, which this program does not run.",
+                f"Llasa models are of type 'llama'; {' and '.join(ARCHITECTURES[1:])} run as well.",
+            )
+        for flag in ("attention_bias", "mlp_bias", "use_sliding_window"):
             if config.get(flag):
                 raise ModelError(f"The checkpoint has {flag}, which no Llasa has and this program does not run.")
         if config.get("hidden_act", "silu") != "silu":
@@ -55,8 +67,9 @@ class LlamaConfig:
         rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
         rope.setdefault("rope_type", rope.get("type") or "default")
         heads, hidden_size = _positive(config, "num_attention_heads"), _positive(config, "hidden_size")
-        key_value_heads = _positive(config, "num_key_value_heads", heads)
-        head_dim = _positive(config, "head_dim", hidden_size // heads)
+        # Defaults of transformers' classes for keys that a config.json leaves out.
+        key_value_heads = _positive(config, "num_key_value_heads", heads if kind in ("llama", "llasa") else 32)
+        head_dim = _positive(config, "head_dim", 128 if kind == "qwen3" else hidden_size // heads)
         if heads % key_value_heads or head_dim % 2:
             raise ModelError(
                 f"The checkpoint's config.json has {heads} heads of width {head_dim} and {key_value_heads} key-value "
@@ -71,6 +84,8 @@ class LlamaConfig:
             intermediate_size=_positive(config, "intermediate_size"),
             norm_epsilon=float(epsilon),
             rope=rope,
+            has_bias=kind == "qwen2",
+            has_head_norms=kind == "qwen3",
         )
 
     @property

@@ -1,6 +1,6 @@
 """A checkpoint folder or a GGUF file -> a language model that generates speech codes.
 
-Any Llama with a Llasa vocabulary: one safetensors file or several, or one GGUF file, with a tied head or its own. transformers is not needed. Pickled weights are refused, because loading them can run code.
+Any Llama, Qwen 2 or Qwen 3 with a Llasa vocabulary: one safetensors file or several, or one GGUF file, with a tied head or its own. transformers is not needed. Pickled weights are refused, because loading them can run code.
 """
 
 from __future__ import annotations
@@ -252,4 +252,11 @@ def _read_layer(
         middle_norm=weights(prefix + "post_attention_layernorm.weight", hidden_size),
         gate_up=linear(hidden_size, gate=intermediate_size, up=intermediate_size),
         down=linear(intermediate_size, down=hidden_size),
+        bias=torch.cat(
+            [weights(f"{attention}{name}_proj.bias", rows) for name, rows in (("q", queries), ("k", keys), ("v", keys))]
+        )
+        if config.has_bias
+        else None,
+        query_norm=weights(attention + "q_norm.weight", config.head_dim) if config.has_head_norms else None,
+        key_norm=weights(attention + "k_norm.weight", config.head_dim) if config.has_head_norms else None,
     )

@@ -53,7 +53,7 @@ class Weights:
             adapter.check(set(self.files))
 
     def check(self, config: LlamaConfig, vocabulary: int, tied: bool) -> None:
-        """Compare the headers with config.json and the tokenizer: every tensor of a Llama, and no other.
+        """Compare the headers with config.json and the tokenizer: every tensor of the network, and no other.
 
         Args:
             vocabulary: The number of tokens in the tokenizer; the weights may have more rows (padding).
@@ -182,7 +182,7 @@ def weight_files(folder: Path) -> dict[str, Path]:
 
 
 def shapes_of(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """The shapes of a Llama's tensors, without embedding and head."""
+    """The shapes of a network's tensors, without embedding and head."""
     hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
     queries, keys = config.heads * config.head_dim, config.key_value_heads * config.head_dim
     layer = {
@@ -196,7 +196,13 @@ def shapes_of(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj": (intermediate_size, hidden_size),
         "mlp.down_proj": (hidden_size, intermediate_size),
     }
+    if config.has_head_norms:
+        layer |= dict.fromkeys(("self_attn.q_norm", "self_attn.k_norm"), (config.head_dim,))
+    tensors = {f"{part}.weight": shape for part, shape in layer.items()}
+    if config.has_bias:
+        projections = [f"self_attn.{letter}_proj" for letter in "qkv"]
+        tensors |= {f"{part}.bias": layer[part][:1] for part in projections}
     shapes: dict[str, tuple[int, ...]] = {"model.norm.weight": (hidden_size,)}
     for index in range(config.layers):
-        shapes |= {f"model.layers.{index}.{part}.weight": shape for part, shape in layer.items()}
+        shapes |= {f"model.layers.{index}.{name}": shape for name, shape in tensors.items()}
     return shapes

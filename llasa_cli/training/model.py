@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object, read_json_object_if_exists
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, LoraOptions
+from llasa_cli.settings import ARCHITECTURES, FinetuneOptions, LoraOptions
 from llasa_cli.training.vocabulary import resize_embeddings
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def choose_attention(options: FinetuneOptions, device: torch.device) -> str:
 
 
 def build_model(options: FinetuneOptions, prompt_format: PromptFormat, start: Path | None, device: torch.device) -> Any:
-    """A Llama to train, with an embedding for each token of the tokenizer.
+    """A network to train, with an embedding for each token of the tokenizer.
 
     Args:
         start: Folder of the checkpoint to start from; None makes random weights.
 
     Raises:
-        ModelError: The folder holds no Llama that can be loaded.
+        ModelError: The folder holds no network of `ARCHITECTURES` that can be loaded.
         UsageError: The configuration can't be read, or an adapter is asked for a model without speech tokens.
     """
     import torch
@@ -86,7 +86,7 @@ def add_adapter(model: Any, lora: LoraOptions) -> Any:
 
 
 def without_adapter(model: Any) -> Any:
-    """The Llama itself, without peft's wrapper."""
+    """The network itself, without peft's wrapper."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
@@ -97,11 +97,12 @@ def count_parameters(options: FinetuneOptions, vocabulary_size: int, start: Path
         ModelError, UsageError: As `build_model`.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     shape = _fresh_shape(options) if start is None else _config_of(start)
     with torch.device("meta"):
-        return int(LlamaForCausalLM(LlamaConfig(**shape | {"vocab_size": vocabulary_size})).num_parameters())
+        model = AutoModelForCausalLM.from_config(_configuration(shape | {"vocab_size": vocabulary_size}))
+    return int(model.num_parameters())
 
 
 def has_speech_tokens(start: Path, vocabulary_size: int) -> bool:
@@ -112,18 +113,30 @@ def has_speech_tokens(start: Path, vocabulary_size: int) -> bool:
 def _config_of(folder: Path) -> dict[str, Any]:
     config = read_json_object_if_exists(folder / "config.json")
     kind = config.get("model_type")
-    if kind != "llama":
+    if kind not in ARCHITECTURES:
         found = f"its model type is {kind}" if kind else "it has no config.json"
-        raise ModelError(f"{folder} holds no Llama checkpoint: {found}.", "Pass a Llasa checkpoint.")
+        raise ModelError(
+            f"{folder} holds no checkpoint that can be trained: {found}.",
+            f"Pass a Llasa checkpoint; the model type can be {', '.join(ARCHITECTURES)}.",
+        )
     return config
 
 
+def _configuration(shape: dict[str, Any]) -> Any:
+    """The content of a config.json -> transformers' configuration of its architecture."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(
+        shape.get("model_type", "llama"), **{k: v for k, v in shape.items() if k != "model_type"}
+    )
+
+
 def _load(folder: Path, attention: str, dtype: torch.dtype) -> Any:
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     _config_of(folder)
     try:
-        return LlamaForCausalLM.from_pretrained(
+        return AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True
         )
     except Exception as error:  # the libraries' errors for a broken file have no common type
@@ -132,12 +145,18 @@ def _load(folder: Path, attention: str, dtype: torch.dtype) -> Any:
 
 def _fresh_shape(options: FinetuneOptions) -> dict[str, Any]:
     assert options.fresh is not None
-    return read_json_object(options.fresh, "Give the config.json of a Llama.", UsageError)
+    shape = read_json_object(options.fresh, "Give the config.json of a Llama.", UsageError)
+    if shape.get("model_type", "llama") not in ARCHITECTURES:
+        raise UsageError(
+            f"{options.fresh} is of the model type {str(shape['model_type'])[:40]!r}.",
+            f"Give the config.json of one of {', '.join(ARCHITECTURES)}.",
+        )
+    return shape
 
 
 def _random_model(options: FinetuneOptions, prompt_format: PromptFormat, attention: str) -> Any:
     """Random weights of the shape in the configuration file; the vocabulary comes from the tokenizer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     shape = _fresh_shape(options) | {
         "vocab_size": prompt_format.vocabulary_size,
@@ -145,4 +164,4 @@ def _random_model(options: FinetuneOptions, prompt_format: PromptFormat, attenti
         "eos_token_id": prompt_format.end_id,
         "pad_token_id": prompt_format.pad_id,
     }
-    return LlamaForCausalLM._from_config(LlamaConfig(**shape), attn_implementation=attention)
+    return AutoModelForCausalLM.from_config(_configuration(shape), attn_implementation=attention)

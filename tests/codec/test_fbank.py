@@ -34,3 +34,9 @@ def test_each_band_has_mean_zero_and_variance_one_over_the_clip(recorded: dict[s
     bands = filter_bank(recorded["clip"].astype(np.float32) / 32768).reshape(-1, 80)
     np.testing.assert_allclose(bands.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(bands.var(axis=0, ddof=1), 1, atol=1e-4)
+
+
+def test_features_without_a_margin_are_those_of_the_padded_clip() -> None:
+    clip = np.random.default_rng(2).normal(0, 0.1, 5000).astype(np.float32)
+    padded = np.pad(pad_audio(clip), (HOP // 2, HOP // 2 - 1))
+    np.testing.assert_array_equal(filter_bank(padded, margin=0), filter_bank(clip))

@@ -1,4 +1,4 @@
-"""How many codes a second has, and at which rate they sound, stands in the codec's files; NeuCodec is decoded as by transformers."""
+"""How many codes a second has, and at which rate they sound, stands in the codec's files; NeuCodec computes as in transformers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from llasa_cli.codec.codec import load_codec, read_codec_config
+from llasa_cli.codec.fbank import HOP, filter_bank, pad_audio
 from llasa_cli.errors import ModelError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from recipes.tiny.shape import initialise
 
 RATIOS = {50: (2, 2, 4, 4, 5), 25: (2, 4, 4, 4, 5)}
 
@@ -28,7 +30,9 @@ def neucodec(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
     settings = {name: value for name, value in settings.items() if name not in ("model_type", "sampling_rate")}
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("neucodec")
-    NeuCodecModel(NeuCodecConfig(**settings | {"downsampling_ratios": RATIOS[request.param]})).save_pretrained(folder)
+    model = NeuCodecModel(NeuCodecConfig(**settings | {"downsampling_ratios": RATIOS[request.param]}))
+    initialise(model)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -60,9 +64,22 @@ def test_speech_is_measured_in_the_codec_s_own_seconds(neucodec: Path, random_ch
     assert PromptFormat.load(folder).codes_per_second == 50
 
 
-def test_a_codec_that_can_only_decode_says_so(neucodec: Path) -> None:
-    with pytest.raises(ModelError, match="can only decode"):
-        load_codec(neucodec, "cpu").encode(np.zeros(16_000, np.float32))
+def test_clips_are_encoded_as_by_transformers_or_refused(neucodec: Path) -> None:
+    from transformers import NeuCodecModel
+
+    clip = np.random.default_rng(1).normal(0, 0.1, 16_100).astype(np.float32)
+    codec = load_codec(neucodec, "cpu")
+    if codec.codes_per_second != 50:
+        with pytest.raises(ModelError, match="can only decode"):
+            codec.encode(clip)
+        return
+    features = torch.from_numpy(filter_bank(clip, margin=0))[None]
+    with torch.inference_mode():
+        model = NeuCodecModel.from_pretrained(neucodec, dtype=torch.float32).eval()
+        made = model.encode(torch.from_numpy(pad_audio(clip))[None, None], features).audio_codes[0, 0]
+    assert codec.encode(clip) == made.tolist()
+    assert len(made) == len(clip) // HOP
+    assert len(set(made.tolist())) > 5
 
 
 @pytest.mark.parametrize(

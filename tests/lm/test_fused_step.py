@@ -37,6 +37,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "8 heads on 1, width 128; widths of several spans": SMALL
     | {"hidden_size": 1040, "intermediate_size": 1168, "num_attention_heads": 8, "num_key_value_heads": 1}
     | {"head_dim": 128, "rope_parameters": LLAMA3},
+    "Qwen 2": SMALL | {"model_type": "qwen2", "hidden_size": 64, "head_dim": 16},
+    "Qwen 3": SMALL | {"model_type": "qwen3", "head_dim": 32},
 }
 
 

@@ -31,6 +31,8 @@ from tests.lm.test_fused_step import logits_of, relative_error
 from tests.lm.test_greedy_parity import LLAMA3, SMALL, write_model
 
 TYPES = ("F16", "BF16", "Q8_0", "Q4_0")
+ROPE = {"rope_type": "default", "rope_theta": 1e6}
+CPU = torch.device("cpu")
 GREEDY = SamplingOptions(temperature=0, max_seconds=1)
 needs_kernels = pytest.mark.skipif(load_kernels() is None, reason="no C compiler")
 SHAPE = SMALL | {
@@ -385,3 +387,21 @@ def test_16_bit_tensors_stay_in_the_file(files: dict[str, Path]) -> None:
     place = read_gguf(files["F16"]).tensors["model.embed_tokens.weight"]
     assert isinstance(place, GgufLocation)
     assert read_gguf_tensor(place).dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_a_qwen_keeps_its_biases_and_norms_under_llama_cpp_s_names(
+    kind: str, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tokenizer_folder, folder)
+    write_model(folder, PromptFormat.load(folder), SHAPE | {"model_type": kind, "rope_parameters": ROPE}, torch.float16)
+    path = tmp_path / "model.gguf"
+    write_gguf(resolve_checkpoint(ModelOptions(str(folder))), path, "F16")
+    reader = gguf.GGUFReader(path)
+    names = gguf.get_tensor_name_map(next(k for k, v in gguf.MODEL_ARCH_NAMES.items() if v == kind), 2)
+    of_llama_cpp = {names.get_name(name, (".weight", ".bias")) for name in Weights(folder, CPU, torch.float32).files}
+    assert {tensor.name for tensor in reader.tensors} == of_llama_cpp
+    own, theirs = load(path), load(folder, "fp16")
+    assert relative_error(logits_of(own), logits_of(theirs)) < 1e-4
+    assert codes(own) == codes(theirs)

@@ -38,19 +38,26 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "own head": SMALL | {"tie_word_embeddings": False},
     "as many key-value heads": SMALL | {"num_key_value_heads": 4, "tie_word_embeddings": True},
     "llama3 rope": SMALL | {"tie_word_embeddings": True, "rope_parameters": LLAMA3},
+    "Qwen 2": SMALL | {"model_type": "qwen2", "head_dim": 12, "tie_word_embeddings": True},
+    "Qwen 3": SMALL | {"model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": False},
 }
 
 
 def write_model(
     folder: Path, prompt_format: PromptFormat, shape: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(3)
     torch.set_default_dtype(dtype)
+    shape = {"model_type": "llama"} | shape
     try:
-        config = LlamaConfig(vocab_size=prompt_format.vocabulary_size, initializer_range=0.3, **shape)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        config = AutoConfig.for_model(vocab_size=prompt_format.vocabulary_size, initializer_range=0.3, **shape)
+        model = AutoModelForCausalLM.from_config(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith((".bias", "q_norm.weight", "k_norm.weight")):
+                torch.nn.init.uniform_(parameter, 0.5, 1.5)  # new ones are zeros and ones, which would show nothing
+        model.save_pretrained(folder)
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from llasa_cli import prompt as prompt_module
 from llasa_cli.checkpoint.gguf_file import GgufFile
@@ -187,3 +190,64 @@ def test_ids_equal_those_of_the_package(folder: Path, monkeypatch: pytest.Monkey
                 for reference in (REFERENCE, Reference(REFERENCE.text, ())):
                     expected = package._apply_chat_template(reference.codes, reference.text, text, emotion)
                     assert list(ours.prompt(text, reference, style=style).ids) == expected, text
+
+
+@pytest.mark.slow
+def test_a_model_of_neutts_s_kind_is_finetuned_converted_and_clones(
+    folder: Path, random_codec: Path, tmp_path: Path, llasa: list[str]
+) -> None:
+    """Qwen 2 over NeuCodec, both random and small: recordings in, 24 kHz out."""
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    write_small_neutts(base, random_codec)
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run([*llasa, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+    texts = ["The morning train was late again today.", "She put fresh flowers on the table.", "He fished in the lake."]
+    for number, text in enumerate(texts):
+        run("say", text, "-o", f"{number}.wav")
+    rows = "".join(f'{number}.wav,"{text}"\n' for number, text in enumerate(texts))
+    (tmp_path / "table.csv").write_text(f"audio,text\n{rows}")
+    speak = ("--max-seconds", "1", "--accept-failed", "--retries", "0", "--dtype", "fp32", "--seed", "1")
+    run("prepare", "table.csv", "-m", "base", "-o", "data", "--validation", "0")
+    run("finetune", "data", "-m", "base", "-o", "tuned", "--steps", "10", "--device", "cpu")
+    run("convert", "tuned", "-o", "tuned.gguf", "--type", "bf16")
+    cloning = ("clone", "--ref", "0.wav", "--ref-text", texts[0], "Hello there.")
+    run(*cloning, "-m", "tuned", "-o", "folder.wav", *speak)
+    run(*cloning, "-m", "tuned.gguf", "-o", "file.wav", *speak)
+    samples, rate = soundfile.read(tmp_path / "folder.wav")
+    assert rate == 24_000
+    assert abs(samples).max() > 0
+    assert (tmp_path / "file.wav").read_bytes() == (tmp_path / "folder.wav").read_bytes()
+
+
+def write_small_neutts(folder: Path, codec: Path) -> None:
+    """Random weights for the tokenizer in `folder`, and a NeuCodec of the shape of `codec`."""
+    import torch
+    from transformers import NeuCodecConfig, NeuCodecModel, Qwen2Config, Qwen2ForCausalLM
+
+    from recipes.tiny.shape import initialise
+
+    torch.manual_seed(0)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())
+    size = len(vocabulary["model"]["vocab"]) + len(vocabulary["added_tokens"])
+    config = Qwen2Config(
+        vocab_size=size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+    )
+    config.neuphonic = {"input_format": "BPE", "supported_emotions": ["happy", "sad"]}
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    settings = json.loads((codec / "config.json").read_text())
+    settings = {name: value for name, value in settings.items() if name not in ("model_type", "sampling_rate")}
+    model = NeuCodecModel(NeuCodecConfig(**settings))
+    initialise(model)
+    model.save_pretrained(folder / "codec")
+    (folder / "llasa.json").write_text(json.dumps({"language": "en", "style": ["emotion"], "codec": "codec"}))

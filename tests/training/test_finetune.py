@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import NO_LABEL, PromptFormat
-from llasa_cli.settings import FinetuneOptions, LoraOptions
+from llasa_cli.settings import FinetuneOptions, LoraOptions, SamplingOptions
 from llasa_cli.training.dataset import SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.loss import use_labeled_forward
@@ -95,6 +96,18 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOp
     prompt = torch.tensor([prompt_format.prompt("sea").ids])
     made = model.generate(prompt, do_sample=False, max_new_tokens=5, attention_mask=torch.ones_like(prompt))
     assert made.shape[1] > prompt.shape[1]
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_a_qwen_is_trained_and_speaks(kind: str, fresh: FinetuneOptions, tmp_path: Path) -> None:
+    (tmp_path / "shape.json").write_text(json.dumps(SHAPE | {"model_type": kind}))
+    finetune(replace(fresh, fresh=tmp_path / "shape.json", steps=3))
+    model = load_language_model(fresh.output, PromptFormat.load(fresh.output), "cpu")
+    codes = list(model.generate(model.prompt_format.prompt("sea"), SamplingOptions(max_seconds=0.2), 0))
+    assert codes
+    (tmp_path / "shape.json").write_text(json.dumps(SHAPE | {"model_type": "gpt2"}))
+    with pytest.raises(UsageError, match="gpt2"):
+        finetune(replace(fresh, fresh=tmp_path / "shape.json", output=tmp_path / "other"))
 
 
 class Killed(BaseException):

@@ -49,6 +49,9 @@ class _Layer(ctypes.Structure):
         ("output", _Matrix),
         ("gate_up", _Matrix),
         ("down", _Matrix),
+        ("bias", ctypes.c_void_p),
+        ("query_norm", ctypes.c_void_p),
+        ("key_norm", ctypes.c_void_p),
     )
 
 
@@ -84,7 +87,12 @@ class FusedStep:
         self.max_rows = sys.maxsize if has_integers else FEW_ROWS
         self._layers = (_Layer * config.layers)(
             *(
-                _Layer(layer.input_norm.data_ptr(), layer.middle_norm.data_ptr(), *map(_matrix, layer.linears()))
+                _Layer(
+                    layer.input_norm.data_ptr(),
+                    layer.middle_norm.data_ptr(),
+                    *map(_matrix, layer.linears()),
+                    *(None if vector is None else vector.data_ptr() for vector in layer.optional_vectors()),
+                )
                 for layer in layers
             )
         )
@@ -111,6 +119,7 @@ class FusedStep:
         linears = [head, *(linear for layer in layers for linear in layer.linears())]
         widths = (config.hidden_size, config.intermediate_size, config.heads * config.head_dim, config.head_dim)
         norms = [norm, *(weight for layer in layers for weight in (layer.input_norm, layer.middle_norm))]
+        norms += [vector for layer in layers for vector in layer.optional_vectors() if vector is not None]
         if (
             all(linear.kernel_layout() is not None for linear in linears)
             and all(width % LANES == 0 and width <= MAX_WIDTH for width in widths)

@@ -5,6 +5,7 @@
 typedef struct {
     const float *input_norm, *middle_norm;
     matrix query_key_value, output, gate_up, down;
+    const float *bias, *query_norm, *key_norm; /* of queries, keys and values; of a head: NULL where the network has none */
 } layer;
 
 typedef struct {
@@ -147,6 +148,31 @@ INLINE void prepare_copied(row *states, long count, const float *from, long stri
     }
 }
 
+/* Bias and norm of `heads` heads of one token, in place. */
+INLINE void finish_heads(float *states, const float *bias, const float *weight, float epsilon, long heads, long width) {
+    for (long i = 0; bias && i < heads * width; i++) states[i] += bias[i];
+    if (weight)
+        for (long head = 0; head < heads; head++) norm(states + head * width, weight, states + head * width, epsilon, 1, width);
+}
+
+/* Queries, keys and values of one token as they enter the attention: key-value heads `first` to `end` and their queries.
+ *
+ *     queries       float [group * heads][width], followed by keys and values, [heads][width] each; changed in place
+ *     cosine, sine  float [width], of the token's position
+ */
+INLINE void finish_projections(const network *net, const layer *l, float *queries, const float *cosine, const float *sine,
+                               long first, long end) {
+    const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads, count = end - first;
+    float *keys = queries + net->heads * width + first * width, *values = keys + heads * width;
+    const float *bias = l->bias, *key_bias = bias ? bias + net->heads * width + first * width : 0;
+    queries += first * group * width;
+    finish_heads(queries, bias ? bias + first * group * width : 0, l->query_norm, net->norm_epsilon, group * count, width);
+    finish_heads(keys, key_bias, l->key_norm, net->norm_epsilon, count, width);
+    finish_heads(values, bias ? key_bias + heads * width : 0, 0, 0, count, width);
+    rotate(queries, cosine, sine, 1, 0, group * count, width);
+    rotate(keys, cosine, sine, 1, 0, count, width);
+}
+
 /* Bytes of `scratch` for a step of `count` sequences. */
 long step_bytes(const network *net, long count) {
     long floats_each = 2 * (net->heads + net->key_value_heads) * net->head_dim + 2 * net->intermediate_size;
@@ -203,8 +229,7 @@ static void step_many(const network *net, long count, float *hidden, float *past
             EACH_ROW(&l->output, {
                 float *queries = projected + s * projected_size, *keys = queries + mixed_size;
                 float *cached = past + number * layer_size + slots[s] * slot_size;
-                rotate(queries, cosine + positions[s] * width, sine + positions[s] * width, 1, 0, net->heads, width);
-                rotate(keys, cosine + positions[s] * width, sine + positions[s] * width, 1, 0, heads, width);
+                finish_projections(net, l, queries, cosine + positions[s] * width, sine + positions[s] * width, 0, heads);
                 __builtin_memcpy(cached + positions[s] * 2 * heads * width, keys, 4 * 2 * heads * width);
                 attend_heads(queries, cached, plain, positions[s] + 1, group, heads, width, 0, heads);
             } const long filled = mixed_size);
@@ -264,10 +289,9 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             for (long s = 0; s < count && first_head < end_head; s++) {
                 float *queries = projected + s * projected_size, *keys = queries + mixed_size;
                 float *cached = past + number * layer_size + slots[s] * slot_size, *own = cached + positions[s] * 2 * heads * width;
-                const float *cosine_of = cosine + positions[s] * width, *sine_of = sine + positions[s] * width;
                 long from = first_head * width, size = (end_head - first_head) * width;
-                rotate(queries + from * group, cosine_of, sine_of, 1, 0, group * (end_head - first_head), width);
-                rotate(keys + from, cosine_of, sine_of, 1, 0, end_head - first_head, width);
+                finish_projections(net, l, queries, cosine + positions[s] * width, sine + positions[s] * width, first_head,
+                                   end_head);
                 for (long i = from; i < from + size; i++)
                     own[i] = keys[i], own[heads * width + i] = keys[heads * width + i];
                 attend_heads(queries, cached, mixed + s * mixed_size, positions[s] + 1, group, heads, width, first_head,
