@@ -53,6 +53,10 @@ _GROUPS = (
 _COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)
+_GREEK = re.compile(
+    r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)π(?=\b|[A-Za-z]\b)"
+)
+"""Greek letters of formulas: alone, before one letter or a digit, and pi after a number. Not μ and Ω, with which units begin."""
 _MARKS = str.maketrans({"…": ".", "’": "'", "‘": "'", "→": ",", "–": ",", "—": ",", "(": ",", ")": ",", "[": ",", "]": ",", "{": ",", "}": ",", **dict.fromkeys("\"“”«»`", "")})  # fmt: skip
 
 
@@ -128,12 +132,19 @@ def plain_characters(text: str) -> str:
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
     text = "″".join(unicodedata.normalize("NFKC", part) for part in text.split("″"))  # it would become two feet
     text = _with_inches(text)
-    if not text.isascii() and not re.search("[α-ωΑ-Ω]{2}", text):  # beta, but no Greek
-        text = re.sub(r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)", lambda m: unicodedata.name(m[0]).split()[-1].lower(), text)
+    if not text.isascii() and not re.search("[α-ωΑ-Ω]{3}", text):  # letters of formulas, not Greek words
+        text = _GREEK.sub(_greek_letter, text)
     text = _COMMA_CENTS.sub(_with_point, text)
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: re.sub(r"[^\d]", "", match[0]), text)
     return _COMMA_CENTS.sub(_with_point, text)  # 1 234,50 €
+
+
+def _greek_letter(match: re.Match[str]) -> str:
+    """λ -> lambda; ΔT -> delta T; 2πr -> 2 pi r."""
+    name = unicodedata.name(match[0]).split()[-1].lower().replace("lamda", "lambda")
+    text, end = match.string, match.end()
+    return (" " if text[: match.start()][-1:].isalnum() else "") + name + (" " if text[end : end + 1].isalnum() else "")
 
 
 def _power(match: re.Match[str]) -> str:

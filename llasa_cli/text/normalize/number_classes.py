@@ -24,6 +24,7 @@ from llasa_cli.text.normalize.vocabulary import (
     MONTH_NAMES,
     MONTHS,
     PLACES,
+    ROUND_NUMBERS,
     SCALES,
     SHORT_EACH,
     SHORT_UNITS_IN_CAPITALS,
@@ -65,7 +66,7 @@ _PART_OF = re.compile(
 _SIXTEENTHS = re.compile(
     r"[\s-](?:wrench|socket|bolt|nut|bit|drill|screw|plywood|thick|share|stake|interest|hole|gap|rod|wire|pipe|tubing)"
 )
-_WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]?\s\(?$")
+_WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
 _BEFORE_DATE = re.compile(
     r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
 )
@@ -110,7 +111,7 @@ def _numeric_date(match: re.Match[str]) -> str | None:
         written, first, second, ending = match["year"], int(match["first"]), int(match["second"]), ""
         if len(written) == 2 and match["sep"] != "/":
             return None
-        day_first = match["sep"] == "." or (first > 12 and len(written) == 4)
+        day_first = (match["sep"] == "." and second < 13) or (first > 12 and len(written) == 4)
         day, month = (first, second) if day_first else (second, first)
     if not (0 < month < 13 and 0 < day < 32):
         return None
@@ -510,6 +511,20 @@ def _verse(match: re.Match[str]) -> str:
     return nth + BIBLE_BOOKS[match["book"].lower()]
 
 
+def _dashed_date(match: re.Match[str]) -> str:
+    """25-Dec-2023 -> the twenty fifth of December twenty twenty three."""
+    number = int(match["year"]) + (0 if len(match["year"]) == 4 else 2000 if int(match["year"]) < 50 else 1900)
+    return f"the {ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]} {year(number)}"
+
+
+def _worded_fraction(match: re.Match[str]) -> str | None:
+    """2/3rds -> two thirds."""
+    over, under = int(match["over"]), int(match["under"])
+    if not 0 < over < under:
+        return None
+    return f" {cardinal(over)} {ordinal(under) if over == 1 else ordinal(under) + 's'} "
+
+
 def _weekday_and_date(match: re.Match[str]) -> str | None:
     """Tue 3/5 -> Tuesday March fifth: the class of the date after a weekday."""
     month, day = int(match["month"]), int(match["day"])
@@ -665,6 +680,7 @@ NUMBER_CLASSES = [
         rf"(?P<day>[12]\d|3[01]|[1-9])(?:st|nd|rd|th)?[ ](?P<month>{_MONTH})\b(?P<stop>\.?)(?![ ]\d\d?(?!\d))",
         _day_and_month,
     ),
+    TokenClass("time", r"(?P<minutes>\d{1,2}):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", lambda m: f" {cardinal(int(m['minutes']))} {'oh ' if m['seconds'][0] == '0' else ''}{decimal(m['seconds'].removeprefix('0'))} "),
     TokenClass(
         "duration",
         r"""(?P<hour>\d{1,3})h\s?(?P<minute>[0-5]?\d)m(?:in)?(?:\s?(?P<second>[0-5]?\d)s)?\b
@@ -677,6 +693,11 @@ NUMBER_CLASSES = [
         (?:h\b|Z\b|\s?(?P<half>{_HALF_DAY}|(?<=\d)[ap]\b))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{_HALF_DAY})""",
         _time,
     ),
+    TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])-(?P<month>{_MONTH})-(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", _dashed_date),
+    TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
+    TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
+    TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", lambda m: f" {year(int(m['first']))} {'oh ' if m['second'] in ('01', '02', '03', '04', '05', '06', '07', '08', '09') else ''}{cardinal(int(m['second'])) if int(m['second']) else 'hundred'} " if (int(m["first"]) + 1) % 100 == int(m["second"]) else None),
+    TokenClass("fraction", r"(?P<over>\d{1,2})/(?P<under>\d{1,3})(?:rds?|ths?|nds?)\b", _worded_fraction),
     TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", _decade),
     TokenClass("zip code", r"(?<=,[ ][A-Z][A-Z][ ])\d{5}(?:-\d{4})?(?![\w-])|(?<=[ ]D\.C\.[ ])\d{5}(?:-\d{4})?(?![\w-])", _telephone),
     TokenClass("phone", r"1-[2-9]\d\d-(?=[A-Z]{2,})", lambda m: f"one {cardinal(int(m[0][2:5])) if m[0][3:5] == '00' else pairs(m[0][2:5])} "),
@@ -775,7 +796,11 @@ _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": 
 NUMBER = TokenClass("number", AMOUNT, _number)
 """Numbers that no other class has read."""
 _EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
-_TIMES = TokenClass("times", r"(?<=\()x(\d{1,2})(?=\))", lambda m: f"times {cardinal(int(m[1]))}")
+_TIMES = TokenClass(
+    "times",
+    r"(?<=\()x(\d{1,2})(?=\))|(?<=[A-Za-z.][ ])x[ ]?(?P<count>\d{1,2})(?=[ ]?(?:d|days?|wks?|weeks?|months?)\b)",
+    lambda m: f"times {cardinal(int(m[1] or m['count']))} ",
+)
 _BY = TokenClass("by", r"[x×*]", _by)
 _DEGREES = TokenClass(
     "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"

@@ -169,6 +169,14 @@ DOLLARS = _table(
     "US ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
+ROUND_NUMBERS = {
+    2: "hundreds",
+    3: "thousands",
+    4: "tens of thousands",
+    5: "hundreds of thousands",
+    6: "millions",
+}
+"""Zeros of a number that stands for many: "1,000s of people"."""
 SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
 
 
@@ -205,7 +213,7 @@ UNITS = _units(
     "cl centiliter,ms millisecond,μs microsecond,ns nanosecond,μm micrometer,nm nanometer,μg microgram,mcg microgram,"
     "pb petabyte,tb terabyte,gb gigabyte,mb megabyte,kb kilobyte,sec second,secs second,min minute,mins minute,hr hour,"
     "hrs hour,wk week,wks week,mo month,mos month,yr year,yrs year,tsp teaspoon,tbsp tablespoon,kw kilowatt,"
-    "kwh kilowatt-hour,mw megawatt,gw gigawatt,mwh megawatt-hour,gwh gigawatt-hour,wh watt hour,db decibel,"
+    "kwh kilowatt-hour,kib kibibyte,mib mebibyte,gib gibibyte,tib tebibyte,mw megawatt,gw gigawatt,mwh megawatt-hour,gwh gigawatt-hour,wh watt hour,db decibel,"
     "kcal calorie,usd dollar,eur euro,gbp pound,cad Canadian dollar,aud Australian dollar,"
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
@@ -261,13 +269,15 @@ SHORT_EACH = _table(
     "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,"
     "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,bu bushel,sqft square foot"
 )
+SHORT_PERIODS = _table("q quarter,m month,w week,y year")
+"""The letters of "y/y" and "q/q"."""
 EACH = frozenset(
     [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]
 )
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = _table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
-    "¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
+    "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
     "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""

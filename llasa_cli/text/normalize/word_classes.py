@@ -37,6 +37,7 @@ from llasa_cli.text.normalize.vocabulary import (
     RULERS,
     SERIES,
     SHORT_EACH,
+    SHORT_PERIODS,
     SPELLED_NAMES,
     TITLES,
     UNIT_KINDS,
@@ -261,7 +262,9 @@ def _is_letter_a(match: re.Match[str]) -> bool:
 
 
 def _letter_range(match: re.Match[str]) -> str:
-    """A–Z -> ay to zee."""
+    """A–Z -> ay to zee; but "I-I don't know"."""
+    if match[1] == match[2]:
+        return match[0]
     return f"{LETTERS[match[1].lower()]} to {LETTERS[match[2].lower()]}"
 
 
@@ -289,7 +292,7 @@ def _small_numeral(match: re.Match[str]) -> str | None:
     if number is None:
         return None
     listed = after(match, 1) == ")" and re.search(
-        r"(?:^|\s)\($" if match[0] in ("i", "v") else r"[\w,;]\s\($|^\($", before(match, 3)
+        r"(?:^|\s|[)\d])\($" if match[0] in ("i", "v") else r"[\w,;]\s\($|^\($|[)\d]\($", before(match, 3)
     )
     if match[0] == "x":
         listed = None
@@ -596,6 +599,8 @@ def _weekday(match: re.Match[str]) -> str | None:
     if match["to"]:
         return f"{WEEKDAYS[match['day'].lower()]} to {WEEKDAYS[match['to'].lower()]}"
     following = after(match, 12)
+    if re.match(rf",\s(?:{_MONTH})\b", following):
+        return WEEKDAYS[match["day"].lower()]
     weekend = match["day"] in ("Sat", "Sun")
     dated = rf",?\s\d\d?\s(?:{_MONTH})\b" if weekend else r",?\s\d"
     return WEEKDAYS[match["day"].lower()] if re.match(dated, following) else None
@@ -710,7 +715,10 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
     TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
-    TokenClass("abbreviation", r"h/o\b", lambda m: "history of"),
+    TokenClass("abbreviation", r"(?:h/o|f/u|r/o|s/p)\b(?!/)", lambda m: {"h": "history of", "f": "follow up", "r": "rule out", "s": "status post"}[m[0][0]]),
+    TokenClass("abbreviation", r"(?<![\w/])([qmwy])/\1(?![\w/])", lambda m: f"{SHORT_PERIODS[m[1]]} over {SHORT_PERIODS[m[1]]}"),
+    TokenClass("abbreviation", r"No(?=\d{1,3}(?!\w))", lambda m: "number "),
+    TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: spell(m["letters"].replace(".", "")) + "s"),
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word != 'ur')})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and _YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", _business_date),
@@ -733,6 +741,7 @@ WORD_CLASSES = [
     TokenClass("acronym", r"IPv([46])\b", lambda m: f"eye pee vee {cardinal(int(m[1]))}"),
     TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,}|[A-Z]{3}[a-rt-z]\b)[A-Za-z]*\b", _mixed_case),
     *CODE_CLASSES,
+    TokenClass("stammer", r"(?P<letter>[B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z])-(?=(?i:(?P=letter))[A-Za-z-])(?!(?i:boys?|clamps?|class|day|tops?|town)\b)", lambda m: m["letter"] + "uh-"),
     TokenClass("letter", r"([A-Za-z])\s?[-–—]\s?([A-Za-z])(?![\w'’-])(?<=[A-Z])|([a-z])(?!)", _letter_range),
     TokenClass("letter", r"(?<![\w.]['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", _letter),
     TokenClass("acronym", r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])", _without_vowel),
