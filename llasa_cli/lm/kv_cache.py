@@ -9,6 +9,8 @@ The network writes to it (`Llama.prefill`, `Llama.decode`); nothing here compute
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ class KVCache:
         slots: The number of slots.
         length: How many tokens each slot has room for.
         tensor: (layers, slots, length, 2 K, D): a token's keys lie beside its values, so that both are written at once.
+        sources, shared: int64 (slots,): the first `shared` tokens of a slot are also the first ones of the slot `sources`. The
+            takes of one prompt so read its keys and values from one place, which stays in the processor's cache.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class KVCache:
     ) -> None:
         self._config, self._dtype, self._device = config, dtype, device
         self.slots, self.length = slots, 0
+        self.sources = torch.zeros(slots, dtype=torch.int64)
+        self.shared = torch.zeros(slots, dtype=torch.int64)
         self.tensor = self._zeros(0)
         self.reserve(length)
 
@@ -42,12 +48,17 @@ class KVCache:
         """Zeros, not uninitialized memory: masked tokens are still multiplied by 0, and 0 times NaN is NaN."""
         config = self._config
         size = (config.layers, self.slots, length, 2 * config.key_value_heads, config.head_dim)
-        return torch.zeros(size, dtype=self._dtype, device=self._device)
+        count = math.prod(size) * self._dtype.itemsize
+        if self._device.type != "cpu" or not count:
+            return torch.zeros(size, dtype=self._dtype, device=self._device)
+        return torch.frombuffer(mmap.mmap(-1, count), dtype=self._dtype).view(size)  # a page is 0 until it is used
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in each slot, and for some more, so that the cache is rarely copied."""
         if length > self.length:
-            ample = min(2 * self.length, length + 8 * BLOCK, CONTEXT_TOKENS)
+            # On a CPU memory that isn't used yet costs nothing.
+            most = CONTEXT_TOKENS if self._device.type == "cpu" else 2 * self.length
+            ample = min(most, length + 8 * BLOCK, CONTEXT_TOKENS)
             longer = self._zeros(round_to_blocks(max(length, ample)))
             longer[:, :, : self.length] = self.tensor
             self.tensor, self.length = longer, longer.shape[2]
@@ -55,6 +66,12 @@ class KVCache:
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` tokens of a slot into another one."""
         self.tensor[:, target, :length] = self.tensor[:, source, :length]
+        self.unshare(target)
+        self.sources[target], self.shared[target] = source, length
+
+    def unshare(self, slot: int) -> None:
+        """Read this slot, and those that are read from it, from their own places: its tokens change."""
+        self.shared[(self.sources == slot) | (torch.arange(self.slots) == slot)] = 0
 
     def layer(self, index: int) -> torch.Tensor:
         """A view of one layer, (slots, length, 2 K, D)."""

@@ -116,6 +116,7 @@ class Llama:
         """Compute the keys and values of a prompt; blocks that an earlier prompt began with are copied instead."""
         key = tuple(ids)
         cache.reserve(len(ids))
+        cache.unshare(slot)
         for begin in range(0, len(ids), PREFILL_BLOCK):
             end = min(begin + PREFILL_BLOCK, len(ids))
             is_whole = end - begin == PREFILL_BLOCK
@@ -154,9 +155,7 @@ class Llama:
         hidden, most, parts = self.embedding(ids), self._fused_step.max_rows, []
         for begin in range(0, len(slots), min(most, len(slots))):
             some = slice(begin, begin + most)
-            parts.append(
-                self._fused_step(hidden[some], cache.tensor, slots[some], positions[some], self._cosine, self._sine)
-            )
+            parts.append(self._fused_step(hidden[some], cache, slots[some], positions[some], self._cosine, self._sine))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def decode(

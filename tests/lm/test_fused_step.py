@@ -183,6 +183,33 @@ def test_guided_greedy_codes_equal_those_of_transformers(
     assert made == transformers_codes(folder, model.prompt_format, prompt.ids, 50, **options)
 
 
+@torch.inference_mode()
+def test_takes_of_one_prompt_have_their_own_bits_while_others_come_and_go(folder: Path) -> None:
+    """They read the prompt's keys and values from the slot of the first; that one is given up and taken for another prompt."""
+    model = load(folder, "int8")
+    long = model.prompt_format.prompt("hello there, " * 6, Reference("a voice", tuple(range(40))))
+    other = model.prompt_format.prompt("and now this, " * 5, Reference("a voice", tuple(range(50, 10, -1))))
+    sampling = SamplingOptions(temperature=1, max_seconds=1)
+    requests = [GenerationRequest(long, sampling, seed, seed) for seed in range(6)]
+    late = [GenerationRequest(prompt, sampling, seed, seed) for seed, prompt in enumerate((other, long), 6)]
+    alone = {one.tag: list(model.generate(one.prompt, sampling, one.seed)) for one in requests[1:] + late}
+    engine = model.batch(6)
+    found: dict[int, list[int]] = {}
+    for request in requests:
+        engine.add(request)
+    for number in range(120):
+        if number == 7:
+            engine.drop(0)
+            engine.add(late[0])
+        if number > 8 and late[1].tag not in found and engine.free:
+            engine.add(late[1])
+            found[late[1].tag] = []
+        for one in engine.step():
+            found[one.request.tag] = list(one.codes)
+    assert {tag: codes for tag, codes in found.items() if tag} == alone
+    assert max(map(len, alone.values())) > 20
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("broken", ["middle_norm", "input_norm", "norm"])
 def test_logits_that_are_not_finite_are_an_error(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from llasa_cli.lm.cpu.build import Kernels, address
+from llasa_cli.lm.kv_cache import KVCache
 from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import INTEGER_FORMATS, LANES, Linear
 from llasa_cli.lm.llama_config import LlamaConfig
@@ -131,7 +132,7 @@ class FusedStep:
     def __call__(
         self,
         hidden: torch.Tensor,
-        past: torch.Tensor,
+        cache: KVCache,
         slots: list[int],
         positions: list[int],
         cosine: torch.Tensor,
@@ -141,11 +142,11 @@ class FusedStep:
 
         Args:
             hidden: float32 (B, hidden), the embeddings of the tokens; they are overwritten.
-            past: float32 (layers, slots, L, 2 K, D), keys and values of earlier tokens; those of the tokens are written.
-            slots, positions: B slots in `past`, all different, and positions of the tokens.
+            cache: float32 keys and values of earlier tokens; those of the tokens are written.
+            slots, positions: B slots of the cache, all different, and positions of the tokens.
             cosine, sine: float32 (tokens, D), the rotary embeddings of all positions.
         """
-        count = len(positions)
+        count, past = len(positions), cache.tensor
         if not (
             hidden.shape[0] == len(slots) == count <= self.max_rows
             and 0 <= min(slots) <= max(slots) < past.shape[1]
@@ -165,6 +166,8 @@ class FusedStep:
             ctypes.c_long(past.stride(1)),
             (ctypes.c_int64 * count)(*slots),
             (ctypes.c_int64 * count)(*positions),
+            address(cache.sources),
+            address(cache.shared),
             address(cosine),
             address(sine),
             address(scratch),

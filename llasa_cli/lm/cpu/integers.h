@@ -20,6 +20,14 @@ INLINE integers add_products(integers sums, pairs a, pairs b) {
     return plus(sums, _mm512_madd_epi16(a, b));
 #endif
 }
+/* The same for sums and factors that stay in registers: GCC 12 moves many sums to and fro around the intrinsic. */
+INLINE void accumulate(integers *sums, pairs a, pairs b) {
+#ifdef __AVX512VNNI__
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sums) : "v"(a), "v"(b));
+#else
+    *sums = add_products(*sums, a, b);
+#endif
+}
 /* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
 INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
     __m512 by = _mm512_set1_ps(scale);
@@ -141,6 +149,7 @@ INLINE pairs minus_8(pairs a) { PARTWISE(part_minus_8(a.part[p])); }
 INLINE integers add_products(integers sums, pairs a, pairs b) {
     PARTWISE(part_products(sums.part[p], a.part[p], b.part[p]));
 }
+INLINE void accumulate(integers *sums, pairs a, pairs b) { *sums = add_products(*sums, a, b); }
 /* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
 INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
 #pragma GCC unroll 4

@@ -47,48 +47,66 @@ static void widen(int is_int4, const char *weights, long row_bytes, long rows, l
                 for (int n = 0; n < 4; n++) to[r][i + n] = minus_8(masked(shifted(word, 4 * n), 0x0F));
             }
         else
-            for (long i = 0; i < (size + 31) / 32; i++) {
-                to[r][i] = widen_bytes(weights + i * 32, size - i * 32);
-                if (i % 2 == 0) __builtin_prefetch(weights + i * 32 + BAND * row_bytes);
+            for (long i = 0; i < (size + 31) / 32; i += 2) {
+                __builtin_prefetch(weights + i * 32 + BAND * row_bytes);
+                if (size - i * 32 >= 64)
+                    to[r][i] = widen_32_bytes(weights + i * 32), to[r][i + 1] = widen_32_bytes(weights + i * 32 + 32);
+                else
+                    for (long k = i; k < (size + 31) / 32; k++) to[r][k] = widen_bytes(weights + k * 32, size - k * 32);
             }
     }
 }
 
-/* A span of BAND rows of weights with one to WIDE rows of states. `grouped` weights have a vector of scales for each row. */
-INLINE void integer_tile(const int wide, const int grouped, pairs weights[BAND][STEPS], const floats *scales,
-                 const int16_t *numbers, const float *state_scales, long steps, floats (*sums)[SOME]) {
-    for (long first = 0; first < BAND; first += TALL) {
-        integers found[TALL][WIDE];
+/* A span of TALL rows of weights with one to WIDE rows of states, and `add_scaled` to sums that are kept in `sums` from span to span.
+ * `grouped` weights have a vector of scales for each row. With the last span the sums are added up, into found[s * TALL + r]. */
+INLINE void integer_tile(const int wide, const int grouped, pairs (*weights)[STEPS], const floats *scales,
+                         const int16_t *numbers, const float *state_scales, long steps, int is_first, int is_last,
+                         floats (*sums)[SOME], float *found) {
+    integers products[WIDE][TALL];
+    floats each[LANES];
 #pragma GCC unroll 4
-        for (int r = 0; r < TALL; r++)
+    for (int s = 0; s < wide; s++)
 #pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) found[r][s] = zero();
-        for (long i = 0; i < steps; i++) {
-            pairs weight[TALL];
+        for (int r = 0; r < TALL; r++) products[s][r] = zero();
+    for (long i = 0; i < steps; i++) {
+        pairs weight[TALL];
 #pragma GCC unroll 4
-            for (int r = 0; r < TALL; r++) weight[r] = weights[first + r][i];
+        for (int r = 0; r < TALL; r++) weight[r] = weights[r][i];
 #pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) {
-                pairs state = read_pairs(numbers + s * SPAN + i * 32);
+        for (int s = 0; s < wide; s++) {
+            pairs state = read_pairs(numbers + s * SPAN + i * 32);
 #pragma GCC unroll 4
-                for (int r = 0; r < TALL; r++) found[r][s] = add_products(found[r][s], weight[r], state);
-            }
+            for (int r = 0; r < TALL; r++) accumulate(&products[s][r], weight[r], state);
         }
-#pragma GCC unroll 4
-        for (int r = 0; r < TALL; r++)
-#pragma GCC unroll 4
-            for (int s = 0; s < wide; s++)
-                add_scaled(&sums[first + r][s], found[r][s], grouped, scales + first + r, state_scales[s]);
     }
+#pragma GCC unroll 4
+    for (int s = 0; s < wide; s++)
+#pragma GCC unroll 4
+        for (int r = 0; r < TALL; r++) {
+            floats sum = is_first ? (floats){0} : sums[r][s];
+            add_scaled(&sum, products[s][r], grouped, scales + r, state_scales[s]);
+            if (is_last)
+                each[s * TALL + r] = sum;
+            else
+                sums[r][s] = sum;
+        }
+    if (!is_last) return;
+#if defined __AVX512F__
+#pragma GCC unroll 16
+    for (int i = wide * TALL; i < LANES; i++) each[i] = each[0];
+    *(floats *)found = totals(each);
+#else
+    for (int i = 0; i < wide * TALL; i++) found[i] = total(each[i]);
+#endif
 }
 
-typedef void one_tile(pairs weights[BAND][STEPS], const floats *scales, const int16_t *numbers, const float *state_scales,
-                      long steps, floats (*sums)[SOME]);
+typedef void one_tile(pairs (*weights)[STEPS], const floats *scales, const int16_t *numbers, const float *state_scales,
+                      long steps, int is_first, int is_last, floats (*sums)[SOME], float *found);
 
 #define TILE(NAME, WIDE, GROUPED)                                                                                      \
-    static void NAME(pairs weights[BAND][STEPS], const floats *scales, const int16_t *numbers,                         \
-                     const float *state_scales, long steps, floats(*sums)[SOME]) {                                     \
-        integer_tile(WIDE, GROUPED, weights, scales, numbers, state_scales, steps, sums);                              \
+    static void NAME(pairs(*weights)[STEPS], const floats *scales, const int16_t *numbers, const float *state_scales,  \
+                     long steps, int is_first, int is_last, floats(*sums)[SOME], float *found) {                       \
+        integer_tile(WIDE, GROUPED, weights, scales, numbers, state_scales, steps, is_first, is_last, sums, found);    \
     }
 TILE(tile_1, 1, 0)
 TILE(tile_2, 2, 0)
@@ -105,22 +123,38 @@ static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2, tile_3, tile_4},
 static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2}, {grouped_tile_1, grouped_tile_2}};
 #endif
 
+/* Scale found[s * TALL + r] and store it in `out`, float [wide][stride], or add it to that. */
+INLINE void store_tile(const float *found, const float *by_row, long wide, long rows, float *out, long stride, int add) {
+    for (long s = 0; s < wide; s++, out += stride, found += TALL) {
+#ifdef __AVX512F__
+        if (rows >= TALL) {
+            __m128 before = add ? _mm_loadu_ps(out) : _mm_setzero_ps();
+            _mm_storeu_ps(out, _mm_fmadd_ps(_mm_loadu_ps(found), _mm_loadu_ps(by_row), before));
+            continue;
+        }
+#endif
+        for (long r = 0; r < TALL && r < rows; r++) out[r] = __builtin_fmaf(found[r], by_row[r], add ? out[r] : 0);
+    }
+}
+
 /* Rows `first` to `end` of the product of a matrix with all states; stored in `out`, float [count][stride], or added to it. */
 static void products_of_many(const matrix *by, const many *states, float *out, long stride, long first, long end, int add) {
     const int is_int4 = by->format == format_int4 || by->format == format_q4_0, grouped = by->format != format_int8;
     const long width = by->width, spans = (width + SPAN - 1) / SPAN, row_bytes = is_int4 ? width / 2 : width;
     pairs weights[BAND][STEPS] __attribute__((aligned(64)));
+    floats sums[BAND][SOME] __attribute__((aligned(64)));
     for (; first < end; first += BAND) {
         long rows = end - first < BAND ? end - first : BAND;
+        float by_row[BAND] = {1, 1, 1, 1, 1, 1, 1, 1};
+        for (long r = 0; !grouped && r < rows; r++) by_row[r] = ((const float *)by->scales)[first + r];
         for (long from = 0; from < states->count; from += SOME) {
             long some = states->count - from < SOME ? states->count - from : SOME;
-            floats sums[BAND][SOME] __attribute__((aligned(64)));
-            for (long r = 0; r < BAND; r++)
-                for (long s = 0; s < SOME; s++) sums[r][s] = (floats){0};
             for (long span = 0; span < spans; span++) {
+                const int is_last = span == spans - 1;
                 long size = width - span * SPAN < SPAN ? width - span * SPAN : SPAN;
-                widen(is_int4, (const char *)by->weights + first * row_bytes + span * (is_int4 ? SPAN / 2 : SPAN),
-                      row_bytes, rows, size, weights);
+                if (!from || spans > 1)
+                    widen(is_int4, (const char *)by->weights + first * row_bytes + span * (is_int4 ? SPAN / 2 : SPAN),
+                          row_bytes, rows, size, weights);
                 floats scales[BAND] = {0};
                 for (long r = 0; grouped && r < rows; r++) {
                     const char *stored = (const char *)by->scales + 2 * ((first + r) * spans + span) * LANES;
@@ -128,23 +162,16 @@ static void products_of_many(const matrix *by, const many *states, float *out, l
                     if (by->format == format_q4_0) scales[r] *= 16;
                 }
                 for (long s = 0; s < some; s += WIDE) {
-                    const long at = span * states->count + from + s;
-                    tiles[grouped][some - s < WIDE ? some - s - 1 : WIDE - 1](
-                        weights, scales, states->numbers + at * SPAN, states->scales + at, (size + 31) / 32,
-                        (floats(*)[SOME])(sums[0] + s));
-                }
-            }
-            float by_row[BAND] = {1, 1, 1, 1, 1, 1, 1, 1};
-            for (long r = 0; !grouped && r < rows; r++) by_row[r] = ((const float *)by->scales)[first + r];
-            for (long s = 0; s < some; s += 2) { /* two rows of states with BAND rows of weights are 16 sums */
-                floats each[LANES];
-                for (int i = 0; i < LANES; i++) each[i] = sums[i % BAND][s + i / BAND];
-                float found[LANES];
-                *(floats *)found = totals(each);
-                for (long k = s; k < some && k < s + 2; k++) {
-                    float *to = out + (from + k) * stride + first;
-                    for (long r = 0; r < rows; r++)
-                        to[r] = __builtin_fmaf(found[(k - s) * BAND + r], by_row[r], add ? to[r] : 0);
+                    const long at = span * states->count + from + s, wide = some - s < WIDE ? some - s : WIDE;
+                    for (long band = 0; band < rows; band += TALL) {
+                        float found[LANES] __attribute__((aligned(64)));
+                        tiles[grouped][wide - 1](weights + band, scales + band, states->numbers + at * SPAN,
+                                                 states->scales + at, (size + 31) / 32, !span, is_last,
+                                                 (floats(*)[SOME])(sums[band] + s), found);
+                        if (is_last)
+                            store_tile(found, by_row + band, wide, rows - band, out + (from + s) * stride + first + band,
+                                       stride, add);
+                    }
                 }
             }
         }

@@ -17,6 +17,9 @@ typedef struct {
     long few_rows; /* from more rows on a step is that of many */
 } network;
 
+/* Bytes of the keys and values of a step that may not stay in the processor's cache until the next step. */
+enum { FAR_BYTES = 4 << 20 };
+
 /* exp(v) within 2 units in the last place, limited to about 2^-125 to 2^126; NaN stays NaN. From Cephes' expf. */
 INLINE floats exponential(floats v) {
     v = choose(v < -87, (floats){0} - 87, v);
@@ -51,6 +54,18 @@ void gate(const float *gate_up, float *out, long count, long width) {
         gated(gate_up + token * 2 * width, gate_up + (token * 2 + 1) * width, out + token * width, 0, width);
 }
 
+/* Add the weighted values of `count` tokens to `sums` * kept, some vectors at a time. */
+INLINE void mix(const int vectors, const float *weights, const float *values, long stride, long count, float kept, float *sums) {
+    floats mixed[vectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) mixed[i] = *(floats *)(sums + i * LANES) * kept;
+    for (long t = 0; t < count; t++)
+#pragma GCC unroll 4
+        for (int i = 0; i < vectors; i++) mixed[i] += weights[t] * *(const floats *)(values + t * stride + i * LANES);
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) *(floats *)(sums + i * LANES) = mixed[i];
+}
+
 /* Online softmax of one query head over up to 16 more tokens. It updates the best score so far, the sum of exponentials
  * relative to it, and the weighted sum of the values. The queries of a group take turns on the same keys, which then lie in
  * the first-level cache. */
@@ -66,35 +81,43 @@ INLINE void attend_block(const float *query, const float *keys, const float *val
     }
     for (long t = count; t < LANES; t++) products[t] = products[0];
     floats scores = totals(products) * (1 / __builtin_sqrtf(width));
-    *(floats *)here = scores;
-    float most = *best;
-    for (long t = 0; t < LANES; t++) most = here[t] > most ? here[t] : most;
+    float most = largest_of(scores);
+    most = most > *best ? most : *best;
     floats weights = exponential(scores - most);
     float kept = exponential((floats){0} + (*best - most))[0];
     *(floats *)here = weights;
     float more = 0;
     for (long t = 0; t < count; t++) more += here[t];
     *best = most, *sum = *sum * kept + more;
-    for (long d = 0; d < width; d += LANES) {
-        floats mixed = *(floats *)(out + d) * kept;
-        for (long t = 0; t < count; t++) mixed += here[t] * *(const floats *)(values + t * stride + d);
-        *(floats *)(out + d) = mixed;
-    }
+    long d = 0;
+    for (; d + 4 * LANES <= width; d += 4 * LANES) mix(4, here, values + d, stride, count, kept, out + d);
+    for (; d < width; d += LANES) mix(1, here, values + d, stride, count, kept, out + d);
 }
 
-/* Attention of key-value heads `first` to `end`: block by block in the order of the tokens, all of these heads in each. */
-INLINE void attend_range(const float *queries, const float *past, float *out, long length, long group, long heads, long width,
-                long first, long end) {
+/* Attention of key-value heads `first` to `end`: block by block in the order of the tokens, all of these heads in each.
+ * Those of the first `shared` tokens, whole blocks, are read from `prefix`, where other sequences have the same ones.
+ * With `is_far` the others come from memory, not from a cache: a block is then touched from its beginning to its end
+ * first, since memory serves that twice as fast as the pieces of one head after the other. */
+INLINE void attend_range(const float *queries, const float *past, const float *prefix, long shared, float *out, long length,
+                         long group, long heads, long width, long first, long end, int is_far) {
     float best[group * (end - first)], sum[group * (end - first)];
     for (long i = 0; i < group * (end - first); i++) best[i] = -3e38f, sum[i] = 0;
     for (long i = first * group * width; i < end * group * width; i++) out[i] = 0;
     for (long at = 0; at < length; at += LANES) {
         long count = length - at < LANES ? length - at : LANES;
+        const float *block = (at < shared ? prefix : past) + at * 2 * heads * width;
+        for (long i = 0; is_far && at >= shared && i < count * 2 * heads * width; i += LANES)
+            __asm__ volatile("" : : "r"(*(const int *)(block + i)));
         for (long head = first; head < end; head++) {
-            const float *keys = past + (at * 2 * heads + head) * width;
+            const float *keys = block + head * width;
+#define BLOCK_OF(COUNT)                                                                                                \
+    attend_block(queries + query * width, keys, keys + heads * width, 2 * heads * width, COUNT, width,                 \
+                 best + query - first * group, sum + query - first * group, out + query * width)
             for (long query = head * group; query < (head + 1) * group; query++)
-                attend_block(queries + query * width, keys, keys + heads * width, 2 * heads * width, count, width,
-                     best + query - first * group, sum + query - first * group, out + query * width);
+                if (count == LANES)
+                    BLOCK_OF(LANES);
+                else
+                    BLOCK_OF(count);
         }
     }
     for (long query = first * group; query < end * group; query++)
@@ -102,14 +125,14 @@ INLINE void attend_range(const float *queries, const float *past, float *out, lo
 }
 
 /* With constant widths the loops are unrolled. */
-static void attend_heads(const float *queries, const float *past, float *out, long length, long group, long heads,
-                      long width, long first, long end) {
+static void attend_heads(const float *queries, const float *past, const float *prefix, long shared, float *out, long length,
+                         long group, long heads, long width, long first, long end, int is_far) {
     if (width == 64)
-        attend_range(queries, past, out, length, group, heads, 64, first, end);
+        attend_range(queries, past, prefix, shared, out, length, group, heads, 64, first, end, is_far);
     else if (width == 128)
-        attend_range(queries, past, out, length, group, heads, 128, first, end);
+        attend_range(queries, past, prefix, shared, out, length, group, heads, 128, first, end, is_far);
     else
-        attend_range(queries, past, out, length, group, heads, width, first, end);
+        attend_range(queries, past, prefix, shared, out, length, group, heads, width, first, end, is_far);
 }
 
 /* Attention of one token of each of `slots` sequences to the earlier ones and itself. The result of a slot depends neither on
@@ -125,8 +148,8 @@ void attend(const float *queries, const float *past, const int64_t *lengths, flo
 #pragma omp parallel for schedule(dynamic)
     for (long item = 0; item < slots * heads; item++) {
         long slot = item / heads, head = item % heads;
-        attend_heads(queries + slot * stride, past + slot * capacity * 2 * heads * width, out + slot * group * heads * width,
-                  lengths[slot], group, heads, width, head, head + 1);
+        attend_heads(queries + slot * stride, past + slot * capacity * 2 * heads * width, 0, 0,
+                     out + slot * group * heads * width, lengths[slot], group, heads, width, head, head + 1, 0);
     }
 }
 
@@ -184,13 +207,16 @@ long step_bytes(const network *net, long count) {
 /* A step of many sequences with integer weights. The states of a product are prepared once, each row by one thread, which
  * also does what lies between two products of that row. */
 static void step_many(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
-                      const int64_t *slots, const int64_t *positions, const float *cosine, const float *sine, float *scratch,
-                      float *logits) {
+                      const int64_t *slots, const int64_t *positions, const int64_t *sources, const int64_t *shared,
+                      const float *cosine, const float *sine, float *scratch, float *logits) {
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
     const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
     const long projected_size = (net->heads + 2 * heads) * width, mixed_size = net->heads * width;
     float *projected = scratch, *inner = projected + count * projected_size;
     void *memory = inner + count * 2 * inner_size;
+    long tokens = 0;
+    for (long s = 0; s < count; s++) tokens += positions[s] - shared[slots[s]];
+    const int is_far = tokens * net->layer_count * 2 * heads * width * 4 > FAR_BYTES;
     long taken[8 * net->layer_count + 2], *next = taken;
     for (long i = 0; i < 8 * net->layer_count + 2; i++) taken[i] = 0;
     barrier all = {0};
@@ -231,7 +257,8 @@ static void step_many(const network *net, long count, float *hidden, float *past
                 float *cached = past + number * layer_size + slots[s] * slot_size;
                 finish_projections(net, l, queries, cosine + positions[s] * width, sine + positions[s] * width, 0, heads);
                 __builtin_memcpy(cached + positions[s] * 2 * heads * width, keys, 4 * 2 * heads * width);
-                attend_heads(queries, cached, plain, positions[s] + 1, group, heads, width, 0, heads);
+                attend_heads(queries, cached, past + number * layer_size + sources[slots[s]] * slot_size,
+                             shared[slots[s]] / LANES * LANES, plain, positions[s] + 1, group, heads, width, 0, heads, is_far);
             } const long filled = mixed_size);
             PRODUCT(&l->output, hidden_size, hidden, hidden_size, 1);
             /* 3. SwiGLU, added to the hidden state. */
@@ -254,15 +281,17 @@ static void step_many(const network *net, long count, float *hidden, float *past
  *                   [head_dim], keys and values; those of the tokens are written at `positions`
  *     slots         int64 [count], where in `past` a sequence has its keys and values
  *     positions     int64 [count]
+ *     sources, shared  int64, by slot: as many tokens at the beginning of a slot as `shared` are those of the slot `sources`
  *     cosine, sine  float [tokens][head_dim], as for `rotate`, by position
  *     scratch       `step_bytes`, aligned to 64 bytes
  *     logits        float [count][rows of the head]
  */
 void step(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
-          const int64_t *slots, const int64_t *positions, const float *cosine, const float *sine, float *scratch,
-          float *logits) {
+          const int64_t *slots, const int64_t *positions, const int64_t *sources, const int64_t *shared, const float *cosine,
+          const float *sine, float *scratch, float *logits) {
     if (count > net->few_rows) {
-        step_many(net, count, hidden, past, layer_size, slot_size, slots, positions, cosine, sine, scratch, logits);
+        step_many(net, count, hidden, past, layer_size, slot_size, slots, positions, sources, shared, cosine, sine, scratch,
+                  logits);
         return;
     }
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
@@ -294,8 +323,8 @@ void step(const network *net, long count, float *hidden, float *past, long layer
                                    end_head);
                 for (long i = from; i < from + size; i++)
                     own[i] = keys[i], own[heads * width + i] = keys[heads * width + i];
-                attend_heads(queries, cached, mixed + s * mixed_size, positions[s] + 1, group, heads, width, first_head,
-                             end_head);
+                attend_heads(queries, cached, 0, 0, mixed + s * mixed_size, positions[s] + 1, group, heads, width, first_head,
+                             end_head, 0);
             }
             wait_for_all(&all);
             /* 3. Output projection, added to the hidden state. */

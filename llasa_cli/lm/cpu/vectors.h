@@ -56,6 +56,17 @@ INLINE floats choose(words condition, floats a, floats b) {
     return (floats)(((words)a & condition) | ((words)b & ~condition));
 }
 
+/* The largest of the 16 numbers. */
+INLINE float largest_of(floats v) {
+#ifdef __AVX512F__
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float found = v[0];
+    for (int i = 1; i < LANES; i++) found = v[i] > found ? v[i] : found;
+    return found;
+#endif
+}
+
 /* The larger of `a` and the magnitude of `b`. */
 INLINE floats larger(floats a, floats b) {
     floats magnitude = (floats)((bits)b & 0x7FFFFFFF);
