@@ -20,6 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import Queue
 from typing import TYPE_CHECKING, Any
 
@@ -451,8 +452,8 @@ class SpeechService:
             if attempt.is_settled:
                 continue
             try:
-                decoded = worker.synthesizer.codec.decode(attempt.candidates.with_reference(result.codes))
-                attempt.judge(result, decoded)
+                codes = attempt.candidates.with_reference(result.codes)
+                attempt.judge(result, partial(worker.synthesizer.codec.decode, codes))
                 if not attempt.candidates.finished:
                     with self._changed:
                         job.pending.extendleft(reversed(attempt.next_attempts()))

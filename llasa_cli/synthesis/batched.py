@@ -333,7 +333,7 @@ class BatchSynthesizer:
             if not isinstance(finished, Finished):
                 attempt.candidates.drop(attempt.candidate, finished)
             elif attempt.is_wanted:
-                attempt.judge(finished, self._decode(attempt.candidates.with_reference(finished.codes)))
+                attempt.judge(finished, partial(self._decode, attempt.candidates.with_reference(finished.codes)))
             if attempt.candidates.finished:
                 attempt.text.settle(attempt)
                 self._advance(attempt.text, results, self._urgent)
@@ -392,8 +392,8 @@ class Attempt:
         """Whether the take may still be chosen."""
         return self.candidates.is_wanted(self.candidate)
 
-    def judge(self, finished: Finished, decoded: np.ndarray) -> None:
-        """Check the complete take; decoded: float32 [n], with the reference before it."""
+    def judge(self, finished: Finished, decoded: np.ndarray | Callable[[], np.ndarray]) -> None:
+        """Check the complete take; decoded: float32 [n], with the reference before it, or what decodes it."""
         self.candidates.judge(self.candidate, finished.codes, decoded, finished.ended, finished.log_probability)
 
     @property

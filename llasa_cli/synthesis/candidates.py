@@ -25,7 +25,7 @@ from llasa_cli.prompt import Prompt, Reference
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.synthesis.quality import LONGEST_LOOP_S, longest_loop
 from llasa_cli.synthesis.utterance import Utterance
-from llasa_cli.synthesis.verifiers import ReferenceSound, Take, Verifier, mean_probability
+from llasa_cli.synthesis.verifiers import LikelihoodVerifier, ReferenceSound, Take, Verifier, mean_probability
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +57,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class JudgedTake:
-    """A take with its scores by the name of the verifier; `samples` is None for one that was dropped unfinished."""
+    """A take with its scores by the name of the verifier.
+
+    Attributes:
+        samples: None for one that was dropped unfinished, and for one that is not decoded yet.
+        decode: Set for one that is not decoded yet: gives the audio with the reference before it.
+        ended: Whether the model generated its end token.
+    """
 
     candidate: Candidate
     codes: tuple[int, ...]
@@ -65,6 +71,13 @@ class JudgedTake:
     problems: tuple[str, ...]
     scores: dict[str, float]
     likelihood: float | None = None
+    decode: Callable[[], np.ndarray] | None = None
+    ended: bool = True
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the take was stopped unfinished."""
+        return self.samples is None and self.decode is None
 
     @property
     def score(self) -> float:
@@ -75,7 +88,7 @@ class JudgedTake:
     def rank(self) -> tuple[bool, int, float, float, int]:
         """Takes in order, best first: complete, with few problems, with a high score, likely to the model, early."""
         score = round(self.score / _EQUAL)
-        return self.samples is None, len(self.problems), -score, -(self.likelihood or 0.0), self.candidate.number
+        return self.is_dropped, len(self.problems), -score, -(self.likelihood or 0.0), self.candidate.number
 
 
 class Candidates:
@@ -180,7 +193,7 @@ class Candidates:
         self,
         candidate: Candidate,
         codes: tuple[int, ...],
-        decoded: np.ndarray,
+        decoded: np.ndarray | Callable[[], np.ndarray],
         ended: bool,
         log_probability: float | None = None,
     ) -> None:
@@ -188,14 +201,40 @@ class Candidates:
 
         Args:
             codes: The codes of the speech alone.
-            decoded: float32 [n], the audio of `with_reference(codes)`. The reference's samples are cut off here.
+            decoded: float32 [n], the audio of `with_reference(codes)`, or a function that decodes it. The reference's samples are
+                cut off here. The function is called for takes that may be chosen only, if nothing but their sound's checks needs it.
             ended: Whether the model generated its end token.
             log_probability: See `lm.engine.Finished`.
         """
         if not self.is_wanted(candidate):
             return
-        reference, samples = self._split(decoded)
         likelihood = mean_probability(log_probability, len(codes) + ended)
+        if callable(decoded) and not self._chooses_unheard:
+            decoded = decoded()
+        self._add(self._checked(candidate, codes, decoded, ended, likelihood))
+
+    @property
+    def _chooses_unheard(self) -> bool:
+        """Whether the order of the takes needs no sound."""
+        return (
+            self._together > 1
+            and self._options.good_enough is None
+            and all(verifier.name == LikelihoodVerifier.name for verifier in self._verifiers)
+        )
+
+    def _checked(
+        self,
+        candidate: Candidate,
+        codes: tuple[int, ...],
+        decoded: np.ndarray | Callable[[], np.ndarray],
+        ended: bool,
+        likelihood: float | None,
+    ) -> JudgedTake:
+        """A complete take with its problems and scores; without its sound as far as they don't need it."""
+        import numpy as np
+
+        decode = decoded if callable(decoded) else None
+        reference, samples = self._split(np.zeros(0, np.float32) if callable(decoded) else decoded)
         problems = self._find_problems(codes, samples, ended)
         scores: dict[str, float] = {}
         if not problems:  # the expensive verifiers are not needed for a take that has failed already
@@ -205,7 +244,8 @@ class Candidates:
                 problems += score.problems
                 if score.value is not None:
                     scores[verifier.name] = score.value
-        self._add(JudgedTake(candidate, codes, samples, problems, scores, likelihood))
+        kept = None if decode is not None else samples
+        return JudgedTake(candidate, codes, kept, problems, scores, likelihood, decode, ended)
 
     def _split(self, decoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The samples of the reference and those of the speech."""
@@ -223,8 +263,20 @@ class Candidates:
             first = min(good)
             self.finished = all(number in self._judged for number in range(self._first, first))
             return
+        if len(self._judged) == self._started:
+            self._hear_best()
         passed = any(not other.problems for other in self._judged.values())
         self.finished = len(self._judged) == self._started and (passed or self._started >= self._most)
+
+    def _hear_best(self) -> None:
+        """Decode the best take; if the checks of its sound find problems, the one that is the best then, and so on."""
+        while True:
+            best = min(self._judged.values(), key=lambda take: take.rank)
+            if best.decode is None:
+                return
+            self._judged[best.candidate.number] = self._checked(
+                best.candidate, best.codes, best.decode(), best.ended, best.likelihood
+            )
 
     def best(self) -> tuple[Utterance, np.ndarray]:
         """The take that is used, and its samples, float32 [n]."""
@@ -265,7 +317,7 @@ class Candidates:
             "seconds": round(len(take.codes) / self._codes_per_second, 3),
             "scores": {name: round(value, 4) for name, value in scores.items()},
             "problems": list(take.problems),
-            "dropped": take.samples is None,
+            "dropped": take.is_dropped,
             "chosen": is_chosen,
         }
 

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -489,7 +490,7 @@ class SynthesisSession:
                     running[candidate.number] = candidate
                     engine.add(GenerationRequest(candidates.prompt, self.sampling, candidate.seed, candidate.number))
                 for finished in engine.step():
-                    decoded = self.synthesizer.codec.decode(candidates.with_reference(finished.codes))
+                    decoded = partial(self.synthesizer.codec.decode, candidates.with_reference(finished.codes))
                     candidate = running.pop(finished.request.tag)
                     likelihood = finished.log_probability
                     if search is not None:

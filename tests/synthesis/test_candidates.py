@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from llasa_cli.prompt import Prompt, Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
 from llasa_cli.synthesis.candidates import CHECK_EVERY, Candidates
+from llasa_cli.synthesis.quality import find_problems
 from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import LikelihoodVerifier, Score, Take, WordVerifier
@@ -101,6 +103,44 @@ def test_the_result_does_not_depend_on_which_take_is_complete_first() -> None:
         for _ in range(20):
             found = run(options, scores, shuffled)
             assert (found.seed, found.problems) == (wanted.seed, wanted.problems)
+
+
+def test_takes_that_are_chosen_by_likelihood_are_decoded_only_if_they_may_be_the_best() -> None:
+    """The result is that of decoding all of them; the likeliest here is clipped, so the next one is heard too."""
+    heard: list[int] = []
+
+    def decoded(number: int) -> np.ndarray:
+        heard.append(number)
+        return np.full(40, 1.0 if number == 2 else 0.5, np.float32)
+
+    def find(codes: tuple[int, ...], samples: np.ndarray, ended: bool) -> tuple[str, ...]:
+        return find_problems("a text", codes, samples, 50, ended, (0.0, 9.0))
+
+    found = []
+    for is_lazy in (True, False):
+        made = Candidates(
+            TextChunk(TEXT, (TEXT,), 0.0),
+            Prompt((1, 2), 0),
+            None,
+            OPTIONS,
+            False,
+            find,
+            9.0,
+            (LikelihoodVerifier(),),
+            FakeCodec(),
+        )
+        for take in made.start():
+            sound = partial(decoded, take.number)
+            likelihood = {0: -9.0, 1: -3.0, 2: -1.0, 3: -5.0}[take.number]
+            made.judge(take, tuple(range(40)), sound if is_lazy else sound(), True, likelihood)
+            assert made.finished == (take.number == 3)
+        if is_lazy:
+            assert heard == [2, 1]
+        utterance, samples = made.best()
+        found.append((replace(utterance, wall_s=0.0), samples.tobytes()))
+    assert found[0] == found[1]
+    assert found[0][0].seed == 11
+    assert found[0][0].candidates[2]["problems"] == ["clipped"]
 
 
 def test_a_take_that_is_good_enough_ends_the_search() -> None:
