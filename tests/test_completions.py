@@ -20,22 +20,24 @@ def test_scripts_are_up_to_date() -> None:
         assert (ROOT / "completions" / name).read_text(encoding="utf-8") == script, "run completions/generate.py"
 
 
-def complete(line: str) -> list[str]:
+# The script calls the program by its name, so that is how it is called here.
+LLASA = [sys.executable, "-c", "import sys; sys.argv = ['llasa']; from llasa_cli.__main__ import main; main()"]
+
+
+def complete(line: str, llasa: list[str]) -> list[str]:
     """The answer that the bash script would get."""
     environment = os.environ | {
         "_LLASA_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split(" ")) - 1),
     }
-    # The script calls the program by its name, so that is how it is called here.
-    code = "import sys; sys.argv = ['llasa']; from llasa_cli.__main__ import main; main()"
-    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    made = subprocess.run(llasa, env=environment, capture_output=True, text=True, check=False)
     return made.stdout.split()
 
 
 def test_commands_and_flags_complete() -> None:
-    assert "batch" in complete("llasa ba")
-    assert "--temperature" in complete("llasa say --temp")
+    assert "batch" in complete("llasa ba", LLASA)
+    assert "--temperature" in complete("llasa say --temp", LLASA)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,9 @@ def test_commands_and_flags_complete() -> None:
         ("llasa finetune --schedule t", {"trapezoid"}),
     ],
 )
-def test_values_complete(line: str, offered: set[str]) -> None:
-    assert offered <= set(complete(line))
+def test_values_complete(llasa: list[str], line: str, offered: set[str]) -> None:
+    assert offered <= set(complete(line, llasa))
 
 
-def test_a_codec_is_not_offered_as_a_model() -> None:
-    assert complete("llasa say -m x") == []
+def test_a_codec_is_not_offered_as_a_model(llasa: list[str]) -> None:
+    assert complete("llasa say -m x", llasa) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,18 @@ def spoken(speech: Any, **more: Any) -> tuple[list[Utterance], np.ndarray]:
     return [replace(one, wall_s=0.0) for one in utterances], np.concatenate(sound)
 
 
+@pytest.fixture(scope="module")
+def spoken_alone(alone: Synthesizer) -> Callable[[Reference | None], tuple[list[Utterance], np.ndarray]]:
+    """The book passage by passage, once for each voice."""
+    return lru_cache(lambda reference: spoken(alone, reference=reference))
+
+
 @pytest.mark.parametrize("slots", [1, 3, 8])
 @pytest.mark.parametrize("reference", [None, Reference("what is said", tuple(range(20)))])
 def test_the_sound_is_that_of_one_passage_at_a_time(
-    alone: Synthesizer, slots: int, reference: Reference | None
+    alone: Synthesizer, spoken_alone: Callable[..., Any], slots: int, reference: Reference | None
 ) -> None:
-    expected, sound = spoken(alone, reference=reference)
+    expected, sound = spoken_alone(reference)
     found, same = spoken(at_once(alone, slots), reference=reference)
     assert found == expected
     assert np.array_equal(sound, same)
@@ -61,8 +69,8 @@ def test_the_best_takes_are_those_of_one_passage_at_a_time(alone: Synthesizer, m
     assert np.array_equal(sound, same)
 
 
-def test_a_resumed_text_continues_where_it_stopped(alone: Synthesizer) -> None:
-    expected, _ = spoken(alone)
+def test_a_resumed_text_continues_where_it_stopped(alone: Synthesizer, spoken_alone: Callable[..., Any]) -> None:
+    expected, _ = spoken_alone(None)
     found, _ = spoken(at_once(alone, 4), resume_from=ResumePoint(3))
     assert found == expected[3:]
 

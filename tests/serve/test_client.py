@@ -35,19 +35,23 @@ def remote(server: Running) -> list[str]:
 BEST = ["--best-of", "3", "--choose-by", "likelihood", "--temperature", "0.8"]
 
 
-@pytest.mark.parametrize(("ending", "more"), [("wav", []), ("flac", []), ("ogg", []), ("wav", BEST)])
+@pytest.mark.parametrize(
+    ("ending", "beside", "more"), [("wav", True, []), ("flac", False, []), ("ogg", False, []), ("wav", False, BEST)]
+)
 def test_the_file_is_the_one_without_a_server(
-    server: Running, random_checkpoint: Path, tmp_path: Path, ending: str, more: list[str]
+    server: Running, random_checkpoint: Path, tmp_path: Path, ending: str, beside: bool, more: list[str]
 ) -> None:
+    kinds = {"--subtitles": "srt", "--words": "json"} if beside else {}
+
     def outputs(name: str) -> list[str]:
-        files = [("-o", ending), ("--subtitles", "srt"), ("--words", "json")]
-        return [word for flag, kind in files for word in (flag, str(tmp_path / f"{name}.{kind}"))]
+        files = {"-o": ending} | kinds
+        return [word for flag, kind in files.items() for word in (flag, str(tmp_path / f"{name}.{kind}"))]
 
     local = say(TEXT, "-m", str(random_checkpoint), *outputs("here"), *more, "--json")
     served = say(TEXT, *remote(server), *outputs("there"), *more, "--json")
     assert (local.exit_code, served.exit_code) == (0, 0), served.output
     assert np.array_equal(*(soundfile.read(tmp_path / f"{name}.{ending}")[0] for name in ("here", "there")))
-    for kind in ("srt", "json"):
+    for kind in kinds.values():
         assert (tmp_path / f"here.{kind}").read_text() == (tmp_path / f"there.{kind}").read_text()
     assert what_was_made(local) == what_was_made(served)
 
