@@ -10,6 +10,9 @@ Parsed by markdown-it (CommonMark, with tables and struck text), which comes wit
     emphasis, struck    the words
     links, images       their text, their description; a bare address as its host ("example.org")
     `inline code`       its words
+    $formulas$          the words of their LaTeX, also between \\( \\), \\[ \\] and $$ (`text.latex`)
+    definitions         the term, with a full stop, and its text
+    ==marked==, H~2~O   the words, H2O
     code blocks         left out
     footnotes           left out, mark and note
     HTML                tags and comments dropped, with what is in script and style; words between tags are read;
@@ -30,6 +33,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from llasa_cli.text.latex import with_spoken_formulas
 from llasa_cli.text.sentences import ended, sentence_ends
 from llasa_cli.text.unicode import CJK_START
 
@@ -65,7 +69,11 @@ _ADDRESS = re.compile(
 _FOOTNOTE = re.compile(r"\[\^[^\[\]\s]{1,60}\](?P<note>:)?")
 _FAR_LINK = re.compile(r"\[([^\[\]]{1,300})\]\[[^\[\]]{0,100}\]")
 _WIKI_LINK = re.compile(r"\[\[(?:[^\[\]|]{1,300}\|)?([^\[\]|]{1,300})\]\]")
+_MARKED = re.compile(r"(?<!=)==(?=\S)([^=\n]+?)(?<=\S)==(?!=)")
+_LOWERED = re.compile(r"(?<=\w)~(\w{1,6})~")
+_RAISED = re.compile(r"(?<=\w)\^(\w{1,6})\^")
 _TASK = re.compile(r"\[[ xX]\]\s+")
+_DEFINITION = re.compile(r"(\S)\n:[ \t]+")
 _ALERT = re.compile(r"\[!(\w+)\]\s*")
 _HEADING_NAME = re.compile(r"\s*\{[#.][^{}]*\}\s*\Z")
 
@@ -244,7 +252,7 @@ def _parser() -> MarkdownIt:
 
 def _words(piece: str) -> str:
     """One or more complete blocks as paragraphs, each with a blank line after it."""
-    return _Reader().read(_parser().parse(piece))
+    return _Reader().read(_parser().parse(with_spoken_formulas(piece)))
 
 
 class _Reader:
@@ -293,6 +301,7 @@ class _Reader:
             self._line(self._number + _TASK.sub("", text, count=1) if _TASK.match(text) else self._number + text)
             self._number = ""
         else:
+            text = _DEFINITION.sub(lambda found: ended(found[1]) + "\n", text)
             self._paragraph(_ALERT.sub(lambda found: found[1].capitalize() + ". ", text, count=1))
 
     def _line(self, text: str) -> None:
@@ -332,6 +341,7 @@ def _of_text(text: str) -> str:
         return ""  # a footnote mark that was parsed as a link
     text = _FOOTNOTE.sub("", text)
     text = _WIKI_LINK.sub(r"\1", text)
+    text = _MARKED.sub(r"\1", _LOWERED.sub(r"\1", _RAISED.sub(r"^\1", text)))
     text = _FAR_LINK.sub(r"\1", text)
     return _ADDRESS.sub(lambda found: found["host"], text)
 

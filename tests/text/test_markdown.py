@@ -23,6 +23,10 @@ def read(*parts: str) -> str:
     [
         ("# A *fine* title #\nText", "A fine title.\n\nText"),
         ("## What now?", "What now?"),
+        ("Term\n: Its text.\n: More.", "Term.\nIts text.\nMore."),
+        ("A ==marked== word, H~2~O, x^2^ and a == b == c.", "A marked word, H2O, x^2 and a == b == c."),
+        ("Energy is $E = mc^2$, $5 and $10.", "Energy is E = mc squared, $5 and $10."),
+        ("It is\n\n$$\n\\frac{1}{2} \\le x\n$$\n\nhere.", "It is\n\n1 over 2 is at most x.\n\nhere."),
         ("Title\n=====\n\nText", "Title.\n\nText"),
         ("# Über uns {#about .big}", "Über uns."),
         ("# 標題\n\n# 제목", "標題。\n\n제목."),

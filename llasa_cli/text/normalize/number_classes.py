@@ -825,6 +825,7 @@ SIGN_CLASSES = [
     TokenClass("hexadecimal", r"\#[\dA-Fa-f]{6}(?!\w)", lambda m: f"hash {_hexadecimal(m)}" if re.search("[A-Fa-f]", m[0]) else None),
     TokenClass("hexadecimal", r"::(?:[\dA-Fa-f]{1,4}(?::[\dA-Fa-f]{1,4}){0,6})(?![\w:])", _hexadecimal),
     TokenClass("per", r"(?P<sign>[$€£])/(?P<unit>[A-Za-z]{1,7})\b", _money_per),
+    TokenClass("power", r"(?<=\w)\^(?P<power>[23])(?![\w.^])", lambda m: " squared " if m["power"] == "2" else " cubed "),
     TokenClass("power", r"(?<=\w)\^(?=-?\w)", lambda m: " to the power of "),
     _DEGREES,
     TokenClass(
