@@ -11,6 +11,7 @@ import torch
 
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.attention import Attention
+from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.engine import EnginePool, Finished, GenerationRequest, SlotEngine
 from llasa_cli.lm.kv_cache import KVCache
 from llasa_cli.lm.llama import Llama
@@ -100,6 +101,21 @@ def test_a_batch_generates_the_codes_of_each_sequence_alone(model: LanguageModel
     for request in requests(model):
         generation = model.generate(request.prompt, request.sampling, request.seed)
         assert (tuple(generation), generation.ended) == (together[request.tag].codes, together[request.tag].ended)
+
+
+@pytest.mark.skipif(load_kernels() is None, reason="no C compiler")
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_with_integer_weights_a_batch_of_any_size_has_the_bits_of_each_sequence_alone(folder: Path, dtype: str) -> None:
+    """So a seed gives the same sound in `say` and in `batch`."""
+    model = load_language_model(folder, PromptFormat.load(folder), "cpu", dtype)
+    found = {slots: generate_all(model.batch(slots), requests(model)) for slots in (1, 2, 5, 13)}
+    for request in requests(model):
+        generation = model.generate(request.prompt, request.sampling, request.seed)
+        assert (tuple(generation), generation.ended) == (found[1][request.tag].codes, found[1][request.tag].ended)
+    for slots in (2, 5, 13):
+        assert {tag: (one.codes, one.log_probability) for tag, one in found[slots].items()} == {
+            tag: (one.codes, one.log_probability) for tag, one in found[1].items()
+        }
 
 
 @pytest.mark.parametrize("takes", [1, 3])
