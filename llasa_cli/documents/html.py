@@ -8,14 +8,12 @@ from html import escape
 from html.parser import HTMLParser
 
 from llasa_cli.documents.document import Block, clean
+from llasa_cli.text.markup import UNREAD, VOID, is_hidden
 
-_SKIPPED = {"script", "style", "head", "template", "nav", "svg", "math", "iframe", "object", "audio", "video", "button"}
-"""Elements whose content is not text to read."""
 _BLOCKS = set(
     "p div section article aside main header footer li dt dd blockquote figure figcaption caption address ul ol dl body "
     "h1 h2 h3 h4 h5 h6 form fieldset details summary center".split()
 )
-_VOID = set("area base br col embed hr img input link meta source track wbr".split())
 _NOTES = {"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes"}
 _NOTE_MARK = re.compile(r"\s*[\[(]?\s*(?:\d{1,4}|[*†‡§¶]{1,3}|[ivxlc]{1,6}|[a-z])\s*[\])]?\s*")
 _SUPERSCRIPTS = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
@@ -86,7 +84,7 @@ class HtmlBlocks(HTMLParser):
 
     def _skip(self, tag: str) -> None:
         """Leave out an element until it is closed."""
-        if tag not in _VOID:
+        if tag not in VOID:
             self._skipped.append(tag)
             self._skipped_names[tag] += 1
 
@@ -95,18 +93,16 @@ class HtmlBlocks(HTMLParser):
         types = set(f"{values.get('epub:type', '')} {values.get('role', '').replace('doc-', '')}".lower().split())
         if tag == "img":
             return "images"
-        if tag in _VOID:
+        if tag in VOID:
             return None
         if tag == "pre":
             return "code blocks"
-        if tag in _SKIPPED or "hidden" in values or values.get("aria-hidden") == "true":
+        if tag in UNREAD or is_hidden(values):
             return ""
         if types & {"pagebreak", "toc", "landmarks", "page-list", "noteref", "backlink"}:
             return ""
         if types & _NOTES:
             return "footnotes"
-        if re.search(r"display\s*:\s*none", values.get("style", "")):
-            return ""
         return None
 
     def handle_endtag(self, tag: str) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from itertools import chain
 
@@ -170,17 +170,33 @@ _WITH_STOP = frozenset("h1 h2 h3 h4 h5 h6 li dt dd tr caption figcaption title".
 """Elements whose text gets a full stop where it has no mark."""
 
 
+UNREAD = frozenset(
+    "script style head template nav svg math object iframe audio video canvas select datalist textarea button noscript rp rt".split()
+)
+"""Elements whose content is not text to read: of <ruby> the characters are read, not their pronunciation."""
+VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+"""Elements that are never closed."""
+
+
+def is_hidden(attributes: Mapping[str, str]) -> bool:
+    """Whether an HTML element with these attributes is not shown, or is only decoration."""
+    if "hidden" in attributes or attributes.get("aria-hidden") == "true":
+        return True
+    return bool(re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", attributes.get("style", "")))
+
+
 class _HtmlWords(HTMLParser):
     """Collects the words of a document in paragraphs and lines."""
 
-    skipped = frozenset("script style head template svg math object iframe select".split())
+    skipped = UNREAD
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._ready: list[str] = []
         self._words: list[str] = []
         self._skipping: list[str] = []
-        self._raised = False
+        """Open elements inside the outermost one that is left out, which comes first."""
+        self._raised = self._preformatted = False
 
     def take(self) -> list[str]:
         """The blocks that are complete since the last call."""
@@ -198,11 +214,12 @@ class _HtmlWords(HTMLParser):
             self._ready.append(text + ("\n" if name in _LINES else "\n\n"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "body":
-            self._skipping = []
-        elif tag in self.skipped:
-            self._skipping.append(tag)
-        if self._skipping:
+        if tag == "body" or (self._skipping in (["p"], ["li"]) and tag in ("li", *_BLOCKS)):
+            self._skipping = []  # <head>, <p> and <li> need not be closed
+        is_code = tag == "code" and self._preformatted
+        if self._skipping or tag in self.skipped or is_code or is_hidden({name: v or "" for name, v in attrs}):
+            if tag not in VOID:
+                self._skipping.append(tag)
             return
         if tag == "break":
             self._words.append(f" {self.get_starttag_text()} ")
@@ -212,17 +229,20 @@ class _HtmlWords(HTMLParser):
             self._words.append(f" {dict(attrs).get('alt') or ''} ")
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block()
-        self._raised = tag == "sup"
+        self._raised = tag == "sup" or (self._raised and tag == "a")  # the mark of a note is a link
+        self._preformatted = tag == "pre" or (self._preformatted and tag not in _BLOCKS)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.skipped:
-            self.handle_starttag(tag, attrs)
+        open_before = len(self._skipping)
+        self.handle_starttag(tag, attrs)
+        del self._skipping[open_before:]
 
     def handle_endtag(self, tag: str) -> None:
-        self._raised = False
+        self._raised = self._raised and tag == "a"
+        self._preformatted = self._preformatted and tag != "pre"
         if self._skipping:
-            if tag == self._skipping[-1]:
-                self._skipping.pop()
+            while tag in self._skipping and self._skipping.pop() != tag:
+                pass
         elif tag in ("td", "th"):
             self._words.append(", ")
         elif tag in _BLOCKS or tag in _LINES:

@@ -32,6 +32,11 @@ VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:
         ("html", "<div>Not <!-- this --> that<script>x()</script></div>", "Not that"),
         ("html", '<p>A <a href="http://x.y/z">link</a> and <img src="p.png" alt="a picture">.</p>', "A link and a picture ."),
         ("html", "<p>He won.<sup>[1]</sup> Then m<sup>2</sup></p>", "He won.¹ Then m²"),
+        ("html", '<p>A word<sup><a href="#1">1</a></sup> here, the 4<sup>th</sup></p>', "A word¹ here, the 4th"),
+        ("html", "<nav><ul><li>Home</li></ul></nav><p>Text</p><button>Send</button><noscript>No</noscript>", "Text"),
+        ("html", "<div hidden><div>a</div>b</div><p aria-hidden=true>c<p>d<i style='display: none'>e</i></p>", "d"),
+        ("html", "<div hidden/><p>Text<img hidden alt=x><br hidden> goes on</p>", "Text goes on"),
+        ("html", "<ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby>字<pre><code>x = 1</code></pre><pre>a poem</pre>", "漢字 a poem"),
         ("html", '<p>One <break time="1s"/> two</p>', 'One <break time="1s"/> two'),
         (
             "ssml",
