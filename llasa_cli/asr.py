@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llasa_cli.audio.reader import resample
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.hub.cache_layout import find_snapshot
@@ -269,7 +270,7 @@ class _TransformersPipeline:
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
         rate = self._run.feature_extractor.sampling_rate
         parts = [
-            self._transcribe_part(part, language) for part in _split_long(_at_rate(samples, sampling_rate, rate), rate)
+            self._transcribe_part(part, language) for part in _split_long(resample(samples, sampling_rate, rate), rate)
         ]
         return " ".join(" ".join(parts).split())
 
@@ -296,7 +297,7 @@ class _TransformersPipeline:
         import torch
 
         extractor, tokenizer, model = self._run.feature_extractor, self._run.tokenizer, self._run.model
-        samples = _at_rate(samples, sampling_rate, extractor.sampling_rate)
+        samples = resample(samples, sampling_rate, extractor.sampling_rate)
         seconds = len(samples) / extractor.sampling_rate
         if not self._is_whisper or _is_silent(samples) or seconds > _WHISPER_S:
             return None
@@ -404,7 +405,7 @@ class _FasterWhisper:
             raise _broken(folder, error) from error
 
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
-        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         if _is_silent(samples):
             return ""
         if language not in (None, *self._model.supported_languages):
@@ -418,7 +419,7 @@ class _FasterWhisper:
         import numpy as np
         from faster_whisper.tokenizer import Tokenizer
 
-        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         seconds = len(samples) / SAMPLING_RATE_HZ
         if _is_silent(samples) or seconds > _WHISPER_S:
             return None
@@ -453,7 +454,7 @@ class _Pocketsphinx:
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
         if language is not None and not _is_english(language):
             raise LlasaError(f"pocketsphinx understands English, not {language!r}.", "Give a Whisper model with --asr.")
-        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         if _is_silent(samples):
             return ""
         _decode(self._decoder, samples)
@@ -467,7 +468,7 @@ class _Pocketsphinx:
 
         from llasa_cli.text.normalize.english import normalize
 
-        samples = _at_rate(samples, sampling_rate, SAMPLING_RATE_HZ)
+        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         if _is_silent(samples) or (language is not None and not _is_english(language)):
             return None
         spoken = [re.findall("[a-z]+(?:'[a-z]+)*", normalize(word).lower()) for word in words]
@@ -575,17 +576,6 @@ def _eager_attention(model: Any) -> Iterator[None]:
 
 def _is_silent(samples: np.ndarray) -> bool:
     return not len(samples) or float(abs(samples).max()) < _SILENT_PEAK
-
-
-def _at_rate(samples: np.ndarray, sampling_rate: int, wanted: int) -> np.ndarray:
-    """float32 [n] at `sampling_rate` -> contiguous float32 at `wanted` Hz."""
-    import numpy as np
-
-    if sampling_rate != wanted:
-        import soxr
-
-        samples = soxr.resample(samples, sampling_rate, wanted, quality="HQ")
-    return np.ascontiguousarray(samples, dtype=np.float32)
 
 
 def _split_long(samples: np.ndarray, sampling_rate: int) -> Iterator[np.ndarray]:

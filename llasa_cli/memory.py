@@ -30,14 +30,14 @@ def total_memory() -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def free_device_memory(device: Any, default: int = 4 << 30) -> int:
-    """Free bytes of a torch device; `default` if unknown."""
+def free_device_memory(device: Any) -> int:
+    """Free bytes of a torch device; 4 GB if unknown."""
     if device.type == "cuda":
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
     free = free_memory()
-    return default if free is None else free
+    return 4 << 30 if free is None else free
 
 
 def _read_number(path: Path) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from llasa_cli.audio.reader import resample
 from llasa_cli.device import pick_device
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import find_snapshot
@@ -94,7 +95,9 @@ class _Resemblyzer:
     def embed(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
         from resemblyzer import preprocess_wav
 
-        found: np.ndarray = self._encoder.embed_utterance(preprocess_wav(_at_16_khz(samples, sampling_rate)))
+        found: np.ndarray = self._encoder.embed_utterance(
+            preprocess_wav(resample(samples, sampling_rate, SAMPLING_RATE_HZ))
+        )
         return found
 
 
@@ -117,19 +120,9 @@ class _XVector:
         import numpy as np
         import torch
 
-        samples = _at_16_khz(samples, sampling_rate)
+        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         samples = np.pad(samples, (0, max(0, SAMPLING_RATE_HZ // 2 - len(samples))))  # the network needs some frames
         given = self._features(samples, sampling_rate=SAMPLING_RATE_HZ, return_tensors="pt").to(self._device)
         with torch.inference_mode():
             found = self._model(**given).embeddings[0].float()
         return torch.nn.functional.normalize(found, dim=-1).cpu().numpy()
-
-
-def _at_16_khz(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    import numpy as np
-
-    if sampling_rate != SAMPLING_RATE_HZ:
-        import soxr
-
-        samples = soxr.resample(samples, sampling_rate, SAMPLING_RATE_HZ, quality="HQ")
-    return np.ascontiguousarray(samples, dtype=np.float32)

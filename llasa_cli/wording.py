@@ -12,10 +12,10 @@ def shorten(text: str, limit: int = 40) -> str:
     return repr(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
-def listed(names: Iterable[str], last: str = "or") -> str:
+def listed(names: Iterable[str]) -> str:
     """("a", "b", "c") -> "a, b or c"."""
     *others, final = names
-    return f"{', '.join(others)} {last} {final}" if others else final
+    return f"{', '.join(others)} or {final}" if others else final
 
 
 def first_line(error: Exception) -> str:

@@ -106,7 +106,8 @@ class _Frames:
 
 def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
     """Read the samples alone; see `read_recording`."""
-    return _resample(_read(Path(path), None), sampling_rate)
+    frames = _read(Path(path), None)
+    return resample(_mix(frames.samples), frames.rate, sampling_rate)
 
 
 def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
@@ -124,7 +125,8 @@ def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float |
     frames = _read(Path(path), max_s)
     flat_tops = max(map(flat_top_share, frames.samples.T))
     channels = frames.samples.shape[1]
-    return Recording(_resample(frames, sampling_rate), frames.rate, channels, flat_tops, frames.warnings)
+    samples = resample(_mix(frames.samples), frames.rate, sampling_rate)
+    return Recording(samples, frames.rate, channels, flat_tops, frames.warnings)
 
 
 def _read(path: Path, max_s: float | None) -> _Frames:
@@ -140,16 +142,15 @@ def _read(path: Path, max_s: float | None) -> _Frames:
     return frames
 
 
-def _resample(frames: _Frames, sampling_rate: int) -> np.ndarray:
-    """float32 [n], mono."""
+def resample(samples: np.ndarray, sampling_rate: int, wanted: int) -> np.ndarray:
+    """float32 [n] at `sampling_rate` -> contiguous float32 at `wanted` Hz."""
     import numpy as np
 
-    mono = _mix(frames.samples)
-    if frames.rate != sampling_rate:
+    if sampling_rate != wanted:
         import soxr
 
-        mono = soxr.resample(mono, frames.rate, sampling_rate, quality="HQ")
-    return np.ascontiguousarray(mono, dtype=np.float32)
+        samples = soxr.resample(samples, sampling_rate, wanted, quality="HQ")
+    return np.ascontiguousarray(samples, dtype=np.float32)
 
 
 def _check_file(path: Path) -> None:

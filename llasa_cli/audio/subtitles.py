@@ -22,7 +22,7 @@ from pathlib import Path
 from llasa_cli.audio.side_file import SideFile, SpokenPart
 from llasa_cli.text.spoken_words import written_words
 from llasa_cli.text.unicode import CJK_START
-from llasa_cli.text.width import join
+from llasa_cli.text.width import join, spoken_length
 
 ENDINGS = (".srt", ".vtt")
 MAX_COLUMNS = 42
@@ -178,7 +178,7 @@ def _word_parts(word: str) -> Iterator[str]:
 
 def _divide(tokens: Sequence[str], parts: int) -> list[str]:
     """Join tokens to so many parts of similar length."""
-    lengths = [_spoken_length(token) for token in tokens]
+    lengths = [spoken_length(token) for token in tokens]
     total = sum(lengths)
     groups: list[list[str]] = [[] for _ in range(parts)]
     before = 0
@@ -201,10 +201,10 @@ def _merge(first: Cue, second: Cue) -> Cue | None:
 
 def _shares(texts: Sequence[str]) -> Iterator[tuple[str, float, float]]:
     """Every text with the share of the time at which it begins and ends."""
-    total = sum(map(_spoken_length, texts))
+    total = sum(map(spoken_length, texts))
     before = 0
     for text in texts:
-        after = before + _spoken_length(text)
+        after = before + spoken_length(text)
         yield text, before / total, after / total
         before = after
 
@@ -214,13 +214,5 @@ def _one_line(text: str) -> str:
 
 
 def _columns(text: str) -> int:
-    return _weigh(text.strip(), 2)
-
-
-def _spoken_length(text: str) -> int:
-    """In letters; an East Asian character takes as long as three."""
-    return _weigh(text, 3)
-
-
-def _weigh(text: str, dense: int) -> int:
-    return len(text) if text.isascii() else sum(dense if ord(c) >= CJK_START else 1 for c in text)
+    text = text.strip()
+    return len(text) if text.isascii() else sum(2 if ord(c) >= CJK_START else 1 for c in text)

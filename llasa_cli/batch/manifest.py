@@ -133,19 +133,16 @@ def read_manifest(
     name: str,
     folder: Path,
     problems: Problems,
-    ending: str | None = None,
     style_fields: Sequence[str] = (),
 ) -> Iterator[Item]:
     """Read a list.
 
     Args:
         open_list: Opens the list at its beginning. It is called several times.
-        name: The list's name in messages.
+        name: The list's name. Its ending, .csv, .tsv, .jsonl or .ndjson, is its form; any other leaves that to the first line.
         folder: The folder that `ref` paths are relative to.
         problems: Receives what can't be read. The remaining items are yielded nevertheless, so that one run finds all
             problems.
-        ending: .csv, .tsv, .jsonl or .ndjson; any other ending leaves the form to the first line. By default the name's.
-
         style_fields: The model's style fields, which are columns too; one with the name of another column is `style_NAME`.
 
     Raises:
@@ -154,14 +151,13 @@ def read_manifest(
     encoding = detect_encoding(open_list, name)
     if encoding.warning:
         problems.warn(encoding.warning)
-    ending = Path(name).suffix.lower() if ending is None else ending
     style = {f"style_{name}" if name in FIELDS else name: name for name in style_fields}
     known = (*FIELDS, *style)
 
     def lines(reported: Problems) -> Iterator[tuple[int, str]]:
         return _read_lines(open_list, encoding, reported)
 
-    layout = _detect_layout(lines(Problems()), ending, known)
+    layout = _detect_layout(lines(Problems()), Path(name).suffix.lower(), known)
     if layout.form == "json":
         rows = _read_json_rows(lines(problems), problems, known)
     elif layout.form == "table":

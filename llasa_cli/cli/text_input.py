@@ -61,11 +61,12 @@ class TextInput:
         """
         from llasa_cli.text.dialogue import read_dialogue, read_rows
         from llasa_cli.text.marks import CHAPTER, mark
+        from llasa_cli.text.markup import split_lines
 
         def voiced(parts: Iterable[str]) -> Iterator[str]:
             if self.is_rows:
                 # Names inside a row's text have no line of their own there.
-                return read_dialogue(read_rows(_lines(parts), find), find)
+                return read_dialogue(read_rows(split_lines(parts), find), find)
             return read_dialogue(parts, find, names)
 
         words, chapters = None, 0
@@ -192,14 +193,6 @@ def _from_file(path: Path, text_format: str) -> TextInput:
         reread=read,
         is_rows=is_rows,
     )
-
-
-def _lines(parts: Iterable[str]) -> Iterator[str]:
-    held = ""
-    for part in parts:
-        *lines, held = (held + part).split("\n")
-        yield from lines
-    yield held
 
 
 def _digest(parts: Iterable[str]) -> str:

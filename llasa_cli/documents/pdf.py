@@ -47,7 +47,7 @@ def read_pdf(path: Path) -> Document:
         if len(reader.pages) > MAX_PAGES:
             raise UsageError(f"{path} has {len(reader.pages):,} pages; at most {MAX_PAGES:,} are read.", "Split it.")
         pages = list(_read_pages(reader, path))
-        outline = dict(_outline(reader, reader.outline))
+        outline = dict(_outline(reader))
         facts = reader.metadata
         title, author = (clean(str(value or "")) for value in (facts and facts.title, facts and facts.author))
     except UsageError:
@@ -88,7 +88,7 @@ def _lines_of(page: Any) -> list[str]:
     return [line for line in (clean(line) for line in page.extract_text().splitlines()) if line]
 
 
-def _outline(reader: Any, entries: Any, depth: int = 0) -> Iterator[tuple[int, str]]:
+def _outline(reader: Any) -> Iterator[tuple[int, str]]:
     """(page index, title) of the bookmarks, the first one of each page."""
     found: dict[int, str] = {}
 
@@ -102,7 +102,7 @@ def _outline(reader: Any, entries: Any, depth: int = 0) -> Iterator[tuple[int, s
             if page is not None and page >= 0 and clean(str(entry.title)):
                 found.setdefault(page, clean(str(entry.title)))
 
-    walk(entries, depth)
+    walk(reader.outline, 0)
     yield from sorted(found.items())
 
 

@@ -208,10 +208,6 @@ class Synthesizer:
             return band.limits(text)
         return wide_limits(text, float(self._metadata.get("slowest_s_a_character") or SLOWEST_S_A_CHARACTER))
 
-    def _normalizer(self, on_note: Callable[[str], object] | None = None) -> Callable[[str], str] | None:
-        """The function that spells out numbers and signs; None if this model reads them by itself."""
-        return _load_normalizer(self._metadata, on_note)
-
     def stream(
         self,
         text: str | Iterable[str],
@@ -310,7 +306,7 @@ class Synthesizer:
             samples: float32 [n], mono, 16 kHz.
             text: The transcript of the clip.
         """
-        normalize = self._normalizer()
+        normalize = _load_normalizer(self._metadata)
         if normalize is not None:
             text = normalize(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
@@ -347,8 +343,9 @@ def nothing_to_say(metadata: Mapping[str, Any]) -> UsageError:
 
 
 def _load_normalizer(
-    metadata: Mapping[str, Any], on_note: Callable[[str], object] | None
+    metadata: Mapping[str, Any], on_note: Callable[[str], object] | None = None
 ) -> Callable[[str], str] | None:
+    """The function that spells out numbers and signs; None if this model reads them by itself."""
     from llasa_cli.text.normalize.loader import load_normalizer
 
     return load_normalizer(bool(metadata.get("spell_out")), on_note)

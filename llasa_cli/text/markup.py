@@ -422,7 +422,7 @@ _CUE_TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}|[♪♫]")
 def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
     """The lines of the cues. Each is a line, so that a sentence continues in the next cue."""
     skipping, after_blank, waiting, previous = False, True, "", ""
-    for line in _lines(parts):
+    for line in split_lines(parts):
         bare = line.strip("\ufeff \t\r")
         if _CUE_TIMES.match(bare):
             skipping, after_blank, waiting = False, False, ""  # `waiting` was the cue's number or name
@@ -446,7 +446,8 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
     yield waiting
 
 
-def _lines(parts: Iterable[str]) -> Iterator[str]:
+def split_lines(parts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in parts, without their ends."""
     held = ""
     for part in parts:
         *lines, held = (held + part).split("\n")
