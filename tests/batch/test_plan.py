@@ -194,7 +194,9 @@ def test_an_item_that_would_replace_a_clip_can_not_be_made(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_memory_of_a_plan_does_not_grow_with_its_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llasa_cli.batch.plan._CACHE_KIB", 1000)  # else 100,000 items leave room in the cache and the sorter
+    monkeypatch.setattr(
+        "llasa_cli.batch.plan._CACHE_KIB", 1000
+    )  # else 100,000 items leave room in the cache and the sorter
 
     def peak(count: int) -> int:
         with Results(tmp_path) as results, Plan(tmp_path, "wav") as plan:

@@ -121,7 +121,7 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
-    text = unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS)
+    text = re.sub(r"(?<=\d)(\s?)º(?=\s?[CF]\b)", r"\1°", unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS))
     text = _RAISED_NOTE.sub(
         "", re.sub(r"(?<=[\d/])(\s?)([ckm]?m|ft|in|mi|yd)([²³]|[23](?!\w|[.,:/-]\d))", _raised_unit, text)
     )

@@ -16,6 +16,7 @@ from llasa_cli.text.normalize.vocabulary import (
     BIBLE_BOOKS,
     CASED_UNITS,
     CURRENCIES,
+    DIRECTIONS,
     DOLLARS,
     EACH,
     LETTERS,
@@ -429,7 +430,7 @@ def _is_early_year(match: re.Match[str]) -> bool:
 
 
 _NUMBERED = re.compile(
-    r"(?:#|\b(?:no|nr|number|part|case|order|serial|model|invoice|ticket|tracking|account|acct|policy|item|ref|id|sku|catalog|case|"
+    r"(?:#:?|\b(?:no|nr|number|part|case|order|serial|model|invoice|ticket|tracking|account|acct|policy|item|ref|id|sku|catalog|case|"
     r"flight|license|permit|docket|file|claim|lot)\b[.:]?)\s?$",
     re.IGNORECASE,
 )
@@ -525,10 +526,32 @@ def _worded_fraction(match: re.Match[str]) -> str | None:
     return f" {cardinal(over)} {ordinal(under) if over == 1 else ordinal(under) + 's'} "
 
 
+_NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute)\s$")
+
+
+def _coordinate(match: re.Match[str]) -> str:
+    """40°42′46″N -> forty degrees forty two minutes forty six seconds north."""
+    parts = [
+        f"{decimal(match[unit])} {unit.removesuffix('s') if match[unit] == '1' else unit}"
+        for unit in ("degrees", "minutes", "seconds")
+        if match[unit]
+    ]
+    return f"{' '.join(parts)} {DIRECTIONS[match['toward'].lower()]} "
+
+
+def _shillings(match: re.Match[str]) -> str | None:
+    """£3 10s. 6d. -> three pounds ten shillings six pence; but a man in his 30s."""
+    if not match["pence"] and not re.search(r"(?:£\d+|\dl\.)\s$", before(match, 10)):
+        return None
+    pence = f" {_counted(int(match['pence']), 'pence').removesuffix('s')}" if match["pence"] else ""
+    return f"{_counted(int(match['shillings']), 'shilling')}{pence}"
+
+
 def _weekday_and_date(match: re.Match[str]) -> str | None:
     """Tue 3/5 -> Tuesday March fifth: the class of the date after a weekday."""
     month, day = int(match["month"]), int(match["day"])
-    if not _WEEKDAY.search(before(match, 12)) or not (0 < month < 13 and 0 < day < 32):
+    start = re.sub(r"\d{1,2}/\d{1,2}\s?[-–]\s?$", "", before(match, 22))
+    if not _WEEKDAY.search(start[-12:]) or not (0 < month < 13 and 0 < day < 32):
         return None
     return f"{MONTHS[month - 1]} {ordinal(day)}"
 
@@ -548,6 +571,7 @@ _RANGES = [
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
+        (r"[\d ][apAP]\.?[mM]\.?\s?$", r"\s?(?:noon|midnight)\b", "-–—"),
         (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
         (rf"(?:(?:{_MONTH})\s\d\d?(?:st|nd|rd|th)?|\d\s(?:{_MONTH})\.?)\s?$", rf"\s?(?:\d\d?\s)?(?:{_MONTH})\b", "-–—"),
         (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?$", rf"[{_SIGNS}]\d", "-–—"),
@@ -665,6 +689,17 @@ VERSE = TokenClass(
 )
 NUMBER_CLASSES = [
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
+    TokenClass(
+        "degrees",
+        r"""(?P<degrees>\d{1,3}(?:\.\d{1,8})?)°\s?(?:(?P<minutes>[0-5]?\d(?:\.\d{1,6})?)['’′]\s?)?(?:(?P<seconds>[0-5]?\d(?:\.\d{1,4})?)(?:″|''|’’|′′)\s?)?
+        (?P<toward>[NSEW])(?![\w'’])""",
+        _coordinate,
+    ),
+    TokenClass("money", r"(?P<pounds>\d{1,6})l\.(?=\s\d{1,2}s\.)", lambda m: f" {cardinal(int(m['pounds']))} {'pound' if m['pounds'] == '1' else 'pounds'}"),
+    TokenClass("money", r"(?P<shillings>\d{1,2})s\.(?:\s?(?P<pence>\d{1,2})d\.?)?(?=[\s,;:)]|$)", _shillings),
+    TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\.?\s(?P<pounds>\d{1,2})\s?lbs?\b\.?", lambda m: f" {cardinal(int(m['stone']))} stone {_counted(int(m['pounds']), 'pound')}"),
+    TokenClass("measure", r"\.(?P<caliber>\d\d)(?=[ -]?(?:cal\b|caliber|LR\b|ACP\b|Magnum))", lambda m: f" {cardinal(int(m['caliber']))} "),
+    TokenClass("code number", r"(?P<number>[1-9]\d[1-9]|[1-9][1-9]0)(?![\w-]|[.,:/]\d)", lambda m: f" {pairs(m['number'])} " if _NUMBERED_PLACE.search(before(m, 9)) else None),
     HEXADECIMAL,
     VERSE,
     TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d)", _code_number),
@@ -840,6 +875,7 @@ SIGN_CLASSES = [
     TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if _is_note(m) else None),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
+    TokenClass("abbreviation", r"&c\b\.?", lambda m: "et cetera" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
     TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),

@@ -18,10 +18,10 @@ LETTERS = dict(
 TITLES = _table(
     "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
-    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer"
+    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur"
 )
 """With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
-BARE_TITLES = frozenset("mr mrs ms dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
+BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
 PLACES = _table(
     "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"

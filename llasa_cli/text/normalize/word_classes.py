@@ -178,7 +178,7 @@ def _ion(match: re.Match[str]) -> str:
 
 
 def _without_vowel(match: re.Match[str]) -> str | None:
-    return None if match[0] in WITHOUT_VOWELS else spell(match[0])
+    return None if match[0] in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]) else spell(match[0])
 
 
 def _code(match: re.Match[str]) -> str | None:
@@ -695,6 +695,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", _before_number),
     TokenClass("abbreviation", r"(?<=\w[ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
+    TokenClass("title", r"M\.(?=\s(?:de|du|des|le|la)\s)", lambda m: "monsieur"),
     TokenClass("abbreviation", r"w/in\b", lambda m: "within"),
     TokenClass("abbreviation", r"w/e\b", lambda m: "whatever"),
     TokenClass("chat", r"(?<!\d[ ])bc\b(?=[ ][a-z])", lambda m: "because"),
