@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,19 +40,24 @@ class KVCache:
     ) -> None:
         self._config, self._dtype, self._device = config, dtype, device
         self.slots, self.length = slots, 0
-        self.sources = torch.zeros(slots, dtype=torch.int64)
-        self.shared = torch.zeros(slots, dtype=torch.int64)
         self.tensor = self._zeros(0)
         self.reserve(length)
+        self.sources = torch.zeros(slots, dtype=torch.int64)
+        self.shared = torch.zeros(slots, dtype=torch.int64)
 
     def _zeros(self, length: int) -> torch.Tensor:
         """Zeros, not uninitialized memory: masked tokens are still multiplied by 0, and 0 times NaN is NaN."""
         config = self._config
         size = (config.layers, self.slots, length, 2 * config.key_value_heads, config.head_dim)
         count = math.prod(size) * self._dtype.itemsize
-        if self._device.type != "cpu" or not count:
+        if self._device.type != "cpu" or sys.platform != "linux" or not count:
             return torch.zeros(size, dtype=self._dtype, device=self._device)
-        return torch.frombuffer(mmap.mmap(-1, count), dtype=self._dtype).view(size)  # a page is 0 until it is used
+        try:
+            # A page is 0, and takes no memory, until it is used.
+            pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise MemoryError(f"no memory for {count} bytes of keys and values") from error
+        return torch.frombuffer(pages, dtype=self._dtype).view(size)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens in each slot, and for some more, so that the cache is rarely copied."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -313,3 +315,20 @@ def test_attention_of_a_slot_does_not_depend_on_the_others_with_two_threads(key_
                 assert torch.equal(part, whole[some])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is mapped on Linux")
+def test_a_cache_that_does_not_fit_is_a_shortage_of_memory_and_a_long_one_takes_none_before_its_use(
+    model: LanguageModel,
+) -> None:
+    """The batch answers the shortage with fewer slots (`synthesis.batched.is_out_of_memory`)."""
+    with pytest.raises(MemoryError, match="bytes of keys and values"):
+        model.network.new_cache(1 << 40, 2048)
+    before = resident_bytes()
+    cache = model.network.new_cache(20_000, 2048)
+    assert cache.tensor.nbytes > 1 << 30
+    assert resident_bytes() - before < 50 << 20
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
