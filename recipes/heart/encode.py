@@ -64,7 +64,7 @@ def encode_shard(codec: Codec, corpus: Path, table: Path, out: Path, speed: floa
     suffix = f"@{speed}" if speed != 1 else ""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_suffix(".part.npz")
-    np.savez(
+    np.savez_compressed(
         partial,
         codes=np.concatenate(codes),
         phones=np.concatenate(labels),
