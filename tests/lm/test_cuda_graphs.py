@@ -86,8 +86,8 @@ def test_the_graphed_step_never_reads_a_value(
     def layer(real: LayerWeights) -> Any:
         return LayerWeights(
             **{
-                name: value.to(meta) if isinstance(value, torch.Tensor) else MetaLinear(value.shape[0])
-                for name, value in vars(real).items()
+                name: value.to(meta) if isinstance(value, torch.Tensor) else value and MetaLinear(value.shape[0])
+                for name, value in vars(real).items()  # a Llama has no biases
             }
         )
 
