@@ -244,7 +244,9 @@ class _HtmlWords(HTMLParser):
             while tag in self._skipping and self._skipping.pop() != tag:
                 pass
         elif tag in ("td", "th"):
-            self._words.append(", ")
+            while self._words and not self._words[-1].strip():
+                self._words.pop()
+            self._words = [*self._words[:-1], *(word.rstrip() for word in self._words[-1:]), ", "]
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block(tag)
 
