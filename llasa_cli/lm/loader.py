@@ -190,6 +190,7 @@ def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: Weig
     if found is None:
         found = read_linear(weights, parts, width, kind)
         cache.add(name, found)
+        release_free_memory()  # what packing took; else the C library keeps up to a third of the weights' size
     return found
 
 

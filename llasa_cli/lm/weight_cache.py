@@ -63,7 +63,7 @@ class WeightCache:
         self._path, self._kernels = path, kernels
         self._entries: dict[str, Any] = {}
         self._target: AtomicFile | None = None
-        self._unwritten, self._written = bytearray(), 0
+        self._page, self._written = bytearray(), 0
         self._takes_floats = False
         self._data: torch.Tensor | None = None
         self.is_complete = path is not None and kernels is not None and self._read(path, kernels)
@@ -122,7 +122,8 @@ class WeightCache:
         target, self._target = self._target, None
         with contextlib.suppress(OSError):
             try:
-                target.file.write(self._unwritten + text + TAIL.pack(hashlib.sha256(text).digest(), len(text), MAGIC))
+                target.file.write(self._page[: self._written % PAGE])
+                target.file.write(text + TAIL.pack(hashlib.sha256(text).digest(), len(text), MAGIC))
                 target.commit(flush_to_disk=False)  # a crash of the system is noticed by the checksums
             finally:
                 target.discard()
@@ -141,7 +142,7 @@ class WeightCache:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = os.statvfs(folder)
         if size + SPARE_BYTES <= place.f_bavail * place.f_frsize:
-            self._target = AtomicFile(self._path)
+            self._target, self._page = AtomicFile(self._path), bytearray(PAGE)
             self._takes_floats = size <= MOST_FLOAT_BYTES
 
     def _add_tensor(self, tensor: torch.Tensor) -> dict[str, Any]:
@@ -165,14 +166,14 @@ class WeightCache:
     def _write(self, data: memoryview) -> None:
         """Write in whole pages of 2 MB at multiples of 2 MB, so that the file system may keep the file in such pages."""
         assert self._target is not None
-        self._written += len(data)
         while data:
-            count = min(len(data), PAGE - len(self._unwritten))
-            self._unwritten += data[:count]
+            begin = self._written % PAGE
+            count = min(len(data), PAGE - begin)
+            self._page[begin : begin + count] = data[:count]
+            self._written += count
             data = data[count:]
-            if len(self._unwritten) == PAGE:
-                self._target.file.write(self._unwritten)
-                self._unwritten.clear()
+            if begin + count == PAGE:
+                self._target.file.write(self._page)
 
     def _read(self, path: Path, kernels: Kernels) -> bool:
         """Read the file if there is one, and compare all checksums. A damaged file is removed."""
