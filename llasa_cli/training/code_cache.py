@@ -47,9 +47,12 @@ class CodeCache:
         self._lines = own.with_suffix(".jsonl").open("a", encoding="utf-8")
         self._readers = [own.open("rb")]
         for path in others:
-            if path != own and path.is_file():
-                self._read_places(path, len(self._readers))
-                self._readers.append(path.open("rb"))
+            # Another worker that ends removes its files if they are empty, at any moment.
+            with suppress(FileNotFoundError):
+                if path != own:
+                    reader = path.open("rb")
+                    self._readers.append(reader)
+                    self._read_places(path, len(self._readers) - 1)
 
     def _read_places(self, path: Path, number: int) -> int:
         """Store the places of one file's clips, and return its length in codes.

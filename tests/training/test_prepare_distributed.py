@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import soundfile
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.training.code_cache import CodeCache
 from llasa_cli.training.dataset import find_parts
 from llasa_cli.training.prepare import Progress, prepare
 from llasa_cli.training.prepare_workers import ProgressMerger, Rank, find_rank, prepare_in_workers
@@ -239,3 +242,20 @@ def test_torchrun_and_the_command_with_ranks_agree(table: Path, tmp_path: Path, 
     for path in (tmp_path / "flags").glob("*.memmap"):
         assert path.read_bytes() == (tmp_path / "torchrun" / path.name).read_bytes()
     assert (tmp_path / "torchrun" / "index.json").read_text() == (tmp_path / "flags" / "index.json").read_text()
+
+
+def test_files_of_a_worker_that_has_just_ended_are_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker removes its empty files when it ends, perhaps between another's list of files and its opening them."""
+    for number in (2, 3):
+        (tmp_path / f"codes-none-rank{number:05d}.bin").touch()
+    opened = Path.open
+
+    def open_late(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "codes-none-rank00002.bin":
+            path.unlink()
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_late)
+    with closing(sqlite3.connect("")) as scratch, CodeCache(tmp_path, "none", scratch, rank=1) as cache:
+        cache.add([("clip", [1, 2, 3])])
+        assert cache["clip"].tolist() == [1, 2, 3]
