@@ -670,7 +670,7 @@ class FinetuneOptions(Options):
     ] = None
     fresh: Annotated[
         Path | None,
-        Flag("Llama configuration (JSON) to start from random weights with.", panel=_START),
+        Flag("Configuration (JSON) of a Llama or Qwen, to start from random weights with.", panel=_START),
     ] = None
     tokenizer: Annotated[Path | None, Flag("Tokenizer folder of a fresh model.", panel=_START)] = None
     codec: Annotated[str | None, replace(CODEC_FLAG, panel=_START)] = None

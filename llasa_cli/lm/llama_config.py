@@ -68,7 +68,8 @@ class LlamaConfig:
         rope.setdefault("rope_type", rope.get("type") or "default")
         heads, hidden_size = _positive(config, "num_attention_heads"), _positive(config, "hidden_size")
         # Defaults of transformers' classes for keys that a config.json leaves out.
-        key_value_heads = _positive(config, "num_key_value_heads", heads if kind in ("llama", "llasa") else 32)
+        left_out = 32 if kind in ("qwen2", "qwen3") and "num_key_value_heads" not in config else heads
+        key_value_heads = _positive(config, "num_key_value_heads", left_out)
         head_dim = _positive(config, "head_dim", 128 if kind == "qwen3" else hidden_size // heads)
         if heads % key_value_heads or head_dim % 2:
             raise ModelError(

@@ -32,6 +32,8 @@ from llasa_cli.memory import release_free_memory
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
 
+LARGE_MATRIX = 4 << 20
+"""Weights of a matrix after whose packing free memory is given back. A small model would start later for nothing."""
 AS_STORED = "stored"
 """The name of a `WeightFormat` that keeps each tensor in the format of its file."""
 _FLOATING = {"BF16": "bf16", "F16": "fp16"}
@@ -104,7 +106,7 @@ def load_language_model(
     """
     where = pick_device(device)
     kind = pick_weight_format(dtype, where)
-    release_free_memory()  # reading a vocabulary takes a lot for a moment
+    release_free_memory()  # reading a vocabulary needs much memory for a moment
     config_json = _read_config(folder)
     config = LlamaConfig.from_json(config_json)
     weights = Weights(folder, where, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
@@ -190,7 +192,8 @@ def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: Weig
     if found is None:
         found = read_linear(weights, parts, width, kind)
         cache.add(name, found)
-        release_free_memory()  # what packing took; else the C library keeps up to a third of the weights' size
+        if found.shape[0] * width >= LARGE_MATRIX:
+            release_free_memory()  # what packing took; else the C library keeps up to a third of the weights' size
     return found
 
 

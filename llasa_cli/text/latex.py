@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from llasa_cli.text.normalize.vocabulary import word_table
+
 _CODE = r"(?P<code>(?m:^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n(?s:.*?)(?:^ {0,3}(?P=fence)|\Z))|(?P<tick>`+)(?s:.+?)(?P=tick))"
 _FORMULA = re.compile(
     rf"{_CODE}|\\\((?P<round>(?s:.{{1,2000}}?))\\\)|\\\[(?P<square>(?s:.{{1,4000}}?))\\\]"
@@ -29,12 +31,7 @@ _TOKEN = re.compile(
 )
 
 
-def _table(text: str) -> dict[str, str]:
-    """ "le is at most,ne is not" -> {"le": "is at most", "ne": "is not"}."""
-    return {name: words for name, _, words in (entry.strip().partition(" ") for entry in text.split(","))}
-
-
-_COMMANDS = _table(
+_COMMANDS = word_table(
     "times times,cdot times,ast times,div divided by,pm plus or minus,mp minus or plus,le is at most,leq is at most,leqslant is at most,"
     "ge is at least,geq is at least,geqslant is at least,lt is less than,gt is greater than,ne is not,neq is not,equiv is equivalent to,"
     "approx is about,sim is about,simeq is about,cong is congruent to,propto is proportional to,ll is much less than,"
@@ -52,7 +49,7 @@ _COMMANDS = _table(
 _GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega".split()
 )
-_ACCENTS = _table(
+_ACCENTS = word_table(
     "hat hat,widehat hat,bar bar,overline bar,tilde tilde,widetilde tilde,vec vector,dot dot,ddot double dot,underline "
 )
 _SIGNS = {"%": "percent", "&": "and", "#": "number", "$": "$", "\\": ",", "|": " ", "{": "{", "}": "}", "_": " "}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from llasa_cli.errors import ModelError
+from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
@@ -243,3 +244,20 @@ def test_a_model_of_the_shape_of_llasa_1b_gives_the_codes_of_transformers(tmp_pa
     assert made == transformers_codes(tmp_path, prompt_format, prompt.ids, 200)
     assert len(made) == 200
     assert all(0 <= code < 65_536 for code in made)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("given", [{}, {"num_key_value_heads": None}])
+def test_key_value_heads_that_are_left_out_are_those_of_transformers(kind: str, given: dict[str, None]) -> None:
+    from transformers import AutoConfig
+
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 64,
+        "head_dim": 2,
+    }
+    theirs = AutoConfig.for_model(kind, **shape, **given)
+    own = LlamaConfig.from_json({"model_type": kind, **shape, **given})
+    assert own.key_value_heads == theirs.num_key_value_heads

@@ -518,6 +518,14 @@ def _dashed_date(match: re.Match[str]) -> str:
     return f"the {ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]} {year(number)}"
 
 
+def _season(match: re.Match[str]) -> str | None:
+    """2019/20 -> twenty nineteen twenty; 1999/00 -> nineteen ninety nine hundred."""
+    first, second = int(match["first"]), int(match["second"])
+    if (first + 1) % 100 != second:
+        return None
+    return f" {year(first)} {'oh ' if 0 < second < 10 else ''}{cardinal(second) if second else 'hundred'} "
+
+
 def _worded_fraction(match: re.Match[str]) -> str | None:
     """2/3rds -> two thirds."""
     over, under = int(match["over"]), int(match["under"])
@@ -731,7 +739,7 @@ NUMBER_CLASSES = [
     TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])-(?P<month>{_MONTH})-(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", _dashed_date),
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
     TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
-    TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", lambda m: f" {year(int(m['first']))} {'oh ' if m['second'] in ('01', '02', '03', '04', '05', '06', '07', '08', '09') else ''}{cardinal(int(m['second'])) if int(m['second']) else 'hundred'} " if (int(m["first"]) + 1) % 100 == int(m["second"]) else None),
+    TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", _season),
     TokenClass("fraction", r"(?P<over>\d{1,2})/(?P<under>\d{1,3})(?:rds?|ths?|nds?)\b", _worded_fraction),
     TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", _decade),
     TokenClass("zip code", r"(?<=,[ ][A-Z][A-Z][ ])\d{5}(?:-\d{4})?(?![\w-])|(?<=[ ]D\.C\.[ ])\d{5}(?:-\d{4})?(?![\w-])", _telephone),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def _table(text: str) -> dict[str, str]:
+def word_table(text: str) -> dict[str, str]:
     """ "no number,p page" -> {"no": "number", "p": "page"}."""
     return {short: words for short, _, words in (entry.strip().partition(" ") for entry in text.split(","))}
 
@@ -15,7 +15,7 @@ LETTERS = dict(
         strict=True,
     )
 )
-TITLES = _table(
+TITLES = word_table(
     "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
     "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur"
@@ -23,11 +23,11 @@ TITLES = _table(
 """With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
-PLACES = _table(
+PLACES = word_table(
     "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"
 )
 """With a capital, after a name."""
-BIBLE_BOOKS = _table(
+BIBLE_BOOKS = word_table(
     "gen Genesis,ex Exodus,exod Exodus,lev Leviticus,num Numbers,deut Deuteronomy,josh Joshua,judg Judges,sam Samuel,kgs Kings,"
     "chr Chronicles,chron Chronicles,neh Nehemiah,ps Psalm,pss Psalms,prov Proverbs,eccl Ecclesiastes,isa Isaiah,jer Jeremiah,"
     "lam Lamentations,ezek Ezekiel,dan Daniel,hos Hosea,obad Obadiah,mic Micah,nah Nahum,hab Habakkuk,zeph Zephaniah,hag Haggai,"
@@ -39,13 +39,13 @@ BIBLE_BOOKS = _table(
 """Only before a chapter and a verse: "Ps. 23:4"."""
 MONTHS = "January February March April May June July August September October November December".split()
 MONTH_NAMES = {**{name[:3]: name for name in MONTHS}, "Sept": "September", **{name: name for name in MONTHS}}
-WEEKDAYS = _table(
+WEEKDAYS = word_table(
     "mon Monday,tue Tuesday,tues Tuesday,wed Wednesday,weds Wednesday,thu Thursday,thur Thursday,thurs Thursday,fri Friday,"
     "sat Saturday,sun Sunday"
 )
 DAYS_OR_WORDS = ("wed", "sat", "sun")
 """Days only before a comma or a number: "Sat., 5 May", but "Down he Sat. Then"."""
-BEFORE_NUMBERS = _table(
+BEFORE_NUMBERS = word_table(
     "no number,nos numbers,nr number,vol volume,vols volumes,fig figure,figs figures,p page,pp pages,ch chapter,"
     "chap chapter,sec section,sect section,eq equation,apt apartment,ste suite,ext extension,ca circa,c circa,rm room,"
     "bldg building,hwy highway,rte route,rt route,max maximum,min minimum,approx approximately,est established,b born,"
@@ -59,7 +59,7 @@ BEFORE_NUMBERS = _table(
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset("apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
 """Those that are also written without a full stop before a number."""
-ABBREVIATIONS = _table(
+ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
@@ -103,7 +103,7 @@ LOCATORS = LETTER_NOUNS | frozenset(
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
 
-DIRECTIONS = _table(
+DIRECTIONS = word_table(
     "n north,s south,e east,w west,nw northwest,ne northeast,sw southwest,se southeast,nnw north northwest,nne north northeast,ssw south southwest,"
     "sse south southeast,wnw west northwest,wsw west southwest,ene east northeast,ese east southeast"
 )
@@ -112,13 +112,13 @@ SERIES = frozenset(
     "fantasy gta quest fighter os iphone rocky saw civ civilization elder scrolls episode wars wrestlemania bowl".split()
 )
 """Words before a V or X that is a number: "Final Fantasy X"."""
-SPELLED_NAMES = _table(
+SPELLED_NAMES = word_table(
     "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
     "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
     "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el"
 )
 """Words of large and small letters with a reading of their own."""
-CHAT = _table(
+CHAT = word_table(
     "thx thanks,thnx thanks,pls please,plz please,ppl people,tmrw tomorrow,tmw tomorrow,txt text,msg message,msgs messages,"
     "bday birthday,ur your,idc eye dee see,btwn between,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
     "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
@@ -126,7 +126,9 @@ CHAT = _table(
     "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
 )
 """Short forms of chats and forums, in small letters or with a capital at the start."""
-KEYS = _table("ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift")
+KEYS = word_table(
+    "ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift"
+)
 """Names on keys, before a plus, a dash or another key."""
 FUSED_NAMES = frozenset(
     """youtube linkedin github gitlab tiktok paypal whatsapp javascript typescript powerpoint macbook facebook playstation
@@ -165,7 +167,7 @@ CURRENCIES = {
     "฿": ("baht", "baht", "satang", "satang"),
     "₿": ("bitcoin", "bitcoins", "satoshi", "satoshis"),
 }
-DOLLARS = _table(
+DOLLARS = word_table(
     "US ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
@@ -183,7 +185,7 @@ SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t":
 def _units(text: str) -> dict[str, tuple[str, str]]:
     """ "km kilometer,ft foot/feet" -> one and many: {"km": ("kilometer", "kilometers"), "ft": ("foot", "feet")}."""
     units = {}
-    for short, name in _table(text).items():
+    for short, name in word_table(text).items():
         one, _, many = name.partition("/")
         units[short] = (one, many or one + "s")
     return units
@@ -265,17 +267,17 @@ SHORT_UNITS_IN_CAPITALS = frozenset(
     "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GAL GALS YD YDS WK WKS MA".split()
 )
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
-SHORT_EACH = _table(
+SHORT_EACH = word_table(
     "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,"
     "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,bu bushel,sqft square foot"
 )
-SHORT_PERIODS = _table("q quarter,m month,w week,y year")
+SHORT_PERIODS = word_table("q quarter,m month,w week,y year")
 """The letters of "y/y" and "q/q"."""
 EACH = frozenset(
     [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]
 )
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
-SYMBOLS = _table(
+SYMBOLS = word_table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
     "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
     "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"

@@ -478,7 +478,7 @@ def _grade(match: re.Match[str]) -> str:
 def _abbreviation(match: re.Match[str]) -> str | None:
     """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
     written = match[0][:-1]
-    if written in ("EST", "ET", "MED", "SEC", "DIR", "COL", "REF"):  # letters, whose abbreviations have small ones
+    if written in ("EST", "ET", "MED", "SEC", "DIR", "COL", "REF"):  # in capitals they are time zones and agencies
         return None
     word, following = written.lower(), after(match, 20).lstrip()[:1]
     capital = written[0].isupper()
