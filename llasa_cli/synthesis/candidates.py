@@ -202,20 +202,20 @@ class Candidates:
         Args:
             codes: The codes of the speech alone.
             decoded: float32 [n], the audio of `with_reference(codes)`, or a function that decodes it. The reference's samples are
-                cut off here. The function is called for takes that may be chosen only, if nothing but their sound's checks needs it.
+                cut off here. Where only likelihood ranks the takes, the function is called for those that may be chosen only.
             ended: Whether the model generated its end token.
             log_probability: See `lm.engine.Finished`.
         """
         if not self.is_wanted(candidate):
             return
         likelihood = mean_probability(log_probability, len(codes) + ended)
-        if callable(decoded) and not self._chooses_unheard:
+        if callable(decoded) and not self._ranks_without_audio:
             decoded = decoded()
         self._add(self._checked(candidate, codes, decoded, ended, likelihood))
 
     @property
-    def _chooses_unheard(self) -> bool:
-        """Whether the order of the takes needs no sound."""
+    def _ranks_without_audio(self) -> bool:
+        """Whether the takes can be ranked before they are decoded."""
         return (
             self._together > 1
             and self._options.good_enough is None
@@ -230,7 +230,7 @@ class Candidates:
         ended: bool,
         likelihood: float | None,
     ) -> JudgedTake:
-        """A complete take with its problems and scores; without its sound as far as they don't need it."""
+        """A complete take with its problems and scores; not decoded if they do not need its audio."""
         import numpy as np
 
         decode = decoded if callable(decoded) else None
@@ -264,11 +264,11 @@ class Candidates:
             self.finished = all(number in self._judged for number in range(self._first, first))
             return
         if len(self._judged) == self._started:
-            self._hear_best()
+            self._decode_best()
         passed = any(not other.problems for other in self._judged.values())
         self.finished = len(self._judged) == self._started and (passed or self._started >= self._most)
 
-    def _hear_best(self) -> None:
+    def _decode_best(self) -> None:
         """Decode the best take; if the checks of its sound find problems, the one that is the best then, and so on."""
         while True:
             best = min(self._judged.values(), key=lambda take: take.rank)
