@@ -53,6 +53,8 @@ _GROUPS = (
 _COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)
+_QUOTED = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)([A-Za-z](?:[^'.!?;]{0,60}?(?:'[a-z][^'.!?;]{0,60}?){0,3}[A-Za-z,])?)'(?![A-Za-z])", re.IGNORECASE)  # fmt: skip
+"""Words between single quotation marks: 'big', but not the mark of "the boys'" without one before."""
 _GREEK = re.compile(
     r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)π(?=\b|[A-Za-z]\b)"
 )
@@ -194,7 +196,7 @@ def _tidy(text: str) -> str:
     text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     text = re.sub(r"[^A-Za-z' ,.;:!?-]+", " ", text)
     text = re.sub(r"\s+", " ", re.sub(r"\s(?='s\b)|(?<![A-Za-z])'(?![A-Za-z])", "", text))  # five 's, ' five '
-    text = re.sub(_OPENING_QUOTE, "", text)
+    text = re.sub(_OPENING_QUOTE, "", re.sub(_QUOTED, r"\1", text))
     text = re.sub(r"\s+([,.;:!?])", r"\1", text)
     text = re.sub(r"(?<=[a-z]) -(?=[A-Za-z])", "-", text)
     text = re.sub(r"(?<=[A-Za-z])- (?=[A-Za-z])", " ", text)  # COVID-19

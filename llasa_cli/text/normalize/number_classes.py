@@ -14,6 +14,7 @@ from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_
 from llasa_cli.text.normalize.vocabulary import (
     BEFORE_NUMBERS,
     BIBLE_BOOKS,
+    BIBLE_NAMES,
     CASED_UNITS,
     CURRENCIES,
     DIRECTIONS,
@@ -68,6 +69,11 @@ _SIXTEENTHS = re.compile(
     r"[\s-](?:wrench|socket|bolt|nut|bit|drill|screw|plywood|thick|share|stake|interest|hole|gap|rod|wire|pipe|tubing)"
 )
 _WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
+_DUE = re.compile(
+    r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by)|by|since|before|after|through|thru)\s$",
+    re.IGNORECASE,
+)
+"""Before a month and a day, and those of them before which no fraction stands."""
 _BEFORE_DATE = re.compile(
     r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
 )
@@ -289,6 +295,12 @@ def _torque(match: re.Match[str]) -> str:
     return f" {decimal(match[1].rstrip('.,'))} {names[match[2]]}-{many[match[3]]}"
 
 
+def _tonnes(match: re.Match[str]) -> str:
+    """575 t -> five hundred seventy five tonnes; 2 t vanilla -> two teaspoons vanilla."""
+    is_spoon = len(match["amount"]) == 1 and re.match(r"\s(?!of\b)[a-z]", after(match, 4))
+    return f" {decimal(match['amount'])} {'teaspoon' if is_spoon else 'tonne'}{'' if match['amount'] == '1' else 's'}"
+
+
 def _bare_degrees(match: re.Match[str]) -> str | None:
     """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
     placed = re.search(
@@ -480,8 +492,13 @@ def _ratio(match: re.Match[str]) -> str:
         return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
     if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # of a screen
         return f" {decimal(match[1])} by "
-    is_verse = re.search(r"[A-Z][a-z]+\.?\s$", before(match, 20))
-    return f" {decimal(match[1])} " + ("" if is_verse else "to ")
+    book = re.search(r"([A-Z][a-z]+)\.?\s$", before(match, 20))
+    return f" {decimal(match[1])} " + ("" if book and book[1].lower() in BIBLE_NAMES else "to ")
+
+
+def _ratio_of_amounts(match: re.Match[str]) -> str:
+    """1:10,000 -> one to ten thousand; 1.3:1 -> one point three to one."""
+    return f" {decimal(match[1] or match[3])} to {decimal(match[2] or match[4])} "
 
 
 _ALGEBRA_BEFORE = re.compile(r"(?:[=+*^(]\s?|\w\s-\s|\bsolve\s)$", re.IGNORECASE)
@@ -556,10 +573,14 @@ def _shillings(match: re.Match[str]) -> str | None:
 
 
 def _weekday_and_date(match: re.Match[str]) -> str | None:
-    """Tue 3/5 -> Tuesday March fifth: the class of the date after a weekday."""
+    """Tue 3/5 -> Tuesday March fifth; by 12/20 -> by December twentieth; but "reduced by 3/4"."""
     month, day = int(match["month"]), int(match["day"])
+    if not (0 < month < 13 and 0 < day < 32) or (month, day) == (9, 11):
+        return None
     start = re.sub(r"\d{1,2}/\d{1,2}\s?[-–]\s?$", "", before(match, 22))
-    if not _WEEKDAY.search(start[-12:]) or not (0 < month < 13 and 0 < day < 32):
+    due = _DUE.search(start[-12:])
+    is_fraction = due and month < day and day in (2, 3, 4, 5, 6, 8, 10, 12, 16) and not due["date"]
+    if (not due or is_fraction) and not _WEEKDAY.search(start[-12:]):
         return None
     return f"{MONTHS[month - 1]} {ordinal(day)}"
 
@@ -573,6 +594,7 @@ _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"\d0s\s?$", r"\s?['’]?\d{1,3}0s\b", "-–—"),
         (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
@@ -581,7 +603,11 @@ _RANGES = [
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
         (r"[\d ][apAP]\.?[mM]\.?\s?$", r"\s?(?:noon|midnight)\b", "-–—"),
         (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
-        (rf"(?:(?:{_MONTH})\s\d\d?(?:st|nd|rd|th)?|\d\s(?:{_MONTH})\.?)\s?$", rf"\s?(?:\d\d?\s)?(?:{_MONTH})\b", "-–—"),
+        (
+            rf"(?:(?:{_MONTH})\.?\s\d\d?(?:st|nd|rd|th)?|\d\s(?:{_MONTH})\.?)\s?$",
+            rf"\s?(?:\d\d?\s)?(?:{_MONTH})\b",
+            "-–—",
+        ),
         (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?$", rf"[{_SIGNS}]\d", "-–—"),
         (rf"[{_SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?\s$", rf"\s[{_SIGNS}]\d", "-–—"),
     )
@@ -635,7 +661,7 @@ def _per(match: re.Match[str]) -> str | None:
     start = before(match, 26)
     if match["rest"] is None:
         return " divided by "
-    if not re.search(r"(?:\d%?|\d\s?[A-Za-zμ]{1,20})\s?$", start):
+    if not re.search(r"(?:\d%?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\s?$", start):
         return None
     if match["area"]:
         names = unit_names(match["area"])
@@ -685,6 +711,7 @@ _HEX_PAIR = r"[\dA-Fa-f]{2}"
 HEXADECIMAL = TokenClass(
     "hexadecimal",
     rf"""(?<![\w:-])(?:{_HEX_PAIR}(?P<joint>[:-]){_HEX_PAIR}(?:(?P=joint){_HEX_PAIR}){{4}}(?![\w:-])
+    |(?=[\d:]*[A-Fa-f])(?=[A-Fa-f:]*\d){_HEX_PAIR}(?::{_HEX_PAIR}){{2,7}}(?![\w:-])
     |[\dA-Fa-f]{{8}}(?:-[\dA-Fa-f]{{4}}){{3}}-[\dA-Fa-f]{{12}}(?!\w)|0x[\dA-Fa-f]{{1,16}}(?!\w)
     |(?=[\dA-Fa-f:]{{0,5}}[\d:])[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}}::(?:[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}})?(?![\w:])
     |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))""",
@@ -723,6 +750,7 @@ NUMBER_CLASSES = [
         rf"(?P<day>[12]\d|3[01]|[1-9])(?:st|nd|rd|th)?[ ](?P<month>{_MONTH})\b(?P<stop>\.?)(?![ ]\d\d?(?!\d))",
         _day_and_month,
     ),
+    TokenClass("ratio", r"(\d+\.\d+):(\d+(?:\.\d+)?)(?![\w:])|(\d+):(\d{1,3}(?:,\d{3})+)(?!\w)", _ratio_of_amounts),
     TokenClass("time", r"(?P<minutes>\d{1,2}):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", lambda m: f" {cardinal(int(m['minutes']))} {'oh ' if m['seconds'][0] == '0' else ''}{decimal(m['seconds'].removeprefix('0'))} "),
     TokenClass(
         "duration",
@@ -791,6 +819,8 @@ NUMBER_CLASSES = [
     TokenClass("out of", r"(?P<score>\d{1,3}(?:\.\d+)?)/(?P<of>5|10|20|100)(?![\w/]|[.,]\d)", _out_of),
     TokenClass("pair", r"(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>(?!))?", _pair),
     TokenClass("power", r"(\d(?:\.\d{1,20})?)[eE]\+?(-)?(\d{1,3})\b", _power_of_ten),
+    TokenClass("measure", r"(\d{1,2})\s?[kK]t?\b(?=\s(?:(?:white|yellow|rose|solid)\s)?gold\b)", lambda m: f" {cardinal(int(m[1]))} karat"),
+    TokenClass("out of", r"(\d{1,3})-(of|for|in|to)-(\d{1,3})(?![\w-])", lambda m: f"{cardinal(int(m[1]))} {m[2]} {cardinal(int(m[3]))}"),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", _ordinal),
     TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", _scaled),
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
@@ -802,12 +832,13 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
     TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {_counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
     TokenClass("measure", r"(\d[\d,.]{0,20})\s?(lb|ft|N)[-·](ft|lbs?|m)\b", _torque),
+    TokenClass("measure", rf"(?P<amount>{AMOUNT})\s?t\b(?![-.'’/])", _tonnes),
     TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {_counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
     TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", _bare_degrees),
     TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", _two_units),
-    TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z])|\.\w){_UNIT_END}", _measure),
+    TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b)|\.\w){_UNIT_END}", _measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
@@ -815,6 +846,7 @@ NUMBER_CLASSES = [
     ),
     TokenClass("dotted number", r"(802)\.(\d{1,2})(?P<letters>[a-z]{1,2}\b)?(?![\w.])", _wireless),
     TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", _host),
+    TokenClass("dotted number", r"(\d+(?:\.\d+)*)\.[xX](?!\w)", lambda m: f" {' point '.join(map(decimal, m[1].split('.')))} point ex "),
     TokenClass("dotted number", r"(?P<number>\d+(?:\.\d+){2,})(?:-(?P<stage>rc|alpha|beta|dev|pre|post)[.-]?(?P<count>\d{1,4})?(?!\w))?", _dotted),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
@@ -868,6 +900,8 @@ SIGN_CLASSES = [
     TokenClass("hexadecimal", r"\#[\dA-Fa-f]{6}(?!\w)", lambda m: f"hash {_hexadecimal(m)}" if re.search("[A-Fa-f]", m[0]) else None),
     TokenClass("hexadecimal", r"::(?:[\dA-Fa-f]{1,4}(?::[\dA-Fa-f]{1,4}){0,6})(?![\w:])", _hexadecimal),
     TokenClass("per", r"(?P<sign>[$€£])/(?P<unit>[A-Za-z]{1,7})\b", _money_per),
+    TokenClass("per", r"/(?=100\s?(?:km|g|ml)\b)", lambda m: " per "),
+    TokenClass("power", r"(?<=\w)\^(?P<charge>\d?)(?P<sign>[+-])(?!\w)", lambda m: f" {cardinal(int(m['charge'])) if m['charge'] else ''} {'plus' if m['sign'] == '+' else 'minus'} "),
     TokenClass("power", r"(?<=\w)\^(?P<power>[23])(?![\w.^])", lambda m: " squared " if m["power"] == "2" else " cubed "),
     TokenClass("power", r"(?<=\w)\^(?=-?\w)", lambda m: " to the power of "),
     _DEGREES,

@@ -37,6 +37,11 @@ BIBLE_BOOKS = word_table(
     "john John,thessalonians Thessalonians,timothy Timothy"
 )
 """Only before a chapter and a verse: "Ps. 23:4"."""
+BIBLE_NAMES = frozenset([*BIBLE_BOOKS, *(name.lower() for name in BIBLE_BOOKS.values())]) | frozenset(
+    "judges ruth ezra esther job song songs solomon hosea joel amos jonah mark luke acts james jude sirach tobit wisdom baruch "
+    "maccabees sura surah quran hymn".split()
+)
+"""Names before a chapter and a verse: "Psalm 23:4", which is no ratio."""
 MONTHS = "January February March April May June July August September October November December".split()
 MONTH_NAMES = {**{name[:3]: name for name in MONTHS}, "Sept": "September", **{name: name for name in MONTHS}}
 WEEKDAYS = word_table(
@@ -52,19 +57,19 @@ BEFORE_NUMBERS = word_table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,pts parts,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December,sc scene"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
-BARE_BEFORE_NUMBERS = frozenset("apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
+BARE_BEFORE_NUMBERS = frozenset("lvl apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
 """Those that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,mgmt management,asst assistant,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
+    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
@@ -115,7 +120,7 @@ SERIES = frozenset(
 SPELLED_NAMES = word_table(
     "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
     "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
-    "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el"
+    "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el,Utd United"
 )
 """Words of large and small letters with a reading of their own."""
 CHAT = word_table(
@@ -208,7 +213,7 @@ UNITS = _units(
     "mpg mile a gallon/miles a gallon,rpm revolution a minute/revolutions a minute,bpm beat a minute/beats a minute,"
     "kph kilometer an hour/kilometers an hour,mbps megabit a second/megabits a second,gbps gigabit a second/gigabits a second,"
     "kbps kilobit a second/kilobits a second,fps frame a second/frames a second,dpi dot an inch/dots an inch,"
-    "ppi pixel an inch/pixels an inch,ppm part per million/parts per million,"
+    "ppi pixel an inch/pixels an inch,ppm part per million/parts per million,pct percent/percent,"
     "ft foot/feet,lbs pound,hz hertz/hertz,khz kilohertz/kilohertz,mhz megahertz/megahertz,ghz gigahertz/gigahertz,"
     "doz dozen/dozen,hp horsepower/horsepower,mi mile,h hour,km kilometer,kms kilometer,kgs kilogram,cm centimeter,"
     "mm millimeter,m meter,kg kilogram,mg milligram,g gram,lb pound,oz ounce,l liter,ml milliliter,dl deciliter,"
@@ -221,7 +226,7 @@ UNITS = _units(
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kts knot,nmi nautical mile,hpa hectopascal"
+    "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
 """By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
 CASED_UNITS = _units(
@@ -260,6 +265,10 @@ UNIT_WORDS = (
     "mpg",
     "dpi",
     "psi",
+    "lbs",
+    "hrs",
+    "pts",
+    "yds",
 )
 """Units that are read as such without an amount too: "in kWh"."""
 UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}

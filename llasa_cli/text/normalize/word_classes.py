@@ -215,8 +215,11 @@ def _reference_number(match: re.Match[str]) -> str:
 
 
 def _dashed_code(match: re.Match[str]) -> str | None:
-    """C-130 -> see one thirty; H.264 -> aitch two sixty four."""
-    return f"{spell(match['letters'])} {pairs(match['number'])} " if is_spelled_or_single(match["letters"]) else None
+    """C-130 -> see one thirty; H.264 -> aitch two sixty four; X-37B -> ex thirty seven bee."""
+    if not is_spelled_or_single(match["letters"]):
+        return None
+    version = spell(match["version"]) + " " if "version" in match.groupdict() else ""
+    return f"{spell(match['letters'])} {pairs(match['number'])} {version}"
 
 
 def _standard(match: re.Match[str]) -> str:
@@ -241,7 +244,7 @@ def _letter(match: re.Match[str]) -> str | None:
     named = re.search(r"(?:^|[(\"“‘—–-]|\b[A-Z]\w*\.?\s|[A-Z]\.)$", before(match))
     initial = letter.isupper() and following and following[1] not in _STARTERS and named
     double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
-    species = re.match(r"\s[a-z]{2,}(?:i|us|is|um|ae|ans|ens)\b", after(match))  # E. coli
+    species = re.match(r"\s(?:[a-z]{2,}(?:i|us|is|um|ae|ans|ens)|rex|diff)\b", after(match))  # E. coli
     return name if initial or double or (species and letter.isupper()) else name + stop
 
 
@@ -297,7 +300,7 @@ def _small_numeral(match: re.Match[str]) -> str | None:
     if match[0] == "x":
         listed = None
     placed = re.search(
-        r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
+        r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|[Ss]c\.|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
         before(match, 9),
     )
     beside = len(match[0]) > 1 and re.search(rf"(?<!\w)[ivx]{{1,5}}{_LIST_JOINT}$", before(match, 16))
@@ -485,7 +488,7 @@ def _abbreviation(match: re.Match[str]) -> str | None:
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
     if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
-        r"\s[A-HJ-Z](?![\w'’])", after(match, 3)
+        r"\s(?:[A-HJ-Z](?![\w'’])|[A-Z]\d)", after(match, 3)
     ):
         return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
     if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
@@ -515,6 +518,12 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return WEEKDAYS[word]
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
+    if word == "est" and re.search(r"[\d%]\s$", before(match, 2)):
+        return "estimated" + ("." if may_end_sentence(match) else "")
+    if word == "inc" and not capital and not before(match, 2).endswith(", "):
+        return "including"
+    if word in ("b", "d") and re.match(rf"\s(?:{_MONTH})\b", after(match)):
+        return BEFORE_NUMBERS[word]
     if word == "cat" and not capital:
         return None
     if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
@@ -525,7 +534,11 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         following.isdigit()
         or bool(written in MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
         or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
-        or bool(re.match(r"\s?[IVXL]+\b", after(match, 8)) and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS)
+        or bool(word in ("eq", "eqs", "fig", "figs", "ref", "refs") and re.match(r"\s\(\d", after(match, 3)))
+        or bool(
+            re.match(r"\s?(?:[IVXL]+|[ivx]{2,5})\b", after(match, 8))
+            and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
+        )
     )
     if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)", after(match, 6)):
         return None
@@ -655,7 +668,7 @@ def _world_war(match: re.Match[str]) -> str:
 CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: CHAT[m[0]])
 SERIAL_NUMBER = TokenClass("code number", r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{8,24}(?![\w-])", _serial_number)
 CODE_CLASSES = [
-    TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,2}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?![\w'’]|\.\d)", _code),
+    TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,3}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?!\w|['’](?!s\b)|\.\d)", _code),
 ]  # fmt: skip
 _END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|\())"
 ADDRESS_CLASSES = [
@@ -723,11 +736,14 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word != 'ur')})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and _YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", _business_date),
-    TokenClass("abbreviation", r"(and)/or\b|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: "and or" if m[1] else f"{m[2]} or "),
+    TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
     TokenClass("unit", r"m/s\b", lambda m: "meters a second"),
     TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
     TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
+    TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{1,4})(?P<version>[A-Z]{1,2})(?![\w-]|\.\d)", _dashed_code),
+    TokenClass("formula", r"(?P<name>[fgh])\((?P<variable>[a-z])\)", lambda m: f"{LETTERS[m['name']]} of {LETTERS[m['variable']]}"),
+    TokenClass("letter", r"O-O(?P<long>-O)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'}"),
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", _small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", _numeral),
     TokenClass("roman numeral", r"([IVXLC]{2,})(?:st|nd|rd|th)\b", lambda m: ordinal(number) if (number := roman(m[1])) else None),
