@@ -24,6 +24,7 @@ SAID_AS_WORDS = frozenset(
 """Acronyms that are read as words in running text."""
 RESPELLED = {
     "jpeg": "jay peg",
+    "iban": "eye ban",
     "jpegs": "jay pegs",
     "mpeg": "em peg",
     "ieee": "eye triple ee",

@@ -39,6 +39,8 @@ _RAISED = "⁰¹²³⁴-⁹"
 _POWER = re.compile(rf"(?<=\d)[⁻⁺][{_RAISED}]+|(?<![\w.,])(\d\d?|[A-Za-z])(?:[{_RAISED}]{{2,}}|[⁰⁴-⁹])")
 """One ² or ³ is squared and cubed; 1999⁴ has a note, which is left out."""
 _RAISED_NOTE = re.compile(rf"(?<=[.!?,;:\"”’)\]])[{_RAISED}]+|(?<=[a-z]{{3}})[{_RAISED}]+(?=\W|$)")
+_ISOTOPE = re.compile(r"(?<!\w)([¹²³⁰⁴-⁹]{1,3})([A-Z][a-z]?)(?![A-Za-z])")
+_CHARGE = re.compile(r"(?P<element>(?<![A-Za-z₀-₉\d)])[A-Z][a-z]?)?(?P<count>[²³⁴]?)(?P<sign>[⁺⁻])(?![\w⁰-⁹])")
 _GROUPS = (
     # 12.345.678 and 1.234,50 and 12'345 and 1,00,000 and 12 345 678
     re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.])(?!,\d{3})"),
@@ -59,6 +61,7 @@ _GREEK = re.compile(
     r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)π(?=\b|[A-Za-z]\b)"
 )
 """Greek letters of formulas: alone, before one letter or a digit, and pi after a number. Not μ and Ω, with which units begin."""
+_CHARGES = str.maketrans("²³⁴⁺⁻", "234+-")
 _MARKS = str.maketrans({"…": ".", "’": "'", "‘": "'", "→": ",", "–": ",", "—": ",", "(": ",", ")": ",", "[": ",", "]": ",", "{": ",", "}": ",", **dict.fromkeys("\"“”«»`", "")})  # fmt: skip
 
 
@@ -124,6 +127,9 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
     text = re.sub(r"(?<=\d)(\s?)º(?=\s?[CF]\b)", r"\1°", unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS))
+    text = _CHARGE.sub(
+        _charge, _ISOTOPE.sub(lambda match: f"{match[2]}-{unicodedata.normalize('NFKC', match[1])}", text)
+    )
     text = _RAISED_NOTE.sub(
         "", re.sub(r"(?<=[\d/])(\s?)([ckm]?m|ft|in|mi|yd)([²³]|[23](?!\w|[.,:/-]\d))", _raised_unit, text)
     )
@@ -140,6 +146,14 @@ def plain_characters(text: str) -> str:
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: re.sub(r"[^\d]", "", match[0]), text)
     return _COMMA_CENTS.sub(_with_point, text)  # 1 234,50 €
+
+
+def _charge(match: re.Match[str]) -> str:
+    """Ca²⁺ -> Ca2+; OH⁻ -> OH^-."""
+    charge = f"{match['count']}{match['sign']}".translate(_CHARGES)
+    return (
+        f"{match['element']}{charge}" if match["element"] and match["count"] else f"{match['element'] or ''}^{charge}"
+    )
 
 
 def _greek_letter(match: re.Match[str]) -> str:

@@ -492,8 +492,8 @@ def _ratio(match: re.Match[str]) -> str:
         return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
     if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # of a screen
         return f" {decimal(match[1])} by "
-    book = re.search(r"([A-Z][a-z]+)\.?\s$", before(match, 20))
-    return f" {decimal(match[1])} " + ("" if book and book[1].lower() in BIBLE_NAMES else "to ")
+    book = re.search(r"([A-Z][a-z'’]+)\.?\s$", before(match, 20))
+    return f" {decimal(match[1])} " + ("" if book and book[1].lower().replace("’", "'") in BIBLE_NAMES else "to ")
 
 
 def _ratio_of_amounts(match: re.Match[str]) -> str:
@@ -595,6 +595,7 @@ _RANGES = [
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
         (r"\d0s\s?$", r"\s?['’]?\d{1,3}0s\b", "-–—"),
+        (r"\b(?:BCE?|AD|CE)\s?$", r"\s?(?:AD\s)?\d", "-–—"),
         (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
@@ -733,6 +734,7 @@ NUMBER_CLASSES = [
     TokenClass("money", r"(?P<pounds>\d{1,6})l\.(?=\s\d{1,2}s\.)", lambda m: f" {cardinal(int(m['pounds']))} {'pound' if m['pounds'] == '1' else 'pounds'}"),
     TokenClass("money", r"(?P<shillings>\d{1,2})s\.(?:\s?(?P<pence>\d{1,2})d\.?)?(?=[\s,;:)]|$)", _shillings),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\.?\s(?P<pounds>\d{1,2})\s?lbs?\b\.?", lambda m: f" {cardinal(int(m['stone']))} stone {_counted(int(m['pounds']), 'pound')}"),
+    TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\s(?P<pounds>\d|1[0-3])(?![\w./:-])", lambda m: f" {cardinal(int(m['stone']))} stone {cardinal(int(m['pounds']))}"),
     TokenClass("measure", r"\.(?P<caliber>\d\d)(?=[ -]?(?:cal\b|caliber|LR\b|ACP\b|Magnum))", lambda m: f" {cardinal(int(m['caliber']))} "),
     TokenClass("code number", r"(?P<number>[1-9]\d[1-9]|[1-9][1-9]0)(?![\w-]|[.,:/]\d)", lambda m: f" {pairs(m['number'])} " if _NUMBERED_PLACE.search(before(m, 9)) else None),
     HEXADECIMAL,
@@ -768,6 +770,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
     TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
     TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", _season),
+    TokenClass("ordinal", r"([2-9]\d)ers\b", lambda m: f"{cardinal(int(m[1]))}{'rs' if m[1][1] in '1359' else 'ers'}"),
     TokenClass("fraction", r"(?P<over>\d{1,2})/(?P<under>\d{1,3})(?:rds?|ths?|nds?)\b", _worded_fraction),
     TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", _decade),
     TokenClass("zip code", r"(?<=,[ ][A-Z][A-Z][ ])\d{5}(?:-\d{4})?(?![\w-])|(?<=[ ]D\.C\.[ ])\d{5}(?:-\d{4})?(?![\w-])", _telephone),
@@ -835,10 +838,11 @@ NUMBER_CLASSES = [
     TokenClass("measure", rf"(?P<amount>{AMOUNT})\s?t\b(?![-.'’/])", _tonnes),
     TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {_counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
     TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", _bare_degrees),
+    TokenClass("degrees", r"(?<=\d[-–])(\d{2,3})\s([CF])\b(?!['’-])", lambda m: f" {cardinal(int(m[1]))} degrees {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
     TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", _two_units),
-    TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b)|\.\w){_UNIT_END}", _measure),
+    TokenClass("measure", rf"(?P<amount>{AMOUNT})(?P<joint>\s?|-)(?P<unit>{_UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b)|\.\w){_UNIT_END}", _measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",

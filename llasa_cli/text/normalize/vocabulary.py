@@ -39,7 +39,7 @@ BIBLE_BOOKS = word_table(
 """Only before a chapter and a verse: "Ps. 23:4"."""
 BIBLE_NAMES = frozenset([*BIBLE_BOOKS, *(name.lower() for name in BIBLE_BOOKS.values())]) | frozenset(
     "judges ruth ezra esther job song songs solomon hosea joel amos jonah mark luke acts james jude sirach tobit wisdom baruch "
-    "maccabees sura surah quran hymn".split()
+    "maccabees sura surah quran qur'an hymn".split()
 )
 """Names before a chapter and a verse: "Psalm 23:4", which is no ratio."""
 MONTHS = "January February March April May June July August September October November December".split()
@@ -57,19 +57,19 @@ BEFORE_NUMBERS = word_table(
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
-    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,pts parts,jan January,"
+    "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December,sc scene"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
-BARE_BEFORE_NUMBERS = frozenset("lvl apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
+BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
 """Those that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
+    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
@@ -288,7 +288,7 @@ EACH = frozenset(
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = word_table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
-    "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
+    "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,∀ for all,∃ there exists,∈ in,∉ not in,∪ union,∩ intersection,⊂ subset of,⊆ subset of,∝ proportional to,∠ angle,⇒ implies,⇔ if and only if,· times,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
     "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
 from llasa_cli.text.normalize.number_classes import HEXADECIMAL, VERSE
-from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman
+from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman, year
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
@@ -64,7 +64,8 @@ _ONE = re.compile(
 )
 """After the I of "World War I" and "type I error"; elsewhere, as in "the book I read", it is the pronoun."""
 _STARTERS = frozenset(
-    "The He She It We They I You But And Then This That These There His Her My Our Their If When Take".split()
+    "The He She It We They I You But And Then This That These There His Her My Our Their If When Take "
+    "In On At As So For With From After Before While Although However Since Because Yes No Not Who What Where Why How".split()
 )
 """Words that begin a sentence after "vitamin C.", where no name would."""
 
@@ -524,6 +525,10 @@ def _abbreviation(match: re.Match[str]) -> str | None:
         return "including"
     if word in ("b", "d") and re.match(rf"\s(?:{_MONTH})\b", after(match)):
         return BEFORE_NUMBERS[word]
+    if word == "pop" and following.islower() and re.search(r"\b(?:the|its|a)\s$", before(match, 4)):
+        return "population"
+    if word == "cent" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "century"
     if word == "cat" and not capital:
         return None
     if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
@@ -578,7 +583,7 @@ def _starts(match: re.Match[str]) -> bool:
 def _dotted_letters(match: re.Match[str]) -> str | None:
     """U.S. -> you ess; e.g. -> for example; a.m. -> ay em."""
     return _abbreviation(match) or spell(match[0].replace(".", "")) + (
-        "." if may_end_sentence(match) and not re.match(r"\s?[A-Z]", after(match, 2)) else ""
+        "." if may_end_sentence(match) and (not re.match(r"\s?[A-Z]", after(match, 2)) or _starts(match)) else ""
     )
 
 
@@ -676,7 +681,7 @@ ADDRESS_CLASSES = [
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
     TokenClass("address", rf"(?P<address>(?:https?://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
     TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}){_END}", _address),
-    TokenClass("address", rf"(?<![\w/~.])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?){_END}", _address),
+    TokenClass("address", rf"(?<![\w/~.])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?(?:\?[\w=&%.+-]{{1,200}})?){_END}", _address),
     TokenClass("address", rf"(?P<address>[A-Z]:\\[\w\\.-]{{0,200}}\w){_END}", _address),
     TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[ch](?!\w)|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),
     TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.\w)){_END}", _address),
@@ -727,6 +732,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"[wW]/(?=\s|\w{3})", lambda m: "with "),
     TokenClass("abbreviation", r"c/o\b", lambda m: "care of"),
     TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
+    TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: f"el el {LETTERS[m[1].lower()]}" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
     TokenClass("abbreviation", r"(?:h/o|f/u|r/o|s/p)\b(?!/)", lambda m: {"h": "history of", "f": "follow up", "r": "rule out", "s": "status post"}[m[0][0]]),
@@ -735,6 +741,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: spell(m["letters"].replace(".", "")) + "s"),
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word != 'ur')})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and _YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
+    TokenClass("date", r"FY\s?(?P<first>(?:19|20)\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first']))} {('oh ' if m['second'][0] == '0' else '') + cardinal(int(m['second'])) if m['second'] else ''} "),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", _business_date),
     TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
     TokenClass("unit", r"(?<=\bper[ ])(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
@@ -784,6 +791,7 @@ WORDS_WITH_CLASS = frozenset(
         "sq",
         "cu",
         "dev",
+        "cent",
         "ff",
         *CHAT,
         *UNIT_WORDS,
