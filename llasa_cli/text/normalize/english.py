@@ -16,17 +16,19 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llasa_cli.text.normalize.number_classes import LETTER_NUMBER_CLASSES, NUMBER, NUMBER_CLASSES, SIGN_CLASSES
+from llasa_cli.text.normalize.abbreviations import CHAT_WITH_DIGIT
+from llasa_cli.text.normalize.addresses import ADDRESS_CLASSES
+from llasa_cli.text.normalize.amounts import NUMBER
+from llasa_cli.text.normalize.codes import CODE_CLASSES, SERIAL_NUMBER
 from llasa_cli.text.normalize.token_class import TokenClass
-from llasa_cli.text.normalize.vocabulary import CURRENCIES, SYMBOLS
-from llasa_cli.text.normalize.word_classes import (
-    ADDRESS_CLASSES,
-    CHAT_WITH_DIGIT,
-    CODE_CLASSES,
-    SERIAL_NUMBER,
+from llasa_cli.text.normalize.token_order import (
+    LETTER_NUMBER_CLASSES,
+    NUMBER_CLASSES,
+    SIGN_CLASSES,
     WORD_CLASSES,
     WORDS_WITH_CLASS,
 )
+from llasa_cli.text.normalize.vocabulary import CURRENCIES, SYMBOLS
 
 _PLAIN_LETTERS = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th"}

@@ -1,0 +1,220 @@
+"""Short forms, titles, directions, keys and the words of chats.
+
+Dr. Lee -> doctor Lee;  e.g. -> for example;  Ctrl -> control
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.dates import MONTH
+from llasa_cli.text.normalize.letters import STARTERS, spell
+from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
+from llasa_cli.text.normalize.vocabulary import (
+    ABBREVIATIONS,
+    BARE_BEFORE_NUMBERS,
+    BARE_TITLES,
+    BEFORE_NAMES,
+    BEFORE_NUMBERS,
+    BEFORE_NUMERALS,
+    CHAT,
+    DAYS_OR_WORDS,
+    DIRECTIONS,
+    KEYS,
+    MONTH_NAMES,
+    NEVER_LAST,
+    PLACES,
+    TITLES,
+    WEEKDAYS,
+)
+
+_NAME_BEFORE = re.compile(
+    r"\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
+)
+_AND_TITLE = re.compile(r"\.? (?:and|&) (?:Mr|Mrs|Ms|Dr|Miss)\b", re.IGNORECASE)
+
+
+def say_title(match: re.Match[str]) -> str | None:
+    """Mr Lee, Mr and Mrs Brown, St Paul; but "Main St Then"."""
+    word = match["title"]
+    small = word.lower()
+    if small not in BARE_TITLES or (word.isupper() and small not in ("mr", "mrs", "dr", "prof", "capt", "sgt")):
+        return None
+    if small in ("st", "dr") and _NAME_BEFORE.search(before(match, 30)) and not _AND_TITLE.match(after(match, 12)):
+        return PLACES[small]
+    return TITLES[small]
+
+
+_PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pair)}|Way)"
+_COUNTRY = re.compile(
+    r"\s(?:Korea|Africa|America|Ireland|Dakota|Carolina|Sudan|Vietnam|Macedonia|Germany|Berlin|Virginia|Europe|Asia)\b"
+)
+_OF_A_DAY = re.compile(r"\s(?:at|from|and|or|night|morning|afternoon|evening|through|thru|to)\b|\s&")
+DIRECTION = r"(?:[NS]\.?[EW]\b\.?|[NSEW]\b\.?)"
+YOU_ARE = re.compile(
+    r"\s(?:so|not|an?|the|welcome|right|wrong|cute|funny|too|very|just|gonna|going|still|my|such|[a-z]+ing)\b"
+)
+
+
+def _place_stop(match: re.Match[str]) -> str:
+    """The full stop after "Elm St.", where the sentence ends: not before "Elm St. NW"."""
+    return "." if may_end_sentence(match) and not re.match(rf"\s{DIRECTION}", after(match, 6)) else ""
+
+
+def say_direction(match: re.Match[str]) -> str | None:
+    """5th Ave. NW -> fifth avenue northwest; 12 N. Main St. -> twelve north Main street."""
+    name = DIRECTIONS[match[0].replace(".", "").lower()]
+    if re.search(rf"(?:[A-Za-z]|\d(?:st|nd|rd|th))\s{_PLACE}\b\.?,?\s$", before(match, 18)):
+        return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+    degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
+    wind = len(name) > 5 and (
+        re.match(r"\s(?:winds?|of|corner|side|coast|quadrant|wall)\b", after(match))
+        or re.search(r"\b(?:the|from|heading|headed|facing|mph|due|km/h)\s$", before(match, 9))
+    )
+    if degrees or wind:
+        return name
+    if _COUNTRY.match(match.string, match.end()):
+        return name
+    if re.match(rf"\s\d+(?:st|nd|rd|th)\s{_PLACE}\b", after(match)):
+        return name
+    numbered = re.search(r"\d(?:-?[A-Z])?\s$", before(match, 4))
+    return (
+        name
+        if numbered and re.match(rf"\s(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)(?:\s[A-Z][a-z]+)?\s{_PLACE}\b", after(match))
+        else None
+    )
+
+
+def say_floor(match: re.Match[str]) -> str:
+    return "floor" + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+
+
+def say_key(match: re.Match[str]) -> str | None:
+    """Ctrl+C -> control plus see; Cmd/Ctrl -> command or control; Alt and Del only beside another key."""
+    beside = re.match(r"\s?\+\s?\w|-[A-Z]|/[A-Z]", match.string[match.end() - len(match["joint"] or "") :][:4])
+    if (
+        not beside
+        and not re.search(r"[a-z]\s?[+/-]$", before(match, 3))
+        and match["key"] not in ("Ctrl", "Cmd", "Esc", "Fn")
+    ):
+        return None
+    other = match["joint"] and re.match(rf"(?i:{'|'.join(KEYS)})\b", after(match, 6))
+    return KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
+
+
+def say_abbreviation(match: re.Match[str]) -> str | None:
+    """A shortened word with its full stop -> the word; with the full stop still where it ends the sentence too."""
+    written = match[0][:-1]
+    if written in ("EST", "ET", "MED", "SEC", "DIR", "COL", "REF"):  # in capitals they are time zones and agencies
+        return None
+    word, following = written.lower(), after(match, 20).lstrip()[:1]
+    capital = written[0].isupper()
+    if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
+        return TITLES[word]
+    if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
+        r"\s(?:[A-HJ-Z](?![\w'’])|[A-Z]\d)", after(match, 3)
+    ):
+        return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
+    if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "edition" + ("." if may_end_sentence(match) else "")
+    if word == "incl" and (not following or after(match).startswith(" in ")):
+        return "included" + ("" if following else ".")
+    if word in ("sr", "jr") and following.isupper() and not _NAME_BEFORE.search(before(match, 30)):
+        return ABBREVIATIONS[word]
+    if capital and word in ("sgt", "lt", "capt") and following.isdigit():
+        return TITLES[word]
+    if capital and word in TITLES and following.isupper():
+        named = _NAME_BEFORE.search(before(match, 30))
+        # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
+        return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
+    if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
+        return PLACES[word] + _place_stop(match)
+    if (
+        word in WEEKDAYS
+        and capital
+        and (
+            word not in DAYS_OR_WORDS
+            or following.isdigit()
+            or following == ","
+            or _OF_A_DAY.match(match.string, match.end())
+        )
+    ):
+        return WEEKDAYS[word]
+    if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
+        return "flourished"
+    if word == "est" and re.search(r"[\d%]\s$", before(match, 2)):
+        return "estimated" + ("." if may_end_sentence(match) else "")
+    if word == "inc" and not capital and not before(match, 2).endswith(", "):
+        return "including"
+    if word in ("b", "d") and re.match(rf"\s(?:{MONTH})\b", after(match)):
+        return BEFORE_NUMBERS[word]
+    if word == "pop" and following.islower() and re.search(r"\b(?:the|its|a)\s$", before(match, 4)):
+        return "population"
+    if word == "cent" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "century"
+    if word == "cat" and not capital:
+        return None
+    if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
+        return BEFORE_NUMBERS[word]
+    if word in BEFORE_NUMBERS and after(match, 3).startswith(" #"):
+        return BEFORE_NUMBERS[word]
+    numbered = (
+        following.isdigit()
+        or bool(written in MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
+        or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
+        or bool(word in ("eq", "eqs", "fig", "figs", "ref", "refs") and re.match(r"\s\(\d", after(match, 3)))
+        or bool(
+            re.match(r"\s?(?:[IVXL]+|[ivx]{2,5})\b", after(match, 8))
+            and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
+        )
+    )
+    if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)", after(match, 6)):
+        return None
+    if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        is_era = re.match(r"\s(?:B\.?C|A\.?D|C\.?E)\b", after(match, 5))
+        return "century" + ("." if may_end_sentence(match) and not is_era else "")
+    if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
+        return TITLES[word]
+    if (
+        word in BEFORE_NUMBERS
+        and not (capital and len(word) == 1 and word in "nsew")
+        and (numbered or (word == "no" and re.match(r" of (?!(?:course|them|it|us|you)\b)", after(match))))
+    ):
+        return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
+    if word == "dev" and re.search(r"\bstd\.?\s$", before(match, 6), re.IGNORECASE):
+        return "deviation" + ("." if may_end_sentence(match) else "")
+    if word == "vol" and following.islower():
+        return "volume"
+    if word == "min" and following.islower() and not re.search(r"\d\s?$", before(match, 3)):
+        return "minimum"
+    said = ABBREVIATIONS.get(word)
+    if said is None:
+        return None
+    if word in NEVER_LAST or (
+        capital and word in BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)
+    ):
+        return said
+    return said + "." if may_end_sentence(match) else said
+
+
+def _starts(match: re.Match[str]) -> bool:
+    """Whether the next word is one that begins a sentence."""
+    word = re.match(r"\s([A-Za-z]+)", after(match))
+    return word is not None and word[1] in STARTERS
+
+
+def say_dotted_letters(match: re.Match[str]) -> str | None:
+    """U.S. -> you ess; e.g. -> for example; a.m. -> ay em."""
+    return say_abbreviation(match) or spell(match[0].replace(".", "")) + (
+        "." if may_end_sentence(match) and (not re.match(r"\s?[A-Z]", after(match, 2)) or _starts(match)) else ""
+    )
+
+
+def say_before_number(match: re.Match[str]) -> str | None:
+    word = match[0].lower()
+    if word not in BARE_BEFORE_NUMBERS or re.search(r"\d\s?$", before(match, 3)):
+        return None
+    return BEFORE_NUMBERS[word]
+
+
+CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: CHAT[m[0]])

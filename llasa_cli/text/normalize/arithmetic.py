@@ -1,0 +1,214 @@
+"""Fractions, ratios, ranges, powers and the signs of formulas.
+
+7/16 -> seven sixteenths;  3-5 -> three to five;  2x + 1 -> two ex plus one
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.amounts import is_before_noun
+from llasa_cli.text.normalize.dates import MONTH, WEEKDAY
+from llasa_cli.text.normalize.measures import unit_names
+from llasa_cli.text.normalize.money import SIGNS
+from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal
+from llasa_cli.text.normalize.token_class import after, before
+from llasa_cli.text.normalize.vocabulary import BEFORE_NUMBERS, BIBLE_NAMES, LETTERS, SYMBOLS
+
+_PART_OF = re.compile(
+    r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
+)
+_SIXTEENTHS = re.compile(
+    r"[\s-](?:wrench|socket|bolt|nut|bit|drill|screw|plywood|thick|share|stake|interest|hole|gap|rod|wire|pipe|tubing)"
+)
+_BEFORE_DATE = re.compile(
+    r"\b(?:on|by|from|to|since|until|till|before|after|the|due|through|for|and|of|this|last|next)\s$", re.IGNORECASE
+)
+
+
+def say_fraction(match: re.Match[str]) -> str | None:
+    whole, over, under = match["whole"], int(match["over"]), int(match["under"])
+    glued = match["unit"] == "in" and match.string[match.start("unit") - 1].isdigit()
+    names = unit_names(match["unit"], after(match), glued) if match["unit"] else None
+    if (match["unit"] and names is None) or not _is_fraction(match, over, under):
+        return None
+    name = {2: "half", 4: "quarter"}.get(under) or ordinal(under)
+    plural = "halves" if under == 2 else name + "s"
+    said = f"{cardinal(over)} {name if over == 1 else plural}"
+    said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
+    if names is None:
+        return said + " "
+    return f"{said} {names[1] if whole and not is_before_noun(match) else names[0]}"
+
+
+def _is_fraction(match: re.Match[str], over: int, under: int) -> bool:
+    """1/2, 2 3/16, 9/16 wrench, 11/12 of it; but 12/25, "on 9/16" and "the 1/16 meeting" are days."""
+    text, start = match.string, before(match, 9)
+    if not 0 < over < under or (not match["unit"] and WEEKDAY.search(start)) or _is_score(match):
+        return False
+    if under < 10 or match["whole"] or match["unit"] or under in (32, 64) or _PART_OF.match(text, match.end()):
+        return True
+    day = over % 2 == 0 or (over < 13 and _BEFORE_DATE.search(start))
+    return under == 16 and not day and bool(_SIXTEENTHS.match(text, match.end()))
+
+
+def _is_score(match: re.Match[str]) -> bool:
+    return bool(re.match(r"\s(?:stars?|points?|rating|score)\b", after(match, 10)))
+
+
+def say_out_of(match: re.Match[str]) -> str | None:
+    """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
+    if match["of"] != "10" and "." not in match["score"] and not _is_score(match):
+        return None
+    if float(match["score"]) > 2 * int(match["of"]):  # 90/10, and no 11/10
+        return None
+    return f" {decimal(match['score'])} out of {cardinal(int(match['of']))} "
+
+
+def say_pair(match: re.Match[str]) -> str | None:
+    """24/7, 9/11, 50/50; 120/80 -> one hundred twenty over eighty; 50/60 Hz -> fifty or sixty."""
+    first, second = match[1], match[2]
+    if (first, second) in (("24", "7"), ("9", "11")) or (first == second and len(first) == 2):
+        return f" {cardinal(int(first))} {cardinal(int(second))} "
+    if int(first) + int(second) == 100 and len(second) == 2:  # 80/20
+        return f" {cardinal(int(first))} {cardinal(int(second))} "
+    if match["hertz"]:
+        return f" {cardinal(int(first))} or {cardinal(int(second))} hertz "
+    return f" {cardinal(int(first))} over {cardinal(int(second))} " if int(first) > 12 else None
+
+
+def say_ratio(match: re.Match[str]) -> str:
+    """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four; 45:30 -> forty five thirty, a time or shares."""
+    clock = re.match(r"[0-5]\d(?![\w:]|[.,]\d)", after(match, 4))
+    if clock and len(match[1]) in (2, 3) and int(match[1]) > 24:
+        return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
+    if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # of a screen
+        return f" {decimal(match[1])} by "
+    book = re.search(r"([A-Z][a-z'’]+)\.?\s$", before(match, 20))
+    return f" {decimal(match[1])} " + ("" if book and book[1].lower().replace("’", "'") in BIBLE_NAMES else "to ")
+
+
+def say_ratio_of_amounts(match: re.Match[str]) -> str:
+    """1:10,000 -> one to ten thousand; 1.3:1 -> one point three to one."""
+    return f" {decimal(match[1] or match[3])} to {decimal(match[2] or match[4])} "
+
+
+_ALGEBRA_BEFORE = re.compile(r"(?:[=+*^(]\s?|\w\s-\s|\bsolve\s)$", re.IGNORECASE)
+_ALGEBRA_AFTER = re.compile(r"\s(?:squared|cubed)\b|\s?[=+^]|\s?-\s?\d{1,9}[a-z]?\s?=")
+
+
+def say_product(match: re.Match[str]) -> str | None:
+    """A factor beside its variables, in a formula: 2x + 1 -> two ex plus one; but 2x faster and 5g + 3g."""
+    if not _ALGEBRA_BEFORE.search(before(match, 8)) and not (
+        match["variables"][0] in "xyz" and _ALGEBRA_AFTER.match(match.string, match.end())
+    ):
+        return None
+    if match["variables"] not in ("x", "y", "z", "n", "ac", "ab", "bc", "xy", "xyz", "abc", "ax", "bx", "by"):
+        return None
+    return f" {decimal(match['factor'])} {' '.join(LETTERS[letter] for letter in match['variables'])} "
+
+
+def say_worded_fraction(match: re.Match[str]) -> str | None:
+    """2/3rds -> two thirds."""
+    over, under = int(match["over"]), int(match["under"])
+    if not 0 < over < under:
+        return None
+    return f" {cardinal(over)} {ordinal(under) if over == 1 else ordinal(under) + 's'} "
+
+
+def say_power_of_ten(match: re.Match[str]) -> str:
+    minus = "minus " if match[2] else ""
+    return f" {decimal(match[1])} times ten to the power of {minus}{cardinal(int(match[3]))} "
+
+
+_RANGES = [
+    (re.compile(start), re.compile(following), dashes)
+    for start, following, dashes in (
+        (r"\d\s?$", r"\d", "-–"),
+        (r"\d0s\s?$", r"\s?['’]?\d{1,3}0s\b", "-–—"),
+        (r"\b(?:BCE?|AD|CE)\s?$", r"\s?(?:AD\s)?\d", "-–—"),
+        (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
+        (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
+        (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
+        (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
+        (r"\d\s$", r"\s\d", "-–"),
+        (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
+        (r"[\d ][apAP]\.?[mM]\.?\s?$", r"\s?(?:noon|midnight)\b", "-–—"),
+        (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
+        (
+            rf"(?:(?:{MONTH})\.?\s\d\d?(?:st|nd|rd|th)?|\d\s(?:{MONTH})\.?)\s?$",
+            rf"\s?(?:\d\d?\s)?(?:{MONTH})\b",
+            "-–—",
+        ),
+        (rf"[{SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?$", rf"[{SIGNS}]\d", "-–—"),
+        (rf"[{SIGNS}]\d[\d,.]{{0,20}}(?:[kKmMbBtT]n?|\s(?:m|b|tr)illion)?\s$", rf"\s[{SIGNS}]\d", "-–—"),
+    )
+]
+"""The pattern before and after a dash that is read as "to"."""
+_SUBTRACTION = re.compile(r"\s?\d[\d.]{0,20}\s?=")
+_TWO_DIGITS = re.compile(r"(?<![\w.,:/-])\d\d$")
+
+
+def say_range(match: re.Match[str]) -> str | None:
+    """The dash between two amounts, times or days: 3–4 -> three to four; but 50-50, and 3 - 1 = 2."""
+    start, following, dash = before(match, 45), after(match, 45), match[0]
+    if start.rstrip()[-1:].isdigit() and _SUBTRACTION.match(following):
+        return " minus "
+    same = _TWO_DIGITS.search(start)
+    if same and dash != "—" and re.match(rf"(?:{same[0]}|{100 - int(same[0])})(?!\w|%|[.,:-]\d)", following):
+        return " "  # 50-50, 80-20
+    if re.search(r"[A-Za-z]{2}(?:[A-Za-z\d.]*-)?\d[\d.]*$", start) and re.match(r"\d[\d.]*[BM]\b", following):
+        return " "  # Llama-3.1-8B
+    if re.search(r"(?:\b(?:squared|cubed|power of \w+)|\^\d+)\s?$", start) and re.match(r"\s?[\da-z(]", following):
+        return " minus "
+    is_range = any(dash in dashes and a.search(start) and b.match(following) for a, b, dashes in _RANGES)
+    return " to " if is_range else None
+
+
+def say_minus(match: re.Match[str]) -> str:
+    return " minus "
+
+
+def say_by(match: re.Match[str]) -> str | None:
+    """3x4, 8.5″ x 11″ -> by; 3 x 4 = 12 -> times."""
+    start, following = before(match, 6), after(match, 26)
+    if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m)\.?)\s?$", start):
+        return None
+    if match[0] == "*":
+        return " times " if re.search(r"\d\s?$", start) and re.match(r"\s?\d", following) else None
+    if not re.match(r"\s?\d", following):
+        return None
+    if re.match(r"\s?\d[\d.]{0,20}\s?=|\s?10(?:\^|\sto the power)", following):
+        return " times "
+    return None if re.search(r"(?<!\d)0$", start) else " by "
+
+
+def say_symbol(match: re.Match[str]) -> str | None:
+    """A sign by its name, where it stands for a word: "x < 5", but not a hashtag, nor the sign before an item of a list."""
+    sign, start, following = match[0], before(match, 2), after(match, 2)
+    joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]", following))
+    spaced = bool(re.search(r"\S\s$", start) and re.match(r"\s\S", following))
+    if sign in ("<", ">"):
+        joined = bool(re.search(r"(?:\d|\b\w)$", start) and re.match(r"-?\d|\w\b", following))
+    if sign in ("<", ">", "=", "==") and not (joined or spaced):
+        return " "
+    if sign == "#" and not following[:1].isdigit():
+        return " "
+    if sign in "+&" and not start.strip() and following[:1].isspace():
+        return " "
+    return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None
+
+
+def is_special_pair(match: re.Match[str]) -> bool:
+    first, second = match[1], match[2]
+    return (
+        (first, second) in (("24", "7"), ("9", "11"))
+        or (first == second and len(first) == 2 and first != "10")
+        or match["hertz"] is not None
+    )
+
+
+def is_note(match: re.Match[str]) -> bool:
+    """He won.1 Then; but "fig.1", "No.5" and "ver.2"."""
+    word = re.search(r"([A-Za-z]+)$", before(match, 20))
+    return word is None or match["mark"] != "." or (len(word[1]) > 1 and word[1].lower() not in BEFORE_NUMBERS)

@@ -1,0 +1,170 @@
+"""Codes and identifiers: telephone numbers, versions, models, serial numbers, verses.
+
+555-0199 -> five five five, oh one nine nine;  C-130 -> see one thirty;  i7-9700K -> eye seven ninety seven hundred kay
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.lexicon import RESPELLED, is_spelled
+from llasa_cli.text.normalize.letters import is_spelled_or_single, spell
+from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs
+from llasa_cli.text.normalize.token_class import TokenClass, after, before
+from llasa_cli.text.normalize.vocabulary import BIBLE_BOOKS, LETTERS
+
+
+def say_telephone(match: re.Match[str]) -> str | None:
+    """A number in groups. "500-1000" is a range."""
+    groups = re.findall(r"\d+", match[0])
+    if re.fullmatch(r"\d{1,2}(?:-\d{1,2})+", match[0]):
+        return None
+    if len(groups) == 2 and groups[0].endswith("0") and groups[1].endswith("00"):
+        return None
+    return ("plus " if match[0].startswith("+") else "") + ", ".join(map(digits, groups))
+
+
+def say_emergency(match: re.Match[str]) -> str | None:
+    """call 911 -> nine one one; but "Call 300 people"."""
+    called = re.search(r"\b(?:call|dial|phone)(?:s|ed|ing)?\s$", before(match, 12), re.IGNORECASE)
+    return digits(match[0]) if called else None
+
+
+def say_model(match: re.Match[str]) -> str | None:
+    """747-8 -> seven forty seven eight; 747-400 -> seven forty seven four hundred."""
+    if match[1].endswith("00"):
+        return None
+    return f"{pairs(match[1])} {cardinal(int(match[2]))}"
+
+
+def is_status(match: re.Match[str]) -> bool:
+    """HTTP 404, a 503 error."""
+    named = re.search(r"\b(?:HTTP|[Ee]rror|[Ss]tatus)(?: code)? $", before(match, 12))
+    return bool(named or re.match(r"\s(?:error|page|status)\b", after(match, 8)))
+
+
+_NUMBERED = re.compile(
+    r"(?:#:?|\b(?:no|nr|number|part|case|order|serial|model|invoice|ticket|tracking|account|acct|policy|item|ref|id|sku|catalog|case|"
+    r"flight|license|permit|docket|file|claim|lot)\b[.:]?)\s?$",
+    re.IGNORECASE,
+)
+
+
+def say_code_number(match: re.Match[str]) -> str | None:
+    """Case no. 21-1234 -> its digits, as 007-8; but "items 3-5" is a range."""
+    groups = match[1].split("-")
+    if len(groups) == 2 and all(re.fullmatch(r"[012]\d[0-5]\d", group) for group in groups):
+        return None  # 0800-1700, two times of day
+    zero = groups[0][0] == "0" and len(groups[0]) > 1
+    uneven = len({len(group) for group in groups}) > 1 and len(groups[-1]) > 2
+    if not zero and not (uneven and _NUMBERED.search(before(match, 14))):
+        return None
+    return f" {', '.join(map(digits, groups))} "
+
+
+def say_dotted(match: re.Match[str]) -> str:
+    """1.0.2 -> one point zero point two; 192.168.0.1 -> ... dot ..."""
+    parts = match["number"].split(".")
+    stage = {None: "", "rc": "are see"}.get(match["stage"], match["stage"])
+    count = cardinal(int(match["count"])) if match["count"] else ""
+    is_address = len(parts) == 4 and all(len(part) < 4 and int(part) < 256 for part in parts)
+    return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} {stage} {count} "
+
+
+def say_wireless(match: re.Match[str]) -> str:
+    """802.11ac -> eight oh two dot eleven ay see."""
+    letters = " ".join(LETTERS[letter] for letter in match["letters"] or "")
+    return f" {pairs(match[1])} dot {cardinal(int(match[2]))} {letters} "
+
+
+def say_host(match: re.Match[str]) -> str:
+    numbers = " dot ".join(cardinal(int(part)) for part in match["host"].split("."))
+    return f" {numbers} colon {cardinal(int(match['port']))} "
+
+
+def say_hexadecimal(match: re.Match[str]) -> str | None:
+    """00:1B:44:11:3A:B7, 550e8400-e29b-..., #FF5733, 0x1F -> their digits and letters, a group at a time."""
+    groups = re.findall(r"[\dA-Fa-f]+", match[0].removeprefix("0x"))
+    said = [" ".join(digits(c) if c.isdigit() else LETTERS[c.lower()] for c in group) for group in groups]
+    return f" {'zero ex ' if match[0].startswith('0x') else ''}{', '.join(said)} "
+
+
+def _verse(match: re.Match[str]) -> str:
+    """1 Cor. 13:4 -> first Corinthians thirteen four."""
+    nth = f"{ordinal(int(match['nth']))} " if match["nth"] else ""
+    return nth + BIBLE_BOOKS[match["book"].lower()]
+
+
+NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute)\s$")
+_HEX_PAIR = r"[\dA-Fa-f]{2}"
+HEXADECIMAL = TokenClass(
+    "hexadecimal",
+    rf"""(?<![\w:-])(?:{_HEX_PAIR}(?P<joint>[:-]){_HEX_PAIR}(?:(?P=joint){_HEX_PAIR}){{4}}(?![\w:-])
+    |(?=[\d:]*[A-Fa-f])(?=[A-Fa-f:]*\d){_HEX_PAIR}(?::{_HEX_PAIR}){{2,7}}(?![\w:-])
+    |[\dA-Fa-f]{{8}}(?:-[\dA-Fa-f]{{4}}){{3}}-[\dA-Fa-f]{{12}}(?!\w)|0x[\dA-Fa-f]{{1,16}}(?!\w)
+    |(?=[\dA-Fa-f:]{{0,5}}[\d:])[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}}::(?:[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}})?(?![\w:])
+    |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))""",
+    say_hexadecimal,
+)
+VERSE = TokenClass(
+    "verse",
+    rf"(?:(?P<nth>[123])[ ])?(?P<book>(?i:{'|'.join(sorted(BIBLE_BOOKS, key=len, reverse=True))}))\b\.?(?=[ ]\d{{1,3}}:\d)",
+    _verse,
+)
+
+
+def _code(match: re.Match[str]) -> str | None:
+    """Letters and digits that are a name together: i7-9700K -> eye seven ninety seven hundred kay."""
+    said = []
+    plural = re.search(r"\ds$", match[0])
+    for run in re.findall(r"[A-Za-z]+|\d+", match[0].removesuffix("s") if plural else match[0]):
+        if run.isdigit():
+            five = len(run) == 5 and run[0] != "0" and run.endswith("00")
+            said.append(f"{cardinal(int(run[:2]))} {cardinal(int(run[2:]))}" if five else pairs(run))
+        elif len(run) < 3 or (run.isupper() and is_spelled(run)) or not re.search("[aeiouyAEIOUY]", run):
+            said.append(RESPELLED.get(run.lower()) or spell(run))
+        else:
+            said.append(run)
+    if plural:  # MP3s
+        said[-1] = (
+            said[-1][:-1] + "ies" if said[-1].endswith("y") else said[-1] + ("es" if said[-1].endswith("x") else "s")
+        )
+    return f" {' '.join(said)} "
+
+
+def _serial_number(match: re.Match[str]) -> str | None:
+    """1HGCM82633A004352 -> one aitch jee see em eight two ..., if it has three runs or more."""
+    runs = re.findall(r"[A-Z]+|\d+", match[0])
+    if len(runs) < 3:
+        return None
+    return f" {' '.join(digits(run) if run.isdigit() else spell(run) for run in runs)} "
+
+
+def say_reference_number(match: re.Match[str]) -> str:
+    """INV-2023-0045 -> eye en vee, two zero two three, zero zero four five."""
+    letters = spell(match["letters"]) if is_spelled_or_single(match["letters"]) else match["letters"]
+    return f"{letters}, {', '.join(map(digits, match['numbers'].strip('-').split('-')))} "
+
+
+def say_dashed_code(match: re.Match[str]) -> str | None:
+    """C-130 -> see one thirty; H.264 -> aitch two sixty four; X-37B -> ex thirty seven bee."""
+    if not is_spelled_or_single(match["letters"]):
+        return None
+    version = spell(match["version"]) + " " if "version" in match.groupdict() else ""
+    return f"{spell(match['letters'])} {pairs(match['number'])} {version}"
+
+
+def say_standard(match: re.Match[str]) -> str:
+    """ISO-8859-1 -> ISO eighty eight fifty nine one."""
+    name = RESPELLED.get(match["name"].lower()) or (
+        spell(match["name"]) if is_spelled(match["name"]) else match["name"]
+    )
+    number = match["first"] if len(match["first"]) < 5 else match["first"][:2] + " " + match["first"][2:]
+    said = " ".join(pairs(part) for part in number.split())
+    return f"{name} {said}" + (f" {cardinal(int(match['second']))}" if match["second"] else "")
+
+
+SERIAL_NUMBER = TokenClass("code number", r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{8,24}(?![\w-])", _serial_number)
+CODE_CLASSES = [
+    TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,3}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?!\w|['’](?!s\b)|\.\d)", _code),
+]  # fmt: skip

@@ -1,0 +1,163 @@
+"""Dates, times, durations, years and weekdays.
+
+3/14/2025 -> March fourteenth, twenty twenty five;  9:05 -> nine oh five;  Jan. 5-7 -> January fifth to seventh
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.amounts import counted
+from llasa_cli.text.normalize.letters import spell
+from llasa_cli.text.normalize.numbers import cardinal, ordinal, year
+from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
+from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
+
+MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
+DAY = "Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun"
+HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
+_ZONE = re.compile(r"\s(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
+WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
+_DUE = re.compile(
+    r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by)|by|since|before|after|through|thru)\s$",
+    re.IGNORECASE,
+)
+"""Before a month and a day, and those of them before which no fraction stands."""
+
+
+def say_numeric_date(match: re.Match[str]) -> str | None:
+    """2024-05-01; 3/14/2025 (month first, unless it can't be one); 15.3.2024 (day first)."""
+    if match["iso_year"]:
+        written, month, day = match["iso_year"], int(match["iso_month"]), int(match["iso_day"])
+        ending = ", " if match["and_time"] else ""
+    else:
+        written, first, second, ending = match["year"], int(match["first"]), int(match["second"]), ""
+        if len(written) == 2 and match["sep"] != "/":
+            return None
+        day_first = (match["sep"] == "." and second < 13) or (first > 12 and len(written) == 4)
+        day, month = (first, second) if day_first else (second, first)
+    if not (0 < month < 13 and 0 < day < 32):
+        return None
+    number = int(written) + (0 if len(written) == 4 else 2000 if int(written) < 50 else 1900)
+    return f" {MONTHS[month - 1]} {ordinal(day)}, {year(number)}{ending}"
+
+
+def say_day_and_month(match: re.Match[str]) -> str:
+    """12 March -> the twelfth of March."""
+    article = "" if re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) else "the "
+    stop = "." if match["stop"] and may_end_sentence(match) else ""
+    return f"{article}{ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]}{stop}"
+
+
+def say_time(match: re.Match[str]) -> str:
+    """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
+    written, half, second = match["hour"] or match["only_hour"], match["half"] or match["only_half"], match["second"]
+    hour, minute = int(written), int(match["minute"] or 0)
+    if written == "0" and not second and not half:  # 0:45 of a clip
+        return f" {_duration(None, None, match['minute'])} "
+    if second and not half and written in (str(hour % 10), "00"):
+        return _duration(written, match["minute"], second)
+    said = cardinal(hour)
+    if minute:
+        said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
+    elif not half:
+        said += " hundred" if hour > 12 or hour == 0 else " o'clock"
+    if second and int(second):
+        said += f" and {counted(int(second), 'second')}"
+    if not half:
+        return f" {said} "
+    stop = "." if half.endswith(".") and may_end_sentence(match) and not _ZONE.match(match.string, match.end()) else ""
+    return f" {said} {'ay' if half[0] in 'aA' else 'pee'} em{stop}"
+
+
+def _duration(*counts: str | None) -> str:
+    """Hours, minutes and seconds, those that are not zero, by their names."""
+    named = zip((int(count or 0) for count in counts), ("hour", "minute", "second"), strict=True)
+    return " ".join(counted(count, name) for count, name in named if count) or "zero seconds"
+
+
+def say_hours_and_minutes(match: re.Match[str]) -> str:
+    """1h 20m 30s; 5m 3s; 1h30."""
+    if match["bare_minute"]:
+        hour = int(match["bare_hour"])
+        said = counted(hour, "hour") if hour < 13 else cardinal(hour)
+        return f"{said} {cardinal(int(match['bare_minute']))}" if int(match["bare_minute"]) else said
+    return _duration(match["hour"], match["minute"] or match["only_minute"], match["second"] or match["only_second"])
+
+
+def say_decade(match: re.Match[str]) -> str:
+    number = int(match["decade"])
+    name = year(number) if number > 99 else cardinal(number)
+    return f" {name[:-1]}ies " if name.endswith("y") else f" {name}s "
+
+
+_EARLY_YEAR = re.compile(
+    r"\b(?:in|since|until|by|of|around|before|after|AD|year|circa|born|died|c\.|ca\.|r\.|b\.|d\.)\s?$|\b1\d{3}\s?[-–]\s?$"
+)
+
+
+def is_early_year(match: re.Match[str]) -> bool:
+    return bool(_EARLY_YEAR.search(before(match, 10)))
+
+
+def say_dashed_date(match: re.Match[str]) -> str:
+    """25-Dec-2023 -> the twenty fifth of December twenty twenty three."""
+    number = int(match["year"]) + (0 if len(match["year"]) == 4 else 2000 if int(match["year"]) < 50 else 1900)
+    return f"the {ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]} {year(number)}"
+
+
+def say_season(match: re.Match[str]) -> str | None:
+    """2019/20 -> twenty nineteen twenty; 1999/00 -> nineteen ninety nine hundred."""
+    first, second = int(match["first"]), int(match["second"])
+    if (first + 1) % 100 != second:
+        return None
+    return f" {year(first)} {'oh ' if 0 < second < 10 else ''}{cardinal(second) if second else 'hundred'} "
+
+
+def say_weekday_and_date(match: re.Match[str]) -> str | None:
+    """Tue 3/5 -> Tuesday March fifth; by 12/20 -> by December twentieth; but "reduced by 3/4"."""
+    month, day = int(match["month"]), int(match["day"])
+    if not (0 < month < 13 and 0 < day < 32) or (month, day) == (9, 11):
+        return None
+    start = re.sub(r"\d{1,2}/\d{1,2}\s?[-–]\s?$", "", before(match, 22))
+    due = _DUE.search(start[-12:])
+    is_fraction = due and month < day and day in (2, 3, 4, 5, 6, 8, 10, 12, 16) and not due["date"]
+    if (not due or is_fraction) and not WEEKDAY.search(start[-12:]):
+        return None
+    return f"{MONTHS[month - 1]} {ordinal(day)}"
+
+
+def say_business_date(match: re.Match[str]) -> str:
+    """Q4'23 -> cue four twenty three."""
+    part = f" {cardinal(int(match['part']))}" if match["part"] else ""
+    return f"{spell(match['kind'])}{part} {'oh ' if match['year'][0] == '0' else ''}{cardinal(int(match['year']))}"
+
+
+def say_month(match: re.Match[str]) -> str | None:
+    """Jan. 5-7 -> January fifth to seventh."""
+    if match["to_month"]:
+        return f"{MONTH_NAMES[match['month']]} to {MONTH_NAMES[match['to_month']]}"
+    short = match["month"] not in MONTH_NAMES.values()
+    if match["day"] is None:
+        if not short:
+            return None
+        numbered = re.match(r"\s\d", after(match, 2)) or re.search(r"\d\s$", before(match, 2))
+        if not numbered and not (
+            match["stop"] and re.search(r"\b(?:in|of|since|by|until|last|next|this|and|to)\s$", before(match, 8))
+        ):
+            return None
+        stop = "." if match["stop"] and may_end_sentence(match) else ""
+        return MONTH_NAMES[match["month"]] + stop
+    until = f" to {ordinal(int(match['until']))}" if match["until"] else ""
+    return f"{MONTH_NAMES[match['month']]} {ordinal(int(match['day']))}{until}"
+
+
+def say_weekday(match: re.Match[str]) -> str | None:
+    if match["to"]:
+        return f"{WEEKDAYS[match['day'].lower()]} to {WEEKDAYS[match['to'].lower()]}"
+    following = after(match, 12)
+    if re.match(rf",\s(?:{MONTH})\b", following):
+        return WEEKDAYS[match["day"].lower()]
+    weekend = match["day"] in ("Sat", "Sun")
+    dated = rf",?\s\d\d?\s(?:{MONTH})\b" if weekend else r",?\s\d"
+    return WEEKDAYS[match["day"].lower()] if re.match(dated, following) else None

@@ -1,0 +1,181 @@
+"""Measures and their units.
+
+5 km -> five kilometers;  a 10-km run -> a ten-kilometer run;  410 lb-ft -> four hundred ten pound-feet
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.amounts import counted, is_before_noun, is_place
+from llasa_cli.text.normalize.numbers import cardinal, decimal, pairs
+from llasa_cli.text.normalize.token_class import after, before
+from llasa_cli.text.normalize.vocabulary import (
+    CASED_UNITS,
+    DIRECTIONS,
+    EACH,
+    SHORT_EACH,
+    SHORT_UNITS_IN_CAPITALS,
+    SIGN_UNITS,
+    UNIT_KINDS,
+    UNITS,
+)
+
+UNIT = (
+    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)|(?<=\d)in\b(?!-\d)"
+    r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
+)
+"""The pattern of a possible unit; `unit_names` knows which are."""
+UNIT_END = r"(?:\.(?=\s+(?:[a-z0-9(+&$=]|[NS][EW]\b)|[,;:)-]))?"
+"""The full stop of a shortened unit, where a sentence doesn't end."""
+
+
+def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[str, str] | None:
+    """ "sq. ft" -> ("square foot", "square feet"); None where the letters are no unit, as in "2017 Gal Gadot".
+
+    Args:
+        written: The letters.
+        following: The text after them.
+        glued: The amount stands before them without a space: "3in" has inches, "3 in all" has none.
+    """
+    *kind, short = re.findall(r"[^\s.-]+", written)
+    if short in CASED_UNITS and not kind:
+        return CASED_UNITS[short]
+    is_word = (
+        short in ("in", "c") and not kind and "." not in written and not re.match(r"\sby\s", following) and not glued
+    )
+    names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
+    if names is None or is_word:
+        return None
+    if short[0].isupper() and not kind:
+        in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
+        if len(short) == 1 or short == "HRs" or (short in SHORT_UNITS_IN_CAPITALS and not in_capitals):
+            return None
+        if short[1:].islower() and short != "Mbit" and re.match(r"\.?\s[A-Z]", following):
+            return None
+    prefix = UNIT_KINDS[kind[0].lower()] if kind else ""
+    return prefix + names[0], prefix + names[1]
+
+
+def say_measure(match: re.Match[str]) -> str | None:
+    names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
+    if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
+        return None
+    single = match["amount"] == "1" or match["joint"] == "-" or is_before_noun(match)
+    return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}"
+
+
+def say_torque(match: re.Match[str]) -> str:
+    """410 lb-ft -> four hundred ten pound-feet."""
+    names = {"lb": "pound", "ft": "foot", "N": "newton"}
+    many = {"ft": "feet", "lb": "pounds", "lbs": "pounds", "m": "meters"}
+    return f" {decimal(match[1].rstrip('.,'))} {names[match[2]]}-{many[match[3]]}"
+
+
+def say_tonnes(match: re.Match[str]) -> str:
+    """575 t -> five hundred seventy five tonnes; 2 t vanilla -> two teaspoons vanilla."""
+    is_spoon = len(match["amount"]) == 1 and re.match(r"\s(?!of\b)[a-z]", after(match, 4))
+    return f" {decimal(match['amount'])} {'teaspoon' if is_spoon else 'tonne'}{'' if match['amount'] == '1' else 's'}"
+
+
+def say_bare_degrees(match: re.Match[str]) -> str | None:
+    """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
+    placed = re.search(
+        r"(?:\b(?:at|to|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
+        before(match, 14),
+        re.I,
+    )
+    if is_place(match) or not (placed or (len(match[1]) == 3 and match[1][0] in "1234")):
+        return None
+    return f" {decimal(match[1])} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
+
+
+def say_two_units(match: re.Match[str]) -> str | None:
+    """5ft3in -> five feet three inches; 7lb4oz -> seven pounds four ounces."""
+    said = []
+    for amount, unit in ((match[1], match[2]), (match[3], match[4])):
+        names = unit_names(unit, glued=True)
+        if names is None:
+            return None
+        said.append(f"{decimal(amount)} {names[0] if amount == '1' else names[1]}")
+    return f" {' '.join(said)}"
+
+
+def _is_cased_unit(match: re.Match[str]) -> bool:
+    """60W, 12 V and 0.26A; not seat 12A, nor "5 A students"."""
+    unit, spaced = match["unit"], match["joint"].isspace()
+    if is_place(match) or (unit == "K" and not spaced) or re.match(r"-\d", after(match, 2)):
+        return False
+    if unit == "A" and re.search(r"\b[A-Z]{2,}\s$", before(match, 6)):
+        return False  # MATH 2A
+    if unit in ("A", "N", "J", "K") and (spaced or unit != "A"):
+        return "." in match["amount"] or (unit == "K" and len(match["amount"]) > 2)
+    return not (spaced and len(unit) == 1 and re.match(r"\.?\s(?:[A-Z]|\d+(?:st|nd|rd|th)\b)|\.[A-Z]", after(match, 7)))
+
+
+def say_height(match: re.Match[str]) -> str | None:
+    """5′11″ -> five foot eleven; 6' -> six feet; after a degree minutes and seconds."""
+    count, inches = match["feet"], match["inches"]
+    if re.search(r"°\s?$", before(match, 2)):
+        return f"{counted(int(count), 'minute')} {counted(int(inches), 'second') if inches else ''}"
+    quoted = match["mark"] in "'’"
+    if quoted and (before(match, 1) in ("'", "‘") or (len(count) > 1 and not _is_length(match))):
+        return None
+    feet = f"{cardinal(int(count))} {'foot' if count == '1' or inches or is_before_noun(match) else 'feet'}"
+    return f"{feet} {cardinal(int(inches))}" if inches else feet
+
+
+def _is_length(match: re.Match[str]) -> bool:
+    if match["inches"] or re.match(r"\s(?:tall|high|wide|long|deep)\b|\s?(?:by|x|×)\s\d{1,3}['’]", after(match, 10)):
+        return True
+    return bool(re.search(r"\d['’]\s?(?:by|x|×)\s$", before(match, 9)))
+
+
+def say_coordinate(match: re.Match[str]) -> str:
+    """40°42′46″N -> forty degrees forty two minutes forty six seconds north."""
+    parts = [
+        f"{decimal(match[unit])} {unit.removesuffix('s') if match[unit] == '1' else unit}"
+        for unit in ("degrees", "minutes", "seconds")
+        if match[unit]
+    ]
+    return f"{' '.join(parts)} {DIRECTIONS[match['toward'].lower()]} "
+
+
+def say_resolution(match: re.Match[str]) -> str:
+    """1920x1080 -> nineteen twenty by ten eighty."""
+    return f" {pairs(match[1])} by {pairs(match[2])} "
+
+
+def say_per(match: re.Match[str]) -> str | None:
+    """$5/hr -> per hour; 6 / 2 = 3 -> divided by."""
+    start = before(match, 26)
+    if match["rest"] is None:
+        return " divided by "
+    if not re.search(r"(?:\d%?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\s?$", start):
+        return None
+    if match["area"]:
+        names = unit_names(match["area"])
+        return f" per {names[0]}" if names else None
+    each = match["each"]
+    names = CASED_UNITS.get(each) or (UNITS.get(each.lower()) if re.search(r"[A-Za-zμ]\s?$", start) else None)
+    return (
+        f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else f" per {names[0]}" if names else None
+    )
+
+
+def say_unit_name(match: re.Match[str]) -> str:
+    """A unit without an amount: measured in kWh -> kilowatt-hours; a MHz -> a megahertz."""
+    one, many = CASED_UNITS.get(match[0]) or UNITS[match[0].lower()]
+    noun = re.match(
+        r"\s(?:scale|levels?|range|rates?|limit|meter|readings?|values?|band|mark|output|display)\b", after(match)
+    )
+    return one if noun or re.search(r"\b(?:per|an?|each|every|one)\s$|/$", before(match, 6)) else many
+
+
+def say_rate(match: re.Match[str]) -> str | None:
+    """MB/s -> megabytes a second."""
+    size = match["size"].replace("i", "") if len(match["size"]) > 2 else match["size"]
+    prefixes = {"k": "kilo", "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "": ""}
+    bits = re.fullmatch("([kKMGT]?)(B|b|bit)", size)
+    many = prefixes[bits[1]] + ("bytes" if bits[2] == "B" else "bits") if bits else UNITS[match["size"]][1]
+    return f"{many} {'an' if match['each'] in ('h', 'hr') else 'a'} {SHORT_EACH[match['each']]}"

@@ -1,0 +1,76 @@
+"""Money, with its sign or its code.
+
+$3.50 -> three dollars and fifty cents;  CHF 50 -> fifty Swiss francs
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.amounts import counted, is_before_noun
+from llasa_cli.text.normalize.numbers import cardinal, decimal
+from llasa_cli.text.normalize.token_class import before
+from llasa_cli.text.normalize.vocabulary import CURRENCIES, DOLLARS, EACH, MONEY_CODES, SCALES, SHORT_EACH, UNITS
+
+SIGNS = "".join(CURRENCIES)
+
+
+def say_money(match: re.Match[str]) -> str | None:
+    sign = match["sign"] or match["sign_after"]
+    one, many, small, smalls = CURRENCIES[sign]
+    if match["prefix"]:
+        if sign != "$":
+            return None
+        country = DOLLARS[match["prefix"]]
+        one, many = f"{country} {one}".lstrip(), f"{country} {many}".lstrip()
+        if match["prefix"] == "R":
+            one, many = "real", "reais"
+    amount = match["amount"] or match["amount_before"]
+    if match["sign_after"] and re.fullmatch(r"\d+,\d\d", amount):
+        amount = amount.replace(",", ".")
+    whole, _, cents = amount.replace(",", "").partition(".")
+    single = match["joint"] == "-" or is_before_noun(match)
+    low = f"{decimal(match['low'].rstrip('-–—'))} to " if match["low"] else ""
+    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    if match["named"]:
+        return f" {low}{decimal(amount)} {scale}".rstrip() + match["named"]
+    if scale or len(cents) not in (0, 2):
+        return f" {low}{decimal(amount)} {scale}".rstrip() + f" {one if single else many} "
+    parts = []
+    if int(whole or "0") or not cents:
+        parts.append(f"{decimal(whole or '0')} {one if int(whole or '0') == 1 or single else many}")
+    if cents and int(cents):
+        is_one = int(cents) == 1 or (single and small != "penny")
+        parts.append(f"{cardinal(int(cents))} {small if is_one else smalls}")
+    return f" {low}{' and '.join(parts) or f'zero {many}'} "
+
+
+def say_coded_money(match: re.Match[str]) -> str | None:
+    """CHF 50 -> fifty Swiss francs; 2 million SEK -> two million Swedish kronor."""
+    one, many = MONEY_CODES[match["code"] or match["code_after"]]
+    amount, low = match["amount"] or match["amount_before"], match["low"] or match["low_before"]
+    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    said = f" {decimal(low.rstrip('-–—'))} to" if low else ""
+    whole, _, cents = amount.partition(".")
+    small = next((sign[2:] for sign in CURRENCIES.values() if sign[0] == one or one.endswith((" dollar",))), None)
+    if small and len(cents) == 2 and not scale and int(whole.replace(",", "") or 0):
+        and_cents = f" and {cardinal(int(cents))} {small[0] if cents == '01' else small[1]}" if int(cents) else ""
+        return f"{said} {decimal(whole)} {one if whole == '1' else many}{and_cents} "
+    single = (amount == "1" and not scale and not low) or is_before_noun(match)
+    return f"{said} {decimal(amount)} {scale + ' ' if scale else ''}{one if single else many} "
+
+
+def say_shillings(match: re.Match[str]) -> str | None:
+    """£3 10s. 6d. -> three pounds ten shillings six pence; but a man in his 30s."""
+    if not match["pence"] and not re.search(r"(?:£\d+|\dl\.)\s$", before(match, 10)):
+        return None
+    pence = f" {counted(int(match['pence']), 'pence').removesuffix('s')}" if match["pence"] else ""
+    return f"{counted(int(match['shillings']), 'shilling')}{pence}"
+
+
+def say_money_per(match: re.Match[str]) -> str | None:
+    """$/kg -> dollars per kilogram."""
+    each = match["unit"].lower()
+    names = UNITS.get(each)
+    each_name = SHORT_EACH.get(each) or (each if each in EACH else names[0] if names else None)
+    return f"{CURRENCIES[match['sign']][1]} per {each_name}" if each_name else None
