@@ -441,10 +441,10 @@ def _find_or_download(name: str) -> Path:
     folder = complete_folder(name)
     if folder is not None:
         return folder
-    with HubClient() as client:
-        plan = plan_download(client, name)
-        check_free_space([plan])
-        return fetch(client, plan, lambda count, fresh: None, lambda file: None, text_model=False)
+    client = HubClient()
+    plan = plan_download(client, name)
+    check_free_space([plan])
+    return fetch(client, plan, lambda count, fresh: None, lambda file: None, text_model=False)
 
 
 def _require_16_khz(rate: int) -> None:

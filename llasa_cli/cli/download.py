@@ -106,17 +106,13 @@ class _Download:
         if name == BUILT_IN_MODEL:
             self._print_result(name, BUILT_IN_FOLDER, 0)
             return
-        try:
-            folders, plans = self._plan(name)
-            if plans:
-                self._announce(plans)
-            elif not self._options.verify:
-                self._console.line(f"{name} is in the cache; --update asks the hub for a newer version")
-            for plan in plans:
-                folders[plan.repo] = self._fetch(plan)
-        finally:
-            if self._client is not None:
-                self._client.close()
+        folders, plans = self._plan(name)
+        if plans:
+            self._announce(plans)
+        elif not self._options.verify:
+            self._console.line(f"{name} is in the cache; --update asks the hub for a newer version")
+        for plan in plans:
+            folders[plan.repo] = self._fetch(plan)
         fetched = {plan.repo: plan.missing for plan in plans}
         for repo, folder in folders.items():
             self._print_result(repo, folder, fetched.get(repo, 0))
@@ -233,7 +229,7 @@ class _Progress:
         self._started = time.monotonic()
 
     def add(self, count: int, fresh: bool) -> None:
-        """See `hub.checksum.OnBytes`."""
+        """See `hub.transfer.OnBytes`."""
         self._done += count
         if fresh:
             self.fresh += count

@@ -12,6 +12,7 @@ The layout is that of `huggingface_hub`, so each program finds what the other do
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -44,6 +45,12 @@ class RemoteFile:
     name: str
     size: int
     etag: str
+
+    def new_digest(self) -> hashlib._Hash:
+        """An empty digest of the kind of `etag`. Small files have only git's, which begins with a header."""
+        if len(self.etag) == 64:
+            return hashlib.sha256()
+        return hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
 
 
 @dataclass(frozen=True)
@@ -108,14 +115,8 @@ def cached_repos(repo: str) -> Iterator[CachedRepo]:
 
 def find_snapshot(repo: str, revision: str | None) -> Path | None:
     """The folder of a revision, complete or not. If several caches have it, the first complete one."""
-    found = []
-    for place in cached_repos(repo):
-        commit = place.commit_of(revision)
-        if commit is not None:
-            found.append(place.snapshot(commit))
-    if len(found) < 2:
-        return found[0] if found else None
-    return next((folder for folder in found if is_complete(folder)), found[0])
+    found = [place.snapshot(commit) for place in cached_repos(repo) if (commit := place.commit_of(revision))]
+    return next(filter(is_complete, found), found[0] if found else None)
 
 
 def repo_of_folder(folder: Path) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+from huggingface_hub import constants, scan_cache_dir
 
 from llasa_cli.checkpoint.gguf_file import is_gguf
 from llasa_cli.errors import LlasaError, ModelError
@@ -17,7 +18,6 @@ from llasa_cli.hub.cache_layout import (
     CachedRepo,
     RemoteFile,
     cached_repos,
-    caches,
     download_cache,
     find_snapshot,
     is_complete,
@@ -28,13 +28,10 @@ from llasa_cli.hub.cache_layout import (
     write_manifest,
 )
 from llasa_cli.hub.catalog import CATALOG, UNVERIFIED_NAME, entry_of, repo_of, variant_of
-from llasa_cli.hub.checksum import OnBytes, is_intact
 from llasa_cli.hub.http import HubClient
 from llasa_cli.hub.select import Selection, check_tokenizer, choose_gguf, refuse_incompatible, select_files
-from llasa_cli.hub.transfer import fetch_blob, part_of, write_errors
+from llasa_cli.hub.transfer import OnBytes, fetch_blob, is_intact, part_of, write_errors
 from llasa_cli.wording import format_size
-
-_SET_CACHE = "Set LLASA_CACHE or HF_HUB_CACHE to a folder"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,6 @@ class DownloadPlan:
         commit: The commit that the revision is at now.
         selection: The files, and what else the model needs.
         missing: Bytes to download.
-        copied: Bytes to copy from another cache that is on another disk.
         license: From the catalog or the model's page.
     """
 
@@ -55,7 +51,6 @@ class DownloadPlan:
     commit: str
     selection: Selection
     missing: int
-    copied: int
     license: str
 
     @property
@@ -104,17 +99,11 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
         raise ModelError(error.message, hint) from error
     commit = listing.commit
     selection = select_files(
-        repo, listing.files, entry, lambda file: _read_small(client, place, commit, file), variant_of(name)
+        repo, listing.files, entry, lambda file: client.read_file(repo, commit, file), variant_of(name)
     )
-    return DownloadPlan(
-        repo,
-        revision,
-        commit,
-        selection,
-        missing=sum(file.size - _bytes_here(place, commit, file) for file in selection.files),
-        copied=sum(file.size for file in selection.files if _is_on_another_disk(place, commit, file)),
-        license=listing.license or (entry.license if entry is not None else "unknown"),
-    )
+    missing = sum(file.size - _bytes_here(place, commit, file) for file in selection.files)
+    license = listing.license or (entry.license if entry is not None else "unknown")
+    return DownloadPlan(repo, revision, commit, selection, missing, license)
 
 
 def check_free_space(plans: Sequence[DownloadPlan]) -> None:
@@ -123,19 +112,14 @@ def check_free_space(plans: Sequence[DownloadPlan]) -> None:
     Raises:
         LlasaError: The disk is too full, or the cache can't be written.
     """
-    cache = download_cache()
-    try:
+    cache, needed = download_cache(), sum(plan.missing for plan in plans)
+    with write_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
-    except OSError as error:
-        raise LlasaError(f"{cache} can't be used: {error.strerror}.", f"{_SET_CACHE}.") from error
-    if not os.access(cache, os.W_OK | os.X_OK):
-        raise LlasaError(f"{cache} can't be written.", f"{_SET_CACHE} of yours.")
-    needed = sum(plan.missing + plan.copied for plan in plans)
     if free < needed * 1.05:
         raise LlasaError(
             f"The download needs {format_size(needed)}; {cache} has {format_size(free)} free.",
-            f"Free some space. {_SET_CACHE} on another disk otherwise.",
+            "Free some space. Set LLASA_CACHE or HF_HUB_CACHE to a folder on another disk otherwise.",
         )
 
 
@@ -157,7 +141,7 @@ def fetch(
     place = CachedRepo(download_cache(), plan.repo)
     folder = place.snapshot(plan.commit)
     for file in plan.selection.files:
-        if _is_there(place, plan.commit, file) or _take_from_another_cache(place, file):
+        if _is_there(place, plan.commit, file):
             on_bytes(file.size, False)
         else:
             fetch_blob(client, place, plan.commit, file, on_bytes)
@@ -220,15 +204,6 @@ def _parse(name: str) -> tuple[str, str | None]:
     return found
 
 
-def _read_small(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile) -> bytes:
-    """From a cache if it is intact there, else from the hub."""
-    for cache in caches():
-        blob = CachedRepo(cache, place.repo).blobs / file.etag
-        if is_intact(blob, file):
-            return blob.read_bytes()
-    return client.read_file(place.repo, commit, file)
-
-
 # --- in the cache ---
 
 
@@ -237,61 +212,15 @@ def _is_there(place: CachedRepo, commit: str, file: RemoteFile) -> bool:
     return file.size in (size_of(place.blobs / file.etag), size_of(place.snapshot(commit) / file.name))
 
 
-def _in_other_caches(place: CachedRepo, file: RemoteFile) -> list[Path]:
-    """Blobs of the file's size in the other caches. Their checksums are not verified here."""
-    blobs = [CachedRepo(cache, place.repo).blobs / file.etag for cache in caches()[1:]]
-    return [blob for blob in blobs if size_of(blob) == file.size]
-
-
-def _is_on_another_disk(place: CachedRepo, commit: str, file: RemoteFile) -> bool:
-    """Whether a file will be copied: then it needs room although it is not downloaded."""
-    others = _in_other_caches(place, file)
-    if not others or _is_there(place, commit, file):
-        return False
-    nearest = next(folder for folder in (place.cache, *place.cache.absolute().parents) if folder.exists())
-    return _disk_of(others[0]) != _disk_of(nearest)
-
-
-def _disk_of(path: Path) -> int:
-    return path.stat().st_dev
-
-
 def _bytes_here(place: CachedRepo, commit: str, file: RemoteFile) -> int:
     """Bytes of a file that need no download."""
-    if _is_there(place, commit, file) or _in_other_caches(place, file):
+    if _is_there(place, commit, file):
         return file.size
     return min(file.size, max(0, size_of(part_of(place, file))))
 
 
-def _take_from_another_cache(place: CachedRepo, file: RemoteFile) -> bool:
-    """Link or copy a file from another cache if it is intact there. -> whether it was."""
-    for other in _in_other_caches(place, file):
-        if is_intact(other, file):
-            with write_errors(place.cache):
-                _link_or_copy(other, place.blobs / file.etag, part_of(place, file))
-            return True
-    return False
-
-
-def _link_or_copy(other: Path, blob: Path, part: Path) -> None:
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(other.resolve(), blob)
-    except FileExistsError:
-        return
-    except OSError:  # another disk
-        try:
-            shutil.copyfile(other, part)
-        except OSError:
-            part.unlink(missing_ok=True)  # a copy is not resumed, so its part would only fill the disk
-            raise
-        part.replace(blob)
-
-
 def _link(place: CachedRepo, folder: Path, file: RemoteFile) -> None:
-    """Give a blob its name in the snapshot: by a symbolic link as the hub library does, a hard link, or by moving it."""
-    from huggingface_hub import constants
-
+    """Give a blob its name in the snapshot: by a symbolic link as the hub library does, or by moving it."""
     blob, path = place.blobs / file.etag, folder / file.name
     if not blob.is_file():
         return  # the disk has no links, and an earlier run moved the file to its name
@@ -304,10 +233,7 @@ def _link(place: CachedRepo, folder: Path, file: RemoteFile) -> None:
             raise OSError
         link.symlink_to(os.path.relpath(blob, path.parent))
     except OSError:
-        try:
-            os.link(blob, link)
-        except OSError:
-            link = blob
+        link = blob
     link.replace(path)
 
 
@@ -332,51 +258,26 @@ def remove(name: str) -> int:
         LlasaError: It is being downloaded, or can't be deleted.
     """
     repo, revision = _parse(name)
-    freed, was_here = 0, False
-    for place in cached_repos(repo):
-        commit = place.commit_of(revision) if revision else None
-        if revision and commit is None:
-            continue
+    places = [place for place in cached_repos(repo) if revision is None or place.commit_of(revision)]
+    if not places:
+        raise ModelError(f"{name} is not on this machine.", "`llasa download --list` shows the models that are.")
+    freed = 0
+    for place in places:
+        before, commit = _bytes_under(place.root), place.commit_of(revision) if revision else None
         try:
             with ExitStack() as locks:
                 for path in sorted(place.locks.glob("*.lock")):
                     busy = LlasaError(f"Another program is downloading {repo}.", "Stop that program first.")
                     locks.callback(take_lock(path, busy))
-                before = _bytes_under(place.root)
                 if commit is None:
-                    _delete_all(place)
+                    shutil.rmtree(place.root)
                 else:
-                    _delete_commit(place, commit)
+                    place.manifest(commit).unlink(missing_ok=True)
+                    scan_cache_dir(place.cache).delete_revisions(commit).execute()
         except OSError as error:
             raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error
         freed += before - _bytes_under(place.root)
-        was_here = True
-    if not was_here:
-        raise ModelError(f"{name} is not on this machine.", "`llasa download --list` shows the models that are.")
     return freed
-
-
-def _delete_all(place: CachedRepo) -> None:
-    """Rename first, so that an interrupted deletion leaves no half of a model under its name."""
-    place.root.rename(place.root.with_name(f".removed-{secrets.token_hex(4)}-{place.root.name}"))
-    for aside in place.cache.glob(".removed-*"):
-        shutil.rmtree(aside)
-
-
-def _delete_commit(place: CachedRepo, commit: str) -> None:
-    """Delete a snapshot, the references to it, and the blobs that no other snapshot uses."""
-    for path in [path for path in place.root.glob("refs/**/*") if path.is_file()]:
-        if path.read_text(encoding="utf-8").strip() == commit:
-            path.unlink()
-    shutil.rmtree(place.snapshot(commit))
-    place.manifest(commit).unlink(missing_ok=True)
-    used = {os.path.realpath(path) for path in place.root.glob("snapshots/*/**/*") if path.is_file()}
-    if not used:
-        _delete_all(place)
-        return
-    for blob in place.blobs.glob("*"):
-        if os.path.realpath(blob) not in used:
-            blob.unlink()
 
 
 def _bytes_under(folder: Path) -> int:

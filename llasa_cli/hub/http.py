@@ -1,20 +1,20 @@
 """The client of the hub: requests with retries, and one sentence for each way in which they can fail.
 
-    with HubClient(on_note=print) as client:
-        listing = client.list_files("org/repo", None)         commit, files with sizes and checksums, license
-        client.open(client.address("org/repo", listing.commit, "config.json"), "org/repo")
+    client = HubClient(on_note=print)
+    listing = client.list_files("org/repo", None)         commit, files with sizes and checksums, license
+    client.open(client.address("org/repo", listing.commit, "config.json"), "org/repo")
 
 A hub with another interface is a subclass that overrides `list_files` and `address`; a mirror of the hub needs only HF_ENDPOINT.
 
-`huggingface_hub` supplies the list of files, the typed errors and the rate limits. Files are streamed by a client of our own
-because a download resumes at the byte where it stopped. The HTTP library keeps the token from other hosts on a redirect.
+`huggingface_hub` supplies the connection, the list of files, the typed errors and the rate limits. Its own download starts
+again at byte 0 in a new process, so files are streamed here. The HTTP library keeps the token from other hosts on a redirect.
 """
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,19 +22,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import httpx2
+from huggingface_hub import HfApi, constants, errors, get_session, get_token
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, parse_ratelimit_headers
+
+from llasa_cli import __version__
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import RemoteFile, is_commit, is_etag
-from llasa_cli.hub.checksum import Checksum
 from llasa_cli.settings import RetryPolicy
 from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
-    from huggingface_hub.errors import HfHubHTTPError
 
 T = TypeVar("T")
 
-_TEMPORARY = (408, 425, 429)
+_TEMPORARY = (408, 416, 425, 429)
 """Besides all of 500 and more."""
 _LINK_EXPIRED = (400, 401, 403, 404, 410)
 """Answers of the host of big files to a signed link that is too old. The hub is then asked for a new one."""
@@ -50,13 +53,9 @@ class TransientError(Exception):
         wait_s: Seconds that the server asks the client to wait.
     """
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.reason, self.wait_s = reason, wait_s
-
-
-class RangeError(TransientError):
-    """A host can't send a part of a file; the whole file is requested from then on."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class RepoListing:
 
 
 class HubClient:
-    """A connection to the hub that HF_ENDPOINT names. A context manager.
+    """Requests to the hub that HF_ENDPOINT names.
 
     Args:
         policy: How long a failing network is tolerated.
@@ -86,57 +85,29 @@ class HubClient:
     """
 
     def __init__(self, policy: RetryPolicy | None = None, on_note: Callable[[str], None] = lambda text: None) -> None:
-        from huggingface_hub import HfApi, constants, get_token
-
-        self.policy = policy or RetryPolicy()
-        self.note = on_note
-        self.endpoint = constants.ENDPOINT
+        self.policy, self.note, self.endpoint = policy or RetryPolicy(), on_note, constants.ENDPOINT
         if constants.HF_HUB_OFFLINE:
             raise ModelError(
                 "Offline mode is on: HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set.", "Unset it for the download."
             )
-        if not _is_address(self.endpoint):
+        if not re.match(r"https?://([\w.-]+|\[[\da-f:]+\])(:\d+)?(/|$)", self.endpoint):
             raise ModelError(
                 f"HF_ENDPOINT {self.endpoint!r} is not an address.", "It looks like https://huggingface.co."
             )
         self.token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise ModelError("The token for the hub contains characters that no token has.", "Set HF_TOKEN again.")
-        self._timeout_s = float(self.policy.timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        self._http, self._has_answered = _http_library(), False
-        self._client = self._open_client()
-        self._api = HfApi(self.endpoint, token=self.token or False, library_name="llasa")
-
-    def _open_client(self) -> Any:
-        """The HTTP library's client; proxies and certificates come from the environment."""
-        from llasa_cli import __version__
-
-        # A Range counts the bytes of the file, so the body must not be compressed.
-        headers = {"User-Agent": f"llasa/{__version__}", "Accept-Encoding": "identity"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
         try:
-            timeout = self._http.Timeout(self._timeout_s)
-            return self._http.Client(follow_redirects=True, timeout=timeout, headers=headers)
-        except ImportError as error:
-            raise ModelError(f"The proxy can't be used: {error}", "pip install socksio; or unset ALL_PROXY.") from error
-        except ValueError as error:
-            raise ModelError(
-                f"The proxy can't be used: {error}", "HTTPS_PROXY looks like http://proxy:3128."
-            ) from error
-        except OSError as error:  # from ssl
-            named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
-            hint = f"Check {' and '.join(named)}." if named else "Reinstall the package certifi."
-            raise ModelError(f"The certificates can't be read: {error}.", hint) from error
-
-    def close(self) -> None:
-        self._client.close()
-
-    def __enter__(self) -> HubClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            get_session()
+        except (ImportError, ValueError, OSError) as error:
+            named = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+            found = ", ".join(f"{name}={os.environ[name]}" for name in named if name in os.environ)
+            raise ModelError(f"The proxy or the certificates can't be used: {error}", f"Check {found}.") from error
+        self._timeout_s = float(self.policy.timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        self._has_answered = False
+        self._api = HfApi(self.endpoint, self.token or False, library_name="llasa", library_version=__version__)
+        headers = build_hf_headers(token=self.token or False, library_name="llasa", library_version=__version__)
+        self._headers = {**headers, "Accept-Encoding": "identity"}  # a Range counts the bytes of the file
 
     def page(self, repo: str) -> str:
         """The address of a repository's web page."""
@@ -177,8 +148,8 @@ class HubClient:
             lfs: Any = item.lfs or {}
             size, etag = lfs.get("size") or item.size or 0, lfs.get("sha256") or item.blob_id
             if not isinstance(size, int) or size < 0 or not is_etag(str(etag)):
-                if info.gated:
-                    self._check_access(repo, str(info.sha), item.rfilename)
+                with self._translated_errors(repo, self.endpoint):
+                    self._api.auth_check(repo)  # the token may not open the repository, which explains it
                 raise ModelError(
                     f"The hub names no checksum for {item.rfilename[:80]!r} of {repo}.",
                     "Is HF_ENDPOINT a mirror that leaves checksums out? Use another one.",
@@ -195,28 +166,15 @@ class HubClient:
             raise ModelError(f"{file.name} of {repo} has {file.size:,} bytes, too many for a configuration file.")
 
         def request() -> bytes:
-            content = bytearray()
             with self.open(self.address(repo, commit, file.name), repo) as response:
-                for piece in response.iter_bytes():
-                    content += piece
-                    if len(content) > file.size:
-                        break
-            checksum = Checksum(file)
-            checksum.update(bytes(content))
-            if len(content) != file.size or not checksum.matches():
+                content: bytes = response.read()
+            digest = file.new_digest()
+            digest.update(content)
+            if digest.hexdigest() != file.etag:
                 raise TransientError(f"the content of {file.name} does not match the hub's checksum")
-            return bytes(content)
+            return content
 
         return self.with_retries(request, repo)
-
-    def _check_access(self, repo: str, commit: str, name: str) -> None:
-        """Request a file and drop the answer, for the error that says why the token does not open the repository."""
-
-        def request() -> None:
-            with self.open(self.address(repo, commit, name), repo):
-                pass
-
-        self.with_retries(request, repo)
 
     def with_retries(self, request: Callable[[], T], repo: str) -> T:
         """Call `request` until it succeeds.
@@ -240,7 +198,7 @@ class HubClient:
         Raises:
             ModelError: This was the last attempt, or the server asks for too long a pause.
         """
-        policy, asked_s = self.policy, failure.wait_s or 0.0
+        policy, asked_s = self.policy, failure.wait_s
         tries = policy.tries if self._has_answered else policy.first_tries
         is_too_long = asked_s > policy.longest_wait_s
         if attempt >= tries or is_too_long:
@@ -254,26 +212,20 @@ class HubClient:
         time.sleep(pause_s)
 
     @contextmanager
-    def open(self, address: str, repo: str, start: int = 0) -> Iterator[Any]:
+    def open(self, address: str, repo: str, start: int = 0) -> Iterator[httpx2.Response]:
         """A streamed answer of the HTTP library, from byte `start` on if the host supports it.
 
         Raises:
             TransientError: The request, or reading the body, failed in a way that may pass.
             ModelError: It failed for good.
         """
-        from huggingface_hub.utils import hf_raise_for_status
-
-        headers = {"Range": f"bytes={start}-"} if start else {}
+        headers = self._headers | ({"Range": f"bytes={start}-"} if start else {})
         with (
             self._translated_errors(repo, address),
-            self._client.stream("GET", address, headers=headers) as response,
+            get_session().stream("GET", address, headers=headers, timeout=self._timeout_s) as response,
         ):
             self._has_answered = True
             hf_raise_for_status(response)
-            if response.status_code not in (200, 206):
-                raise ModelError(
-                    f"{response.url.host} answers {response.status_code} for {repo}.", f"See {self.page(repo)}."
-                )
             yield response
 
     # --- errors ---
@@ -281,26 +233,28 @@ class HubClient:
     @contextmanager
     def _translated_errors(self, repo: str, address: str) -> Iterator[None]:
         """Turn the errors of `huggingface_hub` and of the HTTP library into TransientError or ModelError."""
-        from huggingface_hub.errors import HfHubHTTPError
-
-        http, host = self._http, urlsplit(address).netloc
+        host = urlsplit(address).netloc
         try:
             yield
-        except HfHubHTTPError as error:
+        except errors.HfHubHTTPError as error:
             self._has_answered = True
             raise self._temporary(error) or self._refusal(error, repo) from error
-        except http.TooManyRedirects as error:
-            raise ModelError(f"{self.endpoint} redirects in circles.", "Check HF_ENDPOINT.") from error
-        except (http.UnsupportedProtocol, http.InvalidURL) as error:
-            raise ModelError(f"{self.endpoint} redirects to no address: {error}.", "Check HF_ENDPOINT.") from error
-        except http.TimeoutException as error:
+        except (httpx2.TooManyRedirects, httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+            raise ModelError(f"{self.endpoint} redirects in circles or to no address.", "Check HF_ENDPOINT.") from error
+        except httpx2.TimeoutException as error:
             raise TransientError(f"{host} has sent nothing for {self._timeout_s:.0f} s") from error
-        except http.ConnectError as error:
-            raise _connection_error(error, host) from error
-        except http.RequestError as error:
-            raise TransientError(f"the connection was lost ({_plain(first_line(error))})") from error
+        except httpx2.RequestError as error:
+            reason = _plain(first_line(error))
+            if "CERTIFICATE" in reason.upper():
+                raise ModelError(
+                    f"The certificate of {host} is not trusted ({reason}).",
+                    "Behind a proxy that decrypts traffic, set SSL_CERT_FILE to the proxy's certificate.",
+                ) from error
+            is_connected = not isinstance(error, httpx2.ConnectError)
+            what = "the connection was lost" if is_connected else f"{host} can't be reached"
+            raise TransientError(f"{what} ({reason})") from error
 
-    def _temporary(self, error: HfHubHTTPError) -> TransientError | None:
+    def _temporary(self, error: errors.HfHubHTTPError) -> TransientError | None:
         """The error as one that may pass, if it is one."""
         response, status = error.response, error.response.status_code
         host = response.url.host
@@ -308,18 +262,15 @@ class HubClient:
             return TransientError(f"{host} answers {status}", _asked_wait_s(response.headers))
         if status in _LINK_EXPIRED and self._is_from_elsewhere(response):
             return TransientError(f"{host} refuses the hub's link ({status})")
-        return RangeError(f"{host} has no such part of the file (416)") if status == 416 else None
+        return None
 
     def _is_from_elsewhere(self, response: Any) -> bool:
         """Whether the answer comes from where the hub redirected to: another host, or a mirror's own store."""
-        own = self._http.URL(self.endpoint)
-        is_other_host = (response.url.host, response.url.port) != (own.host, own.port)
+        is_other_host = response.url.netloc.decode() != urlsplit(self.endpoint).netloc
         return is_other_host or (bool(response.history) and "X-Error-Code" not in response.headers)
 
-    def _refusal(self, error: HfHubHTTPError, repo: str) -> ModelError:
+    def _refusal(self, error: errors.HfHubHTTPError, repo: str) -> ModelError:
         """The error as a sentence and what to do about it."""
-        from huggingface_hub import errors
-
         status, said, page = error.response.status_code, _plain(error.server_message or ""), self.page(repo)
         tokens, reason = f"{self.endpoint}/settings/tokens", f": {said}" if said else ""
         if "Invalid credentials" in said or "Invalid username" in said:
@@ -331,14 +282,9 @@ class HubClient:
             return self._gated(status, said, repo)
         if isinstance(error, errors.RevisionNotFoundError):
             return ModelError(f"{repo} has no such revision.", f"Its branches and tags: {page}/tree/main")
-        if isinstance(error, errors.EntryNotFoundError):
-            return ModelError(
-                f"{repo} lists a file that it does not have.",
-                "Run the command again. If it fails again, tell the owner.",
-            )
         if isinstance(error, errors.DisabledRepoError) or status == 451:
             return ModelError(f"The hub has disabled {repo}.", f"See {page}.")
-        if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
+        if isinstance(error, errors.RepositoryNotFoundError):
             token = "with your token" if self.token else "without a token"
             return ModelError(
                 f"The hub shows no repository {repo} {token}.", f"Check {page}. A private one needs HF_TOKEN."
@@ -370,47 +316,16 @@ class HubClient:
 
 def _license(info: ModelInfo) -> str:
     stated: Any = info.card_data.get("license") if info.card_data is not None else None
-    text = ", ".join(map(str, stated)) if isinstance(stated, list) else str(stated or "")
-    return "".join(c if c.isprintable() else " " for c in text)[:80]
+    return _plain(", ".join(map(str, stated)) if isinstance(stated, list) else str(stated or ""))[:80]
 
 
-def _http_library() -> Any:
-    """httpx2, which huggingface_hub 2 uses, or httpx of version 1. Their interfaces are the same."""
-    for name in ("httpx2", "httpx"):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    raise ModelError("The package httpx is not installed.", "pip install --upgrade huggingface_hub")
-
-
-def _connection_error(error: Exception, host: str) -> TransientError | ModelError:
-    text = _plain(first_line(error))
-    if "CERTIFICATE" in text.upper():
-        return ModelError(
-            f"The certificate of {host} is not trusted ({text}).",
-            "Behind a proxy that decrypts traffic, set SSL_CERT_FILE to the proxy's certificate.",
-        )
-    return TransientError(f"{host} can't be reached ({text})")
-
-
-def _asked_wait_s(headers: Any) -> float | None:
+def _asked_wait_s(headers: Any) -> float:
     """Seconds of Retry-After, else of the hub's rate limit."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.netloc)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else 0.0
 
 
 def _plain(text: str) -> str:

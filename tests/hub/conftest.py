@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import close_session
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
@@ -79,7 +80,9 @@ def hub(repo_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
             "HF_HUB_OFFLINE": False,
         }.items():
             monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        close_session()  # the library keeps one connection, with the proxy and the certificates of its start
         yield found
+        close_session()
 
 
 @pytest.fixture
@@ -88,9 +91,8 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def client(hub: FakeHub, notes: list[str]) -> Iterator[HubClient]:
-    with HubClient(QUICK, notes.append) as found:
-        yield found
+def client(hub: FakeHub, notes: list[str]) -> HubClient:
+    return HubClient(QUICK, notes.append)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class Fault:
             drop      close the connection after `at` bytes of the body
             stall     send `at` bytes of the body, then nothing until the client closes the connection
             wrong     flip a bit of byte `at` of the file
-            whole     answer a Range with 200 and the whole file
+            whole     answer a Range with 200 and the whole file, or with its first `at` bytes
             long      send more bytes after the end of the file
             shifted   answer a Range from another byte than the requested one
             zipped    send the body gzip-encoded although that was not requested
@@ -224,7 +224,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_as_hub(self, fault: Fault | None) -> None:
         path = unquote(urlsplit(self.path).path)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/.*)?)?", path):
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/auth-check", path):
+            if self._may_see(found[1]) and self._may_read(found[1]):
+                self._send(200, b"", {})
+        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/.*)?)?", path):
             self._send_about(found[1], found[2], found[3])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(found[1], found[2], found[3])
@@ -240,6 +243,12 @@ class _Handler(BaseHTTPRequestHandler):
         if repo not in self.hub.repositories or (repo in self.hub.private and not self._token()):
             # As on the real hub, a hidden repository looks like a missing one.
             self._refuse(404 if self._token() else 401, "RepoNotFound")
+            return False
+        return True
+
+    def _may_read(self, repo: str) -> bool:
+        if repo in self.hub.gated and self._token() not in self.hub.gated[repo]:
+            self._refuse(403 if self._token() else 401, "GatedRepo")
             return False
         return True
 
@@ -296,8 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.hub
         if not self._may_go_on(repo, revision):
             return
-        if repo in hub.gated and self._token() not in hub.gated[repo]:
-            self._refuse(403 if self._token() else 401, "GatedRepo")
+        if not self._may_read(repo):
             return
         path = self._file(repo, name)
         if name not in [known for known, _ in hub.files(repo)]:
@@ -351,7 +359,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pour(self, pieces: Iterator[bytes], fault: Fault | None) -> None:
         record, hub = self.request_record, self.hub
-        end = fault.at if fault is not None and fault.kind in ("drop", "stall") else None
+        is_cut = fault is not None and (fault.kind in ("drop", "stall") or (fault.kind == "whole" and fault.at > 0))
+        end = fault.at if fault is not None and is_cut else None
         if end is not None:
             # Write no further than the fault, so that these bytes do arrive.
             self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -302,7 +302,9 @@ def test_update_downloads_the_changed_files(hub: FakeHub, llasa: Llasa, repo_fol
     new = folder_of(llasa("download", REPO, "--update"))
     assert new != old
     assert (new / "README.md").read_text() == "Another text."
-    assert {r.path.rpartition("/")[2] for r in hub.asked("resolve-cache")} == {"README.md"}
+    read = {"config.json", "llasa.json"}  # for the choice of files
+    assert {r.path.rpartition("/")[2] for r in hub.asked("resolve-cache")} == {"README.md", *read}
+    assert hub.asked("model.safetensors", host="files") == []
     assert folder_of(llasa("download", f"{REPO}@{old.name}")) == old
 
     before = sum(path.stat().st_size for path in old.parents[1].rglob("*") if path.is_file())
@@ -347,8 +349,7 @@ def test_a_full_disk_is_reported_before_the_download(
     from llasa_cli.hub.download import check_free_space, plan_download
     from llasa_cli.hub.http import HubClient
 
-    with HubClient() as client:
-        wanted = plan_download(client, REPO)
+    wanted = plan_download(HubClient(), REPO)
     check_free_space([wanted])
     usage = type("Usage", (), {"free": wanted.missing})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
@@ -358,7 +359,9 @@ def test_a_full_disk_is_reported_before_the_download(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
-def test_a_refused_write_is_reported(hub: FakeHub, environment: dict[str, str], repo_folder: Path) -> None:
+def test_a_disk_that_fills_is_reported_and_the_downloaded_bytes_are_kept(
+    hub: FakeHub, environment: dict[str, str], llasa: Llasa, repo_folder: Path
+) -> None:
     """The system refuses to let a file grow, as on a full disk."""
     limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
     code = f"{limited} runpy.run_module('llasa_cli', run_name='__main__', alter_sys=True)"
@@ -367,6 +370,8 @@ def test_a_refused_write_is_reported(hub: FakeHub, environment: dict[str, str], 
     assert made.returncode == 1, made.stderr
     assert "is full" in made.stderr
     assert "Traceback" not in made.stderr
+    assert same_files(repo_folder, folder_of(llasa("download", REPO)))
+    assert hub.asked(WEIGHTS, host="files")[-1].start == 1 << 20
 
 
 def test_a_cache_that_is_a_file_is_reported(
@@ -486,7 +491,7 @@ def test_a_revision_that_frees_no_bytes_can_be_removed(hub: FakeHub, llasa: Llas
         ("ALL_PROXY", "socks5://127.0.0.1:9", "socksio"),
         ("ALL_PROXY", "nonsense://127.0.0.1:9", "proxy"),
         ("SSL_CERT_FILE", "/nowhere.pem", "SSL_CERT_FILE=/nowhere.pem"),
-        ("SSL_CERT_FILE", __file__, "certificates"),
+        ("SSL_CERT_FILE", __file__, "certificates can't be used"),
     ],
 )
 def test_a_wrong_network_setting_is_named(

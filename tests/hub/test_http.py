@@ -12,8 +12,8 @@ from tests.hub.fake_hub import FakeHub, Fault
 
 
 def refused(name: str = REPO) -> ModelError:
-    with pytest.raises(ModelError) as caught, HubClient(QUICK) as client:
-        plan_download(client, name)
+    with pytest.raises(ModelError) as caught:
+        plan_download(HubClient(QUICK), name)
     assert caught.value.exit_code == 3
     assert caught.value.hint
     assert caught.value.message.isprintable(), "the hub's text must not control the terminal"
