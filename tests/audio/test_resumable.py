@@ -58,9 +58,13 @@ def test_a_take_that_a_crash_cut_off_is_made_again(tmp_path: Path, cut: int) -> 
             raise RuntimeError
         with (path.with_name("a.wav.partial") / victim).open("r+b") as file:
             file.truncate(file.seek(0, 2) - cut)
-        with ResumableSink(path, "wav", "k", {}) as sink:
+        with pytest.raises(RuntimeError), ResumableSink(path, "wav", "k", {}) as sink:
             assert len(sink.earlier) == 3
-            write(sink, range(3, 8))
+            write(sink, range(3, 6))
+            raise RuntimeError
+        with ResumableSink(path, "wav", "k", {}) as sink:
+            assert [take["number"] for take in sink.earlier] == [0, 1, 2, 3, 4, 5]
+            write(sink, range(6, 8))
         assert path.read_bytes() == whole
         assert soundfile.info(str(path)).frames == sum(map(len, PIECES))
 
