@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.reader import resample
+from llasa_cli.checkpoint.resolve import find_helper_model
 from llasa_cli.device import pick_device, pick_dtype
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.cache_layout import find_snapshot
-from llasa_cli.hub.catalog import repo_of
 from llasa_cli.settings import DEFAULT_LISTENER
 from llasa_cli.wording import first_line
 
@@ -236,23 +235,8 @@ def _is_ctranslate2(folder: Path) -> bool:
 
 
 def _find_folder(name: str) -> Path:
-    """The folder of a recognizer: the given one, or its snapshot in the hub's cache."""
-    folder = Path(name).expanduser()
-    if name.strip() and folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} is not a recognizer: it has no config.json.", _POCKETSPHINX_HINT)
-        return folder
-    repo = repo_of(name)
-    if repo is None or name.startswith(("/", "./", "../", "~")):
-        raise ModelError(f"There is no recognizer {name!r}.", "Give a folder, org/repository, or pocketsphinx.")
-    snapshot = find_snapshot(*repo)
     kinds = (_TRANSFORMERS_FILES, _CTRANSLATE2_FILES)
-    if snapshot is None or not any(all((snapshot / file).is_file() for file in files) for files in kinds):
-        raise ModelError(
-            f"The recognizer {name} is not on this machine.",
-            f"Fetch it with: llasa download {name}\n       {_POCKETSPHINX_HINT}",
-        )
-    return snapshot
+    return find_helper_model(name, "recognizer", kinds, "pocketsphinx", _POCKETSPHINX_HINT)
 
 
 class _TransformersPipeline:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.reader import resample
+from llasa_cli.checkpoint.resolve import find_helper_model
 from llasa_cli.device import pick_device
 from llasa_cli.errors import ModelError
-from llasa_cli.hub.cache_layout import find_snapshot
-from llasa_cli.hub.catalog import repo_of
 from llasa_cli.settings import DEFAULT_SPEAKER_ENCODER
 
 if TYPE_CHECKING:
@@ -67,21 +66,7 @@ def load_speaker_encoder(name: str, device: str = "auto") -> SpeakerEncoder:
 
 
 def _find_folder(name: str) -> Path:
-    folder = Path(name).expanduser()
-    if name.strip() and folder.is_dir():
-        if not all((folder / file).is_file() for file in _FILES):
-            raise ModelError(f"{folder} is not a speaker model: it lacks {' or '.join(_FILES)}.", _RESEMBLYZER_HINT)
-        return folder
-    repo = repo_of(name)
-    if repo is None or name.startswith(("/", "./", "../", "~")):
-        raise ModelError(f"There is no speaker model {name!r}.", "Give a folder, org/repository, or resemblyzer.")
-    snapshot = find_snapshot(*repo)
-    if snapshot is None or not all((snapshot / file).is_file() for file in _FILES):
-        raise ModelError(
-            f"The speaker model {name} is not on this machine.",
-            f"Fetch it with: llasa download {name}\n       {_RESEMBLYZER_HINT}",
-        )
-    return snapshot
+    return find_helper_model(name, "speaker model", (_FILES,), RESEMBLYZER, _RESEMBLYZER_HINT)
 
 
 class _Resemblyzer:

@@ -9,7 +9,7 @@ A command resolves its checkpoint once and hands it down.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +205,34 @@ def find_folder(name: str) -> Path:
         raise ModelError(
             f"{found} is a GGUF file, which can speak but not be trained, merged or loaded by another program.",
             "Use the original checkpoint, in safetensors.",
+        )
+    return found
+
+
+def find_helper_model(name: str, what: str, kinds: Sequence[Sequence[str]], local: str, hint: str) -> Path:
+    """The folder of a model that is no Llasa, such as a recognizer: the given one, or its snapshot in the hub's cache.
+
+    Args:
+        what: What the model is, for errors.
+        kinds: For each kind of it, the files that a complete snapshot has.
+        local: A model of this sort that needs no folder.
+        hint: How to get that one.
+
+    Raises:
+        ModelError: It is not on this machine, or the folder holds something else.
+    """
+    folder = Path(name).expanduser()
+    if name.strip() and folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is not a {what}: it has no config.json.", hint)
+        return folder
+    repo = repo_of(name)
+    if repo is None or name.startswith(("/", "./", "../", "~")):
+        raise ModelError(f"There is no {what} {name!r}.", f"Give a folder, org/repository, or {local}.")
+    found = find_snapshot(*repo)
+    if found is None or not any(all((found / file).is_file() for file in files) for files in kinds):
+        raise ModelError(
+            f"The {what} {name} is not on this machine.", f"Fetch it with: llasa download {name}\n       {hint}"
         )
     return found
 
