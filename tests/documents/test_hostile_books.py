@@ -15,7 +15,7 @@ from llasa_cli.errors import UsageError
 from llasa_cli.text.chunker import chunk_text
 from tests.documents.make import CONTAINER, write_epub, write_pdf
 
-MANY = 200_000
+MANY = 60_000
 TEXT = "<p>The rain had stopped.</p>"
 OPF = '<package xmlns="http://www.idpf.org/2007/opf">{}</package>'
 ITEM = '<manifest><item id="p" href="p.xhtml" media-type="application/xhtml+xml"/></manifest>'
