@@ -1,17 +1,131 @@
-"""llama.cpp on the same weights, for `speed.py`. Needs `llama-cpp-python` and `gguf` in the Python that runs it.
+"""llama.cpp on the same weights, for `speed.py` and the parity tests.
+
+It is called through its C API in the shared library of `llama-cpp-python` or of `xllamacpp`, whichever the Python that runs it has.
+`write` needs `gguf`.
 
 python llama_peer.py write CHECKPOINT FILE f16|q8_0|q4_0      a GGUF file of a Llama's safetensors, without a tokenizer
-python llama_peer.py run FILE PROMPT_TOKENS CODES THREADS     measures it; prints one JSON line
+python llama_peer.py run FILE PROMPT_TOKENS CODES THREADS [SEQUENCES]      measures it; prints one JSON line
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import importlib.util
 import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+LIBRARIES = {"llama_cpp": "lib/libllama.so", "xllamacpp": "xllamacpp*.so"}
+"""Python packages that contain llama.cpp, and the library in them that has its C functions."""
+
+
+class _Batch(ctypes.Structure):
+    """`llama_batch`."""
+
+    _fields_ = (
+        ("n_tokens", ctypes.c_int32),
+        ("token", ctypes.POINTER(ctypes.c_int32)),
+        ("embd", ctypes.c_void_p),
+        ("pos", ctypes.POINTER(ctypes.c_int32)),
+        ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
+        ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+        ("logits", ctypes.POINTER(ctypes.c_int8)),
+    )
+
+
+class _Parameters(ctypes.Structure):
+    """`llama_model_params` or `llama_context_params`. Only the fields that all versions begin with are named, and those of the
+    model have none of these: both structs are passed in memory, where the function reads as many bytes as its version has."""
+
+    _fields_ = (
+        ("n_ctx", ctypes.c_uint32),
+        ("n_batch", ctypes.c_uint32),
+        ("n_ubatch", ctypes.c_uint32),
+        ("n_seq_max", ctypes.c_uint32),
+        ("rest", ctypes.c_uint64 * 64),
+    )
+
+
+def find_library() -> Path | None:
+    """The shared library of llama.cpp; None if no package that has one is installed."""
+    for package, pattern in LIBRARIES.items():
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            found = next(Path(spec.origin).parent.glob(pattern), None)
+            if found is not None:
+                return found
+    return None
+
+
+class LlamaCpp:
+    """A GGUF file in llama.cpp, with its defaults: keys and values in float16.
+
+    Attributes:
+        vocabulary: Tokens, and logits of each.
+        instructions: What its kernels were compiled for.
+    """
+
+    def __init__(self, path: str | Path, threads: int, context: int = 2048, sequences: int = 1) -> None:
+        library = find_library()
+        assert library is not None, "neither llama-cpp-python nor xllamacpp is installed"
+        self._library: Any = ctypes.CDLL(str(library))
+        for name in ("llama_model_default_params", "llama_context_default_params"):
+            getattr(self._library, name).restype = _Parameters
+        for name in ("llama_model_load_from_file", "llama_init_from_model", "llama_model_get_vocab"):
+            getattr(self._library, name).restype = ctypes.c_void_p
+        self._library.llama_get_logits.restype = ctypes.POINTER(ctypes.c_float)
+        self._library.llama_print_system_info.restype = ctypes.c_char_p
+        self._library.llama_batch_init.restype = _Batch
+        self._quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *message: None)
+        self._library.llama_log_set(self._quiet, None)
+        self._library.llama_backend_init()
+        load = self._library.llama_model_load_from_file
+        load.argtypes = (ctypes.c_char_p, _Parameters)
+        model = load(str(path).encode(), self._library.llama_model_default_params())
+        assert model, f"llama.cpp can't load {path}"
+        parameters = self._library.llama_context_default_params()
+        parameters.n_ctx, parameters.n_seq_max = context * sequences, sequences
+        create = self._library.llama_init_from_model
+        create.argtypes = (ctypes.c_void_p, _Parameters)
+        self._context = ctypes.c_void_p(create(ctypes.c_void_p(model), parameters))
+        assert self._context, "llama.cpp can't create a context"
+        assert self._library.llama_n_seq_max(self._context) == sequences, (
+            "the struct of llama.cpp's parameters has changed"
+        )
+        self._library.llama_set_n_threads(self._context, ctypes.c_int32(threads), ctypes.c_int32(threads))
+        vocabulary = ctypes.c_void_p(self._library.llama_model_get_vocab(ctypes.c_void_p(model)))
+        self.vocabulary: int = self._library.llama_vocab_n_tokens(vocabulary)
+        self.instructions: str = self._library.llama_print_system_info().decode()
+        self._batch = self._library.llama_batch_init(context, 0, 1)
+        self._lengths = [0] * sequences
+
+    def feed(self, sequence: int, tokens: Sequence[int]) -> Any:
+        """More tokens of one sequence -> the logits of what follows, float32 (vocabulary,), valid until the next call."""
+        positions = range(self._lengths[sequence], self._lengths[sequence] + len(tokens))
+        last = len(tokens) - 1
+        return self._decode([(token, at, sequence) for token, at in zip(tokens, positions, strict=True)], {last})[0]
+
+    def step(self, tokens: Sequence[int]) -> Any:
+        """One more token of every sequence -> float32 (sequences, vocabulary), valid until the next call."""
+        items = [(token, self._lengths[sequence], sequence) for sequence, token in enumerate(tokens)]
+        return self._decode(items, set(range(len(items))))
+
+    def _decode(self, items: Sequence[tuple[int, int, int]], wanted: set[int]) -> Any:
+        import numpy as np
+
+        batch = self._batch
+        batch.n_tokens = len(items)
+        for index, (token, position, sequence) in enumerate(items):
+            batch.token[index], batch.pos[index] = token, position
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, sequence
+            batch.logits[index] = index in wanted
+            self._lengths[sequence] += 1
+        assert self._library.llama_decode(self._context, batch) == 0, "llama_decode failed"
+        return np.ctypeslib.as_array(self._library.llama_get_logits(self._context), (len(wanted), self.vocabulary))
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, object]]:
@@ -71,28 +185,20 @@ def write(folder: Path, path: Path, kind: str) -> None:
     out.close()
 
 
-def run(path: str, prompt_tokens: int, codes: int, threads: int) -> None:
-    import numpy as np
-    from llama_cpp import Llama, llama_get_logits
-
+def run(path: str, prompt_tokens: int, codes: int, threads: int, sequences: int) -> None:
     began = time.perf_counter()
-    model = Llama(path, n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False, n_gpu_layers=0)
+    model = LlamaCpp(path, threads, sequences=sequences)
     loaded = time.perf_counter()
-    model.eval(list(range(1, prompt_tokens + 1)))
-    width = model.n_vocab()
-
-    def top_candidates() -> int:
-        return int(np.ctypeslib.as_array(llama_get_logits(model._ctx.ctx), (width,)).argmax())
-
-    token = top_candidates()
+    prompt = list(range(1, prompt_tokens + 1))
+    tokens = [int(model.feed(0, prompt).argmax())]
     first, cold = time.perf_counter(), time.time()
-    steps, made = [], [token]
+    tokens += [int(model.feed(sequence, prompt).argmax()) for sequence in range(1, sequences)]
+    steps, made = [], tokens[:1]
     for _ in range(codes):
         start = time.perf_counter()
-        model.eval([token])
-        token = top_candidates()
+        tokens = model.step(tokens).argmax(-1).tolist()
         steps.append(time.perf_counter() - start)
-        made.append(token)
+        made.append(tokens[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         json.dumps(
@@ -104,6 +210,7 @@ def run(path: str, prompt_tokens: int, codes: int, threads: int) -> None:
                 "peak_bytes": peak,
                 "weight_bytes": Path(path).stat().st_size,
                 "tokens": made,
+                "instructions": model.instructions,
             }
         )
     )
@@ -121,6 +228,7 @@ def main() -> None:
     running.add_argument("prompt_tokens", type=int)
     running.add_argument("codes", type=int)
     running.add_argument("threads", type=int)
+    running.add_argument("sequences", type=int, nargs="?", default=1)
     arguments = vars(parser.parse_args())
     {"write": write, "run": run}[arguments.pop("command")](**arguments)
 

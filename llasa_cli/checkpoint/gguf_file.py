@@ -184,11 +184,11 @@ class _Reader:
     def count(self, most: int = _MOST) -> int:
         value: int = self.number("Q")
         if value > most:
-            raise ValueError(f"it says that it has {value:,} entries")
+            raise ValueError(f"it says that something has {value:,} entries or bytes")
         return value
 
     def text(self) -> str:
-        length = self.count()
+        length = self.count(len(self.data))
         begin, self.at = self.at, self.at + length
         if self.at > len(self.data):
             raise ValueError("its header is truncated")

@@ -318,6 +318,14 @@ def test_impossible_headers_are_refused(start: bytes, reason: str, tmp_path: Pat
         read_gguf(tmp_path / "x.gguf")
 
 
+def test_a_string_may_be_as_long_as_the_file(tmp_path: Path) -> None:
+    """tokenizer.json with 193,800 tokens, which a file of `llasa convert` may hold, has 27 MB."""
+    text = b"x" * 27_000_000
+    header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"a" + struct.pack("<IQ", 8, len(text))
+    (tmp_path / "x.gguf").write_bytes(header + text)
+    assert len(read_gguf(tmp_path / "x.gguf").metadata["a"]) == len(text)
+
+
 def change_metadata(source: Path, path: Path, **changes: Any) -> None:
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))

@@ -1,7 +1,8 @@
 /* Products of 16-bit integers, summed in 32 bits: lane l of 16 sums gets the products of the numbers 2 l and 2 l + 1 of each 32. Sums of
  * integers are exact, so all processors give the same bits, with the instructions that each has.
  */
-#if defined __AVX512BW__ && defined __AVX512VL__
+#ifdef AVX512
+typedef __m512i part;
 typedef __m512i pairs;    /* 32 int16 */
 typedef __m512i integers; /* 16 int32 */
 
@@ -28,25 +29,19 @@ INLINE void accumulate(integers *sums, pairs a, pairs b) {
     *sums = add_products(*sums, a, b);
 #endif
 }
-/* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
-INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
-    __m512 by = _mm512_set1_ps(scale);
-    if (grouped) by = _mm512_mul_ps((__m512)*scales, by);
-    *sums = (floats)_mm512_fmadd_ps(_mm512_cvtepi32_ps(found), by, (__m512)*sums);
-}
+#define PART(VECTOR, P) (VECTOR)
+#define part_zero zero()
+#define part_read(FROM) read_pairs(FROM)
+#define part_accumulate accumulate
+INLINE few part_to_floats(part found) { return (few)_mm512_cvtepi32_ps(found); }
 /* 32 int8, or 16 and zeros. */
 INLINE pairs widen_bytes(const void *from, long count) {
     return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi32(count < 32 ? 0xF : 0xFF, from));
 }
 INLINE pairs widen_32_bytes(const void *from) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(from)); }
-/* Round to integers, halves to even. */
-INLINE words rounded(floats v) { return (words)_mm512_cvtps_epi32((__m512)v); }
-INLINE shorts narrowed(words v) { return (shorts)_mm512_cvtepi32_epi16((__m512i)v); }
 
 #else
-#if defined __AVX2__ && defined __FMA__
-#include <immintrin.h>
-enum { PARTS = 2 };
+#ifdef AVX2_ONLY
 typedef __m256i part;
 #define part_zero _mm256_setzero_si256()
 #define part_read(FROM) _mm256_loadu_si256((const void *)(FROM))
@@ -61,15 +56,8 @@ typedef __m256i part;
 #define part_products(SUMS, A, B) _mm256_add_epi32(SUMS, _mm256_madd_epi16(A, B))
 #endif
 #define part_widen(FROM) _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(FROM)))
-#define part_rounded(FROM) _mm256_cvtps_epi32(_mm256_loadu_ps(FROM))
-INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
-    __m256 by = _mm256_set1_ps(scale);
-    if (scales) by = _mm256_mul_ps(_mm256_loadu_ps(scales), by);
-    _mm256_storeu_ps(sums, _mm256_fmadd_ps(_mm256_cvtepi32_ps(found), by, _mm256_loadu_ps(sums)));
-}
+INLINE few part_to_floats(part found) { return (few)_mm256_cvtepi32_ps(found); }
 #elif defined __aarch64__
-#include <arm_neon.h>
-enum { PARTS = 4 };
 typedef int16x8_t part; /* or int32x4_t, by a cast */
 #define part_zero vdupq_n_s16(0)
 #define part_read(FROM) vld1q_s16((const int16_t *)(FROM))
@@ -83,14 +71,8 @@ INLINE part part_products(part sums, part a, part b) {
     return (part)vaddq_s32((int32x4_t)sums, vpaddq_s32(low, high));
 }
 #define part_widen(FROM) vmovl_s8(vld1_s8((const int8_t *)(FROM)))
-#define part_rounded(FROM) (part) vcvtnq_s32_f32(vld1q_f32(FROM))
-INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
-    float32x4_t by = vdupq_n_f32(scale);
-    if (scales) by = vmulq_f32(vld1q_f32(scales), by);
-    vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), vcvtq_f32_s32((int32x4_t)found), by));
-}
+INLINE few part_to_floats(part found) { return (few)vcvtq_f32_s32((int32x4_t)found); }
 #else
-enum { PARTS = 1 };
 typedef struct {
     int16_t numbers[32];
 } part;
@@ -120,11 +102,7 @@ INLINE part part_products(part sums, part a, part b) {
     PART_WORDS(sums, from.words[i] + a.numbers[2 * i] * b.numbers[2 * i] + a.numbers[2 * i + 1] * b.numbers[2 * i + 1]);
 }
 INLINE part part_widen(const void *bytes) { PART_NUMBERS(((const int8_t *)bytes)[i]); }
-INLINE part part_rounded(const float *numbers) { PART_WORDS(part_zero, (int32_t)__builtin_rintf(numbers[i])); }
-INLINE void part_add_scaled(float *sums, part found, const float *scales, float scale) {
-    part_words from = {found};
-    for (int i = 0; i < 16; i++) sums[i] = __builtin_fmaf(from.words[i], scales ? scales[i] * scale : scale, sums[i]);
-}
+INLINE few part_to_floats(part found) { return __builtin_convertvector(*(few_words *)&found, few); }
 #endif
 
 typedef struct {
@@ -149,14 +127,15 @@ INLINE pairs minus_8(pairs a) { PARTWISE(part_minus_8(a.part[p])); }
 INLINE integers add_products(integers sums, pairs a, pairs b) {
     PARTWISE(part_products(sums.part[p], a.part[p], b.part[p]));
 }
-INLINE void accumulate(integers *sums, pairs a, pairs b) { *sums = add_products(*sums, a, b); }
-/* sums += found * scale, where a `grouped` product has a scale for each lane as well. */
-INLINE void add_scaled(floats *sums, integers found, const int grouped, const floats *scales, float scale) {
-#pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) {
-        const int at = p * (LANES / PARTS);
-        part_add_scaled((float *)sums + at, found.part[p], grouped ? (const float *)scales + at : 0, scale);
-    }
+#define PART(VECTOR, P) ((VECTOR).part[P])
+/* The same for sums and factors that stay in registers: GCC 12 makes more products at once than there are registers. */
+INLINE void part_accumulate(part *sums, part a, part b) {
+#if defined AVX2_ONLY && !defined __AVXVNNI__
+    part products = _mm256_madd_epi16(a, b);
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sums) : "x"(products));
+#else
+    *sums = part_products(*sums, a, b);
+#endif
 }
 INLINE pairs widen_32_bytes(const void *from) { PARTWISE(part_widen((const char *)from + p * (PART_BYTES / 2))); }
 /* 32 int8, or 16 and zeros. */
@@ -166,12 +145,50 @@ INLINE pairs widen_bytes(const void *from, long count) {
     __builtin_memcpy(some, from, 16);
     return widen_32_bytes(some);
 }
-/* Round to integers, halves to even. */
-INLINE words rounded(floats v) {
-    words to;
-#pragma GCC unroll 4
-    for (int p = 0; p < PARTS; p++) ((part *)&to)[p] = part_rounded((const float *)&v + p * (LANES / PARTS));
-    return to;
-}
-INLINE shorts narrowed(words v) { return __builtin_convertvector(v, shorts); }
 #endif
+
+/* sum + found * scale, where a `grouped` product has a scale for each lane as well. */
+INLINE few part_scaled(few sum, part found, const int grouped, few scales, float scale) {
+    few by = scale - (few){0};
+    if (grouped) by = scales * by;
+    return fused(part_to_floats(found), by, sum);
+}
+
+INLINE void add_scaled(few *sums, integers found, const int grouped, const few *scales, float scale) {
+    EACH_PART sums[p] = part_scaled(sums[p], PART(found, p), grouped, scales[p], scale);
+}
+
+/* Round to integers, halves to even. */
+INLINE few_words rounded(few v) {
+#if defined AVX512
+    return (few_words)_mm512_cvtps_epi32((__m512)v);
+#elif defined AVX2_ONLY
+    return (few_words)_mm256_cvtps_epi32((__m256)v);
+#elif defined __aarch64__
+    return (few_words)vcvtnq_s32_f32((float32x4_t)v);
+#else
+    few_words to;
+    for (int i = 0; i < FEW; i++) to[i] = (int32_t)__builtin_rintf(v[i]);
+    return to;
+#endif
+}
+
+/* 16 numbers that fit 16 bits. */
+INLINE shorts narrowed(const few_words *v) {
+#if defined AVX512
+    return (shorts)_mm512_cvtepi32_epi16((__m512i)*v);
+#elif defined AVX2_ONLY
+    return (shorts)_mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)v[0], (__m256i)v[1]), 0xD8);
+#else
+    return __builtin_convertvector(*(const words *)v, shorts);
+#endif
+}
+
+/* 16 numbers that fit 8 bits. */
+INLINE bytes narrowed_to_bytes(const few_words *v) {
+#ifdef AVX512 /* GCC 12 narrows one number at a time unless it is given the instruction */
+    return (bytes)_mm512_cvtepi32_epi8((__m512i)*v);
+#else
+    return __builtin_convertvector(narrowed(v), bytes);
+#endif
+}

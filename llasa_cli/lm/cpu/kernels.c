@@ -27,36 +27,62 @@ extern int omp_get_thread_num(void), omp_get_num_threads(void);
 
 #include "many_rows.h"
 
-/* `tall` rows of weights with `wide` rows of states. The sum of a pair is bit for bit the same in every tile. */
-INLINE void tile(reader *read, const int tall, const int wide, const float *states, const char *weights, long stride,
-                 const float *scales, float *out, long rows, long width) {
-    floats sums[TALL][WIDE] = {0};
-    for (long at = 0; at < width; at += LANES)
-#pragma GCC unroll 4
-        for (int r = 0; r < tall; r++) {
-            floats weight = read(weights + r * stride, at);
-#pragma GCC unroll 4
-            for (int s = 0; s < wide; s++) sums[r][s] += weight * *(const floats *)(states + s * width + at);
+/* TALL rows of weights, widened to floats, with `wide` rows of states, added to `sums`. */
+INLINE void float_tile(const int wide, const float (*weights)[SPAN], const float *states, long stride, long size,
+                       floats (*sums)[SOME]) {
+    for (long p = 0; p < PARTS; p++) {
+        few some[WIDE][TALL];
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) some[s][r] = ((few *)(sums[r] + s))[p];
+        for (long at = p * FEW; at < size; at += LANES) {
+            few weight[TALL];
+            UNROLL
+            for (int r = 0; r < TALL; r++) {
+                weight[r] = *(const few *)(weights[r] + at);
+                IN_REGISTER(weight[r]);
+            }
+            UNROLL
+            for (int s = 0; s < wide; s++) {
+                few state = *(const few *)(states + s * stride + at);
+                IN_REGISTER(state);
+                UNROLL
+                for (int r = 0; r < TALL; r++) some[s][r] += weight[r] * state;
+            }
         }
-    for (int r = 0; r < tall; r++)
-        for (int s = 0; s < wide; s++) out[s * rows + r] = total(sums[r][s]) * (scales ? scales[r] : 1);
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) ((few *)(sums[r] + s))[p] = some[s][r];
+    }
 }
 
-/* Up to TALL rows of weights, from `row` on, with all states. */
-INLINE void band(reader *read, const float *states, const char *weights, long stride, const float *scales, float *out,
-                 long count, long rows, long width, long row) {
-    long left = rows - row < TALL ? rows - row : TALL;
-    weights += row * stride, out += row, scales += scales ? row : 0;
-    if (left < TALL || count < WIDE) {
-        for (long r = 0; r < left; r++)
-            for (long s = 0; s < count; s++)
-                tile(read, 1, 1, states + s * width, weights + r * stride, stride, scales ? scales + r : 0,
-                     out + s * rows + r, rows, width);
-        return;
-    }
-    for (long first = 0; first < count; first += WIDE) {
-        long at = first + WIDE <= count ? first : count - WIDE; /* the last tile may repeat some */
-        tile(read, TALL, WIDE, states + at * width, weights, stride, scales, out + at * rows, rows, width);
+/* Up to TALL rows of weights, from `row` on, with all states. They are widened span by span, once for SOME rows of states. The sum of a
+ * row of states is bit for bit the same however many others there are. */
+INLINE void band(reader *read, const float *states, const char *weights, const int bytes, float *out, long count,
+                 long rows, long width, long row) {
+    const long tall = rows - row < TALL ? rows - row : TALL;
+    float wide[TALL][SPAN] __attribute__((aligned(64))) = {0};
+    floats sums[TALL][SOME] __attribute__((aligned(64)));
+    for (long from = 0; from < count; from += SOME) {
+        const long some = count - from < SOME ? count - from : SOME;
+        __builtin_memset(sums, 0, sizeof sums);
+        for (long begin = 0; begin < width; begin += SPAN) {
+            const long size = width - begin < SPAN ? width - begin : SPAN;
+            for (long r = 0; r < tall && (!from || width > SPAN); r++)
+                for (long at = 0; at < size; at += FEW)
+                    *(few *)(wide[r] + at) = read(weights + bytes * ((row + r) * width + begin), at);
+            const float *here = states + from * width + begin;
+            for (long s = 0; s < some; s += WIDE)
+                if (some - s >= WIDE)
+                    float_tile(WIDE, wide, here + s * width, width, size, (floats(*)[SOME])(sums[0] + s));
+                else
+                    for (long one = s; one < some; one++)
+                        float_tile(1, wide, here + one * width, width, size, (floats(*)[SOME])(sums[0] + one));
+        }
+        for (long s = 0; s < some; s++)
+            for (long r = 0; r < tall; r++) out[(from + s) * rows + row + r] = total((const few *)(sums[r] + s));
     }
 }
 
@@ -69,7 +95,7 @@ INLINE void band(reader *read, const float *states, const char *weights, long st
             return;                                                                                                    \
         }                                                                                                              \
         _Pragma("omp parallel for schedule(static)") for (long block = 0; block < (rows + TALL - 1) / TALL; block++)  \
-            band(read_##FORMAT, states, weights, BYTES * width, scales, out, count, rows, width, block * TALL);         \
+            band(read_##FORMAT, states, weights, BYTES, out, count, rows, width, block * TALL);         \
     }
 
 MULTIPLY(fp32, 4)
@@ -118,31 +144,33 @@ MULTIPLY_MANY(q4_0)
 void quantize_int8(const float *from, int8_t *integers, float *scales, long rows, long width) {
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++) {
-        floats largest_of_lane = {0};
-        for (long at = 0; at < width; at += LANES)
-            largest_of_lane = larger(largest_of_lane, *(const floats *)(from + row * width + at));
+        few largest_of_lane = {0};
+        for (long at = 0; at < width; at += FEW)
+            largest_of_lane = larger(largest_of_lane, *(const few *)(from + row * width + at));
         float largest = 1e-12f;
-        for (int i = 0; i < LANES; i++) largest = largest_of_lane[i] > largest ? largest_of_lane[i] : largest;
-        for (long at = 0; at < width; at += LANES)
-            *(bytes *)(integers + row * width + at) =
-                narrow(nearest(*(const floats *)(from + row * width + at) * (127 / largest)));
+        for (int i = 0; i < FEW; i++) largest = largest_of_lane[i] > largest ? largest_of_lane[i] : largest;
+        for (long at = 0; at < width; at += LANES) {
+            few_words some[PARTS];
+            EACH_PART some[p] = rounded(*(const few *)(from + row * width + at + p * FEW) * (127 / largest));
+            *(bytes *)(integers + row * width + at) = narrowed_to_bytes(some);
+        }
         scales[row] = largest / 127;
     }
 }
 
-/* Quantize 16 groups of 32 weights with the given inverse of the scale: the integers, -8 to 7, and the scale that fits them
- * best. Returns how much of the square sum of the weights they explain: the more, the smaller the error. */
-INLINE floats fit_int4(const floats *group, long count, floats inverse, floats *scale, floats *integers) {
-    floats products = {0}, squares = {0};
+/* Quantize a group of 32 weights in each lane, from `group` on, with the given inverse of the scale: the integers, -8 to 7, and the
+ * scale that fits them best. Returns how much of the square sum of the weights they explain: the more, the smaller the error. */
+INLINE few fit_int4(const float *group, long count, few inverse, few *scale, few *integers) {
+    few products = {0}, squares = {0};
     for (long i = 0; i < count; i++) {
-        floats integer = nearest(group[i] * inverse);
-        integer = choose(integer > 7, (floats){0} + 7, integer);
-        integer = choose(integer < -8, (floats){0} - 8, integer);
+        few weight = *(const few *)(group + i * LANES), integer = nearest(weight * inverse);
+        integer = choose(integer > 7, (few){0} + 7, integer);
+        integer = choose(integer < -8, (few){0} - 8, integer);
         integers[i] = integer;
-        products += integer * group[i];
+        products += integer * weight;
         squares += integer * integer;
     }
-    squares = choose(squares == 0, (floats){0} + 1, squares);
+    squares = choose(squares == 0, (few){0} + 1, squares);
     *scale = products / squares;
     return products * *scale;
 }
@@ -153,35 +181,38 @@ void quantize_int4(const float *from, uint32_t *weights, uint16_t *scales, long 
     long spans = (width + SPAN - 1) / SPAN;
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++)
-        for (long span = 0; span < spans; span++) {
-            const floats *group = (const floats *)(from + row * width + span * SPAN);
-            long count = (width - span * SPAN < SPAN ? width - span * SPAN : SPAN) / LANES;
-            floats most = {0}, least = {0};
-            for (long i = 0; i < count; i++) {
-                most = choose(group[i] > most, group[i], most);
-                least = choose(group[i] < least, group[i], least);
+        for (long span = 0; span < spans; span++)
+            for (long lane = 0; lane < LANES; lane += FEW) {
+                const float *group = from + row * width + span * SPAN + lane;
+                long count = (width - span * SPAN < SPAN ? width - span * SPAN : SPAN) / LANES;
+                few most = {0}, least = {0};
+                for (long i = 0; i < count; i++) {
+                    few weight = *(const few *)(group + i * LANES);
+                    most = choose(weight > most, weight, most);
+                    least = choose(weight < least, weight, least);
+                }
+                few largest = choose(most > -least, most, least);
+                largest = choose(largest == 0, (few){0} + 1, largest);
+                few best = {0}, scale = {0}, integers[SPAN / LANES];
+                few_words chosen[SPAN / LANES] = {0};
+                for (int i = 0; i < 3; i++) {
+                    few its_scale;
+                    few explained = fit_int4(group, count, (-7.4f - 0.6f * i) / largest, &its_scale, integers);
+                    few_words better = explained > best;
+                    best = choose(better, explained, best);
+                    scale = choose(better, its_scale, scale);
+                    for (long k = 0; k < count; k++)
+                        chosen[k] = (rounded(integers[k]) & better) | (chosen[k] & ~better);
+                }
+                for (long block = 0; block < count / 8; block++) {
+                    few_bits word = {0};
+                    for (int n = 0; n < 8; n++) word |= (few_bits)(chosen[block * 8 + n] + 8) << 4 * n;
+                    *(few_bits *)(weights + (row * width + span * SPAN) / 8 + block * LANES + lane) = word;
+                }
+                few_bits high = (few_bits)(scale * 16) + 0x8000; /* rounds to the nearest bfloat16 */
+                *(few_shorts *)(scales + (row * spans + span) * LANES + lane) =
+                    __builtin_convertvector(high >> 16, few_shorts);
             }
-            floats largest = choose(most > -least, most, least);
-            largest = choose(largest == 0, (floats){0} + 1, largest);
-            floats best = {0}, scale = {0}, integers[SPAN / LANES];
-            words chosen[SPAN / LANES] = {0};
-            for (int i = 0; i < 3; i++) {
-                floats its_scale;
-                floats explained = fit_int4(group, count, (-7.4f - 0.6f * i) / largest, &its_scale, integers);
-                words better = explained > best;
-                best = choose(better, explained, best);
-                scale = choose(better, its_scale, scale);
-                for (long k = 0; k < count; k++)
-                    chosen[k] = (__builtin_convertvector(integers[k], words) & better) | (chosen[k] & ~better);
-            }
-            for (long block = 0; block < count / 8; block++) {
-                bits word = {0};
-                for (int n = 0; n < 8; n++) word |= (bits)(chosen[block * 8 + n] + 8) << 4 * n;
-                *(bits *)(weights + (row * width + span * SPAN) / 8 + block * LANES) = word;
-            }
-            bits high = (bits)(scale * 16) + 0x8000; /* rounds to the nearest bfloat16 */
-            *(shorts *)(scales + (row * spans + span) * LANES) = __builtin_convertvector(high >> 16, shorts);
-        }
 }
 
 /* Root mean square norm: out = states / sqrt(mean(states^2) + epsilon) * weight, row by row.
@@ -191,14 +222,15 @@ void quantize_int4(const float *from, uint32_t *weights, uint16_t *scales, long 
  */
 void norm(const float *states, const float *weight, float *out, float epsilon, long count, long width) {
     for (long row = 0; row < count; row++, states += width, out += width) {
-        floats sums = {0};
-        for (long at = 0; at < width; at += LANES) {
-            floats v = *(const floats *)(states + at);
-            sums += v * v;
-        }
-        float scale = 1 / __builtin_sqrtf(total(sums) / width + epsilon);
+        few sums[PARTS] = {0};
         for (long at = 0; at < width; at += LANES)
-            *(floats *)(out + at) = *(const floats *)(states + at) * scale * *(const floats *)(weight + at);
+            EACH_PART {
+                few v = *(const few *)(states + at + p * FEW);
+                sums[p] += v * v;
+            }
+        float scale = 1 / __builtin_sqrtf(total(sums) / width + epsilon);
+        for (long at = 0; at < width; at += FEW)
+            *(few *)(out + at) = *(const few *)(states + at) * scale * *(const few *)(weight + at);
     }
 }
 

@@ -3,10 +3,11 @@
  * bit for bit that of one_row.h: sums of integers are exact, and the floats are added in the same order.
  */
 enum { BAND = 8, SOME = 16 }; /* rows of weights and rows of states whose sums are kept in the first-level cache */
-#ifdef __AVX512F__
+#if defined AVX512 || defined __aarch64__
+#define REGISTERS_32
 enum { TALL = 4, WIDE = 4 }; /* of these, the tile whose sums are kept in registers */
 #else
-enum { TALL = 2, WIDE = 2 };
+enum { TALL = 4, WIDE = 2 };
 #endif
 enum { STEPS = SPAN / 32 };   /* vectors of 16-bit numbers in a span */
 
@@ -62,39 +63,50 @@ static void widen(int is_int4, const char *weights, long row_bytes, long rows, l
 INLINE void integer_tile(const int wide, const int grouped, pairs (*weights)[STEPS], const floats *scales,
                          const int16_t *numbers, const float *state_scales, long steps, int is_first, int is_last,
                          floats (*sums)[SOME], float *found) {
-    integers products[WIDE][TALL];
-    floats each[LANES];
-#pragma GCC unroll 4
-    for (int s = 0; s < wide; s++)
-#pragma GCC unroll 4
-        for (int r = 0; r < TALL; r++) products[s][r] = zero();
-    for (long i = 0; i < steps; i++) {
-        pairs weight[TALL];
-#pragma GCC unroll 4
-        for (int r = 0; r < TALL; r++) weight[r] = weights[r][i];
-#pragma GCC unroll 4
-        for (int s = 0; s < wide; s++) {
-            pairs state = read_pairs(numbers + s * SPAN + i * 32);
-#pragma GCC unroll 4
-            for (int r = 0; r < TALL; r++) accumulate(&products[s][r], weight[r], state);
+    few each[LANES][PARTS] __attribute__((aligned(64)));
+    for (int p = 0; p < PARTS; p++) {
+        part products[WIDE][TALL];
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) products[s][r] = part_zero;
+        for (long i = 0; i < steps; i++) {
+            part weight[TALL];
+            UNROLL
+            for (int r = 0; r < TALL; r++) {
+                weight[r] = PART(weights[r][i], p);
+                IN_REGISTER(weight[r]);
+            }
+            UNROLL
+            for (int s = 0; s < wide; s++) {
+                part state = part_read(numbers + s * SPAN + i * 32 + p * (32 / PARTS));
+                IN_REGISTER(state);
+                UNROLL
+                for (int r = 0; r < TALL; r++) part_accumulate(&products[s][r], weight[r], state);
+            }
         }
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) {
+                few *kept = (few *)(sums[r] + s) + p, sum = is_first ? (few){0} : *kept;
+                sum = part_scaled(sum, products[s][r], grouped, ((const few *)(scales + r))[p], state_scales[s]);
+                if (is_last)
+                    each[s * TALL + r][p] = sum;
+                else
+                    *kept = sum;
+            }
     }
-#pragma GCC unroll 4
-    for (int s = 0; s < wide; s++)
-#pragma GCC unroll 4
-        for (int r = 0; r < TALL; r++) {
-            floats sum = is_first ? (floats){0} : sums[r][s];
-            add_scaled(&sum, products[s][r], grouped, scales + r, state_scales[s]);
-            if (is_last)
-                each[s * TALL + r] = sum;
-            else
-                sums[r][s] = sum;
-        }
     if (!is_last) return;
-#if defined __AVX512F__
+#if defined AVX512
 #pragma GCC unroll 16
-    for (int i = wide * TALL; i < LANES; i++) each[i] = each[0];
-    *(floats *)found = totals(each);
+    for (int i = wide * TALL; i < LANES; i++) each[i][0] = each[0][0];
+    totals(each, (few *)found);
+#elif defined AVX2_ONLY
+    if (wide == WIDE)
+        *(few *)found = totals_of_8(each);
+    else
+        for (int i = 0; i < TALL; i++) found[i] = total(each[i]);
 #else
     for (int i = 0; i < wide * TALL; i++) found[i] = total(each[i]);
 #endif
@@ -112,7 +124,7 @@ TILE(tile_1, 1, 0)
 TILE(tile_2, 2, 0)
 TILE(grouped_tile_1, 1, 1)
 TILE(grouped_tile_2, 2, 1)
-#ifdef __AVX512F__
+#ifdef REGISTERS_32
 TILE(tile_3, 3, 0)
 TILE(tile_4, 4, 0)
 TILE(grouped_tile_3, 3, 1)
@@ -126,7 +138,7 @@ static one_tile *const tiles[2][WIDE] = {{tile_1, tile_2}, {grouped_tile_1, grou
 /* Scale found[s * TALL + r] and store it in `out`, float [wide][stride], or add it to that. */
 INLINE void store_tile(const float *found, const float *by_row, long wide, long rows, float *out, long stride, int add) {
     for (long s = 0; s < wide; s++, out += stride, found += TALL) {
-#ifdef __AVX512F__
+#if defined AVX512 || defined AVX2_ONLY
         if (rows >= TALL) {
             __m128 before = add ? _mm_loadu_ps(out) : _mm_setzero_ps();
             _mm_storeu_ps(out, _mm_fmadd_ps(_mm_loadu_ps(found), _mm_loadu_ps(by_row), before));
@@ -158,8 +170,11 @@ static void products_of_many(const matrix *by, const many *states, float *out, l
                 floats scales[BAND] = {0};
                 for (long r = 0; grouped && r < rows; r++) {
                     const char *stored = (const char *)by->scales + 2 * ((first + r) * spans + span) * LANES;
-                    scales[r] = by->format == format_int4 ? read_bf16(stored, 0) : read_fp16(stored, 0);
-                    if (by->format == format_q4_0) scales[r] *= 16;
+                    EACH_PART {
+                        few *scale = (few *)(scales + r) + p;
+                        *scale = by->format == format_int4 ? read_bf16(stored, p * FEW) : read_fp16(stored, p * FEW);
+                        if (by->format == format_q4_0) *scale *= 16;
+                    }
                 }
                 for (long s = 0; s < some; s += WIDE) {
                     const long at = span * states->count + from + s, wide = some - s < WIDE ? some - s : WIDE;

@@ -49,23 +49,28 @@ INLINE void prepare_bf16(row *states, long width) {
 INLINE void prepare_integers(row *states, long width, const int is_int4) {
     for (long span = 0; span * SPAN < width; span++) {
         floats *plain = states->plain + span * (SPAN / LANES);
-        floats most = {0}, invalid = {0}; /* `invalid` becomes NaN if a state is NaN or infinite */
-        for (int i = 0; i < SPAN / LANES; i++) most = larger(most, plain[i]), invalid += plain[i] * 0;
+        few most[PARTS] = {0}, invalid[PARTS] = {0}; /* `invalid` becomes NaN if a state is NaN or infinite */
+        for (int i = 0; i < SPAN / LANES; i++)
+            EACH_PART {
+                few v = ((const few *)(plain + i))[p];
+                most[p] = larger(most[p], v), invalid[p] += v * 0;
+            }
         float largest = 1e-30f;
-        for (int i = 0; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
-        words numbers[SPAN / LANES], sum = {0};
-        for (int i = 0; i < SPAN / LANES; i++) {
-            numbers[i] = rounded(plain[i] * (32767 / largest));
-            sum += numbers[i];
-        }
+        for (int i = 0; i < LANES; i++) largest = ((float *)most)[i] > largest ? ((float *)most)[i] : largest;
+        few_words numbers[SPAN / LANES][PARTS], sum[PARTS] = {0};
+        for (int i = 0; i < SPAN / LANES; i++)
+            EACH_PART {
+                numbers[i][p] = rounded(((const few *)(plain + i))[p] * (32767 / largest));
+                sum[p] += numbers[i][p];
+            }
         states->scales[span] = (largest / 32767 + total(invalid)) * (is_int4 ? 0.0625f : 1);
         shorts *to = states->numbers[0] + span * (SPAN / LANES);
         if (is_int4) { /* pairs in one lane, from the vectors n and n + 4, as in the weights */
-            states->excess[span] = sum * -8;
+            EACH_PART ((few_words *)(states->excess + span))[p] = sum[p] * -8;
             for (int block = 0; block < BLOCKS; block++)
                 for (int n = 0; n < 4; n++)
-                    *(words *)(to + block * 8 + n * 2) =
-                        (numbers[block * 8 + n] & 0xFFFF) | numbers[block * 8 + n + 4] << 16;
+                    EACH_PART ((few_words *)(to + block * 8 + n * 2))[p] =
+                        (numbers[block * 8 + n][p] & 0xFFFF) | numbers[block * 8 + n + 4][p] << 16;
         } else
             for (int i = 0; i < SPAN / LANES; i++) to[i] = narrowed(numbers[i]);
     }
@@ -94,26 +99,39 @@ INLINE void prepare(row *states, long width, const matrix *by) {
     if (by->format == format_q4_0) regroup(states, padded, 1), prepare_integers(states, padded, 1);
 }
 
-/* A row of weights with `count` rows of states, one or two, from state `from` on. Each pair has 4 sums, because an
+enum { CHAINS = PARTS == 1 ? 4 : 2 };
+
+/* A row of weights with `count` rows of states, one or two, from state `from` on. Each pair has several sums, because an
  * addition takes 4 cycles. Weights have `bytes` bytes each; those `ahead` bytes on are needed next. */
 INLINE void dot(reader *read, const int count, const row *states, long from, const char *weights, long width,
                 const int bytes, long ahead, float *out) {
-    floats sums[PAIR][4] = {0};
-    long at = 0, shift = from / LANES;
+    few sums[PAIR][CHAINS][PARTS] = {0};
+#define PLAIN(S, AT) (*(const few *)((const float *)states[S].plain + from + (AT)))
+    long at = 0;
     for (; at + 4 * LANES <= width; at += 4 * LANES) {
         for (int i = 0; i < bytes; i++) __builtin_prefetch(weights + bytes * at + 64 * i + ahead);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            floats weight = read(weights, at + i * LANES);
-#pragma GCC unroll 2
-            for (int s = 0; s < count; s++) sums[s][i] += weight * states[s].plain[shift + at / LANES + i];
-        }
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            EACH_PART {
+                const long here = at + i * LANES + p * FEW;
+                few weight = read(weights, here);
+                UNROLL
+                for (int s = 0; s < count; s++) sums[s][i % CHAINS][p] += weight * PLAIN(s, here);
+            }
     }
     for (; at < width; at += LANES)
-#pragma GCC unroll 2
-        for (int s = 0; s < count; s++) sums[s][0] += read(weights, at) * states[s].plain[shift + at / LANES];
-#pragma GCC unroll 2
-    for (int s = 0; s < count; s++) out[s] = total(sums[s][0] + sums[s][1] + (sums[s][2] + sums[s][3]));
+        EACH_PART
+            UNROLL
+            for (int s = 0; s < count; s++) sums[s][0][p] += read(weights, at + p * FEW) * PLAIN(s, at + p * FEW);
+    UNROLL
+    for (int s = 0; s < count; s++) {
+        few all[PARTS];
+        EACH_PART {
+            all[p] = sums[s][0][p] + sums[s][1][p];
+            if (CHAINS == 4) all[p] += sums[s][2][p] + sums[s][3][p];
+        }
+        out[s] = total(all);
+    }
 }
 
 INLINE void dot_fp32(const int count, const row *states, long from, const char *weights, long width, long ahead,
@@ -154,7 +172,10 @@ INLINE void dot_bf16(const int count, const row *states, long from, const char *
         }
     }
 #pragma GCC unroll 2
-    for (int s = 0; s < count; s++) out[s] = total((floats)(sums[s][0] + sums[s][1] + (sums[s][2] + sums[s][3])));
+    for (int s = 0; s < count; s++) {
+        few all = (few)(sums[s][0] + sums[s][1] + (sums[s][2] + sums[s][3]));
+        out[s] = total(&all);
+    }
 #else
     dot(read_bf16, count, states, from, weights, width, 2, ahead, out);
 #endif
@@ -185,14 +206,14 @@ INLINE void span_int8(const int count, const row *states, long span, const char 
 }
 
 INLINE void dot_int8(const int count, const row *states, const char *weights, long width, float *out) {
-    floats sums[PAIR] = {0};
+    few sums[PAIR][PARTS] = {0};
     for (long span = 0; span * SPAN < width; span++) {
         integers found[PAIR];
         long left = width - span * SPAN;
         span_int8(count, states, span, weights + span * SPAN, left < SPAN ? left : SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            add_scaled(sums + s, found[s], 0, 0, states[s].scales[span]);
+            add_scaled(sums[s], found[s], 0, sums[s], states[s].scales[span]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -200,14 +221,14 @@ INLINE void dot_int8(const int count, const row *states, const char *weights, lo
 
 INLINE void dot_q8_0(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
                      float *out) {
-    floats sums[PAIR] = {0};
+    few sums[PAIR][PARTS] = {0}, scale[PARTS];
     for (long span = 0; span * SPAN < width; span++) {
-        floats scale = read_fp16((const char *)scales, span * LANES);
+        EACH_PART scale[p] = read_fp16((const char *)scales, span * LANES + p * FEW);
         integers found[PAIR];
         span_int8(count, states, span, weights + span * SPAN, SPAN, found);
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++)
-            add_scaled(sums + s, found[s], 1, &scale, states[s].scales[span]);
+            add_scaled(sums[s], found[s], 1, scale, states[s].scales[span]);
     }
 #pragma GCC unroll 2
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
@@ -216,11 +237,11 @@ INLINE void dot_q8_0(const int count, const row *states, const char *weights, co
 /* Weights in int4 or, with `is_q4_0`, in q4_0. */
 INLINE void dot_int4(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
                      float *out, const int is_q4_0) {
-    floats sums[PAIR] = {0};
+    few sums[PAIR][PARTS] = {0}, scale[PARTS];
     for (long span = 0; span * SPAN < width; span++) {
         long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
-        floats scale = is_q4_0 ? read_fp16((const char *)scales, span * LANES) * 16
-                               : read_bf16((const char *)scales, span * LANES);
+        EACH_PART scale[p] = is_q4_0 ? read_fp16((const char *)scales, span * LANES + p * FEW) * 16
+                                     : read_bf16((const char *)scales, span * LANES + p * FEW);
         integers plain[PAIR], sixteenfold[PAIR];
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++) plain[s] = read_integers(states[s].excess + span), sixteenfold[s] = zero();
@@ -241,7 +262,7 @@ INLINE void dot_int4(const int count, const row *states, const char *weights, co
 #pragma GCC unroll 2
         for (int s = 0; s < count; s++) {
             plain[s] = plus(plain[s], sixteenth(sixteenfold[s]));
-            add_scaled(sums + s, plain[s], 1, &scale, states[s].scales[span]);
+            add_scaled(sums[s], plain[s], 1, scale, states[s].scales[span]);
         }
     }
 #pragma GCC unroll 2

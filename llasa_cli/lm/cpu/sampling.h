@@ -26,16 +26,16 @@ typedef struct {
 
 /* The largest of some numbers; NaN if one is NaN. */
 static float most_of(const float *numbers, long count) {
-    floats most = {0}, invalid = {0};
+    few most = {0}, invalid = {0};
     most -= 3.4e38f;
     long i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        floats v = *(const floats *)(numbers + i);
+    for (; i + FEW <= count; i += FEW) {
+        few v = *(const few *)(numbers + i);
         most = choose(v > most, v, most);
         invalid += v * 0; /* NaN for infinite numbers too, of which -infinity is allowed: only NaN counts below */
     }
     float found = -__builtin_inff(), sum = 0;
-    for (int l = 0; l < LANES && i; l++) {
+    for (int l = 0; l < FEW && i; l++) {
         found = most[l] > found ? most[l] : found;
         sum += invalid[l];
     }
@@ -51,13 +51,14 @@ static float most_of(const float *numbers, long count) {
 
 /* log(sum(exp(numbers))), where `most` is the largest. */
 static float log_sum(const float *numbers, long count, float most) {
-    floats sums = {0};
+    few sums[PARTS] = {0};
     long i = 0;
-    for (; i + LANES <= count; i += LANES) sums += exponential(*(const floats *)(numbers + i) - most);
-    floats last = {0};
+    for (; i + LANES <= count; i += LANES)
+        EACH_PART sums[p] += exponential(*(const few *)(numbers + i + p * FEW) - most);
+    float last[LANES];
     for (long l = 0; l < LANES; l++) last[l] = i + l < count ? numbers[i + l] - most : -200;
-    last = exponential(last);
-    for (long l = 0; l < count - i; l++) sums[0] += last[l];
+    EACH_PART ((few *)last)[p] = exponential(((few *)last)[p]);
+    for (long l = 0; l < count - i; l++) sums[0][0] += last[l];
     return most + logf(total(sums));
 }
 
@@ -71,9 +72,9 @@ static int likelier(const void *a, const void *b) {
 static long sample_plain(const float *logits, long count, float most, float u, float *memory) {
     double sum = 0;
     for (long i = 0; i < count; i += LANES) {
-        floats some = {0};
+        float some[LANES];
         for (long l = 0; l < LANES; l++) some[l] = i + l < count ? logits[i + l] - most : -200;
-        some = exponential(some);
+        EACH_PART ((few *)some)[p] = exponential(((few *)some)[p]);
         for (long l = 0; l < LANES && i + l < count; l++) memory[i + l] = sum += logits[i + l] - most < -87 ? 0 : some[l];
     }
     long low = 0, high = count; /* the first whose sum is above the goal */
@@ -100,18 +101,18 @@ static long sample_filtered(const float *logits, long count, float most, float u
         if (found < top_k && found < count) continue;
         qsort(list, found, sizeof *list, likelier);
         float kth = top_k ? list[(top_k < found ? top_k : found) - 1].value : 0, mass = 1;
-        float first = exponential((floats){0} + (list[0].value - all))[0];
+        float first = exponential((few){0} + (list[0].value - all))[0];
         if (top_k) {
             double sum = 0;
             for (long i = 0; i < found && list[i].value >= kth; i++)
-                sum += exponential((floats){0} + (list[i].value - all))[0];
+                sum += exponential((few){0} + (list[i].value - all))[0];
             mass = sum;
         }
         /* `list[i].value` becomes the cumulative probability. */
         double before = 0;
         long kept = 0;
         for (; kept < found; kept++) {
-            float probability = exponential((floats){0} + (list[kept].value - all))[0];
+            float probability = exponential((few){0} + (list[kept].value - all))[0];
             int is_kept = (!top_k || list[kept].value >= kth) && (top_p >= 1 || (float)before < top_p * mass) &&
                           probability >= min_p * first;
             if (!is_kept && kept) break;

@@ -21,29 +21,24 @@ typedef struct {
 enum { FAR_BYTES = 4 << 20 };
 
 /* exp(v) within 2 units in the last place, limited to about 2^-125 to 2^126; NaN stays NaN. From Cephes' expf. */
-INLINE floats exponential(floats v) {
-    v = choose(v < -87, (floats){0} - 87, v);
-    v = choose(v > 87, (floats){0} + 87, v);
-    floats n = nearest(v * 1.44269504f), r = v - n * 0.693359375f + n * 2.12194440e-4f;
-    floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+INLINE few exponential(few v) {
+    v = choose(v < -87, (few){0} - 87, v);
+    v = choose(v > 87, (few){0} + 87, v);
+    few n = nearest(v * 1.44269504f), r = v - n * 0.693359375f + n * 2.12194440e-4f;
+    few p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1;
-#ifdef __AVX512F__ /* GCC 12 converts one number at a time unless it is given the instruction */
-    words power = (words)_mm512_cvtps_epi32((__m512)n);
-#else
-    words power = __builtin_convertvector(n, words);
-#endif
-    return p * (floats)((power + 127) << 23);
+    return p * (few)((rounded(n) + 127) << 23);
 }
 
 /* silu(gate) * up; `out` may be `gate`. */
 INLINE void gated(const float *gate, const float *up, float *out, long first, long end) {
-    for (long i = first; i < end; i += LANES) {
-        floats v = *(const floats *)(gate + i);
-        *(floats *)(out + i) = v / (1 + exponential(-v)) * *(const floats *)(up + i);
+    for (long i = first; i < end; i += FEW) {
+        few v = *(const few *)(gate + i);
+        *(few *)(out + i) = v / (1 + exponential(-v)) * *(const few *)(up + i);
     }
 }
 
@@ -56,14 +51,14 @@ void gate(const float *gate_up, float *out, long count, long width) {
 
 /* Add the weighted values of `count` tokens to `sums` * kept, some vectors at a time. */
 INLINE void mix(const int vectors, const float *weights, const float *values, long stride, long count, float kept, float *sums) {
-    floats mixed[vectors];
-#pragma GCC unroll 4
-    for (int i = 0; i < vectors; i++) mixed[i] = *(floats *)(sums + i * LANES) * kept;
+    few mixed[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) mixed[i] = *(few *)(sums + i * FEW) * kept;
     for (long t = 0; t < count; t++)
-#pragma GCC unroll 4
-        for (int i = 0; i < vectors; i++) mixed[i] += weights[t] * *(const floats *)(values + t * stride + i * LANES);
-#pragma GCC unroll 4
-    for (int i = 0; i < vectors; i++) *(floats *)(sums + i * LANES) = mixed[i];
+#pragma GCC unroll 8
+        for (int i = 0; i < vectors; i++) mixed[i] += weights[t] * *(const few *)(values + t * stride + i * FEW);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) *(few *)(sums + i * FEW) = mixed[i];
 }
 
 /* Online softmax of one query head over up to 16 more tokens. It updates the best score so far, the sum of exponentials
@@ -72,26 +67,28 @@ INLINE void mix(const int vectors, const float *weights, const float *values, lo
 INLINE void attend_block(const float *query, const float *keys, const float *values, long stride, long count, long width,
                  float *best, float *sum, float *out) {
     float here[LANES] __attribute__((aligned(64)));
-    floats products[LANES];
+    few products[LANES][PARTS], scores[PARTS];
     for (long t = 0; t < count; t++) {
-        floats product = {0};
+        few product[PARTS] = {0};
         for (long d = 0; d < width; d += LANES)
-            product += *(const floats *)(query + d) * *(const floats *)(keys + t * stride + d);
-        products[t] = product;
+            EACH_PART product[p] +=
+                *(const few *)(query + d + p * FEW) * *(const few *)(keys + t * stride + d + p * FEW);
+        EACH_PART products[t][p] = product[p];
     }
-    for (long t = count; t < LANES; t++) products[t] = products[0];
-    floats scores = totals(products) * (1 / __builtin_sqrtf(width));
+    for (long t = count; t < LANES; t++) EACH_PART products[t][p] = products[0][p];
+    totals(products, scores);
+    EACH_PART scores[p] *= 1 / __builtin_sqrtf(width);
     float most = largest_of(scores);
     most = most > *best ? most : *best;
-    floats weights = exponential(scores - most);
-    float kept = exponential((floats){0} + (*best - most))[0];
-    *(floats *)here = weights;
+    EACH_PART ((few *)here)[p] = exponential(scores[p] - most);
+    float kept = exponential((few){0} + (*best - most))[0];
     float more = 0;
     for (long t = 0; t < count; t++) more += here[t];
     *best = most, *sum = *sum * kept + more;
+    enum { VECTORS = PARTS == 1 ? 4 : 8 };
     long d = 0;
-    for (; d + 4 * LANES <= width; d += 4 * LANES) mix(4, here, values + d, stride, count, kept, out + d);
-    for (; d < width; d += LANES) mix(1, here, values + d, stride, count, kept, out + d);
+    for (; d + VECTORS * FEW <= width; d += VECTORS * FEW) mix(VECTORS, here, values + d, stride, count, kept, out + d);
+    for (; d < width; d += FEW) mix(1, here, values + d, stride, count, kept, out + d);
 }
 
 /* Attention of key-value heads `first` to `end`: block by block in the order of the tokens, all of these heads in each.

@@ -6,33 +6,83 @@ typedef int32_t words __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t bits __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t shorts __attribute__((vector_size(32), aligned(2)));
 typedef int8_t bytes __attribute__((vector_size(16), aligned(1)));
-#ifdef __AVX512F__
+#if defined __AVX512F__ && defined __AVX512BW__ && defined __AVX512VL__
 #include <immintrin.h>
+#define AVX512
+enum { PARTS = 1 };
+#elif defined __AVX2__ && defined __FMA__ && defined __F16C__
+#include <immintrin.h>
+#define AVX2_ONLY
+enum { PARTS = 2 };
+#elif defined __aarch64__
+#include <arm_neon.h>
+enum { PARTS = 4 };
 #else
-typedef _Float16 halves __attribute__((vector_size(32), aligned(2)));
+enum { PARTS = 1 };
 #endif
 
+/* The part of a vector of 16 that fits a register. Inner loops are written for parts, because compilers keep longer vectors in memory. */
+enum { FEW = LANES / PARTS };
+typedef float few __attribute__((vector_size(64 / PARTS), aligned(4)));
+typedef int32_t few_words __attribute__((vector_size(64 / PARTS), aligned(4)));
+typedef uint32_t few_bits __attribute__((vector_size(64 / PARTS), aligned(4)));
+typedef uint16_t few_shorts __attribute__((vector_size(32 / PARTS), aligned(2)));
+#ifndef AVX512
+typedef _Float16 few_halves __attribute__((vector_size(32 / PARTS), aligned(2)));
+#endif
+#define UNROLL _Pragma("GCC unroll 4")
+/* Load a vector once for several uses: GCC 12 would read it from memory at each. */
+#ifdef AVX2_ONLY
+#define IN_REGISTER(V) __asm__("" : "+x"(V))
+#else
+#define IN_REGISTER(V)
+#endif
+#define EACH_PART UNROLL for (int p = 0; p < PARTS; p++)
+
 /* The sum of the 16 numbers. */
-INLINE float total(floats v) {
-#ifdef __AVX512F__
-    return _mm512_reduce_add_ps((__m512)v);
+INLINE float total(const few *v) {
+#ifdef AVX512
+    return _mm512_reduce_add_ps((__m512)*v);
+#elif defined AVX2_ONLY
+    __m256 eight = _mm256_add_ps((__m256)v[0], (__m256)v[1]);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 #else
     float sums[LANES];
-    __builtin_memcpy(sums, &v, sizeof sums);
+    __builtin_memcpy(sums, v, sizeof sums);
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) sums[i] += sums[i + half];
     return sums[0];
 #endif
 }
 
+#ifdef AVX2_ONLY
+/* The sums of 8 vectors, each bit for bit that of `total`. */
+INLINE few totals_of_8(const few (*each)[PARTS]) {
+    __m256 four[4], two[2];
+#define EIGHT(I) _mm256_add_ps((__m256)each[I][0], (__m256)each[I][1])
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        __m256 a = EIGHT(i), b = EIGHT(i + 4);
+        four[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    }
+    UNROLL
+    for (int i = 0; i < 2; i++)
+        two[i] = _mm256_add_ps(_mm256_shuffle_ps(four[2 * i], four[2 * i + 1], 0x44),
+                               _mm256_shuffle_ps(four[2 * i], four[2 * i + 1], 0xEE));
+    return (few)_mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88), _mm256_shuffle_ps(two[0], two[1], 0xDD));
+}
+#endif
+
 /* The sums of 16 vectors, each bit for bit that of `total`: the additions of 16 trees are made side by side. */
-INLINE floats totals(const floats *each) {
-#ifdef __AVX512F__
+INLINE void totals(const few (*each)[PARTS], few *found) {
+#ifdef AVX512
     __m512 eight[8], four[4], two[2]; /* a vector has parts of 2, 4 and 8 sums; its order is mended by the order of reading */
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         const int at = 2 * i;
-        __m512 a = (__m512)each[4 * (at % 4) + at / 4], b = (__m512)each[4 * ((at + 1) % 4) + (at + 1) / 4];
+        __m512 a = (__m512)*each[4 * (at % 4) + at / 4], b = (__m512)*each[4 * ((at + 1) % 4) + (at + 1) / 4];
         eight[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
     }
 #pragma GCC unroll 4
@@ -43,62 +93,71 @@ INLINE floats totals(const floats *each) {
     for (int i = 0; i < 2; i++)
         two[i] = _mm512_add_ps(_mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0x44),
                                _mm512_shuffle_ps(four[2 * i], four[2 * i + 1], 0xEE));
-    return (floats)_mm512_add_ps(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xDD));
+    *found = (few)_mm512_add_ps(_mm512_shuffle_ps(two[0], two[1], 0x88), _mm512_shuffle_ps(two[0], two[1], 0xDD));
+#elif defined AVX2_ONLY
+    found[0] = totals_of_8(each), found[1] = totals_of_8(each + 8);
 #else
-    floats found;
-    for (int i = 0; i < LANES; i++) found[i] = total(each[i]);
-    return found;
+    for (int i = 0; i < LANES; i++) ((float *)found)[i] = total(each[i]);
 #endif
 }
 
 /* `a` where the condition holds (all bits set), `b` elsewhere. */
-INLINE floats choose(words condition, floats a, floats b) {
-    return (floats)(((words)a & condition) | ((words)b & ~condition));
+INLINE few choose(few_words condition, few a, few b) {
+    return (few)(((few_words)a & condition) | ((few_words)b & ~condition));
 }
 
 /* The largest of the 16 numbers. */
-INLINE float largest_of(floats v) {
-#ifdef __AVX512F__
-    return _mm512_reduce_max_ps((__m512)v);
+INLINE float largest_of(const few *v) {
+#ifdef AVX512
+    return _mm512_reduce_max_ps((__m512)*v);
 #else
-    float found = v[0];
-    for (int i = 1; i < LANES; i++) found = v[i] > found ? v[i] : found;
+    few most = v[0];
+    for (int p = 1; p < PARTS; p++) most = choose(v[p] > most, v[p], most);
+    float found = most[0];
+    for (int i = 1; i < FEW; i++) found = most[i] > found ? most[i] : found;
     return found;
 #endif
 }
 
+/* a * b + c, rounded once. */
+INLINE few fused(few a, few b, few c) {
+#if defined AVX512
+    return (few)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined AVX2_ONLY
+    return (few)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined __aarch64__
+    return (few)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    for (int i = 0; i < FEW; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+
 /* The larger of `a` and the magnitude of `b`. */
-INLINE floats larger(floats a, floats b) {
-    floats magnitude = (floats)((bits)b & 0x7FFFFFFF);
+INLINE few larger(few a, few b) {
+    few magnitude = (few)((few_bits)b & 0x7FFFFFFF);
     return choose(magnitude > a, magnitude, a);
 }
 
 /* Round to integers, halves to even as torch.round does. The magnitude must be below 2^22. */
-INLINE floats nearest(floats v) { return v + 12582912.0f - 12582912.0f; }
+INLINE few nearest(few v) { return v + 12582912.0f - 12582912.0f; }
 
-/* Floats that are integers -> int8. */
-INLINE bytes narrow(floats v) {
-#ifdef __AVX512F__ /* GCC 12 narrows one number at a time unless it is given the instruction */
-    return (bytes)_mm512_cvtepi32_epi8(_mm512_cvtps_epi32((__m512)v));
-#else
-    return __builtin_convertvector(__builtin_convertvector(v, words), bytes);
-#endif
+/* Some weights of a row, from number `at` on, as floats. */
+typedef few reader(const char *row, long at);
+
+INLINE few read_fp32(const char *row, long at) { return *(const few *)(row + 4 * at); }
+
+INLINE few read_bf16(const char *row, long at) {
+    return (few)(__builtin_convertvector(*(const few_shorts *)(row + 2 * at), few_bits) << 16);
 }
 
-/* 16 weights of a row, starting with number `at`, as floats. */
-typedef floats reader(const char *row, long at);
-
-INLINE floats read_fp32(const char *row, long at) { return *(const floats *)(row + 4 * at); }
-
-INLINE floats read_bf16(const char *row, long at) {
-    return (floats)(__builtin_convertvector(*(const shorts *)(row + 2 * at), bits) << 16);
-}
-
-INLINE floats read_fp16(const char *row, long at) {
-#ifdef __AVX512F__ /* GCC 12 converts one number at a time unless it is given the instruction */
-    return (floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 2 * at)));
+INLINE few read_fp16(const char *row, long at) {
+#if defined AVX512 /* GCC 12 converts one number at a time unless it is given the instruction */
+    return (few)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 2 * at)));
+#elif defined AVX2_ONLY
+    return (few)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(row + 2 * at)));
 #else
-    return __builtin_convertvector(*(const halves *)(row + 2 * at), floats);
+    return __builtin_convertvector(*(const few_halves *)(row + 2 * at), few);
 #endif
 }
 

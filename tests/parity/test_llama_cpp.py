@@ -1,0 +1,75 @@
+"""A GGUF file of `llasa convert` computes the same in llama.cpp: a random Llasa of the 1B's shape, 193,800 tokens.
+
+llama.cpp runs in `llama-cpp-python` or `xllamacpp`, whichever is installed. It rounds keys and values to float16 and, with
+quantized weights, states to 8 bits for each 32, which is why logits differ by the stated bounds.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.llama_peer import LlamaCpp, find_library
+from benchmarks.speed import SHAPES, random_checkpoint
+from llasa_cli.checkpoint.resolve import resolve_checkpoint
+from llasa_cli.lm.gguf_writer import write_gguf
+from llasa_cli.lm.loader import load_language_model
+from llasa_cli.prompt import PromptFormat
+from llasa_cli.settings import ModelOptions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_library() is None, reason="neither llama-cpp-python nor xllamacpp is installed"),
+]
+TEXT = "The morning train was crowded with people going to work."
+CODES = 100
+BOUNDS = {"F16": 0.002, "Q8_0": 0.02, "Q4_0": 0.02}
+"""The root mean square difference of logits, as a part of the logits' own."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_checkpoint(tmp_path_factory.mktemp("1b"), SHAPES["1b"])
+
+
+@pytest.fixture(params=BOUNDS)
+def file(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    path = tmp_path / f"{request.param}.gguf"
+    write_gguf(resolve_checkpoint(ModelOptions(str(checkpoint))), path, request.param)
+    yield request.param, path
+    path.unlink()
+
+
+def test_greedy_codes_and_logits_equal_those_of_llama_cpp(
+    file: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
+) -> None:
+    """The codes that llama.cpp would choose among those that can be sampled, 100 in a row. With quantized weights the
+    two follow the same codes, ours, because one near tie that is decided otherwise would change all that follow."""
+    kind, path = file
+    monkeypatch.setenv("LLASA_WEIGHT_CACHE", "off")
+    prompt_format = PromptFormat.load(path)
+    first, end = prompt_format.first_code_id, prompt_format.end_id
+    prompt = list(prompt_format.prompt(TEXT).ids)
+    network = load_language_model(path, prompt_format, "cpu").network
+    theirs = LlamaCpp(path, torch.get_num_threads())
+    worst, same = 0.0, 0
+    with torch.inference_mode():
+        stream = network.stream(len(prompt) + CODES)
+        logits, feed = stream.feed(torch.tensor(prompt)), theirs.feed(0, prompt)
+        for _ in range(CODES):
+            whole = torch.from_numpy(feed)
+            other = torch.cat([whole[first : first + prompt_format.code_count], whole[end : end + 1]])
+            worst = max(worst, float((logits - other).norm() / logits.norm()))
+            code = int(logits[:-1].argmax())
+            same += code == int(other[:-1].argmax())
+            logits, feed = stream.feed(torch.tensor([first + code])), theirs.feed(0, [first + code])
+    record_property("worst", worst)
+    print(f"{kind}: {same} of {CODES} codes, logits differ by {worst:.5f}")
+    del network, stream, theirs
+    gc.collect()
+    assert worst < BOUNDS[kind]
+    assert same == CODES or kind != "F16"
