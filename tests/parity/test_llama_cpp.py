@@ -1,12 +1,13 @@
 """A GGUF file of `llasa convert` computes the same in llama.cpp: a random Llasa of the 1B's shape, 193,800 tokens.
 
-llama.cpp runs in `llama-cpp-python` or `xllamacpp`, whichever is installed. It rounds keys and values to float16 and, with
-quantized weights, states to 8 bits for each 32, which is why logits differ by the stated bounds.
+llama.cpp runs in `llama-cpp-python` or `xllamacpp`, whichever is installed. It rounds keys, values and states to float16, and with quantized
+weights states to 8 bits for each 32. So its logits differ from ours, which have exact states, by the stated bounds, and the code with
+the largest logit may be another where two are nearly equal. (Among the 65,537 logits of random weights the largest two are often so; both
+are given our code then, because one other code would change all that follow.)
 """
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,10 @@ pytestmark = [
 ]
 TEXT = "The morning train was crowded with people going to work."
 CODES = 100
-BOUNDS = {"F16": 0.002, "Q8_0": 0.02, "Q4_0": 0.02}
-"""The root mean square difference of logits, as a part of the logits' own."""
+BOUNDS = {"F16": 0.01, "Q8_0": 0.06, "Q4_0": 0.06}
+"""The norm of the difference of the logits, as a part of the logits' own."""
+SAME_CODES = {"F16": 95, "Q8_0": 80, "Q4_0": 80}
+"""Of CODES, at least."""
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +47,7 @@ def file(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) -> It
     path.unlink()
 
 
-def test_greedy_codes_and_logits_equal_those_of_llama_cpp(
-    file: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, record_property: pytest.RecordProperty
-) -> None:
-    """The codes that llama.cpp would choose among those that can be sampled, 100 in a row. With quantized weights the
-    two follow the same codes, ours, because one near tie that is decided otherwise would change all that follow."""
+def test_codes_and_logits_equal_those_of_llama_cpp(file: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     kind, path = file
     monkeypatch.setenv("LLASA_WEIGHT_CACHE", "off")
     prompt_format = PromptFormat.load(path)
@@ -59,17 +58,16 @@ def test_greedy_codes_and_logits_equal_those_of_llama_cpp(
     worst, same = 0.0, 0
     with torch.inference_mode():
         stream = network.stream(len(prompt) + CODES)
-        logits, feed = stream.feed(torch.tensor(prompt)), theirs.feed(0, prompt)
+        logits, found = stream.feed(torch.tensor(prompt)), theirs.feed(0, prompt)
         for _ in range(CODES):
-            whole = torch.from_numpy(feed)
-            other = torch.cat([whole[first : first + prompt_format.code_count], whole[end : end + 1]])
-            worst = max(worst, float((logits - other).norm() / logits.norm()))
+            whole = torch.from_numpy(found)
+            others = torch.cat([whole[first : first + prompt_format.code_count], whole[end : end + 1]])
+            difference = logits - others
+            worst = max(worst, float(difference.norm() / logits.norm()))
             code = int(logits[:-1].argmax())
-            same += code == int(other[:-1].argmax())
-            logits, feed = stream.feed(torch.tensor([first + code])), theirs.feed(0, [first + code])
-    record_property("worst", worst)
+            same += code == int(others[:-1].argmax())
+            assert others[:-1].max() - others[code] <= 2 * difference.abs().max(), "not a near tie"
+            logits, found = stream.feed(torch.tensor([first + code])), theirs.feed(0, [first + code])
     print(f"{kind}: {same} of {CODES} codes, logits differ by {worst:.5f}")
-    del network, stream, theirs
-    gc.collect()
     assert worst < BOUNDS[kind]
-    assert same == CODES or kind != "F16"
+    assert same >= SAME_CODES[kind]
