@@ -13,13 +13,14 @@ alike. The table has medians over the rounds of the median step of a round.
     codes/s         50 are a second of speech, hence "x real time"
     GB/s, of limit  bytes of weights read per second, and their share of the rate of a plain read of as many bytes, which is
                     measured in the same rounds
+    prompt s        prefill of the prompt, and the first code; `--prompt-codes 750` adds a reference of 15 seconds
     load s          from the end of the imports until the weights are in place
     start s         from the start of the process to the first code
     sound s         from the start of the process to the first samples of `llasa say`, for models that come with a codec
     peak GB         highest resident memory, including mapped files
 
-llama.cpp takes part if `--llama-python` (by default this Python) has `llama_cpp` and `gguf`; its files are written to `--work`.
-It multiplies by the whole head of 193,800 rows, as `generate` does; this package by the 65,537 rows of speech.
+llama.cpp takes part if `--llama-python` (by default this Python) has `llama_cpp` or `xllamacpp`, and `gguf`; its files are written to
+`--work`. It multiplies by the whole head of 193,800 rows, as `generate` does; this package by the 65,537 rows of speech.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--peers", nargs="*", default=["generate", "llama.cpp"], help="generate, llama.cpp, or an empty list"
     )
+    parser.add_argument("--prompt-codes", type=int, default=0, help="codes of a reference in the prompt")
     parser.add_argument("--codes", type=int, default=24, help="steps that each run times")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -123,7 +125,7 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
     from llasa_cli.checkpoint.resolve import find_model
     from llasa_cli.lm.engine import GenerationRequest
     from llasa_cli.lm.loader import load_language_model
-    from llasa_cli.prompt import PromptFormat
+    from llasa_cli.prompt import PromptFormat, Reference
     from llasa_cli.settings import SamplingOptions
 
     began = time.perf_counter()
@@ -131,7 +133,8 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
     prompt_format = PromptFormat.load(folder)
     model = load_language_model(folder, prompt_format, "cpu", kind)
     loaded = time.perf_counter()
-    prompt, sampling = prompt_format.prompt(TEXT), SamplingOptions(temperature=0, max_seconds=60)
+    reference = Reference("", tuple(range(arguments.prompt_codes))) if arguments.prompt_codes else None
+    prompt, sampling = prompt_format.prompt(TEXT, reference), SamplingOptions(temperature=0, max_seconds=60)
     with torch.inference_mode():
         engine = model.batch(int(batch))
         for number in range(int(batch)):
@@ -244,7 +247,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for number in range(arguments.rounds):
         for name, run in runs.items():
             found[name].append(run())
-            if "weight_bytes" in found[name][-1] and name.endswith((" 1", "bf16", "f16", "q8_0", "q4_0")):
+            if "weight_bytes" in found[name][-1] and name.endswith((" 1", "bf16")):
                 size = f"read {found[name][-1]['weight_bytes']}"
                 found.setdefault(size, []).append(child(arguments, size)())
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
@@ -255,7 +258,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def child(arguments: argparse.Namespace, what: str) -> Callable[[], dict[str, Any]]:
-    flags = ["--one", what, "--codes", str(arguments.codes), "--threads", str(arguments.threads)]
+    flags = [
+        "--one",
+        what,
+        "--prompt-codes",
+        str(arguments.prompt_codes),
+        "--codes",
+        str(arguments.codes),
+        "--threads",
+        str(arguments.threads),
+    ]
     return lambda: last_line([sys.executable, __file__, arguments.model, *flags], arguments.threads)
 
 
@@ -276,8 +288,9 @@ def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str
     from llasa_cli.checkpoint.resolve import find_model
 
     peer, python = str(Path(__file__).with_name("llama_peer.py")), arguments.llama_python
-    if subprocess.run([python, "-c", "import llama_cpp, gguf"], capture_output=True).returncode:
-        print("llama.cpp is left out: llama_cpp or gguf is not installed", file=sys.stderr)
+    check = "import gguf, llama_peer; raise SystemExit(llama_peer.find_library() is None)"
+    if subprocess.run([python, "-c", check], capture_output=True, cwd=Path(peer).parent).returncode:
+        print("llama.cpp is left out: llama_cpp and xllamacpp, or gguf, are not installed", file=sys.stderr)
         return {}
     folder, runs = find_model(arguments.model), {}
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -285,8 +298,10 @@ def llama_runs(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str
         path = arguments.work / f"{folder.name}.{kind}.gguf"
         if not path.is_file():
             subprocess.run([python, peer, "write", str(folder), str(path), kind], check=True)
-        command = [python, peer, "run", str(path), "40", str(arguments.codes), str(arguments.threads)]
-        runs[f"llama.cpp {kind}"] = lambda command=command: last_line(command, arguments.threads)
+        for batch in arguments.batches:
+            sizes = (40 + arguments.prompt_codes, arguments.codes, arguments.threads, batch)
+            command = [python, peer, "run", str(path), *map(str, sizes)]
+            runs[f"llama.cpp {kind} {batch}"] = lambda command=command: last_line(command, arguments.threads)
     return runs
 
 
@@ -332,7 +347,7 @@ def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         step = middle(name, "step_s")
         if name.startswith(("read", "say")) or step is None:
             continue
-        batch = int(name.split()[2]) if name.startswith("own") else 1
+        batch = 1 if name.startswith("generate") else int(name.split()[2])
         size = found[name][0]["weight_bytes"]
         read = middle(f"read {size}", "step_s")
         made.append(
@@ -348,6 +363,7 @@ def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "of_limit": read / step if read and batch == 1 else None,
                 "limit_gb_per_s": size / read / 1e9 if read else None,
                 "to_generate": reference * batch / step if reference else None,
+                "prompt_s": middle(name, "prompt_s"),
                 "load_s": middle(name, "load_s"),
                 "start_s": middle(name, "start_s"),
                 "sound_s": middle(f"say {name.split()[1]}", "start_s") if name.endswith(" 1") else None,
@@ -366,6 +382,7 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("GB/s", lambda row: row["gb_per_s"], "7.1f"),
     ("of limit", lambda row: row["of_limit"], "9.0%"),
     ("x generate", lambda row: row["to_generate"], "11.1f"),
+    ("prompt s", lambda row: row["prompt_s"], "10.2f"),
     ("load s", lambda row: row["load_s"], "8.2f"),
     ("start s", lambda row: row["start_s"], "9.2f"),
     ("sound s", lambda row: row["sound_s"], "9.2f"),
