@@ -72,6 +72,13 @@ _WIKI_LINK = re.compile(r"\[\[(?:[^\[\]|]{1,300}\|)?([^\[\]|]{1,300})\]\]")
 _MARKED = re.compile(r"(?<!=)==(?=\S)([^=\n]+?)(?<=\S)==(?!=)")
 _LOWERED = re.compile(r"(?<=\w)~(\w{1,6})~")
 _RAISED = re.compile(r"(?<=\w)\^(\w{1,6})\^")
+_INSERTED = re.compile(r"(?<![+\w])\+\+(?=\S)([^+\n]+?)(?<=\S)\+\+(?![+\w])")
+_TEMPLATE = re.compile(r"\{%.{0,200}?%\}|\{\{.{0,200}?\}\}")
+"""Tags and values of site generators (Jekyll, Hugo), which have no words."""
+_EMOJI_NAME = re.compile(r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])")
+_PRODUCT = re.compile(r"`[^`\n]*`|(?<=\d)\*(?=\d)")
+"""The star between two digits, which Markdown takes for emphasis; code stays as it is."""
+_CONTAINER = re.compile(r"^:{3,}[ \t]*(?:(?P<kind>[a-z]+)\b)?[ \t]*(?P<title>[^\n]*)$\n?", re.MULTILINE)
 _TASK = re.compile(r"\[[ xX]\]\s+")
 _DEFINITION = re.compile(r"(\S)\n:[ \t]+")
 _ALERT = re.compile(r"\[!(\w+)\]\s*")
@@ -252,7 +259,8 @@ def _parser() -> MarkdownIt:
 
 def _words(piece: str) -> str:
     """One or more complete blocks as paragraphs, each with a blank line after it."""
-    return _Reader().read(_parser().parse(with_spoken_formulas(piece)))
+    piece = _PRODUCT.sub(lambda found: found[0] if found[0][0] == "`" else r"\*", with_spoken_formulas(piece))
+    return _Reader().read(_parser().parse(piece))
 
 
 class _Reader:
@@ -301,7 +309,7 @@ class _Reader:
             self._line(self._number + _TASK.sub("", text, count=1) if _TASK.match(text) else self._number + text)
             self._number = ""
         else:
-            text = _DEFINITION.sub(lambda found: ended(found[1]) + "\n", text)
+            text = _DEFINITION.sub(lambda found: ended(found[1]) + "\n", _CONTAINER.sub(_container_name, text)).strip()
             self._paragraph(_ALERT.sub(lambda found: found[1].capitalize() + ". ", text, count=1))
 
     def _line(self, text: str) -> None:
@@ -315,6 +323,12 @@ class _Reader:
     def _end_lines(self) -> None:
         self._paragraph("\n".join(self._lines))
         self._lines = []
+
+
+def _container_name(found: re.Match[str]) -> str:
+    """ ":::tip Do this" -> "Tip. Do this."; the end of a container and a class (`::: {.wide}`) have no words."""
+    title = "" if found["title"].startswith("{") else found["title"].strip("[] :")
+    return " ".join(ended(part) for part in ((found["kind"] or "").capitalize(), title) if part) + "\n"
 
 
 def _inline(tokens: list[Token]) -> str:
@@ -339,8 +353,9 @@ def _inline(tokens: list[Token]) -> str:
 def _of_text(text: str) -> str:
     if text.startswith("^") and " " not in text:
         return ""  # a footnote mark that was parsed as a link
-    text = _FOOTNOTE.sub("", text)
+    text = _EMOJI_NAME.sub("", _TEMPLATE.sub("", _FOOTNOTE.sub("", text)))
     text = _WIKI_LINK.sub(r"\1", text)
+    text = _INSERTED.sub(r"\1", text)
     text = _MARKED.sub(r"\1", _LOWERED.sub(r"\1", _RAISED.sub(r"^\1", text)))
     text = _FAR_LINK.sub(r"\1", text)
     return _ADDRESS.sub(lambda found: found["host"], text)
