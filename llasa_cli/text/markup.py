@@ -165,6 +165,7 @@ _BLOCKS = frozenset(
     "p div section article header footer main aside nav ul ol dl table blockquote figure figcaption h1 h2 h3 h4 h5 h6 pre hr "
     "form body html title details summary fieldset address".split()
 )
+_CELLS = frozenset(("td", "th"))
 _LINES = frozenset("li dt dd tr br option caption".split())
 _WITH_STOP = frozenset("h1 h2 h3 h4 h5 h6 li dt dd tr caption figcaption title".split())
 """Elements whose text gets a full stop where it has no mark."""
@@ -225,10 +226,12 @@ class _HtmlWords(HTMLParser):
             self._words.append(f" {self.get_starttag_text()} ")
         elif tag == "br":
             self._words.append("\n")
+        elif tag in _CELLS:
+            self._end_cell()  # </td> and </th> may be left out
         elif tag == "img":
             self._words.append(f" {dict(attrs).get('alt') or ''} ")
         elif tag in _BLOCKS or tag in _LINES:
-            self.end_block()
+            self.end_block(tag if tag in _LINES else "p")  # the line before it need not be closed
         self._raised = tag == "sup" or (self._raised and tag == "a")  # the mark of a note is a link
         self._preformatted = tag == "pre" or (self._preformatted and tag not in _BLOCKS)
 
@@ -243,12 +246,17 @@ class _HtmlWords(HTMLParser):
         if self._skipping:
             while tag in self._skipping and self._skipping.pop() != tag:
                 pass
-        elif tag in ("td", "th"):
-            while self._words and not self._words[-1].strip():
-                self._words.pop()
-            self._words = [*self._words[:-1], *(word.rstrip() for word in self._words[-1:]), ", "]
+        elif tag in _CELLS:
+            self._end_cell()
         elif tag in _BLOCKS or tag in _LINES:
-            self.end_block(tag)
+            self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # of a last line that is not closed
+
+    def _end_cell(self) -> None:
+        """Put a comma after a cell that has words."""
+        while self._words and not self._words[-1].strip():
+            self._words.pop()
+        if self._words and self._words[-1] != ", ":
+            self._words = [*self._words[:-1], self._words[-1].rstrip(), ", "]
 
     def handle_data(self, data: str) -> None:
         if self._skipping:

@@ -30,6 +30,7 @@ VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:
         ("html", "<ul><li>milk</li><li>eggs!</li></ul><p>End</p>", "milk. eggs! End"),
         ("html", "<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>", "A, B. 1, 2."),
         ("html", "<table><tr><td> A </td>\n<td><b>B</b> </td></tr></table>", "A, B."),
+        ("html", "<table><tr><th>A<th>B<tr><td>1<td>2</table><ul><li>one<li>two</ul>", "A, B. 1, 2. one. two."),
         ("html", "<div>Not <!-- this --> that<script>x()</script></div>", "Not that"),
         ("html", '<p>A <a href="http://x.y/z">link</a> and <img src="p.png" alt="a picture">.</p>', "A link and a picture ."),
         ("html", "<p>He won.<sup>[1]</sup> Then m<sup>2</sup></p>", "He won.¹ Then m²"),
