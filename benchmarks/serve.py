@@ -13,7 +13,8 @@ other for `--seconds`; the first row, one client, is the comparison. Every clien
     CPU          seconds of the server's processor time for each second of speech; other work on the machine changes it little
     failed       responses with another status than 200, or without an end
 
-`--requests N` sends N short requests from four clients and prints the server's memory before, in between and after.
+`--requests N` sends N short requests from four clients and prints the server's memory before, in between and after. With
+`--sentences K` each of them has 1 to K sentences, in the formats and kinds of stream in turn.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SENTENCES = [
     line for line in (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines() if line
 ]
+FORMATS = ("mp3", "wav", "opus", "aac", "flac", "pcm", "f32")
 RATE = 24_000
 """Hz of `response_format: pcm`."""
 
@@ -51,10 +53,14 @@ class Row:
     cpu_s: float = 0.0
 
 
-def ask(port: int, text: str, seed: int, row: Row) -> None:
-    """One request; what it measured is added to the row."""
+def ask(port: int, text: str, seed: int, row: Row, **fields: object) -> None:
+    """One request; what it measured is added to the row.
+
+    Args:
+        fields: Other fields of the request than those of a row.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-    body = {"input": text, "response_format": "pcm", "stream": True, "seed": seed, "retries": 0}
+    body = {"input": text, "response_format": "pcm", "stream": True, "seed": seed, "retries": 0} | fields
     began = time.perf_counter()
     try:
         connection.request("POST", "/v1/audio/speech", json.dumps(body), {"Content-Type": "application/json"})
@@ -70,8 +76,8 @@ def ask(port: int, text: str, seed: int, row: Row) -> None:
         connection.close()
 
 
-def load(port: int, process: int, clients: int, seconds: float = 0.0, requests: int = 0) -> Row:
-    """Let clients send requests for so long, or so many."""
+def load(port: int, process: int, clients: int, seconds: float = 0.0, requests: int = 0, sentences: int = 0) -> Row:
+    """Let clients send requests for so long, or so many; these of up to so many sentences, or of two words."""
     rows = [Row() for _ in range(clients)]
     end = time.monotonic() + seconds
 
@@ -79,8 +85,14 @@ def load(port: int, process: int, clients: int, seconds: float = 0.0, requests: 
         generator = random.Random(number)
         sent = 0
         while sent < requests // clients if requests else time.monotonic() < end:
+            fields: dict[str, object] = {}
             text = "Good morning." if requests else generator.choice(SENTENCES)
-            ask(port, text, generator.randrange(2**31), rows[number])
+            if sentences:
+                text = " ".join(generator.choices(SENTENCES, k=generator.randint(1, sentences)))
+                fields = {"response_format": FORMATS[sent % len(FORMATS)], "stream": sent % 2 == 0}
+                fields |= {"stream_format": "sse"} if sent % 5 == 0 else {}
+                fields |= {"speed": 1.25} if sent % 7 == 0 else {}
+            ask(port, text, generator.randrange(2**31), rows[number], **fields)
             sent += 1
 
     began, cpu = time.monotonic(), cpu_s(process)
@@ -131,6 +143,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 16, 64])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--requests", type=int, default=0)
+    parser.add_argument("--sentences", type=int, default=0)
+    parser.add_argument("--parts", type=int, default=4, help="how often the memory is printed")
     parser.add_argument("--devices")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--slots")
@@ -158,8 +172,8 @@ def main() -> None:
                 flush=True,
             )
         sizes = [memory_mb(process.pid)]
-        for _ in range(4 if options.requests else 0):
-            row = load(port, process.pid, 4, requests=options.requests // 4)
+        for _ in range(options.parts if options.requests else 0):
+            row = load(port, process.pid, 4, requests=options.requests // options.parts, sentences=options.sentences)
             sizes.append(memory_mb(process.pid))
             print(
                 f"{len(row.first)} requests, {row.failed} failed, {sizes[-1]:.0f} MB (before {sizes[0]:.0f} MB)",

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from llasa_cli.batch.messages import Event, Exited, Lost, WorkerConfig, WorkItem
@@ -19,6 +22,7 @@ from llasa_cli.batch.thread_backend import drain
 from llasa_cli.batch.worker import run_worker
 from llasa_cli.batch.worker_pool import PooledWorker, WorkerPool
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.wording import first_line
 
 _POLL_S = 5.0
@@ -62,28 +66,13 @@ class RayBackend(WorkerPool["_Actor"]):
     """
 
     def __init__(self, config: WorkerConfig, address: str, workers: int | None) -> None:
-        self._ray = _import_ray()
-        self._config = config
-        self._starts_ray = not self._ray.is_initialized()
-        if self._starts_ray:
-            self._connect(address)
+        self._config = replace(config, models=for_other_machines(config.models))
+        self._ray, self._starts_ray = connect_ray(address)
         resources = self._ray.cluster_resources()
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
         self._needs = {"num_gpus": 1} if gpus and config.models.device in ("auto", "cuda") else {"num_cpus": 1}
         count = workers or (gpus if "num_gpus" in self._needs else cpus) or 1
         super().__init__([self._start() for _ in range(count)], _MOST_RESTARTS)
-
-    def _connect(self, address: str) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
-            _check_reachable(address)
-            self._ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            raise LlasaError(
-                f"There is no Ray cluster at {address}: {first_line(error)}",
-                "Start one with `ray start --head`; --ray local uses this machine alone.",
-            ) from error
 
     def _restart(self, worker: _Actor) -> _Actor:
         return self._start()
@@ -165,6 +154,57 @@ class _Actor(PooledWorker):
     def received(self, events: list[Event]) -> list[Event]:
         self._events_call = None
         return self.note(events)
+
+
+def connect_ray(address: str) -> tuple[Any, bool]:
+    """Connect this process to a cluster.
+
+    Args:
+        address: See `RayBackend`.
+
+    Returns:
+        The module `ray`, and whether the caller has to shut the connection down: it did not exist before.
+
+    Raises:
+        UsageError: Ray is not installed.
+        LlasaError: There is no cluster at this address.
+    """
+    ray = _import_ray()
+    if ray.is_initialized():
+        return ray, False
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        _check_reachable(address)
+        # The dashboard of a new cluster is a port on which every user of this machine could start programs.
+        cluster = {"include_dashboard": False} if address == "local" else {"address": address}
+        ray.init(**cluster, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise LlasaError(
+            f"There is no Ray cluster at {address}: {first_line(error)}",
+            "Start one with `ray start --head`; --ray local uses this machine alone.",
+        ) from error
+    finally:
+        with suppress(ValueError):  # not in the main thread, where Ray sets none either
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return ray, True
+
+
+def for_other_machines(models: ModelOptions) -> ModelOptions:
+    """The same models, by names that don't depend on this process's working folder."""
+
+    def absolute(name: str | None) -> str | None:
+        path = None if name is None or name == BUILT_IN_MODEL else Path(name).expanduser()
+        return str(path.absolute()) if path is not None and path.exists() else name
+
+    return replace(
+        models,
+        model=absolute(models.model) or models.model,
+        codec=absolute(models.codec),
+        adapter=absolute(models.adapter),
+    )
 
 
 def _check_reachable(address: str) -> None:

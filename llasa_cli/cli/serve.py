@@ -20,7 +20,8 @@ from llasa_cli.settings import ModelOptions, VerifierOptions
 
 if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
-    from llasa_cli.synthesis.synthesizer import Synthesizer
+    from llasa_cli.serve.service import JobQueue
+    from llasa_cli.text.respelling import Lexicon
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SERVER = "Server"
@@ -113,6 +114,23 @@ class ServeOptions(Options):
             default_text="the one of --device",
         ),
     ] = None
+    ray: Annotated[
+        str | None,
+        Flag(
+            "Load the model on the machines of a Ray cluster: its address, auto, or local for a new one.",
+            metavar="ADDRESS",
+            panel=_SERVER,
+        ),
+    ] = None
+    replicas: Annotated[
+        int | None,
+        Flag(
+            "With --ray: how often the model is loaded.",
+            minimum=1,
+            panel=_SERVER,
+            default_text="one for each GPU, or for each machine without GPUs",
+        ),
+    ] = None
     background: Annotated[bool, Flag("Return when the server answers; it runs until it is stopped.", panel=_SERVER)] = (
         False
     )
@@ -138,6 +156,7 @@ def serve(
             f"--host {options.host} lets other machines use this server without a key.",
             "Set --api-key or LLASA_API_KEY, or add --no-auth.",
         )
+    _check_ray(options)
     _check_packages(options.wyoming is not None)
     words = lexicon.words()
     if options.voice_dir is not None:
@@ -160,20 +179,45 @@ def serve(
             console.stage("starting the server")
             result(background.start([part for part in sys.argv[2:] if part != "--background"], options.port))
             return
-        synthesizers = [load_synthesizer(checkpoint, console) for checkpoint in checkpoints]
-        for synthesizer in synthesizers:
-            synthesizer.codec.wait()
-            synthesizer.lexicon = words
-        _run(options, checkpoints[0], synthesizers, verifiers, console)
+        if options.ray is None:
+            service = _local_service(options, checkpoints, words, verifiers, console)
+        else:
+            service = _ray_service(options, checkpoints[0], words, verifiers, console)
+        _run(options, service, console)
 
 
-def _run(
+def _local_service(
     options: ServeOptions,
-    checkpoint: Checkpoint,
-    synthesizers: Sequence[Synthesizer],
+    checkpoints: Sequence[Checkpoint],
+    words: Lexicon,
     verifiers: VerifierOptions,
     console: Console,
-) -> None:
+) -> JobQueue:
+    """The model on the devices of this machine."""
+    from llasa_cli.serve.service import SpeechService
+    from llasa_cli.synthesis.verifiers import load_verifiers
+
+    synthesizers = [load_synthesizer(checkpoint, console) for checkpoint in checkpoints]
+    for synthesizer in synthesizers:
+        synthesizer.codec.wait()
+        synthesizer.lexicon = words
+    service = SpeechService(synthesizers, options.slots, options.max_requests, load_verifiers(verifiers))
+    service.warm_up()
+    return service
+
+
+def _ray_service(
+    options: ServeOptions, checkpoint: Checkpoint, words: Lexicon, verifiers: VerifierOptions, console: Console
+) -> JobQueue:
+    """The model on the machines of a Ray cluster."""
+    from llasa_cli.serve.ray_service import RayService, ReplicaConfig
+
+    console.stage("starting the replicas")
+    config = ReplicaConfig(checkpoint.options, verifiers, words, options.slots, options.max_requests)
+    return RayService(str(options.ray), f"llasa-{options.port}", checkpoint, config, options.replicas)
+
+
+def _run(options: ServeOptions, service: JobQueue, console: Console) -> None:
     """Serve until SIGTERM or Ctrl-C. Requests in progress may finish before the deadline."""
     import asyncio
 
@@ -183,14 +227,10 @@ def _run(
     from llasa_cli.serve.http import ServerSettings, create_app
     from llasa_cli.serve.limits import TimedProtocol
     from llasa_cli.serve.server import Server
-    from llasa_cli.serve.service import SpeechService
     from llasa_cli.serve.voices import VoiceStore
-    from llasa_cli.synthesis.verifiers import load_verifiers
 
-    slots = options.slots or _default_slots(synthesizers[0])
-    service = SpeechService(synthesizers, slots, options.max_requests, load_verifiers(verifiers))
-    service.warm_up()
-    voices = VoiceStore(synthesizers[0], checkpoint)
+    checkpoint = service.synthesizer.checkpoint
+    voices = VoiceStore(service.synthesizer)
     settings = ServerSettings(
         options.api_key, options.max_characters, hosts=_answered_hosts(options), origins=options.cors_origin
     )
@@ -231,11 +271,19 @@ def _answered_hosts(options: ServeOptions) -> tuple[str, ...] | None:
     return (*_LOOPBACK, options.host)
 
 
-def _default_slots(synthesizer: Synthesizer) -> int:
-    from llasa_cli.batch.worker import default_slots
-
-    most = 8 if synthesizer.model.device.type == "cpu" else 64
-    return min(most, default_slots(synthesizer))
+def _check_ray(options: ServeOptions) -> None:
+    """Refuse what --ray can't do."""
+    if options.ray is None:
+        if options.replicas is not None:
+            raise UsageError("--replicas has no effect without --ray.", "Use --devices on this machine.")
+        return
+    if options.devices is not None:
+        raise UsageError("--devices is for this machine, --ray for a cluster.", "Leave one of them out.")
+    if options.ray.startswith("ray://"):
+        raise UsageError(
+            f"llasa serve can't use {options.ray}: it has to run on a machine of the cluster.",
+            "Run it there with --ray auto.",
+        )
 
 
 def _check_packages(needs_wyoming: bool) -> None:

@@ -13,10 +13,11 @@ import base64
 import binascii
 import hmac
 import json
+import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -39,18 +40,18 @@ from llasa_cli.serve.service import (
     Done,
     Event,
     Failed,
+    JobQueue,
     Note,
     QueueFull,
     ShuttingDown,
     SpeechJob,
-    SpeechService,
+    SpeechModel,
     Spoken,
 )
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
-from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
-from llasa_cli.synthesis.verifiers import Verifier
+from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.text.dialogue import has_voices
 from llasa_cli.text.unicode import whole_characters
 
@@ -61,6 +62,15 @@ ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 RETRY_AFTER_S = 2
 PING_S = 10.0
 """A stream of events that has none sends a comment so often, so that clients can tell waiting from a dead connection."""
+MAX_CLIP_BYTES = 20_000_000
+_CLIP = f"1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3, at most {MAX_CLIP_BYTES:,} bytes."
+_TRANSCRIPT = "What is said in the clip, word for word. A text that can't be spoken in the time of the clip is refused."
+_VOICE_NAME = (
+    "The name to save the voice under, at most 64 bytes; letters of all scripts are accepted. Names of the model's speakers, "
+    "and those that can't be a file's name on every system (con, nul, com1), are refused. Without a name nothing is saved."
+)
+_VOICE_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*([ .][A-Za-z0-9_-]+)*$"
+"""`voices.library.check_name` for ASCII; patterns of OpenAPI have no letters of other scripts."""
 MAX_REFERENCE_CODES = 2048
 MAX_BEST_OF = 32
 
@@ -79,7 +89,7 @@ class ServerSettings:
 
     api_key: str | None = None
     max_characters: int = 100_000
-    max_clip_bytes: int = 20_000_000
+    max_clip_bytes: int = MAX_CLIP_BYTES
     hosts: tuple[str, ...] | None = None
     origins: tuple[str, ...] = ()
 
@@ -191,9 +201,27 @@ class ApiError(Exception):
         return JSONResponse({"error": self.content()}, self.status, headers)
 
 
-def create_app(
-    service: SpeechService, voices: VoiceStore, settings: ServerSettings, deadline_s: float = 10.0
-) -> FastAPI:
+class ErrorObject(BaseModel):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+    hint: str | None = None
+    exit_code: int | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of a response with an error."""
+
+    error: ErrorObject
+
+
+_ERRORS: dict[int | str, Any] = {status: {"model": ErrorBody, "description": "An error."} for status in ("4XX", "5XX")}
+
+
+def create_app(service: JobQueue, voices: VoiceStore, settings: ServerSettings, deadline_s: float = 10.0) -> FastAPI:
     """The application. When it is shut down, the service stops if it has not been stopped before.
 
     Args:
@@ -206,7 +234,16 @@ def create_app(
         await asyncio.to_thread(service.stop, deadline_s)
 
     # FastAPI's pages for the API load scripts from other hosts.
-    app = FastAPI(title="llasa", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="llasa",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=_ERRORS,
+    )
+    for name in ("python_multipart", "multipart"):  # a client's bad form is not worth a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(
@@ -216,7 +253,13 @@ def create_app(
         app.add_exception_handler(kind, response)
     endpoints = _Endpoints(service, voices, settings)
     guarded = [Depends(endpoints.check_key)]
-    app.post("/v1/audio/speech", dependencies=guarded, response_class=StreamingResponse)(endpoints.speech)
+    sound = {kind: {"schema": {"type": "string"}} for kind in (*MEDIA_TYPES.values(), "text/event-stream")}
+    app.post(
+        "/v1/audio/speech",
+        dependencies=guarded,
+        response_class=StreamingResponse,
+        responses={200: {"description": "The speech, as it is made.", "content": sound}},
+    )(endpoints.speech)
     app.get("/v1/models", dependencies=guarded)(endpoints.models)
     app.get("/v1/audio/models", dependencies=guarded)(endpoints.models)
     app.get("/v1/audio/voices", dependencies=guarded)(endpoints.list_voices)
@@ -251,7 +294,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
 class _Endpoints:
     """The answers to requests, one method for each route."""
 
-    def __init__(self, service: SpeechService, voices: VoiceStore, settings: ServerSettings) -> None:
+    def __init__(self, service: JobQueue, voices: VoiceStore, settings: ServerSettings) -> None:
         self._service, self._voices, self._settings = service, voices, settings
         self._began = time.time()
         self._first_sounds: list[float] = []
@@ -283,7 +326,7 @@ class _Endpoints:
             markdown=body.markdown,
         )
         parse_style(options.style, self._service.synthesizer.prompt_format.style_fields)
-        judges = _judges_of(body, self._service, reference is not None)
+        judges = _judges_of(body, self._service.verifiers, reference is not None)
         rate = self._service.synthesizer.sampling_rate
         encoder = Encoder(body.response_format, rate, body.speed)
         events = _Events(asyncio.get_running_loop())
@@ -326,9 +369,11 @@ class _Endpoints:
 
     async def add_voice(
         self,
-        file: Annotated[UploadFile, File()],
-        name: Annotated[str | None, Form(max_length=64)] = None,
-        text: Annotated[str | None, Form(max_length=2000)] = None,
+        file: Annotated[UploadFile, File(description=_CLIP)],
+        text: Annotated[str, Form(max_length=2000, description=_TRANSCRIPT, json_schema_extra={"pattern": r"\S"})],
+        name: Annotated[
+            str | None, Form(max_length=64, description=_VOICE_NAME, json_schema_extra={"pattern": _VOICE_NAME_PATTERN})
+        ] = None,
         as_is: Annotated[bool, Form()] = False,
     ) -> dict[str, Any]:
         """Save a voice from a clip, which is checked as `llasa clone` checks it.
@@ -339,7 +384,7 @@ class _Endpoints:
         data = await file.read(most + 1)
         if len(data) > most:
             raise ApiError(413, f"The clip is larger than {most:,} bytes.", "file_too_large", "file")
-        text = None if text is None else whole_characters(text)
+        text = whole_characters(text)
         if name is not None:
             warnings = await asyncio.to_thread(self._voices.add, name, data, text)
             return {"name": name, "warnings": warnings}
@@ -350,8 +395,11 @@ class _Endpoints:
         await asyncio.to_thread(self._voices.remove, name)
         return {"name": name, "deleted": True}
 
-    async def health(self) -> dict[str, Any]:
-        return {"status": "ok", "model": self._model, "requests": self._service.active}
+    async def health(self) -> Response:
+        replicas = self._service.replicas
+        found: dict[str, Any] = {"status": "ok" if replicas != 0 else "no replica", "model": self._model}
+        found |= {"requests": self._service.active} | ({} if replicas is None else {"replicas": replicas})
+        return JSONResponse(found, 200 if replicas != 0 else 503)
 
     async def metrics(self) -> Response:
         text = _metrics(self._service, self._first_sounds)
@@ -516,7 +564,7 @@ def _event(content: dict[str, Any]) -> str:
     return f"data: {json.dumps(content)}\n\n"
 
 
-def model_facts(synthesizer: Synthesizer) -> dict[str, Any]:
+def model_facts(synthesizer: SpeechModel) -> dict[str, Any]:
     """What `llasa --server` needs to know of the model; see `serve.client`."""
     checkpoint = synthesizer.checkpoint
     return {
@@ -572,26 +620,26 @@ def _voice_of(
     return voices.find(voice)
 
 
-def _judges_of(body: SpeechRequest, service: SpeechService, has_reference: bool) -> list[Verifier]:
-    """The verifiers that a request asks for.
+def _judges_of(body: SpeechRequest, known: Collection[str], has_reference: bool) -> list[str]:
+    """The verifiers that a request asks for, by name.
 
     Raises:
         UsageError: An option has no effect, or the server has no such verifier.
     """
     if body.choose_by and body.best_of == 1:
         raise UsageError("choose_by has no effect without best_of.", "Add best_of.")
-    names = list(dict.fromkeys(body.choose_by))
+    names: list[str] = list(dict.fromkeys(body.choose_by))
     if body.best_of > 1 and not names:
-        names = ["words"] if "words" in service.verifiers else ["likelihood"]
+        names = ["words"] if "words" in known else ["likelihood"]
     if body.verify and "words" not in names:
         names.append("words")
     flags = {"words": "--asr", "likeness": "--speaker-model"}
     for name in names:
-        if name not in service.verifiers:
+        if name not in known:
             raise UsageError(f"This server can't judge takes by {name}.", f"Start it with {flags[name]}.")
     if "likeness" in names and not has_reference:
         raise UsageError("likeness compares with a reference clip, and this voice has none.", "Send another voice.")
-    return [service.verifiers[name] for name in names]
+    return names
 
 
 def _as_api_error(error: LlasaError) -> ApiError:
@@ -604,25 +652,27 @@ def _as_api_error(error: LlasaError) -> ApiError:
     return ApiError(500, str(error), error=error)
 
 
-def _metrics(service: SpeechService, first_sounds: list[float]) -> str:
+def _metrics(service: JobQueue, first_sounds: list[float]) -> str:
     """Prometheus' text format."""
     counts = service.statistics
-    rows: list[tuple[str, str, str, float]] = [
+    rows: list[tuple[str, str, str, float | None]] = [
         ("llasa_requests_total", "counter", "Requests accepted.", counts.requests),
         ("llasa_requests_done_total", "counter", "Requests completed.", counts.done),
         ("llasa_requests_failed_total", "counter", "Requests that failed.", counts.failed),
         ("llasa_requests_cancelled_total", "counter", "Requests whose client left.", counts.cancelled),
         ("llasa_requests_rejected_total", "counter", "Requests refused because of the queue.", counts.rejected),
         ("llasa_codes_total", "counter", "Speech codes generated.", counts.codes),
-        ("llasa_steps_total", "counter", "Steps of the model.", counts.steps),
+        ("llasa_steps_total", "counter", "Steps of the model.", None if service.slots is None else counts.steps),
         ("llasa_audio_seconds_total", "counter", "Seconds of sound made.", counts.audio_s),
         ("llasa_requests_active", "gauge", "Requests in progress.", service.active),
         ("llasa_slots_used", "gauge", "Sequences in the batch.", service.running),
         ("llasa_slots", "gauge", "Slots of the batch.", service.slots),
+        ("llasa_replicas", "gauge", "Replicas of the model that run.", service.replicas),
     ]
     lines = []
-    for name, kind, text, value in rows:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+    for name, kind, text, known in rows:
+        if known is not None:
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {known:g}"]
     lines += [
         "# HELP llasa_first_sound_seconds Time to the first bytes, last 1,000 requests.",
         "# TYPE llasa_first_sound_seconds summary",

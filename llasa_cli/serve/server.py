@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from llasa_cli.serve.service import SpeechService
+from llasa_cli.serve.service import JobQueue
 
 _INCOMPLETE = "ASGI callable returned without completing response."
 """uvicorn's message about a response that was cut off, which is meant (`serve.limits.Truncated`)."""
@@ -27,7 +27,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, service: SpeechService, deadline_s: float, on_started: Callable[[], None]
+        self, config: uvicorn.Config, service: JobQueue, deadline_s: float, on_started: Callable[[], None]
     ) -> None:
         super().__init__(config)
         self._service, self._deadline_s, self._on_started = service, deadline_s, on_started

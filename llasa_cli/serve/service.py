@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.lm.engine import Finished
-from llasa_cli.settings import SpeechOptions
+from llasa_cli.prompt import PromptFormat, Reference
+from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 from llasa_cli.synthesis.verifiers import Score, Take, Verifier
@@ -34,6 +36,7 @@ from llasa_cli.synthesis.verifiers import Score, Take, Verifier
 if TYPE_CHECKING:
     import numpy as np
 
+_MOST_SLOTS_CPU, _MOST_SLOTS_GPU = 8, 64
 MAX_BUFFERED_S = 60.0
 """Seconds of sound that may wait for a slow client before its request is paused."""
 
@@ -123,6 +126,11 @@ class SpeechJob:
         self._buffer_lock = threading.Lock()
 
     @property
+    def buffered_s(self) -> float:
+        """Seconds of sound that the client was sent and has not read."""
+        return self._buffered_s
+
+    @property
     def is_paused(self) -> bool:
         """Whether the client has not read what it was sent."""
         return self._buffered_s > MAX_BUFFERED_S
@@ -190,38 +198,43 @@ class _Worker:
         self.finished: Queue[tuple[_Running, Finished] | None] = Queue()
 
 
-class SpeechService:
-    """See the module.
+class SpeechModel(Protocol):
+    """What a server has to know of its model; a `Synthesizer`, or one whose weights are on other machines."""
 
-    Args:
-        synthesizers: The model, loaded once on each device.
-        slots: Sequences that each device steps together.
-        max_jobs: Requests at the same time; more are refused with `QueueFull`.
-        verifiers: What requests may choose to have their takes judged by, besides the checks.
+    name: str
+    revision: str
+    sampling_rate: int
+    speakers: tuple[str, ...]
+    prompt_format: PromptFormat
+    checkpoint: Checkpoint
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        """Complete a request with the model's own values."""
+
+    def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
+        """Make a voice to clone from a clip that `voices.reference` has prepared."""
+
+
+class JobQueue:
+    """The requests in progress: at most `max_jobs`, and none after `stop`. A subclass runs them.
+
+    Attributes:
+        synthesizer: The model.
+        verifiers: The names of what requests may choose to have their takes judged by.
+        slots: Sequences that are generated together; None if that is not known here, and so for `running`.
+        replicas: How many replicas of a cluster have the model loaded; None without a cluster.
     """
 
-    def __init__(
-        self,
-        synthesizers: Synthesizer | Sequence[Synthesizer],
-        slots: int,
-        max_jobs: int = 256,
-        verifiers: Sequence[Verifier] = (),
-    ) -> None:
-        self.verifiers = {one.name: _Exclusive(one) for one in verifiers}
-        self._workers = [_Worker(one) for one in _listed(synthesizers)]
-        self.synthesizer = self._workers[0].synthesizer
-        self._slots_each, self.slots, self.max_jobs = slots, slots * len(self._workers), max_jobs
+    synthesizer: SpeechModel
+    verifiers: Collection[str] = ()
+    slots: int | None = None
+
+    def __init__(self, max_jobs: int) -> None:
+        self.max_jobs = max_jobs
         self.statistics = ServiceStatistics()
         self._changed = threading.Condition()
         self._jobs: list[SpeechJob] = []
         self._stopping = False
-        self._threads = [
-            threading.Thread(target=work, args=(worker,), daemon=True)
-            for worker in self._workers
-            for work in (self._generate, self._judge)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     @property
     def active(self) -> int:
@@ -229,16 +242,20 @@ class SpeechService:
         return len(self._jobs)
 
     @property
-    def running(self) -> int:
+    def running(self) -> int | None:
         """Slots in use."""
-        return sum(len(worker.running) for worker in self._workers)
+        return None
+
+    @property
+    def replicas(self) -> int | None:
+        return None
 
     def submit(
         self,
         request: SynthesisRequest,
         emit: Callable[[Event], None],
         streamed: bool = False,
-        judges: Sequence[Verifier] = (),
+        judges: Sequence[str] = (),
     ) -> SpeechJob:
         """Begin a request.
 
@@ -254,31 +271,23 @@ class SpeechService:
             ShuttingDown: The service stops.
             UsageError: There is nothing to say in the text.
         """
+        is_streamed = streamed and request.options.best_of == 1 and not judges
         with self._changed:
             if self._stopping:
                 raise ShuttingDown("The server is shutting down.")
             if len(self._jobs) >= self.max_jobs:
                 self.statistics.rejected += 1
                 raise QueueFull("Too many requests are in progress.", "Try again in a few seconds.")
-            is_streamed = streamed and request.options.best_of == 1 and not judges
-            job = SpeechJob(emit, self.synthesizer.sampling_rate, is_streamed)
+            job = self._job(emit, is_streamed)
             self._jobs.append(job)
             self.statistics.requests += 1
         try:
-            job.progress = TextProgress(
-                request, self.synthesizer, judges, max(2, self.slots), lambda text: job.tell(Note(text))
-            )
-            self._advance(job, raises=True)
+            self._begin(job, request, judges)
         except BaseException:
             job.over = True
             self._remove(job)
             raise
         return job
-
-    def warm_up(self) -> None:
-        """Speak a word on each device, so that the first request does not wait for buffers and compiled code."""
-        for worker in self._workers:
-            worker.synthesizer.synthesize("Hello.", SpeechOptions(retries=0, seed=0))
 
     def stop(self, deadline_s: float = 10.0) -> None:
         """Accept no more requests, wait for those in progress, and end the rest with `Failed` after the deadline."""
@@ -289,15 +298,90 @@ class SpeechService:
             rest = list(self._jobs)
         for job in rest:
             job.end(Failed(ShuttingDown("The server is shutting down.")))
+            job.cancel()
         with self._changed:
             self._jobs.clear()
             self._changed.notify_all()
+
+    def _job(self, emit: Callable[[Event], None], streamed: bool) -> SpeechJob:
+        return SpeechJob(emit, self.synthesizer.sampling_rate, streamed)
+
+    def _begin(self, job: SpeechJob, request: SynthesisRequest, judges: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def _fail(self, job: SpeechJob, error: LlasaError) -> None:
+        if job.end(Failed(error)):
+            self.statistics.failed += 1
+
+    def _remove(self, job: SpeechJob) -> None:
+        with self._changed:
+            job.pending.clear()
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self.statistics.cancelled += job.is_cancelled
+            self._changed.notify_all()
+
+
+class SpeechService(JobQueue):
+    """See the module.
+
+    Args:
+        synthesizers: The model, loaded once on each device.
+        slots: Sequences that each device steps together; None: as many as fit into memory, on a CPU at most 8.
+        max_jobs: Requests at the same time; more are refused with `QueueFull`.
+        verifiers: What requests may choose to have their takes judged by, besides the checks.
+    """
+
+    def __init__(
+        self,
+        synthesizers: Synthesizer | Sequence[Synthesizer],
+        slots: int | None = None,
+        max_jobs: int = 256,
+        verifiers: Sequence[Verifier] = (),
+    ) -> None:
+        super().__init__(max_jobs)
+        self._judges = {one.name: _Exclusive(one) for one in verifiers}
+        self.verifiers = tuple(self._judges)
+        self._workers = [_Worker(one) for one in _listed(synthesizers)]
+        self.synthesizer = self._workers[0].synthesizer
+        self._slots_each = slots or _slots_by_memory(self._workers[0].synthesizer)
+        self.slots: int = self._slots_each * len(self._workers)
+        self._threads = [
+            threading.Thread(target=work, args=(worker,), daemon=True)
+            for worker in self._workers
+            for work in (self._generate, self._judge)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> int:
+        """Slots in use."""
+        return sum(len(worker.running) for worker in self._workers)
+
+    def warm_up(self) -> None:
+        """Speak a word on each device, so that the first request does not wait for buffers and compiled code."""
+        for worker in self._workers:
+            worker.synthesizer.synthesize("Hello.", SpeechOptions(retries=0, seed=0))
+
+    def stop(self, deadline_s: float = 10.0) -> None:
+        super().stop(deadline_s)
         for worker in self._workers:
             worker.finished.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
 
     # --- texts ---
+
+    def _begin(self, job: SpeechJob, request: SynthesisRequest, judges: Sequence[str]) -> None:
+        job.progress = TextProgress(
+            request,
+            self._workers[0].synthesizer,
+            [self._judges[name] for name in judges],
+            max(2, self.slots),
+            lambda text: job.tell(Note(text)),
+        )
+        self._advance(job, raises=True)
 
     def _advance(self, job: SpeechJob, raises: bool = False) -> None:
         """Send what is complete and next in order, and queue the chunks that can be generated now."""
@@ -330,18 +414,6 @@ class SpeechService:
             job.pending.extend(new)
             if job.over:
                 self._remove(job)
-            self._changed.notify_all()
-
-    def _fail(self, job: SpeechJob, error: LlasaError) -> None:
-        if job.end(Failed(error)):
-            self.statistics.failed += 1
-
-    def _remove(self, job: SpeechJob) -> None:
-        with self._changed:
-            job.pending.clear()
-            if job in self._jobs:
-                self._jobs.remove(job)
-                self.statistics.cancelled += job.is_cancelled
             self._changed.notify_all()
 
     # --- codes ---
@@ -519,3 +591,10 @@ class _Exclusive:
 
 def _listed(synthesizers: Synthesizer | Sequence[Synthesizer]) -> Sequence[Synthesizer]:
     return [synthesizers] if isinstance(synthesizers, Synthesizer) else synthesizers
+
+
+def _slots_by_memory(synthesizer: Synthesizer) -> int:
+    from llasa_cli.batch.worker import default_slots
+
+    most = _MOST_SLOTS_CPU if synthesizer.model.device.type == "cpu" else _MOST_SLOTS_GPU
+    return min(most, default_slots(synthesizer))

@@ -12,10 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import Reference
-from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.serve.service import SpeechModel
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ def _transcript(text: str | None) -> str:
 class VoiceStore:
     """See the module. Its methods may be called from several threads."""
 
-    def __init__(self, synthesizer: Synthesizer, checkpoint: Checkpoint) -> None:
-        self._synthesizer, self._checkpoint = synthesizer, checkpoint
+    def __init__(self, synthesizer: SpeechModel) -> None:
+        self._synthesizer, self._checkpoint = synthesizer, synthesizer.checkpoint
         self._lock = threading.Lock()
         self._clips: OrderedDict[str, Reference] = OrderedDict()
 

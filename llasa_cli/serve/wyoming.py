@@ -23,7 +23,7 @@ from llasa_cli import __version__
 from llasa_cli.audio.chunk import to_pcm16
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.prompt import Reference
-from llasa_cli.serve.service import Audio, Done, Event, Failed, SpeechService, Spoken
+from llasa_cli.serve.service import Audio, Done, Event, Failed, JobQueue, Spoken
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
@@ -38,7 +38,7 @@ _ATTRIBUTION = Attribution(name="llasa", url="https://arxiv.org/abs/2502.04128")
 async def serve_wyoming(
     host: str,
     port: int,
-    service: SpeechService,
+    service: JobQueue,
     voices: VoiceStore,
     languages: list[str],
     max_characters: int = 100_000,
@@ -58,7 +58,7 @@ class _Handler(AsyncEventHandler):
     """One connection."""
 
     def __init__(
-        self, *arguments: Any, service: SpeechService, voices: VoiceStore, languages: list[str], max_characters: int
+        self, *arguments: Any, service: JobQueue, voices: VoiceStore, languages: list[str], max_characters: int
     ) -> None:
         super().__init__(*arguments)
         self._service, self._voices, self._languages = service, voices, languages

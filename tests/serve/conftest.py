@@ -16,7 +16,6 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
-from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.serve.http import ServerSettings, create_app
 from llasa_cli.serve.limits import TimedProtocol
 from llasa_cli.serve.service import SpeechService
@@ -55,16 +54,11 @@ def synthesizer(random_checkpoint: Path) -> Synthesizer:
 
 
 @pytest.fixture(scope="package")
-def server(
-    synthesizer: Synthesizer, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
-    checkpoint = resolve_checkpoint(ModelOptions(model=str(random_checkpoint)))
+def server(synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     service = SpeechService(synthesizer, slots=4, max_jobs=64, verifiers=[LikelihoodVerifier()])
     patch = pytest.MonkeyPatch()
     patch.setenv("LLASA_VOICES", str(tmp_path_factory.mktemp("voices")))
-    app = create_app(
-        service, VoiceStore(synthesizer, checkpoint), ServerSettings(KEY, max_characters=2000), deadline_s=1
-    )
+    app = create_app(service, VoiceStore(synthesizer), ServerSettings(KEY, max_characters=2000), deadline_s=1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

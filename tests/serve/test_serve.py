@@ -23,7 +23,6 @@ openai = pytest.importorskip("openai")
 
 import httpx as plain_httpx  # noqa: E402
 
-from llasa_cli.checkpoint.resolve import resolve_checkpoint  # noqa: E402
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
 from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, ShuttingDown, SpeechService  # noqa: E402
 from llasa_cli.serve.voices import VoiceStore  # noqa: E402
@@ -317,7 +316,7 @@ def test_speed_changes_the_duration_and_not_the_pitch(speed: float) -> None:
 # --- Wyoming ---
 
 
-def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoint: Path) -> None:
+def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer) -> None:
     pytest.importorskip("wyoming")
     from wyoming.audio import AudioChunk, AudioStart, AudioStop
     from wyoming.client import AsyncTcpClient
@@ -328,7 +327,7 @@ def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer, random_checkpoi
     from llasa_cli.serve.wyoming import serve_wyoming
 
     service = SpeechService(synthesizer, slots=2)
-    voices = VoiceStore(synthesizer, resolve_checkpoint(ModelOptions(model=str(random_checkpoint))))
+    voices = VoiceStore(synthesizer)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
