@@ -174,6 +174,7 @@ def connect_ray(address: str) -> tuple[Any, bool]:
         return ray, False
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         _check_reachable(address)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from llasa_cli.cli.common_options import ConsoleOptions, LexiconOptions
-from llasa_cli.cli.console import Console, result
+from llasa_cli.cli.console import Console, claim_stdout, result
 from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.speak import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.memory import share_arenas
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import ModelOptions, VerifierOptions
 
@@ -179,6 +180,8 @@ def serve(
             console.stage("starting the server")
             result(background.start([part for part in sys.argv[2:] if part != "--background"], options.port))
             return
+        claim_stdout()
+        share_arenas()
         if options.ray is None:
             service = _local_service(options, checkpoints, words, verifiers, console)
         else:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.batch.ray_backend import connect_ray, for_other_machines
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.memory import share_arenas
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.serve.service import (
     MAX_BUFFERED_S,
@@ -83,6 +84,7 @@ class SpeechReplica:
 
         from llasa_cli.synthesis.verifiers import load_verifiers
 
+        share_arenas()
         synthesizer = Synthesizer.load(config.models)
         synthesizer.codec.wait()
         synthesizer.lexicon = config.lexicon
@@ -199,7 +201,7 @@ class RayService(JobQueue):
         self, address: str, name: str, checkpoint: Checkpoint, config: ReplicaConfig, replicas: int | None = None
     ) -> None:
         super().__init__(config.max_jobs)
-        self._name = name
+        self._name, self._is_local = name, address == "local"
         self.synthesizer = ReplicatedModel(checkpoint, self._encode)
         asked = config.verifiers
         names = {"words": asked.recognizer, "likeness": asked.likeness, "likelihood": asked.likelihood}
@@ -258,9 +260,10 @@ class RayService(JobQueue):
         """Remove the application; Ray Serve and Ray too, if they were started for it."""
         self._stopped.set()
         with suppress(Exception):  # the cluster may be gone
-            self._serve.delete(self._name)
-            if not self._serve.status().applications:
-                self._serve.shutdown()
+            if not self._is_local:  # a cluster of this process ends with it
+                self._serve.delete(self._name)
+                if not self._serve.status().applications:
+                    self._serve.shutdown()
         if self._starts_ray:
             self._ray.shutdown()
 
@@ -384,7 +387,9 @@ def _loading_error(report: str) -> LlasaError:
     """The error of a replica, out of Ray Serve's report about it."""
     reasons = [line for line in report.splitlines() if line.startswith("llasa_cli.")]
     if not reasons:
-        return ModelError(f"The replicas can't be started: {first_line(RuntimeError(report))}", "Look at the logs of Ray Serve.")
+        return ModelError(
+            f"The replicas can't be started: {first_line(RuntimeError(report))}", "Look at the logs of Ray Serve."
+        )
     return ModelError(f"A replica can't load the model: {reasons[-1].partition(': ')[2]}")
 
 

@@ -65,6 +65,8 @@ class _Handler(AsyncEventHandler):
         self._max_characters = max_characters
         self._text: str | None = None
         """The part of a streamed text that has arrived and was not spoken yet; None outside of one."""
+        self._has_failed = False
+        """Whether the streamed text failed: the rest of it is not spoken, and its end is still confirmed."""
         self._voice: Any = None
         self._length = 0
         """Characters of the text so far."""
@@ -84,18 +86,31 @@ class _Handler(AsyncEventHandler):
                     await self._stop()
             elif SynthesizeStart.is_type(event.type):
                 self._text, self._voice = "", SynthesizeStart.from_event(event).voice
+                self._has_failed = False
             elif SynthesizeChunk.is_type(event.type) and self._text is not None:
-                await self._add(SynthesizeChunk.from_event(event).text)
+                if not self._has_failed:
+                    await self._add(SynthesizeChunk.from_event(event).text)
             elif SynthesizeStop.is_type(event.type) and self._text is not None:
-                rest, self._text = self._text, None
+                await self._finish()
+        except LlasaError as error:
+            await self._fail(error)
+        return True
+
+    async def _finish(self) -> None:
+        """Speak the rest of a streamed text, and confirm its end: Home Assistant waits for that."""
+        rest, self._text = self._text or "", None
+        try:
+            if not self._has_failed:
                 await self._speak(rest)
                 await self._stop()
-                await self.write_event(SynthesizeStopped().event())
         except LlasaError as error:
-            self._text = None
-            await self._stop()
-            await self.write_event(Error(text=str(error), code=type(error).__name__).event())
-        return True
+            await self._fail(error)
+        await self.write_event(SynthesizeStopped().event())
+
+    async def _fail(self, error: LlasaError) -> None:
+        self._has_failed = True
+        await self._stop()
+        await self.write_event(Error(text=str(error), code=type(error).__name__).event())
 
     async def _add(self, text: str) -> None:
         """Speak the sentences that are complete."""

@@ -19,8 +19,17 @@ from llasa_cli.cli.app import app
 HEAVY = ("torch", "transformers", "numpy", "soundfile", "sounddevice", "tokenizers", "huggingface_hub")
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md")))]
-OTHER_PROGRAMS = {"--nodes", "--nnodes", "--max-restarts", "--nproc-per-node", "--random", "--no-deps"}
-"""Flags of torchrun, Slurm, pip and our own benchmarks that pages mention."""
+OTHER_PROGRAMS = {
+    "--nodes",
+    "--nnodes",
+    "--max-restarts",
+    "--nproc-per-node",
+    "--random",
+    "--no-deps",
+    "--head",
+    "--address",
+}
+"""Flags of torchrun, Slurm, Ray, pip and our own benchmarks that pages mention."""
 
 
 def commands(group: Any = None, prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -6,10 +6,13 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,14 @@ openai = pytest.importorskip("openai")
 
 import httpx as plain_httpx  # noqa: E402
 
+from llasa_cli.errors import UsageError  # noqa: E402
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
 from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, ShuttingDown, SpeechService  # noqa: E402
 from llasa_cli.serve.voices import VoiceStore  # noqa: E402
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.batched import SynthesisRequest  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
+from llasa_cli.voices.library import check_name  # noqa: E402
 from tests.serve.conftest import KEY, Running  # noqa: E402
 
 SHORT = {"max_seconds": 0.4, "guidance": 1.0}
@@ -154,6 +159,45 @@ def test_models_and_voices_are_listed(server: Running) -> None:
     assert {"id": "rms", "name": "rms", "kind": "speaker", "default": True} in voices
     models = http.get(f"{server.url}/v1/audio/models", headers=server.headers).json()["models"]
     assert [model["id"] for model in models] == [server.model]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"input": "Hi.", "voice": "rms", "model": "tts-1"}, id="Open WebUI"),
+        pytest.param(
+            {"input": "Hi.", "response_format": "mp3", "voice": "rms", "speed": 1, "model": "tts-1"}, id="SillyTavern"
+        ),
+        pytest.param({"input": "Hi.", "model": "tts-1", "voice": "rms", "backend": "other"}, id="LibreChat"),
+        pytest.param({"input": "Hi.", "model": "tts-1"}, id="LibreChat without voices"),
+    ],
+)
+def test_requests_as_other_programs_send_them_are_spoken(server: Running, body: dict[str, Any]) -> None:
+    made = http.post(f"{server.url}/v1/audio/speech", json=body | SHORT, headers=server.headers)
+    assert made.status_code == 200, made.text
+    assert made.headers["content-type"] == "audio/mpeg"
+    assert len(decoded(made.content))
+
+
+def test_the_document_of_the_interface_states_the_limits_of_a_voice(server: Running) -> None:
+    schemas = http.get(f"{server.url}/openapi.json").json()["components"]["schemas"]
+    form = next(schema for name, schema in schemas.items() if name.startswith("Body_add_voice"))
+    assert set(form["required"]) == {"file", "text"}
+    name = re.compile(form["properties"]["name"]["pattern"])
+    for text in ("kim-2", "a", "Kim Lee", "v1.2", "", ".", "a/b", "..", "-x", "a b ", "con fuse", "a  b"):
+        try:
+            check_name(text)
+            is_accepted = True
+        except UsageError:
+            is_accepted = False
+        assert bool(name.search(text)) == is_accepted, text
+
+
+def test_a_bad_form_prints_nothing(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    headers = server.headers | {"Content-Type": "multipart/form-data; boundary=x"}
+    data = b"--y\r\n\r\n"
+    assert http.post(f"{server.url}/v1/audio/voices", content=data, headers=headers).status_code == 400
+    assert caplog.records == []
 
 
 def clip() -> bytes:
@@ -316,43 +360,99 @@ def test_speed_changes_the_duration_and_not_the_pitch(speed: float) -> None:
 # --- Wyoming ---
 
 
-def test_a_wyoming_client_hears_speech(synthesizer: Synthesizer) -> None:
+@pytest.fixture
+def wyoming_port(synthesizer: Synthesizer) -> Iterator[int]:
+    """A Wyoming server in a thread; texts have at most 60 characters."""
     pytest.importorskip("wyoming")
-    from wyoming.audio import AudioChunk, AudioStart, AudioStop
+    from llasa_cli.serve.wyoming import serve_wyoming
+
+    service = SpeechService(synthesizer, slots=2)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(serve_wyoming("127.0.0.1", port, service, VoiceStore(synthesizer), ["en"], 60))
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(serving)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            time.sleep(0.02)
+    yield port
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join(timeout=20)
+    service.stop(0)
+
+
+def talk(port: int, events: list[Any], until: str) -> list[Any]:
+    """Send events and return the answers up to the first one of a type."""
     from wyoming.client import AsyncTcpClient
+
+    async def exchange() -> list[Any]:
+        found: list[Any] = []
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            for event in events:
+                await client.write_event(event.event())
+            while not found or found[-1].type != until:
+                found.append(await asyncio.wait_for(client.read_event(), 60))
+        return found
+
+    return asyncio.run(exchange())
+
+
+def heard(events: list[Any]) -> int:
+    """Bytes of sound."""
+    from wyoming.audio import AudioChunk
+
+    return sum(len(AudioChunk.from_event(event).audio) for event in events if AudioChunk.is_type(event.type))
+
+
+def test_a_wyoming_client_hears_speech(wyoming_port: int) -> None:
     from wyoming.error import Error
     from wyoming.info import Describe, Info
     from wyoming.tts import Synthesize, SynthesizeVoice
 
-    from llasa_cli.serve.wyoming import serve_wyoming
+    (described,) = talk(wyoming_port, [Describe()], "info")
+    assert {"rms", "slt"} <= {voice.name for voice in Info.from_event(described).tts[0].voices}
+    events = talk(wyoming_port, [Synthesize("Hi.", voice=SynthesizeVoice(name="rms"))], "audio-stop")
+    assert events[0].type == "audio-start"
+    assert heard(events) >= 640  # a code, at any seed
+    events = talk(wyoming_port, [Synthesize("[voice:slt] Hi.")], "error")
+    assert heard(events) == 0
+    assert Error.from_event(events[-1]).text.startswith("A request has one voice")
 
-    service = SpeechService(synthesizer, slots=2)
-    voices = VoiceStore(synthesizer)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
 
-    async def talk() -> tuple[Info, list[Any]]:
-        task = asyncio.create_task(serve_wyoming("127.0.0.1", port, service, voices, ["en"]))
-        await asyncio.sleep(0.5)
-        events = []
-        async with AsyncTcpClient("127.0.0.1", port) as client:
-            await client.write_event(Describe().event())
-            info = Info.from_event(await client.read_event())
-            await client.write_event(Synthesize("Hi.", voice=SynthesizeVoice(name="rms")).event())
-            while not events or not AudioStop.is_type(events[-1].type):
-                events.append(await asyncio.wait_for(client.read_event(), 60))
-            await client.write_event(Synthesize("[voice:slt] Hi.").event())
-            answer = None
-            while answer is None or not Error.is_type(answer.type):
-                answer = await asyncio.wait_for(client.read_event(), 60)
-                assert not AudioChunk.is_type(answer.type)
-            assert Error.from_event(answer).text.startswith("A request has one voice")
-        task.cancel()
-        return info, events
+def test_home_assistant_streams_a_text_and_hears_it_once(wyoming_port: int) -> None:
+    """It also sends the whole text, for servers that don't stream, and waits for the end of its stream."""
+    from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeVoice
 
-    info, events = asyncio.run(talk())
-    service.stop(0)
-    assert {"rms", "slt"} <= {voice.name for voice in info.tts[0].voices}
-    assert AudioStart.is_type(events[0].type)
-    assert sum(len(AudioChunk.from_event(event).audio) for event in events[1:-1]) >= 640  # a code, at any seed
+    voice = SynthesizeVoice(name="rms")
+    parts = [SynthesizeChunk("Hi. "), SynthesizeChunk("Ho.")]
+    events = talk(
+        wyoming_port,
+        [SynthesizeStart(voice=voice), *parts, Synthesize("Hi. Ho.", voice=voice), SynthesizeStop()],
+        "synthesize-stopped",
+    )
+    assert [event.type for event in events if event.type != "audio-chunk"] == [
+        "audio-start",
+        "audio-stop",
+        "synthesize-stopped",
+    ]
+    assert heard(events) > 640
+
+
+@pytest.mark.parametrize("text", ["Hi. " * 30, "[voice:slt] Hi. Ho.", "Hi. [voice:slt] Ho"])
+def test_home_assistant_does_not_wait_for_a_stream_that_fails(wyoming_port: int, text: str) -> None:
+    from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
+
+    chunks = [SynthesizeChunk(part) for part in (text[:40], text[40:])]
+    events = talk(wyoming_port, [SynthesizeStart(), *chunks, Synthesize(text), SynthesizeStop()], "synthesize-stopped")
+    kinds = [event.type for event in events if event.type != "audio-chunk"]
+    assert kinds == ["audio-start", "audio-stop", "error", "synthesize-stopped"]
