@@ -13,6 +13,7 @@ from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.linear import INTEGER_FORMATS, GroupedLinear, Linear
 from llasa_cli.lm.quantize import GROUP, quantize_int4, quantize_q8_0
+from llasa_cli.packed_linear import pack_linear
 
 ERRORS = {"fp32": 1e-6, "bf16": 4e-3, "fp16": 5e-4, "int8": 0.01, "int4": 0.09}
 """Relative error of a product, which comes from rounding Gaussian weights to the format."""
@@ -188,3 +189,23 @@ def test_norm_and_rotation_equal_those_of_torch() -> None:
     rotate_(expected[:, :4], cosine[:, None], sine[:, None])
     kernels.rotate(heads, 4, cosine, sine)
     torch.testing.assert_close(heads, expected)
+
+
+def test_numbers_of_rows_share_kernels_without_another_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN keeps a kernel for each number of rows that it is given."""
+    multiply, counts = torch.ops.mkldnn._linear_pointwise, set()
+
+    def record(states: torch.Tensor, *arguments: object) -> torch.Tensor:
+        counts.add(states.shape[:-1].numel())
+        return multiply(states, *arguments)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", record)
+    weight, states = torch.randn(96, 64), torch.randn(300, 64)
+    product = pack_linear(weight, torch.randn(96))
+    if product is None:
+        pytest.skip("this torch has no oneDNN")
+    whole = product(states)
+    for count in range(1, 300):
+        assert torch.equal(product(states[:count]), whole[:count])
+    assert len(counts) < 40
+    assert product(states.view(3, 100, 64)).shape == (3, 100, 96)
