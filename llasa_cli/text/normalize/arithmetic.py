@@ -58,7 +58,8 @@ def _is_score(match: re.Match[str]) -> bool:
 
 def say_out_of(match: re.Match[str]) -> str | None:
     """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
-    if match["of"] != "10" and "." not in match["score"] and not _is_score(match):
+    is_percentage = match["of"] == "100" and len(match["score"]) == 2
+    if match["of"] != "10" and "." not in match["score"] and not is_percentage and not _is_score(match):
         return None
     if float(match["score"]) > 2 * int(match["of"]):  # 90/10, and no 11/10
         return None
@@ -121,10 +122,19 @@ def say_power_of_ten(match: re.Match[str]) -> str:
     return f" {decimal(match[1])} times ten to the power of {minus}{cardinal(int(match[3]))} "
 
 
+def say_function(match: re.Match[str]) -> str:
+    """f(x) -> eff of ex; f'(x) -> eff prime of ex; O(1) -> oh of one."""
+    value = match["value"]
+    primes = ("", " prime", " double prime")[len(match["primes"])]
+    return f"{LETTERS[match['name'].lower()]}{primes} of {cardinal(int(value)) if value.isdigit() else LETTERS[value]}"
+
+
 _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"\d(?:st|nd|rd|th)\s?$", r"\s?\d+(?:st|nd|rd|th)\b", "-–—"),
+        (r"\d['’]\s?$", r"\s?\d{1,2}['’]", "-–"),
         (r"\d0s\s?$", r"\s?['’]?\d{1,3}0s\b", "-–—"),
         (r"\b(?:BCE?|AD|CE)\s?$", r"\s?(?:AD\s)?\d", "-–—"),
         (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),

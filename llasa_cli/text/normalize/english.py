@@ -129,6 +129,7 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
     text = re.sub(r"(?<=\d)(\s?)º(?=\s?[CF]\b)", r"\1°", unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS))
+    text = re.sub(r"\blog([₀-₉]{1,3})", lambda match: f"log base {unicodedata.normalize('NFKC', match[1])} ", text)
     text = _CHARGE.sub(
         _charge, _ISOTOPE.sub(lambda match: f"{match[2]}-{unicodedata.normalize('NFKC', match[1])}", text)
     )

@@ -151,13 +151,13 @@ def say_per(match: re.Match[str]) -> str | None:
     start = before(match, 26)
     if match["rest"] is None:
         return " divided by "
-    if not re.search(r"(?:\d%?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\s?$", start):
+    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\s?$", start):
         return None
     if match["area"]:
         names = unit_names(match["area"])
         return f" per {names[0]}" if names else None
     each = match["each"]
-    names = CASED_UNITS.get(each) or (UNITS.get(each.lower()) if re.search(r"[A-Za-zμ]\s?$", start) else None)
+    names = CASED_UNITS.get(each) or (UNITS.get(each.lower()) if re.search(r"[A-Za-zμ¢]\s?$", start) else None)
     return (
         f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else f" per {names[0]}" if names else None
     )

@@ -109,7 +109,7 @@ NUMBER_CLASSES = [
         rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{money.SIGNS}])\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})
         (?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{amounts.LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
         (?P<same>[ ](?:USD|US|EUR|GBP|JPY|INR)\b(?![ ]?\d))?
-        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[€£¥₹₽₺₪₴])(?!\.?\d))""",
+        |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[$€£¥₹₽₺₪₴])(?!\.?\d))""",
         money.say_money,
     ),
     TokenClass(
@@ -124,6 +124,7 @@ NUMBER_CLASSES = [
         r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?-?\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
         measures.say_height,
     ),
+    TokenClass("out of", r"(?<=\b(?i:page|step|part|word|item|line)[ ])(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", lambda m: f"{cardinal(int(m[1]))} of {cardinal(int(m[2]))}"),
     TokenClass("date", r"(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\w/]|[.,]\d)", dates.say_weekday_and_date),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: arithmetic.say_pair(m) if arithmetic.is_special_pair(m) else None),
     TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
@@ -142,7 +143,7 @@ NUMBER_CLASSES = [
     TokenClass("pair", r"(1[3-9]|[2-9]\d|\d{3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>(?!))?", arithmetic.say_pair),
     TokenClass("power", r"(\d(?:\.\d{1,20})?)[eE]\+?(-)?(\d{1,3})\b", arithmetic.say_power_of_ten),
     TokenClass("measure", r"(\d{1,2})\s?[kK]t?\b(?=\s(?:(?:white|yellow|rose|solid)\s)?gold\b)", lambda m: f" {cardinal(int(m[1]))} karat"),
-    TokenClass("out of", r"(\d{1,3})-(of|for|in|to)-(\d{1,3})(?![\w-])", lambda m: f"{cardinal(int(m[1]))} {m[2]} {cardinal(int(m[3]))}"),
+    TokenClass("out of", r"(\d{1,3})-(of|for|in|to|on)-(\d{1,3})(?![\w-])", lambda m: f"{cardinal(int(m[1]))} {m[2]} {cardinal(int(m[3]))}"),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", amounts.say_ordinal),
     TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", amounts.say_scaled),
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
@@ -231,7 +232,7 @@ SIGN_CLASSES = [
     TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
     TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
-    TokenClass("symbol", rf"!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", arithmetic.say_symbol),
+    TokenClass("symbol", rf"§§|!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", arithmetic.say_symbol),
 ]  # fmt: skip
 WORD_CLASSES = [
     codes.HEXADECIMAL,
@@ -240,7 +241,7 @@ WORD_CLASSES = [
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
-    TokenClass("title", r"Ph\.?\s?D(s?)\b\.?", lambda m: f"pee aitch dee{m[1]}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
+    TokenClass("title", r"Ph\.?\s?D(?:\.?(s))?\b\.?", lambda m: f"pee aitch dee{m[1] or ''}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", abbreviations.say_dotted_letters),
     *addresses.ADDRESS_CLASSES,
     TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?", lambda m: f"{decimal(m['amount'])} {'rupee' if m['amount'] == '1' else 'rupees'} "),
@@ -296,7 +297,8 @@ WORD_CLASSES = [
     TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
     TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{1,4})(?P<version>[A-Z]{1,2})(?![\w-]|\.\d)", codes.say_dashed_code),
-    TokenClass("formula", r"(?P<name>[fgh])\((?P<variable>[a-z])\)", lambda m: f"{LETTERS[m['name']]} of {LETTERS[m['variable']]}"),
+    TokenClass("formula", r"(?P<name>[fghO])(?P<primes>['’′]{0,2})\((?P<value>[a-z]|\d{1,3})\)", arithmetic.say_function),
+    TokenClass("formula", r"d(?P<above>[a-z])/d(?P<below>[a-z])(?!\w)", lambda m: f"dee {LETTERS[m['above']]} dee {LETTERS[m['below']]}"),
     TokenClass("letter", r"O-O(?P<long>-O)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'}"),
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", roman_numerals.say_small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", roman_numerals.say_numeral),

@@ -66,7 +66,7 @@ BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig
 """Those that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
-    "ltd limited,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
+    "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
@@ -77,7 +77,7 @@ ABBREVIATIONS = word_table(
 )
 BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
 """With a capital before another word with a capital, as in "Mktg. Dept."."""
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "cf", "viz", "attn", "pls", "btwn"))
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
@@ -125,7 +125,7 @@ SPELLED_NAMES = word_table(
 """Words of large and small letters with a reading of their own."""
 CHAT = word_table(
     "thx thanks,thnx thanks,pls please,plz please,ppl people,tmrw tomorrow,tmw tomorrow,txt text,msg message,msgs messages,"
-    "bday birthday,ur your,idc eye dee see,btwn between,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
+    "bday birthday,ur your,idc eye dee see,afk ay eff kay,btwn between,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
     "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
     "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
     "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
@@ -225,7 +225,7 @@ UNITS = _units(
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
     "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
-    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
+    "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
 """By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
@@ -289,6 +289,6 @@ EACH = frozenset(
 SYMBOLS = word_table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
     "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,∀ for all,∃ there exists,∈ in,∉ not in,∪ union,∩ intersection,⊂ subset of,⊆ subset of,∝ proportional to,∠ angle,⇒ implies,⇔ if and only if,· times,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
-    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
+    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""
