@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,8 @@ from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.prompt_tokens import LLASA, NEUTTS, SPEECH_END, SPEECH_START, TokenNames, token_names
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 from llasa_cli.text.phones import to_phones
+from llasa_cli.text.pronunciations import FILE_NAME as PRONUNCIATIONS
+from llasa_cli.text.pronunciations import Pronunciations
 
 INSTRUCTION = "Convert the text to speech:"
 _MARKERS = tuple(
@@ -161,6 +163,7 @@ class PromptFormat:
         self.join: str | None = metadata.get("join")
         self.style_fields: tuple[str, ...] = tuple(metadata.get("style") or ())
         self.spell_out = bool(metadata.get("spell_out"))
+        self.pronunciations: Pronunciations | None = None
         self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
         self._frames: dict[tuple[str, bool], tuple[list[int], list[int], list[int]]] = {}
         self._template_lengths: dict[str | None, int] = {}
@@ -197,7 +200,10 @@ class PromptFormat:
         metadata = read_metadata(folder) if metadata is None else metadata
         if token_names(_TokensOf(tokenizer)) is NEUTTS:
             return NeuTTSPromptFormat(tokenizer, settings, metadata, _neutts_settings(folder))
-        return cls(tokenizer, read_chat_template(folder, settings), settings, metadata)
+        found = cls(tokenizer, read_chat_template(folder, settings), settings, metadata)
+        if (folder / PRONUNCIATIONS).is_file():
+            found.pronunciations = Pronunciations(folder / PRONUNCIATIONS)
+        return found
 
     # --- text ---
 
@@ -214,9 +220,22 @@ class PromptFormat:
             tokenizer.pre_tokenizer = self._tokenizer.pre_tokenizer
         return tokenizer
 
-    def text_ids(self, text: str) -> list[int]:
-        """Encode text as plain text: without control tokens, whatever it spells."""
-        return list(self._text_tokenizer.encode(text, add_special_tokens=False).ids)
+    def text_ids(self, text: str, spell: Callable[[str], bool] = lambda word: False) -> list[int]:
+        """Encode text as plain text: without control tokens, whatever it spells.
+
+        Args:
+            spell: Whether a word that the checkpoint's lexicon has is given by its letters all the same, as in training.
+        """
+        if self.pronunciations is None:
+            return list(self._text_tokenizer.encode(text, add_special_tokens=False).ids)
+        ids: list[int] = []
+        normalizer = self._text_tokenizer.normalizer
+        for piece, phones in self.pronunciations.split(normalizer.normalize_str(text) if normalizer else text):
+            if phones is None or spell(piece):
+                ids += self._text_tokenizer.encode(piece, add_special_tokens=False).ids
+            else:
+                ids += [self._tokenizer.token_to_id(f"/{phone}/") for phone in phones]
+        return ids
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """The text that `text_ids` encoded, as far as the tokenizer preserves it."""

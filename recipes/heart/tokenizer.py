@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHARACTERS = " abcdefghijklmnopqrstuvwxyz'-,.;:?!"
+LEXICON_PHONES = "ˈˌAIOTWYbdfhijklmnpstuvwzæðŋɑɐɔəɛɜɡɪɹʃʊʌʒʤʧθᵊᵻ"
+"""Stress marks and phones of the lexicon (misaki's, US), a token `/x/` each; `T` is the flapped t."""
 INSTRUCTION = "Convert the text to speech:"
 MARKERS = [
     f"<|{task}_{end}|>"
@@ -38,7 +40,7 @@ def write_tokenizer(folder: Path, code_count: int, speakers: Sequence[str], firs
     """
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-    words = ["<|pad|>", "<|unk|>", *CHARACTERS]
+    words = ["<|pad|>", "<|unk|>", *CHARACTERS, *(f"/{phone}/" for phone in LEXICON_PHONES)]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<|unk|>"))
     tokenizer.normalizer = normalizers.Sequence(
         [

@@ -28,7 +28,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,11 @@ from checkpointing import load, save
 from distributed import ProcessGroup
 from llasa_cli.prompt import PromptFormat
 from teachers import NAMED_SPEAKERS, PHONES
+from tokenizer import CHARACTERS, LEXICON_PHONES, MARKERS
 
 SHAPE = Path(__file__).with_name("model.json")
 NO_LABEL = -100
+LETTER_OF_PHONE = dict(zip("AIOTWYæðŋɑɐɔəɛɜɡɪɹʃʊʌʒʤʧθᵊᵻ", "aiotooatnoaoaeegirsuuzjctai", strict=True))
 
 
 # --- data ---
@@ -99,12 +101,20 @@ def next_phones(phones: np.ndarray) -> np.ndarray:
 class Rows:
     """Clips -> training rows (ids, labels, phone, next phone), each int64 of one length."""
 
-    def __init__(self, clips: Clips, prompt_format: PromptFormat, speaker_dropout: float, text_dropout: float) -> None:
+    def __init__(
+        self, clips: Clips, prompt_format: PromptFormat, speaker_dropout: float, text_dropout: float, spelled: float
+    ) -> None:
+        self.spelled = spelled
         self.clips, self.prompt_format = clips, prompt_format
         self.speaker_dropout, self.text_dropout = speaker_dropout, text_dropout
 
     def row(
-        self, indices: list[int], tag: bool, text_of: int | None = None, unconditional: bool = False
+        self,
+        indices: list[int],
+        tag: bool,
+        text_of: int | None = None,
+        unconditional: bool = False,
+        spell: Callable[[str], bool] = lambda word: False,
     ) -> tuple[np.ndarray, ...]:
         """Clips -> one row. `text_of`: with that clip's text instead. `unconditional`: without text."""
         items = [self.clips.item(i) for i in indices]
@@ -112,7 +122,7 @@ class Rows:
         codes = np.concatenate([item[1] for item in items])
         phones = np.concatenate([item[2] for item in items])
         speaker = items[0][3] if tag and items[0][3] in NAMED_SPEAKERS else None
-        text_ids = [] if unconditional else self.prompt_format.text_ids(text)
+        text_ids = [] if unconditional else self.prompt_format.text_ids(text, spell)
         ids, labels = self.prompt_format.training_example(text_ids, codes.tolist(), speaker)
         now, after = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), NO_LABEL, np.int64)
         # The row ends with the codes and the end token. The token before a code predicts it, so labels move to the left.
@@ -133,7 +143,12 @@ class Rows:
             parts += [same[random.integers(len(same))] for _ in range(random.integers(1, 3))]
         speaker_dropout = self.speaker_dropout if len(parts) == 1 else 0.6
         unconditional = random.random() < self.text_dropout
-        return self.row(parts, tag=random.random() >= speaker_dropout, unconditional=unconditional)
+        return self.row(
+            parts,
+            tag=random.random() >= speaker_dropout,
+            unconditional=unconditional,
+            spell=lambda word: random.random() < self.spelled,
+        )
 
 
 def batches(
@@ -299,9 +314,18 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
         old_format = PromptFormat.load(source)
         old_table = state["model.embed_tokens.weight"]
         old_codes = old_table[old_format.first_code_id :][: old_format.code_count]
-        speakers = first - len(NAMED_SPEAKERS)
-        table[:speakers] = old_table[:speakers]  # characters and markers
-        tags = old_table[speakers : old_format.first_code_id]
+        speakers, speakers_before = first - len(NAMED_SPEAKERS), old_format.first_code_id - len(old_format.speakers or NAMED_SPEAKERS)
+        shared = 2 + len(CHARACTERS)
+        table[:shared] = old_table[:shared]
+        markers = len(MARKERS) + 1
+        table[speakers - markers : speakers] = old_table[speakers_before - markers : speakers_before]
+        if speakers_before < speakers:  # no phones before: each starts like the letter that is most often written for it
+            for number, phone in enumerate(LEXICON_PHONES):
+                letter = LETTER_OF_PHONE.get(phone, phone)
+                table[shared + number] = old_table[2 + CHARACTERS.index(letter)] if letter in CHARACTERS else 0
+        else:
+            table[shared : speakers - markers] = old_table[shared : speakers - markers]
+        tags = old_table[speakers_before : old_format.first_code_id]
         table[speakers:first] = tags if len(tags) == first - speakers else tags.mean(0)
         table[first : first + count] = old_codes[torch.arange(count) % old_format.code_count]
         own = model.lm.state_dict()
@@ -319,6 +343,41 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
         model.level_vectors.copy_(levels)
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices, in float32: `torch.optim.Muon` computes in bfloat16, which a processor without it emulates.
+
+    Momentum .95 with Nesterov's look ahead; the step has the root mean square of AdamW's (.2 of the rate).
+    Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/; the scale is Moonshot's (arXiv 2502.16982).
+    """
+
+    COEFFICIENTS = (3.4445, -4.775, 2.0315)
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, steps: int = 4) -> None:
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "steps": steps})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 0.05)
+                update = self.orthogonal(parameter.grad.lerp(momentum, 0.95), group["steps"])
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape)))
+
+    @classmethod
+    def orthogonal(cls, matrix: torch.Tensor, steps: int) -> torch.Tensor:
+        """(m, n) -> nearly the nearest matrix with orthonormal rows or columns, by Newton-Schulz iterations."""
+        a, b, c = cls.COEFFICIENTS
+        wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+        wide = wide / wide.norm().clamp(min=1e-7)
+        for _ in range(steps):
+            gram = wide @ wide.T
+            wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+        return wide.T if matrix.shape[0] > matrix.shape[1] else wide
+
+
 def optimizers(model: Aligner, rate: float, muon: bool) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.lm.model.layers.named_parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
@@ -326,7 +385,7 @@ def optimizers(model: Aligner, rate: float, muon: bool) -> list[torch.optim.Opti
     if not muon:
         return [torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)]
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw", ns_steps=4),
+        Muon(matrices, lr=rate, weight_decay=0.05),
         torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
@@ -341,7 +400,7 @@ def train(arguments: argparse.Namespace) -> None:
     shares = {name: float(share) for name, share in (pair.split("=") for pair in arguments.shares)}
     clips = Clips(arguments.codes, shares, arguments.validation)
     print(f"{len(clips.texts)} clips, {clips.lengths.sum() / 180_000:.1f} h", flush=True)
-    rows = Rows(clips, prompt_format, arguments.speaker_dropout, arguments.text_dropout)
+    rows = Rows(clips, prompt_format, arguments.speaker_dropout, arguments.text_dropout, arguments.spelled)
     model = Aligner(prompt_format, tuple(arguments.levels))
     print("parameters:", sum(p.numel() for p in model.lm.parameters()), flush=True)
     chain = optimizers(model, arguments.rate, arguments.muon)
@@ -459,6 +518,7 @@ def main() -> None:
     parser.add_argument("--joined", type=float, default=0.3, help="share of rows made of two or three clips")
     parser.add_argument("--speaker-dropout", type=float, default=0.2, help="share of rows without a speaker tag")
     parser.add_argument("--text-dropout", type=float, default=0.1, help="share of rows without text")
+    parser.add_argument("--spelled", type=float, default=0.15, help="share of the lexicon's words that are spelled")
     parser.add_argument("--validation", type=int, default=240, help="held-out clips")
     parser.add_argument("--report", type=int, default=200)
     parser.add_argument("--save-every", type=float, default=5, help="minutes between checkpoints")
