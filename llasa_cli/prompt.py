@@ -24,15 +24,14 @@ from typing import Any
 
 from llasa_cli.chat_template import ChatTemplate, read_chat_template, token_text
 from llasa_cli.checkpoint.gguf_file import GgufFile, is_gguf, read_gguf
-from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, tokenizer_json, tokenizer_settings
+from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, PRONUNCIATIONS_KEY, tokenizer_json, tokenizer_settings
 from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
 from llasa_cli.prompt_tokens import LLASA, NEUTTS, SPEECH_END, SPEECH_START, TokenNames, token_names
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 from llasa_cli.text.phones import to_phones
-from llasa_cli.text.pronunciations import FILE_NAME as PRONUNCIATIONS
-from llasa_cli.text.pronunciations import Pronunciations
+from llasa_cli.text.pronunciations import PRONUNCIATIONS, Pronunciations
 
 INSTRUCTION = "Convert the text to speech:"
 _MARKERS = tuple(
@@ -124,6 +123,7 @@ class PromptFormat:
         pad_id: A token that never occurs inside a row.
         language: The only language that the model reads, as "en", if it is known.
         unknown_id: The token of a letter that the tokenizer lacks; None if it has them all.
+        pronunciations: The checkpoint's lexicon, if it reads phones.
         speakers, default_speaker: The tags that the checkpoint was finetuned with, and the one that is used by default.
 
     From the checkpoint's llasa.json, under the same names:
@@ -201,8 +201,9 @@ class PromptFormat:
         if token_names(_TokensOf(tokenizer)) is NEUTTS:
             return NeuTTSPromptFormat(tokenizer, settings, metadata, _neutts_settings(folder))
         found = cls(tokenizer, read_chat_template(folder, settings), settings, metadata)
-        if (folder / PRONUNCIATIONS).is_file():
-            found.pronunciations = Pronunciations(folder / PRONUNCIATIONS)
+        found.pronunciations = (
+            gguf_pronunciations(path) if is_gguf(path) else Pronunciations.read(folder / PRONUNCIATIONS)
+        )
         return found
 
     # --- text ---
@@ -224,17 +225,19 @@ class PromptFormat:
         """Encode text as plain text: without control tokens, whatever it spells.
 
         Args:
-            spell: Whether a word that the checkpoint's lexicon has is given by its letters all the same, as in training.
+            spell: Whether a word is encoded by its letters although the checkpoint's lexicon has its phones, as for some words
+                in training.
         """
+        tokenizer = self._text_tokenizer
         if self.pronunciations is None:
-            return list(self._text_tokenizer.encode(text, add_special_tokens=False).ids)
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
         ids: list[int] = []
-        normalizer = self._text_tokenizer.normalizer
-        for piece, phones in self.pronunciations.split(normalizer.normalize_str(text) if normalizer else text):
+        plain = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
+        for piece, phones in self.pronunciations.split(plain):
             if phones is None or spell(piece):
-                ids += self._text_tokenizer.encode(piece, add_special_tokens=False).ids
+                ids += tokenizer.encode(piece, add_special_tokens=False).ids
             else:
-                ids += [self._tokenizer.token_to_id(f"/{phone}/") for phone in phones]
+                ids += [tokenizer.token_to_id(f"/{phone}/") for phone in phones]
         return ids
 
     def decode_text(self, ids: Sequence[int]) -> str:
@@ -553,6 +556,12 @@ def gguf_neutts_settings(file: GgufFile) -> dict[str, Any]:
         "language": metadata.get("general.languages"),
         "begin": special.get("bos_token") if begins else None,
     }
+
+
+def gguf_pronunciations(path: Path) -> Pronunciations | None:
+    """The lexicon in a GGUF file."""
+    content = read_gguf(path).metadata.get(PRONUNCIATIONS_KEY)
+    return Pronunciations(content.encode()) if isinstance(content, str) else None
 
 
 class _TokensOf:

@@ -137,3 +137,18 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder
     about = {"format": 1, "codec": "codec", "speakers": list(SPEAKERS), "default_speaker": "rms", "language": ["en"]}
     (folder / "llasa.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def phone_checkpoint(tmp_path: Path, random_checkpoint: Path) -> Path:
+    """The same with a lexicon of two words, whose phones take the places of the letters q and x."""
+    import shutil
+
+    folder = tmp_path / "phones"
+    shutil.copytree(random_checkpoint, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["/k/"], vocabulary["/ˈ/"] = vocabulary.pop("q"), vocabulary.pop("x")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    (folder / "pronunciations.txt").write_bytes("ca\tkˈ\nkick\tˈkk\n".encode())
+    return folder

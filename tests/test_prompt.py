@@ -11,6 +11,7 @@ import pytest
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import NO_LABEL, PromptFormat, Reference, parse_style
 from llasa_cli.settings import TEMPLATE_DATE
+from llasa_cli.training.index import tokenizer_fingerprint
 
 INSTRUCTION = "Convert the text to speech:<|TEXT_UNDERSTANDING_START|>"
 # The instruction, date and header lines of Llama 3.2's chat template, with its tools part left out.
@@ -408,3 +409,17 @@ def test_a_style_is_a_system_turn_that_can_not_smuggle_tokens(llama_folder: Path
     )
     with pytest.raises(ModelError, match="system turn"):
         PromptFormat.load(tmp_path / "m").prompt("hello there.", style=["mood=calm"])
+
+
+def test_words_of_the_lexicon_are_phones_and_others_are_letters(phone_checkpoint: Path) -> None:
+    found = PromptFormat.load(phone_checkpoint)
+    text = "Ca, cab KICK!"
+    assert found.decode_text(found.text_ids(text)) == "/k//ˈ/, cab /ˈ//k//k/!"
+    assert found.decode_text(found.text_ids(text, spell=lambda word: word == "ca")) == "ca, cab /ˈ//k//k/!"
+    assert found.decode_text(found.text_ids("/k/ /ˈ/")) == "k"  # text can't spell a phone's token
+
+
+def test_data_of_another_lexicon_is_other_data(phone_checkpoint: Path) -> None:
+    first = tokenizer_fingerprint(phone_checkpoint)
+    (phone_checkpoint / "pronunciations.txt").write_bytes(b"ca\tkk\n")
+    assert tokenizer_fingerprint(phone_checkpoint) != first

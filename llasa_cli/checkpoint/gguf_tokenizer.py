@@ -19,6 +19,8 @@ _WHOLE = "tokenizer.huggingface.json"
 """The key of a whole tokenizer.json, for tokenizers that the other keys can't express."""
 METADATA_KEY = "llasa.metadata"
 """The key of the content of `llasa.json`."""
+PRONUNCIATIONS_KEY = "llasa.pronunciations"
+"""The key of the content of `pronunciations.txt`."""
 _LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN_2 = _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
 LLAMA_SPLITS = ("llama-bpe", "llama3", "llama-v3")

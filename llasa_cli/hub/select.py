@@ -41,6 +41,7 @@ SMALL_FILES = (
     "vocabulary.txt",
     "merges.txt",
     "normalizer.json",
+    "pronunciations.txt",
     "tokenizer.model",
     "preprocessor_config.json",
     "processor_config.json",

@@ -18,7 +18,7 @@ import torch
 
 from llasa_cli.chat_template import read_chat_template
 from llasa_cli.checkpoint.gguf_file import LAYER_NAMES, NAMES, ROPE_FACTORS, SUFFIX, import_gguf, is_gguf
-from llasa_cli.checkpoint.gguf_tokenizer import METADATA_KEY, ggml_tokenizer
+from llasa_cli.checkpoint.gguf_tokenizer import METADATA_KEY, PRONUNCIATIONS_KEY, ggml_tokenizer
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import AtomicFile, read_json_object, read_json_object_if_exists
@@ -27,6 +27,7 @@ from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.text.pronunciations import PRONUNCIATIONS
 
 _GROUP = 32
 
@@ -172,6 +173,8 @@ def _add_metadata(
             add(f"neuphonic.{key}", value if isinstance(value, list) else str(value))
     else:
         writer.add_chat_template(read_chat_template(folder, settings))
+    if (folder / PRONUNCIATIONS).is_file():
+        writer.add_string(PRONUNCIATIONS_KEY, (folder / PRONUNCIATIONS).read_text(encoding="utf-8"))
     metadata = dict(checkpoint.metadata)
     codec = metadata.get("codec")
     if codec is not None and (folder / codec).is_dir():

@@ -1,8 +1,8 @@
-"""A model's own lexicon: the phones of English words, for a model that was trained to read them.
+"""A checkpoint's own lexicon: the phones of words, for a small model that is trained to read phones.
 
-A checkpoint folder may hold `pronunciations.txt`, one `word<TAB>phones` a line, sorted by the bytes of the word. Words are lower
-case; each character of the phones is one phone or stress mark, and the tokenizer has a token `/x/` for it. Words that are not
-in the file, and words that are said in several ways ("read", "the"), are left to the model letter by letter.
+`pronunciations.txt` in the checkpoint's folder has one `word<TAB>phones` a line, sorted by its bytes. Words are in lower case; each
+character of the phones is one phone or stress mark, for which the tokenizer has the token `/x/`. Words that are not in the file,
+and words that are said in several ways ("read", "the"), are encoded letter by letter, and the model decides.
 """
 
 from __future__ import annotations
@@ -13,37 +13,49 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
-FILE_NAME = "pronunciations.txt"
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
+PRONUNCIATIONS = "pronunciations.txt"
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 class Pronunciations:
-    """The lexicon of one checkpoint, mapped into memory and searched on disk: nothing is read before a word is asked for."""
+    """The lexicon of one checkpoint. It is searched line by line where it lies, so that opening it takes no time.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        content: The file's content, which may be mapped.
+    """
+
+    def __init__(self, content: bytes | mmap.mmap) -> None:
+        self._content = content
+
+    @classmethod
+    def read(cls, path: Path) -> Pronunciations | None:
+        """Map a file into memory; None if it is missing or empty."""
+        if not path.is_file() or not path.stat().st_size:
+            return None
         with path.open("rb") as file:
-            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def find(self, word: str) -> str | None:
-        """The phones of a lower-case word; None if the lexicon lacks it."""
-        wanted = word.encode() + b"\t"
-        place = bisect_left(range(len(self._lines)), wanted, key=self._line_at)
-        line = self._line_at(place) if place < len(self._lines) else b""
-        return line[len(wanted) :].decode().rstrip("\n") if line.startswith(wanted) else None
+        """The phones of a word in lower case; None if the lexicon lacks it."""
+        start = word.encode() + b"\t"
+        place = bisect_left(range(len(self._content)), start, key=self._line_at)
+        line = self._line_at(place)
+        return line[len(start) :].decode() if line.startswith(start) else None
 
     def _line_at(self, place: int) -> bytes:
-        """The line that covers byte `place`."""
-        begin = self._lines.rfind(b"\n", 0, place) + 1
-        end = self._lines.find(b"\n", place)
-        return self._lines[begin:] if end < 0 else self._lines[begin : end + 1]
+        """The line that covers byte `place`, without its end."""
+        begin, end = self._content.rfind(b"\n", 0, place) + 1, self._content.find(b"\n", place)
+        return self._content[begin : end if end >= 0 else len(self._content)]
 
     def split(self, text: str) -> Iterator[tuple[str, str | None]]:
-        """Lower-case text -> its words and what stands between them, in order, each with its phones or None."""
+        """Take a text in lower case apart into words with their phones, and pieces without: other words and what is between."""
         done = 0
         for match in _WORD.finditer(text):
-            if match.start() > done:
-                yield text[done : match.start()], None
-            yield match[0], self.find(match[0])
-            done = match.end()
+            phones = self.find(match[0])
+            if phones is not None:
+                if match.start() > done:
+                    yield text[done : match.start()], None
+                yield match[0], phones
+                done = match.end()
         if done < len(text):
             yield text[done:], None

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
-from llasa_cli.checkpoint.gguf_tokenizer import tokenizer_json
+from llasa_cli.checkpoint.gguf_tokenizer import PRONUNCIATIONS_KEY, tokenizer_json
 from llasa_cli.errors import UsageError
 from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, PrepareOptions
+from llasa_cli.text.pronunciations import PRONUNCIATIONS
 from llasa_cli.training.memmap_writer import hours
 from llasa_cli.training.row_check import MARKERS
 from llasa_cli.training.row_database import RowDatabase
@@ -27,11 +28,13 @@ _OWN_FILES = (("index.json", "splits"), ("skipped.jsonl", "reason"))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """12 hexadecimal digits of a checkpoint's tokenizer.json, or of the one in a GGUF file."""
+    """12 hexadecimal digits of a checkpoint's tokenizer.json and lexicon, or of those in a GGUF file."""
     if is_gguf(folder):
-        content = tokenizer_json(read_gguf(folder)).encode()
+        file = read_gguf(folder)
+        content = tokenizer_json(file).encode() + str(file.metadata.get(PRONUNCIATIONS_KEY, "")).encode()
     else:
-        content = (folder / "tokenizer.json").read_bytes()
+        lexicon = folder / PRONUNCIATIONS
+        content = (folder / "tokenizer.json").read_bytes() + (lexicon.read_bytes() if lexicon.is_file() else b"")
     return hashlib.sha256(content).hexdigest()[:12]
 
 

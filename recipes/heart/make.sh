@@ -45,7 +45,8 @@ for name in heart named english blends others; do
 done
 for speed in 0.86 0.93 1.08 1.16; do run encode.py "$work/corpus" "$work/codec" "$work/codes" blends --speed "$speed"; done
 # 4. The language model: at a constant rate, then the rate falls.
-[ -e "$work/tokenizer" ] || run tokenizer.py "$work/tokenizer" --codes 4096
+[ -e "$work/tokenizer/tokenizer.json" ] || run tokenizer.py "$work/tokenizer" --codes 4096
+[ -e "$work/tokenizer/pronunciations.txt" ] || run lexicon.py "$work/tokenizer/pronunciations.txt"
 rows="heart=0.4 named=0.3 english=0.05 blends=0.15 blends@0.86=0.025 blends@0.93=0.025 blends@1.08=0.025 blends@1.16=0.025"
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm-a" --levels $levels --minutes "$(minutes 500)" \

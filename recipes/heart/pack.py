@@ -23,6 +23,7 @@ MODEL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "pronunciations.txt",
 )
 
 

@@ -314,12 +314,17 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
         old_format = PromptFormat.load(source)
         old_table = state["model.embed_tokens.weight"]
         old_codes = old_table[old_format.first_code_id :][: old_format.code_count]
-        speakers, speakers_before = first - len(NAMED_SPEAKERS), old_format.first_code_id - len(old_format.speakers or NAMED_SPEAKERS)
+        speakers, speakers_before = (
+            first - len(NAMED_SPEAKERS),
+            old_format.first_code_id - len(old_format.speakers or NAMED_SPEAKERS),
+        )
         shared = 2 + len(CHARACTERS)
         table[:shared] = old_table[:shared]
         markers = len(MARKERS) + 1
         table[speakers - markers : speakers] = old_table[speakers_before - markers : speakers_before]
-        if speakers_before < speakers:  # no phones before: each starts like the letter that is most often written for it
+        if (
+            speakers_before < speakers
+        ):  # no phones before: each starts like the letter that is most often written for it
             for number, phone in enumerate(LEXICON_PHONES):
                 letter = LETTER_OF_PHONE.get(phone, phone)
                 table[shared + number] = old_table[2 + CHARACTERS.index(letter)] if letter in CHARACTERS else 0

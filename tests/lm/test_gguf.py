@@ -413,3 +413,9 @@ def test_a_qwen_keeps_its_biases_and_norms_under_llama_cpp_s_names(
     own, theirs = load(path), load(folder, "fp16")
     assert relative_error(logits_of(own), logits_of(theirs)) < 1e-4
     assert codes(own) == codes(theirs)
+
+
+def test_a_lexicon_is_kept(phone_checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "phones.gguf"
+    write_gguf(resolve_checkpoint(ModelOptions(str(phone_checkpoint))), path, "F16")
+    assert PromptFormat.load(path).text_ids("Ca, cab!") == PromptFormat.load(phone_checkpoint).text_ids("Ca, cab!")
