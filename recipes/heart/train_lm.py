@@ -34,18 +34,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from checkpointing import load, save
 from distributed import ProcessGroup
 from llasa_cli.prompt import PromptFormat
+from muon import Muon
 from teachers import NAMED_SPEAKERS, PHONES
-from tokenizer import CHARACTERS, LEXICON_PHONES, MARKERS
 
 SHAPE = Path(__file__).with_name("model.json")
 NO_LABEL = -100
 LETTER_OF_PHONE = dict(zip("AIOTWYæðŋɑɐɔəɛɜɡɪɹʃʊʌʒʤʧθᵊᵻ", "aiotooatnoaoaeegirsuuzjctai", strict=True))
+"""A letter that is often written for a phone whose sign is none."""
 
 
 # --- data ---
@@ -104,9 +106,8 @@ class Rows:
     def __init__(
         self, clips: Clips, prompt_format: PromptFormat, speaker_dropout: float, text_dropout: float, spelled: float
     ) -> None:
-        self.spelled = spelled
         self.clips, self.prompt_format = clips, prompt_format
-        self.speaker_dropout, self.text_dropout = speaker_dropout, text_dropout
+        self.speaker_dropout, self.text_dropout, self.spelled = speaker_dropout, text_dropout, spelled
 
     def row(
         self,
@@ -297,11 +298,29 @@ def save_model(model: Aligner, tokenizer: Path, folder: Path, metadata: dict) ->
 # --- training ---
 
 
+def initialize_text(table: torch.Tensor, tokenizer: Path, old_table: torch.Tensor, source: Path) -> None:
+    """Take over the embeddings of the tokens before the codes from another model, by their names.
+
+    A phone that the other model does not have starts like the letter that is often written for it, a speaker like the mean of the
+    other model's.
+    """
+    ids, old_ids = (Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab() for folder in (tokenizer, source))
+    speakers = [index for token, index in old_ids.items() if token.startswith("Speaker ")]
+    for token, index in ids.items():
+        if token.startswith("<|s_"):
+            continue
+        alike = LETTER_OF_PHONE.get(token.strip("/"), token.strip("/"))
+        if token in old_ids or alike in old_ids:
+            table[index] = old_table[old_ids[token if token in old_ids else alike]]
+        elif token.startswith("Speaker "):
+            table[index] = old_table[speakers].mean(0)
+
+
 @torch.no_grad()
-def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
+def initialize_from(model: Aligner, tokenizer: Path, source: Path, same_codec: bool) -> None:
     """Take over the weights of another run's last.pt or of a model's folder.
 
-    A model's folder may have fewer layers and other speakers: added layers add nothing at first. It has no phone heads, and
+    A model's folder may have fewer layers, no phones and other speakers: added layers add nothing at first. It has no phone heads, and
     its code embeddings are sums. Without `same_codec` the embeddings of the codes start anew: the codes of another codec mean
     something else. With it, the other codec was an earlier stage of this one's training, whose codes are similar; if this one
     has more quantizer dimensions, codes that differ only in these start alike.
@@ -314,24 +333,7 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
         old_format = PromptFormat.load(source)
         old_table = state["model.embed_tokens.weight"]
         old_codes = old_table[old_format.first_code_id :][: old_format.code_count]
-        speakers, speakers_before = (
-            first - len(NAMED_SPEAKERS),
-            old_format.first_code_id - len(old_format.speakers or NAMED_SPEAKERS),
-        )
-        shared = 2 + len(CHARACTERS)
-        table[:shared] = old_table[:shared]
-        markers = len(MARKERS) + 1
-        table[speakers - markers : speakers] = old_table[speakers_before - markers : speakers_before]
-        if (
-            speakers_before < speakers
-        ):  # no phones before: each starts like the letter that is most often written for it
-            for number, phone in enumerate(LEXICON_PHONES):
-                letter = LETTER_OF_PHONE.get(phone, phone)
-                table[shared + number] = old_table[2 + CHARACTERS.index(letter)] if letter in CHARACTERS else 0
-        else:
-            table[shared : speakers - markers] = old_table[shared : speakers - markers]
-        tags = old_table[speakers_before : old_format.first_code_id]
-        table[speakers:first] = tags if len(tags) == first - speakers else tags.mean(0)
+        initialize_text(table, tokenizer, old_table, source)
         table[first : first + count] = old_codes[torch.arange(count) % old_format.code_count]
         own = model.lm.state_dict()
         copied = {name: value for name, value in state.items() if "embed_tokens" not in name and "lm_head" not in name}
@@ -346,41 +348,6 @@ def initialize_from(model: Aligner, source: Path, same_codec: bool) -> None:
     if not same_codec:
         table[first : first + count] = fresh
         model.level_vectors.copy_(levels)
-
-
-class Muon(torch.optim.Optimizer):
-    """Muon for matrices, in float32: `torch.optim.Muon` computes in bfloat16, which a processor without it emulates.
-
-    Momentum .95 with Nesterov's look ahead; the step has the root mean square of AdamW's (.2 of the rate).
-    Source: Keller Jordan, https://kellerjordan.github.io/posts/muon/; the scale is Moonshot's (arXiv 2502.16982).
-    """
-
-    COEFFICIENTS = (3.4445, -4.775, 2.0315)
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float, weight_decay: float, steps: int = 4) -> None:
-        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "steps": steps})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-                momentum.lerp_(parameter.grad, 0.05)
-                update = self.orthogonal(parameter.grad.lerp(momentum, 0.95), group["steps"])
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape)))
-
-    @classmethod
-    def orthogonal(cls, matrix: torch.Tensor, steps: int) -> torch.Tensor:
-        """(m, n) -> nearly the nearest matrix with orthonormal rows or columns, by Newton-Schulz iterations."""
-        a, b, c = cls.COEFFICIENTS
-        wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-        wide = wide / wide.norm().clamp(min=1e-7)
-        for _ in range(steps):
-            gram = wide @ wide.T
-            wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-        return wide.T if matrix.shape[0] > matrix.shape[1] else wide
 
 
 def optimizers(model: Aligner, rate: float, muon: bool) -> list[torch.optim.Optimizer]:
@@ -417,7 +384,7 @@ def train(arguments: argparse.Namespace) -> None:
         step, tokens_seen = state["step"], state["tokens"]
         spent = state["spent"] if last.exists() else 0.0
     elif arguments.init_from:
-        initialize_from(model, arguments.init_from, arguments.same_codec)
+        initialize_from(model, arguments.tokenizer, arguments.init_from, arguments.same_codec)
     if arguments.compile:
         model.compile_parts()
     metadata = {
