@@ -120,6 +120,9 @@ def run_read(size: int) -> dict[str, Any]:
 
 
 def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, Any]:
+    from llasa_cli.__main__ import limit_spinning
+
+    limit_spinning()  # before torch is imported, as the command line does
     import torch
 
     from llasa_cli.checkpoint.resolve import find_model

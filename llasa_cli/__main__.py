@@ -8,9 +8,13 @@ import os
 import sys
 from contextlib import suppress
 
+SPINS = 3000
+"""About 50 us, as in `lm/cpu/barrier.h`."""
+
 
 def main() -> None:
     """Run the command line. Ctrl-C before a command has begun ends the process as quietly as later."""
+    limit_spinning()
     atexit.register(_silence_shutdown)  # handlers run in reverse order, so this one runs after those of all libraries
     try:
         from llasa_cli.cli.app import app
@@ -20,6 +24,16 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def limit_spinning() -> None:
+    """Let the threads of OpenMP sleep after a short wait for each other, unless the user has chosen how they wait.
+
+    GCC's runtime, which torch has on Linux, reads this when it is loaded. By itself it spins for milliseconds, and on a busy
+    machine that keeps the processor from the very thread that is waited for: a prompt then takes twice the time.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def _silence_shutdown() -> None:

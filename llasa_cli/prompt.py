@@ -141,8 +141,7 @@ class PromptFormat:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._template = ChatTemplate(template, settings)
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        self.vocabulary_size = max(vocabulary.values()) + 1
+        vocabulary = _Vocabulary(tokenizer)
         missing = self.tokens.missing_from(vocabulary)
         if missing:
             raise ModelError(
@@ -153,7 +152,7 @@ class PromptFormat:
         self.start_id, self.end_id = vocabulary[SPEECH_START], vocabulary[SPEECH_END]
         self.marker_ids = tuple(vocabulary[token] for token in _MARKERS if token in vocabulary)
         self.first_code_id = vocabulary[self.tokens.first_code]
-        self.code_count = _count_codes(vocabulary, self.tokens.code_prefix)
+        self.vocabulary_size, self.code_count = vocabulary.count(self.tokens)
         self.codes_per_second: float = CODES_PER_SECOND
         self.pad_id = _pad_id(vocabulary, settings)
         self.language = only_language(metadata)
@@ -164,7 +163,7 @@ class PromptFormat:
         self.style_fields: tuple[str, ...] = tuple(metadata.get("style") or ())
         self.spell_out = bool(metadata.get("spell_out"))
         self.pronunciations: Pronunciations | None = None
-        self.unknown_id: int | None = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
+        self.unknown_id = vocabulary.get(getattr(tokenizer.model, "unk_token", None))
         self._frames: dict[tuple[str, bool], tuple[list[int], list[int], list[int]]] = {}
         self._template_lengths: dict[str | None, int] = {}
 
@@ -198,7 +197,7 @@ class PromptFormat:
                 "Use a plain tokenizer without auto_map.",
             )
         metadata = read_metadata(folder) if metadata is None else metadata
-        if token_names(_TokensOf(tokenizer)) is NEUTTS:
+        if token_names(_Vocabulary(tokenizer)) is NEUTTS:
             return NeuTTSPromptFormat(tokenizer, settings, metadata, _neutts_settings(folder))
         found = cls(tokenizer, read_chat_template(folder, settings), settings, metadata)
         found.pronunciations = (
@@ -470,10 +469,10 @@ class NeuTTSPromptFormat(PromptFormat):
         self.language = self.language or only_language(neutts)
         self.reads_phones = neutts.get("input_format", "phonemes") == "phonemes"
         emotions = [] if self.reads_phones else neutts.get("supported_emotions") or NEUTTS_EMOTIONS
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        vocabulary = _Vocabulary(tokenizer)
         named = {str(name).lower(): f"<|{str(name).upper()}|>" for name in emotions}
         self.emotions = {name: vocabulary[token] for name, token in named.items() if token in vocabulary}
-        self._begin_id: int | None = vocabulary.get(str(neutts.get("begin")))
+        self._begin_id = vocabulary.get(str(neutts.get("begin")))
 
     def text_ids(self, text: str) -> list[int]:
         """Encode the phones of a text, or the text with plain quotation marks and in Unicode's form NFKC.
@@ -564,29 +563,44 @@ def gguf_pronunciations(path: Path) -> Pronunciations | None:
     return Pronunciations(content.encode()) if isinstance(content, str) else None
 
 
-class _TokensOf:
-    """Which tokens a tokenizer has, without a copy of its vocabulary, which takes a tenth of a second."""
+class _Vocabulary:
+    """The ids of a tokenizer's tokens, without a copy of its vocabulary, which takes a fifth of a second."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
 
+    def get(self, token: object) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(token) if isinstance(token, str) else None
+        return found
+
     def __contains__(self, token: object) -> bool:
-        return self._tokenizer.token_to_id(token) is not None
+        return self.get(token) is not None
+
+    def __getitem__(self, token: str) -> int:
+        found = self.get(token)
+        if found is None:
+            raise KeyError(token)
+        return found
+
+    def count(self, names: TokenNames) -> tuple[int, int]:
+        """The highest id plus 1, and how many codes there are. They must be contiguous, because decoding is arithmetic on ids."""
+        prefix = names.code_prefix
+        size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        tokens = list(map(self._tokenizer.id_to_token, range(size)))
+        if None in tokens:  # ids are left out, so others are higher than the number of tokens
+            vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+            tokens, size = list(vocabulary), max(vocabulary.values()) + 1
+        codes = sum(token.startswith(prefix) and token[len(prefix) : -2].isdecimal() for token in tokens)
+        first = self[names.first_code]
+        if any(self.get(f"{prefix}{code}|>") != first + code for code in range(codes)):
+            raise ModelError(
+                "This checkpoint's speech tokens are not numbered contiguously, so it can't be used.",
+                "Fetch its tokenizer again, or choose another checkpoint.",
+            )
+        return size, codes
 
 
-def _count_codes(vocabulary: dict[str, int], prefix: str) -> int:
-    """How many codes there are. They must be contiguous, because decoding is arithmetic on ids."""
-    count = sum(token.startswith(prefix) and token[len(prefix) : -2].isdecimal() for token in vocabulary)
-    first = vocabulary[f"{prefix}0|>"]
-    if any(vocabulary.get(f"{prefix}{n}|>") != first + n for n in range(count)):
-        raise ModelError(
-            "This checkpoint's speech tokens are not numbered contiguously, so it can't be used.",
-            "Fetch its tokenizer again, or choose another checkpoint.",
-        )
-    return count
-
-
-def _pad_id(vocabulary: dict[str, int], settings: dict[str, Any]) -> int:
+def _pad_id(vocabulary: _Vocabulary, settings: dict[str, Any]) -> int:
     """A token of its own if there is one: the published scripts pad with end-of-turn, and so mask the real ones too."""
     for token in ("<|pad|>", "<|finetune_right_pad_id|>", token_text(settings.get("pad_token")), "<|end_of_text|>"):
         if token is not None and token in vocabulary:

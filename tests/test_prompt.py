@@ -423,3 +423,15 @@ def test_data_of_another_lexicon_is_other_data(phone_checkpoint: Path) -> None:
     first = tokenizer_fingerprint(phone_checkpoint)
     (phone_checkpoint / "pronunciations.txt").write_bytes(b"ca\tkk\n")
     assert tokenizer_fingerprint(phone_checkpoint) != first
+
+
+def test_the_size_of_a_vocabulary_with_gaps_is_its_highest_id_plus_one(tmp_path: Path, tokenizer_folder: Path) -> None:
+    folder = tmp_path / "gaps"
+    shutil.copytree(tokenizer_folder, folder)
+    table = json.loads((folder / "tokenizer.json").read_text())
+    before = PromptFormat.load(folder)
+    table["model"]["vocab"]["a token far behind"] = 9_999
+    (folder / "tokenizer.json").write_text(json.dumps(table))
+    after = PromptFormat.load(folder)
+    assert (before.vocabulary_size < 9_999, after.vocabulary_size) == (True, 10_000)
+    assert after.code_count == before.code_count

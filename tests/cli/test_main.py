@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import subprocess
 import sys
 
 import pytest
+
+from llasa_cli.__main__ import main
 
 SHUTDOWN_MESSAGE = """
 import ctypes, sys
@@ -40,3 +43,18 @@ def test_errors_before_the_shutdown_are_shown_with_their_exit_code() -> None:
     assert failed.returncode == 2
     assert "There is no absent." in failed.stderr
     assert "Arena" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "spins"), [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_wait_briefly_or_as_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    monkeypatch.setattr(os, "environ", kept | chosen)
+    monkeypatch.setattr(sys, "argv", ["llasa", "--version"])
+    monkeypatch.setattr(atexit, "register", lambda function: function)
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
