@@ -178,9 +178,10 @@ def connect_ray(address: str) -> tuple[Any, bool]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         _check_reachable(address)
-        # The dashboard of a new cluster is a port on which every user of this machine could start programs.
-        cluster = {"include_dashboard": False} if address == "local" else {"address": address}
-        ray.init(**cluster, log_to_driver=False, logging_level="ERROR")
+        # The dashboard of a new cluster is a port on which every user of this machine could start programs. Without an address
+        # Ray would join the cluster of RAY_ADDRESS, or the last one that was started here, even if that is gone.
+        new_cluster = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **new_cluster)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise LlasaError(
             f"There is no Ray cluster at {address}: {first_line(error)}",
