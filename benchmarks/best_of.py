@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=30)
     parser.add_argument("--most", type=int, default=8, help="takes of each sentence")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--picture", type=Path, help="draw the curve of the word error rates as SVG")
     options = parser.parse_args()
     lines = [line.strip() for line in HELD_OUT.read_text(encoding="utf-8").splitlines() if line.strip()]
     lines = lines[:: max(1, len(lines) // options.sentences)][: options.sentences]
@@ -100,8 +102,49 @@ def main() -> None:
         f"N={options.most} against N=1, without recognizers:",
         ", ".join(f"{kind} x{value:.2f}" for kind, value in costs.items()),
     )
+    if options.picture is not None:
+        options.picture.write_text(
+            draw({label.replace("->", "chooses,") + " judges": row for label, row in figures.items()})
+        )
     if options.out is not None:
         options.out.write_text(json.dumps({"sentences": len(lines), "errors": figures, "costs": costs}, indent=1))
+
+
+def draw(figures: dict[str, dict[int, tuple[float, float, float]]]) -> str:
+    """The word error rates over N with their intervals, as SVG.
+
+    Args:
+        figures: Label -> N -> mean, low end and high end, as shares.
+    """
+    colors = ("#1f77b4", "#d9820f", "#7a7a7a", "#9467bd")
+    counts = sorted({n for row in figures.values() for n in row})
+    top = math.ceil(20 * max(high for row in figures.values() for _, _, high in row.values())) / 20
+
+    def place(n: int, rate: float) -> str:
+        return f"{70 + 480 * counts.index(n) / max(len(counts) - 1, 1):.1f},{300 - 260 * rate / top:.1f}"
+
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 440" font-family="sans-serif" font-size="13">',
+        '<rect width="600" height="440" fill="white"/>',
+    ]
+    for percent in range(0, round(100 * top) + 1, 5):
+        x, y = place(counts[0], percent / 100).split(",")
+        parts.append(f'<path d="M{x} {y}H550" stroke="#ddd"/>')
+        parts.append(f'<text x="60" y="{float(y) + 4:.1f}" text-anchor="end">{percent} %</text>')
+    for n in counts:
+        parts.append(f'<text x="{place(n, 0).split(",")[0]}" y="320" text-anchor="middle">{n}</text>')
+    parts.append('<text x="310" y="340" text-anchor="middle">takes of each sentence; bands: 95 % intervals</text>')
+    for number, (label, row) in enumerate(figures.items()):
+        color = colors[number % len(colors)]
+        band = [place(n, row[n][2]) for n in counts] + [place(n, row[n][1]) for n in reversed(counts)]
+        parts.append(f'<polygon points="{" ".join(band)}" fill="{color}" opacity="0.1"/>')
+        line = " ".join(place(n, row[n][0]) for n in counts)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+        x, y = 70, 364 + 20 * number
+        parts.append(
+            f'<path d="M{x} {y - 4}h20" stroke="{color}" stroke-width="2"/><text x="{x + 26}" y="{y}">{label}</text>'
+        )
+    return "\n".join([*parts, "</svg>", ""])
 
 
 TakeRow = tuple[tuple[int, ...], np.ndarray, bool, float | None]

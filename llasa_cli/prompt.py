@@ -220,17 +220,20 @@ class PromptFormat:
             tokenizer.pre_tokenizer = self._tokenizer.pre_tokenizer
         return tokenizer
 
-    def text_ids(self, text: str, spell: Callable[[str], bool] = lambda word: False) -> list[int]:
-        """Encode text as plain text: without control tokens, whatever it spells.
+    def text_ids(self, text: str) -> list[int]:
+        """Encode text as plain text: without control tokens, whatever it spells."""
+        if self.pronunciations is not None:
+            return self.lexicon_ids(text)
+        return list(self._text_tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def lexicon_ids(self, text: str, spell: Callable[[str], bool] = lambda word: False) -> list[int]:
+        """Encode the words that the checkpoint's lexicon has by their phones, and the rest by its letters.
 
         Args:
-            spell: Whether a word is encoded by its letters although the checkpoint's lexicon has its phones, as for some words
-                in training.
+            spell: Whether a word of the lexicon is encoded by its letters all the same, as some are in training.
         """
-        tokenizer = self._text_tokenizer
-        if self.pronunciations is None:
-            return list(tokenizer.encode(text, add_special_tokens=False).ids)
-        ids: list[int] = []
+        assert self.pronunciations is not None
+        tokenizer, ids = self._text_tokenizer, []
         plain = text if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(text)
         for piece, phones in self.pronunciations.split(plain):
             if phones is None or spell(piece):

@@ -415,7 +415,7 @@ def test_words_of_the_lexicon_are_phones_and_others_are_letters(phone_checkpoint
     found = PromptFormat.load(phone_checkpoint)
     text = "Ca, cab KICK!"
     assert found.decode_text(found.text_ids(text)) == "/k//ˈ/, cab /ˈ//k//k/!"
-    assert found.decode_text(found.text_ids(text, spell=lambda word: word == "ca")) == "ca, cab /ˈ//k//k/!"
+    assert found.decode_text(found.lexicon_ids(text, spell=lambda word: word == "ca")) == "ca, cab /ˈ//k//k/!"
     assert found.decode_text(found.text_ids("/k/ /ˈ/")) == "k"  # text can't spell a phone's token
 
 

@@ -123,7 +123,7 @@ class Rows:
         codes = np.concatenate([item[1] for item in items])
         phones = np.concatenate([item[2] for item in items])
         speaker = items[0][3] if tag and items[0][3] in NAMED_SPEAKERS else None
-        text_ids = [] if unconditional else self.prompt_format.text_ids(text, spell)
+        text_ids = [] if unconditional else self.prompt_format.lexicon_ids(text, spell)
         ids, labels = self.prompt_format.training_example(text_ids, codes.tolist(), speaker)
         now, after = np.full(len(ids), NO_LABEL, np.int64), np.full(len(ids), NO_LABEL, np.int64)
         # The row ends with the codes and the end token. The token before a code predicts it, so labels move to the left.
