@@ -245,7 +245,8 @@ class PromptFormat:
     def decode_text(self, ids: Sequence[int]) -> str:
         """The text that `text_ids` encoded, as far as the tokenizer preserves it."""
         if self._tokenizer.decoder is None:  # the library would put a space between any two tokens
-            return "".join(self._tokenizer.id_to_token(token) for token in ids).strip()
+            text = "".join(self._tokenizer.id_to_token(token) for token in ids).strip()
+            return text if self.pronunciations is None else self.pronunciations.spelled(text)
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
 
     def _template_ids(self, text: str) -> list[int]:

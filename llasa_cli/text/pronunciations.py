@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PRONUNCIATIONS = "pronunciations.txt"
+_PHONES = re.compile("(?:/./)+")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
@@ -26,6 +27,10 @@ class Pronunciations:
 
     def __init__(self, content: bytes | mmap.mmap) -> None:
         self._content = content
+
+    def __reduce__(self) -> tuple[type[Pronunciations], tuple[bytes]]:
+        """Workers that are started afresh get a copy, since a mapping can't be pickled."""
+        return Pronunciations, (self._content[:],)
 
     @classmethod
     def read(cls, path: Path) -> Pronunciations | None:
@@ -41,6 +46,14 @@ class Pronunciations:
         place = bisect_left(range(len(self._content)), start, key=self._line_at)
         line = self._line_at(place)
         return line[len(start) :].decode() if line.startswith(start) else None
+
+    def spelled(self, text: str) -> str:
+        """Replace the phones of each word, "/k//æ//t/", by a word that has them. Of several that sound alike it is the first."""
+        return _PHONES.sub(lambda match: self._word_of(match[0][1::3]) or match[0], text)
+
+    def _word_of(self, phones: str) -> str | None:
+        end = self._content.find(f"\t{phones}\n".encode())
+        return self._line_at(end).decode().partition("\t")[0] if end >= 0 else None
 
     def _line_at(self, place: int) -> bytes:
         """The line that covers byte `place`, without its end."""

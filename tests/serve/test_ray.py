@@ -141,7 +141,7 @@ def test_voices_are_kept_by_the_server_for_all_replicas(server: tuple[int, int])
     assert status == 200, data
     made = {speak(port, "Hello.", voice="guest")[1] for _ in range(6)}
     assert len(made) == 1
-    assert speak(port, "Hello.", voice="nobody")[0] == 400
+    assert speak(port, "Hello.", voice="unknown")[0] == 400
     assert ask(port, "DELETE", "/v1/audio/voices/guest")[0] == 200
 
 

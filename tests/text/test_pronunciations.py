@@ -34,6 +34,10 @@ def test_a_file_without_an_end_of_line_is_read_to_its_end() -> None:
     assert Pronunciations(b"cat\tk\ndog\td").find("dog") == "d"
 
 
+def test_phones_are_written_as_a_word_that_has_them(lexicon: Pronunciations) -> None:
+    assert lexicon.spelled("a /k//ˈ//æ//t//s/, /z//ˈ//u/ and /q/") == "a cat's, zoo and /q/"
+
+
 def test_a_missing_or_empty_file_is_no_lexicon(tmp_path: Path) -> None:
     assert Pronunciations.read(tmp_path / "pronunciations.txt") is None
     (tmp_path / "pronunciations.txt").touch()
