@@ -210,7 +210,7 @@ def find_folder(name: str) -> Path:
 
 
 def find_helper_model(name: str, what: str, kinds: Sequence[Sequence[str]], local: str, hint: str) -> Path:
-    """The folder of a model that is no Llasa, such as a recognizer: the given one, or its snapshot in the hub's cache.
+    """The folder of a model of another kind than Llasa, such as a recognizer: the given one, or its snapshot in the hub's cache.
 
     Args:
         what: What the model is, for errors.
