@@ -3,7 +3,7 @@
     python benchmarks/best_of.py --chooser WHISPER_FOLDER --judge pocketsphinx [--sentences 30] [--most 8]
     OMP_NUM_THREADS=2 python benchmarks/best_of.py [--sentences 3]                 times only
 
-Every sentence of recipes/tiny/held_out.txt that is used gets `--most` takes, decoded and heard by both recognizers once. The choice among the
+Every sentence of recipes/heart/held_out.txt that is used gets `--most` takes, decoded and heard by both recognizers once. The choice among the
 first N takes is then made by `synthesis.candidates`, as the command makes it. The table gives the word error rate by each
 recognizer when the other one chose, with a bootstrap interval of 95 % over sentences, and the choice by likelihood alone. Times are those
 of the whole command but for loading, with the choice by likelihood: medians over sentences of the ratio to a single take, in CPU seconds
@@ -29,7 +29,7 @@ from llasa_cli.synthesis.verifiers import LikelihoodVerifier, Score, Take, Verif
 from llasa_cli.text.chunker import TextChunk
 from llasa_cli.text.word_check import error_rate, units_of
 
-HELD_OUT = Path(__file__).parents[1] / "recipes" / "tiny" / "held_out.txt"
+HELD_OUT = Path(__file__).parents[1] / "recipes" / "heart" / "held_out.txt"
 
 
 class Known:

@@ -5,7 +5,7 @@
 CLIPS has a folder for each speaker with NAME.wav (or .flac) and NAME.txt, none of which the model was trained on. For
 example, four of flite's voices:
 
-    for voice in rms slt awb kal16; do mkdir -p clips/$voice; head -12 recipes/tiny/held_out.txt | cat -n |
+    for voice in rms slt awb kal16; do mkdir -p clips/$voice; head -12 recipes/heart/held_out.txt | cat -n |
       while read n line; do echo "$line" > clips/$voice/$n.txt; flite -voice $voice -t "$line" -o clips/$voice/$n.wav; done; done
 
 Each clip is used once as a reference, checked as in `llasa clone`. The sentences are from the other end of held_out.txt. The
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--clips", dest="most", type=int, default=10, help="of each speaker")
     parser.add_argument("--unseen", nargs="*", default=[], help="speakers' folders that are no voices of the model")
     parser.add_argument("--sentences", type=int, default=1, help="said in the voice of each clip")
-    parser.add_argument("--texts", type=Path, default=ROOT / "recipes" / "tiny" / "held_out.txt")
+    parser.add_argument("--texts", type=Path, default=ROOT / "recipes" / "heart" / "held_out.txt")
     parser.add_argument("--keep", type=Path, help="folder for the sound")
     parser.add_argument("--list", action="store_true", help="show each sentence's similarities")
     options = parser.parse_args()

@@ -9,7 +9,7 @@ square of the difference of the logits over the standard deviation of the fp32 l
 same likeliest code; `divergence` is the mean Kullback-Leibler divergence of the two distributions, in nats. Random weights are
 the hard case, because no training made any code stand out; `speed.py --random 1b` makes some.
 
-`words`: the 120 sentences of `recipes/tiny/held_out.txt`, which are in no training set, are spoken with the same seeds in each
+`words`: the 120 sentences of `recipes/heart/held_out.txt`, which are in no training set, are spoken with the same seeds in each
 format and recognized by pocketsphinx (`recipes/tiny/judge.py`). Printed are the word error rate with its 95 % interval, and its
 difference to fp32 with the interval of the difference (paired bootstrap over sentences).
 """

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/length_band.py [MODEL] [--speakers rms slt] [--lines 200] [--write]
 
-Each speaker says the sentences of recipes/tiny without retries. Half of the takes calibrate the speaker's band, the other
+Each speaker says the sentences of recipes/heart without retries. Half of the takes calibrate the speaker's band, the other
 half is checked as it is, and damaged in three ways: its first half is said twice, its first third is missing, and other
 speech of the same length follows. Printed for each: the share that the checks flag. Then the bands are calibrated from all
 takes. --write puts them into the checkpoint's llasa.json; --takes FILE keeps them, or reads them if the file exists.
@@ -35,7 +35,7 @@ Take = tuple[str, list[int]]
 
 def sentences(count: int) -> list[str]:
     """Different sentences of different lengths; if more are wanted than there are, pairs of them."""
-    lines = [line for name in SENTENCES for line in (ROOT / "recipes/tiny" / name).read_text().splitlines() if line]
+    lines = [line for name in SENTENCES for line in (ROOT / "recipes/heart" / name).read_text().splitlines() if line]
     draw = random.Random(1)
     while len(lines) < count:
         first, second = draw.sample(lines[:160], 2)

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/long_sentences.py [MODEL] [--sentences 100] [--keep takes.json]
 
-Long sentences (120 to 300 characters) are made of sentences of recipes/tiny/held_out.txt, joined by commas and a conjunction. Each is spoken
+Long sentences (120 to 300 characters) are made of sentences of recipes/heart/held_out.txt, joined by commas and a conjunction. Each is spoken
 once with the model's defaults, and heard by Whisper tiny.en and pocketsphinx (the judge of recipes/heart: its packages must be
 installed). Printed is the number of takes with four or more words too many, or too few, on which both recognizers agree, and the word error rates.
 """
@@ -26,7 +26,7 @@ MOST_WORDS = 4
 
 def long_sentences(count: int) -> list[str]:
     """Different sentences that have to be cut at commas."""
-    lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "recipes" / "heart" / "held_out.txt").read_text(encoding="utf-8").splitlines()
     clauses = [line.rstrip(".?!") for line in lines if line and line.rstrip(".?!").replace("'", "").count('"') == 0]
     draw = random.Random(3)
     made: list[str] = []

@@ -4,7 +4,7 @@
 
 A server of the built-in voice is started as a process of its own. Each row has so many clients that send one request after the
 other for `--seconds`; the first row, one client, is the comparison. Every client speaks the sentences of
-`recipes/tiny/held_out.txt` in an order of its own, as raw samples that are sent while they are generated.
+`recipes/heart/held_out.txt` in an order of its own, as raw samples that are sent while they are generated.
 
     requests/s   completed requests
     audio        seconds of speech a second
@@ -35,7 +35,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCES = [
-    line for line in (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines() if line
+    line for line in (ROOT / "recipes" / "heart" / "held_out.txt").read_text(encoding="utf-8").splitlines() if line
 ]
 FORMATS = ("mp3", "wav", "opus", "aac", "flac", "pcm", "f32")
 RATE = 24_000

@@ -3,7 +3,7 @@
     python benchmarks/step_search.py --judge WHISPER_FOLDER [--chooser pocketsphinx] [--sentences 12] [--takes 8]
     python benchmarks/step_search.py --clone [--judge ...]        likeness to a clip of another speaker, by resemblyzer, as well
 
-Each sentence of recipes/tiny/held_out.txt that is used is spoken by the built-in voice once as a plain take, with `--best-of TAKES`
+Each sentence of recipes/heart/held_out.txt that is used is spoken by the built-in voice once as a plain take, with `--best-of TAKES`
 and with two searches of as many takes. The chooser is the outcome verifier of all of them.
 """
 
@@ -24,7 +24,7 @@ from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import LikenessVerifier, Verifier, WordVerifier
 from llasa_cli.text.word_check import error_rate, units_of
 
-HELD_OUT = Path(__file__).parents[1] / "recipes" / "tiny" / "held_out.txt"
+HELD_OUT = Path(__file__).parents[1] / "recipes" / "heart" / "held_out.txt"
 CLIP_TEXT = "The gardener planted three rows of beans behind the house."
 
 

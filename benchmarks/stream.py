@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/stream.py --codes codes.json [--listen] [--joined 10] [--first 40] [ROW ...]
 
-The built-in voice speaks the 120 sentences in `recipes/tiny/held_out.txt` with two seeds. Their codes are decoded whole and in
+The built-in voice speaks the 120 sentences in `recipes/heart/held_out.txt` with two seeds. Their codes are decoded whole and in
 windows; they are generated once and stored in `--codes`. Each ROW is a row of the table with changes to the default windows,
 such as `first=16,ahead=8`; without a ROW the defaults are measured.
 
@@ -36,7 +36,7 @@ from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.streaming import StreamingWindows, decode_stream
 
 ROOT = Path(__file__).resolve().parents[1]
-HELD_OUT = ROOT / "recipes" / "tiny" / "held_out.txt"
+HELD_OUT = ROOT / "recipes" / "heart" / "held_out.txt"
 BUILT_IN = ROOT / "llasa_cli" / "voices_data" / "tiny"
 RATE = 16_000
 QUIET_DB = -70.0

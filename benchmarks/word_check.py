@@ -92,7 +92,7 @@ Heard = dict[str, list[tuple[str, str]]]
 
 
 def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
-    lines = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "recipes" / "heart" / "held_out.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()][:sentences]
     listener, speech = load_recognizer(asr, "cpu"), Synthesizer.load()
     random = np.random.default_rng(0)

@@ -3,7 +3,7 @@
     python benchmarks/word_times.py make DATA                 in an environment with hibari-tts, onnx, onnxruntime and soxr
     python benchmarks/word_times.py measure DATA --asr pocketsphinx [--asr WHISPER_FOLDER] [--first 50] [--count 70]
 
-`make` lets the teacher of `recipes/heart/teachers.py` speak recipes/tiny/held_out.txt and writes WAV files and the times of
+`make` lets the teacher of `recipes/heart/teachers.py` speak recipes/heart/held_out.txt and writes WAV files and the times of
 each word: it begins with its first phone and ends with its last one, or with the blank after it if that is shorter than 0.1 s.
 `measure` finds the words with each recognizer, and without one ("estimated"), and prints the absolute errors. Ends before a
 pause are counted apart: the teacher's last phone lasts until some 0.3 s after its sound.
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-HELD_OUT = ROOT / "recipes" / "tiny" / "held_out.txt"
+HELD_OUT = ROOT / "recipes" / "heart" / "held_out.txt"
 SHORT_BLANK_S = 0.1
 
 

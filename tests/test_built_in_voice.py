@@ -17,7 +17,7 @@ from llasa_cli.settings import SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
 
 ROOT = Path(__file__).parents[1]
-SENTENCES = (ROOT / "recipes" / "tiny" / "held_out.txt").read_text(encoding="utf-8").splitlines()
+SENTENCES = (ROOT / "recipes" / "heart" / "held_out.txt").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ import numpy as np
 import soundfile
 
 SAMPLING_RATE_HZ = 16_000
-SENTENCES = Path(__file__).parents[1] / "tiny" / "held_out.txt"
+SENTENCES = Path(__file__).with_name("held_out.txt")
 SETS = ("heart", "english", "blends", "people")
 SHORTEST_RECORDING_S, LONGEST_RECORDING_S = 2.5, 12.0
 

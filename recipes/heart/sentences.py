@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
-HELD_OUT = tuple(Path(__file__).parents[1] / "tiny" / name for name in ("held_out.txt", "tuning.txt", "short.txt"))
+HELD_OUT = tuple(Path(__file__).with_name(name) for name in ("held_out.txt", "tuning.txt", "short.txt"))
 LONGEST_LINE = 200
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ALLOWED = re.compile(r"[A-Za-z' ,;:.?!-]+")

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 SAMPLING_RATE_HZ = 16_000
-SENTENCES = Path(__file__).with_name("held_out.txt")
+SENTENCES = Path(__file__).parents[1] / "heart" / "held_out.txt"
 
 
 def words(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
-HELD_OUT = tuple(Path(__file__).with_name(name) for name in ("held_out.txt", "short.txt"))
+HELD_OUT = tuple(Path(__file__).parents[1] / "heart" / name for name in ("held_out.txt", "short.txt"))
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _ALLOWED = re.compile(r"[A-Za-z' ,;?!-]+\.?")
 
