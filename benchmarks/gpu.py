@@ -148,7 +148,7 @@ def measure(size: str, device: torch.device, arguments: argparse.Namespace) -> d
 
 def write_tokenizer(folder: Path, size: str) -> PromptFormat:
     """The published layout of ids; the text tokens are the built-in voice's."""
-    from recipes.tiny.tokenizer import write_tokenizer as write
+    from recipes.heart.tokenizer import write_tokenizer as write
 
     if size == "dry":
         write(folder, 64, ())

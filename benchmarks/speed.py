@@ -418,7 +418,7 @@ def random_checkpoint(folder: Path, shape: dict[str, Any]) -> Path:
 
     from llasa_cli.lm.llama_config import LlamaConfig
     from llasa_cli.lm.weights import EMBEDDING, shapes_of
-    from recipes.tiny.tokenizer import write_tokenizer
+    from recipes.heart.tokenizer import write_tokenizer
 
     if (folder / "config.json").is_file():
         return folder

@@ -70,7 +70,7 @@ def llasa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in voice's kind of tokenizer, with 64 codes and two speakers."""
-    from recipes.tiny.tokenizer import write_tokenizer
+    from recipes.heart.tokenizer import write_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(folder, CODES, SPEAKERS)
@@ -83,7 +83,7 @@ def random_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import Xcodec2Config, Xcodec2Model
 
-    from recipes.tiny.shape import configuration, initialise
+    from recipes.heart.shape import configuration, initialize
 
     shape = configuration()
     shape |= {
@@ -102,7 +102,7 @@ def random_codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     torch.manual_seed(1)
     model = Xcodec2Model(Xcodec2Config(**shape))
-    initialise(model)
+    initialize(model)
     folder = tmp_path_factory.mktemp("codec")
     model.save_pretrained(folder)
     return folder

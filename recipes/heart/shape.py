@@ -106,7 +106,3 @@ def load_codec(folder: Path, config: dict | None = None) -> Xcodec2Model:
     initialize(larger)
     grow(larger, codec)
     return larger
-
-
-initialise = initialize
-"""The name under which the package's tests import it."""

@@ -21,14 +21,14 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The published shapes except the semantic encoder, which decoding does not use; the weights give loud sound."""
     from transformers import Xcodec2Config, Xcodec2Model
 
-    from recipes.tiny.shape import initialise
+    from recipes.heart.shape import initialize
 
     torch.manual_seed(0)
     settings = Xcodec2Config()
     semantic = settings.semantic_model_config
     semantic.num_hidden_layers = 1  # type: ignore[union-attr]
     model = Xcodec2Model(settings)
-    initialise(model)
+    initialize(model)
     folder = tmp_path_factory.mktemp("full") / "codec"
     model.save_pretrained(folder)
     return folder

@@ -16,7 +16,6 @@ from llasa_cli.errors import ModelError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
-from recipes.tiny.shape import initialise
 
 RATIOS = {50: (2, 2, 4, 4, 5), 25: (2, 4, 4, 4, 5)}
 
@@ -26,12 +25,14 @@ def neucodec(request: pytest.FixtureRequest, random_codec: Path, tmp_path_factor
     """A random NeuCodec of 24 kHz, as small as the tests' X-Codec2."""
     from transformers import NeuCodecConfig, NeuCodecModel
 
+    from recipes.heart.shape import initialize
+
     settings = json.loads((random_codec / "config.json").read_text())
     settings = {name: value for name, value in settings.items() if name not in ("model_type", "sampling_rate")}
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("neucodec")
     model = NeuCodecModel(NeuCodecConfig(**settings | {"downsampling_ratios": RATIOS[request.param]}))
-    initialise(model)
+    initialize(model)
     model.save_pretrained(folder)
     return folder
 

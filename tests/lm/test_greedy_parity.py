@@ -214,7 +214,7 @@ def test_the_attention_shapes_of_the_published_models_give_the_codes_of_transfor
 @pytest.mark.slow
 def test_a_model_of_the_shape_of_llasa_1b_gives_the_codes_of_transformers(tmp_path: Path) -> None:
     """Random weights in Llasa-1B's configuration. Needs 10 GB of memory."""
-    from recipes.tiny.tokenizer import write_tokenizer
+    from recipes.heart.tokenizer import write_tokenizer
 
     # 128,264 ids before the first code, as in the published vocabulary; the text tokens are the built-in voice's.
     write_tokenizer(tmp_path, 65_536, (), first_code_id=128_264)

@@ -228,7 +228,7 @@ def write_small_neutts(folder: Path, codec: Path) -> None:
     import torch
     from transformers import NeuCodecConfig, NeuCodecModel, Qwen2Config, Qwen2ForCausalLM
 
-    from recipes.tiny.shape import initialise
+    from recipes.heart.shape import initialize
 
     torch.manual_seed(0)
     vocabulary = json.loads((folder / "tokenizer.json").read_text())
@@ -248,6 +248,6 @@ def write_small_neutts(folder: Path, codec: Path) -> None:
     settings = json.loads((codec / "config.json").read_text())
     settings = {name: value for name, value in settings.items() if name not in ("model_type", "sampling_rate")}
     model = NeuCodecModel(NeuCodecConfig(**settings))
-    initialise(model)
+    initialize(model)
     model.save_pretrained(folder / "codec")
     (folder / "llasa.json").write_text(json.dumps({"language": "en", "style": ["emotion"], "codec": "codec"}))

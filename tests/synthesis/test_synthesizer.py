@@ -234,7 +234,7 @@ def test_a_flag_overrides_the_checkpoint_which_overrides_the_default(random_chec
 
 
 def test_a_codec_with_another_number_of_codes_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
-    from recipes.tiny.tokenizer import write_tokenizer
+    from recipes.heart.tokenizer import write_tokenizer
 
     shutil.copytree(random_checkpoint, tmp_path / "m")
     write_tokenizer(tmp_path / "m", 60, ("rms", "slt"))
