@@ -1,12 +1,11 @@
 """Does a clone sound like its own speaker, and is it still understood?
 
     python benchmarks/cloning.py CLIPS [--model tiny] [--clips 10] [--sentences 1] [--keep FOLDER] [--list]
+    python benchmarks/cloning.py CLIPS --make package/voices [--clips 10] [--blends 8]       makes the clips
 
-CLIPS has a folder for each speaker with NAME.wav (or .flac) and NAME.txt, none of which the model was trained on. For
-example, four of flite's voices:
-
-    for voice in rms slt awb kal16; do mkdir -p clips/$voice; head -12 recipes/heart/held_out.txt | cat -n |
-      while read n line; do echo "$line" > clips/$voice/$n.txt; flite -voice $voice -t "$line" -o clips/$voice/$n.wav; done; done
+CLIPS has a folder for each speaker with NAME.wav (or .flac) and NAME.txt, none of which the model was trained on. `--make` has
+the teachers of `recipes/heart` speak the first sentences of held_out.txt: the built-in voice's speakers, and blends of Kokoro's
+styles that the built-in voice has never heard. It needs the packages and the style vectors in `recipes/heart/README.md`.
 
 Each clip is used once as a reference, checked as in `llasa clone`. The sentences are from the other end of held_out.txt. The
 speaker of a clone is the one whose clips, without the reference itself, are most similar by resemblyzer (mean cosine). The
@@ -14,13 +13,10 @@ clips themselves, and the clips through the codec, are judged too, since a clone
 rate by pocketsphinx is compared with that of plain `say` with the same sentences and seeds, by the speaker of that name if the
 model has one. The output is one JSON line, with 95 % bootstrap intervals over the sentences.
 
-A voice that is unknown to the model, such as one of these at another pitch, has its own folder, which `--unseen` names. Such a
-clone only has to be more similar to its reference than to each of the other speakers.
+A voice that is unknown to the model has its own folder, which `--unseen` names. Such a clone only has to be more similar to its
+reference than to each of the other speakers.
 
-    for voice in rms slt awb kal16; do for change in "speed 0.84" "speed 1.17" "pitch -300" "pitch 300"; do
-      other=clips/$voice.${change// /}; mkdir -p $other; for f in clips/$voice/*.wav; do n=$(basename $f .wav)
-        cp clips/$voice/$n.txt $other; sox $f $other/$n.wav $change; done; done; done
-    python benchmarks/cloning.py clips --clips 6 --unseen $(cd clips; ls -d *.*)
+    python benchmarks/cloning.py clips --clips 6 --unseen $(cd clips; ls -d blend*)
 
 Use the clips at their own levels, since the level of a clip must not matter.
 
@@ -41,9 +37,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "heart")]
 
-import judge  # noqa: E402
+from judge import Judges, Scores  # noqa: E402
 from llasa_cli.audio.reader import read_clip  # noqa: E402
 from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
@@ -72,6 +68,25 @@ class Made:
     problems: int
 
 
+def make_clips(folder: Path, styles: Path, lines: list[str], blends: int) -> None:
+    """Each line spoken by each speaker of the built-in voice, and by `blends` speakers that are in no training data."""
+    import soundfile
+
+    from corpus import HELD_OUT_BLENDS, blend_of, trim
+    from teachers import ENGLISH_PREFIXES, NAMED_SPEAKERS, Heart, Kokoro
+
+    heart, kokoro = Heart(), Kokoro(styles)
+    english = [style for style in kokoro.styles if style.startswith(ENGLISH_PREFIXES)]
+    speakers = {name: {style: 1.0} for name, style in NAMED_SPEAKERS.items()}
+    speakers |= {f"blend{n}": blend_of(n, english) for n in range(HELD_OUT_BLENDS, HELD_OUT_BLENDS + blends)}
+    for speaker, blend in speakers.items():
+        (folder / speaker).mkdir(parents=True, exist_ok=True)
+        for number, line in enumerate(lines):
+            spoken = heart.synthesize(line, number) if speaker == "heart" else kokoro.synthesize(line, blend)
+            soundfile.write(folder / speaker / f"{number:03}.wav", trim(spoken).samples, RATE_HZ)
+            (folder / speaker / f"{number:03}.txt").write_text(line + "\n", encoding="utf-8")
+
+
 def read_voices(folder: Path, most: int) -> list[Voice]:
     """At most `most` clips of each speaker, of those with a transcript."""
     voices = []
@@ -90,19 +105,9 @@ def read_voices(folder: Path, most: int) -> list[Voice]:
 class Ears:
     """Compares sounds with every speaker's clips by resemblyzer's embeddings."""
 
-    def __init__(self, voices: list[Voice]) -> None:
-        from resemblyzer import VoiceEncoder
-
-        self._encoder = VoiceEncoder("cpu", verbose=False)
+    def __init__(self, judges: Judges, voices: list[Voice]) -> None:
+        self.embed = judges.embedding
         self._known = [(voice, self.embed(voice.samples)) for voice in voices]
-
-    def embed(self, samples: np.ndarray) -> np.ndarray:
-        """float32 [n] -> unit vector [256]."""
-        from resemblyzer import preprocess_wav
-
-        heard = preprocess_wav(samples, source_sr=RATE_HZ)
-        found: np.ndarray = self._encoder.embed_utterance(heard if len(heard) > RATE_HZ // 4 else samples)
-        return found
 
     def similarities(self, samples: np.ndarray, without: Voice) -> dict[str, float]:
         """Speaker -> mean cosine to that speaker's clips, without the clip `without`."""
@@ -112,14 +117,6 @@ class Ears:
             if voice is not without:
                 found.setdefault(voice.speaker, []).append(float(embedding @ known))
         return {speaker: float(np.mean(values)) for speaker, values in found.items()}
-
-
-def interval(values: np.ndarray, weights: np.ndarray | None = None, draws: int = 2000) -> list[float]:
-    """The 95 % bootstrap interval over rows of sum(values) / sum(weights)."""
-    weights = np.ones(len(values)) if weights is None else weights
-    picks = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
-    rates = values[picks].sum(1) / weights[picks].sum(1)
-    return [round(float(edge), 3) for edge in np.quantile(rates, [0.025, 0.975])]
 
 
 def like_the_reference(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any]:
@@ -143,49 +140,25 @@ def nearest(ears: Ears, sounds: list[tuple[Voice, np.ndarray]]) -> dict[str, Any
 
 def _nearer(rows: list[tuple[Voice, float, dict[str, float]]]) -> dict[str, Any]:
     """From (voice, similarity to its own speaker, similarities to others): how often its own is the largest, and by how much."""
-    margins, mistaken = [], Counter[str]()
+    scores, mistaken = Scores(), Counter[str]()
     for voice, own, others in rows:
         best = max(others, key=lambda speaker: others[speaker])
-        margins.append(own - others[best])
-        if margins[-1] <= 0:
+        margin = own - others[best]
+        scores.add("share", margin > 0)
+        scores.add("margin", margin)
+        if margin <= 0:
             mistaken[f"{voice.speaker} for {best}"] += 1
-    margin = np.array(margins)
-    return {
-        "share": round(float((margin > 0).mean()), 3),
-        "interval": interval((margin > 0).astype(float)),
-        "margin": round(float(margin.mean()), 3),
-        "mistaken": dict(mistaken),
-    }
-
-
-def errors(listener: judge.Recognizer, said: str, samples: np.ndarray) -> tuple[int, int]:
-    """The number of wrong words, and of words."""
-    import jiwer
-
-    wanted, heard = judge.words(said), listener.hear(samples)
-    if not heard:
-        return len(wanted), len(wanted)
-    out = jiwer.process_words(" ".join(wanted), " ".join(heard))
-    return out.substitutions + out.deletions + out.insertions, len(wanted)
-
-
-def word_error_rates(cloned: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
-    """int [n, 2]: wrong words and words of the same sentences."""
-    rates = [float(counts[:, 0].sum() / counts[:, 1].sum()) for counts in (cloned, plain)]
-    return {
-        "clone": round(rates[0], 3),
-        "clone_interval": interval(cloned[:, 0], cloned[:, 1]),
-        "say": round(rates[1], 3),
-        "say_interval": interval(plain[:, 0], plain[:, 1]),
-        "difference": round(rates[0] - rates[1], 3),
-        "difference_interval": interval(cloned[:, 0] - plain[:, 0], cloned[:, 1]),
-    }
+    return scores.summary() | {"mistaken": dict(mistaken)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--model", default="tiny")
+    parser.add_argument(
+        "--make", type=Path, metavar="STYLES", help="make the clips; kokoro-js's folder of style vectors"
+    )
+    parser.add_argument("--blends", type=int, default=8, help="with --make: speakers that are in no training data")
     parser.add_argument("--clips", dest="most", type=int, default=10, help="of each speaker")
     parser.add_argument("--unseen", nargs="*", default=[], help="speakers' folders that are no voices of the model")
     parser.add_argument("--sentences", type=int, default=1, help="said in the voice of each clip")
@@ -193,16 +166,19 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the sound")
     parser.add_argument("--list", action="store_true", help="show each sentence's similarities")
     options = parser.parse_args()
+    lines = [line for line in options.texts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if options.make is not None:
+        make_clips(options.clips, options.make, lines[: options.most], options.blends)
+        return
     voices = read_voices(options.clips, options.most)
     seen = [voice for voice in voices if voice.speaker not in options.unseen]
-    ears, listener = Ears(seen), judge.Recognizer()
+    judges, rates = Judges(), Scores()
+    ears = Ears(judges, seen)
     speech = Synthesizer.load(ModelOptions(model=options.model))
     spoken_by_clips = {voice.text for voice in voices}
-    lines = options.texts.read_text(encoding="utf-8").splitlines()
-    sentences = [line for line in reversed(lines) if line.strip() and line not in spoken_by_clips]
+    sentences = [line for line in reversed(lines) if line not in spoken_by_clips]
     made: list[Made] = []
     decoded: list[tuple[Voice, np.ndarray]] = []
-    cloned, plain = [], []
     for number, voice in enumerate(voices):
         reference = speech.encode_reference(voice.samples, voice.text)
         decoded.append((voice, speech.codec.decode(reference.codes)))
@@ -213,11 +189,16 @@ def main() -> None:
             tag = voice.speaker if voice.speaker in speech.speakers else None
             samples = speech.synthesize(sentence, SpeechOptions(seed=seed), reference, takes.append)
             made.append(Made(voice, sentence, samples, sum(len(take.problems) for take in takes)))
-            cloned.append(errors(listener, sentence, samples))
-            plain.append(errors(listener, sentence, speech.synthesize(sentence, SpeechOptions(seed=seed, speaker=tag))))
+            plain = speech.synthesize(sentence, SpeechOptions(seed=seed, speaker=tag))
+            (wrong, words), (wrong_plain, _) = (
+                judges.errors(sentence, judges.sphinx(sound), sphinx=True) for sound in (samples, plain)
+            )
+            rates.add("clone", wrong, words)
+            rates.add("say", wrong_plain, words)
+            rates.add("difference", wrong - wrong_plain, words)
             if options.list:
                 found = {name: round(value, 2) for name, value in ears.similarities(samples, voice).items()}
-                print(voice.speaker, voice.name, repr(sentence), found, cloned[-1], plain[-1], file=sys.stderr)
+                print(voice.speaker, voice.name, repr(sentence), found, wrong, wrong_plain, words, file=sys.stderr)
             if options.keep is not None:
                 import soundfile
 
@@ -235,7 +216,7 @@ def main() -> None:
         "nearest_own_through_codec": nearest(
             ears, [(voice, sound) for voice, sound in decoded if voice.speaker not in options.unseen]
         ),
-        "word_error_rate": word_error_rates(np.array(cloned), np.array(plain)),
+        "word_error_rate": rates.summary(),
         "takes_with_problems": sum(one.problems > 0 for one in made),
     }
     if options.unseen:

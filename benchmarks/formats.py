@@ -10,7 +10,7 @@ same likeliest code; `divergence` is the mean Kullback-Leibler divergence of the
 the hard case, because no training made any code stand out; `speed.py --random 1b` makes some.
 
 `words`: the 120 sentences of `recipes/heart/held_out.txt`, which are in no training set, are spoken with the same seeds in each
-format and recognized by pocketsphinx (`recipes/tiny/judge.py`). Printed are the word error rate with its 95 % interval, and its
+format and recognized by pocketsphinx (`recipes/heart/judge.py`). Printed are the word error rate with its 95 % interval, and its
 difference to fp32 with the interval of the difference (paired bootstrap over sentences).
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+sys.path.insert(0, str(ROOT))
 TEXT = "The morning train was crowded with people going to work."
 CODES = 150
 
@@ -85,29 +85,24 @@ def compare_logits(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def words(arguments: argparse.Namespace) -> dict[str, Any]:
-    import jiwer
-
-    from judge import SENTENCES, Recognizer
-    from judge import words as words_of
     from llasa_cli.settings import ModelOptions, SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer
+    from recipes.heart.judge import SENTENCES, Judges
 
     torch.set_num_threads(1)
     formats = ["fp32", *arguments.formats]
     voices = {kind: Synthesizer.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind)) for kind in formats}
     lines = [line for line in SENTENCES.read_text(encoding="utf-8").split("\n") if line.strip()]
     lines = lines[arguments.skip :][: arguments.first]
-    listener = Recognizer()
+    judges = Judges()
     errors: dict[str, list[int]] = {kind: [] for kind in formats}
     lengths = []
     for number, line in enumerate(line for line in lines for _ in range(arguments.seeds)):
-        wanted = words_of(line)
-        lengths.append(len(wanted))
         for kind, voice in voices.items():
-            heard = listener.hear(voice.synthesize(line, SpeechOptions(seed=number * 1000)))
-            out = jiwer.process_words(" ".join(wanted), " ".join(heard)) if heard else None
-            wrong = len(wanted) if out is None else out.substitutions + out.deletions + out.insertions
+            heard = judges.sphinx(voice.synthesize(line, SpeechOptions(seed=number * 1000)))
+            wrong, length = judges.errors(line, heard, sphinx=True)
             errors[kind].append(wrong)
+        lengths.append(length)
         print(number, {kind: sum(found) for kind, found in errors.items()}, file=sys.stderr)
         if arguments.json and (number + 1) % arguments.seeds == 0:  # in case the script is stopped
             so_far = summarize(arguments.model, (number + 1) // arguments.seeds, errors, lengths)

@@ -165,12 +165,13 @@ def cost(windows: StreamingWindows, count: int = 2000) -> float:
 
 def heard_rate(samples: list[np.ndarray], texts: list[str]) -> float:
     """Word error rate by the recipe's recognizer."""
-    sys.path.insert(0, str(ROOT / "recipes" / "tiny"))
-    from judge import Recognizer, score, words
+    sys.path.insert(0, str(ROOT))
+    from recipes.heart.judge import Judges, Scores
 
-    listener = Recognizer()
-    pairs = [(words(text), listener.hear(found)) for text, found in zip(texts, samples, strict=True)]
-    return float(str(score(pairs, 10)["wer"]))
+    judges, scores = Judges(), Scores()
+    for text, found in zip(texts, samples, strict=True):
+        scores.add("wer", *judges.errors(text, judges.sphinx(found), sphinx=True))
+    return float(str(scores.summary()["wer"]))
 
 
 def first_sound(sentences: int) -> str:

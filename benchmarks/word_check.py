@@ -2,8 +2,8 @@
 
     python benchmarks/word_check.py [--sentences 120] [--asr pocketsphinx] [--keep heard.json]
 
-Input: held-out sentences. Each is spoken by flite's own voice (certainly good) and by the built-in voice (good by the checks
-that are always on). The takes of the built-in voice are then broken as models break them: a stretch left out, said twice,
+Input: held-out sentences. Each is spoken by the built-in voice's teacher (certainly good; `recipes/heart/README.md` has the
+packages that it needs) and by the built-in voice (good by the checks that are always on). The takes of the built-in voice are then broken as models break them: a stretch left out, said twice,
 taken from another sentence or mumbled (random codes), the end cut off, or another sentence. Output: the share that is
 refused, by the longest run of wrong words that is allowed and by the word error rate. With `--keep`, the transcripts are
 written to a file as they are made, and read from it by the next run.
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "tiny")]
+sys.path[:0] = [str(ROOT), str(ROOT / "recipes" / "heart")]
 
-from judge import teacher, words  # noqa: E402
+from judge import words  # noqa: E402
 from llasa_cli.asr import load_recognizer  # noqa: E402
 from llasa_cli.settings import SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance  # noqa: E402
@@ -92,15 +92,19 @@ Heard = dict[str, list[tuple[str, str]]]
 
 
 def hear_all(sentences: int, asr: str, keep: Path | None) -> Heard:
+    from corpus import trim
+    from teachers import Heart
+
     lines = (ROOT / "recipes" / "heart" / "held_out.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip()][:sentences]
     listener, speech = load_recognizer(asr, "cpu"), Synthesizer.load()
     random = np.random.default_rng(0)
     heard: Heard = defaultdict(list)
-    flite = teacher("rms")
+    heart = Heart()
     takes: list[tuple[str, list[int]]] = []
     for number, line in enumerate(lines):
-        heard["flite"].append((line, listener.transcribe(flite(line), 16_000)))
+        spoken = trim(heart.synthesize(line, number)).samples
+        heard["teacher"].append((line, listener.transcribe(spoken, 16_000)))
         made: list[Utterance] = []
         samples = speech.synthesize(line, SpeechOptions(seed=number), on_utterance=made.append)
         if any(take.problems for take in made):

@@ -26,7 +26,7 @@ def _fresh_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None) or ""
-        if "." not in name and Path(file).parent in (ROOT / "benchmarks", ROOT / "recipes" / "tiny"):
+        if "." not in name and Path(file).parent in (ROOT / "benchmarks", ROOT / "recipes" / "heart"):
             del sys.modules[name]
 
 

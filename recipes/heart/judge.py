@@ -127,7 +127,9 @@ class Judges:
     def embedding(self, samples: np.ndarray) -> np.ndarray:
         from resemblyzer import preprocess_wav
 
-        found: np.ndarray = self._encoder.embed_utterance(preprocess_wav(samples, SAMPLING_RATE_HZ))
+        speech = preprocess_wav(samples, SAMPLING_RATE_HZ)
+        too_short = len(speech) <= SAMPLING_RATE_HZ // 4
+        found: np.ndarray = self._encoder.embed_utterance(samples if too_short else speech)
         return found
 
 
