@@ -53,6 +53,7 @@ _QUOTING = "とっ、，,"
 _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
 _NUMBERING = re.compile(r"(?:\d{1,3}|[A-Z])(?:\.(?:\d{1,3}|[A-Za-z]))+")
+_CHESS_MOVE = re.compile(r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|O-O)(?![\w'’])")
 _AFTER_LETTER = re.compile(r"(?:^|\W)[^\W\d_]\.\s?$")
 """The text before the second short word of "p. ex."."""
 _SHORT_FORMS = frozenset("t s d m ll re ve".split())
@@ -69,13 +70,13 @@ _TITLES = _words(
 """A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
     """pvt det ofc st ste mt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
-    ud uds vd vds d dña dn ир m mm av sok cad"""
+    ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
 )
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _NEVER_LAST = _words(
-    """vs e.g i.e cf viz al attn pls btwn
+    """vs e.g i.e cf viz al attn pls btwn a.k.a
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
     p.ex p.ej p.es env c.-à-d av apr bd boul fg
     aprox avda ej
@@ -91,7 +92,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect
+    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -106,7 +107,7 @@ _SOMETIMES_LAST = _words(
 """The sentence continues if the next word begins with a small letter."""
 _LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
-    """avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
+    """mfr avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
     addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit"""
 )
 """English abbreviations after which a small letter continues the sentence."""
@@ -441,9 +442,13 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if small in _BEFORE_NUMBERS and re.match(r"[IVX][,;:)]", following):  # Art. I, section 8
         return 0
-    if token == "v" and first.isupper() and re.search(r"[A-Z][\w.]*$", rest):  # Roe v. Wade
+    if token == "v" and first.isupper() and re.search(r"[A-Z][\w.]*(?:\([a-z]{1,2}\))?$", rest):  # Roe v. Wade
         return 0
-    if (token == "Ft" and first.isupper()) or (token in ("Cat", "A.D") and first.isdigit()):
+    if (
+        (token == "Ft" and first.isupper())
+        or (token in ("INT", "EXT") and following[:2].isupper())
+        or (token in ("Cat", "A.D") and first.isdigit())
+    ):
         return 0
     if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
         return 0
@@ -493,7 +498,7 @@ def _number_end(end: int, number: str, rest: str, at_start: bool, following: str
         return 0
     if len(number) > 2:
         return end
-    if following[:1].islower() or (word and word[0].lower() in _MONTHS):
+    if following[:1].islower() or (word and word[0].lower() in _MONTHS) or _CHESS_MOVE.match(following):
         return 0
     *_, earlier, last = ["", "", *rest.lower().split()[-2:]]
     return 0 if last in _BEFORE_ORDINALS and earlier != "i" and word else end

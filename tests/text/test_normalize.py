@@ -73,6 +73,7 @@ def test_text_without_words_becomes_empty(text: str) -> None:
         "½ cup x² №7",
         "1e9 0x1F -0",
         "5 mİn \u03a2",
+        "make -j4 -é -1é",
     ],
 )
 def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
@@ -114,6 +115,11 @@ def test_odd_text_becomes_letters_and_punctuation_only(text: str) -> None:
         "7-8-" * 2_500,
         "CHF 5 " * 2_500,
         "AbC " * 5_000,
+        "1. Nf3 " * 2_500,
+        "45/2 104* " * 2_500,
+        "1/1/2024 " * 2_500,
+        "a1b2c3 " * 2_500,
+        "(a)² " * 2_500,
     ],
 )
 @pytest.mark.parametrize(("length", "limit_s"), [(10_000, 1), pytest.param(40_000, 3, marks=pytest.mark.slow)])

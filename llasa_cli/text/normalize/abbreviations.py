@@ -25,6 +25,7 @@ from llasa_cli.text.normalize.vocabulary import (
     NEVER_LAST,
     PLACES,
     TITLES,
+    UNITS,
     WEEKDAYS,
 )
 
@@ -107,8 +108,14 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     written = match[0][:-1]
     if written in ("EST", "ET", "MED", "SEC", "DIR", "COL", "REF"):  # in capitals they are time zones and agencies
         return None
+    if written in ("INT", "EXT") and re.match(r"\s(?![A-Z]?\d)[A-Z]{2}|/EXT\b", after(match, 4)):
+        return {"INT": "interior", "EXT": "exterior"}[written]  # the line before a scene
     word, following = written.lower(), after(match, 20).lstrip()[:1]
     capital = written[0].isupper()
+    if written.isupper() and word in UNITS and not (following.isdigit() or before(match, 2).strip()[-1:].isdigit()):
+        return None  # HR
+    if word == "p.a" and capital:
+        return None
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
     if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
@@ -168,7 +175,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
             and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
         )
     )
-    if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)", after(match, 6)):
+    if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)|\d\d(?!\d)", after(match, 6)):
         return None
     if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
         is_era = re.match(r"\s(?:B\.?C|A\.?D|C\.?E)\b", after(match, 5))

@@ -26,7 +26,10 @@ def _option(match: re.Match[str]) -> str | None:
     first = is_long and name.islower() and not before(match).strip()
     if not (following or quoted or first or any(word.lower() in clues or word == "`" for word in words)):
         return None
-    said = spell(name) if len(name) < 4 and (not is_word(name) or len(name) < 3) else name.replace("-", " ")
+    if len(name) < 4 and (not is_word(name) or len(name) < 3):
+        said = " ".join(decimal(run) if run.isdigit() else spell(run) for run in re.findall(r"[A-Za-z]+|\d+", name))
+    else:
+        said = name.replace("-", " ")
     return f"{'dash dash' if is_long else 'dash'} {said}"
 
 
@@ -49,7 +52,10 @@ _URL_SIGNS = {
 
 def _address(match: re.Match[str]) -> str:
     """bob@example.com -> bob at example dot com; /etc/hosts -> slash etc slash hosts."""
-    written = re.sub(r"^(?:https?://)?(?:www\.)?", "", match["address"]).rstrip("/") or match[0]
+    written = (
+        re.sub(r"^(?i:(?:https?|s?ftp|ssh|git|wss?)://)?(?i:www\.)?", "", match["address"]).rstrip("/") or match[0]
+    )
+    written = written.lower() if written.isupper() else written
     said = []
     for part in re.findall(r"[A-Za-z]+|\d+|[^\w\s]", written):
         if part.isdigit():
@@ -65,12 +71,12 @@ def _address(match: re.Match[str]) -> str:
     return f" {' '.join(word for word in said if word)}{match['end']} "
 
 
-_END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|\())"
+_END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|[(\[]))"
 ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
-    TokenClass("address", rf"(?P<address>(?:https?://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
-    TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}){_END}", _address),
+    TokenClass("address", rf"(?P<address>(?i:(?:https?|s?ftp|ssh|git|wss?)://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
+    TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}(?::[\w./-]{{1,200}}\w)?){_END}", _address),
     TokenClass("address", rf"(?<![\w/~.¢%])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?(?:\?[\w=&%.+-]{{1,200}})?){_END}", _address),
     TokenClass("address", rf"(?P<address>[A-Z]:\\[\w\\.-]{{0,200}}\w){_END}", _address),
     TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[ch](?!\w)|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),

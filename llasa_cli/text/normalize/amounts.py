@@ -12,7 +12,7 @@ from llasa_cli.text.normalize.token_class import TokenClass, after, before
 from llasa_cli.text.normalize.vocabulary import LOCATORS, SCALES
 
 AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)"
-LONG_SCALES = "hundred|thousand|million|billion|trillion"
+LONG_SCALES = "hundred|thousand|million|billion|trillion|lakh|crore"
 _NOUN = re.compile(
     r"\s(?!(?:a|an|the|and|or|but|nor|than|to|of|off|in|on|at|for|from|by|with|per|each|every|as|if|is|was|are|were|be|"
     r"will|would|has|had|may|more|less|up|down|over|under|into|about|after|before|when|while|that|which|who|I(?!-)|he|she|"
@@ -74,6 +74,8 @@ def say_scaled(match: re.Match[str]) -> str | None:
             scale == "K" and amount in "48" and not _COUNTED.match(following)
         ):
             return f" {decimal(amount)} kay "
+    if scale == "m" and not _COUNTED.match(match.string, match.end()):
+        return None  # meters
     return f" {decimal(amount)} {SCALES[scale.lower()]} "
 
 

@@ -59,6 +59,8 @@ def _is_score(match: re.Match[str]) -> bool:
 def say_out_of(match: re.Match[str]) -> str | None:
     """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
     is_percentage = match["of"] == "100" and len(match["score"]) == 2
+    if match["of"] == match["score"] == "5":
+        return " five out of five "
     if match["of"] != "10" and "." not in match["score"] and not is_percentage and not _is_score(match):
         return None
     if float(match["score"]) > 2 * int(match["of"]):  # 90/10, and no 11/10
@@ -133,12 +135,14 @@ _RANGES = [
     (re.compile(start), re.compile(following), dashes)
     for start, following, dashes in (
         (r"\d\s?$", r"\d", "-–"),
+        (r"(?<![A-Za-z])\d[\d.,]{0,8}[kKMB]$", r"\d[\d.,]{0,8}[kKMB]?\b", "-–—"),
         (r"\d(?:st|nd|rd|th)\s?$", r"\s?\d+(?:st|nd|rd|th)\b", "-–—"),
         (r"\d['’]\s?$", r"\s?\d{1,2}['’]", "-–"),
         (r"\d0s\s?$", r"\s?['’]?\d{1,3}0s\b", "-–—"),
         (r"\b(?:BCE?|AD|CE)\s?$", r"\s?(?:AD\s)?\d", "-–—"),
         (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
+        (r"(?<![A-Za-z])[A-Z]\d{1,3}$", r"[A-Z]\d{1,3}\b", "–"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
@@ -169,7 +173,7 @@ def say_range(match: re.Match[str]) -> str | None:
         return " "  # 50-50, 80-20
     if re.search(r"[A-Za-z]{2}(?:[A-Za-z\d.]*-)?\d[\d.]*$", start) and re.match(r"\d[\d.]*[BM]\b", following):
         return " "  # Llama-3.1-8B
-    if re.search(r"(?:\b(?:squared|cubed|power of \w+)|\^\d+)\s?$", start) and re.match(r"\s?[\da-z(]", following):
+    if re.search(r"(?:\b(?:squared|cubed|power of \w+)|\^\w+)\s?$", start) and re.match(r"\s?[\da-z(]", following):
         return " minus "
     is_range = any(dash in dashes and a.search(start) and b.match(following) for a, b, dashes in _RANGES)
     return " to " if is_range else None
@@ -185,7 +189,8 @@ def say_by(match: re.Match[str]) -> str | None:
     if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m)\.?)\s?$", start):
         return None
     if match[0] == "*":
-        return " times " if re.search(r"\d\s?$", start) and re.match(r"\s?\d", following) else None
+        product = re.search(r"(?:\d|(?<!\w)[a-z])\s?$", start) and re.match(r"\s?(?:\d|[a-z](?!\w))", following)
+        return " times " if product else None
     if not re.match(r"\s?\d", following):
         return None
     if re.match(r"\s?\d[\d.]{0,20}\s?=|\s?10(?:\^|\sto the power)", following):
@@ -196,7 +201,7 @@ def say_by(match: re.Match[str]) -> str | None:
 def say_symbol(match: re.Match[str]) -> str | None:
     """A sign by its name, where it stands for a word: "x < 5", but not a hashtag, nor the sign before an item of a list."""
     sign, start, following = match[0], before(match, 2), after(match, 2)
-    joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]", following))
+    joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]|\.\d", following))
     spaced = bool(re.search(r"\S\s$", start) and re.match(r"\s\S", following))
     if sign in ("<", ">"):
         joined = bool(re.search(r"(?:\d|\b\w)$", start) and re.match(r"-?\d|\w\b", following))
@@ -204,6 +209,10 @@ def say_symbol(match: re.Match[str]) -> str | None:
         return " "
     if sign == "#" and not following[:1].isdigit():
         return " "
+    if sign == "/" and start.endswith("_"):  # of a face
+        return " "
+    if sign == "/" and start.endswith(")") and re.match(r"[\da-z(]", following):
+        return " over "
     if sign in "+&" and not start.strip() and following[:1].isspace():
         return " "
     return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None

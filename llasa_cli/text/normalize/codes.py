@@ -43,6 +43,31 @@ def is_status(match: re.Match[str]) -> bool:
     return bool(named or re.match(r"\s(?:error|page|status)\b", after(match, 8)))
 
 
+_CARD = re.compile(
+    r"\b(?:visa|master ?card|amex|discover|debit|credit|card|account|acct\.?)(?: (?:number|no\.?))?(?: end(?:ing|s|ed)(?: in| with)?)?:?\s+\**$"
+    r"|\bend(?:ing|s) in\s$|\blast (?:four|4)(?: digits)?(?: are| is)?:?\s$",
+    re.IGNORECASE,
+)
+
+
+def say_card_number(match: re.Match[str]) -> str | None:
+    """A card ending in 4242 -> forty two forty two."""
+    return f" {pairs(match[0])} " if _CARD.search(before(match, 40)) else None
+
+
+def say_short_code(match: re.Match[str]) -> str | None:
+    """dial *69 -> star six nine; text STOP to 50555 -> its digits."""
+    if match["number"]:
+        return (
+            digits(match[0])
+            if re.search(r"\btext(?:\s\S{1,12})?(?:\sto)?\s$", before(match, 24), re.IGNORECASE)
+            else None
+        )
+    if not re.search(r"\b(?:dial|press|call|enter|type)(?:ing|ed|s)?\s$", before(match, 9), re.IGNORECASE):
+        return None
+    return " ".join({"*": "star", "#": "hash"}.get(c) or digits(c) for c in match[0])
+
+
 _NUMBERED = re.compile(
     r"(?:#:?|\b(?:no|nr|number|part|case|order|serial|model|invoice|ticket|tracking|account|acct|policy|item|ref|id|sku|catalog|case|"
     r"flight|license|permit|docket|file|claim|lot)\b[.:]?)\s?$",
@@ -101,6 +126,7 @@ HEXADECIMAL = TokenClass(
     "hexadecimal",
     rf"""(?<![\w:-])(?:{_HEX_PAIR}(?P<joint>[:-]){_HEX_PAIR}(?:(?P=joint){_HEX_PAIR}){{4}}(?![\w:-])
     |(?=[\d:]*[A-Fa-f])(?=[A-Fa-f:]*\d){_HEX_PAIR}(?::{_HEX_PAIR}){{2,7}}(?![\w:-])
+    |(?=[a-f]{{0,10}}\d{{1,10}}[a-f]{{1,10}}\d)[\da-f]{{7,40}}(?!\w)
     |[\dA-Fa-f]{{8}}(?:-[\dA-Fa-f]{{4}}){{3}}-[\dA-Fa-f]{{12}}(?!\w)|0x[\dA-Fa-f]{{1,16}}(?!\w)
     |(?=[\dA-Fa-f:]{{0,5}}[\d:])[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}}::(?:[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}})?(?![\w:])
     |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))""",

@@ -14,15 +14,19 @@ from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
 
 MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
-DAY = "Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun"
+DAY = "Mon|Tues?|Wed|Thurs?|Thur|Thu|Fri|Sat|Sun"
 HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
-_ZONE = re.compile(r"\s(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
+_ZONE = re.compile(r"\s(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
 WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
 _DUE = re.compile(
-    r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by)|by|since|before|after|through|thru)\s$",
+    r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by|EO[BD]|COB)|by|since|before|after|through|thru)\s$",
     re.IGNORECASE,
 )
 """Before a month and a day, and those of them before which no fraction stands."""
+
+
+_DAY_FIRST = re.compile(r"(?<![\d/])(?:1[3-9]|2\d|3[01])/(?:0?\d|1[0-2])/[12]\d{3}(?!\d)")
+"""A date that shows how the others of its text are written."""
 
 
 def say_numeric_date(match: re.Match[str]) -> str | None:
@@ -34,7 +38,9 @@ def say_numeric_date(match: re.Match[str]) -> str | None:
         written, first, second, ending = match["year"], int(match["first"]), int(match["second"]), ""
         if len(written) == 2 and match["sep"] != "/":
             return None
-        day_first = (match["sep"] == "." and second < 13) or (first > 12 and len(written) == 4)
+        near = f"{before(match, 120)} {after(match, 120)}"
+        other = _DAY_FIRST.search(near) if match["sep"] == "/" and second < 13 else None
+        day_first = (match["sep"] == "." and second < 13) or (first > 12 and len(written) == 4) or other is not None
         day, month = (first, second) if day_first else (second, first)
     if not (0 < month < 13 and 0 < day < 32):
         return None
@@ -76,6 +82,29 @@ def _duration(*counts: str | None) -> str:
     return " ".join(counted(count, name) for count, name in named if count) or "zero seconds"
 
 
+def say_half_days(match: re.Match[str]) -> str:
+    """6a-10:30p -> six ay em to ten thirty pee em."""
+    times = []
+    for hour, minute, half in (match.group(1, 2, 3), match.group(4, 5, 6)):
+        spoken = f" {'oh ' if minute[0] == '0' else ''}{cardinal(int(minute))}" if minute and minute != "00" else ""
+        times.append(f"{cardinal(int(hour))}{spoken} {'ay' if half == 'a' else 'pee'} em")
+    return " to ".join(times)
+
+
+def say_military_time(match: re.Match[str]) -> str | None:
+    """at 1800 hrs -> eighteen hundred hours; at 0745 -> oh seven forty five; but "1500 hours of work"."""
+    hour, minute = match["hour"], match["minute"]
+    placed = re.search(r"\b(?:at|by|until|till|before|after|since|around|from)\s$", before(match, 8), re.IGNORECASE)
+    train = re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) and re.match(
+        r"\s(?:to|from|train|bus|flight|ferry|service|departure)\b", after(match, 12)
+    )
+    if not (placed or train) or not (match["hours"] is not None or "00" < hour < "10"):
+        return None
+    said = f"oh {cardinal(int(hour[1]))}" if hour[0] == "0" else cardinal(int(hour))
+    minutes = "hundred" if minute == "00" else f"{'oh ' if minute[0] == '0' else ''}{cardinal(int(minute))}"
+    return f"{said} {minutes} "
+
+
 def say_hours_and_minutes(match: re.Match[str]) -> str:
     """1h 20m 30s; 5m 3s; 1h30."""
     if match["bare_minute"]:
@@ -98,6 +127,15 @@ _EARLY_YEAR = re.compile(
 
 def is_early_year(match: re.Match[str]) -> bool:
     return bool(_EARLY_YEAR.search(before(match, 10)))
+
+
+def say_month_and_year(match: re.Match[str]) -> str | None:
+    """03/2025 -> March twenty twenty five; in 9/2024; but "1/2000 of it"."""
+    month = match["month"]
+    placed = re.search(r"\b(?:in|since|until|by|from|to|of|through|exp(?:ires|\.)?|dated)\s$", before(match, 8))
+    if len(month) < 2 and not (placed and month != "1"):
+        return None
+    return f"{MONTHS[int(month) - 1]} {year(int(match['year']))} "
 
 
 def say_dashed_date(match: re.Match[str]) -> str:
@@ -142,9 +180,8 @@ def say_month(match: re.Match[str]) -> str | None:
         if not short:
             return None
         numbered = re.match(r"\s\d", after(match, 2)) or re.search(r"\d\s$", before(match, 2))
-        if not numbered and not (
-            match["stop"] and re.search(r"\b(?:in|of|since|by|until|last|next|this|and|to)\s$", before(match, 8))
-        ):
+        placed = re.search(r"\b(?:in|of|since|by|until|last|next|this|and|to)\s$", before(match, 8))
+        if not numbered and not (match["stop"] and (placed or re.match(r"\s[a-z]", after(match, 2)))):
             return None
         stop = "." if match["stop"] and may_end_sentence(match) else ""
         return MONTH_NAMES[match["month"]] + stop
@@ -155,9 +192,11 @@ def say_month(match: re.Match[str]) -> str | None:
 def say_weekday(match: re.Match[str]) -> str | None:
     if match["to"]:
         return f"{WEEKDAYS[match['day'].lower()]} to {WEEKDAYS[match['to'].lower()]}"
-    following = after(match, 12)
-    if re.match(rf",\s(?:{MONTH})\b", following):
-        return WEEKDAYS[match["day"].lower()]
+    following = after(match, 14)
     weekend = match["day"] in ("Sat", "Sun")
+    if match["day"] in ("Tue", "Tues", "Thu", "Thur", "Thurs", "Fri") and following[:1] != ".":  # no other words
+        return WEEKDAYS[match["day"].lower()]
+    if re.match(rf",\s(?:{MONTH})\b|\s(?:{MONTH})\.?\s\d|\s(?:closed|morning|afternoon|evening|nights?)\b", following):
+        return WEEKDAYS[match["day"].lower()]
     dated = rf",?\s\d\d?\s(?:{MONTH})\b" if weekend else r",?\s\d"
     return WEEKDAYS[match["day"].lower()] if re.match(dated, following) else None

@@ -41,12 +41,15 @@ _RAISED = "⁰¹²³⁴-⁹"
 _POWER = re.compile(rf"(?<=\d)[⁻⁺][{_RAISED}]+|(?<![\w.,])(\d\d?|[A-Za-z])(?:[{_RAISED}]{{2,}}|[⁰⁴-⁹])")
 """One ² or ³ is squared and cubed; 1999⁴ has a note, which is left out."""
 _RAISED_NOTE = re.compile(rf"(?<=[.!?,;:\"”’)\]])[{_RAISED}]+|(?<=[a-z]{{3}})[{_RAISED}]+(?=\W|$)")
+_RAISED_SUM = re.compile(r"(\((?![^()]*[^\W\d_]{3})[^()]{1,40}\))([²³])")
+"""(a + b)², in which no word shows that the sign is a note's."""
 _ISOTOPE = re.compile(r"(?<!\w)([¹²³⁰⁴-⁹]{1,3})([A-Z][a-z]?)(?![A-Za-z])")
 _CHARGE = re.compile(r"(?P<element>(?<![A-Za-z₀-₉\d)])[A-Z][a-z]?)?(?P<count>[²³⁴]?)(?P<sign>[⁺⁻])(?![\w⁰-⁹])")
 _GROUPS = (
     # 12.345.678 and 1.234,50 and 12'345 and 1,00,000 and 12 345 678
     re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.])(?!,\d{3})"),
     re.compile(r"(?<![\w.,'’])[1-9]\d{0,2}(?:['’]\d{3})+(?![\d'’])"),
+    re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:_\d{3})+(?!\w)"),
     re.compile(r"(?<![\w.,])[1-9]\d?(?:,\d\d)+,\d{3}(?!\d|,\d)"),
     re.compile(r"(?<![\w.,])(?<!\d )[1-9]\d?(?: \d{3}){2,}(?!\w|[.,]\d| \d)"),
     re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?: \d{3})+(?=,\d\d\s?€)"),
@@ -60,7 +63,7 @@ _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|rou
 _QUOTED = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)([A-Za-z](?:[^'.!?;]{0,60}?(?:'[a-z][^'.!?;]{0,60}?){0,3}[A-Za-z,])?)'(?![A-Za-z])", re.IGNORECASE)  # fmt: skip
 """Words between single quotation marks: 'big', but not the mark of "the boys'" without one before."""
 _GREEK = re.compile(
-    r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)π(?=\b|[A-Za-z]\b)"
+    r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)[αβγδεθλπρσφψω](?=\b|[A-Za-z]\b)"
 )
 """Greek letters of formulas: alone, before one letter or a digit, and pi after a number. Not μ and Ω, with which units begin."""
 _CHARGES = str.maketrans("²³⁴⁺⁻", "234+-")
@@ -133,12 +136,13 @@ def plain_characters(text: str) -> str:
     text = _CHARGE.sub(
         _charge, _ISOTOPE.sub(lambda match: f"{match[2]}-{unicodedata.normalize('NFKC', match[1])}", text)
     )
+    text = _RAISED_SUM.sub(r"\1 \2", text)
     text = _RAISED_NOTE.sub(
         "", re.sub(r"(?<=[\d/])(\s?)([ckm]?m|ft|in|mi|yd)([²³]|[23](?!\w|[.,:/-]\d))", _raised_unit, text)
     )
     text = re.sub(r"(?<=\w)[⁰⁴-⁹]+", "", _POWER.sub(_power, text))
     for written, plain in (("²", " squared"), ("³", " cubed")):
-        text = text.replace(written, plain)
+        text = re.sub(rf"{written}(?=\w)", f"{plain} ", text).replace(written, plain)
     # Compatible characters as plain ones: "½" is "1⁄2".
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
     text = "″".join(unicodedata.normalize("NFKC", part) for part in text.split("″"))  # it would become two feet

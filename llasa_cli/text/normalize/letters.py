@@ -29,7 +29,7 @@ STARTERS = frozenset(
 def spell(letters: str) -> str:
     """ "CPUs" -> "see pee yous"."""
     plural = len(letters) > 2 and letters.endswith("s") and letters[:-1].isupper()
-    names = " ".join(LETTERS[letter.lower()] for letter in (letters[:-1] if plural else letters))
+    names = " ".join(LETTERS.get(letter.lower(), letter) for letter in (letters[:-1] if plural else letters))
     return names + ("s" if plural else "")
 
 
@@ -133,19 +133,23 @@ def say_ion(match: re.Match[str]) -> str:
 
 
 def say_without_vowel(match: re.Match[str]) -> str | None:
-    return None if match[0] in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]) else spell(match[0])
+    return None if match[0].lower() in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]) else spell(match[0])
 
 
 def say_letter(match: re.Match[str]) -> str | None:
     """A letter by its name. The context decides whether "I" and "a" are words, and whether a full stop is an initial's."""
     letter, stop = match["letter"], match["stop"] or ""
+    if letter in "ai" and re.match(r"['’]s\b", after(match, 3)):  # dot the i's
+        return LETTERS[letter]
     if letter in "Ii" or (letter.upper() == "A" and not _is_letter_a(match)):
         return None
     name = LETTERS[letter.lower()]
     if not stop:
         return name
-    following = re.match(r"\s(?:([A-Z][a-z]+)|[A-Z]\b)", after(match))
-    named = re.search(r"(?:^|[(\"“‘—–-]|\b[A-Z]\w*\.?\s|[A-Z]\.)$", before(match))
+    if after(match, 1) in (",", ";", ":"):
+        return name
+    following = re.match(r"\s(?:((?:[A-Z]['’])?[A-Z][a-z]+)|[A-Z]\b)", after(match))
+    named = re.search(r"(?:^|[(\"“‘—–:,-]\s?|\b(?:[A-Z]\w*\.?|by|and|to|from|with|of|for)\s|[A-Z]\.)$", before(match))
     initial = letter.isupper() and following and following[1] not in STARTERS and named
     double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
     species = re.match(r"\s(?:[a-z]{2,}(?:i|us|is|um|ae|ans|ens)|rex|diff)\b", after(match))  # E. coli
@@ -155,8 +159,10 @@ def say_letter(match: re.Match[str]) -> str | None:
 def _is_letter_a(match: re.Match[str]) -> bool:
     start, following = before(match), match.string[match.start() + 1 : match.start() + 12]
     if match["letter"] == "a":
+        if re.match(r"\s?(?:[=+*^]|squared\b|cubed\b)", following) or (start[-1:] == "(" and following[:1] == ")"):
+            return True
         return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(])\s*$", start))
-    if re.match(r"[-–—+#&](?!\s)", following) or re.match(
+    if re.match(r"[-–—+#&](?!\s)|\s?[=<>|∪∩⊂→]", following) or re.match(
         r"\.(?:\s|$)|(?:,|,?\s(?:to|and|or|through|vs\.?))\s[B-Z]\b", following
     ):
         return True
@@ -173,6 +179,11 @@ def say_letter_range(match: re.Match[str]) -> str:
     if match[1] == match[2]:
         return match[0]
     return f"{LETTERS[match[1].lower()]} to {LETTERS[match[2].lower()]}"
+
+
+def say_spelled_word(match: re.Match[str]) -> str | None:
+    """C-A-T -> see ay tee; but "I-I-I don't"."""
+    return None if len(set(match[0])) < 3 else spell(match[0].replace("-", ""))
 
 
 def say_grade(match: re.Match[str]) -> str:

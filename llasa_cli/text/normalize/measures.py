@@ -22,7 +22,7 @@ from llasa_cli.text.normalize.vocabulary import (
 )
 
 UNIT = (
-    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\sby\s)|(?<=\d)in\b(?!-\d)"
+    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""
@@ -42,7 +42,11 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
     if short in CASED_UNITS and not kind:
         return CASED_UNITS[short]
     is_word = (
-        short in ("in", "c") and not kind and "." not in written and not re.match(r"\sby\s", following) and not glued
+        short in ("in", "c")
+        and not kind
+        and "." not in written
+        and not re.match(r"\s(?:by|=|of)\s", following)
+        and not glued
     )
     names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
     if names is None or is_word:
@@ -85,9 +89,29 @@ def say_bare_degrees(match: re.Match[str]) -> str | None:
         before(match, 14),
         re.I,
     )
-    if is_place(match) or not (placed or (len(match[1]) == 3 and match[1][0] in "1234")):
+    warm = re.match(r"\s(?:fever|temperatures?|heat|weather|water|wash|oven|days?)\b", after(match, 14))
+    if is_place(match) or not (placed or warm or (len(match[1]) == 3 and match[1][0] in "1234")):
         return None
     return f" {decimal(match[1])} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
+
+
+def say_degrees(match: re.Match[str]) -> str:
+    """1°C -> one degree Celsius; a 45° angle -> a forty five degree angle."""
+    scale = {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}.get(match["scale"] or "", "")
+    single = match["amount"] == "1" or (not scale and is_before_noun(match))
+    return f" {decimal(match['amount'])} degree{'' if single else 's'}{scale} "
+
+
+def say_days(match: re.Match[str]) -> str | None:
+    """for 10d, x3d -> ten days; but flat 3d."""
+    lasting = re.search(r"\b(?:for|in|after|every|past|last|next)\s$|[x×]\s?$", before(match, 6))
+    return f" {counted(int(match['days']), 'day')} " if lasting else None
+
+
+def say_bits(match: re.Match[str]) -> str:
+    """1 Gb/s -> one gigabit; "GB" are bytes."""
+    prefix = {"k": "kilo", "M": "mega", "G": "giga", "T": "tera"}[match["size"]]
+    return f" {decimal(match['amount'])} {prefix}bit{'' if match['amount'] == '1' else 's'}"
 
 
 def say_two_units(match: re.Match[str]) -> str | None:
@@ -151,13 +175,15 @@ def say_per(match: re.Match[str]) -> str | None:
     start = before(match, 26)
     if match["rest"] is None:
         return " divided by "
-    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\s?$", start):
+    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
         return None
     if match["area"]:
         names = unit_names(match["area"])
         return f" per {names[0]}" if names else None
     each = match["each"]
-    names = CASED_UNITS.get(each) or (UNITS.get(each.lower()) if re.search(r"[A-Za-zμ¢]\s?$", start) else None)
+    names = CASED_UNITS.get(each) or (
+        UNITS.get(each.lower()) if re.search(r"(?:[A-Za-zμ¢]|:\d\d)\s?$", start) else None
+    )
     return (
         f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else f" per {names[0]}" if names else None
     )

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.normalize.amounts import counted, is_before_noun
 from llasa_cli.text.normalize.numbers import cardinal, decimal
-from llasa_cli.text.normalize.token_class import before
+from llasa_cli.text.normalize.token_class import after, before
 from llasa_cli.text.normalize.vocabulary import CURRENCIES, DOLLARS, EACH, MONEY_CODES, SCALES, SHORT_EACH, UNITS
 
 SIGNS = "".join(CURRENCIES)
@@ -29,7 +29,8 @@ def say_money(match: re.Match[str]) -> str | None:
     if match["sign_after"] and re.fullmatch(r"\d+,\d\d", amount):
         amount = amount.replace(",", ".")
     whole, _, cents = amount.replace(",", "").partition(".")
-    single = match["joint"] == "-" or is_before_noun(match)
+    cash = re.match(r"\s(?:bills|notes|coins|tickets|stamps|vouchers|coupons)\b", after(match, 10))
+    single = match["joint"] == "-" or is_before_noun(match) or cash is not None
     low = f"{decimal(match['low'].rstrip('-–—'))} to " if match["low"] else ""
     scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
     if match["named"]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 
-from llasa_cli.text.normalize.numbers import cardinal, ordinal, roman
+from llasa_cli.text.normalize.numbers import cardinal, ordinal, roman, year
 from llasa_cli.text.normalize.token_class import after, before
 from llasa_cli.text.normalize.vocabulary import (
     BEFORE_LONG_NUMERALS,
     BEFORE_NUMBERS,
     BEFORE_NUMERALS,
     CROWNS,
+    LETTERS,
     RULERS,
     SERIES,
 )
@@ -29,8 +30,8 @@ _ONE = re.compile(
 )
 """After the I of "World War I" and "type I error"; elsewhere, as in "the book I read", it is the pronoun."""
 _LIST_JOINT = r"(?:,|,?\s(?:and|or|through|to|&)|\s?[-–/])\s?"
-_NUMERAL_BEFORE = re.compile(rf"(?<![\w'’])(?P<numeral>[IVX]{{1,6}}){_LIST_JOINT}$")
-_NUMERAL_AFTER = re.compile(rf"{_LIST_JOINT}(?P<numeral>[IVX]{{1,6}})(?![\w'’]|\.\w)")
+_NUMERAL_BEFORE = re.compile(rf"(?<![\w'’])(?P<numeral>[IVXL]{{1,7}}){_LIST_JOINT}$")
+_NUMERAL_AFTER = re.compile(rf"{_LIST_JOINT}(?P<numeral>[IVXL]{{1,7}})(?![\w'’]|\.\w)")
 _INTRAVENOUS = re.compile(
     r"\s(?:fluids?|drips?|therapy|lines?|bags?|antibiotics?|access|infusions?|poles?|medications?|meds|injections?|drugs?|push|"
     r"treatments?|needles?|catheters?)\b"
@@ -119,6 +120,21 @@ def say_numeral(match: re.Match[str]) -> str | None:
         and len(written) > 1
     )
     return cardinal(number) if sequel or re.fullmatch(r"[VX]{0,2}I{2,3}", written) else None
+
+
+def say_stage(match: re.Match[str]) -> str | None:
+    """stage IIIA -> stage three ay."""
+    if not re.search(r"\b(?:[Ss]tage|[Tt]ype|[Gg]rade|[Cc]lass|[Pp]hase|[Tt]itle)\s$", before(match, 7)):
+        return None
+    return f"{cardinal(roman(match['number']) or 0)} {LETTERS[match['letter'].lower()]} "
+
+
+def say_year(match: re.Match[str]) -> str:
+    """MCMXCIX -> nineteen ninety nine."""
+    hundreds = {"CM": 900, "CD": 400}.get(match["hundreds"])
+    if hundreds is None:
+        hundreds = 500 * match["hundreds"].count("D") + 100 * match["hundreds"].count("C")
+    return year(1000 * len(match["thousands"]) + hundreds + (roman(match["tens"] + match["ones"]) or 0))
 
 
 def say_world_war(match: re.Match[str]) -> str:

@@ -18,7 +18,8 @@ LETTERS = dict(
 TITLES = word_table(
     "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
-    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur"
+    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur,"
+    "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert"
 )
 """With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
@@ -59,15 +60,15 @@ BEFORE_NUMBERS = word_table(
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
-    "dec December,sc scene"
+    "dec December,sc scene,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
-BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg".split())
+BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt".split())
 """Those that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
-    "pkg package,appt appointment,a.m ay em,p.m pee em,max maximum,avg average,esp especially,misc miscellaneous,"
+    "pkg package,appt appointment,a.m ay em,p.m pee em,a.k.a ay kay ay,p.a per annum,mfr manufacturer,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
     "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
@@ -77,7 +78,7 @@ ABBREVIATIONS = word_table(
 )
 BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
 """With a capital before another word with a capital, as in "Mktg. Dept."."""
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn"))
+NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
@@ -94,7 +95,7 @@ RULERS = frozenset(
 )
 CROWNS = frozenset("king queen pope emperor empress tsar czar kaiser prince sultan".split())
 WITHOUT_VOWELS = frozenset(
-    "hm hmm hmmm mm mmm sh shh shhh psst pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll cwm crwth".split()
+    "ng mr mrs ms dr st ft mt jr sr lt sgt cpl pvt ltd rd ln pl ct bldg blvd hm hmm hmmm mm mmm sh shh shhh psst pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll ssh cwm crwth".split()
 )
 """Words without a vowel that are read as they are. Others are letters: fps, html."""
 LETTER_NOUNS = frozenset(
@@ -118,7 +119,7 @@ SERIES = frozenset(
 )
 """Words before a V or X that is a number: "Final Fantasy X"."""
 SPELLED_NAMES = word_table(
-    "pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
+    "GmbH jee em bee aitch,HbA1c aitch bee ay one see,pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
     "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
     "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el,Utd United"
 )
@@ -128,9 +129,13 @@ CHAT = word_table(
     "bday birthday,ur your,idc eye dee see,afk ay eff kay,btwn between,l8r later,gr8 great,b4 before,m8 mate,2nite tonight,2day today,2moro tomorrow,2morrow tomorrow,w8 wait,"
     "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
     "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
+    "ty thank you,yw you're welcome,tysm thank you so much,tyvm thank you very much,ilysm I love you so much,nvm never mind,"
+    "rn right now,hbu how about you,wbu what about you,wdym what do you mean,hmu hit me up,gtg got to go,g2g got to go,"
     "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
 )
 """Short forms of chats and forums, in small letters or with a capital at the start."""
+SMALL_CHAT = frozenset(("ur", "ty", "rn"))
+"""Those that are a name or a symbol with a capital."""
 KEYS = word_table(
     "ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift"
 )
@@ -223,7 +228,8 @@ UNITS = _units(
     "kwh kilowatt-hour,kib kibibyte,mib mebibyte,gib gibibyte,tib tebibyte,mw megawatt,gw gigawatt,mwh megawatt-hour,gwh gigawatt-hour,wh watt hour,db decibel,"
     "kcal calorie,usd dollar,eur euro,gbp pound,cad Canadian dollar,aud Australian dollar,"
     "jpy yen/yen,chf Swiss franc,inr rupee,gal gallon,gals gallon,qt quart,qts quart,pt pint,pts point,yd yard,yds yard,"
-    "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,"
+    "pkg package,mah milliamp hour,kj kilojoule,kpa kilopascal,hpa hectopascal,mpa megapascal,kv kilovolt,mv millivolt,μl microliter,μv microvolt,μa microamp,"
+    "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
@@ -231,7 +237,8 @@ UNITS = _units(
 """By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
 CASED_UNITS = _units(
     "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
-    "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt"
+    "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
+    "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,Sv sievert"
 )
 """Units that are only read as such in this spelling."""
 SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
@@ -283,12 +290,16 @@ SHORT_EACH = word_table(
 SHORT_PERIODS = word_table("q quarter,m month,w week,y year")
 """The letters of "y/y" and "q/q"."""
 EACH = frozenset(
-    [*SHORT_EACH, *"second minute hour night week month year person head item mile gallon liter dl ml".split()]
+    [
+        *SHORT_EACH,
+        *"second minute hour night week month year person head item mile gallon liter dl ml "
+        "share unit user seat page ticket barrel ton tonne acre child adult room piece box bottle bag".split(),
+    ]
 )
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = word_table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
     "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,∀ for all,∃ there exists,∈ in,∉ not in,∪ union,∩ intersection,⊂ subset of,⊆ subset of,∝ proportional to,∠ angle,⇒ implies,⇔ if and only if,· times,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
-    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶ paragraph,∞ infinity,Ω ohms,№ number"
+    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶¶ paragraphs,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""

@@ -1,0 +1,68 @@
+"""Moves and scores of games.
+
+12. Nxe5+ -> twelve, knight takes ee five check;  287/6 -> two hundred eighty seven for six;  odds of 7/2 -> seven to two
+"""
+
+from __future__ import annotations
+
+import re
+
+from llasa_cli.text.normalize.numbers import cardinal
+from llasa_cli.text.normalize.token_class import TokenClass, after, before
+from llasa_cli.text.normalize.vocabulary import LETTERS
+
+_PIECES = {"K": "king", "Q": "queen", "R": "rook", "B": "bishop", "N": "knight"}
+_END_OF_MOVE = r"(?P<promotion>=[QRBN])?(?P<check>[+\#]{0,2})(?!\w)"
+_CRICKET = re.compile(
+    r"\b(?:overs?|ov|wickets?|innings|stumps|declared|all out|(?:lead|led|trail(?:ed|ing)?) by|bowled|bowling|bowlers?|batting|batted|batsm[ae]n|not out|lbw|"
+    r"run chase|first-class|T20|ODI|off (?:just |only )?\d+ balls)\b"
+)
+_ODDS = re.compile(r"\b(?:odds|priced at|backed at|bookies|bookmakers?|betting|favou?rites?)\b", re.IGNORECASE)
+_OUTSIDER = re.compile(r"(?: on)?\s(?:shot|outsiders?|odds|favou?rites?|on\b)")
+
+
+def _move(match: re.Match[str]) -> str:
+    """Nbd7 -> knight bee dee seven; exd5 -> ee takes dee five; e8=Q# -> ee eight queen checkmate."""
+    groups = match.groupdict()
+    piece = _PIECES.get(groups.get("piece") or "", "")
+    squares = " ".join(cardinal(int(c)) if c.isdigit() else LETTERS[c] for c in groups.get("start") or "")
+    target = f"{LETTERS[match['target'][0]]} {cardinal(int(match['target'][1]))}"
+    said = [piece, squares, "takes" if groups.get("takes") else "", target]
+    said += [_PIECES[match["promotion"][1]] if match["promotion"] else ""]
+    said += [{"": "", "#": "checkmate", "++": "double check"}.get(match["check"], "check")]
+    return " ".join(word for word in said if word) + " "
+
+
+def _is_cricket(match: re.Match[str]) -> bool:
+    return bool(_CRICKET.search(before(match, 80)) or _CRICKET.search(after(match, 80)))
+
+
+def _score(match: re.Match[str]) -> str | None:
+    """287/6 -> two hundred eighty seven for six; in a text about cricket 45/2 and 214-8 too; at odds of 100/1 -> to."""
+    first, second = int(match["first"]), int(match["second"])
+    if match["sign"] == "/" and (_ODDS.search(before(match, 60)) or _OUTSIDER.match(after(match, 12))):
+        return f"{cardinal(first)} to {cardinal(second)} "
+    score = second < 11 and (first > second or first < 11) and len(match["second"]) < 3
+    figures = first < 11 and match["sign"] == "/"
+    plain = first > 99 and second < 10 and match["sign"] == "/" and not re.match(r"\s?(?:[=%°]|Hz|mm)", after(match, 4))
+    if not match["declared"] and not (plain and score) and not ((score or figures) and _is_cricket(match)):
+        return None
+    return f"{cardinal(first)} for {cardinal(second)}{' declared' if match['declared'] else ''} "
+
+
+def _not_out(match: re.Match[str]) -> str | None:
+    return f"{cardinal(int(match['runs']))} not out " if _is_cricket(match) else None
+
+
+_MOVE = r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|(?:[a-h]x)?[a-h][1-8]|O-O)"
+GAME_NUMBER_CLASSES = [
+    TokenClass("chess", rf"(?P<number>\d{{1,3}})(?:\.{{1,3}}|…)\s?(?={_MOVE}(?![\w'’]))", lambda m: f"{cardinal(int(m['number']))}, "),
+    TokenClass("score", r"(?P<first>\d{1,3})(?P<sign>[/-])(?P<second>\d{1,3})(?P<declared>d\b|\sdec\b\.?)?(?![\w/-]|[.,]\d)", _score),
+    TokenClass("score", r"(?P<runs>\d{1,3})\*(?!\w)", _not_out),
+]  # fmt: skip
+GAME_WORD_CLASSES = [
+    TokenClass("chess", rf"(?P<piece>[KQRBN])(?P<start>[a-h]?[1-8]?)(?P<takes>x?)(?P<target>[a-h][1-8]){_END_OF_MOVE}", _move),
+    TokenClass("chess", rf"(?P<start>[a-h])(?P<takes>x)(?P<target>[a-h][1-8]){_END_OF_MOVE}", _move),
+    TokenClass("chess", rf"(?P<target>[a-h][1-8])(?==[QRBN]|[+\#](?!\w)){_END_OF_MOVE}", _move),
+    TokenClass("score", r"(?<=\d[ ])ov\b\.?", lambda m: "overs"),
+]  # fmt: skip
