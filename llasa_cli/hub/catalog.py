@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 NON_COMMERCIAL = "CC BY-NC 4.0 (non-commercial)"
 UNKNOWN_LICENSE = "unknown; see its page"
@@ -17,7 +18,7 @@ ANIME_CODEC = "NandemoGHS/Anime-XCodec2-44.1kHz-v2"
 NEUCODEC = "neuphonic/neucodec"
 NEUTTS_LICENSE = "NeuTTS Open License 1.0"
 STYLE_FIELDS = ("emotion", "profile", "mood", "speed", "prosody", "pitch_timbre", "style", "notes", "caption")
-"""Of Anime-Llasa-3B-Captions, from its demo."""
+"""The style fields of Anime-Llasa-3B-Captions, from its demo."""
 MULTILINGUAL = ("zh", "en", "de", "fr", "ja", "ko", "nl", "es", "it", "pt", "pl")
 
 
@@ -59,170 +60,53 @@ class CatalogEntry:
 _DRAFT = ("in the format of the transformers draft (LlasaConfig, LlasaTokenizer)",)
 _STORED_HEAD = ("has an output matrix of its own although the configuration may say it is tied",)
 _TAG_SPACE = ("its example has a space after the speaker tag, its training data has none; this program adds none",)
+_UNNAMED_SPEAKERS = "its speakers are named on its page only; --speaker accepts any name"
+_ORIGINAL_FORMAT = ("original X-Codec2 format",)
 UNVERIFIED_NAME = "the repository's name"
+_SIZE_AND_GATE = ("size and whether it is gated",)
 _UNSEEN = ("size, license and whether it is gated",)
 _NEUTTS = ("its own package puts a watermark (Perth) into all its speech, this program does not",)
-_NEUTTS_UNSEEN = ("size and whether it is gated",)
 _PHONES = ("reads phones: pip install 'llasa-cli[neutts]'", *_NEUTTS)
 
+_llasa = CatalogEntry
+_draft = partial(CatalogEntry, size=0, quirks=_DRAFT, unverified=_UNSEEN)
+_anime = partial(CatalogEntry, size=0, languages=("ja",), codec=ANIME_CODEC, gated=False, sampling_rate=44_100)
+_finetune = partial(CatalogEntry, size=0, license=UNKNOWN_LICENSE, gated=False)
+_neutts = partial(
+    CatalogEntry, license=NEUTTS_LICENSE, codec=NEUCODEC, gated=False, sampling_rate=24_000, unverified=_SIZE_AND_GATE
+)
+_nano = partial(_neutts, size=915_000_000, what="NeuTTS Nano, 0.23 billion parameters, 24 kHz", quirks=_PHONES)
+_codec = partial(CatalogEntry, codec=None, languages=())
+_GENSHIN = "HKUSTAudio/Llasa-1B-multi-speakers-genshin-zh-en-ja-ko"
+
 CATALOG: dict[str, CatalogEntry] = {
-    "1b": CatalogEntry("HKUSTAudio/Llasa-1B", 2_740_000_000, "1 billion parameters"),
-    "3b": CatalogEntry("HKUSTAudio/Llasa-3B", 8_020_000_000, "3 billion parameters", quirks=_STORED_HEAD),
-    "8b": CatalogEntry("HKUSTAudio/Llasa-8B", 17_100_000_000, "8 billion parameters"),
-    "1b-multilingual": CatalogEntry(
-        "HKUSTAudio/Llasa-1B-Multilingual", 3_530_000_000, "11 languages", languages=MULTILINGUAL, quirks=_STORED_HEAD
-    ),
-    "1b-kore-puck": CatalogEntry(
-        "HKUSTAudio/Llasa-1B-two-speakers-kore-puck",
-        3_530_000_000,
-        "speakers kore and puck",
-        speakers=("kore", "puck"),
-        quirks=_TAG_SPACE,
-        unverified=("languages",),
-    ),
-    "1b-genshin": CatalogEntry(
-        "HKUSTAudio/Llasa-1B-multi-speakers-genshin-zh-en-ja-ko",
-        3_530_000_000,
-        "about 70 game characters",
-        languages=("zh", "en", "ja", "ko"),
-        quirks=(*_TAG_SPACE, "its speakers are named on its page only; --speaker accepts any name"),
-    ),
-    "3b-chat": CatalogEntry(
-        "HKUSTAudio/Llasa-3B-Preserve-TextChat", 8_020_000_000, "speaks and still answers text", chats=True
-    ),
-    "1b-chat": CatalogEntry(
-        "HKUSTAudio/Llasa-1B-Preserve-TextChat",
-        0,
-        "speaks and still answers text",
-        chats=True,
-        unverified=(UNVERIFIED_NAME, *_UNSEEN),
-    ),
-    "1b-draft": CatalogEntry("bezzam/Llasa-1B", 0, "1b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "3b-draft": CatalogEntry("bezzam/Llasa-3B", 0, "3b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "8b-draft": CatalogEntry("bezzam/Llasa-8B", 0, "8b for transformers", quirks=_DRAFT, unverified=_UNSEEN),
-    "3b-anime": CatalogEntry(
-        "NandemoGHS/Anime-Llasa-3B",
-        0,
-        "Japanese, 44.1 kHz with a codec of its own",
-        languages=("ja",),
-        codec=ANIME_CODEC,
-        gated=False,
-        sampling_rate=44_100,
-        quirks=("--codec xcodec2 gives plain 16 kHz: the codes are the same",),
-        unverified=("size and whether it is gated",),
-    ),
-    "3b-anime-captions": CatalogEntry(
-        "NandemoGHS/Anime-Llasa-3B-Captions",
-        0,
-        "Japanese with style fields, 44.1 kHz with a codec of its own",
-        languages=("ja",),
-        codec=ANIME_CODEC,
-        gated=False,
-        style=STYLE_FIELDS,
-        sampling_rate=44_100,
-        quirks=("--style caption=... describes the voice; its example always has one",),
-        unverified=_UNSEEN,
-    ),
-    "1b-kartoffel": CatalogEntry(
-        "SebastianBodza/Kartoffel-1B",
-        0,
-        "German",
-        languages=("de",),
-        license=UNKNOWN_LICENSE,
-        gated=False,
-        unverified=(UNVERIFIED_NAME, *_UNSEEN),
-    ),
-    "1b-german": CatalogEntry(
-        "MultiLlasa/Llasa-1B-Multilingual-German",
-        0,
-        "German, from 1b-multilingual",
-        languages=("de",),
-        license=UNKNOWN_LICENSE,
-        gated=False,
-        unverified=_UNSEEN,
-    ),
-    "1b-italian": CatalogEntry(
-        "Steveeeeeeen/Llasagna-1b-v0.1",
-        0,
-        "Italian (Llasagna)",
-        languages=("it",),
-        license=UNKNOWN_LICENSE,
-        gated=False,
-        unverified=(UNVERIFIED_NAME, *_UNSEEN),
-    ),
-    "neutts-air": CatalogEntry(
-        "neuphonic/neutts-air",
-        1_500_000_000,
-        "NeuTTS Air, 0.55 billion parameters, 24 kHz",
-        languages=("en",),
-        license="Apache 2.0",
-        codec=NEUCODEC,
-        gated=False,
-        sampling_rate=24_000,
-        quirks=_PHONES,
-        unverified=_NEUTTS_UNSEEN,
-    ),
-    **{
-        f"neutts-nano{suffix}": CatalogEntry(
-            f"neuphonic/neutts-nano{suffix}",
-            915_000_000,
-            "NeuTTS Nano, 0.23 billion parameters, 24 kHz",
-            languages=(language,),
-            license=NEUTTS_LICENSE,
-            codec=NEUCODEC,
-            gated=False,
-            sampling_rate=24_000,
-            quirks=_PHONES,
-            unverified=_NEUTTS_UNSEEN,
-        )
-        for suffix, language in (("", "en"), ("-german", "de"), ("-french", "fr"), ("-spanish", "es"))
-    },
-    "neutts-2e": CatalogEntry(
-        "neuphonic/neutts-2e",
-        472_000_000,
-        "NeuTTS 2E, 0.24 billion parameters, emotions, 24 kHz",
-        languages=("en",),
-        license=NEUTTS_LICENSE,
-        codec=NEUCODEC,
-        gated=False,
-        style=("emotion",),
-        sampling_rate=24_000,
-        quirks=_NEUTTS,
-        unverified=("the kind of its network", *_NEUTTS_UNSEEN),
-    ),
-    "neucodec": CatalogEntry(
-        NEUCODEC,
-        2_520_000_000,
-        "the codec of NeuTTS",
-        languages=(),
-        license="Apache 2.0",
-        codec=None,
-        gated=False,
-        sampling_rate=24_000,
-        unverified=_NEUTTS_UNSEEN,
-    ),
-    "xcodec2": CatalogEntry(PUBLISHED_CODEC, 2_520_000_000, "the codec of most models", languages=(), codec=None),
-    "xcodec2-original": CatalogEntry(
-        ORIGINAL_CODEC,
-        3_300_000_000,
-        "the same codec in its original format",
-        languages=(),
-        codec=None,
-        quirks=("original X-Codec2 format",),
-        unverified=("whether it is gated",),
-    ),
-    "xcodec2-anime": CatalogEntry(
-        ANIME_CODEC,
-        0,
-        "the codec of 3b-anime",
-        languages=("ja",),
-        codec=None,
-        gated=False,
-        sampling_rate=44_100,
-        quirks=("original X-Codec2 format", "only the decoder was trained, so its codes are those of xcodec2"),
-        unverified=("size and whether it is gated",),
-    ),
-}
+    "1b": _llasa("HKUSTAudio/Llasa-1B", 2_740_000_000, "1 billion parameters"),
+    "3b": _llasa("HKUSTAudio/Llasa-3B", 8_020_000_000, "3 billion parameters", quirks=_STORED_HEAD),
+    "8b": _llasa("HKUSTAudio/Llasa-8B", 17_100_000_000, "8 billion parameters"),
+    "1b-multilingual": _llasa("HKUSTAudio/Llasa-1B-Multilingual", 3_530_000_000, "11 languages", languages=MULTILINGUAL, quirks=_STORED_HEAD),
+    "1b-kore-puck": _llasa("HKUSTAudio/Llasa-1B-two-speakers-kore-puck", 3_530_000_000, "speakers kore and puck", speakers=("kore", "puck"), quirks=_TAG_SPACE, unverified=("languages",)),
+    "1b-genshin": _llasa(_GENSHIN, 3_530_000_000, "about 70 game characters", languages=("zh", "en", "ja", "ko"), quirks=(*_TAG_SPACE, _UNNAMED_SPEAKERS)),
+    "3b-chat": _llasa("HKUSTAudio/Llasa-3B-Preserve-TextChat", 8_020_000_000, "speaks and still answers text", chats=True),
+    "1b-chat": _llasa("HKUSTAudio/Llasa-1B-Preserve-TextChat", 0, "speaks and still answers text", chats=True, unverified=(UNVERIFIED_NAME, *_UNSEEN)),
+    "1b-draft": _draft("bezzam/Llasa-1B", what="1b for transformers"),
+    "3b-draft": _draft("bezzam/Llasa-3B", what="3b for transformers"),
+    "8b-draft": _draft("bezzam/Llasa-8B", what="8b for transformers"),
+    "3b-anime": _anime("NandemoGHS/Anime-Llasa-3B", what="Japanese, 44.1 kHz with a codec of its own", quirks=("--codec xcodec2 gives plain 16 kHz: the codes are the same",), unverified=_SIZE_AND_GATE),
+    "3b-anime-captions": _anime("NandemoGHS/Anime-Llasa-3B-Captions", what="Japanese with style fields, 44.1 kHz with a codec of its own", style=STYLE_FIELDS, quirks=("--style caption=... describes the voice; its example always has one",), unverified=_UNSEEN),
+    "1b-kartoffel": _finetune("SebastianBodza/Kartoffel-1B", what="German", languages=("de",), unverified=(UNVERIFIED_NAME, *_UNSEEN)),
+    "1b-german": _finetune("MultiLlasa/Llasa-1B-Multilingual-German", what="German, from 1b-multilingual", languages=("de",), unverified=_UNSEEN),
+    "1b-italian": _finetune("Steveeeeeeen/Llasagna-1b-v0.1", what="Italian (Llasagna)", languages=("it",), unverified=(UNVERIFIED_NAME, *_UNSEEN)),
+    "neutts-air": _neutts("neuphonic/neutts-air", 1_500_000_000, "NeuTTS Air, 0.55 billion parameters, 24 kHz", languages=("en",), license="Apache 2.0", quirks=_PHONES),
+    "neutts-nano": _nano("neuphonic/neutts-nano", languages=("en",)),
+    "neutts-nano-german": _nano("neuphonic/neutts-nano-german", languages=("de",)),
+    "neutts-nano-french": _nano("neuphonic/neutts-nano-french", languages=("fr",)),
+    "neutts-nano-spanish": _nano("neuphonic/neutts-nano-spanish", languages=("es",)),
+    "neutts-2e": _neutts("neuphonic/neutts-2e", 472_000_000, "NeuTTS 2E, 0.24 billion parameters, emotions, 24 kHz", languages=("en",), style=("emotion",), quirks=_NEUTTS, unverified=("the kind of its network", *_SIZE_AND_GATE)),
+    "neucodec": _codec(NEUCODEC, 2_520_000_000, "the codec of NeuTTS", license="Apache 2.0", gated=False, sampling_rate=24_000, unverified=_SIZE_AND_GATE),
+    "xcodec2": _codec(PUBLISHED_CODEC, 2_520_000_000, "the codec of most models"),
+    "xcodec2-original": _codec(ORIGINAL_CODEC, 3_300_000_000, "the same codec in its original format", quirks=_ORIGINAL_FORMAT, unverified=("whether it is gated",)),
+    "xcodec2-anime": _codec(ANIME_CODEC, 0, "the codec of 3b-anime", languages=("ja",), gated=False, sampling_rate=44_100, quirks=(*_ORIGINAL_FORMAT, "only the decoder was trained, so its codes are those of xcodec2"), unverified=_SIZE_AND_GATE),
+}  # fmt: skip
 
 ALIASES = {
     "anime": "3b-anime",
