@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -356,18 +355,13 @@ def test_a_clip_without_read_permission_is_an_error(clone: Clone, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["not a number", "mp3 cut off"])
-def test_a_process_ends_without_a_traceback(random_checkpoint: Path, tmp_path: Path, name: str) -> None:
+def test_a_process_ends_without_a_traceback(
+    llasa: list[str], random_checkpoint: Path, tmp_path: Path, name: str
+) -> None:
     write = UNUSABLE[name][0] if name in UNUSABLE else cut(900, save(speech(), format="MP3"))
     write(tmp_path / "clip.wav")
     command = ["clone", "-m", str(random_checkpoint), "--ref", "clip.wav", "--ref-text", WORDS, "hi", "-o", "out.wav"]
-    made = subprocess.run(
-        [sys.executable, "-m", "llasa_cli", *command],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    made = subprocess.run([*llasa, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert made.returncode == 4, made.stderr
     assert made.stdout == ""
     assert made.stderr.count("error: ") == 1

@@ -128,7 +128,9 @@ def test_cached_models_are_listed_with_sizes_and_interrupted_downloads(
 
 
 @pytest.mark.parametrize(("variable", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colors_are_used_on_terminals_without_no_color(tmp_path: Path, variable: dict[str, str], colored: bool) -> None:
+def test_colors_are_used_on_terminals_without_no_color(
+    llasa: list[str], tmp_path: Path, variable: dict[str, str], colored: bool
+) -> None:
     """On `llasa voices`, which shows its table in the same way and loads nothing."""
     import pty
 
@@ -136,13 +138,7 @@ def test_colors_are_used_on_terminals_without_no_color(tmp_path: Path, variable:
     (tmp_path / "voices" / "odd.json").write_text("{")
     ours, theirs = pty.openpty()
     environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"} | variable
-    made = subprocess.run(
-        [sys.executable, "-m", "llasa_cli", "voices"],
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=environment,
-        check=False,
-    )
+    made = subprocess.run([*llasa, "voices"], stdout=theirs, stderr=subprocess.PIPE, env=environment, check=False)
     os.close(theirs)
     shown = b""
     try:

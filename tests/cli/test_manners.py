@@ -14,7 +14,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from llasa_cli.cli.app import app
 from tests.conftest import BUILT_IN_SPEAKERS
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -46,25 +48,24 @@ def test_a_full_device_is_one_line_and_exit_1(run: Run) -> None:
     assert made.stderr.decode().strip() == "error: /dev/full can't be written: No space left on device."
 
 
-def test_a_full_disk_is_one_line_exit_1_and_no_file(environment: dict[str, str], tmp_path: Path) -> None:
-    def little_room() -> None:
-        import resource
+def test_a_full_disk_is_one_line_exit_1_and_no_file(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: the limit on the size of files, which stands for a full disk, is lifted afterwards."""
+    import resource
 
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    command = [sys.executable, "-m", "llasa_cli", "say", "hi there", "-o", "out.wav", "-q"]  # limits are inherited
-    made = subprocess.run(
-        [*command, *SHORT, "--seed", "1"],
-        capture_output=True,
-        env=environment,
-        cwd=tmp_path,
-        check=False,
-        preexec_fn=little_room,
-    )
-    assert made.returncode == 1, made.stderr
-    assert made.stderr.decode().splitlines()[0].startswith("error: out.wav can't be written:")
-    assert b"Traceback" not in made.stderr
+    monkeypatch.setenv("LLASA_MODEL", str(random_checkpoint))
+    monkeypatch.chdir(tmp_path)
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        made = CliRunner().invoke(app, ["say", "hi there", "-o", "out.wav", "-q", *SHORT, "--seed", "1"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert made.exit_code == 1, made.stderr
+    assert made.stderr.splitlines()[0].startswith("error: out.wav can't be written:")
+    assert "Traceback" not in made.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,18 +173,17 @@ def test_llasa_debug_shows_the_traceback_of_a_known_error(run: Run, environment:
     assert b"error: There is no folder no-such-model" in made.stderr
 
 
-@pytest.mark.parametrize("arguments", [["-m", "1b"], ["--voice", "nobody"], ["-o", "a.xyz"]])
-def test_a_wrong_option_is_refused_before_torch_is_imported(
-    environment: dict[str, str], tmp_path: Path, arguments: list[str]
-) -> None:
+def test_a_wrong_option_is_refused_before_torch_is_imported(environment: dict[str, str], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom llasa_cli.__main__ import main\n"
-        f"sys.argv = ['llasa', 'say', 'hi', '-o', 'a.wav', *{arguments!r}]\n"
-        "try: main()\nexcept SystemExit as end: assert end.code in (2, 3), end.code\n"
-        "assert 'torch' not in sys.modules"
+        "for wrong in (['-m', '1b'], ['--voice', 'unknown'], ['-o', 'a.xyz']):\n"
+        "    sys.argv = ['llasa', 'say', 'hi', '-o', 'a.wav', *wrong]\n"
+        "    try: main()\n    except SystemExit as end: assert end.code in (2, 3), (wrong, end.code)\n"
+        "    assert 'torch' not in sys.modules, wrong"
     )
     made = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert made.returncode == 0, made.stderr
+    assert made.stderr.count(b"error:") == 3
 
 
 def test_a_sentence_sounds_before_the_next_one_is_written(llasa: list[str], environment: dict[str, str]) -> None:

@@ -11,7 +11,6 @@ import pickle
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -321,16 +320,13 @@ def test_code_beside_the_weights_is_never_run(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_command_reports_a_fault_in_one_line_and_exits_with_3(folder: Path, tmp_path: Path) -> None:
+def test_the_command_reports_a_fault_in_one_line_and_exits_with_3(
+    llasa: list[str], folder: Path, tmp_path: Path
+) -> None:
     index("../../secret.safetensors")(folder)
-    made = subprocess.run(
-        [sys.executable, "-m", "llasa_cli", "say", "-m", str(folder), "Hello.", "-o", str(tmp_path / "out.wav")],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "dumb"},
-        cwd=tmp_path,
-        check=False,
-    )
+    command = [*llasa, "say", "-m", str(folder), "Hello.", "-o", str(tmp_path / "out.wav")]
+    environment = os.environ | {"TERM": "dumb"}
+    made = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert (made.returncode, made.stdout) == (3, "")
     assert made.stderr.count("error:") == 1
     assert "Traceback" not in made.stderr
