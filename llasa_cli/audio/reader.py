@@ -26,6 +26,8 @@ _BLOCK_FRAMES = 1 << 18
 _CANCELED = 0.35
 """If the mix of the channels has less than this share of the loudest channel's level, the channels cancel each other.
 The mix of a voice in one of two channels has 0.5, in one of three 0.33."""
+_SILENT_SHARE = 0.01
+"""A channel 40 dB below the loudest has no voice of its own."""
 _STREAM_LENGTH = 0x7F000000
 """WAV length fields from here on mean that the length was not known, as programs write to a pipe."""
 _LENGTH_TOLERANCE_S = 0.02
@@ -107,7 +109,7 @@ class _Frames:
 def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
     """Read the samples alone; see `read_recording`."""
     frames = _read(Path(path), None)
-    return resample(_mix(frames.samples), frames.rate, sampling_rate)
+    return resample(_mix(_sounding(frames.samples)), frames.rate, sampling_rate)
 
 
 def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
@@ -123,9 +125,9 @@ def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float |
         AudioError: The file is missing, unreadable, empty, too long, or has NaN or infinite samples.
     """
     frames = _read(Path(path), max_s)
-    flat_tops = max(map(flat_top_share, frames.samples.T))
-    channels = frames.samples.shape[1]
-    samples = resample(_mix(frames.samples), frames.rate, sampling_rate)
+    channels, sounding = frames.samples.shape[1], _sounding(frames.samples)
+    flat_tops = max(map(flat_top_share, sounding.T))
+    samples = resample(_mix(sounding), frames.rate, sampling_rate)
     return Recording(samples, frames.rate, channels, flat_tops, frames.warnings)
 
 
@@ -329,7 +331,8 @@ def _quiet_mpg123(path: Path) -> Iterator[None]:
     with path.open("rb") as file:
         head = file.read(2)
     try:
-        kept = os.dup(2) if head == b"ID" or head[:1] == b"\xff" else None
+        is_mp3 = head == b"ID" or head[:1] == b"\xff" or path.suffix.lower() in (".mp3", ".mp2", ".mpga")
+        kept = os.dup(2) if is_mp3 else None
     except OSError:  # standard error is closed
         kept = None
     if kept is None:
@@ -355,11 +358,15 @@ def _check_length(path: Path, seconds: float, max_s: float | None) -> None:
 
 def _unreadable(path: Path, error: Any) -> AudioError:
     """The error for a file that libsndfile can't read: what the file is, if that shows, and how to convert it."""
+    from llasa_cli.audio.pyav import is_installed
+
     with path.open("rb") as file:
         head = file.read(2048)
     convert = "Convert it first: " + shlex.join(["ffmpeg", "-i", str(path), str(_converted(path))])
     for pattern, kind, convertible in _SIGNATURES:
         if re.match(pattern, head, re.DOTALL):
+            if pattern in _FOR_PYAV and is_installed():
+                return AudioError(f"{path} is {kind} that can't be decoded; it may be cut short.", convert)
             return AudioError(f"{path} is {kind}.", convert if convertible else "Give a recording of speech.")
     if _is_text(head):
         return AudioError(f"{path} is a text file, not a recording.", "Give a recording of speech.")
@@ -379,6 +386,18 @@ def _is_text(head: bytes) -> bool:
         and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head)
         and not any(0x7F <= b < 0xA0 for b in head)
     )
+
+
+def _sounding(frames: np.ndarray) -> np.ndarray:
+    """float32 [n, channels] without the channels that are silent beside the loudest, such as the second of a microphone's two.
+
+    A constant offset is silence too. In the mix they would only lower the voice.
+    """
+    if frames.shape[1] == 1:
+        return frames
+    levels = frames.std(axis=0, dtype="float64")
+    kept = levels >= _SILENT_SHARE * levels.max()
+    return frames if kept.all() else frames[:, kept]
 
 
 def _mix(frames: np.ndarray) -> np.ndarray:

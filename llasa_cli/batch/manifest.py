@@ -43,6 +43,8 @@ _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """Excel writes and reads this as the first line of a CSV file."""
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
 _COMPARED_LINES = 200
+_TEXTS = ("text", "ref_text")
+_PLAIN_QUOTES = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*"[^"\t]')
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def read_manifest(
     if layout.form == "json":
         rows = _read_json_rows(lines(problems), problems, known)
     elif layout.form == "table":
-        rows = _read_table_rows(lines(problems), layout, problems, known)
+        is_quoted = layout.delimiter != "|" and not (layout.delimiter == "\t" and _has_plain_quotes(lines(Problems())))
+        rows = _read_table_rows(lines(problems), layout, is_quoted, problems, known)
     else:
         # Either every line has an id or no line has: a bar in one sentence does not make its beginning an id.
         columns = _count_columns(lambda: lines(Problems()), problems)
@@ -199,6 +202,8 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
             return _Layout(
                 "json" if isinstance(row, dict) and "text" in (_known_name(name, known) for name in row) else "lines"
             )
+        if ending == ".json":
+            raise UsageError("The list is not one JSON object a line.", "Write it so: jq -c . LIST > list.jsonl")
         for delimiter in _DELIMITERS[".csv"]:
             names = _column_names(first, delimiter, known)
             # One word alone may be a text, and so may unknown words.
@@ -215,7 +220,10 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
 
 def _column_names(line: str, delimiter: str, known: Sequence[str]) -> list[str]:
     with suppress(csv.Error):
-        return [_known_name(name.strip(), known) for name in next(csv.reader([line], delimiter=delimiter), [])]
+        return [
+            _known_name(name.strip(), known)
+            for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        ]
     return []
 
 
@@ -293,8 +301,13 @@ def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[
             yield number, {"id": own_id.strip(), "text": normalized.strip() or text.strip()}
 
 
+def _has_plain_quotes(lines: Iterator[tuple[int, str]]) -> bool:
+    """Whether quotation marks in a table with tabs are part of its texts: a field goes on after the closing one."""
+    return any(_PLAIN_QUOTES.search(line) for _, line in lines)
+
+
 def _read_table_rows(
-    numbered: Iterator[tuple[int, str]], layout: _Layout, problems: Problems, known: Sequence[str]
+    numbered: Iterator[tuple[int, str]], layout: _Layout, is_quoted: bool, problems: Problems, known: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     at = 0  # the line that was read last; csv counts only the lines it was given
 
@@ -307,10 +320,10 @@ def _read_table_rows(
 
     csv.field_size_limit(LONGEST_LINE)
     # Strict: otherwise a quote that is not closed would add all following rows to its text.
-    if layout.delimiter == "|":
-        reader = csv.reader(lines(), delimiter="|", strict=True, quoting=csv.QUOTE_NONE)
+    if is_quoted:
+        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True, skipinitialspace=True)
     else:
-        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True)
+        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True, quoting=csv.QUOTE_NONE)
     names: list[str] | None = None
     while True:
         first = at + 1
@@ -334,10 +347,15 @@ def _read_table_rows(
                 f"{len(row)} fields, but the first line names {len(names)}; put a text with {layout.delimiter!r} in quotes",
             )
         else:
-            yield first, {name: value for name, value in zip(names, row, strict=False) if name and value != ""}
+            values = zip(
+                names, (v if n in _TEXTS else v.strip() for n, v in zip(names, row, strict=False)), strict=False
+            )
+            yield first, {name: value for name, value in values if name and value != ""}
     if names is None and problems.errors.count:
         return  # the reason is among the problems
-    if names is None or "text" not in names:
+    if names is None:
+        raise UsageError("The list is empty.", "Name the columns in its first line, then write one text a line.")
+    if "text" not in names:
         raise UsageError(
             "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(known) + "."
         )
@@ -372,7 +390,8 @@ def _row_errors(row: dict[str, Any], known: Sequence[str]) -> Iterator[str]:
         elif "\0" in str(row.get(name)):
             yield f"{name} has a NUL character"
     seed = row.get("seed")
-    if seed is not None and not (str(seed).isascii() and str(seed).isdigit() and len(str(seed)) < 19):
+    whole = str(seed).removesuffix(".0")  # spreadsheets write 5.0 where some rows have no seed
+    if seed is not None and not (whole.isascii() and whole.isdigit() and len(whole) < 19):
         yield f"the seed {shorten(str(seed))} is not a whole number from 0"
     for name in ("speed", *SAMPLING):
         if row.get(name) is not None and (what := _number_error(name, row[name])):
@@ -419,7 +438,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         speaker=_to_text(row.get("speaker")),
         ref=folder / ref if ref else None,
         ref_text=_to_text(row.get("ref_text")),
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None else int(str(seed).removesuffix(".0")),
         sampling=sampling,
         speed=None if row.get("speed") is None else _number(row["speed"]),
         style=tuple((part, text) for column, part in style.items() if (text := _to_text(row.get(column)))),

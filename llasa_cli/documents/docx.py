@@ -56,14 +56,19 @@ def _count(archive: Archive, name: str, element: bytes) -> int:
 
 
 def _blocks(document: Any) -> Iterator[Block]:
-    for part in document.iter_inner_content():
-        if hasattr(part, "rows"):
-            for row in part.rows:
-                text = ", ".join(dict.fromkeys(clean(cell.text) for cell in row.cells if clean(cell.text)))
+    from docx.table import Table
+    from docx.text.paragraph import Paragraph
+
+    for element in _body(document.element.body):
+        if _name(element) == "tbl":
+            for row in Table(element, document._body).rows:
+                cells = (clean("".join(_text(cell._tc))) for cell in row.cells)
+                text = ", ".join(dict.fromkeys(text for text in cells if text))
                 if text:
                     yield Block(text if not text[-1].isalnum() else text + ".")
             continue
-        text = clean(part.text)
+        part = Paragraph(element, document._body)
+        text = clean("".join(_text(element)))
         if text:
             style = (part.style.name or "") if part.style is not None else ""
             if style == "Title":
@@ -72,3 +77,48 @@ def _blocks(document: Any) -> Iterator[Block]:
                 yield Block(text, min(6, int(style[8:]) + 1))
             else:
                 yield Block(text)
+
+
+def _name(element: Any) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""  # a comment has none
+
+
+def _body(parent: Any) -> Iterator[Any]:
+    """The paragraphs and tables of a document, those in content controls too, without its table of contents."""
+    for child in parent:
+        name = _name(child)
+        if name in ("p", "tbl"):
+            yield child
+        elif name in ("sdt", "sdtContent", "customXml", "ins", "moveTo") and not any(
+            _name(part) == "docPartGallery" and "Contents" in "".join(part.attrib.values()) for part in child.iter()
+        ):
+            yield from _body(child)
+
+
+_LEFT_OUT = frozenset("pPr rPr tcPr tblPr sdtPr del moveFrom Fallback txbxContent instrText".split())
+_AS_TEXT = {"tab": " ", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+
+
+def _text(element: Any) -> Iterator[str]:
+    """The words of a paragraph or a cell as Word shows them: with tracked insertions, without deletions and hidden text."""
+    for child in element:
+        name = _name(child)
+        if name in _LEFT_OUT or (name == "r" and _is_hidden(child)):
+            continue
+        if name == "t":
+            yield child.text or ""
+        elif name in _AS_TEXT:
+            yield _AS_TEXT[name]
+        else:
+            yield from _text(child)
+            if name == "p":
+                yield "\n"
+
+
+def _is_hidden(run: Any) -> bool:
+    return any(
+        _name(part) == "vanish" and not {"0", "false", "off"} & set(part.attrib.values())
+        for properties in run
+        if _name(properties) == "rPr"
+        for part in properties
+    )

@@ -154,7 +154,10 @@ class _Book:
 
 
 def _decoded(data: bytes) -> str:
-    """A page as text, in the encoding that it states or has a mark of; UTF-8 where it states a wrong one."""
+    """A page as text, in the encoding that it states or has a mark of; UTF-8 where it states a wrong one.
+
+    A page that is UTF-8 by its statement only, with no character of it beyond ASCII, is read as Windows-1252.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", errors="replace")
     stated = re.search(rb"<\?xml[^>]{0,100}encoding=[\"']([\w-]+)", data[:200])
@@ -162,7 +165,9 @@ def _decoded(data: bytes) -> str:
     if not _ENCODING.fullmatch(name):
         name = "utf-8-sig"
     try:
-        return data.decode(name, errors="replace")
+        text = data.decode(name, errors="replace")
+        is_utf_8 = "\ufffd" not in text or any("\x7f" < character != "\ufffd" for character in text)
+        return text if is_utf_8 else data.decode("cp1252", errors="replace")
     except (LookupError, UnicodeError):
         return data.decode("utf-8-sig", errors="replace")
 

@@ -57,6 +57,8 @@ def kind_of(path: Path) -> str | None:
                 return "docx"
             if "xl/workbook.xml" in names:
                 raise UsageError(f"{path} is a spreadsheet.", "Save it as CSV; llasa batch reads that.")
+        elif head.startswith(b"PK\x03\x04"):
+            raise UsageError(f"{path} is a ZIP file that is damaged or cut short.", "A whole file is needed.")
     for start, (kind, hint) in _OTHER_FILES.items():
         if head.startswith(start):
             raise UsageError(f"{path} is {kind}.", hint)

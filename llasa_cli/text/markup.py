@@ -8,7 +8,7 @@ In every format the codes of a colored terminal are removed. What becomes of
     markdown    see `text.markdown`
     html        the words; headings and items of a list get a full stop, cells commas; script, style and head are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
-    srt         the words of SubRip and WebVTT cues, without numbers, times, notes and tags
+    srt         the words of SubRip, WebVTT, SBV and SubStation Alpha cues, without numbers, times, notes and tags
 
 The text is read in parts, so that a pipe is spoken as it grows and a long file is not held.
 """
@@ -33,8 +33,12 @@ _ANSI = re.compile(
 _OPEN_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]{0,400}\x1b?)?\Z")
 _SSML = re.compile(r"\s*(?:<\?xml[^<>]*>\s*)?(?:<!--.*?-->\s*)*<speak\b", re.DOTALL)
 _TIME = r"(?:\d{1,2}:)?\d{1,2}:\d\d[,.]\d{1,3}"
-_CUE_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}.*")
-_SUBTITLES = re.compile(rf"\ufeff?\s*(?:WEBVTT\b[^\n]*\n|(?:\d+[ \t]*\n)?\s*{_TIME}\s*-->)")
+_CUE_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}.*|{_TIME},{_TIME}")
+_SUBTITLES = re.compile(
+    rf"\ufeff?\s*(?:WEBVTT\b[^\n]*\n|(?:\d+[ \t]*\n)?\s*{_TIME}\s*-->|{_TIME},{_TIME}[ \t\r]*\n|\[Script Info\])"
+)
+_ASS_LINE = re.compile(r"Dialogue:(?:[^,]*,){9}(.*)")
+"""A cue of SubStation Alpha, after whose ninth comma the words begin."""
 _HTML_NAMES = (
     "p|b|i|u|s|a|em|strong|span|div|br|hr|h[1-6]|ul|ol|li|dl|dt|dd|table|thead|tbody|tr|td|th|blockquote|code|pre|sub|sup|"
     "small|big|mark|del|ins|q|cite|font|center|img|figure|figcaption|section|article|header|footer|main|nav|aside|html|body|"
@@ -53,8 +57,12 @@ _MARKDOWN = re.compile(
 )
 _ENTITY = re.compile(r"&(?:[a-zA-Z][a-zA-Z\d]{1,30}|#\d{1,7}|#[xX][\da-fA-F]{1,6});")
 _SIGN_LINE = re.compile(r"^[ \t]*([=\-_*~#+.·•–—])(?:[ \t]*\1){2,}[ \t]*$", re.MULTILINE)
-_TIMESTAMP = re.compile(r"^[ \t]*\[\d{1,2}:\d\d(?::\d\d)?(?:[.:]\d{1,3})?\][ \t]*", re.MULTILINE)
-"""Of a line of lyrics or of a transcript: "[00:12.50] Hello"."""
+_TIMESTAMP = re.compile(
+    r"^[ \t]*(?:\[\d{1,2}:\d\d(?::\d\d)?(?:[.:]\d{1,3})?\][ \t]*){1,20}|<\d\d:\d\d\.\d{2,3}>"
+    r"|^\[(?:ar|ti|al|au|by|ve|length|offset):[^\]\n]{0,200}\][ \t]*$",
+    re.MULTILINE,
+)
+"""Of a line of lyrics or of a transcript: "[00:12.50] Hello", "<00:12.60>"; and what lyrics say about themselves: "[ar:Artist]"."""
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
@@ -431,9 +439,17 @@ _CUE_TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}|[♪♫]")
 
 def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
     """The lines of the cues. Each is a line, so that a sentence continues in the next cue."""
-    skipping, after_blank, waiting, previous = False, True, "", ""
+    skipping, after_blank, waiting, previous, is_ass = False, True, "", "", False
     for line in split_lines(parts):
         bare = line.strip("\ufeff \t\r")
+        is_ass = is_ass or bare == "[Script Info]"
+        if is_ass:
+            cue = _ASS_LINE.match(bare)
+            words = " ".join(re.sub(r"\\[Nnh]", " ", _CUE_TAGS.sub("", cue[1])).split()) if cue else ""
+            if words and words != previous:
+                previous = words
+                yield words + "\n"
+            continue
         if _CUE_TIMES.match(bare):
             skipping, after_blank, waiting = False, False, ""  # `waiting` was the cue's number or name
             continue
@@ -448,7 +464,7 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
         if text and not skipping and text != previous:
             text = re.sub(r"^-\s*(?=\w)", "", text) + "\n"
             previous = text.strip()
-            if after_blank:
+            if after_blank or bare.isdigit():  # some files have no blank lines
                 waiting = text
             else:
                 yield text

@@ -108,6 +108,24 @@ def test_mixing_channels_keeps_a_voice_that_is_in_one_of_them_or_inverted(tmp_pa
         assert np.abs(read_clip(path)).max() > 0.14
 
 
+def test_a_silent_or_constant_channel_does_not_lower_the_voice(tmp_path: Path) -> None:
+    voice, nothing = tone(1.0, 16_000), np.zeros(16_000, np.float32)
+    path = tmp_path / "clip.wav"
+    for channels in ([voice, nothing], [nothing, voice * 0.7, nothing + 0.9], [nothing + 0.001, voice, voice]):
+        soundfile.write(path, np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+        found = read_recording(path)
+        assert np.abs(found.samples).max() == pytest.approx(np.abs(channels[1]).max() or np.abs(voice).max(), rel=0.01)
+        assert found.flat_tops < 0.001
+
+
+def test_a_page_named_as_mp3_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "clip.mp3"
+    path.write_bytes(b"<!DOCTYPE html><html>404</html>")
+    with pytest.raises(AudioError, match="is a web page"):
+        read_clip(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_file_longer_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, tone(5.0, 8000), 8000)

@@ -52,6 +52,7 @@ def test_lone_surrogates_are_replaced() -> None:
 
 def test_a_json_array_is_named_with_the_command_that_converts_it() -> None:
     assert "jq -c" in refusal('[{"text": "x"}]', ".json").hint
+    assert "jq -c" in refusal('{\n  "text": "x"\n}\n', ".json").hint
     assert [i.text for i in read('{"text": "x"}\n{"text": "y"}', ".json")] == ["x", "y"]
 
 
@@ -103,6 +104,26 @@ def test_a_quote_that_is_not_closed_swallows_no_rows(source: str) -> None:
     error = refusal(source, ".csv")
     assert error.hint.startswith("line 3: ")
     assert "a quote not closed" in error.hint
+
+
+def test_quotes_in_a_table_with_tabs_may_be_part_of_its_texts() -> None:
+    source = 'id\ttext\na\t"Stop!" she cried.\nb\t"All of it."\nc\tHe said "hi."\nd\t"He left\n'
+    for ending in ("", ".tsv"):
+        assert [i.text for i in read(source, ending)] == [
+            '"Stop!" she cried.', '"All of it."', 'He said "hi."', '"He left'
+        ]  # fmt: skip
+    assert read('id\ttext\na\t"He said ""hi"", ok"\n', ".tsv")[0].text == 'He said "hi", ok'
+
+
+def test_blanks_around_fields_are_left_out_and_whole_numbers_may_have_a_point() -> None:
+    found = read('id, "text", voice ,seed\na, "Hello, you.", rms ,5.0\nb,Bye,,\n', ".csv")
+    assert [(i.text, i.voice, i.seed) for i in found] == [("Hello, you.", "rms", 5), ("Bye", None, None)]
+    assert read('{"text": "x", "seed": 7.0}\n', ".jsonl")[0].seed == 7
+
+
+@pytest.mark.parametrize("source", ["", "\ufeff", "\n \n"])
+def test_an_empty_table_is_named_as_such(source: str) -> None:
+    assert refusal(source, ".csv").message == "The list is empty."
 
 
 def test_a_text_in_a_table_may_be_a_chapter() -> None:

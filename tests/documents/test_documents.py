@@ -131,6 +131,40 @@ def test_a_word_document_has_headings_and_tables(tmp_path: Path) -> None:
     assert book.chapters[-1].paragraphs == ("Dear friend,", "Yours, A. W.")
 
 
+def test_a_word_document_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+
+    def run(text: str, around: str = "{}", properties: str = "") -> object:
+        word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+        element = around.format(f"<w:r>{properties}<w:t xml:space='preserve'>{text}</w:t></w:r>")
+        return parse_xml(element.replace(">", f' xmlns:w="{word}">', 1))
+
+    document = docx.Document()
+    paragraph = document.add_paragraph("Dear")._p
+    paragraph.append(run(" old", "<w:ins>{}</w:ins>"))
+    paragraph.append(run(" moved", "<w:moveFrom>{}</w:moveFrom>"))
+    paragraph.append(run(" hidden", properties="<w:rPr><w:vanish/></w:rPr>"))
+    paragraph.append(run(" friend", "<w:sdt><w:sdtContent>{}</w:sdtContent></w:sdt>"))
+    paragraph.append(run(", hi", properties='<w:rPr><w:vanish w:val="0"/></w:rPr>'))
+    document.element.body.insert(0, run("In a control.", "<w:sdt><w:sdtContent><w:p>{}</w:p></w:sdtContent></w:sdt>"))
+    contents = '<w:sdt><w:sdtPr><w:docPartObj><w:docPartGallery w:val="Table of Contents"/></w:docPartObj></w:sdtPr>'
+    document.element.body.insert(0, run("Page 1", contents + "<w:sdtContent><w:p>{}</w:p></w:sdtContent></w:sdt>"))
+    document.save(str(tmp_path / "a.docx"))
+    book = read_document(tmp_path / "a.docx")
+    assert book.chapters[0].paragraphs == ("In a control.", "Dear old friend, hi")
+
+
+def test_a_page_that_is_not_utf_8_is_read_as_windows_1252(tmp_path: Path) -> None:
+    path = write_epub(tmp_path / "a.epub", {"1.xhtml": "x"})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, b"<html><body><p>Caf\xe9 \x93x\x94</p></body></html>" if "1.x" in name else data)
+    assert read_document(path).chapters[0].paragraphs == ("Café “x”",)
+
+
 def test_rich_text_is_read(tmp_path: Path) -> None:
     pytest.importorskip("striprtf")
     path = tmp_path / "a.rtf"
@@ -150,7 +184,7 @@ def test_headings_of_the_highest_repeated_level_begin_chapters() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.epub", b"PK\x03\x04 broken", "ZIP file that is no EPUB"),
+        ("a.epub", b"PK\x03\x04 broken", "ZIP file that is damaged or cut short"),
         ("a.pdf", b"%PDF-1.4 broken", "is damaged"),
         ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Word document"),
         ("a.mobi", bytes(60) + b"BOOKMOBI", "Kindle book"),
