@@ -18,7 +18,7 @@ SAID_AS_WORDS = frozenset(
     """aids apec ascii asean awol basic cad captcha cobol covid darpa dos ebitda epcot eniac fema fifa fortran gif gnu hiv/aids hipaa
     icann ikea imax interpol ira iso jpeg lan laser lego lidar math mensa midi modem moma mpeg nafta nasa nasdaq nato norad
     json mom moms nylon ohio opec osha pac pin radar ram rem rom salt sars scuba sim soho sonar soweto swat taser tesla uefa unesco unicef
-    vat wan wasp wysiwyg yolo zip"""
+    vat flac xbox wan wasp wysiwyg yolo zip"""
     .split()
 )  # fmt: skip
 """Acronyms that are read as words in running text."""

@@ -142,6 +142,7 @@ _RANGES = [
         (r"\b(?:BCE?|AD|CE)\s?$", r"\s?(?:AD\s)?\d", "-–—"),
         (r"°\s?[CF]?\s?$", r"\s?-?\d", "-–—"),
         (r"\b[QH]\d\s?$", r"\s?[QH]\d\b", "-–—"),
+        (r"\d[a-h]$", r"[a-h](?!\w)", "–"),
         (r"(?<![A-Za-z])[A-Z]\d{1,3}$", r"[A-Z]\d{1,3}\b", "–"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
@@ -193,6 +194,12 @@ def say_by(match: re.Match[str]) -> str | None:
         return " times " if product else None
     if not re.match(r"\s?\d", following):
         return None
+    if (
+        match[0] != "*"
+        and re.search(r"(?<![\d.])\d{1,2}\s$", start)
+        and re.match(r"\s\d{1,4}\s?(?:k?g|m[lL]|oz|mg)\b", following)
+    ):
+        return " times "  # 2 x 400g tins
     if re.match(r"\s?\d[\d.]{0,20}\s?=|\s?10(?:\^|\sto the power)", following):
         return " times "
     return None if re.search(r"(?<!\d)0$", start) else " by "

@@ -149,6 +149,9 @@ def plain_characters(text: str) -> str:
     text = _with_inches(text)
     if not text.isascii() and not re.search("[α-ωΑ-Ω]{3}", text):  # letters of formulas, not Greek words
         text = _GREEK.sub(_greek_letter, text)
+    text = re.sub(r"``([^`']{1,200})\'\'", r'"\1"', text)
+    text = re.sub(r"(?<![\w$€£])([$€£])-(?=\d)", r"-\1", text)
+    text = re.sub(r"(?<=[$€£]\d),(?=\d\s(?:m|b|tr)illion\b)", ".", text)
     text = _COMMA_CENTS.sub(_with_point, text)
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: re.sub(r"[^\d]", "", match[0]), text)

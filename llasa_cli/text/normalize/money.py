@@ -15,6 +15,12 @@ from llasa_cli.text.normalize.vocabulary import CURRENCIES, DOLLARS, EACH, MONEY
 SIGNS = "".join(CURRENCIES)
 
 
+_SHARED_SCALE = re.compile(
+    rf"\s?[-–—]\s?[{SIGNS}]\d[\d.,]{{0,12}}(?:[kKmMbB]n?|\s(?:thousand|million|billion|trillion))\b"
+)
+"""After an amount whose scale the next one gives."""
+
+
 def say_money(match: re.Match[str]) -> str | None:
     sign = match["sign"] or match["sign_after"]
     one, many, small, smalls = CURRENCIES[sign]
@@ -35,6 +41,8 @@ def say_money(match: re.Match[str]) -> str | None:
     scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
     if match["named"]:
         return f" {low}{decimal(amount)} {scale}".rstrip() + match["named"]
+    if not scale and not low and match["sign"] and _SHARED_SCALE.match(match.string, match.end()):
+        return f" {decimal(amount)} "  # €1.5–€2bn
     if scale or len(cents) not in (0, 2):
         return f" {low}{decimal(amount)} {scale}".rstrip() + f" {one if single else many} "
     parts = []

@@ -63,7 +63,7 @@ BEFORE_NUMBERS = word_table(
     "dec December,sc scene,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
-BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt".split())
+BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos".split())
 """Those that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
@@ -104,7 +104,7 @@ LETTER_NOUNS = frozenset(
 )
 """Words before a capital A that name it: "vitamin A"."""
 LOCATORS = LETTER_NOUNS | frozenset(
-    "seat exit lane terminal row apt apartment room suite flat unit figure fig table form page number no bus route highway line floor "
+    "seat exit lane terminal row apt bldg ste rm apartment room suite flat unit figure fig table form page number no bus route highway line floor "
     "chapter part lesson episode track day week item task test season volume article exhibit studio lot bay dock pier track".split()
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
