@@ -42,11 +42,15 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fresh(data_folder: Path, tokenizer_folder: Path, shape: Path, tmp_path: Path) -> FinetuneOptions:
+    return fresh_options(data_folder, tokenizer_folder, shape, tmp_path / "out")
+
+
+def fresh_options(data: Path, tokenizer: Path, shape: Path, output: Path) -> FinetuneOptions:
     return FinetuneOptions(
-        data_folder,
-        tmp_path / "out",
+        data,
+        output,
         fresh=shape,
-        tokenizer=tokenizer_folder,
+        tokenizer=tokenizer,
         codec="some/codec",
         steps=20,
         learning_rate=1e-2,
@@ -68,11 +72,18 @@ def model_revision(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOptions) -> None:
-    from transformers import AutoTokenizer, LlamaForCausalLM
+@pytest.fixture(scope="module")
+def finished(data_folder: Path, tokenizer_folder: Path, shape: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of twenty steps, which several tests read."""
+    output = tmp_path_factory.mktemp("finished") / "out"
+    options = replace(fresh_options(data_folder, tokenizer_folder, shape, output), report_to=("none",))
+    about = finetune(replace(options, schedule="cosine", warm_up_share=0.03))
+    assert about["steps"] == 20
+    return output
 
-    about = finetune(fresh)
-    log = log_of(fresh.output)
+
+def test_twenty_steps_lower_the_loss(finished: Path) -> None:
+    log = log_of(finished)
     losses = [line["loss"] for line in log if "loss" in line]
     assert losses[-1] < losses[0] - 0.3
     evaluated = [line for line in log if "held_out" in line]
@@ -81,21 +92,36 @@ def test_twenty_steps_lower_the_loss_and_the_checkpoint_speaks(fresh: FinetuneOp
     assert "text_gain" in evaluated[0]
     assert all(line["tokens_per_s"] > 0 for line in log if "loss" in line)
     assert log[-1]["tokens"] > 0
-    assert about["steps"] == 20
-    assert about["speakers"] == ["rms", "slt"]
-    assert about["default_speaker"] in ("rms", "slt")
-    assert about["codec"] == "some/codec"
-    assert not list(fresh.output.glob("*.part")) + list(fresh.output.glob(".saving"))
 
-    prompt_format = PromptFormat.load(fresh.output)
+
+def test_transformers_generates_with_the_checkpoint(finished: Path) -> None:
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    assert not list(finished.glob("*.part")) + list(finished.glob(".saving"))
+    prompt_format = PromptFormat.load(finished)
     assert prompt_format.speakers == ("rms", "slt")
-    AutoTokenizer.from_pretrained(fresh.output)
-    model = LlamaForCausalLM.from_pretrained(fresh.output)
+    AutoTokenizer.from_pretrained(finished)
+    model = LlamaForCausalLM.from_pretrained(finished)
     assert model.dtype == torch.bfloat16
     assert model.config.use_cache
     prompt = torch.tensor([prompt_format.prompt("sea").ids])
     made = model.generate(prompt, do_sample=False, max_new_tokens=5, attention_mask=torch.ones_like(prompt))
     assert made.shape[1] > prompt.shape[1]
+
+
+def test_a_checkpoint_describes_itself(finished: Path) -> None:
+    about = json.loads((finished / "llasa.json").read_text())
+    assert about["speakers"] == ["rms", "slt"]
+    assert about["default_speaker"] in ("rms", "slt")
+    assert about["codec"] == "some/codec"
+    assert about["recipe"]["schedule"] == "cosine"
+    assert about["recipe"]["warm_up_share"] == 0.03
+    assert "output" not in about["recipe"]
+    assert about["protocol"]["instruction"] == "Convert the text to speech:"
+    assert about["protocol"]["first_code_id"] == PromptFormat.load(finished).first_code_id
+    assert about["data"]["rows"] == 120
+    assert len(about["data"]["fingerprint"]) == 12
+    assert (finished / "loss.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
@@ -114,9 +140,24 @@ class Killed(BaseException):
     pass
 
 
-def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
+def losses_of(folder: Path) -> dict[float, float]:
+    return {line["step"]: line["loss"] for line in log_of(folder) if "loss" in line}
+
+
+def test_a_resumed_run_has_the_losses_and_the_weights_of_an_uninterrupted_one(
+    fresh: FinetuneOptions, tmp_path: Path
+) -> None:
+    """With two batches a step and the cosine schedule: the data order, the rate and the optimizer's state are restored."""
     whole = replace(
-        fresh, output=tmp_path / "whole", steps=12, save_every_minutes=0, log_every=1, length_curriculum=0.5
+        fresh,
+        output=tmp_path / "whole",
+        steps=12,
+        accumulate=2,
+        save_every_minutes=0,
+        log_every=1,
+        schedule="cosine",
+        length_curriculum=0.5,
+        seed=0,
     )
     finetune(whole)
     assert len(list(whole.output.glob("checkpoint-*"))) == 2, "only the last two are kept"
@@ -135,34 +176,11 @@ def test_a_resumed_run_reaches_the_weights_of_an_uninterrupted_one(fresh: Finetu
     about = finetune(replace(halves, fresh=None, tokenizer=None))
     assert about["steps"] == 12
     assert about["tokens"] == json.loads((whole.output / "llasa.json").read_text())["tokens"]
+    straight, resumed = losses_of(whole.output), losses_of(halves.output)
+    assert list(straight) == list(resumed) == list(range(1, 13))
+    assert resumed == pytest.approx(straight, abs=1e-5)
     for name, value in model_revision(whole.output).items():
         torch.testing.assert_close(model_revision(halves.output)[name], value, rtol=0, atol=0)
-
-
-def losses_of(folder: Path) -> dict[float, float]:
-    return {line["step"]: line["loss"] for line in log_of(folder) if "loss" in line}
-
-
-def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(fresh: FinetuneOptions, tmp_path: Path) -> None:
-    """With two batches a step and the cosine schedule: the data order, the rate and the optimizer's state are restored."""
-    whole = replace(
-        fresh, output=tmp_path / "whole", accumulate=2, log_every=1, save_every_steps=10, schedule="cosine", seed=0
-    )
-    finetune(whole)
-
-    def stop(line: dict[str, float]) -> None:
-        if line["step"] == 11:
-            raise Killed
-
-    halves = replace(whole, output=tmp_path / "halves")
-    with pytest.raises(Killed):
-        finetune(halves, stop)
-    finetune(halves)
-    straight, resumed = losses_of(whole.output), losses_of(halves.output)
-    assert list(straight) == list(range(1, 21))
-    assert resumed.keys() == straight.keys()
-    for step, loss in straight.items():
-        assert resumed[step] == pytest.approx(loss, abs=1e-5), step
 
 
 def test_the_seed_decides_the_losses_and_zero_is_a_seed(fresh: FinetuneOptions, tmp_path: Path) -> None:
@@ -175,21 +193,6 @@ def test_the_seed_decides_the_losses_and_zero_is_a_seed(fresh: FinetuneOptions, 
     zero = losses("a", 0)
     assert losses("b", 0) == zero
     assert losses("c", 1) != zero
-
-
-def test_a_checkpoint_describes_itself(fresh: FinetuneOptions) -> None:
-    options = replace(fresh, steps=2, schedule="cosine", warm_up_share=0.03)
-    finetune(options)
-    about = json.loads((options.output / "llasa.json").read_text())
-    assert about["recipe"]["schedule"] == "cosine"
-    assert about["recipe"]["warm_up_share"] == 0.03
-    assert "output" not in about["recipe"]
-    assert about["protocol"]["instruction"] == "Convert the text to speech:"
-    prompt_format = PromptFormat.load(options.output)
-    assert about["protocol"]["first_code_id"] == prompt_format.first_code_id
-    assert about["data"]["rows"] == 120
-    assert len(about["data"]["fingerprint"]) == 12
-    assert (options.output / "loss.svg").read_text().startswith("<svg")
 
 
 def test_a_finished_run_is_left_alone(fresh: FinetuneOptions) -> None:
@@ -233,11 +236,17 @@ def test_a_published_model_is_recognized_by_any_of_its_names(fresh: FinetuneOpti
         finetune(other)
 
 
-def test_a_resumed_run_takes_a_new_learning_rate(fresh: FinetuneOptions) -> None:
+def test_a_resumed_run_takes_a_new_learning_rate_and_new_settings_of_the_optimizer(
+    fresh: FinetuneOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = replace(fresh, schedule="constant", warm_up_steps=0, log_every=1, evaluate_every=99)
-    finetune(replace(options, steps=2))
-    finetune(replace(options, steps=4, learning_rate=5e-3))
+    finetune(replace(options, steps=2, weight_decay=0.01))
+    finetune(replace(options, steps=4, learning_rate=5e-3, weight_decay=0.5, betas=(0.8, 0.9)))
     assert [line["learning_rate"] for line in log_of(fresh.output) if "loss" in line] == [1e-2, 1e-2, 5e-3, 5e-3]
+    groups = torch.load(fresh.output / "checkpoint-4" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.5, 0.0}
+    assert {tuple(group["betas"]) for group in groups} == {(0.8, 0.9)}
+    assert capfd.readouterr().out == "", "training writes nothing to standard output"
 
 
 def test_other_data_in_a_resumed_run_is_a_warning(
@@ -248,9 +257,10 @@ def test_other_data_in_a_resumed_run_is_a_warning(
     write_rows(tmp_path / "data", "train", prompt_format, 20, prompt_format.pad_id, 5)
     finetune(replace(fresh, steps=1, evaluate_every=99))
     notes: list[str] = []
-    finetune(replace(fresh, steps=2, evaluate_every=99), on_note=notes.append)
-    assert notes == []
-    finetune(replace(fresh, steps=3, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
+    finetune(replace(fresh, steps=1, evaluate_every=99, warm_up_steps=0), on_note=notes.append)
+    assert len(notes) == 1, "the data is the same: only that the run is complete"
+    notes.clear()
+    finetune(replace(fresh, steps=2, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
     assert len(notes) == 1
     assert "began with other data" in notes[0]
 
@@ -298,10 +308,14 @@ def test_bringing_a_folder_onto_itself_keeps_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "codec" / "config.json").read_text() == "{}"
 
 
-def test_rows_longer_than_a_batch_are_evaluated_one_by_one(fresh: FinetuneOptions) -> None:
-    options = replace(fresh, steps=1, tokens_per_batch=20)
-    finetune(options)
-    assert "held_out" in log_of(options.output)[-1]
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_longer_than_a_batch_are_evaluated_one_by_one_and_text_gain_needs_two(
+    fresh: FinetuneOptions, count: int
+) -> None:
+    finetune(replace(fresh, steps=1, tokens_per_batch=20, evaluate_rows=count))
+    (evaluated,) = [line for line in log_of(fresh.output) if "held_out" in line]
+    assert ("text_gain" in evaluated) == (count > 1)
+    assert evaluated.get("text_gain", 1) != 0
 
 
 def test_minutes_end_a_run(fresh: FinetuneOptions) -> None:
@@ -427,23 +441,11 @@ def test_a_folder_or_name_that_is_not_a_codec_is_refused_before_training(
         assert not fresh.output.exists()
 
 
-def test_none_is_a_valid_target_of_reports(fresh: FinetuneOptions) -> None:
-    assert finetune(replace(fresh, steps=1, report_to=("none",)))["steps"] == 1
-
-
 def test_a_note_counts_the_rows_that_are_left_out(fresh: FinetuneOptions) -> None:
     notes: list[str] = []
     longest = int(SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path())).lengths.max())
     finetune(replace(fresh, steps=1, context=longest - 1), on_note=notes.append)
     assert "rows are left out: longer than" in notes[0]
-
-
-def test_a_resumed_run_takes_new_settings_of_the_optimizer(fresh: FinetuneOptions) -> None:
-    finetune(replace(fresh, steps=1, weight_decay=0.01))
-    finetune(replace(fresh, steps=2, weight_decay=0.5, betas=(0.8, 0.9)))
-    groups = torch.load(fresh.output / "checkpoint-2" / "optimizer.pt", weights_only=True)["param_groups"]
-    assert {group["weight_decay"] for group in groups} == {0.5, 0.0}
-    assert {tuple(group["betas"]) for group in groups} == {(0.8, 0.9)}
 
 
 def test_an_output_folder_that_cant_be_made_is_a_usage_error(fresh: FinetuneOptions, tmp_path: Path) -> None:
@@ -463,11 +465,6 @@ def test_data_of_another_codec_or_tokenizer_is_refused(
     (data / "index.json").write_text(json.dumps({"codec": "other"}))
     with pytest.raises(UsageError, match="by another codec"):
         finetune(replace(fresh, data=data, codec=str(random_codec)))
-
-
-def test_training_writes_nothing_to_stdout(fresh: FinetuneOptions, capfd: pytest.CaptureFixture[str]) -> None:
-    finetune(replace(fresh, steps=6))
-    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.slow
@@ -492,14 +489,6 @@ def test_a_diverged_model_does_not_replace_the_last_save(fresh: FinetuneOptions)
     assert [path.name for path in fresh.output.glob("checkpoint-*")] == ["checkpoint-1"]
     assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 1
     assert all(value.isfinite().all() for value in model_revision(fresh.output).values())
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_text_gain_needs_a_second_row(fresh: FinetuneOptions, count: int) -> None:
-    finetune(replace(fresh, steps=1, evaluate_rows=count))
-    (evaluated,) = [line for line in log_of(fresh.output) if "held_out" in line]
-    assert ("text_gain" in evaluated) == (count > 1)
-    assert evaluated.get("text_gain", 1) != 0
 
 
 @pytest.fixture

@@ -26,10 +26,22 @@ from llasa_cli.training.trainer import RunProgress
 
 @pytest.fixture
 def options(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> FinetuneOptions:
+    return options_for(data_folder, random_checkpoint, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data_folder: Path, random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a run that was not interrupted."""
+    options = options_for(data_folder, random_checkpoint, tmp_path_factory.mktemp("uninterrupted") / "out")
+    finetune(options)
+    return options.output / "model.safetensors"
+
+
+def options_for(data: Path, model: Path, output: Path) -> FinetuneOptions:
     return FinetuneOptions(
-        data_folder,
-        tmp_path / "out",
-        str(random_checkpoint),
+        data,
+        output,
+        str(model),
         steps=6,
         learning_rate=1e-3,
         tokens_per_batch=300,
@@ -52,7 +64,7 @@ def saved_step(folder: Path) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_the_step_and_the_run_resumes_to_the_same_weights(
-    options: FinetuneOptions, tmp_path: Path, number: int
+    options: FinetuneOptions, uninterrupted: Path, number: int
 ) -> None:
     class Ended(BaseException):
         pass
@@ -64,8 +76,6 @@ def test_a_signal_saves_the_step_and_the_run_resumes_to_the_same_weights(
         if line["step"] == 3:
             signal.raise_signal(number)
 
-    whole = replace(options, output=tmp_path / "whole")
-    finetune(whole)
     notes: list[str] = []
     before = signal.signal(number, end)
     try:
@@ -80,7 +90,7 @@ def test_a_signal_saves_the_step_and_the_run_resumes_to_the_same_weights(
     assert notes[0].startswith("Stopping after this step, with a save.")
     assert notes[1] == f"Saved step {step} in {options.output}. The same command resumes the run."
     assert finetune(options)["steps"] == 6
-    straight, resumed = (load_file(folder / "model.safetensors") for folder in (whole.output, options.output))
+    straight, resumed = load_file(uninterrupted), load_file(options.output / "model.safetensors")
     assert all((straight[name] == resumed[name]).all() for name in straight)
 
 
@@ -107,20 +117,7 @@ def test_the_command_ends_with_the_signals_exit_code_and_says_where_it_saved(
 # --- saving ---
 
 
-def test_a_run_that_is_shorter_than_the_time_between_saves_has_a_checkpoint(options: FinetuneOptions) -> None:
-    finetune(replace(options, steps=2, save_every_minutes=60))
-    assert steps_of(options.output) == [2]
-
-
-def test_a_new_run_saves_once_early(options: FinetuneOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "FIRST_SAVE_S", 0.0)
-    finetune(replace(options, keep=9))
-    assert steps_of(options.output) == [1, 6]
-    finetune(replace(options, steps=9, keep=9))
-    assert steps_of(options.output) == [1, 6, 9], "a resumed run has a checkpoint already"
-
-
-def test_the_folder_is_a_whole_checkpoint_after_the_first_save(
+def test_a_new_run_saves_a_whole_checkpoint_once_early(
     options: FinetuneOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llasa_cli.settings import ModelOptions
@@ -134,19 +131,24 @@ def test_the_folder_is_a_whole_checkpoint_after_the_first_save(
             Synthesizer.load(ModelOptions(model=str(options.output), device="cpu"))
             loaded.append(saved_step(options.output))
 
-    finetune(options, load)
+    finetune(replace(options, keep=9), load)
     assert loaded == [1]
+    assert steps_of(options.output) == [1, 6]
+    finetune(replace(options, steps=9, keep=9))
+    assert steps_of(options.output) == [1, 6, 9], "a resumed run has a checkpoint already"
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
-def test_weights_have_the_permissions_of_other_new_files(options: FinetuneOptions, umask: int, mode: int) -> None:
-    before = os.umask(umask)
+def test_a_run_shorter_than_the_time_between_saves_is_saved_with_the_permissions_of_new_files(
+    options: FinetuneOptions,
+) -> None:
+    before = os.umask(0o007)
     try:
-        finetune(replace(options, steps=1))
+        finetune(replace(options, steps=1, save_every_minutes=60))
     finally:
         os.umask(before)
+    assert steps_of(options.output) == [1]
     weights = [*options.output.glob("*.safetensors"), *options.output.glob("checkpoint-1/*.safetensors")]
-    assert [stat.S_IMODE(path.stat().st_mode) for path in weights] == [mode] * 2
+    assert [stat.S_IMODE(path.stat().st_mode) for path in weights] == [0o660] * 2
     assert not list(options.output.rglob("*.part"))
 
 

@@ -193,11 +193,12 @@ def test_trap_the_template_returns_no_list(published: Published) -> None:
         published.tokenizer.apply_chat_template(chat, tokenize=True).index(0)
 
 
-def test_trap_evaluation_files_that_were_never_written(
+def test_traps_evaluation_files_that_were_never_written_and_a_padding_token_that_turns_back(
     random_checkpoint: Path, tmp_path: Path, write_rows: Callable[..., None]
 ) -> None:
-    """Published: the fork's configuration evaluates, and its scripts write no such files. Here a run without them trains,
-    and files of any of the known names are found."""
+    """Published: the fork's configuration evaluates, and its scripts write no such files; training sets another pad token
+    in the tokenizer that it saves. Here a run without them trains, files of any of the known names are found, and the
+    tokenizer's files stay as they are."""
     prompt_format = PromptFormat.load(random_checkpoint)
     write_rows(tmp_path / "data", "train_rank0_partial0", prompt_format, 6, prompt_format.pad_id, 0)
     write_rows(tmp_path / "data", "train_rank1_partial0", prompt_format, 5, prompt_format.pad_id, 1)
@@ -211,6 +212,8 @@ def test_trap_evaluation_files_that_were_never_written(
     options = FinetuneOptions(tmp_path / "data", tmp_path / "again", str(random_checkpoint), steps=1, device="cpu")
     finetune(options)
     assert "held_out" in (options.output / "log.jsonl").read_text()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (options.output / name).read_bytes() == (random_checkpoint / name).read_bytes()
 
 
 def test_rows_in_parts_equal_those_in_one_file(
@@ -231,14 +234,6 @@ def test_rows_in_parts_equal_those_in_one_file(
     assert len(parts) == len(whole) == 9
     for index in range(9):
         assert parts.decode(index) == whole.decode(index)
-
-
-def test_trap_a_padding_token_that_turns_back(data_folder: Path, random_checkpoint: Path, tmp_path: Path) -> None:
-    """Published: training sets another pad token in the tokenizer that it saves. Here its files stay as they are."""
-    options = FinetuneOptions(data_folder, tmp_path / "out", str(random_checkpoint), steps=1, device="cpu")
-    finetune(options)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        assert (options.output / name).read_bytes() == (random_checkpoint / name).read_bytes()
 
 
 def test_the_loss_of_a_step_weighs_labels_and_not_batches(
