@@ -49,17 +49,17 @@ def model(folder: Path) -> LanguageModel:
 def requests(model: LanguageModel) -> list[GenerationRequest]:
     """Short and long prompts, with and without references, with every kind of sampling, with and without guidance."""
     samplings = [
-        SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=0.4),
-        SamplingOptions(max_seconds=0.8),
-        SamplingOptions(temperature=3.0, top_p=1.0, max_seconds=0.4),
-        SamplingOptions(top_k=5, repetition_penalty=1.2, guidance=1.7, max_seconds=0.4),
-        SamplingOptions(temperature=1.3, min_p=0.02, max_seconds=1.2),
-        SamplingOptions(guidance=0.5, max_seconds=0.8),
+        SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=0.3),
+        SamplingOptions(max_seconds=0.5),
+        SamplingOptions(temperature=3.0, top_p=1.0, max_seconds=0.2),
+        SamplingOptions(top_k=5, repetition_penalty=1.2, guidance=1.7, max_seconds=0.3),
+        SamplingOptions(temperature=1.3, min_p=0.02, max_seconds=0.7),
+        SamplingOptions(guidance=0.5, max_seconds=0.4),
     ]
     references = [None, Reference("a voice", tuple(range(60))), None, Reference("hm", (1, 2, 3))]
     return [
         GenerationRequest(model.prompt_format.prompt(text, references[n % 4]), samplings[n % 6], seed=n, tag=n)
-        for n, text in enumerate(TEXTS * 2 + TEXTS[1:4])
+        for n, text in enumerate(TEXTS + TEXTS[1:4])
     ]
 
 
@@ -84,14 +84,14 @@ def assert_equal_codes(found: dict[int, Finished], wanted: dict[int, Finished]) 
         assert one.log_probability == pytest.approx(wanted[tag].log_probability, rel=1e-4)
 
 
-@pytest.mark.parametrize("slots", [2, pytest.param(4, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("slots", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 def test_codes_do_not_depend_on_the_other_sequences(model: LanguageModel, slots: int) -> None:
     wanted = {}
     for request in requests(model):
         wanted |= generate_all(model.batch(slots), [request])
     assert len({finished.codes for finished in wanted.values()}) == len(wanted)
     assert {finished.ended for finished in wanted.values()} == {True, False}
-    for seed in range(3):
+    for seed in range(2):
         chance = random.Random(seed)
         order = chance.sample(requests(model), len(wanted))
         assert generate_all(model.batch(slots), order, chance) == wanted
@@ -99,7 +99,7 @@ def test_codes_do_not_depend_on_the_other_sequences(model: LanguageModel, slots:
 
 def test_a_batch_generates_the_codes_of_each_sequence_alone(model: LanguageModel) -> None:
     """In float32, greedy and sampled: a seed means the same in a batch."""
-    together = generate_all(model.batch(8), requests(model))
+    together = generate_all(model.batch(5), requests(model))
     for request in requests(model):
         generation = model.generate(request.prompt, request.sampling, request.seed)
         assert (tuple(generation), generation.ended) == (together[request.tag].codes, together[request.tag].ended)
@@ -110,11 +110,11 @@ def test_a_batch_generates_the_codes_of_each_sequence_alone(model: LanguageModel
 def test_with_integer_weights_a_batch_of_any_size_has_the_bits_of_each_sequence_alone(folder: Path, dtype: str) -> None:
     """So a seed gives the same sound in `say` and in `batch`."""
     model = load_language_model(folder, PromptFormat.load(folder), "cpu", dtype)
-    found = {slots: generate_all(model.batch(slots), requests(model)) for slots in (1, 2, 5, 13)}
+    found = {slots: generate_all(model.batch(slots), requests(model)) for slots in (1, 3, 8)}
     for request in requests(model):
         generation = model.generate(request.prompt, request.sampling, request.seed)
         assert (tuple(generation), generation.ended) == (found[1][request.tag].codes, found[1][request.tag].ended)
-    for slots in (2, 5, 13):
+    for slots in (3, 8):
         assert {tag: (one.codes, one.log_probability) for tag, one in found[slots].items()} == {
             tag: (one.codes, one.log_probability) for tag, one in found[1].items()
         }
@@ -128,7 +128,7 @@ def test_takes_have_the_same_bits_in_an_exact_batch_of_any_size(
     if fused_rows is not None:
         monkeypatch.setattr(Llama, "fused_rows", fused_rows)
     wanted = generate_all(model.takes_batch(takes), requests(model))
-    found = generate_all(model.exact_batch(7, takes), requests(model))
+    found = generate_all(model.exact_batch(5, takes), requests(model))
     assert {tag: (one.codes, one.log_probability) for tag, one in found.items()} == {
         tag: (one.codes, one.log_probability) for tag, one in wanted.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "8 heads on 1, width 128; widths of several spans": SMALL
     | {"hidden_size": 1040, "intermediate_size": 1168, "num_attention_heads": 8, "num_key_value_heads": 1}
-    | {"head_dim": 128, "rope_parameters": LLAMA3},
+    | {"num_hidden_layers": 1, "head_dim": 128, "rope_parameters": LLAMA3},
     "Qwen 2": SMALL | {"model_type": "qwen2", "hidden_size": 64, "head_dim": 16},
     "Qwen 3": SMALL | {"model_type": "qwen3", "head_dim": 32},
 }
@@ -45,6 +46,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=CONFIGS)
 def folder(request: pytest.FixtureRequest, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tokenizer_folder, tmp_path_factory.mktemp("fused"), CONFIGS[request.param])
+
+
+@pytest.fixture(scope="module")
+def four_heads(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tokenizer_folder, tmp_path_factory.mktemp("heads"), CONFIGS["4 heads on 2, width 16"])
 
 
 def write_checkpoint(tokenizer_folder: Path, path: Path, config: dict[str, Any]) -> Path:
@@ -60,12 +66,18 @@ def _kernels_for_matrices_of_any_size(monkeypatch: pytest.MonkeyPatch) -> Iterat
     load_kernels.cache_clear()
 
 
+@lru_cache(len(FORMATS))
 def load(folder: Path, kind: str) -> LanguageModel:
+    """A model that several tests share; a test that changes it changes it back."""
+    return load_anew(folder, kind)
+
+
+def load_anew(folder: Path, kind: str) -> LanguageModel:
     return load_language_model(folder, PromptFormat.load(folder), "cpu", kind)
 
 
 @torch.inference_mode()
-def logits_of(model: LanguageModel, count: int = 40) -> torch.Tensor:
+def logits_of(model: LanguageModel, count: int = 24) -> torch.Tensor:
     """Logits after a prompt and after each of `count` codes: float32 (count + 1, codes + 1)."""
     stream = model.network.stream(200)
     ids = torch.randint(model.prompt_format.code_count, (count,), generator=torch.Generator().manual_seed(1))
@@ -81,12 +93,12 @@ def relative_error(some: torch.Tensor, others: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_logits_equal_those_computed_call_by_call(folder: Path, kind: str) -> None:
+def test_logits_equal_those_computed_call_by_call(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(folder, kind)
     assert model.network._fused_step is not None
     fused = logits_of(model)
-    model.network._fused_step = None
-    model.network.attention = Attention("sdpa", torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(model.network, "_fused_step", None)
+    monkeypatch.setattr(model.network, "attention", Attention("sdpa", torch.device("cpu"), torch.float32))
     # 16-bit states, and states split into 16-bit parts, are rounded; nothing else may differ.
     assert relative_error(fused, logits_of(model)) < (2e-3 if kind in ("int8", "int4", "bf16") else 1e-5)
     assert fused.std() > 0.1
@@ -100,7 +112,7 @@ def test_logits_are_close_to_those_of_torch(
     fused = logits_of(load(folder, kind))
     monkeypatch.setenv(build.ENVIRONMENT_VARIABLE, "torch")
     load_kernels.cache_clear()
-    without = load(folder, kind)
+    without = load_anew(folder, kind)
     assert without.network._fused_step is None
     assert without.network.attention.kind == "sdpa"
     assert relative_error(fused, logits_of(without)) < limit
@@ -117,7 +129,7 @@ def test_the_number_of_threads_changes_no_bit(folder: Path, kind: str) -> None:
             stream.feed(torch.tensor(model.prompt_format.prompt("hello there").ids))
             torch.set_num_threads(count)
             found.append(
-                torch.stack([stream.feed(torch.tensor([model.prompt_format.first_code_id + n])) for n in range(3)])
+                torch.stack([stream.feed(torch.tensor([model.prompt_format.first_code_id + n])) for n in range(2)])
             )
     finally:
         torch.set_num_threads(threads)
@@ -151,9 +163,8 @@ def test_a_sequence_gets_the_same_bits_beside_others(folder: Path, kind: str) ->
                 assert torch.equal(logits[row], alone[slot][step]), (slots, slot)
 
 
-def test_greedy_codes_equal_those_of_transformers_alone_and_in_a_batch(tokenizer_folder: Path, tmp_path: Path) -> None:
-    folder = write_checkpoint(tokenizer_folder, tmp_path, CONFIGS["4 heads on 2, width 16"])
-    model = load(folder, "fp32")
+def test_greedy_codes_equal_those_of_transformers_alone_and_in_a_batch(four_heads: Path) -> None:
+    model = load_anew(four_heads, "fp32")
     sampling = SamplingOptions(temperature=0, repetition_penalty=1.5, max_seconds=1)
     prompts = [model.prompt_format.prompt("a cat " * n, Reference("a voice", (1, 2, 3, 60))) for n in range(1, 7)]
     batch = model.batch(4)
@@ -165,22 +176,19 @@ def test_greedy_codes_equal_those_of_transformers_alone_and_in_a_batch(tokenizer
         done |= {finished.request.tag: list(finished.codes) for finished in batch.step()}
     for tag, prompt in enumerate(prompts):
         assert list(model.generate(prompt, sampling, 0)) == done[tag]
-    assert done[3] == transformers_codes(folder, model.prompt_format, prompts[3].ids, 50, repetition_penalty=1.5)
+    assert done[3] == transformers_codes(four_heads, model.prompt_format, prompts[3].ids, 50, repetition_penalty=1.5)
     assert len(set(done[3])) > 2
 
 
 @pytest.mark.parametrize("guidance", [0.5, 1.5])
-def test_guided_greedy_codes_equal_those_of_transformers(
-    tokenizer_folder: Path, tmp_path: Path, guidance: float
-) -> None:
-    folder = write_checkpoint(tokenizer_folder, tmp_path, CONFIGS["4 heads on 2, width 16"])
-    model = load(folder, "fp32")
+def test_guided_greedy_codes_equal_those_of_transformers(four_heads: Path, guidance: float) -> None:
+    model = load_anew(four_heads, "fp32")
     assert model.network.fused_rows >= 2
     prompt = model.prompt_format.prompt("and now this.", Reference("a voice", (1, 2, 3, 60)))
     made = list(model.generate(prompt, SamplingOptions(temperature=0, max_seconds=1, guidance=guidance), 0))
     unconditional = torch.tensor([prompt.unconditional])
     options = {"guidance_scale": guidance, "negative_prompt_ids": unconditional}
-    assert made == transformers_codes(folder, model.prompt_format, prompt.ids, 50, **options)
+    assert made == transformers_codes(four_heads, model.prompt_format, prompt.ids, 50, **options)
 
 
 @torch.inference_mode()
@@ -212,11 +220,9 @@ def test_takes_of_one_prompt_have_their_own_bits_while_others_come_and_go(folder
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("broken", ["middle_norm", "input_norm", "norm"])
-def test_logits_that_are_not_finite_are_an_error(
-    tokenizer_folder: Path, tmp_path: Path, kind: str, broken: str
-) -> None:
+def test_logits_that_are_not_finite_are_an_error(four_heads: Path, kind: str, broken: str) -> None:
     """Neither the quantization of the states nor a comparison with NaN hides them."""
-    model = load(write_checkpoint(tokenizer_folder, tmp_path, CONFIGS["4 heads on 2, width 16"]), kind)
+    model = load_anew(four_heads, kind)
     holder = model.network if broken == "norm" else model.network.layers[1]
     getattr(holder, broken)[3] = float("nan")
     with pytest.raises(ModelError, match="NaN or infinite"):
