@@ -53,9 +53,9 @@ _WHISPER_S = 30.0
 _WHISPER_FEATURES = 3000
 """The frames of Whisper's input, 100 a second."""
 _WHISPER_FRAMES_PER_SECOND = 50
-"""Of its encoder."""
+"""The frame rate of Whisper's encoder."""
 _MEDIAN_FRAMES = 7
-"""Of the filter over the attention of each token."""
+"""The width of the median filter over the attention of each token."""
 _SPHINX_SILENCE_S = 0.2
 _SPHINX_FRAME_S = 0.01
 _SPHINX_LATE_S = 0.06

@@ -15,7 +15,7 @@ from llasa_cli.errors import ModelError
 from llasa_cli.settings import TEMPLATE_DATE
 
 MAX_ITERATIONS = 10_000
-"""Of all loops over `range` in one rendering; Llama's templates have none. Factors and powers are below it too."""
+"""The limit for all loops over `range` in one rendering, and for factors and powers. Llama's templates have no such loops."""
 MAX_EXPONENT = 64
 _TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 

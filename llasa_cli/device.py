@@ -1,4 +1,4 @@
-"""Where a model runs and in which number format: `--device`, `--dtype`."""
+"""The device and the number format of a model: `--device`, `--dtype`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """How a language model's weights are stored and computed with.
+    """The format in which a language model's weights are stored, and the dtype of the computation.
 
     Attributes:
         name: fp32, bf16, fp16, int8 or int4.

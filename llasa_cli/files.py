@@ -214,7 +214,7 @@ def read_json_object(path: Path, hint: str = "", error_type: type[LlasaError] = 
 
 
 def read_json_object_if_exists(path: Path, hint: str = "") -> dict[str, Any]:
-    """As `read_json_object`; an empty dictionary if there is no such file."""
+    """Like `read_json_object`; an empty dictionary if there is no such file."""
     return read_json_object(path, hint) if path.is_file() else {}
 
 

@@ -1,4 +1,4 @@
-"""How much memory this machine has, and how much of it is free."""
+"""The memory of this machine, and its free part."""
 
 from __future__ import annotations
 

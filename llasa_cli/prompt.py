@@ -73,7 +73,7 @@ class Prompt:
     ids: All tokens before the first generated code.
     reference_codes: How many of the last ids are codes of the reference; their audio is cut off again.
     unconditional: The same prompt without any text, which guidance moves away from.
-    codes_per_second: The codec's, in which `max_seconds` is measured.
+    codes_per_second: The codec's code rate, by which `max_seconds` is measured.
     """
 
     ids: tuple[int, ...]
@@ -118,7 +118,7 @@ class PromptFormat:
         start_id, end_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
         marker_ids: The ids of these and the other markers of text and speech that the tokenizer has, eight at most.
         first_code_id, code_count: Code n (0 to code_count - 1) is token `first_code_id + n`.
-        codes_per_second: 50; who has loaded the codec sets the codec's.
+        codes_per_second: 50, until the loader of the codec sets the codec's rate.
         vocabulary_size: The highest id plus 1.
         pad_id: A token that never occurs inside a row.
         language: The only language that the model reads, as "en", if it is known.
@@ -531,7 +531,7 @@ class NeuTTSPromptFormat(PromptFormat):
 
 
 NEUTTS_EMOTIONS = ("angry", "disgusted", "fearful", "happy", "sad", "surprised")
-"""Of NeuTTS-2E, beside neutral, for which there is no token."""
+"""The emotions of NeuTTS-2E besides neutral, which has no token."""
 _QUOTES = str.maketrans("‘’“”", "''\"\"")
 
 
@@ -540,7 +540,7 @@ def _plain(text: str) -> str:
 
 
 def _neutts_settings(path: Path) -> dict[str, Any]:
-    """What a folder or a GGUF file says of a NeuTTS's prompt: `input_format` and `supported_emotions`; see also below."""
+    """The settings of a NeuTTS's prompt in a folder or a GGUF file: `input_format` and `supported_emotions`."""
     if is_gguf(path):
         return gguf_neutts_settings(read_gguf(path))
     found = read_json_object_if_exists(path / "config.json").get("neuphonic")

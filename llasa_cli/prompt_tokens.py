@@ -1,4 +1,4 @@
-"""How a tokenizer names the tokens that a prompt is made of, and by which names a model's family is recognized."""
+"""The names of a prompt's control tokens in a tokenizer, by which a model's family is recognized."""
 
 from __future__ import annotations
 

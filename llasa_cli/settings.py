@@ -55,7 +55,7 @@ DEFAULT_SPEAKER_ENCODER = "microsoft/wavlm-base-plus-sv"
 """The speaker model of `--choose-by likeness`."""
 
 SPEAKER_MODELS = (DEFAULT_SPEAKER_ENCODER, "resemblyzer")
-"""What completion offers for `--speaker-model`; see `speaker_embedding`."""
+"""The values that completion offers for `--speaker-model`; see `speaker_embedding`."""
 
 SUBTITLES_BY = ("sentence", "word")
 """The values of `--subtitles-by`."""
@@ -121,7 +121,7 @@ DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="
 
 @dataclass(frozen=True)
 class SamplingOptions(Options):
-    """How the next speech code is sampled.
+    """The sampling of the next speech code.
 
     The defaults are those of the cards' later update ("more stable").
     """
@@ -190,26 +190,26 @@ class SamplingRequest(_OptionalSampling):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a download tolerates a failing network."""
+    """The retries of a download over a failing network."""
 
     tries: int = 6
     """Requests in a row without a new byte before the download fails."""
     first_tries: int = 3
-    """The same until the first answer: there may be no network at all."""
+    """`tries` until the first answer: there may be no network at all."""
     first_pause_s: float = 1.0
-    """Before the second try; each later pause is twice as long."""
+    """The pause before the second try; each later pause is twice as long."""
     longest_pause_s: float = 30.0
     longest_wait_s: float = 320.0
     """The longest Retry-After that is obeyed; the hub counts its limits over 300 s."""
     timeout_s: float | None = None
     """Silence after which a connection is closed; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
     copies: int = 3
-    """How often a file whose checksum is wrong is fetched again from the beginning."""
+    """The number of times that a file with a wrong checksum is fetched from the beginning."""
 
 
 @dataclass(frozen=True)
 class ModelOptions(Options):
-    """Which model runs, and where."""
+    """The model, its parts and its device."""
 
     model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
     codec: Annotated[str | None, CODEC_FLAG] = None
@@ -356,7 +356,7 @@ class SpeechOptions(Options):
 
 @dataclass(frozen=True)
 class VerifierOptions:
-    """What judges the takes besides the checks; see `synthesis.verifiers`.
+    """The verifiers that judge the takes besides the checks; see `synthesis.verifiers`.
 
     Attributes:
         recognizer: A recognizer that has to find the words.
@@ -379,7 +379,7 @@ NO_VERIFIERS = VerifierOptions()
 
 @dataclass(frozen=True)
 class WordTiming:
-    """How the times of words are found; see `synthesis.word_times`.
+    """The method that finds the times of words; see `synthesis.word_times`.
 
     Attributes:
         recognizer: Aligns the text to the sound; None: the times are estimates.
@@ -408,7 +408,7 @@ def check_word_options(
 
 @dataclass(frozen=True)
 class ChatOptions(Options):
-    """How a model that still chats writes its answers; the defaults are Llama 3's own."""
+    """The sampling of a chat model's answers; the defaults are Llama 3's own."""
 
     temperature: Annotated[
         float,
@@ -469,7 +469,7 @@ RAY_FLAG = Flag(
 
 @dataclass(frozen=True)
 class SchedulingOptions(Options):
-    """How many passages of a long text are spoken at once, and where."""
+    """The number of passages of a long text that are spoken at once, and their devices."""
 
     slots: Annotated[
         int | None,
@@ -548,11 +548,11 @@ class BatchOptions(Options):
     ref_text: str | None = None
     """The transcript of `ref`."""
     language: str | None = None
-    """Of clips and texts, for the recognizer."""
+    """The language of clips and texts, for the recognizer."""
     verifiers: VerifierOptions = NO_VERIFIERS
-    """What judges each take besides the checks."""
+    """The verifiers that judge each take besides the checks."""
     timing: WordTiming | None = None
-    """What finds the times of words; None if they are not asked for."""
+    """How the times of words are found; None if they are not requested."""
     slots: Annotated[int | None, SLOTS_FLAG] = None
     workers: Annotated[int | None, WORKERS_FLAG] = None
     devices: Annotated[str | None, DEVICES_FLAG] = None
@@ -625,7 +625,7 @@ class PrepareOptions(Options):
     ] = 24.0
     rank: int = 0
     ranks: int = 1
-    """Which share of the rows this process does, of how many."""
+    """This process prepares the share `rank` of `ranks`."""
     dry_run: Annotated[bool, Flag("Report hours, lengths and problems, and write nothing.")] = False
 
 

@@ -95,7 +95,7 @@ class LlasaConfig(LlamaConfig):
         super().__post_init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
-        """As transformers', with the model type of a Llama."""
+        """Like transformers' method, with the model type of a Llama."""
         values = self.to_dict() | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
         LlamaConfig.from_dict(values).save_pretrained(save_directory, push_to_hub, **kwargs)
 
@@ -144,7 +144,7 @@ class LlasaTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> LlasaTokenizer:
-        """As transformers'. If the checkpoint names no padding token it is the end of text, as in the draft."""
+        """Like transformers' method. If the checkpoint names no padding token, it is the end of text, as in the draft."""
         kwargs.setdefault("padding_side", "left")
         tokenizer: LlasaTokenizer = super().from_pretrained(*args, **kwargs)
         if tokenizer.pad_token is None:
@@ -169,7 +169,7 @@ class LlasaForCausalLM(LlamaForCausalLM):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str, *args: Any, **kwargs: Any
     ) -> LlasaForCausalLM:
-        """As transformers', from a folder or a repository of the hub; safetensors only.
+        """Like transformers' method, from a folder or a repository of the hub; safetensors only.
 
         A `LlamaConfig`, as the published models have it, becomes a `LlasaConfig`.
         """
@@ -186,7 +186,7 @@ class LlasaForCausalLM(LlamaForCausalLM):
 
     @torch.no_grad()
     def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
-        """As transformers', until END and for at most 2,048 tokens with the prompt.
+        """Like transformers' method, until END and for at most 2,048 tokens with the prompt.
 
         Without an attention mask every token of a single sequence counts. transformers would mask tokens that equal the
         padding token, and the end of the user's turn does.

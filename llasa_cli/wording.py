@@ -1,4 +1,4 @@
-"""How quantities and quotations are written in messages."""
+"""The form of quantities and quotations in messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def first_line(error: Exception) -> str:
 
 
 def describe_exit(code: int | None) -> str:
-    """How a process ended: "SIGKILL", "exit code 1"."""
+    """Describe the end of a process: "SIGKILL", "exit code 1"."""
     if code is not None and code < 0:
         with suppress(ValueError):
             return signal.Signals(-code).name

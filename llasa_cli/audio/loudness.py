@@ -147,7 +147,7 @@ def find_gain(sounds: Callable[[], Iterable[AudioChunk]], target: float) -> floa
 
 
 def with_gain(chunks: Iterable[AudioChunk], gain: float) -> Iterator[AudioChunk]:
-    """The same sound times `gain`; peaks that would exceed CEILING_DB are turned down smoothly."""
+    """Multiply the sound by `gain`. Peaks that would exceed CEILING_DB are turned down smoothly."""
     limiter: _Limiter | None = None
     rate = 0
     for chunk in chunks:

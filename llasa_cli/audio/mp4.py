@@ -26,7 +26,7 @@ _AUDIOBOOK = "2"
 
 @dataclass(frozen=True)
 class ChapterStart:
-    """Where a chapter begins, in seconds, and its title."""
+    """The beginning of a chapter in seconds, and its title."""
 
     begin_s: float
     title: str
@@ -34,7 +34,7 @@ class ChapterStart:
 
 @dataclass(frozen=True)
 class BookTags:
-    """What a player shows.
+    """The title, the author and the cover that a player shows.
 
     Attributes:
         cover: The bytes of a JPEG or PNG image.

@@ -30,7 +30,7 @@ LONGEST_PREBUFFER_S = 4.0
 MAX_QUEUED_S = 30.0
 """`write` waits while more than this is queued, so that a book does not fill the memory."""
 LATENCY_S = 0.1
-"""Of the device's own buffer. The callback needs Python's global lock, which a busy machine may hold for some time."""
+"""The length of the device's own buffer. The callback needs Python's global lock, which a busy machine may hold for some time."""
 _POLL_S = 0.1
 _SILENT_POLLS = 50
 """After so many polls without a callback, the device counts as lost although PortAudio did not notice. Seconds would not do:
@@ -194,7 +194,7 @@ class SpeakerSink(Sink):
 
     @property
     def underruns(self) -> int:
-        """How often playback ran out of samples within a sentence."""
+        """The number of times that playback ran out of samples within a sentence."""
         return self._queue.underruns if self._queue is not None else 0
 
     def write(self, chunk: AudioChunk) -> None:

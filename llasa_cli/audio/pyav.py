@@ -1,4 +1,4 @@
-"""What several modules need of PyAV, which carries FFmpeg's libraries and is installed with the extra `book` or `serve`."""
+"""Functions that several modules share for PyAV, which carries FFmpeg's libraries and is installed with the extra `book` or `serve`."""
 
 from __future__ import annotations
 

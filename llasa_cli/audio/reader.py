@@ -73,9 +73,9 @@ _SIGNATURES: tuple[tuple[bytes, str, bool], ...] = (
     (rb"(?i)\s*<(!doctype html|html|head|body)", "a web page: the download of the recording failed", _NO_AUDIO),
     (rb"\x00{64}", "filled with zeros: the recorder has not written its header", _NO_AUDIO),
 )
-"""How files begin that libsndfile does not read, in words, and whether ffmpeg may convert them."""
+"""The first bytes of files that libsndfile does not read, the name of their format, and whether ffmpeg may convert them."""
 _FOR_PYAV = tuple(pattern for pattern, kind, convert in _SIGNATURES if convert and "damaged" not in kind)
-"""Those that PyAV decodes, if it is installed."""
+"""The patterns of the files that PyAV decodes, if it is installed."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _with_true_length(path: Path, max_s: float | None) -> tuple[io.BytesIO | Non
 
 
 def _data_chunk(file: io.BufferedReader) -> tuple[int, int, int, int] | None:
-    """Of a WAV file: where its samples begin, their length by the header and in the file, and bytes per second.
+    """The offset of a WAV file's samples, their length by the header and in the file, and the bytes per second.
 
     Returns None for another format, and for a WAV file without a format chunk. Where other chunks follow the samples,
     the stated length is right.

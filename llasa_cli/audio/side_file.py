@@ -47,7 +47,7 @@ class SideFile:
 
     endings: tuple[str, ...] = ()
     content = ""
-    """What the file holds, at the beginning of an error."""
+    """A name for the file's content, with which an error begins."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -26,7 +26,7 @@ from llasa_cli.text.width import join, spoken_length
 
 ENDINGS = (".srt", ".vtt")
 MAX_COLUMNS = 42
-"""Of a line. East Asian characters are two columns wide."""
+"""The longest line of a cue. East Asian characters are two columns wide."""
 MIN_MS, MAX_MS = 800, 7000
 """Milliseconds that a cue of sentences lasts."""
 WORD_GAP_MS = 300

@@ -1,4 +1,4 @@
-"""Where a recording has speech, and what is wrong with it: noise and clipping.
+"""Voice activity in a recording, and its faults: noise and clipping.
 
 All functions take float32 [n], mono, at any level. Activity is measured in frames of 20 ms.
 """
@@ -28,7 +28,7 @@ _LOUD_QUANTILE, _LOUDEST, _LOUD = 0.999, 0.85, 0.7
 
 @dataclass(frozen=True)
 class VoiceActivity:
-    """Which frames of a clip have sound.
+    """The frames of a clip that have sound.
 
     Attributes:
         active: bool [n // 20 ms], whether the frame has sound.
@@ -130,7 +130,7 @@ def flat_top_share(samples: np.ndarray) -> float:
 
 
 def loudness_bulge(samples: np.ndarray) -> float:
-    """How many samples are near the highest level, over how many are just below.
+    """The ratio of the samples near the highest level to the samples just below it.
 
     Loud samples are rare in speech: the ratio is 0.3 on average, and at most 0.94 in 207 recordings. In a clip that was
     clipped at 3 % of its samples, and then resampled or compressed, it is 1.1 to 1.8. A steady tone has 2.3.

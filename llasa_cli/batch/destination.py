@@ -1,4 +1,4 @@
-"""Where a batch's list comes from, and where its audio goes."""
+"""The source of a batch's list, and the destination of its audio."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _ALIASES = {"ref_audio": "ref"}
 LONGEST_LINE = 16_000_000
 """Characters. A book has about a million; a file with longer lines is not a list."""
 SHOWN = 20
-"""How many problems are listed; the rest are only counted."""
+"""The number of problems that are listed; the rest are only counted."""
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t;,|"}
 """Delimiters to try, by the file's ending."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)

@@ -58,9 +58,9 @@ class WorkerConfig:
         folder: The output folder.
         work: A folder on the same disk, where files are written before they are renamed into `folder`.
         slots: Sequences that are generated at the same time; None: as many as the free memory allows.
-        verifiers: What judges the takes besides the checks.
+        verifiers: The verifiers that judge the takes besides the checks.
         marks: Whether to report when each sentence is said, for subtitles.
-        timing: What finds the times of words, for the same reports; None if they are not asked for.
+        timing: How the times of words are found, for the same reports; None if they are not requested.
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
         passages: The items are passages of one text. On a CPU their codes are those of one passage at a time, bit for bit.
@@ -182,7 +182,7 @@ class WorkerBackend(Protocol):
     """Runs workers: `thread_backend`, `process_backend`, `ray_backend`."""
 
     def capacity(self, left: int) -> int:
-        """How many more items the workers can take, if `left` items are not complete yet."""
+        """The number of items that the workers can still take, if `left` items are not complete yet."""
 
     def submit(self, item: WorkItem) -> None:
         """Give an item to a worker that has capacity."""

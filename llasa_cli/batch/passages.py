@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from llasa_cli.text.chunker import TextChunk
 
 _UNKNOWN = 1 << 30
-"""How many passages are left while the end of the text has not been read."""
+"""The number of passages that are left while the end of the text has not been read."""
 _WAITING_SHARE = 2
 """Passages that are complete and wait for an earlier one, at most, for each that the workers may have."""
 _LEAST_WAITING = 16

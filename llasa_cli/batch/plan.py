@@ -321,7 +321,7 @@ class Plan:
             )
 
     def failed_checks(self) -> int:
-        """How many items have a file whose speech fails its checks."""
+        """The number of items with a file whose speech fails its checks."""
         with self._disk_errors():
             row = self._database.execute("SELECT coalesce(sum(failed_checks), 0) FROM item").fetchone()
         return int(row[0])

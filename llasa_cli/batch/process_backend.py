@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
 _MOST_RESTARTS = 5
-"""How many workers may die in a row without a completed item."""
+"""The number of workers that may die in a row without a completed item."""
 _STOP_PATIENCE_S = 5.0
 
 

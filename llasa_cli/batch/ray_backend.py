@@ -26,11 +26,11 @@ from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
 from llasa_cli.wording import first_line
 
 _POLL_S = 5.0
-"""How long an actor waits for an event before it answers that there was none."""
+"""The time that an actor waits for an event before it returns an empty list."""
 _MOST_EVENTS = 256
 _CONNECT_TIMEOUT_S = 10.0
 _MOST_RESTARTS = 20
-"""How many actors may die in a row without a completed item."""
+"""The number of actors that may die in a row without a completed item."""
 
 
 class Speaker:
@@ -195,7 +195,7 @@ def connect_ray(address: str) -> tuple[Any, bool]:
 
 
 def for_other_machines(models: ModelOptions) -> ModelOptions:
-    """The same models, by names that don't depend on this process's working folder."""
+    """Replace relative paths by absolute ones, which don't depend on this process's working folder."""
 
     def absolute(name: str | None) -> str | None:
         path = None if name is None or name == BUILT_IN_MODEL else Path(name).expanduser()

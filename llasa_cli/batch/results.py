@@ -34,7 +34,7 @@ _BLOCK = 1 << 20
 
 
 class ByteRange(NamedTuple):
-    """Where a row is in the file."""
+    """The position of a row in the file."""
 
     offset: int
     length: int

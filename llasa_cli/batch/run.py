@@ -53,7 +53,7 @@ class BatchReporter(Protocol):
         """The current stage of the work."""
 
     def checked(self, items: int) -> None:
-        """So many items of the list are checked."""
+        """`items` items of the list have been checked."""
 
     def message(self, text: str) -> None:
         """A line for the user, such as a warning."""

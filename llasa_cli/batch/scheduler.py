@@ -36,7 +36,7 @@ _SYNC_S = 2.0
 _SUSPECT_LOSSES = 2
 """An item that several workers had when they died may be the cause. Only one such item is with a worker at a time."""
 _MOST_LOSSES = 5
-"""After so many dead workers an item has failed."""
+"""The number of dead workers after which an item has failed."""
 
 
 @dataclass

@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
 _CACHED_VOICES = 256
 _MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
-"""With more slots, a step takes about as much longer as there are more sequences in it."""
+"""The number of slots beyond which the time of a step grows in proportion to them."""
 _MOST_SLOTS_SMALL = 64
-"""The same for a model of a few million parameters."""
+"""The number of slots for a model of a few million parameters."""
 _MEMORY_SHARE = 0.5
 """The share of the free memory for the KV cache. The codec and torch's own buffers need the rest."""
 
@@ -143,7 +143,7 @@ def _model_reader(engine: str) -> Any:
 
 
 def default_slots(synthesizer: Synthesizer, engine: str = "llasa") -> int:
-    """How many sequences fit into the free memory, up to the number beyond which a batch gets no faster.
+    """The number of sequences that fit into the free memory, up to the number beyond which a batch gets no faster.
 
     The estimate uses the checkpoint's own sampling. A list that asks for guidance needs twice the memory; `BatchSynthesizer`
     then halves the slots if it has to.

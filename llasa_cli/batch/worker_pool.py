@@ -27,7 +27,7 @@ class PooledWorker:
         raise NotImplementedError
 
     def note(self, events: Iterable[Event]) -> list[Event]:
-        """Learn from its events. -> those that the scheduler has to know of"""
+        """Update the worker's state from its events. -> the events for the scheduler"""
         kept: list[Event] = []
         for event in events:
             if isinstance(event, Exited):
@@ -48,7 +48,7 @@ class WorkerPool(Generic[Worker]):
     """The common part of `ProcessBackend` and `RayBackend`, which are `messages.WorkerBackend`s.
 
     Args:
-        most_restarts: How many workers may die in a row without a completed item.
+        most_restarts: The number of workers that may die in a row without a completed item.
     """
 
     def __init__(self, workers: Sequence[Worker], most_restarts: int) -> None:
@@ -87,6 +87,6 @@ class WorkerPool(Generic[Worker]):
             self._workers.append(self._restart(dead))
 
     def _count_deaths(self, found: Iterable[Event]) -> None:
-        """A completed item shows that workers can live."""
+        """Reset the count of deaths after a completed item."""
         if any(isinstance(event, SETTLED) for event in found):
             self._deaths_in_a_row = 0

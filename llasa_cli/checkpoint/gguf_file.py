@@ -67,7 +67,7 @@ ROPE_FACTORS = "rope_freqs.weight"
 
 @dataclass(frozen=True)
 class GgufLocation(TensorLocation):
-    """Where a tensor of a GGUF file is stored.
+    """The location of a tensor in a GGUF file.
 
     Attributes:
         shape: (rows, width) as Hugging Face has it; a GGUF file names the width first.

@@ -31,7 +31,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 class ModelDescription(Protocol):
-    """What is known of a model without its weights: a `Checkpoint`, or a model that runs in `llasa serve`."""
+    """The description of a model without its weights: of a `Checkpoint`, or of a model that runs in `llasa serve`."""
 
     @property
     def name(self) -> str: ...
@@ -195,7 +195,7 @@ def find_model(name: str) -> Path:
 
 
 def find_folder(name: str) -> Path:
-    """As `find_model`, for what needs a checkpoint's folder.
+    """Like `find_model`, for callers that need a checkpoint's folder.
 
     Raises:
         ModelError: The model is a GGUF file.

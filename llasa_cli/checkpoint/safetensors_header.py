@@ -32,7 +32,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a tensor is stored.
+    """The location of a tensor in a file.
 
     Attributes:
         dtype: The format's name for it: F32, BF16, I8, ...

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from llasa_cli.voices.resolve import ResolvedVoice
 
 LONG_BYTES = 20_000
-"""From this size on, about twenty minutes of speech, a text is spoken resumably."""
+"""The size, about twenty minutes of speech, from which on a text is spoken resumably."""
 MOST_TO_HEAR = 20
-"""How many retried chunks are listed at the end; the rest are only counted."""
+"""The number of retried chunks that are listed at the end; the rest are only counted."""
 CHAPTER_FORMAT = "mp3"
-"""Of the files in a folder, unless --format names another."""
+"""The format of the files in a folder, unless --format names another."""
 
 
 @dataclass
@@ -59,13 +59,13 @@ class AudioOutput:
     """Seconds of sound so far."""
     words: int = 0
     chapters: int = 0
-    """So far, those of earlier runs included."""
+    """Chapters so far, those of earlier runs included; `words` likewise."""
     to_hear: list[str] = field(default_factory=list)
-    """Where to listen: the times and texts of the chunks that were generated again, the first MOST_TO_HEAR of them."""
+    """The times and texts of the first MOST_TO_HEAR chunks that were generated again, for a person to listen to."""
     best_of: int = 1
     """Takes of a chunk that are no retries."""
     retried: int = 0
-    """How many chunks were generated again."""
+    """The number of chunks that were generated again."""
     when_finished: Callable[[], None] | None = None
     """Reports the result once the file is in its place."""
 
@@ -155,8 +155,8 @@ def open_audio_output(
     Args:
         speech: Without a seed one is drawn; a resumed run has the seed that it began with.
         voice: Identifies the voice among the settings that a resumed run must share.
-        verifiers: What judges the takes besides the checks.
-        timing: What finds the times of words.
+        verifiers: The verifiers that judge the takes besides the checks.
+        timing: How the times of words are found; None if they are not requested.
 
     Raises:
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
@@ -246,10 +246,10 @@ def _is_resumable(options: OutputOptions, source: TextInput) -> bool:
 
 
 def _book_writer(options: OutputOptions, source: TextInput) -> BookWriter | None:
-    """What writes the finished sound, where that takes a second pass over it.
+    """The writer of a file that takes a second pass over the finished sound; None for other outputs.
 
     Raises:
-        UsageError: The output can't have what is asked for.
+        UsageError: The output does not support an option.
     """
     from llasa_cli.audio.audiobook import BookWriter
     from llasa_cli.audio.formats import FORMATS

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llasa_cli.batch.scheduler import Tally
 
 _SHOWN = 20
-"""How many items that can't be made are listed; the rest are only counted."""
+"""The number of impossible items that are listed; the rest are only counted."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _BEST = "Best of several"
 
 @dataclass(frozen=True)
 class TextOptions(Options):
-    """Where the text comes from."""
+    """The source of the text."""
 
     text: Annotated[tuple[str, ...], Flag("The text; several arguments are joined.", is_argument=True)] = ()
     file: Annotated[
@@ -52,7 +52,7 @@ class TextOptions(Options):
 
 @dataclass(frozen=True)
 class BookOptions(Options):
-    """Which part of a book is read."""
+    """The part of a book that is read."""
 
     chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, RTF) and stop.", panel=_BOOKS)] = (
         False
@@ -75,7 +75,7 @@ class BookOptions(Options):
 
 @dataclass(frozen=True)
 class LexiconOptions(Options):
-    """How words are said."""
+    """The pronunciation of words."""
 
     lexicon: Annotated[
         Path | None,
@@ -114,7 +114,7 @@ class CastOptions(Options):
 
 @dataclass(frozen=True)
 class VoiceOptions(Options):
-    """Which voice speaks."""
+    """The voice that speaks."""
 
     voice: Annotated[
         str | None,
@@ -129,7 +129,7 @@ class VoiceOptions(Options):
 
 @dataclass(frozen=True)
 class RemoteOptions(Options):
-    """Which running server speaks, instead of a model that is loaded here."""
+    """The running server that speaks, instead of a model that is loaded here."""
 
     server: Annotated[
         str | None,
@@ -164,7 +164,7 @@ class ReferenceOptions(Options):
 
 @dataclass(frozen=True)
 class SoundOptions(Options):
-    """Where the sound goes."""
+    """The destination of the sound."""
 
     output: Annotated[
         str | None,
@@ -199,7 +199,7 @@ class SoundOptions(Options):
 
 @dataclass(frozen=True)
 class CheckOptions(Options):
-    """What judges the takes, and the treatment of speech that fails its checks."""
+    """The judges of the takes, and the treatment of speech that fails its checks."""
 
     verify: Annotated[
         bool,
@@ -238,7 +238,7 @@ class CheckOptions(Options):
     ] = DEFAULT_SPEAKER_ENCODER
 
     def chosen(self, speech: SpeechOptions) -> tuple[str, ...]:
-        """What chooses among several takes.
+        """The names of the verifiers that choose among several takes.
 
         Raises:
             UsageError: An option has no effect.
@@ -257,7 +257,7 @@ class CheckOptions(Options):
         return {"choose_by": list(self.choose_by), "verify": self.verify}
 
     def verifiers(self, speech: SpeechOptions, language: str | None) -> VerifierOptions:
-        """What judges the takes.
+        """The verifiers that judge the takes.
 
         Raises:
             UsageError: An option has no effect.
@@ -277,7 +277,7 @@ class CheckOptions(Options):
         return resolve_verifiers(found)
 
     def timing(self, needs_words: bool, language: str | None) -> WordTiming | None:
-        """What finds the times of words.
+        """How the times of words are found; None if they are not needed.
 
         Args:
             needs_words: Whether an option asks for them.
@@ -303,7 +303,7 @@ class CheckOptions(Options):
 
 @dataclass(frozen=True)
 class OutputOptions(SoundOptions):
-    """Where the sound goes, and what is written beside it."""
+    """The destination of the sound, and the files that are written beside it."""
 
     subtitles: Annotated[Path | None, SUBTITLES_FLAG] = None
     subtitles_by: Annotated[str, SUBTITLES_BY_FLAG] = SUBTITLES_BY[0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llasa_cli.hub.http import HubClient
 
 _BIG_FILE_BYTES = 50_000_000
-"""Without a terminal, a file of this size or more gets a line when it is complete."""
+"""The size from which on a complete file gets a line of its own, if there is no terminal."""
 _LONGEST_CHAIN = 4
 """Repositories for one name: an adapter, its base, the base's codec, and one to spare."""
 

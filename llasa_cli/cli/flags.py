@@ -153,7 +153,7 @@ class Parsed(Generic[T]):
         self.values, self.given = dict(values), set(given)
 
     def over(self, values: Mapping[str, Any], where: str) -> Parsed[T]:
-        """The same with values of a file in place of those that were not given.
+        """Take the values of a file for the options that were not given.
 
         Args:
             values: By field name; an inner dataclass as such.

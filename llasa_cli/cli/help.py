@@ -77,7 +77,7 @@ def _unknown_option(error: Any, hint: str) -> tuple[str, str]:
 
 
 def _common_letters(one: str, other: str) -> int:
-    """How many letters two words share at their beginning."""
+    """The number of letters that two words share at their beginning."""
     return next(
         (count for count, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from llasa_cli.training.prepare import Progress
 
 _SHOWN_REASONS = 12
-"""In the summary; the file of skipped rows has all."""
+"""The number of reasons in the summary; the file of skipped rows has all of them."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SERVER = "Server"
 _EXIT_S = 15.0
-"""After the deadline of the requests, for answers on their way and for the end of the process."""
+"""The time after the deadline of the requests that answers on their way and the end of the process may take."""
 SPARE_CONNECTIONS = 128
 """Connections beyond `--max-requests`, so that a full server can still say so."""
 

@@ -1,4 +1,4 @@
-"""From a text to its sound: the part of `say`, `clone` and `chat` after their options.
+"""Speak a text: the part of `say`, `clone` and `chat` that follows after their options.
 
     source = open_text(text_options, "say")                              refuses an empty text
     model = find_model(models, remote, check, speech, quiet)                on this machine, or a server's
@@ -96,7 +96,7 @@ def find_model(
 def find_verifiers(
     model: Checkpoint | RemoteSynthesizer, check: CheckOptions, speech: SpeechOptions, language: str | None
 ) -> VerifierOptions:
-    """What judges the takes on this machine; a server has its own verifiers.
+    """The verifiers that judge the takes on this machine; a server has its own.
 
     Raises:
         UsageError, ModelError: See `CheckOptions.verifiers`.
@@ -244,8 +244,8 @@ def speak(
     The result is reported when the caller closes the output.
 
     Args:
-        verifiers: What judges the takes besides the checks.
-        timing: What finds the times of words; None if they are not asked for.
+        verifiers: The verifiers that judge the takes besides the checks.
+        timing: How the times of words are found; None if they are not requested.
         cast: The voices of a dialogue by name. A pipe adds some while it is read.
 
     Raises:
@@ -336,12 +336,12 @@ class _Settler:
         self._heard: list[AudioChunk] = []
 
     def hear(self, chunk: AudioChunk) -> None:
-        """Take sound that has been written: of the utterances that are settled next."""
+        """Take sound that has been written. It belongs to the utterances that are settled next."""
         if self._timer is not None:
             self._heard.append(chunk)
 
     def add(self, utterance: Utterance) -> None:
-        """Take an utterance whose sound follows; that of a streamed one has been written."""
+        """Take an utterance whose sound follows. The sound of a streamed utterance has been written."""
         self._waiting.append(utterance)
         if utterance.streamed:
             self.settle()
@@ -408,7 +408,7 @@ def _is_streaming(options: OutputOptions, speech: SpeechOptions) -> bool:
 
 
 def _resume_point(audio_output: AudioOutput, console: Console) -> ResumePoint:
-    """Where earlier runs ended; their utterances are recorded in the output."""
+    """The point at which earlier runs ended. Their utterances are recorded in the output."""
     from llasa_cli.prompt import Reference
     from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 

@@ -217,7 +217,7 @@ def _named_pipe(path: Path, warnings: list[str]) -> Iterator[str]:
 
 
 def _with_words(parts: Iterable[str], name: str) -> Iterator[str]:
-    """The same parts. A text without a letter or a digit is refused here, before a model is loaded."""
+    """Pass the parts on. A text without a letter or a digit is refused here, before a model is loaded."""
     rest = iter(parts)
     seen: list[str] = []
     for part in rest:

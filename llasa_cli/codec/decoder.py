@@ -34,7 +34,7 @@ CODES_PER_BLOCK = 256
 """Codes (5 s) that go through the layers at once. Half as many are 8 % slower, and twice as many are not faster."""
 
 ENCODER_RATE_HZ, DOWNSAMPLING = 16_000, (2, 2, 4, 4, 5)
-"""What the encoder takes, and the ratios of its steps, where config.json states nothing; those of `Xcodec2Config`."""
+"""The defaults of `Xcodec2Config` for the encoder's sampling rate and the ratios of its steps, where config.json states none."""
 
 _GROUPS = 32
 _UPSAMPLE = "acoustic_decoder.upsampler.upsample_layers."
@@ -51,7 +51,7 @@ class DecoderConfig:
     hop: int
     """Samples between frames of the ISTFT; a frame has four times as many."""
     codes_per_second: float
-    """How many codes the encoder makes of a second: 50 in the published codecs."""
+    """The number of codes for a second of sound: 50 in the published codecs."""
     upsampling: tuple[int, ...] = ()
     """Factors of the upsampling stages; their product is the number of frames per code."""
 
@@ -61,7 +61,7 @@ class DecoderConfig:
 
     @property
     def sampling_rate(self) -> int:
-        """Of decoded sound, in Hz."""
+        """The sampling rate of decoded sound in Hz."""
         return round(self.codes_per_second * self.samples_per_code)
 
     @property
@@ -246,7 +246,7 @@ class Decoder:
     def _convolved(
         self, name: str, hidden: torch.Tensor, before: Callable[[torch.Tensor], torch.Tensor] | None
     ) -> Iterator[tuple[slice, torch.Tensor]]:
-        """As `_convolve`, yielding each block of codes with its result."""
+        """Like `_convolve`, but yield each block of codes with its result."""
         linear, length = self._linears[name], hidden.shape[1]
         reach = linear.taps // 2
         for rows in _blocks(length):

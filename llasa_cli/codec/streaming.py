@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamingWindows:
-    """Where the stream is cut, and how much is decoded around each piece. Lengths are in codes, 50 a second."""
+    """The places at which the stream is cut, and the codes that are decoded around each piece. Lengths are in codes, 50 a second."""
 
     first: int = 13
     """Length of the first piece."""

@@ -22,7 +22,7 @@ _HINT = "A codec folder has config.json and model.safetensors."
 NATIVE_TYPES = ("xcodec2", "neucodec")
 """`model_type` in config.json of transformers' classes. NeuCodec has X-Codec2's decoder, at 24 kHz."""
 _TYPES = (*NATIVE_TYPES, "xcodec", "bigcodec", None)
-"""With those of the authors' code."""
+"""The values of `model_type` that are accepted, those of the authors' code included."""
 _SEMANTIC = "semantic_encoder."
 
 

@@ -15,7 +15,7 @@ MAX_MEMBER_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 96 << 20
 """Unpacked. The text of a long book is 2 MB, an illustrated one has 200 MB of images, which are not unpacked."""
 MAX_DEPTH = 1000
-"""Of XML elements inside each other."""
+"""The greatest depth of nested XML elements."""
 _ENTITY = tuple("<!ENTITY".encode(name) for name in ("utf-8", "utf-16-le", "utf-16-be"))
 
 

@@ -89,7 +89,7 @@ class HtmlBlocks(HTMLParser):
             self._skipped_names[tag] += 1
 
     def _reason_to_skip(self, tag: str, values: dict[str, str]) -> str | None:
-        """What is left out with this element, in words; empty for an element without content. None if it is read."""
+        """A description of the content that is skipped with this element; empty for an element without content. None if it is read."""
         types = set(f"{values.get('epub:type', '')} {values.get('role', '').replace('doc-', '')}".lower().split())
         if tag == "img":
             return "images"

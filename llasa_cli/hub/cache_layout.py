@@ -1,4 +1,4 @@
-"""Where models are stored: the hub's cache, which other programs share, and LLASA_CACHE if it is set.
+"""The folders in which models are stored: the hub's cache, which other programs share, and LLASA_CACHE if it is set.
 
 The layout is that of `huggingface_hub`, so each program finds what the other downloaded:
 
@@ -178,7 +178,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def manifest_of(folder: Path) -> Path:
-    """Where the manifest of a snapshot is stored."""
+    """The path of a snapshot's manifest."""
     return folder.parents[1] / ".llasa" / f"{folder.name}.json"
 
 
@@ -229,7 +229,7 @@ def is_ctranslate2(names: Container[str]) -> bool:
 
 
 def _missing_by_kind(folder: Path) -> list[str]:
-    """For a snapshot without a manifest: which of the files that every model has are missing."""
+    """The missing files of a snapshot without a manifest, among those that every model has."""
     if (folder / "adapter_config.json").is_file():
         return [] if (folder / "adapter_model.safetensors").is_file() else ["adapter_model.safetensors"]
     if any(folder.glob("*.gguf")):

@@ -69,7 +69,7 @@ def cached_folder(name: str) -> Path | None:
 
 
 def complete_folder(name: str) -> Path | None:
-    """As `cached_folder`; None if a file is missing, or the GGUF file that the name asks for."""
+    """Like `cached_folder`; None if a file is missing, or the GGUF file that the name asks for."""
     folder, variant = cached_folder(name), variant_of(name)
     if folder is None or not is_complete(folder):
         return None

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TEMPORARY = (408, 416, 425, 429)
-"""Besides all of 500 and more."""
+"""Status codes of errors that may pass, besides all of 500 and more."""
 _LINK_EXPIRED = (400, 401, 403, 404, 410)
 """Answers of the host of big files to a signed link that is too old. The hub is then asked for a new one."""
 SMALL_BYTES = 16 << 20

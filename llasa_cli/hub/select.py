@@ -1,4 +1,4 @@
-"""Which files of a repository are downloaded, and which repositories are refused, judged by lists and small files alone.
+"""The choice of a repository's files, and the refusal of repositories, by the list of files and the small files alone.
 
 Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file, or a Whisper in CTranslate2's format (`model.bin`, which is no
 pickle: its own loader reads plain arrays). A pickled checkpoint runs code when it is loaded, and no
@@ -239,7 +239,7 @@ def _select_adapter(repo: str, names: dict[str, RemoteFile], read: ReadFile) -> 
 
 
 def _select_gguf(repo: str, names: dict[str, RemoteFile], entry: CatalogEntry | None, variant: str | None) -> Selection:
-    """One GGUF file, which holds configuration and tokenizer too, and the files for people."""
+    """Select one GGUF file, which holds configuration and tokenizer too, and the files for people."""
     chosen = names[choose_gguf(list(names), variant, repo)]
     for_people = [file for file in _small_files(names) if file.name not in SMALL_FILES]
     return Selection("language model", (*for_people, chosen), (entry and entry.codec) or PUBLISHED_CODEC)

@@ -182,7 +182,7 @@ class DecodeStep:
         return codes
 
     def _advance_lengths(self) -> list[int]:
-        """How many tokens the attention of each row covers in the step that starts; at least one."""
+        """The number of tokens that the attention of each row covers in the step that starts; at least one."""
         for slot, sampling in enumerate(self._sampling):
             for row in self._rows_of(slot) if sampling is not None else ():
                 self._lengths[row] += 1

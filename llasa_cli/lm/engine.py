@@ -83,7 +83,7 @@ class _Sequence:
 @dataclass(frozen=True)
 class _StartedStep:
     sequences: list[_Sequence | None]
-    """By slot; None where the slot is free or belongs to the other decode step."""
+    """The sequence in each slot; None where the slot is free or belongs to the other decode step."""
     read_codes: Callable[[], list[int]]
 
 

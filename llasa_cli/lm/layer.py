@@ -35,5 +35,5 @@ class LayerWeights:
         return self.query_key_value, self.output, self.gate_up, self.down
 
     def optional_vectors(self) -> tuple[torch.Tensor | None, ...]:
-        """What only some architectures have, in the order of `layer` in `cpu/step.h`."""
+        """The vectors that only some architectures have, in the order of `layer` in `cpu/step.h`."""
         return self.bias, self.query_norm, self.key_norm

@@ -343,7 +343,7 @@ def _stacked(parts: Iterable[torch.Tensor], whole: torch.Tensor) -> torch.Tensor
 
 
 def _by_columns(weight: torch.Tensor) -> torch.Tensor:
-    """The same matrix, stored by columns where that makes the product with one row of states quicker.
+    """Store the matrix by columns if that makes the product with one row of states quicker.
 
     That holds for float32 matrices that stay in a CPU's cache, such as the built-in voice's. For larger ones memory is the
     limit either way, and bfloat16 ones are slower by columns.

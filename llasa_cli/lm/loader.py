@@ -186,7 +186,7 @@ class Part:
 
 
 def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat, cache: WeightCache) -> Linear:
-    """As `read_linear`; the matrix is taken from the cache if that has it, else added to it."""
+    """Like `read_linear`, but take the matrix from the cache if it is there, and add it otherwise."""
     name = " ".join(f"{part.name}[{part.rows.start}:{part.rows.stop}]" if part.rows else part.name for part in parts)
     found = cache.get(name, (sum(part.count for part in parts), width), kind.compute_dtype)
     if found is None:
@@ -227,7 +227,7 @@ def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: Weigh
 
 
 def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
-    """On a CPU it stays mapped in its file, in the file's format: a step reads one row of it."""
+    """Read the embedding. On a CPU it stays mapped in its file, in the file's format: a step reads one row of it."""
     if weights.device.type == "cpu" and weights.is_quantized(EMBEDDING):
         return QuantizedEmbedding(weights.row_reader(EMBEDDING), kind.compute_dtype)
     rows = weights.mapped(EMBEDDING)

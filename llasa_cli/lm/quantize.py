@@ -7,7 +7,7 @@ import torch
 ROWS_AT_ONCE = 4096
 """Rows that are quantized together, which keeps the temporary tensors at some megabytes."""
 WEIGHTS_AT_ONCE = 1 << 20
-"""The same for the kernels, in weights: many rows of a wide matrix would take more memory than the matrix itself."""
+"""The number of weights that are quantized at once for the kernels: many rows of a wide matrix would take more memory than the matrix itself."""
 GROUP = 32
 """Weights that share a scale in int4."""
 CUTS = (7.4, 8.0, 8.6)

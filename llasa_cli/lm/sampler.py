@@ -24,7 +24,7 @@ GREEDY, PLAIN, FILTERED = "greedy", "plain", "filtered"
 
 
 def sampling_kind(options: SamplingOptions) -> str:
-    """Which of the three ways to sample these options ask for."""
+    """The way of sampling that these options select, one of three."""
     if options.temperature == 0:
         return GREEDY
     return FILTERED if options.top_p < 1 or options.top_k > 0 or options.min_p > 0 else PLAIN
@@ -50,7 +50,7 @@ class SamplerState:
 
     @classmethod
     def greedy(cls, count: int, device: torch.device) -> SamplerState:
-        """For `count` sequences, all greedy until `set`."""
+        """The state of `count` sequences, all greedy until `set` is called."""
 
         def column(value: float) -> torch.Tensor:
             return torch.full((count, 1), value, device=device)

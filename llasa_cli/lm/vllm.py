@@ -151,7 +151,7 @@ class VllmEngine:
         return finished
 
     def codes(self, tag: Any) -> list[int]:
-        """Nothing: the codes of a sequence are known when it has finished."""
+        """Always empty: the codes of a sequence are known only when it has finished."""
         return []
 
     def drop(self, tag: Any) -> None:

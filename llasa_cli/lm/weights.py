@@ -110,7 +110,7 @@ class Weights:
         return tensor
 
     def mapped(self, name: str) -> torch.Tensor:
-        """As `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory.
+        """Like `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory.
 
         It can't be one for which `is_quantized` holds.
         """

@@ -124,7 +124,7 @@ def is_running(port: int) -> bool:
 
 
 def state_folder() -> Path:
-    """Where servers are registered; LLASA_STATE names another folder."""
+    """The folder in which servers are registered; LLASA_STATE names another one."""
     named = os.environ.get("LLASA_STATE")
     if named:
         return Path(named).expanduser()

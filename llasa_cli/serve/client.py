@@ -35,7 +35,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _SILENCE_TIMEOUT_S = 60.0
 """The server sends something at least every ten seconds (`serve.http.PING_S`)."""
 _BUSY_PATIENCE_S = 120.0
-"""How long a server that has too many requests is asked again."""
+"""The time for which a request to a busy server is repeated."""
 _REQUEST_CHARACTERS = 20_000
 _ERRORS: dict[int, type[LlasaError]] = {2: UsageError, 3: ModelError, 4: AudioError}
 

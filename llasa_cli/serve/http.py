@@ -565,7 +565,7 @@ def _event(content: dict[str, Any]) -> str:
 
 
 def model_facts(synthesizer: SpeechModel) -> dict[str, Any]:
-    """What `llasa --server` needs to know of the model; see `serve.client`."""
+    """The facts about the model that `llasa --server` needs; see `serve.client`."""
     checkpoint = synthesizer.checkpoint
     return {
         "revision": synthesizer.revision,

@@ -53,16 +53,16 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _ACCEPT_S = 2.0
-"""How long a request waits for a replica's word before its response begins; an error that comes later is inside of it."""
+"""The time that a request waits for a replica before its response begins. A later error is reported inside the response."""
 _MOST_LOSSES = 3
-"""How often in a row a request may lose its replica without a complete chunk in between."""
+"""The number of times in a row that a request may lose its replica without a complete chunk in between."""
 _STATUS_S = 2.0
-"""How often the replicas are counted."""
+"""The interval at which the replicas are counted."""
 
 
 @dataclass(frozen=True)
 class ReplicaConfig:
-    """What each replica loads.
+    """The model and the options that each replica loads.
 
     Attributes:
         slots: See `SpeechService`.
@@ -77,7 +77,7 @@ class ReplicaConfig:
 
 
 class SpeechReplica:
-    """What Ray Serve runs on the machines of the cluster."""
+    """The replica that Ray Serve runs on the machines of the cluster."""
 
     def __init__(self, config: ReplicaConfig) -> None:
         import torch
@@ -242,7 +242,7 @@ class RayService(JobQueue):
 
     @property
     def replicas(self) -> int:
-        """How many replicas ran a moment ago."""
+        """The number of replicas at the last count."""
         return self._replicas
 
     def _watch(self) -> None:
@@ -365,7 +365,7 @@ class RayService(JobQueue):
 
 
 def _resources(nodes: Sequence[Mapping[str, Any]], device: str, replicas: int | None) -> tuple[dict[str, float], int]:
-    """What Ray reserves for a replica, and how many replicas there are.
+    """The resources that Ray reserves for a replica, and the number of replicas.
 
     Without GPUs the replicas of a machine share its processors.
 

@@ -185,7 +185,7 @@ class _Running:
 
 
 class _Worker:
-    """One device: its model and codec, and what runs on them.
+    """A device with its model, its codec and the requests that run on them.
 
     Attributes:
         running: The attempts in the slots, by their tags.
@@ -199,7 +199,7 @@ class _Worker:
 
 
 class SpeechModel(Protocol):
-    """What a server has to know of its model; a `Synthesizer`, or one whose weights are on other machines."""
+    """The interface of a server's model: a `Synthesizer`, or a model whose weights are on other machines."""
 
     name: str
     revision: str

@@ -31,7 +31,7 @@ from llasa_cli.text.dialogue import has_voices
 from llasa_cli.text.sentences import sentence_ends
 
 _CHECK_S = 0.5
-"""How often is looked whether the client is still there."""
+"""The interval at which the connection to the client is checked."""
 _ATTRIBUTION = Attribution(name="llasa", url="https://arxiv.org/abs/2502.04128")
 
 

@@ -280,7 +280,7 @@ class BatchSynthesizer:
                 self._generated.put((attempt, codes))
 
     def _next_attempts(self, free: int, wait: bool) -> list[Attempt]:
-        """At most `free` attempts. With `wait` an empty list means that everything is synthesized and written."""
+        """The next attempts, `free` at most. With `wait` an empty list means that everything is synthesized and written."""
         with self._changed:
             while wait and self._error is None and not (self._urgent or self._new):
                 if self._all_requested and self._open_texts == 0:
@@ -384,7 +384,7 @@ class Attempt:
     candidate: Candidate
 
     def request(self, tag: Any) -> GenerationRequest:
-        """What the engine is given."""
+        """The request of this attempt to the engine."""
         return GenerationRequest(self.candidates.prompt, self.text.session.sampling, self.candidate.seed, tag)
 
     @property

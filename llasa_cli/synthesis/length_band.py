@@ -1,4 +1,4 @@
-"""How long the speech of a text may be, calibrated for a checkpoint from its own takes.
+"""The limits for the length of a text's speech, calibrated for a checkpoint from its own takes.
 
     band = LengthBand.calibrate([(text, seconds), ...])         a few hundred takes that are known to be good
     shortest_s, longest_s = band.limits("Good evening.")

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 LONGEST_LOOP_S = 1.0
-"""No vowel is held for longer than this."""
+"""The longest repetition that is not reported: no vowel is held for longer."""
 LONGEST_SILENCE_S = 2.0
 SILENCE = 0.003
-"""Of full scale: -50 dB."""
+"""The level of silence as a share of full scale: -50 dB."""
 CLIPPED_SHARE = 0.01
 REPEATED_S = 0.5
 """The length of a passage that is searched for a second time in the same take."""

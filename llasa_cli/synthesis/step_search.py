@@ -76,7 +76,7 @@ class StepSearch:
             )
 
     def _score(self, codes: Sequence[int], log_probability: float) -> float:
-        """How good an unfinished take is, 0 to 1."""
+        """The score of an unfinished take, 0 to 1."""
         if self._likeness is not None:
             value = self._likeness.score(self._candidates.take(codes)).value
             if value is not None:

@@ -71,7 +71,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where an earlier run of the same text stopped.
+    """The point at which an earlier run of the same text stopped.
 
     Attributes:
         chunks: The number of chunks that are done, pauses included.

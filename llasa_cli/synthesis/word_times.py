@@ -1,4 +1,4 @@
-"""When each word of a text is said in a take of it.
+"""The times of the words of a text in a take of it.
 
     timer = WordTimer(recognizer, "en")               None: all times are estimates
     timer.times(("It is 1984.",), "It is nineteen eighty four.", samples, sampling_rate)

@@ -37,7 +37,7 @@ SENTENCE_PAUSE_S = 0.25
 """The pause of a reader between two sentences."""
 PARAGRAPH_PAUSE_S = 0.6
 TURN_PAUSE_S = 0.5
-"""Where another voice begins."""
+"""The pause before another voice."""
 CLAUSE_PAUSE_S = 0.12
 """Inside a sentence that is too long for one breath."""
 LONGEST_PAUSE_S = 60.0

@@ -1,4 +1,4 @@
-"""Which encoding a text file has, and what a file that is not text really is.
+"""The encoding of a text file, and the real format of a file that is not text.
 
     encoding = detect_encoding(path_open, "list.csv")          refuses a spreadsheet, a PDF, ... with the command that converts it
     if encoding.warning: ...
@@ -34,7 +34,7 @@ _ENOUGH = 0.75
 
 @dataclass(frozen=True)
 class TextEncoding:
-    """How to decode a file.
+    """The encoding by which a file is decoded.
 
     Attributes:
         name: A Python codec.

@@ -25,7 +25,7 @@ _FORMULA = re.compile(
     r"|(?<![\\$\w])\$(?P<inline>[^\s$](?:[^$\n]{0,500}[^\s$\\])?)\$(?![\d$])"
 )
 _MATHEMATICAL = re.compile(r"[\\^_=<>]|\A[A-Za-z]['′]?(?:\([a-z]\))?\Z|\A\d*[a-z]?\s?[-+*/]\s?\d*[a-z]?\Z")
-"""What a formula between single signs of the dollar has, and a pair of prices has not."""
+"""A pattern that formulas between single dollar signs match, and pairs of prices do not."""
 _TOKEN = re.compile(
     r"\\(?P<command>[A-Za-z]+)\*?|\\(?P<sign>.)|(?P<other>[{}^_]|[A-Za-z]+|\d+(?:[.,]\d+)*|\s+|.)", re.DOTALL
 )
@@ -64,7 +64,7 @@ _WITH_BOUNDS = {
     "lim": ("the limit", "as"),
 }
 DEEPEST = 30
-"""How often a formula that is read may be nested."""
+"""The greatest nesting of a formula that is read."""
 _POWERS = {"2": "squared", "3": "cubed", "degrees": "degrees", "prime": "prime", "T": "transpose", "-1": "inverse"}
 """Powers that are not read as such."""
 _FUNCTION = re.compile(r"\b(?P<name>[fghFGHPO](?: prime| sub \w+)?) ?\( ?(?P<of>[^()]*?) ?\)")

@@ -16,7 +16,7 @@ VOICE = "voice"
 RATE = "rate"
 """The value is the speed of what follows, as a number; 1 is the speed of the text."""
 PATTERN = rf"{_OPEN}(?P<mark>[a-z]+):(?P<value>[^{_OPEN}{_CLOSE}]*){_CLOSE}"
-"""Of a mark, with the groups `mark` and `value`."""
+"""The pattern of a mark, with the groups `mark` and `value`."""
 
 
 def mark(name: str, value: str) -> str:

@@ -62,7 +62,7 @@ _TIMESTAMP = re.compile(
     r"|^\[(?:ar|ti|al|au|by|ve|length|offset):[^\]\n]{0,200}\][ \t]*$",
     re.MULTILINE,
 )
-"""Of a line of lyrics or of a transcript: "[00:12.50] Hello", "<00:12.60>"; and what lyrics say about themselves: "[ar:Artist]"."""
+"""The times in a line of lyrics or of a transcript ("[00:12.50] Hello", "<00:12.60>"), and the tags of lyrics ("[ar:Artist]")."""
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
@@ -275,7 +275,7 @@ class _HtmlWords(HTMLParser):
 
 
 SSML_ELEMENTS = frozenset("speak p s break sub say-as voice prosody emphasis lang".split())
-"""What is understood of SSML; any other element is refused."""
+"""The elements of SSML that are supported; any other one is refused."""
 RATES = {"x-slow": 0.5, "slow": 0.8, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.6}
 """SSML leaves the speeds open."""
 _SPELLED = frozenset("characters spell-out verbatim digits telephone".split())
@@ -375,7 +375,7 @@ class _SsmlWords(_HtmlWords):
             raise self._problem(f"<{self._open[-1][0]}> is not closed", "Close each element in its place.")
 
     def end_block(self, name: str = "p") -> None:
-        """As in HTML; a mark at the end of a block stays with what follows it."""
+        """End a block as in HTML. A mark at its end stays with the text that follows."""
         held: list[str] = []
         while self._words and self._words[-1].startswith(_MARK_BEGIN):
             held.insert(0, self._words.pop())

@@ -116,7 +116,7 @@ _WEEKDAYS = _words("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun")
 _UNITS = _words(
     "in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l yd yds mi gal qt pt qts pts doz gals tsp tbsp pkg yr yrs wk wks mo mos"
 )
-"""After a number the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
+"""Units after a number, where the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
     When What Who How Why Where So No Yes Now For Not Or Do Does Did Is Are Was

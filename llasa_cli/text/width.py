@@ -1,4 +1,4 @@
-"""How long a text is when it is spoken, and how a sentence that is too long is split: at clauses, in balanced pieces."""
+"""The length of a text when it is spoken, and the split of a sentence that is too long: at clauses, in balanced pieces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BINDING = frozenset(
 )
 """Words that stay with the word after them."""
 _YEARS = ("nineteen", "twenty", "two")
-"""How the year of a date begins, which follows a comma."""
+"""The first words of a date's year, which follows a comma."""
 _COST_OF_PIECE = 0.6
 _COST_OF_UNEVENNESS = 0.7
 _COST_OF_SHORT_PIECE = 1.0
@@ -35,7 +35,7 @@ _LEADING_VOWELS = "เแโใไ"
 
 
 def spoken_length(text: str) -> int:
-    """How long a text is to speak, in Latin letters."""
+    """The length of a spoken text, in Latin letters."""
     return len(text) if text.isascii() else sum(CJK_LENGTH if ord(c) >= CJK_START else 1 for c in text)
 
 
@@ -93,7 +93,7 @@ def _atoms(sentence: str, limit: int, even: int) -> Iterator[tuple[str, bool]]:
 
 
 def _cut_cost(word: str, following: str, spaced: bool) -> float:
-    """How bad a cut between two atoms is."""
+    """The cost of a cut between two atoms."""
     if _STRONG.search(word) or (spaced and following[0] in "–—"):
         return 0.0
     clause = following.lower() in _CONJUNCTIONS

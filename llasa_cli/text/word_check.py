@@ -24,7 +24,7 @@ LONGEST_RUN = 3
 LONGEST_GAP = 1
 """Words that may be missing or added among them: a recognizer replaces words, a broken take lacks or repeats some."""
 CHARACTERS_A_WORD = 2
-"""In scripts without spaces, such as Chinese."""
+"""The number of characters that count as a word in scripts without spaces, such as Chinese."""
 _ALIKE = 0.34
 """Share of a word's letters that may differ (colour, color; Meyer, Meier)."""
 _NO_BLANKS = re.compile(

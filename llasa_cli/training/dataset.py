@@ -31,7 +31,7 @@ _SCANNED_ROWS = 2048
 _POOL_ROWS = 4096
 """Rows that are sorted by length together: enough that neighbors are of one length, few enough that batches differ by epoch."""
 _SHORT_POOL_ROWS = 1024
-"""The same while a length curriculum limits the rows: fewer, so that longer rows come soon after they are allowed."""
+"""The size of the pool while a length curriculum limits the rows: smaller, so that longer rows come soon after they are allowed."""
 
 
 class TrainingRows(Protocol):
@@ -113,7 +113,7 @@ def find_parts(folder: Path, split: str) -> list[MemmapPart]:
 
 
 def rows_to_hold_out(share: float, rows: int, ranks: int = 1) -> int:
-    """How many of a rank's rows a share is: at least one, and three of a dozen, because text gain compares several texts."""
+    """The number of a rank's rows that a share is: at least one, and three of a dozen, because text gain compares several texts."""
     least = math.ceil(3 / ranks) if rows * ranks >= 12 else 1
     return max(least, round(share * rows))
 

@@ -194,7 +194,7 @@ def _is_own(entry: Entry, options: PrepareOptions) -> bool:
 
 
 def _validation_rows(options: PrepareOptions, database: RowDatabase) -> int:
-    """How many of this rank's rows to draw for validation; none where a source has validation rows."""
+    """The number of this rank's rows to draw for validation; 0 where a source has validation rows."""
     if options.validation <= 0 or "val" in database.splits():
         return 0
     if options.validation < 1:

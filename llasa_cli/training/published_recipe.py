@@ -211,7 +211,7 @@ def _warm_up(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _intervals(content: Mapping[str, Any]) -> dict[str, Any]:
-    """How often to evaluate and to save."""
+    """The intervals of evaluations and saves."""
     found: dict[str, Any] = {}
     if "eval_strategy" in content:
         on = content["eval_strategy"] == "steps"

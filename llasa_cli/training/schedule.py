@@ -1,4 +1,4 @@
-"""How much of a run is done, and the learning rate at that point.
+"""The completed share of a run, and the learning rate at that point.
 
 A run lasts a number of steps or of minutes. Both become a share from 0 to 1, and everything that changes during a run
 follows the share. Minutes are counted over all resumed processes of a run.

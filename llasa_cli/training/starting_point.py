@@ -1,4 +1,4 @@
-"""Where a run starts: a checkpoint to resume, a model to train, or random weights; and the tokenizer that belongs to it."""
+"""The start of a run: a checkpoint to resume, a model to train, or random weights; and the tokenizer that belongs to it."""
 
 from __future__ import annotations
 

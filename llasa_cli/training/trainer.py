@@ -341,7 +341,7 @@ class SpeechTrainer(Trainer):
             draw_losses(self._options.output / LOG_FILE, self._options.output / PLOT_FILE)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Not counted, because nothing here reads the figure."""
+        """Always 0: the figure is not used."""
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -72,7 +72,7 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
 
 
 def codec_size(codec: str | None) -> int:
-    """How many codes a codec has: a folder's own number, or the published codec's for a repository.
+    """The number of a codec's codes: a folder's own number, or the published codec's for a repository.
 
     Raises:
         ModelError: It is neither a codec's folder nor the name of a repository.

@@ -64,10 +64,10 @@ _KANA = range(0x3040, 0x3100)
 _SENTENCE_PAUSE_S = 0.15
 _PAUSE_RATIO = 1.5
 _MISFIT_S, _MISFIT_SHARE = 0.8, 0.06
-"""How far a sentence's end may lie from where its letters put it; see `_certain_cut`."""
+"""The distance that is allowed between a sentence's end and the place that its letters suggest; see `_certain_cut`."""
 
 _MIN_LEAK_LETTERS = 8
-"""In two words or more: less is common to many texts ("of the")."""
+"""The fewest letters of a leak, in two words or more: shorter runs are common to many texts ("of the")."""
 _FILE_NAME = re.compile(
     r"(?:[^\s.?!]+\s){0,2}\S+\.(?:txt|text|srt|vtt|md|json|jsonl|lab|csv|tsv|docx?)|[a-z][a-z0-9+.-]+://\S+", re.I
 )
@@ -510,7 +510,7 @@ def _contains(words: list[str], part: list[str]) -> bool:
 
 
 def _certain_cut(clip: ReferenceClip, sentences: list[str]) -> tuple[float, str] | None:
-    """Where sound and words can be cut together: the second, and the words until then; None if that would be a guess.
+    """The place at which sound and words can be cut together: the second, and the words until then; None if that would be a guess.
 
     The place is certain if the sound has exactly as many long pauses as the text has sentence ends, each of them clearly
     longer than every other pause, and each where the letters before it put it. (`benchmarks/cloning.py` has clips to

@@ -1,4 +1,4 @@
-"""Which voice `--voice` and `--speaker` mean: a saved voice, a voice file, or one of the model's speakers.
+"""The voice that `--voice` and `--speaker` select: a saved voice, a voice file, or one of the model's speakers.
 
     resolved = resolve_voice("kim", None, checkpoint)
     resolved.reference or resolved.speaker              one of them is given to the `Synthesizer`

@@ -23,7 +23,7 @@ from llasa_cli.lm.linear import INTEGER_FORMATS, LANES, Linear
 from llasa_cli.lm.llama_config import LlamaConfig
 
 FORMATS = ("fp32", "bf16", "fp16", "int8", "int4", "q8_0", "q4_0")
-"""In the order of `enum format` in `one_row.h`."""
+"""The formats in the order of `enum format` in `one_row.h`."""
 FEW_ROWS = 4
 """The most sequences in a step with floating-point weights, as in `one_row.h`."""
 FEW_INTEGER_ROWS = 2

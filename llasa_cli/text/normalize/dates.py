@@ -22,7 +22,7 @@ _DUE = re.compile(
     r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by|EO[BD]|COB)|by|since|before|after|through|thru)\s$",
     re.IGNORECASE,
 )
-"""Before a month and a day, and those of them before which no fraction stands."""
+"""Words before a month and a day, and those among them that no fraction follows."""
 
 
 _DAY_FIRST = re.compile(r"(?<![\d/])(?:1[3-9]|2\d|3[01])/(?:0?\d|1[0-2])/[12]\d{3}(?!\d)")

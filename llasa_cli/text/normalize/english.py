@@ -56,7 +56,7 @@ _GROUPS = (
     re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: 000)+(?!\w|[.,]\d)"),
     re.compile(r"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w|[.,]\d| \d)(?=\s?(?:%|(?:[kcm]?m|k?g|ft|mi|lbs?|GB|MB|W|V)\b))"),
 )  # fmt: skip
-"""How numbers of many digits are grouped in other countries."""
+"""The forms in which other countries group the digits of long numbers."""
 _COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)

@@ -200,7 +200,7 @@ NUMBER_CLASSES = [
     TokenClass("ratio", r"(2[5-9]|[3-9]\d|1\d\d):00(?![\d:])", lambda m: f" {cardinal(int(m[1]))} minutes "),
     TokenClass("ratio", r"(\d+):(?=\d)", arithmetic.say_ratio),
 ]  # fmt: skip
-"""In the order in which they are tried."""
+"""The token classes, in the order in which they are tried."""
 _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": "deep", "H": "high", "L": "long"}[m[0]])
 _EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
 _TIMES = TokenClass(
@@ -224,7 +224,7 @@ LETTER_NUMBER_CLASSES = [
     _SIZE,
     _DEGREES,
 ]
-"""Those that may begin with a letter: US$5, the x of 3x4."""
+"""The classes whose tokens may begin with a letter: US$5, the x of 3x4."""
 SIGN_CLASSES = [
     TokenClass("range", r"[-–—]", arithmetic.say_range),
     TokenClass("minus", r"-(?=[a-z](?![\w-]))", lambda m: " minus " if re.search(r"[=:?^*/+]\s?$", before(m, 3)) else None),
@@ -385,7 +385,7 @@ WORD_CLASSES = [
     TokenClass("letter", r"(?<![\w.]['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", letters.say_letter),
     TokenClass("acronym", r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])", letters.say_without_vowel),
 ]  # fmt: skip
-"""In the order in which they are tried."""
+"""The token classes, in the order in which they are tried."""
 WORDS_WITH_CLASS = frozenset(
     [
         *ABBREVIATIONS,

@@ -21,13 +21,13 @@ TITLES = word_table(
     "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur,"
     "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert"
 )
-"""With a capital, before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
+"""Abbreviations with a capital before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
 PLACES = word_table(
     "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"
 )
-"""With a capital, after a name."""
+"""Abbreviations with a capital after a name."""
 BIBLE_BOOKS = word_table(
     "gen Genesis,ex Exodus,exod Exodus,lev Leviticus,num Numbers,deut Deuteronomy,josh Joshua,judg Judges,sam Samuel,kgs Kings,"
     "chr Chronicles,chron Chronicles,neh Nehemiah,ps Psalm,pss Psalms,prov Proverbs,eccl Ecclesiastes,isa Isaiah,jer Jeremiah,"
@@ -64,7 +64,7 @@ BEFORE_NUMBERS = word_table(
 )
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos".split())
-"""Those that are also written without a full stop before a number."""
+"""Abbreviations that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
     "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
@@ -77,7 +77,7 @@ ABBREVIATIONS = word_table(
     "ave avenue,hwy highway,apt apartment,esq esquire,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
 BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
-"""With a capital before another word with a capital, as in "Mktg. Dept."."""
+"""Abbreviations with a capital before another word with a capital, as in "Mktg. Dept."."""
 NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a"))
 """Abbreviations after which the sentence continues."""
 BEFORE_NUMERALS = frozenset(
@@ -85,7 +85,7 @@ BEFORE_NUMERALS = frozenset(
     "figure table canto psalm unit grade group division corps mark model apollo".split()
 )
 BEFORE_LONG_NUMERALS = frozenset("option page line step category question item clause section".split())
-"""Before numerals of two letters and more: "option IV", but "option X"."""
+"""Words before numerals of two letters and more: "option IV", but "option X"."""
 RULERS = frozenset(
     "louis henry edward george william charles james richard john paul pius benedict elizabeth philip francis napoleon ivan "
     "peter leo gregory clement innocent alexander frederick nicholas catherine mary gustav christian ferdinand carlos juan "
@@ -113,7 +113,7 @@ DIRECTIONS = word_table(
     "n north,s south,e east,w west,nw northwest,ne northeast,sw southwest,se southeast,nnw north northwest,nne north northeast,ssw south southwest,"
     "sse south southeast,wnw west northwest,wsw west southwest,ene east northeast,ese east southeast"
 )
-"""In an address: "5th Ave. NW", "12 N. Main St."."""
+"""Abbreviations in an address: "5th Ave. NW", "12 N. Main St."."""
 SERIES = frozenset(
     "fantasy gta quest fighter os iphone rocky saw civ civilization elder scrolls episode wars wrestlemania bowl".split()
 )
@@ -234,7 +234,7 @@ UNITS = _units(
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
     "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
-"""By the small letters of the unit; which capitals count is decided by `CASED_UNITS` and by the measure class."""
+"""Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
     "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
     "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
