@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from llasa_cli.cli.app import app
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -73,9 +76,9 @@ def test_a_server_in_the_background_speaks_until_it_is_stopped(
         assert again.returncode == 1
         assert port in again.stderr
     finally:
-        stopped = llasa("serve", "--stop", "--port", port)
-    assert stopped.returncode == 0, stopped.stderr
-    assert llasa("serve", "--stop", "--port", port).returncode == 2
+        stopped = CliRunner().invoke(app, ["serve", "--stop", "--port", port])
+    assert stopped.exit_code == 0, stopped.stderr
+    assert CliRunner().invoke(app, ["serve", "--stop", "--port", port]).exit_code == 2
     assert [path.suffix for path in (tmp_path / "state").iterdir()] == [".log"]
 
 

@@ -202,7 +202,7 @@ def test_workers_write_one_data_set_and_report_progress(table: Path, tmp_path: P
 def test_the_error_of_a_worker_is_the_error_of_the_command(tmp_path: Path, tokenizer_folder: Path) -> None:
     options = PrepareOptions((str(tmp_path / "absent.csv"),), tmp_path / "out")
     with pytest.raises(UsageError, match=r"There is no .*absent.csv"):
-        prepare_in_workers(options, ModelOptions(str(tokenizer_folder)), 2)
+        prepare_in_workers(options, ModelOptions(str(tokenizer_folder)), 1)
 
 
 @pytest.mark.slow
