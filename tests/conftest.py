@@ -24,6 +24,10 @@ os.environ.pop("LLASA_MODEL", None)
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from llasa_cli.__main__ import limit_spinning  # noqa: E402 - the folder may not be installed
+
+limit_spinning()  # as in the command; torch reads the setting when it is imported
+
 BUILT_IN_SPEAKERS: list[str] = json.loads((ROOT / "llasa_cli/voices_data/tiny/llasa.json").read_text("utf-8"))[
     "speakers"
 ]

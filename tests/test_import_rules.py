@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,10 @@ def level_name_of(parts: tuple[str, ...]) -> str:
     return parts[0]
 
 
-def imports(tree: ast.Module, at_module_level: bool) -> list[str]:
+@cache
+def imports(path: Path, at_module_level: bool) -> list[str]:
     """Dotted names imported, either only those run at import time or all."""
+    tree = parsed(path)
     nodes = tree.body if at_module_level else list(ast.walk(tree))
     names: list[str] = []
     for node in nodes:
@@ -48,12 +51,16 @@ def imports(tree: ast.Module, at_module_level: bool) -> list[str]:
     return names
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_lower_levels(path: Path) -> None:
     own = level_name(path)
     assert own in LEVELS, f"{own} has no level: add it to the table here and in docs/architecture.md"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for name in imports(tree, at_module_level=False):
+    for name in imports(path, at_module_level=False):
         parts = name.split(".")
         if parts[0] != "llasa_cli" or len(parts) == 1 or parts[1] == "__version__":
             continue
@@ -74,13 +81,12 @@ def test_light_modules_import_nothing_heavy_at_start(path: Path) -> None:
     )
     if 2 <= level < 4:
         return
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = heavy & {name.split(".")[0] for name in imports(tree, at_module_level=True)}
+    found = heavy & {name.split(".")[0] for name in imports(path, at_module_level=True)}
     assert not found, f"{path.name} imports {found} when it is itself imported"
     if level >= 4:
         below = [
             n
-            for n in imports(tree, True)
+            for n in imports(path, True)
             if n.startswith("llasa_cli.")
             and 0.9 <= LEVELS.get(level_name_of(tuple(n.split(".")[1:])), 0) < 4
             and "batch.destination" not in n
@@ -93,7 +99,7 @@ def test_there_are_no_import_cycles() -> None:
     names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in MODULES}
     graph = {}
     for name, path in names.items():
-        imported = imports(ast.parse(path.read_text(encoding="utf-8")), at_module_level=False)
+        imported = imports(path, at_module_level=False)
         graph[name] = {n for full in imported for n in (full, full.rpartition(".")[0]) if n in names and n != name}
     left = dict(graph)
     while leaves := {name for name, below in left.items() if not below & left.keys()}:

@@ -22,20 +22,21 @@ EXAMPLES = [
 """(class, written, said)"""
 
 
-@pytest.mark.parametrize(("kind", "written", "said"), EXAMPLES)
-def test_each_token_class_is_read_as_in_its_table(kind: str, written: str, said: str) -> None:
-    assert normalize(written) == said
-    assert kind == "text" or kind in {token.kind for token in tokens(plain_characters(written))}
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in EXAMPLES}))
+def test_each_token_class_is_read_as_in_its_table(kind: str) -> None:
+    for written, said in [(written, said) for name, written, said in EXAMPLES if name == kind]:
+        assert normalize(written) == said
+        assert kind == "text" or kind in {token.kind for token in tokens(plain_characters(written))}, written
 
 
 def test_every_token_class_has_examples() -> None:
     assert {kind.name for table in CLASSES for kind in table} <= {kind for kind, _, _ in EXAMPLES}
 
 
-@pytest.mark.parametrize("written", [written for _, written, _ in EXAMPLES])
-def test_the_tokens_together_are_the_text(written: str) -> None:
-    plain = plain_characters(written)
-    assert "".join(token.written for token in tokens(plain)) == plain
+def test_the_tokens_together_are_the_text() -> None:
+    for _, written, _ in EXAMPLES:
+        plain = plain_characters(written)
+        assert "".join(token.written for token in tokens(plain)) == plain
 
 
 @pytest.mark.parametrize(
