@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.audio.reader import resample
 from llasa_cli.checkpoint.resolve import find_helper_model
-from llasa_cli.device import pick_device, pick_dtype
+from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.settings import DEFAULT_LISTENER
 from llasa_cli.wording import first_line
@@ -246,7 +246,7 @@ class _TransformersPipeline:
         self.name = name
         placed = pick_device(device)
         with _without_messages():
-            self._run = _read_pipeline(folder, placed, pick_dtype("auto", placed))
+            self._run = _read_pipeline(folder, placed)
         settings = getattr(self._run.model, "generation_config", None)
         self._is_whisper = self._run.model.config.model_type == "whisper"
         self._is_multilingual = bool(getattr(settings, "is_multilingual", False))
@@ -332,14 +332,16 @@ def _without_messages() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_pipeline(folder: Path, device: Any, dtype: Any) -> Any:
-    """Load a folder's model and processor into transformers' pipeline.
+def _read_pipeline(folder: Path, device: Any) -> Any:
+    """Load a folder's model and processor into transformers' pipeline, in bfloat16 on a GPU.
 
     Raises:
         ModelError: The folder is broken, or its model does not recognize speech.
     """
+    import torch
     from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline
 
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     try:
         processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True)
         model = None

@@ -80,23 +80,6 @@ def pick_weight_format(name: str, device: torch.device, stored: str = "fp32") ->
     return WeightFormat(short, torch.float32 if device.type == "cpu" else _floating_dtype(short))
 
 
-def pick_dtype(name: str, device: torch.device, codec: bool = False) -> torch.dtype:
-    """The dtype of any other model: auto is bfloat16 on a GPU, else float32; int8 and int4 count as auto.
-
-    The codec always runs in float32: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small part of
-    the time.
-
-    Raises:
-        UsageError: There is no such format.
-    """
-    import torch
-
-    short = _short_name(name)
-    if codec or short == "fp32" or (short not in ("bf16", "fp16") and device.type == "cpu"):
-        return torch.float32
-    return torch.float16 if short == "fp16" else torch.bfloat16
-
-
 def _short_name(name: str) -> str:
     short = _LONG_NAMES.get(name, name)
     if short not in DTYPES:

@@ -38,12 +38,11 @@ class RealTimeStreamGate:
 
     def __init__(
         self,
-        margin: float = MARGIN,
         clock: Callable[[], float] = time.perf_counter,
         codes_per_second: float = CODES_PER_SECOND,
     ) -> None:
         self.is_late, self._codes_per_second = False, codes_per_second
-        self._margin, self._clock = margin, clock
+        self._clock = clock
         self._speech_s = self._work_s = 0.0  # earlier sentences, with fading weight
         self._codes = 0  # this sentence
         self._spent = self._before_first = 0.0
@@ -59,7 +58,7 @@ class RealTimeStreamGate:
 
     def is_fast(self) -> bool:
         """Whether the next sentence may be streamed. Before the first measurement it may."""
-        return self.speed is None or self.speed >= self._margin
+        return self.speed is None or self.speed >= MARGIN
 
     def watch(self, codes: Iterable[int]) -> Iterator[int]:
         """Pass on the codes of a sentence and count them. The time before the first one is prefill and does not count."""
@@ -94,7 +93,7 @@ class RealTimeStreamGate:
 
     def _may_begin(self, held_s: float, last_s: float) -> bool:
         speed = self.speed
-        if speed is None or speed < self._margin:
+        if speed is None or speed < MARGIN:
             return False
         return held_s * speed >= LONGEST_GROWTH * last_s
 

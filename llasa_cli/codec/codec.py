@@ -23,7 +23,7 @@ import numpy as np
 from llasa_cli.audio.vad import VoiceActivity, limit_gain
 from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ, filter_bank, pad_audio
-from llasa_cli.device import pick_device, pick_dtype
+from llasa_cli.device import pick_device
 from llasa_cli.errors import AudioError, ModelError
 
 if TYPE_CHECKING:
@@ -58,11 +58,8 @@ class Codec:
             louder voice brighter. None, as in the published codecs, encodes clips as they are.
     """
 
-    def __init__(
-        self, stored: CodecTensors, decoder: Decoder, identity: str, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self._stored, self._decoder = stored, decoder
-        self._device, self._dtype = device, dtype
+    def __init__(self, stored: CodecTensors, decoder: Decoder, identity: str, device: torch.device) -> None:
+        self._stored, self._decoder, self._device = stored, decoder, device
         self.identity = identity
         self.sampling_rate = decoder.config.sampling_rate
         self.codes_per_second = decoder.config.codes_per_second
@@ -82,7 +79,7 @@ class Codec:
                 f"The codec in {self._stored.folder} can only decode here: clips are encoded for codecs of 50 codes a second.",
                 "Use a saved voice, codes that were made elsewhere, or a speaker of the model.",
             )
-        model = _read_encoder(self._stored, self._dtype)
+        model = _read_encoder(self._stored)
         model = model.eval().to(self._device)
         if self._device.type == "cpu":
             from llasa_cli.codec.antialias import use_shifted_filters
@@ -126,8 +123,8 @@ class Codec:
             features = np.stack([filter_bank(clips[i], margin) for i in indices])
             with torch.inference_mode():
                 encoded = self._encoder.encode(
-                    torch.from_numpy(values)[:, None].to(self._device, self._dtype),
-                    torch.from_numpy(features).to(self._device, self._dtype),
+                    torch.from_numpy(values)[:, None].to(self._device),
+                    torch.from_numpy(features).to(self._device),
                 )
             # X-Codec2's encoder gives floor(T / 320) + 1 codes, the last of which is padding (LLaSA_training keeps T // 320 too).
             for index, codes in zip(indices, encoded.audio_codes[:, 0, :count].tolist(), strict=True):
@@ -195,8 +192,11 @@ def limit_onednn_cache() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
-def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bool = True) -> Codec:
+def load_codec(folder: Path, device: str = "auto", wait: bool = True) -> Codec:
     """Load an X-Codec2 from a folder with config.json and safetensors, in transformers' format or in its authors'.
+
+    It runs in float32 on every device: its ISTFT head and GroupNorm lose audible precision in 16 bit, and it is a small part
+    of the time.
 
     Args:
         wait: If False, the function returns while the weights are still loading; decoding waits for those that it needs.
@@ -208,11 +208,10 @@ def load_codec(folder: Path, device: str = "auto", dtype: str = "auto", wait: bo
     """
     limit_onednn_cache()
     where = pick_device(device)
-    kind = pick_dtype(dtype, where, codec=True)
     from llasa_cli.codec.decoder import read_decoder
 
     stored, _ = _read_headers(folder)
-    codec = Codec(stored, read_decoder(stored, where, kind), codec_identity(folder), where, kind)
+    codec = Codec(stored, read_decoder(stored, where), codec_identity(folder), where)
     if wait:
         codec.wait()
     return codec
@@ -263,12 +262,13 @@ def _read_headers(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
     return stored, DecoderConfig.of(stored.settings, stored.shapes)
 
 
-def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
+def _read_encoder(stored: CodecTensors) -> Any:
     """Load transformers' model without its decoder, and without its messages on standard output and error.
 
     Raises:
         ModelError: Tensors are missing, or have other shapes than config.json states.
     """
+    import torch
     from transformers import NeuCodecConfig, NeuCodecModel, Xcodec2Config, Xcodec2Model
     from transformers.utils import logging
 
@@ -292,7 +292,7 @@ def _read_encoder(stored: CodecTensors, kind: torch.dtype) -> Any:
             None,
             config=config_class(**settings),
             state_dict={name: stored(name) for name in wanted},
-            dtype=kind,
+            dtype=torch.float32,
             output_loading_info=True,
         )
     except ModelError:

@@ -358,8 +358,8 @@ def _plain(matrix: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.T
     return lambda hidden: F.linear(hidden, matrix, bias)
 
 
-def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype) -> Decoder:
-    """Start to load the decoder from a codec's files.
+def read_decoder(stored: CodecTensors, device: torch.device) -> Decoder:
+    """Start to load the decoder from a codec's files, in float32.
 
     Raises:
         ModelError: The file is broken, or tensors are missing or have unexpected shapes.
@@ -371,7 +371,7 @@ def read_decoder(stored: CodecTensors, device: torch.device, dtype: torch.dtype)
     own = {short: name for name, short in held.items()}
     stored.require(own.get(name, "acoustic_decoder." + name) for name in _names(config))
     _check_shapes({short: stored.shapes[name] for short, name in own.items()}, config)
-    return Decoder(config, _Read(own, lambda name: stored(name).to(device, dtype)))
+    return Decoder(config, _Read(own, lambda name: stored(name).to(device, torch.float32)))
 
 
 class _Read(Mapping[str, torch.Tensor]):

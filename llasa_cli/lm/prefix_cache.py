@@ -21,8 +21,7 @@ class PrefixCache:
     The least recently used blocks are dropped first. Threads may share it.
     """
 
-    def __init__(self, blocks: int = CACHED_TOKENS // PREFILL_BLOCK) -> None:
-        self._capacity = blocks
+    def __init__(self) -> None:
         self._blocks: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,5 +37,5 @@ class PrefixCache:
         """Keep the last block of the prefix `ids`."""
         with self._lock:
             self._blocks[ids] = block
-            while len(self._blocks) > self._capacity:
+            while len(self._blocks) > CACHED_TOKENS // PREFILL_BLOCK:
                 self._blocks.popitem(last=False)

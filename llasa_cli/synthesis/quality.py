@@ -67,10 +67,10 @@ def find_problems(
     return tuple(found)
 
 
-def longest_loop(codes: Sequence[int], longest_period: int = 8) -> int:
-    """The number of codes in the longest stretch that repeats with a period of 1 to `longest_period`."""
+def longest_loop(codes: Sequence[int]) -> int:
+    """The number of codes in the longest stretch that repeats with a period of 1 to 8 codes."""
     best = 0
-    for period in range(1, longest_period + 1):
+    for period in range(1, 9):
         run = 0
         for position in range(period, len(codes)):
             run = run + 1 if codes[position] == codes[position - period] else 0

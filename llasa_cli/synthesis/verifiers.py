@@ -98,9 +98,7 @@ def resolve_verifiers(options: VerifierOptions) -> VerifierOptions:
     return VerifierOptions(recognizer, likeness, options.likelihood, options.language)
 
 
-def load_judges(
-    options: VerifierOptions, timing: WordTiming | None, device: str = "auto"
-) -> tuple[tuple[Verifier, ...], WordTimer | None]:
+def load_judges(options: VerifierOptions, timing: WordTiming | None) -> tuple[tuple[Verifier, ...], WordTimer | None]:
     """Load the verifiers and what finds the times of words. A recognizer that does both is loaded once.
 
     Raises:
@@ -109,16 +107,14 @@ def load_judges(
     from llasa_cli.synthesis.word_times import WordTimer
 
     names = {options.recognizer, timing.recognizer if timing is not None else None} - {None}
-    recognizers = {name: load_recognizer(name, device) for name in names if name is not None}
+    recognizers = {name: load_recognizer(name) for name in names if name is not None}
     timer = None
     if timing is not None:
         timer = WordTimer(recognizers.get(timing.recognizer or ""), timing.language)
-    return load_verifiers(options, device, recognizers.get(options.recognizer or "")), timer
+    return load_verifiers(options, recognizers.get(options.recognizer or "")), timer
 
 
-def load_verifiers(
-    options: VerifierOptions, device: str = "auto", recognizer: Recognizer | None = None
-) -> tuple[Verifier, ...]:
+def load_verifiers(options: VerifierOptions, recognizer: Recognizer | None = None) -> tuple[Verifier, ...]:
     """Load the verifiers that the options name.
 
     Args:
@@ -129,9 +125,9 @@ def load_verifiers(
     """
     found: list[Verifier] = []
     if options.recognizer is not None:
-        found.append(WordVerifier(recognizer or load_recognizer(options.recognizer, device), options.language))
+        found.append(WordVerifier(recognizer or load_recognizer(options.recognizer), options.language))
     if options.likeness is not None:
-        found.append(LikenessVerifier(load_speaker_encoder(options.likeness, device)))
+        found.append(LikenessVerifier(load_speaker_encoder(options.likeness)))
     if options.likelihood:
         found.append(LikelihoodVerifier())
     return tuple(found)
