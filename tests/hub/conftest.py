@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,10 +66,25 @@ def repo_folder(tmp_path: Path) -> Path:
     return write_repo(tmp_path / "served" / "small-llasa")
 
 
+@pytest.fixture(scope="session")
+def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A file with a single authority. Reading all of them takes 40 ms of processor time for each new session."""
+    known = ssl.create_default_context().get_ca_certs(binary_form=True)
+    if not known:
+        return None
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(ssl.DER_cert_to_PEM_cert(known[0]), encoding="utf-8")
+    return path
+
+
 @pytest.fixture
-def hub(repo_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+def hub(
+    repo_folder: Path, one_certificate: Path | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[FakeHub]:
     """A hub with one model. The hub library's settings lead to it and to an empty cache."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    if one_certificate is not None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(one_certificate))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("LLASA_CACHE", raising=False)
     monkeypatch.setattr(os, "fsync", lambda number: None)  # each takes tens of milliseconds on a busy disk
