@@ -46,7 +46,7 @@ _KNOWN = (
 _MAX_PART_S = 28.0
 """Whisper takes 30 s at once and silently ignores the rest."""
 _SEARCH_S = 5.0
-"""A longer take is split at the quietest place in so many seconds before that limit."""
+"""A longer take is split at the quietest place within this number of seconds before that limit."""
 _SILENT_PEAK = 1e-3
 """Whisper invents words for silence ("Thank you."), so silence is not given to it."""
 _WHISPER_S = 30.0
@@ -59,7 +59,7 @@ _MEDIAN_FRAMES = 7
 _SPHINX_SILENCE_S = 0.2
 _SPHINX_FRAME_S = 0.01
 _SPHINX_LATE_S = 0.06
-"""pocketsphinx finds words so much before their sound: its states begin in the silence. Measured on the onsets of loudness."""
+"""The time by which pocketsphinx finds words before their sound: its states begin in the silence. Measured on the onsets of loudness."""
 _PHONES = dict(
     zip(
         "abcdefghijklmnopqrstuvwxyz",
@@ -77,7 +77,7 @@ class Recognizer(Protocol):
     """A loaded recognizer.
 
     Attributes:
-        name: As it was asked for.
+        name: The requested name.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Recognizer(Protocol):
         Args:
             samples: float32 [n], mono.
             words: Each has one or more words, as they are spoken.
-            language: As for `transcribe`.
+            language: See `transcribe`.
 
         Returns:
             The beginning and the end of each in seconds; None if this sound and text can't be aligned (too long, silent, or in
@@ -127,7 +127,7 @@ def find_recognizer(name: str = DEFAULT_LISTENER, language: str | None = None) -
     """The recognizer to use: `name`, or another one that is on this machine if the default is meant and is not here.
 
     Args:
-        language: Of the speech; pocketsphinx is chosen only for English or an unknown language.
+        language: The language of the speech; pocketsphinx is chosen only for English or an unknown language.
 
     Raises:
         ModelError: See `check_recognizer`.
@@ -169,7 +169,7 @@ def find_aligner(name: str = DEFAULT_LISTENER, language: str | None = None) -> s
     For English that is pocketsphinx, which is ten times as fast and finds boundaries more closely than a small Whisper.
 
     Args:
-        language: Of the text; None if it is not known.
+        language: The language of the text; None if it is not known.
 
     Returns:
         None if the default one is meant and there is none on this machine.
@@ -198,7 +198,7 @@ def load_recognizer(name: str = DEFAULT_LISTENER, device: str = "auto") -> Recog
 
     Args:
         name: `pocketsphinx`, a folder, or `org/repo[@revision]` of a speech recognition model.
-        device: As for the language model; pocketsphinx runs on the CPU.
+        device: A value of `--device`; pocketsphinx runs on the CPU.
 
     Raises:
         ModelError: It is not on this machine, or not a recognizer.

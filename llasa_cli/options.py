@@ -31,11 +31,11 @@ class Flag:
         smallest_above_zero: Positive values below this are refused; 0 is not.
         choices: The allowed values of a text option.
         panel: The heading in `--help` under which the option is listed.
-        metavar: What `--help` shows for the value.
+        metavar: The placeholder of the value in `--help`.
         environment: The variable that is read when the flag is absent.
         is_argument: Positional instead of a flag.
-        completion: What the shell offers for the value: a name in `cli.completion.SOURCES`; empty offers `choices`.
-        default_text: What `--help` shows as the default of a field whose default is None.
+        completion: The source of the values that the shell offers: a name in `cli.completion.SOURCES`; empty offers `choices`.
+        default_text: The default in `--help` of a field whose default is None.
     """
 
     help: str
@@ -128,7 +128,7 @@ def all_optional(options: type, defaults_from: str) -> type:
     """A frozen dataclass with the fields of `options`, each None unless it is given.
 
     Args:
-        defaults_from: Where a value that is not given comes from, for the help text: "the model's, else".
+        defaults_from: The source of a value that is not given, for the help text: "the model's, else".
     """
 
     def columns() -> Iterator[tuple[str, Any, Any]]:

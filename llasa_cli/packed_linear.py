@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PACKED_ROWS = 64
 """Rows of states that the layout is optimized for; it serves any number."""
 _STEP = 16
-"""Beyond so many rows, rows of zeros are added up to a multiple of it."""
+"""Beyond this number of rows, rows of zeros are added up to a multiple of it."""
 
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Product | None:

@@ -71,7 +71,7 @@ class Reference:
 class Prompt:
     """Attributes:
     ids: All tokens before the first generated code.
-    reference_codes: How many of the last ids are codes of the reference; their audio is cut off again.
+    reference_codes: The number of last ids that are codes of the reference; their audio is cut off again.
     unconditional: The same prompt without any text, which guidance moves away from.
     codes_per_second: The codec's code rate, by which `max_seconds` is measured.
     """
@@ -87,7 +87,7 @@ def parse_style(style: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
 
     Args:
         style: "KEY=VALUE"; the last one of a key counts. A value is made one line.
-        fields: Those that the model was trained with.
+        fields: The fields that the model was trained with.
 
     Raises:
         UsageError: A part has no "=", or the model has no such field.
@@ -130,7 +130,7 @@ class PromptFormat:
         speaker_space: A space follows the speaker's tag, as in the published inference example (not in the training data).
         style_fields: The fields of a system turn in front of the text (`style` in llasa.json); see `parse_style`.
         spell_out: Numbers and signs must be written out as words (`text.normalize`).
-        join: What separates a reference's transcript from the text; None: a space, in Japanese nothing.
+        join: The separator between a reference's transcript and the text; None: a space, in Japanese nothing.
     """
 
     tokens: TokenNames = LLASA
@@ -437,7 +437,7 @@ class PromptFormat:
         """The prompt, the codes and END, with labels from START on.
 
         Args:
-            text_ids: From `text_ids` or `decode_row`.
+            text_ids: The result of `text_ids` or `decode_row`.
             codes: 0 to code_count - 1.
             speaker: The speaker's tag; None adds none (unlike `prompt`, which then takes the default).
 
@@ -461,7 +461,7 @@ class NeuTTSPromptFormat(PromptFormat):
 
     Attributes:
         reads_phones: Whether text is given as phones of espeak-ng.
-        emotions: Those that the model was trained with; empty if it reads phones.
+        emotions: The emotions that the model was trained with; empty if it reads phones.
     """
 
     tokens = NEUTTS

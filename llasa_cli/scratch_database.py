@@ -12,7 +12,7 @@ def open_scratch_database(path: Path | None, cache_kib: int = 8192, any_thread: 
     It has no locks and no journal and is never flushed to disk, so it is useless after a crash.
 
     Args:
-        path: Where to create it; an existing file is removed. None: a temporary file that ends with the connection.
+        path: The file to create; an existing one is removed. None: a temporary file that ends with the connection.
         cache_kib: Pages to keep in memory, in KiB.
         any_thread: Allow other threads than the one that opened it. The caller then keeps them apart.
 

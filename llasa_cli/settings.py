@@ -200,7 +200,7 @@ class RetryPolicy:
     """The pause before the second try; each later pause is twice as long."""
     longest_pause_s: float = 30.0
     longest_wait_s: float = 320.0
-    """The longest Retry-After that is obeyed; the hub counts its limits over 300 s."""
+    """The longest Retry-After that is followed; the hub counts its limits over 300 s."""
     timeout_s: float | None = None
     """Silence after which a connection is closed; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
     copies: int = 3
@@ -362,7 +362,7 @@ class VerifierOptions:
         recognizer: A recognizer that has to find the words.
         likeness: A speaker model that compares the voice with the reference clip's.
         likelihood: Whether the model's own likelihood counts.
-        language: Of the text, for the recognizer.
+        language: The language of the text, for the recognizer.
     """
 
     recognizer: str | None = None
@@ -383,7 +383,7 @@ class WordTiming:
 
     Attributes:
         recognizer: Aligns the text to the sound; None: the times are estimates.
-        language: Of the text.
+        language: The language of the text.
     """
 
     recognizer: str | None = None

@@ -31,7 +31,7 @@ class BookWriter:
     Attributes:
         loudness: LUFS; None leaves the sound as it is.
         tags: Without chapters and duration, which are known at the end.
-        chapters: Where each chapter begins, in order.
+        chapters: The beginnings of the chapters, in order.
         is_folder: Whether each chapter gets a file of its own.
     """
 

@@ -15,7 +15,7 @@ def open_side_files(subtitles: Path | None, words: Path | None, words_per_cue: i
     Args:
         subtitles: .srt or .vtt.
         words: .json.
-        words_per_cue: Of the subtitles; None for cues of sentences.
+        words_per_cue: The words in each cue of the subtitles; None for cues of sentences.
 
     Raises:
         UsageError, LlasaError: See `SideFile`. Nothing stays open.

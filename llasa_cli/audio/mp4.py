@@ -38,7 +38,7 @@ class BookTags:
 
     Attributes:
         cover: The bytes of a JPEG or PNG image.
-        chapters: In order.
+        chapters: The chapters in order.
         seconds: Duration of the sound, where the last chapter ends.
     """
 

@@ -33,7 +33,7 @@ LATENCY_S = 0.1
 """The length of the device's own buffer. The callback needs Python's global lock, which a busy machine may hold for some time."""
 _POLL_S = 0.1
 _SILENT_POLLS = 50
-"""After so many polls without a callback, the device counts as lost although PortAudio did not notice. Seconds would not do:
+"""The number of polls without a callback after which the device counts as lost although PortAudio did not notice. Seconds would not do:
 a suspended process does not poll."""
 _INSTEAD = "Write a file with -o out.wav, or to a pipe with -o -."
 
@@ -42,7 +42,7 @@ class PlayQueue:
     """Samples on their way to the device. Lengths are in samples. All methods may be called from any thread.
 
     Attributes:
-        underruns: How often the queue ran empty within a sentence.
+        underruns: The number of times that the queue ran empty within a sentence.
         is_over: Whether everything was taken after `finish`.
     """
 

@@ -15,7 +15,7 @@ def check_pyav(purpose: str) -> None:
     """Refuse what PyAV is needed for if it is not installed.
 
     Args:
-        purpose: What it is for, as the end of a sentence: "to write .m4b files".
+        purpose: Its purpose, as the end of a sentence: "to write .m4b files".
 
     Raises:
         UsageError: PyAV is missing.

@@ -87,7 +87,7 @@ class Recording:
         file_rate, channels: Sampling rate (Hz) and channel count of the file.
         flat_tops: Share of the file's samples that lie on flat tops (see `vad.flat_top_share`), in its worst channel.
             Resampling hides them.
-        warnings: What is wrong with the file although it could be read: a wrong header, a wrong name ending.
+        warnings: Faults of a file that could be read: a wrong header, a wrong name ending.
     """
 
     samples: np.ndarray

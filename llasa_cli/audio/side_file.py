@@ -21,8 +21,8 @@ class SpokenPart:
     """Speech whose time is known.
 
     Attributes:
-        sentences: As they were written.
-        begin_s, end_s: From the beginning of the sound.
+        sentences: The written sentences.
+        begin_s, end_s: Seconds from the beginning of the sound.
         words: The words of the sentences, with times from `begin_s`; empty if they are not known.
         voice: The name of the voice that speaks them, as in `TextChunk`.
     """

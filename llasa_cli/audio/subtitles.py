@@ -83,7 +83,7 @@ class SubtitleFile(SideFile):
                 self._add(Cue(first_ms, last_ms, piece, part.voice))
 
     def _add_words(self, part: SpokenPart, words_per_cue: int) -> None:
-        """Cues of at most so many words of one sentence."""
+        """Cues of at most `words_per_cue` words of one sentence."""
         words = iter(part.words)
         for sentence in part.sentences:
             times = [time for _, time in zip(written_words(sentence), words, strict=False)]

@@ -162,7 +162,7 @@ class StreamSink(Sink):
     """Writes to a pipe or device, which can't be replaced by renaming.
 
     Args:
-        name: What error messages call it.
+        name: The file's name in error messages.
         owned: Whether the sink closes the stream.
     """
 

@@ -24,7 +24,7 @@ class Part:
     Attributes:
         path: A WAV file with 16-bit samples.
         marks: When its sentences are said.
-        title: Of the chapter that the item is, in a format that has chapters.
+        title: The title of the item's chapter, in a format that has chapters.
     """
 
     path: Path

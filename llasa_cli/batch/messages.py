@@ -22,7 +22,7 @@ class ReferenceFile:
 
     Attributes:
         transcript: The transcript in the list.
-        heard: What a recognizer heard, if the list has no transcript.
+        heard: The words that a recognizer heard, if the list has no transcript.
     """
 
     path: Path
@@ -111,7 +111,7 @@ class Completed:
         checks: The checks that the chosen takes still fail.
         wall_s: Seconds from the start of its first chunk to the complete file.
         marks: When the sentences are said, for subtitles.
-        candidates: For each chunk its takes, if there were several: `Utterance.candidates`, and why one was chosen.
+        candidates: The takes of each chunk that had several (`Utterance.candidates`), and why one was chosen.
         data: The file's bytes, if the worker can't reach the output folder.
     """
 

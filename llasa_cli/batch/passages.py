@@ -53,7 +53,7 @@ class PassageSynthesizer:
 
     Args:
         options: Slots, workers and devices.
-        verifiers: What judges the takes besides the checks.
+        verifiers: The verifiers that judge the takes besides the checks.
         synthesizer: A loaded model for the thread of this process; None where other processes load it.
     """
 

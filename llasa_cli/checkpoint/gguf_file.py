@@ -81,9 +81,9 @@ class GgufLocation(TensorLocation):
 @dataclass(frozen=True)
 class GgufFile:
     """Attributes:
-    metadata: By key, as Python values; arrays are lists.
-    tensors: By Hugging Face's names; a name that a Llama does not have is kept as it is.
-    rope_factors: What each rotary frequency is divided by; empty if the file has no such factors.
+    metadata: Python values by key; arrays are lists.
+    tensors: The tensors by Hugging Face's names; a name that a Llama does not have is kept as it is.
+    rope_factors: The divisors of the rotary frequencies; empty if the file has none.
     """
 
     path: Path
@@ -364,7 +364,7 @@ def import_gguf(purpose: str) -> Any:
     """The package `gguf`.
 
     Args:
-        purpose: What it does here, for the message.
+        purpose: The purpose of the package, for the message.
 
     Raises:
         LlasaError: It is not installed.

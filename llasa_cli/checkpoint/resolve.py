@@ -213,10 +213,10 @@ def find_helper_model(name: str, what: str, kinds: Sequence[Sequence[str]], loca
     """The folder of a model of another kind than Llasa, such as a recognizer: the given one, or its snapshot in the hub's cache.
 
     Args:
-        what: What the model is, for errors.
+        what: The kind of model, for errors.
         kinds: For each kind of it, the files that a complete snapshot has.
         local: A model of this sort that needs no folder.
-        hint: How to get that one.
+        hint: The way to get that one.
 
     Raises:
         ModelError: It is not on this machine, or the folder holds something else.

@@ -281,7 +281,7 @@ class CheckOptions(Options):
 
         Args:
             needs_words: Whether an option asks for them.
-            language: Of the text; None if it is not known.
+            language: The language of the text; None if it is not known.
 
         Raises:
             ModelError: The recognizer of --asr is not on this machine, or can't find times.

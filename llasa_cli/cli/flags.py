@@ -156,7 +156,7 @@ class Parsed(Generic[T]):
         """Take the values of a file for the options that were not given.
 
         Args:
-            values: By field name; an inner dataclass as such.
+            values: The values by field name; an inner dataclass as such.
             where: The file's name, for messages.
 
         Raises:

@@ -22,8 +22,8 @@ class TextTally:
     """The progress of one text.
 
     Attributes:
-        all_words, all_chapters: Of the text; None and 0 if they are unknown.
-        earlier_words, earlier_s: Of earlier runs: words, and seconds of speech.
+        all_words, all_chapters: The numbers of the whole text; None and 0 if they are unknown.
+        earlier_words, earlier_s: The words and the seconds of speech of earlier runs.
         words, chapters, seconds: So far; words and chapters with those of earlier runs.
     """
 

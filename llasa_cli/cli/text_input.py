@@ -33,12 +33,12 @@ class TextInput:
         markdown: Whether the parts are Markdown.
         digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
-        warnings: For the user. Reading a pipe may add more.
+        warnings: Messages for the user. Reading a pipe may add more.
         book: The document whose chapters are read; None for another text.
         reread: The parts from the beginning; None for a pipe.
         is_rows: The parts are lines of JSON, one turn of a dialogue each.
-        words: How many words it has; None if that is unknown.
-        chapters: How many chapters of a book are read.
+        words: The number of its words; None if that is unknown.
+        chapters: The number of chapters of a book that are read.
     """
 
     parts: Iterable[str]

@@ -48,9 +48,9 @@ class Codec:
     """A loaded codec. `load_codec` creates it.
 
     Attributes:
-        sampling_rate: Of decoded sound, in Hz: 16,000, or what a finetuned decoder makes. Encoding takes 16,000 Hz.
+        sampling_rate: The rate of decoded sound in Hz: 16,000, or what a finetuned decoder makes. Encoding takes 16,000 Hz.
         codes_per_second: 50, or what the codec's config.json states.
-        samples_per_code: Of decoded sound.
+        samples_per_code: Samples of decoded sound for each code.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights. The codes of one codec are noise to another.
         speech_level: The root mean square (without silences) to which clips are brought before encoding, from

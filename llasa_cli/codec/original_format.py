@@ -71,7 +71,7 @@ class Source:
 
     Attributes:
         stored: Names in the file: one, or length and direction of a convolution with weight norm.
-        third: Which third of a matrix of queries, keys and values; None means the whole tensor.
+        third: The index of a third of a matrix of queries, keys and values; None means the whole tensor.
     """
 
     stored: tuple[str, ...]

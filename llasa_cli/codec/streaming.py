@@ -52,7 +52,7 @@ class StreamingWindows:
     fade: int = 2
     """Length of the crossfade after each cut."""
     search: int = 2
-    """The cut is made at the quietest place in so many codes at the end of a piece."""
+    """The number of codes at the end of a piece in which the quietest place for the cut is searched."""
 
     @property
     def max_decoded(self) -> int:

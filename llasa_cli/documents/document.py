@@ -39,10 +39,10 @@ class Document:
     """A book, an article, a letter.
 
     Attributes:
-        title, author, language: As the file states them; empty if it doesn't.
-        chapters: At least one.
+        title, author, language: The values that the file states; empty if it states none.
+        chapters: The chapters, at least one.
         cover: The bytes of a JPEG or PNG image.
-        omitted: What was left out, in words -> how often ("footnotes" -> 12).
+        omitted: The kinds of content that were left out -> their numbers ("footnotes" -> 12).
     """
 
     title: str

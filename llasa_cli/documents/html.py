@@ -34,7 +34,7 @@ class HtmlBlocks(HTMLParser):
 
     Attributes:
         blocks: Paragraphs and headings in reading order. A table gives one paragraph for each row.
-        omitted: What was left out, in words -> how often.
+        omitted: The kinds of content that were left out -> their numbers.
     """
 
     def __init__(self) -> None:

@@ -39,11 +39,11 @@ class DownloadPlan:
     """The files and sizes of a download before it begins.
 
     Attributes:
-        repo, revision: As requested.
+        repo, revision: The requested ones.
         commit: The commit that the revision is at now.
         selection: The files, and what else the model needs.
         missing: Bytes to download.
-        license: From the catalog or the model's page.
+        license: The license by the catalog or the model's page.
     """
 
     repo: str

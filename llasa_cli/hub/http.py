@@ -65,7 +65,7 @@ class RepoListing:
     Attributes:
         commit: 40 hexadecimal digits, which name the revision's content.
         files: All files. Their names may still be unsafe; their checksums are not.
-        license: In one printable line; empty if none is stated.
+        license: The license in one printable line; empty if none is stated.
     """
 
     commit: str
@@ -77,7 +77,7 @@ class HubClient:
     """Requests to the hub that HF_ENDPOINT names.
 
     Args:
-        policy: How long a failing network is tolerated.
+        policy: The retries over a failing network.
         on_note: Called with one line of text when a request is tried again.
 
     Raises:

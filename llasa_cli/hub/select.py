@@ -71,7 +71,7 @@ class Selection:
 
     Attributes:
         kind: "language model", "codec", "recognizer", "speaker model" or "adapter".
-        files: In the order of the download: the small ones that may stop it come first.
+        files: The files in the order of the download: the small ones that may stop it come first.
         companion: The other repository that the model needs: its codec, or an adapter's base. None if there is none.
     """
 

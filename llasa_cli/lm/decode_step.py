@@ -47,13 +47,13 @@ class DecodeStep:
     """The state of all slots, and the step that advances them.
 
     Args:
-        slots: How many sequences there is room for.
+        slots: The number of sequences that there is room for.
         guided: Each slot has a second row, for guidance. Without it the guidance of the sampling options has no effect.
         is_exact: Give each sequence the codes that it has alone in a step of one slot, bit for bit, whatever the number of slots.
             It takes the network's fused step; without one it has no effect.
 
     Attributes:
-        lookahead: How many steps are started before the codes of the first are read.
+        lookahead: The number of steps that are started before the codes of the first are read.
         rows: Rows in the network: the slots, rounded up, and twice as many with guidance.
     """
 

@@ -91,7 +91,7 @@ class SlotEngine:
     """Build it with `LanguageModel.batch`.
 
     Args:
-        slots: How many sequences there is room for.
+        slots: The number of sequences that there is room for.
         graphed: Use the step for a GPU on any device; see `lm.cuda_graphs`.
         is_exact: See `lm.decode_step.DecodeStep`; the step for a GPU ignores it.
     """
@@ -273,7 +273,7 @@ class EnginePool:
 
     Args:
         new_engine: Makes an engine, such as one of one slot.
-        slots: How many sequences there is room for.
+        slots: The number of sequences that there is room for.
     """
 
     def __init__(self, new_engine: Callable[[], SlotEngine], slots: int) -> None:

@@ -29,7 +29,7 @@ class KVCache:
 
     Attributes:
         slots: The number of slots.
-        length: How many tokens each slot has room for.
+        length: The number of tokens that each slot has room for.
         tensor: (layers, slots, length, 2 K, D): a token's keys lie beside its values, so that both are written at once.
         sources, shared: int64 (slots,): the first `shared` tokens of a slot are also the first ones of the slot `sources`. The
             takes of one prompt so read its keys and values from one place, which stays in the processor's cache.

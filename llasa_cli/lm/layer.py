@@ -17,7 +17,7 @@ class LayerWeights:
 
     Attributes:
         bias: Added to queries, keys and values; only Qwen 2 has it.
-        query_norm, key_norm: Of each head, before it is rotated; only Qwen 3 has them.
+        query_norm, key_norm: The norms of each head before it is rotated; only Qwen 3 has them.
     """
 
     input_norm: torch.Tensor  # (hidden,)

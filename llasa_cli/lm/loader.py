@@ -45,7 +45,7 @@ class LanguageModel:
     """A loaded model. Build it with `load_language_model`.
 
     Attributes:
-        is_small: One CPU thread is quickest.
+        is_small: Whether one CPU thread is quickest.
     """
 
     def __init__(self, network: Llama, prompt_format: PromptFormat) -> None:
@@ -65,7 +65,7 @@ class LanguageModel:
         """Like `batch`, where on a CPU the codes of a sequence don't depend on the number of slots.
 
         Args:
-            together: How many sequences one text has at once. With 1 each has the codes of `generate`, bit for bit; without the
+            together: The number of sequences that one text has at once. With 1 each has the codes of `generate`, bit for bit; without the
                 fused step those of `batch(together)`.
         """
         if self.device.type != "cpu" or self.network.fused_rows:
@@ -176,8 +176,8 @@ class Part:
     """Rows of a stored matrix.
 
     Attributes:
-        rows: Which of them; None: all, and the matrix must have `count` of them.
-        count: How many they are.
+        rows: The rows to read; None: all, and the matrix must have `count` of them.
+        count: The number of these rows.
     """
 
     name: str

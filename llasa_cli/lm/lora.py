@@ -37,7 +37,7 @@ _UNSUPPORTED = {
 @dataclass(frozen=True)
 class Adapter:
     """Attributes:
-    folder: Where it was read from.
+    folder: The folder that it was read from.
     base: The model that its configuration names.
     pairs: Name of a weight -> A, B and scale.
     replaced: Name of a weight -> the whole tensor that takes its place (peft's `modules_to_save`).

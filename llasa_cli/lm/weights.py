@@ -38,7 +38,7 @@ class Weights:
     """Reads tensors by name, with an adapter's changes.
 
     Attributes:
-        files: Where each tensor is stored, by name.
+        files: The location of each tensor, by name.
         is_checked: The values are known to be finite and are not examined again.
     """
 

@@ -50,7 +50,7 @@ class RemoteSynthesizer:
     Attributes:
         name: The name that the server gives the model.
         sampling_rate: Hz.
-        speakers, revision, codec_identity, metadata, license: As of a `Checkpoint` or a `Synthesizer`.
+        speakers, revision, codec_identity, metadata, license: The attributes of a `Checkpoint` or a `Synthesizer`.
         options: The options of a model of this name; device and dtype are the server's.
     """
 

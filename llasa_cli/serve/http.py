@@ -225,7 +225,7 @@ def create_app(service: JobQueue, voices: VoiceStore, settings: ServerSettings, 
     """The application. When it is shut down, the service stops if it has not been stopped before.
 
     Args:
-        deadline_s: How long requests in progress may then take to finish.
+        deadline_s: The time that requests in progress may then take to finish.
     """
 
     @asynccontextmanager

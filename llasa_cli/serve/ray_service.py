@@ -189,7 +189,7 @@ class RayService(JobQueue):
         address: The address of a running cluster; `auto` finds the one of this machine, `local` starts one.
         name: The name of the application in Ray Serve. An application that has it is replaced.
         checkpoint: The model of `config`, as it is on this machine.
-        replicas: How many; None: one for each GPU of the cluster, or for each machine if it has no GPU.
+        replicas: The number of replicas; None: one for each GPU of the cluster, or for each machine if it has no GPU.
 
     Raises:
         UsageError: Ray Serve is not installed, or the cluster has fewer GPUs than replicas.

@@ -22,7 +22,7 @@ class Server(uvicorn.Server):
     """Ends on SIGTERM or Ctrl-C: it takes no more requests, and those in progress may finish before the deadline.
 
     Args:
-        deadline_s: How long they have.
+        deadline_s: The time that they have.
         on_started: Called when the port is open.
     """
 

@@ -136,12 +136,12 @@ class SpeechJob:
         return self._buffered_s > MAX_BUFFERED_S
 
     def consumed(self, samples: int) -> None:
-        """The client has read so many samples."""
+        """Record that the client has read this number of samples."""
         with self._buffer_lock:
             self._buffered_s -= samples / self._rate
 
     def cancel(self) -> None:
-        """The client is gone: nothing more is generated or sent."""
+        """Stop the request: nothing more is generated or sent."""
         self.is_cancelled = self.is_cancelled or not self.over
         self.over = True
 
@@ -172,7 +172,7 @@ class _Running:
     Attributes:
         synthesizer: The one whose engine generates the codes, and whose codec decodes them.
         codes: The queue of its streaming decoder, if it has one; None ends it.
-        sent: How many codes were put into the queue.
+        sent: The number of codes that were put into the queue.
         result: Set before the queue is ended; None if the request was cancelled.
     """
 
@@ -220,9 +220,9 @@ class JobQueue:
 
     Attributes:
         synthesizer: The model.
-        verifiers: The names of what requests may choose to have their takes judged by.
-        slots: Sequences that are generated together; None if that is not known here, and so for `running`.
-        replicas: How many replicas of a cluster have the model loaded; None without a cluster.
+        verifiers: The names of the verifiers that requests may choose.
+        slots: Sequences that are generated together. It and `running` are None if the number is not known here.
+        replicas: The number of replicas of a cluster that have the model loaded; None without a cluster.
     """
 
     synthesizer: SpeechModel
@@ -264,7 +264,7 @@ class JobQueue:
             emit: Called from other threads: `Audio`, `Spoken` and `Note` in order, then `Done` or `Failed`.
             streamed: Send the first chunk while it is generated. It is decoded in windows and gets one attempt. It has no
                 effect on a request with several takes or with judges, which need whole chunks.
-            judges: Those of `verifiers` that judge the takes.
+            judges: The names in `verifiers` that judge the takes.
 
         Raises:
             QueueFull: There are too many requests.
@@ -329,7 +329,7 @@ class SpeechService(JobQueue):
         synthesizers: The model, loaded once on each device.
         slots: Sequences that each device steps together; None: as many as fit into memory, on a CPU at most 8.
         max_jobs: Requests at the same time; more are refused with `QueueFull`.
-        verifiers: What requests may choose to have their takes judged by, besides the checks.
+        verifiers: The verifiers that requests may choose, besides the checks.
     """
 
     def __init__(
@@ -541,7 +541,7 @@ class SpeechService(JobQueue):
                 self._remove(job)
 
     def _stream(self, running: _Running) -> None:
-        """Decode and send a chunk while its codes come."""
+        """Decode and send a chunk while its codes arrive."""
         import numpy as np
 
         from llasa_cli.audio.stream_gate import RealTimeStreamGate

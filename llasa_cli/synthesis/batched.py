@@ -412,7 +412,7 @@ class TextProgress:
 
     Attributes:
         window: The most chunks that are generated and not yet written, so that a book's audio is not held in memory.
-        chunks: How many chunks the text has so far, those that were skipped included.
+        chunks: The number of chunks so far, those that were skipped included.
     """
 
     request: SynthesisRequest

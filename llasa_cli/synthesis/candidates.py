@@ -95,7 +95,7 @@ class Candidates:
     """The takes of one chunk.
 
     Args:
-        prompt: Of all takes.
+        prompt: The prompt of all takes.
         voice: The reference in the prompt.
         options: `best_of`, `good_enough`, `retries`, `candidate` and the seed.
         is_greedy: Every take would be the same.

@@ -29,7 +29,7 @@ class Conversation:
 
     Attributes:
         messages: `{"role": ..., "content": ...}`, oldest first.
-        forgotten: How many messages were dropped because they no longer fit into the context.
+        forgotten: The number of messages that were dropped because they no longer fit into the context.
     """
 
     def __init__(self, generator: TextGenerator, prompt_format: PromptFormat, system: str | None = None) -> None:

@@ -47,7 +47,7 @@ class LengthBand:
         base_s: Seconds before and after the words.
         letter_s: Seconds for each letter.
         pause_s: Seconds for each mark inside the text at which a reader pauses.
-        below, above: How far a take may be from the expected duration, in units of the typical difference.
+        below, above: The distance from the expected duration that a take may have, in units of the typical difference.
         takes: The number of takes that the band was calibrated from.
     """
 

@@ -28,7 +28,7 @@ class StepSearch:
 
     Args:
         engine: Has `beam` x `width` slots; sequences have the number of their candidate as a tag.
-        seed: Of the request; branches count up from it.
+        seed: The seed of the request; branches count up from it.
         verifiers: The one named "likeness" judges unfinished takes, if it is among them.
     """
 

@@ -236,7 +236,7 @@ class Synthesizer:
             verifiers: Judge the takes that pass the checks, such as a recognizer.
             gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
                 was played can't be replaced. All other chunks are completed and checked first.
-            resume_from: Where an earlier run of the same text stopped.
+            resume_from: The point at which an earlier run of the same text stopped.
             cast: The voices of the text by the names in its marks (`text.marks.VOICE`).
 
         Yields:

@@ -19,7 +19,7 @@ class Utterance:
         seconds: Duration of the speech, without the pause before it.
         codes: The speech codes.
         seed: The seed of the take that was used. The same seed and options give the same codes.
-        attempts: How many takes were generated.
+        attempts: The number of takes that were generated.
         problems: The checks that the used take fails; empty for a good one.
         retried: The problems of the other takes.
         wall_s: Seconds of computing, over all attempts.

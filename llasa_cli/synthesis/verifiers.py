@@ -99,7 +99,7 @@ def resolve_verifiers(options: VerifierOptions) -> VerifierOptions:
 
 
 def load_judges(options: VerifierOptions, timing: WordTiming | None) -> tuple[tuple[Verifier, ...], WordTimer | None]:
-    """Load the verifiers and what finds the times of words. A recognizer that does both is loaded once.
+    """Load the verifiers and the timer of words. A recognizer that serves both is loaded once.
 
     Raises:
         ModelError: A model is missing or damaged.
@@ -118,7 +118,7 @@ def load_verifiers(options: VerifierOptions, recognizer: Recognizer | None = Non
     """Load the verifiers that the options name.
 
     Args:
-        recognizer: The one of the options, if it is loaded already.
+        recognizer: The recognizer of the options, if it is loaded already.
 
     Raises:
         ModelError: A model is missing or damaged.

@@ -44,7 +44,7 @@ class WordTimer:
 
     Args:
         recognizer: Aligns text to sound; None if there is none.
-        language: Of the text, such as "en"; None if it is not known.
+        language: The language of the text, such as "en"; None if it is not known.
     """
 
     def __init__(self, recognizer: Recognizer | None, language: str | None = None) -> None:
@@ -56,7 +56,7 @@ class WordTimer:
         """The words of the sentences with their times.
 
         Args:
-            sentences: As they were written.
+            sentences: The written sentences.
             text: The same sentences as the model was given them, with numbers in words where it needs that.
             samples: float32 [n], mono: the speech of the text.
 

@@ -38,7 +38,7 @@ class TextEncoding:
 
     Attributes:
         name: A Python codec.
-        warning: For the user, if the encoding is a guess; else empty.
+        warning: A message for the user if the encoding is a guess; else empty.
         is_damaged: The file has bytes that are not UTF-8, and no code page fits them. The caller reports where they are.
     """
 

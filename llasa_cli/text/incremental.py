@@ -38,7 +38,7 @@ def read_sentences(
         read: Returns at most the given number of bytes as soon as there are any, b"" at the end (`read1` of a binary pipe).
         is_more_waiting: Whether `read` would return more at once; None means that it would not.
         on_warning: Receives one sentence if the encoding is a guess.
-        name: Of the pipe, for messages.
+        name: The name of the pipe, for messages.
 
     Raises:
         UsageError: The data are binary. Bytes that fit no encoding are replaced (U+FFFD).

@@ -26,7 +26,7 @@ def to_phones(text: str, language: str) -> str:
     """Phones with stress marks, and the text's punctuation, separated by single spaces. Empty for an empty text.
 
     Args:
-        language: As ISO 639-1, such as "en".
+        language: The ISO 639-1 code, such as "en".
 
     Raises:
         ModelError: A package is not installed, or espeak-ng does not know the language.

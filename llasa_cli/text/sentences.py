@@ -278,7 +278,7 @@ def _is_title(line: str) -> bool:
 
 _LONGEST_HEADING = 60
 _WRAPPED = 20
-"""A line of Chinese or Japanese of so many characters is a wrapped one, though no mark shows it."""
+"""The length from which on a line of Chinese or Japanese counts as wrapped, even without a mark."""
 _SMALL_TITLE_WORDS = _words(
     "a an the and or but nor of in on at to for from by with as vs der die das und von le la les de du et el los y"
 )

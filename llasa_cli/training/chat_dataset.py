@@ -27,7 +27,7 @@ class ChatDataset:
     """The conversations of some files, encoded once.
 
     Attributes:
-        skipped: How many are left out because they exceed the context.
+        skipped: The number of rows that are left out because they exceed the context.
         lengths: int64 [N] tokens.
 
     Raises:

@@ -30,7 +30,7 @@ class CodeCache:
 
     def __init__(self, folder: Path, codec_identity: str, scratch: sqlite3.Connection, rank: int = 0) -> None:
         """Args:
-        folder: Where the files lie.
+        folder: The folder of the files.
         codec_identity: Identifies the codec that made the codes.
         scratch: Gets a table of the clips' places.
         rank: Chooses the files that this process writes.

@@ -40,7 +40,7 @@ class TrainingRows(Protocol):
     Attributes:
         lengths: int [N], tokens of each row with its template and END.
         codes: int [N], speech codes of each row.
-        speakers: Of each row, None without one.
+        speakers: The speaker of each row; None without one.
     """
 
     lengths: np.ndarray
@@ -130,7 +130,7 @@ class SpeechDataset:
     """One split of a data folder, opened as memory maps; see `TrainingRows`.
 
     Attributes:
-        skipped: How many rows are left out because a marker is missing or the template makes them too long.
+        skipped: The number of rows that are left out because a marker is missing or the template makes them too long.
     """
 
     def __init__(
@@ -145,9 +145,9 @@ class SpeechDataset:
         text_dropout: float = 0.0,
     ) -> None:
         """Args:
-        folder: From `llasa prepare`, or in the published form.
+        folder: A folder of `llasa prepare`, or one in the published form.
         split: train or val.
-        prompt_format: Of the model to train.
+        prompt_format: The prompt format of the model to train.
         speakers: Only rows of these; all if empty.
         speaker_dropout: Share of rows read without their speaker tag, so that the model can also clone.
         seed: Draws these rows.
@@ -246,13 +246,13 @@ class LengthGroupedBatchSampler:
     ) -> None:
         """Args:
         lengths: Tokens of each row.
-        tokens: Of a batch at most, padding included. A longer row is a batch of its own.
-        seed: Of the order.
-        skip_batches: How many batches (of this rank) an interrupted run has done.
-        codes: Of each row; needed with `max_codes`.
+        tokens: The most tokens of a batch, padding included. A longer row is a batch of its own.
+        seed: The seed of the order.
+        skip_batches: The number of batches (of this rank) that an interrupted run has done.
+        codes: The number of codes of each row; needed with `max_codes`.
         max_codes: Batch number -> codes of the longest row that may be drawn now; None allows all.
-        rows_per_batch: At most.
-        rank: Of this process: batch n goes to rank n modulo world_size, so that the batches of one step are the same for
+        rows_per_batch: The most rows of a batch.
+        rank: The rank of this process: batch n goes to rank n modulo world_size, so that the batches of one step are the same for
             any number of processes.
         """
         self._lengths, self._tokens, self._seed = np.asarray(lengths), tokens, seed

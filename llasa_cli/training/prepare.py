@@ -57,8 +57,8 @@ class Progress:
     Attributes:
         stage: checking, encoding or writing.
         rows, all_rows: Done, and to be done in this run; 0 while their number is not known.
-        seconds, all_seconds: Of audio, while encoding.
-        rank: Of the process that reports.
+        seconds, all_seconds: Seconds of audio, while encoding.
+        rank: The rank of the process that reports.
     """
 
     stage: str
@@ -83,9 +83,9 @@ def prepare(
 
     Args:
         options: Sources, output and choices.
-        prompt_format: Of the checkpoint (or tokenizer folder) that will be trained.
+        prompt_format: The prompt format of the checkpoint (or tokenizer folder) that will be trained.
         codec: Its codec; None where every row brings its codes, and for `options.dry_run`.
-        fingerprint: Of the tokenizer, see `index.tokenizer_fingerprint`; rows of one tokenizer are noise to another.
+        fingerprint: The fingerprint of the tokenizer, see `index.tokenizer_fingerprint`; rows of one tokenizer are noise to another.
         on_progress: Called at each stage, and every few hundred rows.
 
     Returns:

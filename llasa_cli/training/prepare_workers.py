@@ -102,7 +102,7 @@ class LazyCodec:
     """A codec that is loaded when there is something to encode: importing torch takes seconds, and rows may have codes already.
 
     Attributes:
-        identity, code_count: As those of `codec.codec.Codec`, read from its files.
+        identity, code_count: The attributes of `codec.codec.Codec`, read from its files.
     """
 
     def __init__(self, folder: Path, device: str, local: int) -> None:

@@ -89,7 +89,7 @@ _SCRIPT_DEFAULTS: dict[str, Any] = {
 class Recipe:
     """Attributes:
     values: Fields of FinetuneOptions.
-    notes: What was set aside, and why; for the user to read.
+    notes: Messages for the user about values that were set aside, with the reasons.
     """
 
     values: Mapping[str, Any]
@@ -100,8 +100,8 @@ def read_recipe(path: Path, device: str = "cpu", processes: int = 1, flags: Mapp
     """Read a whole file, or report at once everything that is wrong with it.
 
     Args:
-        device: Where the run will be: cpu, cuda or mps.
-        processes: Of the run.
+        device: The device of the run: cpu, cuda or mps.
+        processes: The number of processes of the run.
         flags: Options that the user gave beside the file. They come first, and decide which of the file's values apply.
 
     Raises:

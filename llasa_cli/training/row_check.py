@@ -35,7 +35,7 @@ def check_text_length(text: str, tokens: int, codes: int, read_clip: Callable[[]
     """Compare a transcript with the length of its speech, as `clone` does for clips, within the limits for rows.
 
     Args:
-        tokens: Of the text.
+        tokens: The number of tokens of the text.
         codes: Length of the audio, 50 a second, silence included.
         read_clip: Reads the samples at 16 kHz, to measure the speech where the text seems too short; None where there is
             no audio.

@@ -35,7 +35,7 @@ class CheckedRow:
     Attributes:
         number: Its place among all rows of all sources.
         where: Its file or table line, for messages.
-        audio: To be encoded, unless `codes_file` or `stored_codes` is set.
+        audio: The recording to encode, unless `codes_file` or `stored_codes` is set.
         codes_file: File of codes made elsewhere.
         stored_codes: Codes that the table itself holds, as uint16 bytes.
         text_ids: Tokens of the text, as int32 bytes.

@@ -58,7 +58,7 @@ class Row:
     Attributes:
         where: The table line or file it comes from, for messages.
         audio: None where there are only codes.
-        text: In one line, without blanks at its ends.
+        text: The text in one line, without blanks at its ends.
         speaker: The speaker tag.
         codes: Codes made elsewhere, or the file that holds them. They are used in place of the audio.
         split: train, val or another; empty where the source names none.

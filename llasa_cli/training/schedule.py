@@ -25,7 +25,7 @@ def default_learning_rate(parameters: int, *, adapter: bool, random_weights: boo
     """The peak learning rate where the user names none.
 
     Args:
-        parameters: Of the whole model.
+        parameters: The number of parameters of the whole model.
         adapter: A LoRA adapter is trained.
         random_weights: Training starts from random weights.
         new_tokens: The model is a text model whose embeddings grow by the speech tokens.
@@ -95,7 +95,7 @@ class LearningRate:
             run. `cosine`, `linear` and `constant` equal transformers' schedulers of these names, which the published
             recipes use.
         warm_up_steps: Steps until the peak is reached.
-        decay_share: Of the trapezoid.
+        decay_share: The decay share of the trapezoid.
         warm_up_share: The warm-up as a share of the run; None uses the steps.
         steps: Length of the run; None if it is given in minutes.
     """

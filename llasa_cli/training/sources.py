@@ -45,7 +45,7 @@ def read_entries(
         source: A folder, a table, or `hf:organization/name[:configuration][@revision]`.
         columns: Names of its columns.
         codes: A folder of `.npy` files by the names of the clips; a clip without one is a problem.
-        splits: Of a dataset; all if empty.
+        splits: The splits of a dataset to read; all if empty.
     """
     columns = columns or Columns()
     if is_dataset(source):

@@ -45,8 +45,8 @@ _PROGRESS_EVERY_S = 0.3
 @dataclass(frozen=True)
 class RunProgress:
     """Attributes:
-    share: Of the run that is done, 0 to 1.
-    loss: Mean since the last line of the log.
+    share: The completed share of the run, 0 to 1.
+    loss: The mean loss since the last line of the log.
     left_s: Seconds until the end, estimated.
     """
 
@@ -82,9 +82,9 @@ class SpeechTrainer(Trainer):
     """Trains a Llama on rows of speech.
 
     Args:
-        arguments: From `trainer_arguments.training_arguments`.
-        rows: To train on.
-        held_out: To evaluate on.
+        arguments: The result of `trainer_arguments.training_arguments`.
+        rows: The rows to train on.
+        held_out: The rows to evaluate on.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class Cast:
 
     Attributes:
         names: The given names, in small letters.
-        voices: By name, as they were found so far. A clip has no reference until `encode`.
+        voices: The voices that were found so far, by name. A clip has no reference until `encode`.
 
     Raises:
         UsageError: A pair has another form, a name has two voices, a voice can't be used, or a server speaks.

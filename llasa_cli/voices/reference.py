@@ -79,11 +79,11 @@ class ReferenceClip:
 
     Attributes:
         samples: float32 [n], mono, without the silence around the speech.
-        warnings: What the user should know about it.
-        transcript: What is said in it; empty as long as that is unknown. It is shorter than the given transcript if both
+        warnings: Messages for the user about it.
+        transcript: The words that are said in it; empty as long as they are unknown. It is shorter than the given transcript if both
             were cut.
         sampling_rate: Hz, of `samples`.
-        file_rate, channels: Of the file that the clip comes from.
+        file_rate, channels: The rate and the channels of the file that the clip comes from.
         transcribed_by: The recognizer that wrote the transcript; None if it was given.
     """
 
@@ -124,7 +124,7 @@ class ReferenceTranscriber:
     Args:
         name: See `asr.load_recognizer`. If the default one is not on this machine, another one that is takes its place.
         language: Such as "en"; None lets the recognizer detect it.
-        device: As for the model.
+        device: A value of `--device`.
         on_stage: Receives what is being done, for a progress display.
         on_line: Receives lines for the user.
     """
@@ -195,7 +195,7 @@ def load_reference(path: Path, transcript: str | None) -> ReferenceClip:
     """Read and check a clip.
 
     Args:
-        transcript: What is said in it. None leaves `ReferenceClip.transcript` empty, for a recognizer to write; a clip
+        transcript: The words that are said in it. None leaves `ReferenceClip.transcript` empty, for a recognizer to write; a clip
             that is too long is then cut in a pause.
 
     Raises:
@@ -464,7 +464,7 @@ def fits_duration(transcript: str, seconds: float, silence_s: float = 0.0) -> bo
     The limits are wider than those for clips: in short rows, and with numbers, the count of letters is less reliable.
 
     Args:
-        silence_s: How much of the time may be without speech; only the lower limit allows for it.
+        silence_s: The part of the time that may be without speech; only the lower limit allows for it.
     """
     letters = letters_of(transcript)
     return _ROW_RATE[0] * (seconds - silence_s) <= letters <= _ROW_RATE[1] * seconds
@@ -487,7 +487,7 @@ def leaked_words(said: str, heard: str, reference: str) -> tuple[str, ...]:
 
     Args:
         said: The text that should have been spoken.
-        heard: What a recognizer understood.
+        heard: The words that a recognizer understood.
         reference: The transcript of the reference clip.
     """
     from llasa_cli.text.word_check import units_of

@@ -13,7 +13,7 @@ class TokenClass:
     """One kind of token, such as a date or an acronym.
 
     Attributes:
-        name: As in the table of examples, tests/text/token_classes.tsv.
+        name: The name in the table of examples, tests/text/token_classes.tsv.
         pattern: A verbose regular expression, compiled when it is first needed. It is matched where a token begins, and may
             look at the text around it, as the verbalizer may.
         verbalize: A match -> the words that are spoken, or None where the token is of another class after all.
