@@ -193,13 +193,12 @@ def test_pocketsphinx_hears_a_take_the_same_whatever_it_heard_before() -> None:
     pytest.importorskip("pocketsphinx")
     synthesizer = Synthesizer.load()
     rate = synthesizer.sampling_rate
-    sentence = "The garden number 2 was large, and the morning was cold and clear."
-    first, second, last = (
-        synthesizer.synthesize(sentence, SpeechOptions(seed=1, speaker=name)) for name in BUILT_IN_SPEAKERS[:3]
+    sentence = "The garden number 2 was large."
+    first, last = (
+        synthesizer.synthesize(sentence, SpeechOptions(seed=1, speaker=name)) for name in BUILT_IN_SPEAKERS[:2]
     )
     experienced, new = load_recognizer("pocketsphinx"), load_recognizer("pocketsphinx")
-    for take in (first, second):
-        assert experienced.align(take, rate, sentence.split()) is not None
+    assert experienced.align(first, rate, sentence.split()) is not None
     assert experienced.align(last, rate, sentence.split()) == new.align(last, rate, sentence.split())
 
 

@@ -70,7 +70,7 @@ def pitch_of(samples: np.ndarray, rate: int = 16_000) -> float:
 def test_another_speed_keeps_the_pitch(speech: Synthesizer) -> None:
     pytest.importorskip("av")
     usual = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0))
-    for speed in (0.5, 0.75, 1.5, 2.0):
+    for speed in (0.5, 2.0):
         changed = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0, speed=speed))
         assert len(changed) == pytest.approx(len(usual) / speed, rel=0.02)
         assert pitch_of(changed) == pytest.approx(pitch_of(usual), rel=0.02)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,13 @@ http = plain_httpx.Client(timeout=60)
 
 
 def client_of(server: Running, key: str = KEY) -> Any:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+    return client_at(server.url, key)
+
+
+@lru_cache
+def client_at(url: str, key: str) -> Any:
+    """A client for several tests: each one reads all certificates."""
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
 def speak(server: Running, text: str = "Hello there.", **options: Any) -> Any:
