@@ -31,6 +31,8 @@ _ANSI = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])|[\x00-\x08\x0b\x0e-\x1f\x7f]"
 )
 _OPEN_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]{0,400}\x1b?)?\Z")
+_MOJIBAKE = re.compile("(?<![A-ZÀ-Þ])[ÃÂ][\x80-\xbf€‚ƒ„†‡ˆ‰ŠŒŽ˜™šœžŸ]|â€[\x80-\xbf™œž˜“”¦¢š]")
+"""Signs that stand together in no language, unless capitals are before them (“MANHÔ)."""
 _SSML = re.compile(r"\s*(?:<\?xml[^<>]*>\s*)?(?:<!--.*?-->\s*)*<speak\b", re.DOTALL)
 _TIME = r"(?:\d{1,2}:)?\d{1,2}:\d\d[,.]\d{1,3}"
 _CUE_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}.*|{_TIME},{_TIME}")
@@ -131,9 +133,17 @@ def _without_terminal_codes(parts: Iterable[str]) -> Iterator[str]:
         text = held + part
         torn = _OPEN_ANSI.search(text)
         held = torn[0] if torn else ""
-        text = _ANSI.sub("", text[: len(text) - len(held)])
+        text = _MOJIBAKE.sub(_decoded_again, _ANSI.sub("", text[: len(text) - len(held)]))
         if text:
             yield text
+
+
+def _decoded_again(match: re.Match[str]) -> str:
+    """UTF-8 that a program took for Windows-1252, as it was: "cafÃ©" -> "café"."""
+    data = b"".join(
+        character.encode("latin-1" if ord(character) < 256 else "cp1252", "replace") for character in match[0]
+    )
+    return data.decode("utf-8", "ignore") or match[0]
 
 
 def _plain(text: str) -> str:

@@ -54,10 +54,14 @@ def read_header(audio: Path | DatasetAudio, columns: Columns) -> ClipHeader:
         else:
             info, key = soundfile.info(io.BytesIO(stored)), hashlib.sha256(stored).hexdigest()[:16]
     except (OSError, RuntimeError, ValueError) as error:  # soundfile's errors are RuntimeErrors; a name may hold a NUL
-        missing = isinstance(stored, Path) and not _is_file(stored)
-        raise Unusable(MISSING if missing else BROKEN) from error
+        if isinstance(stored, Path) and _is_file(stored):  # M4A and others are decoded to find their length
+            return ClipHeader(len(read_samples(stored, columns)), clip_key(stored))
+        raise Unusable(MISSING if isinstance(stored, Path) else BROKEN) from error
     if info.frames <= 0:
-        raise Unusable(EMPTY)
+        try:  # a recorder that was stopped leaves a header without the length
+            return ClipHeader(len(read_samples(audio, columns)), key)
+        except Unusable as error:
+            raise Unusable(EMPTY) from error
     if info.frames >= _UNKNOWN_LENGTH:
         raise Unusable("the file does not say how long it is")
     return ClipHeader(info.frames * SAMPLING_RATE_HZ // info.samplerate, key)

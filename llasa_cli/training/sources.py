@@ -20,8 +20,8 @@ from llasa_cli.training.hub_datasets import is_dataset, read_dataset
 from llasa_cli.training.rows import NOT_UTF8, Columns, Entry, Problem, Row, normalized
 from llasa_cli.training.tables import AUDIO_ENDINGS, CODES_ENDING, is_table, read_table, with_codes
 
-TEXT_ENDINGS = (".txt", ".normalized.txt", ".lab")
-"""LibriTTS writes the second, forced aligners the third."""
+TEXT_ENDINGS = (".txt", ".normalized.txt", ".lab", ".TXT")
+"""LibriTTS writes the second, forced aligners the third, recorders the last."""
 _TABLE_STEMS = ("metadata", "manifest", "transcripts", "transcript", "transcription", "filelist")
 _TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".list")
 

@@ -2,7 +2,8 @@
 
 - CSV or text whose first line names its columns (comma, tab, `|` or `;` between them)
 - JSON lines
-- LJSpeech's form without a header: `id|text` or `id|text|normalized text`, with audio in `wavs/id.wav` or `id.wav`
+- LJSpeech's form without a header: `id|text` or `id|text|normalized text`, with audio in `wavs/id.wav` or `id.wav`;
+  and the file lists of VITS and others, `file|text|speaker` or `file|speaker|text`
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import UsageError
 from llasa_cli.training.rows import NO_AUDIO, NOT_UTF8, Columns, Entry, Problem, Row, normalized
 
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+AUDIO_ENDINGS = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
+    *(".m4a", ".mp4", ".webm", ".wma", ".aac"),  # with PyAV
+)
 CODES_ENDING = ".npy"
 _DELIMITERS = ",\t|;"
 _LONGEST_HEADER = 1 << 16
+_COMPARED_LINES = 200
 _MAX_CELL_LINES = 30
 """A cell with more lines follows a quotation mark that is not closed, and holds half the table."""
 
@@ -38,8 +45,14 @@ def read_table(table: Path, columns: Columns, codes: Path | None) -> Iterator[En
     """
     with _open(table) as lines:
         first = lines.readline(_LONGEST_HEADER)
+        if re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):  # Excel's line before the columns
+            first, skipped = lines.readline(_LONGEST_HEADER), 1
+        else:
+            skipped = 0
         lines.seek(0)
         delimiter = _delimiter(first, columns)
+        for _ in range(skipped):
+            lines.readline()
         if first.lstrip()[:1] == "{":
             yield from _read_json_lines(table, lines, columns, codes)
         elif delimiter is not None:
@@ -93,7 +106,10 @@ def _read_named_columns(
 ) -> Iterator[Entry]:
     # Tables with tabs or bars are written without quoting; a text may begin with a quotation mark.
     plain = delimiter in "|\t"
-    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL)
+    if plain:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
     names = [name.strip().strip('"') for name in next(reader)]
     found = columns.find(names)
     for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
@@ -144,7 +160,9 @@ def _read_json_lines(table: Path, lines: Iterable[str], columns: Columns, codes:
         yield _entry(table, where, {kind: fields[name] for kind, name in found.items()}, codes)
 
 
-def _read_ljspeech(table: Path, lines: Iterable[str], codes: Path | None) -> Iterator[Entry]:
+def _read_ljspeech(table: Path, lines: Any, codes: Path | None) -> Iterator[Entry]:
+    text_at, speaker_at = _columns_of_bars(lines)
+    lines.seek(0)
     for number, line in enumerate(lines, start=1):
         where = f"{table}:{number}"
         cells = line.rstrip("\r\n").split("|")
@@ -153,8 +171,18 @@ def _read_ljspeech(table: Path, lines: Iterable[str], codes: Path | None) -> Ite
                 yield _problem(where, "not id|text")
             continue
         # The third column of LJSpeech is the text with numbers and abbreviations written out.
-        text = cells[2] if len(cells) > 2 and cells[2].strip() else cells[1]
-        yield _entry(table, where, {"id": cells[0], "text": text}, codes)
+        text = cells[text_at] if len(cells) > text_at and cells[text_at].strip() else cells[1]
+        speaker = cells[speaker_at] if speaker_at and len(cells) > speaker_at else ""
+        yield _entry(table, where, {"id": cells[0], "text": text, "speaker": speaker}, codes)
+
+
+def _columns_of_bars(lines: Iterable[str]) -> tuple[int, int]:
+    """Which columns hold the text and the speaker, 0 where none does: a speaker's name is one word, most texts have several."""
+    cells = [line.split("|") for line in islice(lines, _COMPARED_LINES)]
+    words = [(len(row[1].split()) > 1, len(row[2].split()) > 1) for row in cells if len(row) > 2]
+    if words and words.count((True, False)) >= len(words) / 2:
+        return 1, 2
+    return (2, 1) if words and words.count((False, True)) >= len(words) / 2 else (2, 0)
 
 
 def _problem(where: str, reason: str) -> Entry:

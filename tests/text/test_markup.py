@@ -67,6 +67,7 @@ VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:
         ("markdown", "Text\n\n```python\nx = 1\n```\n\nEnd", "Text End"),
         ("plain", "==== important ====", "important"),
         ("plain", "[ar:Ann]\n[00:12.50]Hello\n[00:15.20][00:40.10]there <00:41.10>you", "Hello there you"),
+        ("plain", "The cafÃ© isnâ€™t Â£5 â€” Ã\x89, Âge, “MANHÔ, “Ô", "The café isn’t £5 — É, Âge, “MANHÔ, “Ô"),
         ("plain", "Title\n=====\nText", "Title Text"),
         ("plain", "<<quoted>> words", "quoted words"),
         ("plain", "AT&amp;T &mdash; it&#39;s", "AT&T — it's"),
