@@ -1,4 +1,4 @@
-"""From the name of a model to the `Checkpoint` on this machine. Never uses the network.
+"""Find the `Checkpoint` on this machine for the name of a model. This never uses the network.
 
     checkpoint = resolve_checkpoint(ModelOptions(model="1b"))
     checkpoint.folder, checkpoint.codec_folder, checkpoint.revision

@@ -55,7 +55,7 @@ class FinetuneCommand(Options):
 def finetune(parsed: Parsed[FinetuneOptions], command: FinetuneCommand) -> None:
     """Train a model on prepared recordings. At any time `llasa say -m` can use the output folder as a checkpoint."""
     claim_stdout()
-    is_first = os.environ.get("RANK", "0") == "0"  # of several processes (torchrun), one prints
+    is_first = os.environ.get("RANK", "0") == "0"  # one of several processes (torchrun) prints
     with Console(command.quiet or not is_first) as console:
         if command.merge is not None or command.extend is not None:
             made = _without_training(parsed, command, console)

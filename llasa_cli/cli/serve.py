@@ -242,7 +242,7 @@ def _run(options: ServeOptions, service: JobQueue, console: Console) -> None:
         options.host,
         options.port,
         http=TimedProtocol,
-        log_level="error",  # a client's bad request is not worth a line
+        log_level="error",  # a client's bad request is not logged
         access_log=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(options.deadline + _EXIT_S),

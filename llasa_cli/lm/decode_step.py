@@ -75,7 +75,7 @@ class DecodeStep:
         def zeros(count: int) -> torch.Tensor:
             return torch.zeros(count, dtype=torch.int64, device=device)
 
-        self._ids, self._positions = zeros(self.rows), zeros(self.rows)  # of the tokens that the next step takes
+        self._ids, self._positions = zeros(self.rows), zeros(self.rows)  # for the tokens that the next step takes
         self._increments = zeros(self.rows)  # 1 where the row is in use, 0 where it is free
         self._sampled = zeros(self._slots)  # codes sampled so far
         self._uniforms = torch.zeros(self._slots, CONTEXT_TOKENS, device=device)

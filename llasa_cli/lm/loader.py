@@ -193,7 +193,7 @@ def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: Weig
         found = read_linear(weights, parts, width, kind)
         cache.add(name, found)
         if found.shape[0] * width >= LARGE_MATRIX:
-            release_free_memory()  # what packing took; else the C library keeps up to a third of the weights' size
+            release_free_memory()  # memory that packing took; else the C library keeps up to a third of the weights' size
     return found
 
 

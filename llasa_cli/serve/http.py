@@ -242,7 +242,7 @@ def create_app(service: JobQueue, voices: VoiceStore, settings: ServerSettings, 
         redoc_url=None,
         responses=_ERRORS,
     )
-    for name in ("python_multipart", "multipart"):  # a client's bad form is not worth a line
+    for name in ("python_multipart", "multipart"):  # a client's bad form is not logged
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])

@@ -212,7 +212,7 @@ class RayService(JobQueue):
         try:
             self._handle = self._deploy(replace(config, models=for_other_machines(config.models)), replicas)
             self._replicas = self._count_replicas()
-        except SystemError as error:  # what the handler of a signal raised, as Ray's compiled code reports it
+        except SystemError as error:  # an exception of a signal's handler, as Ray's compiled code reports it
             self._end()
             raise error.__cause__ or error from None
         except BaseException:

@@ -189,7 +189,7 @@ class _Blocks:
             end = max((place for place in sentence_ends(self.held, growing=True)), default=0)
         piece = self._take(end or self.held.rfind(" ", 0, HELD) + 1 or HELD)
         yield piece
-        if self._fence:  # what follows is still code
+        if self._fence:  # the following lines are still code
             self.held = self._fence + "\n" + self.held
             self._seen += len(self._fence) + 1
 
@@ -268,10 +268,10 @@ class _Reader:
 
     def __init__(self) -> None:
         self._paragraphs: list[str] = []
-        self._lines: list[str] = []  # of the list or table that is open
+        self._lines: list[str] = []  # the lines of the open list or table
         self._cells: list[str] = []
         self._number = ""
-        self._depth = 0  # of lists and tables
+        self._depth = 0  # the depth of lists and tables
         self._line_number = 0  # in the source, of the end of what was read last
 
     def read(self, tokens: list[Token]) -> str:

@@ -267,7 +267,7 @@ class _HtmlWords(HTMLParser):
         elif tag in _CELLS:
             self._end_cell()
         elif tag in _BLOCKS or tag in _LINES:
-            self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # of a last line that is not closed
+            self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # the last line may not be closed
 
     def _end_cell(self) -> None:
         """Put a comma after a cell that has words."""

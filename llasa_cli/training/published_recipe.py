@@ -115,7 +115,7 @@ def read_recipe(path: Path, device: str = "cpu", processes: int = 1, flags: Mapp
     try:
         values = _translate((_SCRIPT_DEFAULTS if is_script else {}) | renamed, path.parent, own)
         values |= {key: _own_value(key, value) for key, value in renamed.items() if key in own}
-    except (TypeError, ValueError) as error:  # of int(), float(), Path(), LoraOptions(), given the file's values
+    except (TypeError, ValueError) as error:  # from int(), float(), Path() or LoraOptions() with the file's values
         raise UsageError(f"{path} has a wrong value: {error}.", "Correct it, or take it out.") from error
     _check_kinds(path, values, FinetuneOptions)
     notes = [f"{key}: {_IGNORED[key]}" for key in renamed if _IGNORED.get(key)]

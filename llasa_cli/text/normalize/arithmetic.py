@@ -85,7 +85,7 @@ def say_ratio(match: re.Match[str]) -> str:
     clock = re.match(r"[0-5]\d(?![\w:]|[.,]\d)", after(match, 4))
     if clock and len(match[1]) in (2, 3) and int(match[1]) > 24:
         return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
-    if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # of a screen
+    if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # the ratio of a screen
         return f" {decimal(match[1])} by "
     book = re.search(r"([A-Z][a-z'’]+)\.?\s$", before(match, 20))
     return f" {decimal(match[1])} " + ("" if book and book[1].lower().replace("’", "'") in BIBLE_NAMES else "to ")
@@ -216,7 +216,7 @@ def say_symbol(match: re.Match[str]) -> str | None:
         return " "
     if sign == "#" and not following[:1].isdigit():
         return " "
-    if sign == "/" and start.endswith("_"):  # of a face
+    if sign == "/" and start.endswith("_"):  # a part of a face
         return " "
     if sign == "/" and start.endswith(")") and re.match(r"[\da-z(]", following):
         return " over "

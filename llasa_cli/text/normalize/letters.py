@@ -167,7 +167,7 @@ def _is_letter_a(match: re.Match[str]) -> bool:
     ):
         return True
     if re.match(r"\s(?:positive|negative)(?:$|[.,;:!?)])", after(match, 11)) and re.search(r"\w\s$", start):
-        return True  # of a blood group
+        return True  # the sign of a blood group
     word = re.search(r"([A-Za-z]+)\s$", start)
     if word and word[1].lower() in LETTER_NOUNS:
         return True

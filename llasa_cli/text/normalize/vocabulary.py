@@ -135,7 +135,7 @@ CHAT = word_table(
 )
 """Short forms of chats and forums, in small letters or with a capital at the start."""
 SMALL_CHAT = frozenset(("ur", "ty", "rn"))
-"""Those that are a name or a symbol with a capital."""
+"""Short forms of chat in small letters only; with a capital they are a name or a symbol."""
 KEYS = word_table(
     "ctrl control,cmd command,del delete,esc escape,fn function,ins insert,opt option,alt alt,shift shift"
 )
