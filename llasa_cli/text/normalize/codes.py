@@ -57,6 +57,8 @@ def say_card_number(match: re.Match[str]) -> str | None:
 
 def say_short_code(match: re.Match[str]) -> str | None:
     """dial *69 -> star six nine; text STOP to 50555 -> its digits."""
+    if match["number"] and re.match(r"\s(?!(?:to|for|now|or|and|from|with|if)\b)[a-z]", after(match, 6)):
+        return None  # Text 12345 words
     if match["number"]:
         return (
             digits(match[0])

@@ -14,9 +14,10 @@ from llasa_cli.text.normalize.vocabulary import LETTERS
 _PIECES = {"K": "king", "Q": "queen", "R": "rook", "B": "bishop", "N": "knight"}
 _END_OF_MOVE = r"(?P<promotion>=[QRBN])?(?P<check>[+\#]{0,2})(?!\w)"
 _CRICKET = re.compile(
-    r"\b(?:overs?|ov|wickets?|innings|stumps|declared|all out|(?:lead|led|trail(?:ed|ing)?) by|bowled|bowling|bowlers?|batting|batted|batsm[ae]n|not out|lbw|"
+    r"\b(?:overs|ov|wickets?|innings|stumps|declared|all out|(?:lead|led|trail(?:ed|ing)?) by|bowled|bowling|bowlers?|batting|batted|batsm[ae]n|not out|lbw|"
     r"run chase|first-class|T20|ODI|off (?:just |only )?\d+ balls)\b"
 )
+_LIMITED_OVERS = re.compile(r"\b(?:overs|ov|wickets?|innings|declared|all out)\b")
 _ODDS = re.compile(r"\b(?:odds|priced at|backed at|bookies|bookmakers?|betting|favou?rites?)\b", re.IGNORECASE)
 _OUTSIDER = re.compile(r"(?: on)?\s(?:shot|outsiders?|odds|favou?rites?|on\b)")
 
@@ -33,8 +34,8 @@ def _move(match: re.Match[str]) -> str:
     return " ".join(word for word in said if word) + " "
 
 
-def _is_cricket(match: re.Match[str]) -> bool:
-    return bool(_CRICKET.search(before(match, 80)) or _CRICKET.search(after(match, 80)))
+def _is_cricket(match: re.Match[str], words: re.Pattern[str] = _CRICKET) -> bool:
+    return bool(words.search(before(match, 80)) or words.search(after(match, 80)))
 
 
 def _score(match: re.Match[str]) -> str | None:
@@ -43,6 +44,8 @@ def _score(match: re.Match[str]) -> str | None:
     if match["sign"] == "/" and (_ODDS.search(before(match, 60)) or _OUTSIDER.match(after(match, 12))):
         return f"{cardinal(first)} to {cardinal(second)} "
     score = second < 11 and (first > second or first < 11) and len(match["second"]) < 3
+    if match["sign"] == "-" and not (first > 19 and _is_cricket(match, _LIMITED_OVERS)):
+        return None  # the goals of two teams
     figures = first < 11 and match["sign"] == "/"
     plain = first > 99 and second < 10 and match["sign"] == "/" and not re.match(r"\s?(?:[=%°]|Hz|mm)", after(match, 4))
     if not match["declared"] and not (plain and score) and not ((score or figures) and _is_cricket(match)):

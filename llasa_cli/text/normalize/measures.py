@@ -105,6 +105,8 @@ def say_degrees(match: re.Match[str]) -> str:
 def say_days(match: re.Match[str]) -> str | None:
     """for 10d, x3d -> ten days; but flat 3d."""
     lasting = re.search(r"\b(?:for|in|after|every|past|last|next)\s$|[x×]\s?$", before(match, 6))
+    if int(match["days"]) < 5 and (before(match, 4).endswith(" in ") or re.match(r"\s[a-z]", after(match, 2))):
+        return None  # for 3d printing
     return f" {counted(int(match['days']), 'day')} " if lasting else None
 
 
