@@ -359,7 +359,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"Fwd?(?=:)", lambda m: "forward"),
     TokenClass("unit", r"(?<=\d[ ])wt\s?%", lambda m: "weight percent"),
     TokenClass("letter", r"[BCDFGHJKLNPQRTVWXYZ]s\b(?!-|\.\w)", lambda m: letters.spell(m[0][0]) + "s"),
-    TokenClass("abbreviation", r"(?<![-'’])[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,3}\b(?![.'’])", letters.say_without_vowel),
+    TokenClass("abbreviation", r"(?<![-'’])[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,3}\b(?![.'’-])", letters.say_without_vowel),
     TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
     TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{1,4})(?P<version>[A-Z]{1,2})(?![\w-]|\.\d)", codes.say_dashed_code),
