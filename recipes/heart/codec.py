@@ -32,6 +32,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ from corpus import SPEECH_LEVEL
 from distributed import ProcessGroup
 from losses import (
     Discriminator,
+    Discriminators,
+    PeriodDiscriminator,
     Recognizer,
     Spectra,
     adversarial_losses,
@@ -138,12 +141,14 @@ class Trainee(nn.Module):
     def forward(self, audio: torch.Tensor) -> dict[str, torch.Tensor]:
         """(2 B, T), the second half being the first one shifted -> the codes of both, and the sound of the first half."""
         quantizer = self.codec.quantizer
+        if self.freeze_codes:  # the shifted half is there for the codes' consistency only
+            audio = audio[: len(audio) // 2]
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_codes):
             levels = quantizer.project_in(self.before_quantizer(audio)).float()
         levels = levels[:, : audio.shape[1] // HOP]
         quantized, codes = quantizer.quantizer(quantizer.quantizer.bound(levels))
         latents = quantizer.project_out(quantized)
-        plain = latents[: len(latents) // 2]
+        plain = latents if self.freeze_codes else latents[: len(latents) // 2]
         plain = DECODER_GRADIENT_SHARE * plain + (1 - DECODER_GRADIENT_SHARE) * plain.detach()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16_decoder):
             made = self.codec.acoustic_decoder(plain.float())[:, 0]
@@ -218,8 +223,16 @@ class Training:
         self.average = copy.deepcopy(codec).requires_grad_(False)
         self.trainee = Trainee(codec)
         self.trainee.freeze_codes, self.trainee.bf16_decoder = arguments.freeze_codes, arguments.bf16_decoder
-        self.spectra, self.discriminator = Spectra(), Discriminator(arguments.discriminator_width)
-        self.recognizer = Recognizer(len(PHONES), len(speech.voices))
+        self.spectra = Spectra()
+        by_spectrum = Discriminator(arguments.discriminator_width)
+        by_period = PeriodDiscriminator()
+        self.discriminator = Discriminators(by_spectrum, by_period)
+        self.helpers = {  # the networks that only training needs
+            "phone_head": self.trainee.phone_head,
+            "discriminator": by_spectrum,
+            "period_discriminator": by_period,
+        }
+        self.helpers["recognizer"] = self.recognizer = Recognizer(len(PHONES), len(speech.voices))
         self.optimizer = torch.optim.AdamW(
             self.trainee.parameters(), lr=arguments.rate, betas=(0.8, 0.98), weight_decay=0.01
         )
@@ -248,7 +261,8 @@ class Training:
             kept = 0
             if arguments.init_from:
                 if (arguments.init_from / HELPERS).exists():
-                    load(arguments.init_from / HELPERS, self.helpers())
+                    known = torch.load(arguments.init_from / HELPERS, weights_only=True)
+                    load(arguments.init_from / HELPERS, {k: part for k, part in self.helpers.items() if k in known})
                 kept = len(Xcodec2Config.from_pretrained(arguments.init_from).quantization_levels)
             if kept < len(arguments.levels):
                 batch = speech.batch(np.random.default_rng(0), 16, 125, Augmentation())
@@ -260,14 +274,6 @@ class Training:
             from fused_activation import fuse
 
             fuse(self.trainee.codec)
-
-    def helpers(self) -> dict[str, nn.Module]:
-        """The networks that only training needs."""
-        return {
-            "phone_head": self.trainee.phone_head,
-            "discriminator": self.discriminator,
-            "recognizer": self.recognizer,
-        }
 
     def save(self, spent_s: float) -> None:
         if not self.group.rank:
@@ -282,11 +288,14 @@ class Training:
             result = self.trainee(batch.audio)
         made = result["audio"]
         stft, mel = self.spectra(made, real)
-        a, b = result["levels"].chunk(2)
-        consistency = (a - b).square().mean()
-        phone = F.cross_entropy(result["phones"], batch.phones, label_smoothing=0.05)
-        code_loss = 0.3 * spread_loss(result["levels"]) + arguments.consistency * consistency + arguments.phone * phone
-        parts = {"stft": stft, "mel": mel, "consistency": consistency, "phone": phone}
+        parts = {"stft": stft, "mel": mel}
+        if not arguments.freeze_codes:
+            a, b = result["levels"].chunk(2)
+            consistency = parts["consistency"] = (a - b).square().mean()
+            phone = parts["phone"] = F.cross_entropy(result["phones"], batch.phones, label_smoothing=0.05)
+            code_loss = (
+                0.3 * spread_loss(result["levels"]) + arguments.consistency * consistency + arguments.phone * phone
+            )
         sound = [(1.0, stft + 2.0 * mel)]
         if self.step > 300:  # by then the recognizer has learned something
             self.recognizer.requires_grad_(False)
@@ -322,9 +331,10 @@ class Training:
             self.group.step(self.discriminator, self.discriminator_optimizer, parts["discriminator"])
             self.adversarial_steps += 1
         self.step += 1
-        codes_a, codes_b = result["codes"].chunk(2)
-        parts["same_code"] = (codes_a == codes_b).float().mean()
-        parts["phone_accuracy"] = (result["phones"].argmax(1) == batch.phones).float().mean()
+        if not arguments.freeze_codes:
+            codes_a, codes_b = result["codes"].chunk(2)
+            parts["same_code"] = (codes_a == codes_b).float().mean()
+            parts["phone_accuracy"] = (result["phones"].argmax(1) == batch.phones).float().mean()
         self.codes_seen.update(result["codes"].flatten().tolist())
         return parts
 
@@ -338,6 +348,7 @@ class Training:
         sums: dict[str, list[float]] = {}
         self.codes_seen: set[int] = set()
         audio_s = 0.0
+        augmentation = Augmentation(*(arguments.augmentation * p for p in astuple(Augmentation())))
         while True:
             total = group.broadcast(self.spent_s + time.process_time() - began)
             share = total / (arguments.minutes * 60)
@@ -345,7 +356,7 @@ class Training:
                 break
             for settings in self.optimizer.param_groups:
                 settings["lr"] = learning_rate(arguments, self.step, share)
-            batch = self.speech.batch(random, arguments.rows, arguments.frames, Augmentation())
+            batch = self.speech.batch(random, arguments.rows, arguments.frames, augmentation)
             adversarial = (
                 bool(arguments.branch_from and self.adversarial_steps) or total / 60 >= arguments.discriminator_from
             )
@@ -397,7 +408,11 @@ def export(arguments: argparse.Namespace) -> None:
     if arguments.helpers:
         head = {name: v for name, v in state["trainee"].items() if name.startswith("phone_head.")}
         helpers = {"phone_head": {name.removeprefix("phone_head."): v for name, v in head.items()}}
-        helpers |= {name: state[name] for name in ("discriminator", "recognizer")}
+        helpers["recognizer"] = state["recognizer"]
+        for index, name in enumerate(("discriminator", "period_discriminator")):
+            prefix = f"parts.{index}."
+            of_part = {key: v for key, v in state["discriminator"].items() if key.startswith(prefix)}
+            helpers[name] = {key.removeprefix(prefix): v for key, v in of_part.items()}
         halved = {name: {key: v.half() for key, v in part.items()} for name, part in helpers.items()}
         torch.save(halved, arguments.folder / HELPERS)
     print(f"step {state['step']}, {state['spent_s'] / 60:.1f} minutes -> {arguments.folder}")
@@ -437,6 +452,9 @@ def main() -> None:
     command.add_argument("--new-discriminator", action="store_true", help="resume with a new discriminator")
     command.add_argument("--discriminator-width", type=int, default=16)
     command.add_argument("--acoustic-every", type=int, default=2, help="train the acoustic encoder every so many steps")
+    command.add_argument(
+        "--augmentation", type=float, default=1, help="factor of the probabilities of each change to a crop"
+    )
     command.add_argument("--save-every", type=float, default=5, help="minutes between checkpoints")
     command.add_argument("--freeze-codes", action="store_true", help="train only what comes after the quantizer")
     command.add_argument("--bf16", action="store_true")

@@ -79,6 +79,53 @@ class Discriminator(nn.Module):
         return logits, features
 
 
+class PeriodDiscriminator(nn.Module):
+    """HiFi-GAN's multi-period discriminator, narrow: (B, T) -> one map of logits a period, and all hidden features.
+
+    It sees the waveform folded at each period, so it hears what magnitudes hide: phases of neighboring codes that do not fit.
+    """
+
+    def __init__(self, widths: Sequence[int] = (16, 64, 128, 128), periods: Sequence[int] = (2, 3, 5, 7, 11)) -> None:
+        super().__init__()
+        self.periods = periods
+        self.stacks = nn.ModuleList()
+        for _ in periods:
+            layers: list[nn.Module] = []
+            for index, width in enumerate(widths):
+                stride = 3 if index < len(widths) - 1 else 1
+                before = widths[index - 1] if index else 1
+                layers += [nn.Conv2d(before, width, (5, 1), (stride, 1), padding=(2, 0)), nn.LeakyReLU(0.1)]
+            layers.append(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
+            for layer in layers:
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.kaiming_normal_(layer.weight, 0.1, nonlinearity="leaky_relu")
+                    nn.init.zeros_(layer.bias)
+            self.stacks.append(nn.ModuleList(layers))
+
+    def forward(self, audio: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        logits, features = [], []
+        for period, stack in zip(self.periods, self.stacks, strict=True):
+            x = 10 * audio[:, : audio.shape[1] // period * period].unflatten(1, (-1, period))[:, None]
+            for layer in stack:
+                x = layer(x)
+                if isinstance(layer, nn.LeakyReLU):
+                    features.append(x)
+            logits.append(x)
+        return logits, features
+
+
+class Discriminators(nn.Module):
+    """Several discriminators as one."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, audio: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        results = [part(audio) for part in self.parts]
+        return [x for logits, _ in results for x in logits], [x for _, features in results for x in features]
+
+
 SEGMENT = 8_000
 """Samples of each row that the discriminator sees: whole rows would take ten times as long as everything else."""
 
@@ -90,7 +137,7 @@ def segments(made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def adversarial_losses(
-    discriminator: Discriminator, made: torch.Tensor, real: torch.Tensor
+    discriminator: nn.Module, made: torch.Tensor, real: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The generator's losses: least squares on the logits, and the distance of the features from those of the real sound."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -102,7 +149,7 @@ def adversarial_losses(
     return adversarial, torch.stack([(f.float() - g.float()).abs().mean() for f, g in pairs]).mean()
 
 
-def discriminator_loss(discriminator: Discriminator, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+def discriminator_loss(discriminator: nn.Module, made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The discriminator's own loss (least squares)."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, _ = discriminator(torch.cat([made, real]))
