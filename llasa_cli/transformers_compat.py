@@ -22,6 +22,7 @@ transformers loads the folder without this module; only the processor needs it. 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -47,6 +48,7 @@ from llasa_cli.files import read_json_object, write_json
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.prompt_tokens import SPEECH_END
 from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.text.pronunciations import PRONUNCIATIONS, Pronunciations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -294,6 +296,8 @@ class LlasaProcessor(ProcessorMixin):
         template = chat_template or tokenizer.get_chat_template()
         self._metadata = read_metadata(Path(tokenizer.name_or_path))
         self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._metadata)
+        self._lexicon = Path(tokenizer.name_or_path) / PRONUNCIATIONS
+        self._prompt_format.pronunciations = Pronunciations.read(self._lexicon)
 
     def __call__(
         self,
@@ -401,9 +405,11 @@ class LlasaProcessor(ProcessorMixin):
         return f"{type(self).__name__}({self.tokenizer.name_or_path!r}, {self.audio_codec!r})"
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save the tokenizer, `llasa.json` and the name of the codec. The codec's weights are not copied."""
+        """Save the tokenizer, `llasa.json`, the lexicon and the name of the codec. The codec's weights are not copied."""
         folder = Path(save_directory)
         files = list(self.tokenizer.save_pretrained(folder, push_to_hub=push_to_hub, **kwargs))
+        if self._lexicon.is_file() and not (folder / PRONUNCIATIONS).exists():
+            files.append(str(shutil.copyfile(self._lexicon, folder / PRONUNCIATIONS)))
         codec = getattr(self.audio_codec, "name_or_path", None)
         own = self._metadata | ({} if codec is None else {"codec": _absolute(codec)})
         for name, about in (
