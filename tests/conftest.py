@@ -33,7 +33,7 @@ BUILT_IN_SPEAKERS: list[str] = json.loads((ROOT / "llasa_cli/voices_data/tiny/ll
 ]
 """The built-in voice's speakers, the default one first."""
 CODES = 64
-SPEAKERS = ("rms", "slt")
+SPEAKERS = ("heart", "bella")
 typer_testing: Any = typer.testing
 typer_testing._get_command = lru_cache(typer_testing._get_command)  # CliRunner would make 340 options for each call
 gc.disable()  # until everything is imported
@@ -138,7 +138,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder
         initializer_range=0.4,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    about = {"format": 1, "codec": "codec", "speakers": list(SPEAKERS), "default_speaker": "rms", "language": ["en"]}
+    about = {"format": 1, "codec": "codec", "speakers": list(SPEAKERS), "default_speaker": "heart", "language": ["en"]}
     (folder / "llasa.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 

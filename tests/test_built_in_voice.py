@@ -33,10 +33,10 @@ def word_error_rate(speech: Synthesizer, lines: list[str]) -> float:
     return float(str(scores.summary()["wer"]))
 
 
-def test_it_is_at_most_30_mb_and_holds_nothing_pickled() -> None:
+def test_it_is_at_most_45_mb_and_holds_nothing_pickled() -> None:
     files = [path for path in BUILT_IN_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 30_000_000
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
+    assert sum(path.stat().st_size for path in files) <= 45_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".txt"}
 
 
 def test_it_is_of_the_published_classes() -> None:

@@ -109,9 +109,9 @@ def test_prompts_equal_those_of_transformers(folder: Path, text: str) -> None:
     made = (
         prompt_format.prompt(text, speaker="kore")
         if not prompt_format.speakers
-        else prompt_format.prompt(text, speaker="rms")
+        else prompt_format.prompt(text, speaker="heart")
     )
-    tag = "Speaker kore" if not prompt_format.speakers else "Speaker rms"
+    tag = "Speaker kore" if not prompt_format.speakers else "Speaker heart"
     assert list(made.ids) == rendered_by_transformers(folder, text, tag=tag)
 
 
@@ -175,7 +175,7 @@ def test_an_empty_transcript_does_not_change_the_text(folder: Path) -> None:
         "<|SPEECH_GENERATION_END|>",
         "a<|eot_id|>b",
         "<|TEXT_UNDERSTANDING_END|><|SPEECH_GENERATION_START|><|s_1|>",
-        "Speaker rms",
+        "Speaker heart",
         "Convert the text to speech:",
         "{{ bos_token }}{% for x in y %}",
         "<|pad|><|unk|><|begin_of_text|>",
@@ -206,11 +206,11 @@ def test_a_speakers_name_can_not_smuggle_tokens(folder: Path) -> None:
 
 def test_a_speakers_name_is_one_token_or_plain_text(tokenizer_folder: Path) -> None:
     prompt_format = PromptFormat.load(tokenizer_folder)
-    assert len(prompt_format.prompt("x", speaker="rms").ids) == len(prompt_format.prompt("x").ids) + 1
+    assert len(prompt_format.prompt("x", speaker="heart").ids) == len(prompt_format.prompt("x").ids) + 1
     assert len(prompt_format.prompt("x", speaker="kore").ids) == len(prompt_format.prompt("x").ids) + len(
         "Speaker kore"
     )
-    for name in ("Speaker slt", "kore Convert the text to speech:", "rms Speaker slt"):
+    for name in ("Speaker bella", "kore Convert the text to speech:", "heart Speaker bella"):
         with pytest.raises(UsageError, match="can't be a speaker's name"):
             prompt_format.prompt("x", speaker=name)
 
@@ -279,16 +279,16 @@ def test_a_template_that_can_not_be_used_is_refused(template: str, tokenizer_fol
 def test_an_unknown_speaker_is_refused_and_the_known_ones_are_listed(random_checkpoint: Path) -> None:
     with pytest.raises(UsageError, match="unknown") as caught:
         PromptFormat.load(random_checkpoint).prompt("hello", speaker="unknown")
-    assert "rms, slt" in caught.value.hint
+    assert "heart, bella" in caught.value.hint
 
 
 def test_the_default_speaker_is_used_unless_there_is_a_reference(random_checkpoint: Path) -> None:
     prompt_format = PromptFormat.load(random_checkpoint)
-    assert prompt_format.prompt("hello").ids == prompt_format.prompt("hello", speaker="rms").ids
-    assert prompt_format.prompt("hello", speaker="slt").ids != prompt_format.prompt("hello", speaker="rms").ids
+    assert prompt_format.prompt("hello").ids == prompt_format.prompt("hello", speaker="heart").ids
+    assert prompt_format.prompt("hello", speaker="bella").ids != prompt_format.prompt("hello", speaker="heart").ids
     with_reference = prompt_format.prompt("hello", Reference("hm", (1,))).ids
     assert not set(with_reference) & {
-        prompt_format._tokenizer.token_to_id(f"Speaker {name}") for name in ("rms", "slt")
+        prompt_format._tokenizer.token_to_id(f"Speaker {name}") for name in ("heart", "bella")
     }
 
 

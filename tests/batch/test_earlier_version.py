@@ -25,8 +25,11 @@ def earlier_rows() -> list[dict[str, object]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The output folder. The revisions of that voice stand in for those of the test's model."""
-    monkeypatch.setenv("LLASA_MODEL", str(random_checkpoint))
+    """The output folder. That voice's speakers and revisions stand in for those of the test's model."""
+    model = Path(shutil.copytree(random_checkpoint, tmp_path / "model"))
+    about = json.loads((model / "llasa.json").read_text())
+    (model / "llasa.json").write_text(json.dumps(about | {"speakers": ["rms", "slt"], "default_speaker": "rms"}))
+    monkeypatch.setenv("LLASA_MODEL", str(model))
     monkeypatch.setattr(Checkpoint, "revision", earlier_rows()[0]["revision"])
     monkeypatch.setattr("llasa_cli.checkpoint.resolve.revision_of", lambda folder: CODEC_REVISION)
     shutil.copyfile(FIXTURE / "list.jsonl", tmp_path / "list.jsonl")

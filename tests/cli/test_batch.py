@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from llasa_cli.checkpoint.resolve import revision_of
 from llasa_cli.cli.app import app
-from tests.conftest import BUILT_IN_SPEAKERS
+from tests.conftest import SPEAKERS
 
 SHORT = ["--max-seconds", "0.2", "--retries", "0", "--device", "cpu", "--accept-failed"]
 MADE = "failed_checks"
@@ -125,7 +125,7 @@ def test_one_bad_item_does_not_stop_the_rest(tmp_path: Path) -> None:
     items = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}, {"id": "c", "text": "x", "voice": "unknown"}]
     items += [
         {"id": "d", "text": "y", "ref": "absent.wav", "ref_text": "z"},
-        {"id": "e", "text": "two", "voice": BUILT_IN_SPEAKERS[1]},
+        {"id": "e", "text": "two", "voice": SPEAKERS[1]},
     ]
     (tmp_path / "list.jsonl").write_text("\n".join(json.dumps(item) for item in items))
     made = batch(tmp_path, "--json", name="list.jsonl")
@@ -188,7 +188,7 @@ def test_word_times_stand_beside_the_one_file(tmp_path: Path) -> None:
 
 
 def test_an_item_that_changes_its_voice_is_a_bad_one(tmp_path: Path) -> None:
-    made = invoke(tmp_path, [{"text": "[voice:slt] one"}, {"text": "two"}], "out", "--json")
+    made = invoke(tmp_path, [{"text": "[voice:bella] one"}, {"text": "two"}], "out", "--json")
     assert made.exit_code == 5, made.output
     assert "an item has one voice" in made.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["00002.wav"]
@@ -381,8 +381,8 @@ def test_equal_lines_have_their_own_seeds_and_the_same_list_gives_the_same_audio
         ["--devices", "cuda:77"],
         ["--pause", "0.6"],
         ["--ref-text", "words"],
-        ["--ref", "clip.wav", "--voice", BUILT_IN_SPEAKERS[1]],
-        ["--ref", "clip.wav", "--speaker", BUILT_IN_SPEAKERS[1]],
+        ["--ref", "clip.wav", "--voice", SPEAKERS[1]],
+        ["--ref", "clip.wav", "--speaker", SPEAKERS[1]],
     ],
 )
 def test_contradicting_flags_are_refused(tmp_path: Path, more: list[str]) -> None:

@@ -115,10 +115,10 @@ def test_a_dialogue_has_the_voices_of_its_cast(random_checkpoint: Path, tmp_path
     play.write_text('{"name": "Anna", "text": "Hello."}\n{"name": "Bob", "text": "Hello."}\n', encoding="utf-8")
     words = ["-f", str(play), "-m", str(random_checkpoint), *slots]
     subtitles = tmp_path / "two.srt"
-    two = spoken(tmp_path / "two.wav", *words, "--cast", "Anna=rms", "--cast", "Bob=slt", "--subtitles", str(subtitles))
+    two = spoken(tmp_path / "two.wav", *words, "--cast", "Anna=heart", "--cast", "Bob=bella", "--subtitles", str(subtitles))
     assert subtitles.read_text().count("\nHello.\n\n") == 2
-    assert two == spoken(tmp_path / "again.wav", *words, "--cast", "Anna=rms,Bob=slt")
-    assert two != spoken(tmp_path / "one.wav", *words, "--cast", "Anna=rms,Bob=rms")
+    assert two == spoken(tmp_path / "again.wav", *words, "--cast", "Anna=heart,Bob=bella")
+    assert two != spoken(tmp_path / "one.wav", *words, "--cast", "Anna=heart,Bob=heart")
 
 
 def test_a_pipe_may_name_voices_without_a_cast(random_checkpoint: Path, tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_a_pipe_may_name_voices_without_a_cast(random_checkpoint: Path, tmp_path
         assert made.exit_code == 0, made.output
         return (tmp_path / name).read_bytes()
 
-    assert piped("a.wav", "[voice:slt] Hello.\n") != piped("b.wav", "[voice:rms] Hello.\n")
-    ssml = '<speak><voice name="slt">Hello.</voice></speak>'
-    assert piped("c.wav", ssml) == piped("a.wav", "[voice:slt] Hello.\n")
+    assert piped("a.wav", "[voice:bella] Hello.\n") != piped("b.wav", "[voice:heart] Hello.\n")
+    ssml = '<speak><voice name="bella">Hello.</voice></speak>'
+    assert piped("c.wav", ssml) == piped("a.wav", "[voice:bella] Hello.\n")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_pipe_may_name_voices_without_a_cast(random_checkpoint: Path, tmp_path
     [
         (["[voice:Carl] Hello."], "Line 1: 'Carl' is neither in --cast nor a voice"),
         (["--cast", "Anna", "Hello."], "--cast takes NAME=VOICE, not 'Anna'"),
-        (["--cast", "A=rms,a=slt", "Hello."], "gives a two voices"),
+        (["--cast", "A=heart,a=bella", "Hello."], "gives a two voices"),
         (["--cast", "A=nobody", "Hello."], "--cast A=nobody:"),
         (["--cast", "A=absent.wav", "Hello."], "absent.wav"),
         (["--lexicon", "absent.tsv", "Hello."], "absent.tsv can't be read"),

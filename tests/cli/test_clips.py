@@ -17,7 +17,7 @@ from llasa_cli.cli.app import app
 from llasa_cli.settings import ModelOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.voices.library import find
-from tests.conftest import BUILT_IN_SPEAKERS
+from tests.conftest import SPEAKERS
 
 RATE = 16_000
 WORDS = "Some words that could be said in it."
@@ -331,8 +331,8 @@ def test_a_cut_recording_is_refused_with_the_transcript_of_the_whole(clone: Clon
         (["--save", "kim", "--format", "flac"], "no text"),
         (["--save", "kim", "--stream"], "no text"),
         (["--save", "\udcff"], "can't be a voice's name"),
-        (["--save", BUILT_IN_SPEAKERS[1]], f"'{BUILT_IN_SPEAKERS[1]}' is a speaker of this model"),
-        (["--save", BUILT_IN_SPEAKERS[1].upper()], "is a speaker of this model"),
+        (["--save", SPEAKERS[1]], f"'{SPEAKERS[1]}' is a speaker of this model"),
+        (["--save", SPEAKERS[1].upper()], "is a speaker of this model"),
     ],
 )
 def test_a_bad_name_or_flag_is_a_usage_error(

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from tests.conftest import BUILT_IN_SPEAKERS
+from tests.conftest import SPEAKERS
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 SHORT = ["--max-seconds", "0.4", "--retries", "0", "--accept-failed"]
@@ -136,7 +136,7 @@ def test_json_is_the_only_content_of_standard_output(run: Run, tmp_path: Path) -
         (["say", "hi", "-m", "no-such-model", "-o", "a.wav"], 3, "no-such-model"),
         (["say", "hi", "-m", "1b", "-o", "a.wav"], 3, "llasa download 1b"),
         (["say", "hi", "--device", "cuda:7", "-o", "a.wav"], 2, "cuda"),
-        (["say", "hi", "--voice", "nobody", "-o", "a.wav"], 2, ", ".join(BUILT_IN_SPEAKERS[:2])),
+        (["say", "hi", "--voice", "nobody", "-o", "a.wav"], 2, ", ".join(SPEAKERS[:2])),
         (["clone", "--ref", "absent.wav", "--ref-text", "x", "hi", "-o", "a.wav"], 4, "absent.wav"),
     ],
     ids=lambda value: " ".join(value[:5]) if isinstance(value, list) else None,

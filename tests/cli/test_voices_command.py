@@ -111,7 +111,7 @@ def test_text_is_spoken_and_the_voice_is_kept(run: Command, clip: Path, tmp_path
 def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, folder: Path) -> None:
     code, out, said = run("voices")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["voice", "rms", "slt"]
+    assert [line.split()[0] for line in out.splitlines()] == ["voice", "heart", "bella"]
     assert "speaker (default)" in out.splitlines()[1]
     assert "No voice is saved" in said
     save(kim)
@@ -120,7 +120,7 @@ def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, fold
     code, out, said = run("voices")
     lines = out.splitlines()
     assert code == 0
-    assert [line.split()[0] for line in lines] == ["voice", "rms", "slt", "kim", "lee", "odd"]
+    assert [line.split()[0] for line in lines] == ["voice", "heart", "bella", "kim", "lee", "odd"]
     assert str(folder) in said
     assert "another codec" in lines[4]
     assert "[bold]letters[/bold]" in lines[4]
@@ -129,8 +129,8 @@ def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, fold
     rows = [json.loads(line) for line in run("voices", "--json")[1].splitlines()]
     speakers, saved = rows[:2], rows[2:]
     assert [(row["name"], row["kind"], row["default"]) for row in speakers] == [
-        ("rms", "speaker", True),
-        ("slt", "speaker", False),
+        ("heart", "speaker", True),
+        ("bella", "speaker", False),
     ]
     assert [(row["name"], row.get("usable")) for row in saved] == [("kim", True), ("lee", False), ("odd", None)]
     assert json.loads(run("voices", "show", "kim", "--json")[1])["codes"] == [1, 2, 3]
@@ -163,9 +163,9 @@ def test_a_name_is_a_saved_voice_a_file_or_a_speaker(models: ModelOptions, kim: 
         assert chosen.speaker is None
         assert chosen.reference is not None
         assert (chosen.reference.text, chosen.reference.codes) == ("Paid 7 dollars.", (1, 2, 3))
-    for asked in ("slt", "SLT", "Speaker slt", "speaker Slt"):
-        assert resolve_voice(asked, None, models).speaker == "slt"
-        assert resolve_voice(None, asked, models).speaker == "slt"
+    for asked in ("bella", "BELLA", "Speaker bella", "speaker Bella"):
+        assert resolve_voice(asked, None, models).speaker == "bella"
+        assert resolve_voice(None, asked, models).speaker == "bella"
     nothing = resolve_voice(None, None, models)
     assert (nothing.speaker, nothing.reference) == (None, None)
 
@@ -187,13 +187,13 @@ def test_a_model_that_needs_numbers_as_words_normalizes_the_transcript(
 
 
 def test_an_ambiguous_or_unknown_name_is_refused(models: ModelOptions, kim: SavedVoice) -> None:
-    save(replace(kim, name="slt"))
+    save(replace(kim, name="bella"))
     with pytest.raises(UsageError, match="both a saved voice and a speaker") as raised:
-        resolve_voice("slt", None, models)
-    assert "--speaker slt" in raised.value.hint
-    assert resolve_voice(None, "slt", models).speaker == "slt"
+        resolve_voice("bella", None, models)
+    assert "--speaker bella" in raised.value.hint
+    assert resolve_voice(None, "bella", models).speaker == "bella"
     with pytest.raises(UsageError, match="--voice and --speaker are both given"):
-        resolve_voice("slt", "rms", models)
+        resolve_voice("bella", "heart", models)
     for voice, speaker in (("nobody", None), (None, "nobody"), ("x" * 300, None), ("../x", None), ("", None)):
         with pytest.raises(UsageError):
             resolve_voice(voice, speaker, models)
@@ -256,7 +256,7 @@ def test_every_item_of_a_list_has_its_own_voice(
     save(replace(kim, name="odd", codec="000000000000"))
     rows = [
         {"id": "a", "text": "hi", "voice": "kim", "seed": 1},
-        {"id": "b", "text": "hi", "voice": "SLT", "seed": 1},
+        {"id": "b", "text": "hi", "voice": "BELLA", "seed": 1},
         {"id": "c", "text": "hi", "voice": "odd"},
         {"id": "d", "text": "hi", "ref": "clip.wav", "ref_text": WORDS},
         {"id": "e", "text": "hi", "ref": "clip.wav", "ref_text": WORDS},

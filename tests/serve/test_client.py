@@ -97,7 +97,7 @@ def test_a_pipe_is_spoken(server: Running, tmp_path: Path) -> None:
 
 
 def test_a_pipe_with_several_voices_is_refused(server: Running, tmp_path: Path) -> None:
-    made = say(*remote(server), "-o", str(tmp_path / "a.wav"), text="[voice:rms] Piped words.\n")
+    made = say(*remote(server), "-o", str(tmp_path / "a.wav"), text="[voice:heart] Piped words.\n")
     assert made.exit_code == 2, made.output
     assert "Several voices need the model on this machine" in made.output
     assert not list(tmp_path.iterdir())
@@ -122,8 +122,8 @@ def test_a_pipe_with_several_voices_is_refused(server: Running, tmp_path: Path) 
             "--speaker-model",
         ),
         (["--server-or-local"], 2, "no effect"),
-        (["SERVER", "[voice:rms] And this."], 2, "Several voices need the model on this machine"),
-        (["SERVER", "--cast", "Anna=rms"], 2, "Several voices need the model on this machine"),
+        (["SERVER", "[voice:heart] And this."], 2, "Several voices need the model on this machine"),
+        (["SERVER", "--cast", "Anna=heart"], 2, "Several voices need the model on this machine"),
     ],
 )
 def test_errors_have_the_exit_codes_of_the_command(

@@ -97,13 +97,13 @@ def test_a_replica_makes_the_samples_of_say(server: tuple[int, int], random_chec
         "--retries",
         "0",
         "-v",
-        "rms",
+        "heart",
         "-q",
         "--accept-failed",
     ]
     command = [sys.executable, "-m", "llasa_cli", "say", "-m", str(random_checkpoint), text, "-o", str(said)]
     subprocess.run([*command, *settings], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
-    status, data = speak(port, text, voice="rms", response_format="wav")
+    status, data = speak(port, text, voice="heart", response_format="wav")
     assert status == 200
     served, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     assert np.array_equal(served, soundfile.read(said, dtype="int16")[0])

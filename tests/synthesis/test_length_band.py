@@ -106,10 +106,10 @@ def test_too_few_takes_are_refused() -> None:
 
 def test_a_speaker_has_its_own_band_and_the_others_the_general_one(band: LengthBand) -> None:
     general = LengthBand(0.3, 0.07, 0.3, 3, 3, 100)
-    metadata = {"length_bands": {"": general.to_metadata(), "slt": band.to_metadata()}}
-    assert LengthBand.from_metadata(metadata, "slt") == band
-    assert LengthBand.from_metadata(metadata, "rms") == LengthBand.from_metadata(metadata, None) == general
-    assert LengthBand.from_metadata({}, "rms") is None
+    metadata = {"length_bands": {"": general.to_metadata(), "bella": band.to_metadata()}}
+    assert LengthBand.from_metadata(metadata, "bella") == band
+    assert LengthBand.from_metadata(metadata, "heart") == LengthBand.from_metadata(metadata, None) == general
+    assert LengthBand.from_metadata({}, "heart") is None
 
 
 @pytest.mark.parametrize(

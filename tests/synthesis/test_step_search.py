@@ -20,7 +20,7 @@ from llasa_cli.text.chunker import TextChunk
 
 CHUNK = TextChunk("hello there.", ("hello there.",), 0.0)
 SAMPLING = SamplingRequest(temperature=1.0, top_p=1.0, guidance=1.0, max_seconds=0.6)
-OPTIONS = SpeechOptions(SAMPLING, seed=3, speaker="rms", retries=0, search="2x3x0.2")
+OPTIONS = SpeechOptions(SAMPLING, seed=3, speaker="heart", retries=0, search="2x3x0.2")
 STEP = 10
 """Codes in 0.2 s."""
 

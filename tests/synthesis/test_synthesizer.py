@@ -186,7 +186,7 @@ def test_a_text_without_a_voice_keeps_the_voice_of_its_first_good_chunk(
     assert asked == [None, voice, voice]
     assert [take.is_voice for take in takes] == [True, False, False]
     asked.clear()
-    voiceless.synthesize(BOOK, replace(SHORT, speaker="slt"))
+    voiceless.synthesize(BOOK, replace(SHORT, speaker="bella"))
     assert asked == [None] * 3
 
 
@@ -237,7 +237,7 @@ def test_a_codec_with_another_number_of_codes_is_refused(random_checkpoint: Path
     from recipes.heart.tokenizer import write_tokenizer
 
     shutil.copytree(random_checkpoint, tmp_path / "m")
-    write_tokenizer(tmp_path / "m", 60, ("rms", "slt"))
+    write_tokenizer(tmp_path / "m", 60, ("heart", "bella"))
     with pytest.raises(ModelError, match="speaks 60 codes"):
         Synthesizer.load(ModelOptions(model=str(tmp_path / "m"), device="cpu"))
 

@@ -28,7 +28,7 @@ def published_rows(folder: Path, split: str, prompt_format: PromptFormat, count:
     folder.mkdir(parents=True, exist_ok=True)
     table.tofile(folder / f"{split}_input_ids.memmap")
     np.save(folder / f"{split}_input_ids_shape.npy", np.array(table.shape))
-    speakers = "".join(("rms\n", "slt\n")[number % 2] for number in range(count))
+    speakers = "".join(("heart\n", "bella\n")[number % 2] for number in range(count))
     (folder / f"{split}_speakers.txt").write_text(speakers, encoding="utf-8")
 
 
@@ -79,10 +79,10 @@ def recordings(tmp_path: Path) -> Path:
     for number in range(8):
         sound = 0.1 * random.standard_normal((int((0.4 + 0.1 * number) * 22_050), 2))
         soundfile.write(folder / f"{number}.wav", sound, 22_050)
-        lines.append(f"{number}.wav,sea number {number},{'slt' if number % 2 else 'kore'}")
+        lines.append(f"{number}.wav,sea number {number},{'bella' if number % 2 else 'kore'}")
     (folder / "broken.wav").write_bytes(b"RIFF nothing")
     soundfile.write(folder / "long.wav", np.zeros(16_000 * 60), 16_000)
-    lines += ["broken.wav,hello,slt", "absent.wav,hello,slt", "long.wav,hello,slt"]
+    lines += ["broken.wav,hello,bella", "absent.wav,hello,bella", "long.wav,hello,bella"]
     (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "table.csv"
 

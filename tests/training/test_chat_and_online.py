@@ -77,7 +77,7 @@ def test_speech_and_chat_are_trained_on_in_one_run(options: FinetuneOptions, tmp
     assert json.loads((tmp_path / "mixed" / "llasa.json").read_text())["chats"] is True
     assert mixed["steps"] > alone["steps"]
     assert mixed["data"]["rows"] == 170
-    assert mixed["speakers"] == ["rms", "slt"]
+    assert mixed["speakers"] == ["heart", "bella"]
 
 
 def test_online_training_writes_nothing_beside_the_recordings_and_resumes(
@@ -88,7 +88,7 @@ def test_online_training_writes_nothing_beside_the_recordings_and_resumes(
     about = finetune(online)
     assert about["steps"] == 2
     assert about["data"] == {"fingerprint": None, "rows": 6}
-    assert about["speakers"] == ["rms", "slt", "kore"]
+    assert about["speakers"] == ["heart", "bella", "kore"]
     assert "held_out" in (online.output / "log.jsonl").read_text()
     assert {path.name for path in recordings.parent.iterdir()} == before, "nothing is written beside them"
     assert finetune(replace(online, steps=3))["steps"] == 3, "it resumes"

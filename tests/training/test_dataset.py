@@ -46,14 +46,14 @@ def write_rows(folder: Path, rows: list[list[int]], pad_id: int) -> None:
 
 
 def test_numbered_parts_are_read_each_with_its_own_speakers(tmp_path: Path, prompt_format: PromptFormat) -> None:
-    for number, name in enumerate(("rms", "slt")):
+    for number, name in enumerate(("heart", "bella")):
         write_rows(tmp_path, [prompt_format.encode_row("sea", [1, 2, number])], prompt_format.pad_id)
         (tmp_path / "train_input_ids.memmap").rename(tmp_path / f"train_input_ids_{number}.memmap")
         (tmp_path / "train_input_ids_shape.npy").rename(tmp_path / f"train_input_ids_{number}_shape.npy")
         if number:
             (tmp_path / f"train_speakers_{number}.txt").write_text(f"{name}\n", encoding="utf-8")
     rows = SpeechDataset(tmp_path, "train", prompt_format)
-    assert rows.speakers == [None, "slt"]
+    assert rows.speakers == [None, "bella"]
     assert [rows.decode(index)[1] for index in range(2)] == [[1, 2, 0], [1, 2, 1]]
 
 
@@ -92,12 +92,12 @@ def test_the_padding_token_does_not_matter(tmp_path: Path, prompt_format: Prompt
 
 
 def test_only_rows_of_the_chosen_speakers_are_read(data_folder: Path, prompt_format: PromptFormat) -> None:
-    rows = SpeechDataset(data_folder, "train", prompt_format, speakers=("slt",))
+    rows = SpeechDataset(data_folder, "train", prompt_format, speakers=("bella",))
     assert len(rows) == 60
-    assert set(rows.speakers) == {"slt"}
+    assert set(rows.speakers) == {"bella"}
     with pytest.raises(UsageError, match="No row is left") as caught:
         SpeechDataset(data_folder, "train", prompt_format, speakers=("other",))
-    assert "slt" in caught.value.hint
+    assert "bella" in caught.value.hint
 
 
 def test_the_error_says_why_no_row_is_left(tmp_path: Path, prompt_format: PromptFormat) -> None:

@@ -99,7 +99,7 @@ def test_transformers_generates_with_the_checkpoint(finished: Path) -> None:
 
     assert not list(finished.glob("*.part")) + list(finished.glob(".saving"))
     prompt_format = PromptFormat.load(finished)
-    assert prompt_format.speakers == ("rms", "slt")
+    assert prompt_format.speakers == ("bella", "heart")
     AutoTokenizer.from_pretrained(finished)
     model = LlamaForCausalLM.from_pretrained(finished)
     assert model.dtype == torch.bfloat16
@@ -111,8 +111,8 @@ def test_transformers_generates_with_the_checkpoint(finished: Path) -> None:
 
 def test_a_checkpoint_describes_itself(finished: Path) -> None:
     about = json.loads((finished / "llasa.json").read_text())
-    assert about["speakers"] == ["rms", "slt"]
-    assert about["default_speaker"] in ("rms", "slt")
+    assert about["speakers"] == ["bella", "heart"]
+    assert about["default_speaker"] in ("heart", "bella")
     assert about["codec"] == "some/codec"
     assert about["recipe"]["schedule"] == "cosine"
     assert about["recipe"]["warm_up_share"] == 0.03
@@ -330,12 +330,12 @@ def test_a_checkpoint_is_trained_on_and_brings_its_codec_and_speakers(
     data_folder: Path, random_checkpoint: Path, tmp_path: Path
 ) -> None:
     options = FinetuneOptions(
-        data_folder, tmp_path / "out", model=str(random_checkpoint), steps=2, device="cpu", speakers=("slt",)
+        data_folder, tmp_path / "out", model=str(random_checkpoint), steps=2, device="cpu", speakers=("bella",)
     )
     about = finetune(options)
     assert (options.output / about["codec"] / "model.safetensors").is_file()
-    assert about["speakers"] == ["rms", "slt"]
-    assert about["default_speaker"] == "slt"
+    assert about["speakers"] == ["heart", "bella"]
+    assert about["default_speaker"] == "bella"
     assert about["base"] == str(random_checkpoint)
     before, after = model_revision(random_checkpoint), model_revision(options.output)
     moved = [(after[name].float() - before[name].float()).abs().max() for name in after]

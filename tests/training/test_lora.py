@@ -48,7 +48,7 @@ def scores(model: LanguageModel, ids: torch.Tensor) -> torch.Tensor:
 @pytest.fixture
 def ids(random_checkpoint: Path) -> torch.Tensor:
     prompt_format = PromptFormat.load(random_checkpoint)
-    return torch.tensor(prompt_format.training_example(prompt_format.text_ids("sea salt"), [3, 1, 60], "slt")[0][:-1])
+    return torch.tensor(prompt_format.training_example(prompt_format.text_ids("sea salt"), [3, 1, 60], "bella")[0][:-1])
 
 
 def test_only_the_adapter_is_written_and_the_folder_names_its_base(
@@ -61,7 +61,7 @@ def test_only_the_adapter_is_written_and_the_folder_names_its_base(
     about = json.loads((out / "llasa.json").read_text())
     assert about["base"] == str(random_checkpoint)
     assert about["recipe"]["lora"]["rank"] == 4
-    assert about["default_speaker"] in ("rms", "slt")
+    assert about["default_speaker"] in ("heart", "bella")
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(random_checkpoint)
 
 
@@ -86,7 +86,7 @@ def test_merged_and_unmerged_adapters_compute_what_peft_computes(
     assert (unmerged - base).abs().max() > 0.1, "the adapter does something"
     for other in (alone, merged, by_peft):
         torch.testing.assert_close(other, unmerged, rtol=0, atol=1e-4)
-    assert about["default_speaker"] in ("rms", "slt")
+    assert about["default_speaker"] in ("heart", "bella")
     assert (tmp_path / "merged" / "codec" / "model.safetensors").is_file()
     with pytest.raises(UsageError, match="already holds a model"):
         merge_adapter(trained.output, tmp_path / "merged")

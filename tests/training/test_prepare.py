@@ -33,21 +33,21 @@ def recordings(tmp_path: Path) -> Path:
     lines = ["audio,text,speaker"]
     for number in range(10):
         soundfile.write(folder / f"{number}.wav", sound(0.5 + 0.1 * (number % 3), number), 16_000)
-        lines.append(f'{number}.wav,"hello, number {number}",{"rms" if number % 2 else "slt"}')
+        lines.append(f'{number}.wav,"hello, number {number}",{"heart" if number % 2 else "bella"}')
     (folder / "broken.wav").write_bytes(b"RIFF nothing")
     soundfile.write(folder / "silent.wav", np.zeros(16_000), 16_000)
     soundfile.write(folder / "short.wav", sound(0.03, 1), 16_000)
     soundfile.write(folder / "long.flac", sound(45, 1), 16_000)
     soundfile.write(folder / "brief.wav", sound(0.1, 1), 16_000)
     lines += [
-        "broken.wav,hello,rms",
-        "absent.wav,hello,rms",
-        "silent.wav,hello,rms",
-        "short.wav,hello,rms",
-        "long.flac,hello,rms",
-        "brief.wav,this is more than anyone can say in a tenth of a second,rms",
-        "1.wav,,rms",
-        ",hello,rms",
+        "broken.wav,hello,heart",
+        "absent.wav,hello,heart",
+        "silent.wav,hello,heart",
+        "short.wav,hello,heart",
+        "long.flac,hello,heart",
+        "brief.wav,this is more than anyone can say in a tenth of a second,heart",
+        "1.wav,,heart",
+        ",hello,heart",
     ]
     (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
@@ -78,7 +78,7 @@ def test_files_have_the_published_form(
     speakers = (out / "train_speakers.txt").read_text().splitlines()
     assert len(speakers) == 8
     for ids, speaker in zip(train.tolist(), speakers, strict=True):
-        assert speaker == ("rms" if expected.index(ids) % 2 else "slt")
+        assert speaker == ("heart" if expected.index(ids) % 2 else "bella")
 
 
 def test_every_bad_row_is_reported_with_its_reason(
@@ -166,14 +166,14 @@ def test_a_folder_of_audio_and_text_files_is_read(
     (folder / "a.txt").write_text("two\nchannels \n", encoding="utf-8")
     shutil.copy(recordings / "1.wav", folder / "b.wav")
     out = tmp_path / "out"
-    index = prepare(PrepareOptions((folder.parent,), out, "rms", validation=0), prompt_format, codec, "t")
+    index = prepare(PrepareOptions((folder.parent,), out, "heart", validation=0), prompt_format, codec, "t")
     rows = read_split(out, "train")
     assert len(rows) == 1
     text, codes = prompt_format.decode_row(rows[0].tolist())
     assert text == prompt_format.text_ids("two channels")
     assert len(codes) == 25
     assert index["skipped"]["reasons"] == {"no text file of the same name": 1}
-    assert (out / "train_speakers.txt").read_text() == "rms\n"
+    assert (out / "train_speakers.txt").read_text() == "heart\n"
     assert not (out / "val_input_ids.memmap").exists()
 
 

@@ -33,7 +33,7 @@ def table(tmp_path: Path) -> Path:
     """Rows with codes; two share an id, two are empty."""
     path = tmp_path / "t.jsonl"
     lines = [
-        {"id": number, "text": f"row {number}", "codes": [number] * 30, "speaker": ("rms", "slt")[number % 2]}
+        {"id": number, "text": f"row {number}", "codes": [number] * 30, "speaker": ("heart", "bella")[number % 2]}
         for number in range(ROWS)
     ]
     lines += [
@@ -72,7 +72,7 @@ def test_several_ranks_write_the_rows_of_one_process(
         == expected["skipped"]["reasons"]
         == {"no text": 2, "its id or its audio was there before": 1}
     )
-    assert found["speakers"] == expected["speakers"] == {"rms": 20, "slt": 20}
+    assert found["speakers"] == expected["speakers"] == {"heart": 20, "bella": 20}
     assert {name: split["rows"] for name, split in found["splits"].items()} == {"train": 33, "val": 7}
     listed = [line for path in many.glob("skipped_rank*.jsonl") for line in path.read_text().splitlines()]
     assert len(listed) == 3

@@ -39,7 +39,7 @@ def table(tmp_path: Path) -> Path:
         {
             "text": f"row {number}" if number % 11 else "",
             "codes": [number % 64] * 30,
-            "speaker": ("rms", "slt")[number % 2],
+            "speaker": ("heart", "bella")[number % 2],
         }
         for number in range(ROWS)
     ]

@@ -164,7 +164,7 @@ def test_unknown_keys_are_named_together(tmp_path: Path) -> None:
         ({"data": 5}, "int"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"seed": True}, "seed is True"),
-        ({"speakers": "rms"}, "speakers is 'rms'"),
+        ({"speakers": "heart"}, "speakers is 'heart'"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error(value: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ def test_samples_use_the_sampling_and_guidance_of_the_checkpoint(
     from transformers import AutoModelForCausalLM
 
     options = FinetuneOptions(Path(), tmp_path, speak=("the sea and the salt",), device="cpu")
-    about = {"default_speaker": "slt", "sampling": {"temperature": 0, "guidance": guidance}}
+    about = {"default_speaker": "bella", "sampling": {"temperature": 0, "guidance": guidance}}
     speech = Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
     samples = SpeechSamples(options, speech.prompt_format, None, random_checkpoint / "codec", about)
     (written,) = samples.speak(AutoModelForCausalLM.from_pretrained(random_checkpoint), 5)
     greedy = SamplingOptions(temperature=0, guidance=guidance, max_seconds=SECONDS)
-    codes = list(speech.model.generate(speech.prompt_format.prompt(options.speak[0], speaker="slt"), greedy, 0))
+    codes = list(speech.model.generate(speech.prompt_format.prompt(options.speak[0], speaker="bella"), greedy, 0))
     assert len(set(codes)) > 2
     heard, _ = soundfile.read(written)
     wanted = np.clip(speech.codec.decode(codes), -1, 1)
