@@ -115,7 +115,9 @@ def test_a_dialogue_has_the_voices_of_its_cast(random_checkpoint: Path, tmp_path
     play.write_text('{"name": "Anna", "text": "Hello."}\n{"name": "Bob", "text": "Hello."}\n', encoding="utf-8")
     words = ["-f", str(play), "-m", str(random_checkpoint), *slots]
     subtitles = tmp_path / "two.srt"
-    two = spoken(tmp_path / "two.wav", *words, "--cast", "Anna=heart", "--cast", "Bob=bella", "--subtitles", str(subtitles))
+    two = spoken(
+        tmp_path / "two.wav", *words, "--cast", "Anna=heart", "--cast", "Bob=bella", "--subtitles", str(subtitles)
+    )
     assert subtitles.read_text().count("\nHello.\n\n") == 2
     assert two == spoken(tmp_path / "again.wav", *words, "--cast", "Anna=heart,Bob=bella")
     assert two != spoken(tmp_path / "one.wav", *words, "--cast", "Anna=heart,Bob=heart")
