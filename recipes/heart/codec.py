@@ -262,7 +262,7 @@ class Training:
                 codec.config.save_pretrained(arguments.out)
             kept = 0
             if arguments.init_from:
-                helpers = arguments.helpers_from or arguments.init_from / HELPERS
+                helpers = arguments.init_from / HELPERS
                 if helpers.exists():
                     known = torch.load(helpers, weights_only=True)
                     load(helpers, {name: part for name, part in self.helpers.items() if name in known})
@@ -470,7 +470,6 @@ def main() -> None:
     command.add_argument("out", type=Path)
     command.add_argument("--minutes", type=float, default=60, help="processor time of this run, resumptions included")
     command.add_argument("--init-from", type=Path, help="a codec's folder, whose weights are grown to the shape")
-    command.add_argument("--helpers-from", type=Path, help="helpers.pt, if it is not in the folder of --init-from")
     command.add_argument(
         "--branch-from", type=Path, help="last.pt of another run: all state, with a schedule of its own"
     )

@@ -4,7 +4,7 @@
 # STYLES is the folder package/voices of `npm pack kokoro-js@1.2.1`. Every step resumes where it was stopped, and a
 # finished step is skipped: after any stop, run the same command again.
 # SHARE: part of each training's minutes (1: about 30 hours of two cores). SHARDS: part of the corpus.
-# START: a voice of this shape to start from, such as llasa_cli/voices_data/tiny. Empty: from nothing.
+# START: a folder with codec/ and model/ to start from, such as recipes/heart/checkpoint. Empty: from nothing.
 # PROCESSES: number of training processes. PYTHON: an interpreter that has the packages.
 set -euo pipefail
 work=${1:?a folder for the corpus, the checkpoints and the voice}
@@ -14,7 +14,7 @@ python=${PYTHON:-python}
 share=${SHARE:-1} shards=${SHARDS:-1} start=${START:-} processes=${PROCESSES:-2}
 levels="4 4 4 4 4 4" # with other levels the codec is grown from START; --codes below is their product
 
-export OMP_NUM_THREADS=1 ONEDNN_PRIMITIVE_CACHE_CAPACITY=64
+export OMP_NUM_THREADS=1 ONEDNN_PRIMITIVE_CACHE_CAPACITY=2048
 export PYTHONPATH=$here/../..:$here${PYTHONPATH:+:$PYTHONPATH}
 # Keep freed memory, in huge pages, instead of returning it after each step: saves a fifth of the time.
 train_environment="GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=20000000000"
@@ -32,7 +32,7 @@ printf '%s\n' "named $(count 80)" "english $(count 40)" "blends $(count 40)" "ot
 # 2. The codec: at a constant rate, the discriminator from two fifths of the time; then the rate falls.
 # shellcheck disable=SC2086 # a list of numbers
 train codec.py train "$work/corpus" "$work/codec-a" --levels $levels --minutes "$(minutes 500)" --bf16 --compile \
-  --rate 6e-4 --phone 1.5 --discriminator-from "$(minutes 200)" ${start:+--init-from "$start/codec" --helpers-from "$here/checkpoint/helpers.pt"} --shares heart=0.2 named=0.1 english=0.2 blends=0.4 others=0.1
+  --rate 6e-4 --phone 1.5 --discriminator-from "$(minutes 200)" ${start:+--init-from "$start/codec"} --shares heart=0.2 named=0.1 english=0.2 blends=0.4 others=0.1
 # shellcheck disable=SC2086
 train codec.py train "$work/corpus" "$work/codec-b" --branch-from "$work/codec-a/last.pt" --levels $levels \
   --minutes "$(minutes 100)" --decay 1 --freeze-codes --bf16 --compile --rate 6e-4 \
@@ -50,7 +50,7 @@ for speed in 0.86 0.93 1.08 1.16; do run encode.py "$work/corpus" "$work/codec" 
 rows="heart=0.4 named=0.3 english=0.05 blends=0.15 blends@0.86=0.025 blends@0.93=0.025 blends@1.08=0.025 blends@1.16=0.025"
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm-a" --levels $levels --minutes "$(minutes 500)" \
-  --muon --bf16 --compile --tokens 2400 ${start:+--init-from "$start" --same-codec} --shares $rows
+  --muon --bf16 --compile --tokens 2400 ${start:+--init-from "$start/model" --same-codec} --shares $rows
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm" --branch-from "$work/lm-a/last.pt" --levels $levels \
   --minutes "$(minutes 200)" --decay 1 --muon --bf16 --compile --tokens 2400 --shares $rows
