@@ -53,7 +53,6 @@ from losses import (
     Spectra,
     adversarial_losses,
     balanced_gradient,
-    coherence_loss,
     discriminator_loss,
     feature_loss,
     recognizer_loss,
@@ -300,9 +299,6 @@ class Training:
                 0.3 * spread_loss(result["levels"]) + arguments.consistency * consistency + arguments.phone * phone
             )
         sound = [(1.0, stft + 2.0 * mel)]
-        if arguments.coherence_share:
-            parts["coherence"] = coherence_loss(made, real)
-            sound.append((arguments.coherence_share, parts["coherence"]))
         if self.step > 300:  # by then the recognizer has learned something
             self.recognizer.requires_grad_(False)
             parts["feature"] = feature_loss(self.recognizer, made, real)
@@ -489,7 +485,6 @@ def main() -> None:
     command.add_argument("--consistency", type=float, default=0.5)
     command.add_argument("--phone", type=float, default=0.3, help="weight of the phone head's loss")
     command.add_argument("--feature-share", type=float, default=1.0, help="of the gradient, relative to the spectra")
-    command.add_argument("--coherence-share", type=float, default=0.0, help="the same, of the phases' advance")
     command.add_argument("--adversarial-share", type=float, default=2.0, help="the same, of the discriminator")
     command.add_argument("--matching-share", type=float, default=1.0, help="the same, of the discriminator's features")
     command.add_argument("--discriminator-from", type=float, default=25, help="minutes after which it joins")

@@ -42,26 +42,6 @@ class Spectra(nn.Module):
         return stft / len(self.sizes), mel
 
 
-def coherence_loss(made: torch.Tensor, real: torch.Tensor, sizes: Sequence[int] = (512, 1024)) -> torch.Tensor:
-    """How far the phases of `made` (B, T) advance otherwise than those of `real` from one frame to the next: 0 to 2.
-
-    The codes do not determine the phase, but they do determine the pitch, and so its advance. Where the phases of neighboring
-    codes do not fit, the voice is hoarse. Each bin counts by its share of the real magnitude.
-    """
-    total = made.new_zeros(())
-    for size in sizes:
-        window = torch.hann_window(size)
-        spectrum = torch.stft(torch.cat([made, real]), size, size // 8, window=window, return_complex=True)
-        advance = spectrum[..., 1:] * spectrum[..., :-1].conj()
-        magnitude = (advance.real.square() + advance.imag.square() + 1e-12).sqrt()
-        y, x = advance.chunk(2)
-        y_size, x_size = magnitude.chunk(2)
-        cosine = (y.real * x.real + y.imag * x.imag) / (y_size * x_size)
-        weight = x_size.sqrt()
-        total = total + (weight * (1 - cosine)).sum() / weight.sum()
-    return total / len(sizes)
-
-
 class Discriminator(nn.Module):
     """Multi-resolution STFT discriminator: (B, T) -> one map of logits a resolution, and all hidden features.
 

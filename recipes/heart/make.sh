@@ -35,9 +35,9 @@ train codec.py train "$work/corpus" "$work/codec-a" --levels $levels --minutes "
   --rate 6e-4 --phone 1.5 --discriminator-from "$(minutes 200)" ${start:+--init-from "$start/codec"} --shares heart=0.2 named=0.1 english=0.2 blends=0.4 others=0.1
 # shellcheck disable=SC2086
 train codec.py train "$work/corpus" "$work/codec-b" --branch-from "$work/codec-a/last.pt" --levels $levels \
-  --minutes "$(minutes 100)" --decay 1 --freeze-codes --bf16 --compile --rate 6e-4 \
+  --minutes "$(minutes 100)" --decay 1 --freeze-codes --bf16 --compile --rate 2e-4 \
   --shares heart=0.2 named=0.1 english=0.2 blends=0.4 others=0.1
-[ -e "$work/codec" ] || run codec.py export "$work/codec-b" "$work/codec"
+[ -e "$work/codec" ] || run codec.py export "$work/codec-b" "$work/codec" --match-spectrum "$work/corpus"
 # 3. The codes of the corpus; the blends at other speeds too, as more voices for cloning.
 for name in heart named english blends others; do
   seq 0 $((processes - 1)) | xargs -P "$processes" -I N \
