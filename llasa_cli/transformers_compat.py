@@ -408,8 +408,9 @@ class LlasaProcessor(ProcessorMixin):
         """Save the tokenizer, `llasa.json`, the lexicon and the name of the codec. The codec's weights are not copied."""
         folder = Path(save_directory)
         files = list(self.tokenizer.save_pretrained(folder, push_to_hub=push_to_hub, **kwargs))
-        if self._lexicon.is_file() and not (folder / PRONUNCIATIONS).exists():
-            files.append(str(shutil.copyfile(self._lexicon, folder / PRONUNCIATIONS)))
+        lexicon = folder / PRONUNCIATIONS
+        if self._lexicon.is_file() and lexicon.resolve() != self._lexicon.resolve():
+            files.append(str(shutil.copyfile(self._lexicon, lexicon)))
         codec = getattr(self.audio_codec, "name_or_path", None)
         own = self._metadata | ({} if codec is None else {"codec": _absolute(codec)})
         for name, about in (

@@ -33,10 +33,10 @@ def word_error_rate(speech: Synthesizer, lines: list[str]) -> float:
     return float(str(scores.summary()["wer"]))
 
 
-def test_it_is_at_most_45_mb_and_holds_nothing_pickled() -> None:
+def test_it_is_at_most_30_mb_and_holds_nothing_pickled() -> None:
     files = [path for path in BUILT_IN_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 45_000_000
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".txt"}
+    assert sum(path.stat().st_size for path in files) <= 30_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
 
 
 def test_it_is_of_the_published_classes() -> None:
@@ -70,7 +70,7 @@ def pitch_of(samples: np.ndarray, rate: int = 16_000) -> float:
 def test_another_speed_keeps_the_pitch(speech: Synthesizer) -> None:
     pytest.importorskip("av")
     usual = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0))
-    for speed in (0.5, 2.0):
+    for speed in (0.5, 0.75, 1.5, 2.0):
         changed = speech.synthesize(SENTENCES[0], SpeechOptions(seed=0, speed=speed))
         assert len(changed) == pytest.approx(len(usual) / speed, rel=0.02)
         assert pitch_of(changed) == pytest.approx(pitch_of(usual), rel=0.02)

@@ -168,6 +168,20 @@ def test_ids_that_are_not_speech_are_not_decoded(loaded: SimpleNamespace) -> Non
         loaded.processor.decode(torch.cat([ids, ids]), input_offset=[1, 1])
 
 
+def test_a_lexicon_reaches_the_prompts_and_is_saved(phone_checkpoint: Path, tmp_path: Path) -> None:
+    codec = XCodec2Model.from_pretrained(str(phone_checkpoint / "codec"))
+    processor = LlasaProcessor.from_pretrained(phone_checkpoint, codec)
+    wanted = PromptFormat.load(phone_checkpoint).prompt("a kick").ids
+    letters = PromptFormat.load(phone_checkpoint)
+    letters.pronunciations = None
+    assert letters.prompt("a kick").ids != wanted
+    processor.save_pretrained(phone_checkpoint)  # onto itself
+    processor.save_pretrained(tmp_path / "again")
+    for folder in (phone_checkpoint, tmp_path / "again"):
+        made = LlasaProcessor.from_pretrained(folder)("a kick")["input_ids"]
+        assert tuple(made[0].tolist()) == wanted
+
+
 @pytest.fixture(scope="module")
 def saved(loaded: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")

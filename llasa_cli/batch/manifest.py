@@ -302,7 +302,7 @@ def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[
 
 
 def _has_plain_quotes(lines: Iterator[tuple[int, str]]) -> bool:
-    """Whether quotation marks in a table with tabs are part of its texts: a field goes on after the closing one."""
+    """Whether quotation marks are part of the texts of a tab-separated table: some field has more text after its closing mark."""
     return any(_PLAIN_QUOTES.search(line) for _, line in lines)
 
 
@@ -347,10 +347,8 @@ def _read_table_rows(
                 f"{len(row)} fields, but the first line names {len(names)}; put a text with {layout.delimiter!r} in quotes",
             )
         else:
-            values = zip(
-                names, (v if n in _TEXTS else v.strip() for n, v in zip(names, row, strict=False)), strict=False
-            )
-            yield first, {name: value for name, value in values if name and value != ""}
+            fields = ((n, v if n in _TEXTS else v.strip()) for n, v in zip(names, row, strict=False))
+            yield first, {name: value for name, value in fields if name and value}
     if names is None and problems.errors.count:
         return  # the reason is among the problems
     if names is None:

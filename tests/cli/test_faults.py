@@ -67,10 +67,10 @@ def test_text_that_spells_control_tokens_is_spoken_as_text(run: Run) -> None:
     assert made.returncode == 0, made.stderr
 
 
-def test_a_long_text_without_a_sentence_end_is_spoken_from_its_beginning(
+def test_a_megabyte_without_a_sentence_end_is_spoken_from_its_beginning(
     llasa: list[str], run: Run, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "a.txt").write_text("word after word and " * 15_000)
+    (tmp_path / "a.txt").write_text("word after word and " * 50_000)
     line = f"{' '.join(llasa)} say -f a.txt -o - {' '.join(SHORT)} | head -c 50000 | wc -c; echo ${{PIPESTATUS[0]}}"
     made = subprocess.run(["bash", "-c", line], env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert made.stdout.split() == [b"50000", b"0"], made.stderr
@@ -179,14 +179,9 @@ def usual_s(random_checkpoint: Path) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "moment"), moments(50))
-def test_a_run_stopped_at_any_moment_leaves_a_complete_file_or_none(
-    environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
-) -> None:
-    """`test_manners` stops runs that have begun to write."""
+def stop_at(moment: float, kind: signal.Signals, environment: dict[str, str], folder: Path, usual_s: float) -> None:
     command = [*LLASA, "say", BOOK, "-o", "a.wav", "--subtitles", "a.srt", *SHORT]
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(moment * usual_s)
     process.send_signal(kind)
     stdout, stderr = process.communicate(timeout=60)
@@ -196,12 +191,27 @@ def test_a_run_stopped_at_any_moment_leaves_a_complete_file_or_none(
     assert early or b"Traceback" not in stderr, stderr
     codes = {signal.SIGINT: (0, 130, -2), signal.SIGTERM: (0, 143, -15), signal.SIGKILL: (0, -9)}[kind]
     assert process.returncode in codes or (early and process.returncode == 1), stderr
-    found = {name for name in os.listdir(tmp_path) if not (kind == signal.SIGKILL and name.endswith(".part"))}
+    found = {name for name in os.listdir(folder) if not (kind == signal.SIGKILL and name.endswith(".part"))}
     assert found <= {"a.wav", "a.srt"}, found
     if "a.wav" in found:
-        assert soundfile.info(str(tmp_path / "a.wav")).frames > 16_000
+        assert soundfile.info(str(folder / "a.wav")).frames > 16_000
     if process.returncode == 0:
         assert found == {"a.wav", "a.srt"}
+
+
+@pytest.mark.parametrize(("kind", "moment"), moments(2))
+def test_a_run_stopped_at_any_moment_leaves_a_complete_file_or_none(
+    environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
+) -> None:
+    stop_at(moment, kind, environment, tmp_path, usual_s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "moment"), moments(50))
+def test_a_run_stopped_at_fifty_moments_leaves_a_complete_file_or_none(
+    environment: dict[str, str], tmp_path: Path, kind: signal.Signals, moment: float, usual_s: float
+) -> None:
+    stop_at(moment, kind, environment, tmp_path, usual_s)
 
 
 def test_a_signal_during_the_import_of_torch_waits_for_its_end(tmp_path: Path) -> None:
