@@ -24,14 +24,16 @@ class Chapter:
     Attributes:
         title: The heading; empty for text before the first one.
         paragraphs: The text in reading order. `[pause:SECONDS]` marks a scene break.
+        opening: Sentences before the heading: the title and the author of the book.
     """
 
     title: str
     paragraphs: tuple[str, ...]
+    opening: tuple[str, ...] = ()
 
     @property
     def words(self) -> int:
-        return sum(len(paragraph.split()) for paragraph in self.paragraphs)
+        return sum(len(paragraph.split()) for paragraph in (*self.opening, *self.paragraphs))
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Document:
                 yield f"[pause:{CHAPTER_PAUSE_S:g}]\n\n"
             # The mark is part of what follows it, so that the two are never torn apart.
             begin = mark(CHAPTER, chapter.title or f"Chapter {first + number}")
+            for sentence in chapter.opening:
+                yield f"{begin}{sentence}\n\n"
+                begin = ""
+            if chapter.opening:
+                yield f"[pause:{CHAPTER_PAUSE_S:g}]\n\n"
             if chapter.title:
                 yield f"{begin}{as_sentence(chapter.title)}\n\n[pause:{HEADING_PAUSE_S:g}]\n\n"
                 begin = ""

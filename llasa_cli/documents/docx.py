@@ -1,14 +1,23 @@
-"""Word documents (.docx): paragraphs, headings by their styles, tables row by row."""
+"""Word documents (.docx): title and headings by their styles, paragraphs, tables row by row."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.documents.archive import Archive
-from llasa_cli.documents.document import Block, Document, chapters_by_heading, clean
+from llasa_cli.documents.document import Block, Document, as_sentence, chapters_by_heading, clean
 from llasa_cli.errors import UsageError
+
+_TITLE_PAGE_WORDS = 40
+"""The most words between the title and the first heading that still belong to the title, such as subtitle, author and date."""
+_TITLE, _AUTHOR = "Title", ("Author", "Byline")
+"""Names of styles; pandoc has the style Author."""
+_BY = re.compile(r"(?:[Ww]ritten )?[Bb][Yy]:? ([A-Z]\S*(?: \S+){0,5})")
+"""A line with the author, such as "by Jane Doe"."""
 
 
 def read_docx(path: Path) -> Document:
@@ -44,10 +53,39 @@ def read_docx(path: Path) -> Document:
     if not blocks:
         raise archive.problem("holds no text")
     omitted = {"footnotes": notes, "images": images}
-    chapters = chapters_by_heading(blocks)
+    shown_title, shown_author, front = _title_page(blocks)
+    chapters = chapters_by_heading(block for block, _ in blocks[front:])
+    if front:
+        chapters[0] = replace(chapters[0], opening=tuple(as_sentence(block.text) for block, _ in blocks[:front]))
     return Document(
-        title, author, language, tuple(chapters), None, {name: count for name, count in omitted.items() if count}
+        shown_title or title,
+        shown_author or author,
+        language,
+        tuple(chapters),
+        None,
+        {name: count for name, count in omitted.items() if count},
     )
+
+
+def _title_page(blocks: list[tuple[Block, str]]) -> tuple[str, str, int]:
+    """-> title and author as the document shows them, and the number of blocks before the first chapter that show only these.
+
+    A document with more titles further on uses that style for its chapters, and has no title page.
+    """
+    titles = [number for number, (_, style) in enumerate(blocks) if style == _TITLE]
+    headings = [number for number, (block, style) in enumerate(blocks) if block.level and style != _TITLE]
+    begin = headings[0] if headings else len(blocks)
+    if not titles or titles[-1] - titles[0] >= len(titles) or titles[-1] > begin:
+        return "", "", 0
+    title = " ".join(blocks[number][0].text for number in titles)
+    page = blocks[:begin]
+    if not headings or sum(len(block.text.split()) for block, _ in page) > _TITLE_PAGE_WORDS:
+        return title, "", 0
+    for block, style in page:
+        by = _BY.fullmatch(block.text)
+        if style in _AUTHOR or (by and style != _TITLE):
+            return title, by[1] if by else block.text, begin
+    return title, "", begin
 
 
 def _count(archive: Archive, name: str, element: bytes) -> int:
@@ -55,7 +93,8 @@ def _count(archive: Archive, name: str, element: bytes) -> int:
     return max(0, archive.read(name).count(element) - 2) if name in archive.names else 0
 
 
-def _blocks(document: Any) -> Iterator[Block]:
+def _blocks(document: Any) -> Iterator[tuple[Block, str]]:
+    """The paragraphs and rows of tables, each with the name of its style."""
     from docx.table import Table
     from docx.text.paragraph import Paragraph
 
@@ -65,18 +104,16 @@ def _blocks(document: Any) -> Iterator[Block]:
                 cells = (clean("".join(_text(cell._tc))) for cell in row.cells)
                 text = ", ".join(dict.fromkeys(text for text in cells if text))
                 if text:
-                    yield Block(text if not text[-1].isalnum() else text + ".")
+                    yield Block(text if not text[-1].isalnum() else text + "."), ""
             continue
         part = Paragraph(element, document._body)
         text = clean("".join(_text(element)))
         if text:
             style = (part.style.name or "") if part.style is not None else ""
-            if style == "Title":
-                yield Block(text, 1)
-            elif style.startswith("Heading ") and style[8:].isdigit():
-                yield Block(text, min(6, int(style[8:]) + 1))
-            else:
-                yield Block(text)
+            level = 1 if style == _TITLE else 0
+            if style.startswith("Heading ") and style[8:].isdigit():
+                level = min(6, int(style[8:]) + 1)
+            yield Block(text, level), style
 
 
 def _name(element: Any) -> str:

@@ -63,6 +63,14 @@ def test_parts_of_a_book_have_pauses_around_headings() -> None:
     assert chunks == [("One", "One."), ("", "A."), ("", "B."), ("Two", "Two."), ("", "C.")]
 
 
+def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> None:
+    book = Document("", "", "", (Chapter("One", ("A.",), ("Letters.", "A Novel.")),))
+    assert (
+        "".join(book.parts())
+        == f"{mark(CHAPTER, 'One')}Letters.\n\nA Novel.\n\n[pause:2]\n\nOne.\n\n[pause:1]\n\nA.\n\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("html", "text"),
     [
@@ -118,8 +126,6 @@ def test_a_paragraph_goes_across_pages(tmp_path: Path) -> None:
 def test_a_word_document_has_headings_and_tables(tmp_path: Path) -> None:
     docx = pytest.importorskip("docx")
     document = docx.Document()
-    document.core_properties.title = "Letters"
-    document.add_heading("Letters", 0)
     for number in (1, 2):
         document.add_heading(f"Letter {number}", 1)
         document.add_paragraph("Dear friend,")
@@ -127,8 +133,57 @@ def test_a_word_document_has_headings_and_tables(tmp_path: Path) -> None:
     table.rows[0].cells[0].text, table.rows[0].cells[1].text = "Yours", "A. W."
     document.save(str(tmp_path / "letters.docx"))
     book = read_document(tmp_path / "letters.docx")
-    assert [chapter.title for chapter in book.chapters] == ["Letters", "Letter 1", "Letter 2"]
+    assert [chapter.title for chapter in book.chapters] == ["Letter 1", "Letter 2"]
     assert book.chapters[-1].paragraphs == ("Dear friend,", "Yours, A. W.")
+
+
+LONG = "A preface that is read before the first letter. " * 5
+PAGE = [("Title", "Letters"), ("Subtitle", "A Novel"), ("Normal", "by A. Writer")]
+LETTERS = [("Heading 1", "One"), ("Normal", "Dear friend."), ("Heading 1", "Two"), ("Normal", "Yours.")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "title", "author", "opening", "chapters"),
+    [
+        (PAGE + LETTERS, "Letters", "A. Writer", ("Letters.", "A Novel.", "by A. Writer."), ["One", "Two"]),
+        (
+            [PAGE[0], ("Title", "and Cards"), *LETTERS],
+            "Letters and Cards",
+            "X",
+            ("Letters.", "and Cards."),
+            ["One", "Two"],
+        ),
+        (
+            [("Normal", "A. Writer"), *PAGE[:2], *LETTERS[:2]],
+            "Letters",
+            "X",
+            ("A. Writer.", "Letters.", "A Novel."),
+            ["One"],
+        ),
+        ([PAGE[0], ("Normal", LONG), *LETTERS], "Letters", "X", (), ["Letters", "One", "Two"]),
+        (PAGE, "Letters", "X", (), ["Letters"]),
+        ([PAGE[0], LETTERS[1], PAGE[0], LETTERS[1]], "File", "X", (), ["Letters", "Letters"]),
+        ([*LETTERS, PAGE[0]], "File", "X", (), ["One", "Two", "Letters"]),
+        (LETTERS, "File", "X", (), ["One", "Two"]),
+    ],
+)
+def test_the_title_page_of_a_word_document_opens_its_first_chapter(
+    tmp_path: Path,
+    lines: list[tuple[str, str]],
+    title: str,
+    author: str,
+    opening: tuple[str, ...],
+    chapters: list[str],
+) -> None:
+    docx = pytest.importorskip("docx")
+    document = docx.Document()
+    document.core_properties.title, document.core_properties.author = "File", "X"
+    for style, text in lines:
+        document.add_paragraph(text, style)
+    document.save(str(tmp_path / "letters.docx"))
+    book = read_document(tmp_path / "letters.docx")
+    assert (book.title, book.author, book.chapters[0].opening) == (title, author, opening)
+    assert [chapter.title for chapter in book.chapters] == chapters
 
 
 def test_a_word_document_is_read_as_it_is_shown(tmp_path: Path) -> None:
