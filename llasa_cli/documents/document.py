@@ -13,6 +13,8 @@ HEADING_PAUSE_S = 1.0
 """Silence between a chapter's heading and its text."""
 CHAPTER_PAUSE_S = 2.0
 """Silence between two chapters."""
+TITLE_PAGE_WORDS = 40
+"""The most words before the first chapter that still are its opening: title, subtitle, author, date."""
 WORDS_PER_MINUTE = 160
 """An audiobook's usual pace, for the estimate that `--chapters` prints."""
 
@@ -93,7 +95,7 @@ class Block:
 
 
 _TERMINAL = re.compile(r"[.!?:;,…。！？]['\"”’»)\]]*$")
-_CHAPTER_LINE = re.compile(
+CHAPTER_LINE = re.compile(
     r"(?:chapter|part|book|prologue|epilogue|introduction|preface|kapitel|teil|chapitre|capítulo|capitolo)\b.{0,60}",
     re.I,
 )
@@ -136,5 +138,5 @@ def chapters_by_heading(blocks: Iterable[Block]) -> list[Chapter]:
 def with_guessed_headings(paragraphs: Iterable[str]) -> Iterator[Block]:
     """Mark paragraphs such as "Chapter 3" and "CHAPTER III. The Storm" as headings, for formats without any."""
     for paragraph in paragraphs:
-        is_heading = len(paragraph) < 80 and _CHAPTER_LINE.fullmatch(paragraph.rstrip(".")) is not None
+        is_heading = len(paragraph) < 80 and CHAPTER_LINE.fullmatch(paragraph.rstrip(".")) is not None
         yield Block(paragraph, 1 if is_heading else 0)

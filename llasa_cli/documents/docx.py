@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.documents.archive import Archive
-from llasa_cli.documents.document import Block, Document, as_sentence, chapters_by_heading, clean
+from llasa_cli.documents.document import TITLE_PAGE_WORDS, Block, Document, as_sentence, chapters_by_heading, clean
 from llasa_cli.errors import UsageError
 
-_TITLE_PAGE_WORDS = 40
-"""The most words between the title and the first heading that still belong to the title, such as subtitle, author and date."""
 _TITLE, _AUTHOR = "Title", ("Author", "Byline")
 """Names of styles; pandoc has the style Author."""
 _BY = re.compile(r"(?:[Ww]ritten )?[Bb][Yy]:? ([A-Z]\S*(?: \S+){0,5})")
@@ -79,7 +77,7 @@ def _title_page(blocks: list[tuple[Block, str]]) -> tuple[str, str, int]:
         return "", "", 0
     title = " ".join(blocks[number][0].text for number in titles)
     page = blocks[:begin]
-    if not headings or sum(len(block.text.split()) for block, _ in page) > _TITLE_PAGE_WORDS:
+    if not headings or sum(len(block.text.split()) for block, _ in page) > TITLE_PAGE_WORDS:
         return title, "", 0
     for block, style in page:
         by = _BY.fullmatch(block.text)

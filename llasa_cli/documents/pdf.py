@@ -1,18 +1,28 @@
-"""PDF: lines of pages to paragraphs, without running heads, page numbers and hyphens at line ends."""
+"""PDF: lines of pages to paragraphs, without running heads, page numbers and hyphens at line ends.
+
+Chapters come from the bookmarks, else from lines in a larger font than the text, else from lines such as "Chapter 3".
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from llasa_cli.documents.document import (
+    CHAPTER_LINE,
+    TITLE_PAGE_WORDS,
+    Block,
     Chapter,
     Document,
+    as_sentence,
     chapters_by_heading,
     clean,
     with_guessed_headings,
@@ -26,6 +36,15 @@ _EDGE_LINES = 2
 """Running heads and page numbers stand among the first or last lines of a page."""
 _PAGE_NUMBER = re.compile(r"\W*(?:page\s+)?(?:\d{1,5}|[ivxlc]{1,7})(?:\s*(?:/|of)\s*\d{1,5})?\W*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?:…][\"'”’)\]]*$")
+_NUMBERED_CHAPTER = re.compile(r"(?:chapter|part|book|kapitel|teil|chapitre|capítulo|capitolo) #\D*")
+_LEAST_REPEATS = 3
+_LARGEST_GAP = 2.5
+"""Pages from one running head to the next, on average: many books have one on every second page."""
+_HEADING_RATIO = 1.15
+"""The size of a heading's font, at least, against that of the text."""
+_HEADING_CHARACTERS = 150
+_HEADING_SHARE = 0.1
+"""The share of headings in a document's characters above which its larger lines are no headings, as on slides."""
 _LIST_MARK = re.compile(r"(?:[•▪◦‣·–-]|\(?\d{1,3}[.)]|[a-z]\))\s+")
 
 
@@ -63,13 +82,31 @@ def read_pdf(path: Path) -> Document:
     heads = running_lines(pages)
     cleaned = [_without_edges(page, heads) for page in pages]
     omitted = {"running heads and page numbers": sum(map(len, pages)) - sum(map(len, cleaned))}
-    chapters = (
-        _by_outline(cleaned, outline) if outline else chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
-    )
+    if outline:
+        chapters = _by_outline(cleaned, outline)
+    elif blocks := blocks_by_size(cleaned):
+        chapters = chapters_by_heading(blocks)
+        if len(chapters) > 1 and chapters[0].title and chapters[0].words <= TITLE_PAGE_WORDS and blocks[0].level == 1:
+            page, first, *rest = chapters
+            chapters = [replace(first, opening=(as_sentence(page.title), *page.paragraphs)), *rest]
+            title = title or page.title
+    else:
+        chapters = chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
     return Document(title, author, "", tuple(chapters), None, {name: count for name, count in omitted.items() if count})
 
 
-def _read_pages(reader: Any, path: Path) -> Iterator[list[str]]:
+class Line(str):
+    """A line of text with the size of its font in points; 0 if that is unknown."""
+
+    size: float
+
+    def __new__(cls, text: str, size: float = 0.0) -> Line:
+        line = super().__new__(cls, text)
+        line.size = size
+        return line
+
+
+def _read_pages(reader: Any, path: Path) -> Iterator[list[Line]]:
     """The lines of each page, within MAX_READ_S and MAX_CHARACTERS."""
     began, characters = time.monotonic(), 0
     for number, page in enumerate(reader.pages, 1):
@@ -84,8 +121,34 @@ def _read_pages(reader: Any, path: Path) -> Iterator[list[str]]:
         yield lines
 
 
-def _lines_of(page: Any) -> list[str]:
-    return [line for line in (clean(line) for line in page.extract_text().splitlines()) if line]
+def _lines_of(page: Any) -> list[Line]:
+    pieces: list[tuple[str, float]] = []
+
+    def note(text: str, matrix: Sequence[float], text_matrix: Sequence[float], font: Any, size: float) -> None:
+        pieces.append((text, _in_points(size, matrix, text_matrix)))
+
+    text = page.extract_text(visitor_text=note)
+    if "".join(piece for piece, _ in pieces) != text:
+        pieces = [(text, 0.0)]
+    lines: list[Line] = []
+    line, sizes = "", Counter[float]()
+    for part, size in [(part, size) for piece, size in pieces for part in piece.splitlines(keepends=True)] + [
+        ("\n", 0)
+    ]:
+        line += part
+        sizes[size] += len(part.strip())
+        if part.splitlines() != [part]:
+            if clean(line):
+                lines.append(Line(clean(line), sizes.most_common(1)[0][0]))
+            line, sizes = "", Counter()
+    return lines
+
+
+def _in_points(size: float, *matrices: Sequence[float]) -> float:
+    """The size that a font has on the page, in half points."""
+    for matrix in matrices:
+        size *= math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
+    return round(2 * abs(size)) / 2 if math.isfinite(size) else 0.0
 
 
 def _outline(reader: Any) -> Iterator[tuple[int, str]]:
@@ -106,21 +169,34 @@ def _outline(reader: Any) -> Iterator[tuple[int, str]]:
     yield from sorted(found.items())
 
 
-def running_lines(pages: list[list[str]]) -> set[str]:
-    """Lines near the edges of pages that repeat on many pages, with their numbers replaced by `#`."""
-    counts: Counter[str] = Counter()
-    for page in pages:
-        counts.update({_pattern(line) for line in (*page[:_EDGE_LINES], *page[-_EDGE_LINES:])})
-    least = max(3, len(pages) // 5)
-    return {pattern for pattern, count in counts.items() if count >= least}
+_Pattern = tuple[str, float]
+"""A line with its numbers replaced by `#`, and its size."""
 
 
-def _pattern(line: str) -> str:
-    return re.sub(r"\d+", "#", line.casefold())
+def running_lines(pages: Sequence[Sequence[Line]]) -> set[_Pattern]:
+    """The patterns of lines near the edges of pages that repeat on many pages, or on pages close to each other."""
+    places: dict[_Pattern, dict[int, str]] = defaultdict(dict)
+    for number, page in enumerate(pages):
+        for line in (*page[:_EDGE_LINES], *page[-_EDGE_LINES:]):
+            places[_pattern(line)][number] = line
+    return {pattern for pattern, found in places.items() if _is_running(pattern[0], found, len(pages))}
 
 
-def _without_edges(page: list[str], heads: set[str]) -> list[str]:
-    def is_edge(line: str) -> bool:
+def _is_running(pattern: str, found: dict[int, str], pages: int) -> bool:
+    """Whether the lines of a pattern, by their pages, are running heads."""
+    is_counted = _NUMBERED_CHAPTER.fullmatch(pattern) is not None and len(set(found.values())) == len(found)
+    if len(found) < _LEAST_REPEATS or is_counted:
+        return False
+    is_close = max(found) - min(found) <= _LARGEST_GAP * (len(found) - 1)
+    return len(found) >= pages // 5 or (is_close and re.search(r"[^\W\d_]", pattern) is not None)
+
+
+def _pattern(line: Line) -> _Pattern:
+    return re.sub(r"\d+", "#", line.casefold()), line.size
+
+
+def _without_edges(page: list[Line], heads: set[_Pattern]) -> list[Line]:
+    def is_edge(line: Line) -> bool:
         return _pattern(line) in heads or _PAGE_NUMBER.fullmatch(line) is not None
 
     lines = list(page)
@@ -131,16 +207,68 @@ def _without_edges(page: list[str], heads: set[str]) -> list[str]:
     return lines
 
 
-def paragraphs_of(pages: list[list[str]]) -> Iterator[str]:
+def blocks_by_size(pages: Sequence[Sequence[Line]]) -> list[Block]:
+    """Paragraphs and headings, which are lines in a larger font than the text; [] if no size of heading occurs twice.
+
+    A line such as "Chapter 3" above a larger heading is a part of it.
+    """
+    characters = Counter[float]()
+    for page in pages:
+        for line in page:
+            characters[line.size] += len(line)
+    body = characters.most_common(1)[0][0]
+    if not body:
+        return []
+    runs: list[tuple[float, list[Line]]] = []
+    """The lines of one heading and its size, or lines of text and 0."""
+    numbered = [(number, line) for number, page in enumerate(pages) for line in page]
+    for (size, _), group in groupby(
+        numbered, lambda at: (at[1].size, at[0]) if at[1].size >= _HEADING_RATIO * body else (0.0, 0)
+    ):
+        lines = [line for _, line in group]
+        if size and 1 < sum(map(len, lines)) <= _HEADING_CHARACTERS:
+            runs.append((size, lines))
+        elif runs and not runs[-1][0]:
+            runs[-1][1].extend(lines)
+        else:
+            runs.append((0.0, lines))
+    sizes = Counter(size for size, _ in runs if size)
+    headings = sum(len(line) for size, lines in runs if size for line in lines)
+    if max(sizes.values(), default=0) < 2 or headings > _HEADING_SHARE * sum(characters.values()):
+        return []
+    levels = {size: level for level, size in enumerate(sorted(sizes, reverse=True), 1)}
+    usual = _usual_length(pages)
+    blocks: list[Block] = []
+    label = ""
+    for (size, lines), following in zip(runs, [*(size for size, _ in runs[1:]), 0.0], strict=True):
+        text = " ".join(lines) if size else lines[-1]
+        is_label = following > size and CHAPTER_LINE.fullmatch(text) is not None
+        if not size:
+            blocks += [Block(found) for found in paragraphs_of([lines[:-1] if is_label else lines], usual)]
+        elif not is_label:
+            blocks.append(Block(label + text, levels[size]))
+        label = f"{label}{text}. " if is_label else ""
+    return blocks
+
+
+def _usual_length(pages: Sequence[Sequence[str]]) -> int:
+    """The length that a full line of the text has."""
+    lengths = sorted(len(line) for page in pages for line in page)
+    return lengths[len(lengths) * 3 // 4] if lengths else 0
+
+
+def paragraphs_of(pages: Sequence[Sequence[str]], usual: int | None = None) -> Iterator[str]:
     """Join lines into paragraphs: across pages, and across hyphens at line ends.
 
     A paragraph ends after a line that ends a sentence and is clearly shorter than the others, and before a list item.
+
+    Args:
+        usual: The length of a full line; None: that of these lines.
     """
-    lengths = sorted(len(line) for page in pages for line in page)
-    usual = lengths[len(lengths) * 3 // 4] if lengths else 0
+    usual = _usual_length(pages) if usual is None else usual
     lines = [line for page in pages for line in page]
     text = ""
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines, ""][1:], strict=True):
         if text and _LIST_MARK.match(line):
             yield text
             text = ""
@@ -165,7 +293,7 @@ def _joined(text: str, line: str) -> str:
     return f"{text} {line}" if text else line
 
 
-def _by_outline(pages: list[list[str]], outline: dict[int, str]) -> list[Chapter]:
+def _by_outline(pages: Sequence[Sequence[str]], outline: dict[int, str]) -> list[Chapter]:
     starts = sorted({0, *outline})
     chapters = []
     for start, end in zip(starts, [*starts[1:], len(pages)], strict=True):

@@ -62,8 +62,11 @@ def write_epub(
     return path
 
 
-def write_pdf(path: Path, pages: list[list[str]]) -> Path:
-    """A PDF whose pages show lines of text in Helvetica, one below the other."""
+Page = list["str | tuple[str, int]"]
+
+
+def write_pdf(path: Path, pages: list[Page]) -> Path:
+    """A PDF whose pages show lines of text in Helvetica of 11 points, or of a given size, one below the other."""
     objects: list[bytes] = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"",
@@ -71,8 +74,10 @@ def write_pdf(path: Path, pages: list[list[str]]) -> Path:
     ]
     kids = []
     for lines in pages:
-        escaped = [line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") for line in lines]
-        text = "BT /F1 11 Tf 14 TL 72 760 Td " + " ".join(f"({line}) Tj T*" for line in escaped) + " ET"
+        shown = [(line, 11) if isinstance(line, str) else line for line in lines]
+        escaped = [(line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)"), size) for line, size in shown]
+        text = "".join(f" /F1 {size} Tf {1.3 * size:.1f} TL T* ({line}) Tj" for line, size in escaped)
+        text = f"BT 72 760 Td{text} ET"
         stream = text.encode("latin-1")
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
         content = len(objects)

@@ -9,11 +9,12 @@ import pytest
 
 from llasa_cli.documents.document import Block, Chapter, Document, chapters_by_heading
 from llasa_cli.documents.html import read_html
+from llasa_cli.documents.pdf import Line, running_lines
 from llasa_cli.documents.reader import kind_of, read_document
 from llasa_cli.errors import UsageError
 from llasa_cli.text.chunker import chunk_text
 from llasa_cli.text.marks import CHAPTER, mark
-from tests.documents.make import write_epub, write_pdf
+from tests.documents.make import Page, write_epub, write_pdf
 
 BOOK = {
     "cover.xhtml": '<div><img src="cover.png" alt="cover"/></div>',
@@ -115,6 +116,67 @@ def test_a_pdf_has_no_running_heads_page_numbers_or_hyphens(tmp_path: Path) -> N
         Chapter("Chapter 2", tuple(map(joined, NUMBERS[3:]))),
     )
     assert book.omitted == {"running heads and page numbers": 10}
+
+
+def test_lines_in_a_larger_font_are_the_headings_of_a_pdf(tmp_path: Path) -> None:
+    pages: list[Page] = [
+        [("The Garden", 30), ("A. Writer", 14)],
+        [
+            "The Garden",
+            ("Arrival in", 20),
+            ("the Rain", 20),
+            *paragraph("one"),
+            ("The Gate", 14),
+            *paragraph("two"),
+            "1",
+        ],
+        ["The Garden", "Chapter 2", ("Storm", 20), *paragraph("three"), "2"],
+        ["The Garden", *paragraph("four"), ("W", 33), "e went.", "3"],
+    ]
+    book = read_document(write_pdf(tmp_path / "book.pdf", pages))
+    first, second = book.chapters
+    assert first == Chapter(
+        "Arrival in the Rain", (joined("one"), "The Gate.", joined("two")), ("The Garden.", "A. Writer.")
+    )
+    assert (second.title, second.paragraphs) == ("Chapter 2. Storm", (joined("three"), joined("four"), "W e went."))
+    assert book.title == "The Garden"
+
+
+@pytest.mark.parametrize(
+    ("lines", "titles"),
+    [
+        ([[("Large", 20), *paragraph("one")], paragraph("two")], [""]),  # one heading is no chapters
+        ([[("Slide", 20), "A."], [("Slide two", 20), "B."]], [""]),
+        (
+            [["Chapter 1", *paragraph("one")], [("Note", 13), *paragraph("two")], ["Chapter 2", "B."]],
+            ["Chapter 1", "Chapter 2"],
+        ),
+    ],
+)
+def test_larger_lines_that_are_not_the_headings_of_chapters_are_text(
+    tmp_path: Path, lines: list[Page], titles: list[str]
+) -> None:
+    book = read_document(write_pdf(tmp_path / "book.pdf", lines))
+    assert [chapter.title for chapter in book.chapters] == titles
+
+
+@pytest.mark.parametrize(
+    ("heads", "are_running"),
+    [
+        (["The Storm", "", "The Storm", "", "The Storm"], True),
+        (
+            [*[""] * 40, "The Storm", "", "The Storm", "", "The Storm", *[""] * 40],
+            True,
+        ),  # of one chapter in a long book
+        (["Yes.", *[""] * 9, "Yes.", *[""] * 9, "Yes."], False),
+        (["Chapter 1", "", "Chapter 2", "", "Chapter 3"], False),
+        (["Chapter 1", "Chapter 1", "Chapter 1", "Chapter 2", "Chapter 2"], True),
+        (["The Storm 1", "The Storm 2", "The Storm 3"], True),
+    ],
+)
+def test_running_heads_are_lines_that_repeat_on_pages_close_to_each_other(heads: list[str], are_running: bool) -> None:
+    found = running_lines([[Line(head or "x" * number)] for number, head in enumerate(heads)])
+    assert bool({pattern for pattern, _ in found} & {"the storm", "the storm #", "yes.", "chapter #"}) == are_running
 
 
 def test_a_paragraph_goes_across_pages(tmp_path: Path) -> None:
