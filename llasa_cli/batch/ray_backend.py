@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.batch.messages import Event, Exited, Lost, WorkerConfig, WorkItem
+from llasa_cli.batch.messages import Event, Exited, FatalError, Lost, WorkerConfig, WorkItem
 from llasa_cli.batch.thread_backend import drain
 from llasa_cli.batch.worker import run_worker
 from llasa_cli.batch.worker_pool import PooledWorker, WorkerPool
@@ -39,7 +39,12 @@ class Speaker:
     def __init__(self, config: WorkerConfig) -> None:
         self._items: queue.Queue[WorkItem | None] = queue.Queue()
         self._events: queue.Queue[Event] = queue.Queue()
-        threading.Thread(target=run_worker, args=(config, self._items.get, self._events.put), daemon=True).start()
+        threading.Thread(target=run_worker, args=(config, self._items.get, self._emit), daemon=True).start()
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, FatalError):  # such as a model that is only on the other machines
+            event.error.message = f"On the node {socket.gethostname()}: {event.error.message}"
+        self._events.put(event)
 
     def submit(self, items: list[WorkItem]) -> None:
         for item in items:
@@ -102,7 +107,12 @@ class RayBackend(WorkerPool["_Actor"]):
             events = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             self._workers.remove(actor)
-            if not (actor.has_exited or self._finishing):
+            has_failed = isinstance(error, self._ray.exceptions.RayTaskError) or getattr(
+                error, "actor_init_failed", False
+            )
+            if has_failed and not actor.slots:
+                found.append(FatalError(_start_error(error)))
+            elif not (actor.has_exited or self._finishing):
                 found.append(Lost(tuple(actor.items), type(error).__name__))
                 self._replace(actor, found)
             return
@@ -154,6 +164,15 @@ class _Actor(PooledWorker):
     def received(self, events: list[Event]) -> list[Event]:
         self._events_call = None
         return self.note(events)
+
+
+def _start_error(error: Exception) -> LlasaError:
+    """The error of an actor that could not be created. Ray's report ends with the reason; another attempt would fail as well."""
+    reason = [line for line in str(error).splitlines() if line.strip()][-1:] or [type(error).__name__]
+    return LlasaError(
+        f"A worker can't be started on a node of the cluster: {reason[0].strip()}",
+        "Install llasa in the same version on every node.",
+    )
 
 
 def connect_ray(address: str) -> tuple[Any, bool]:
