@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import time
 from pathlib import Path
@@ -196,8 +197,14 @@ def interval(pairs: list[tuple[float, int]]) -> tuple[float, float, float]:
     return float(array[:, 0].sum() / array[:, 1].sum()), *map(float, np.quantile(rates, [0.025, 0.975]))  # type: ignore[return-value]
 
 
+_UNTELLING = re.compile(r"models?|snapshots|[0-9a-f]{40}|[./]")
+"""Names of folders that say nothing of the model inside."""
+
+
 def short(name: str) -> str:
-    return Path(name).name
+    """The label of a recognizer: `whisper-tiny.en` for `org/whisper-tiny.en` and for any folder of it."""
+    telling = [part for part in Path(name).parts if not _UNTELLING.fullmatch(part)]
+    return telling[-1].rpartition("--")[2] if telling else name
 
 
 if __name__ == "__main__":

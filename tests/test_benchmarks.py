@@ -51,3 +51,16 @@ def test_a_benchmark_imports_only_names_that_exist(script: Path) -> None:
             module = importlib.import_module(str(node.module))
             missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
             assert not missing, f"{node.module} has no {missing[0]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("pocketsphinx", "pocketsphinx"),
+        ("Systran/faster-whisper-base.en", "faster-whisper-base.en"),
+        ("/lib/whisper-tiny.en/model", "whisper-tiny.en"),
+        (f"/hub/models--openai--whisper-tiny/snapshots/{'0' * 40}", "whisper-tiny"),
+    ],
+)
+def test_a_judge_is_labelled_by_a_name_that_says_which_it_is(name: str, label: str) -> None:
+    assert importlib.import_module("best_of").short(name) == label
