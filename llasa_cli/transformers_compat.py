@@ -451,7 +451,7 @@ def _find_or_download(name: str) -> Path:
     client = HubClient()
     plan = plan_download(client, name)
     check_free_space([plan])
-    return fetch(client, plan, lambda count, fresh: None, lambda file: None, text_model=False)
+    return fetch(client, plan)
 
 
 def _require_16_khz(rate: int) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ LANGUAGE_MODELS = (*ARCHITECTURES, "llasa")
 """`model_type` in config.json."""
 CTRANSLATE2_WEIGHTS = "model.bin"
 """The weights of a Whisper in CTranslate2's format."""
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,17 @@ class CachedRepo:
     def snapshot(self, commit: str) -> Path:
         return self.root / "snapshots" / commit
 
-    def manifest(self, commit: str) -> Path:
-        return manifest_of(self.snapshot(commit))
-
     def ref(self, revision: str) -> Path:
         return self.root / "refs" / revision
+
+    def part(self, file: RemoteFile) -> Path:
+        """The path of a file while it is being downloaded."""
+        return self.blobs / f"{file.etag}{PART_SUFFIX}"
+
+    def find(self, commit: str, file: RemoteFile) -> Path | None:
+        """The complete file: the blob or, on a disk without links, the file under its name. None if it is not there."""
+        paths = (self.blobs / file.etag, self.snapshot(commit) / file.name)
+        return next((path for path in paths if size_of(path) == file.size), None)
 
     def commit_of(self, revision: str | None) -> str | None:
         """The commit of a branch, a tag or a commit in this cache; None if it is not there."""
@@ -182,10 +189,10 @@ def manifest_of(folder: Path) -> Path:
     return folder.parents[1] / ".llasa" / f"{folder.name}.json"
 
 
-def write_manifest(place: CachedRepo, commit: str, files: tuple[RemoteFile, ...]) -> None:
+def write_manifest(folder: Path, files: Iterable[RemoteFile]) -> None:
     """Record a snapshot's files: without the network, only this tells a complete snapshot from a part of one."""
-    listing = {"format": 1, "repo": place.repo, "files": [asdict(file) for file in files]}
-    path = place.manifest(commit)
+    listing = {"format": 1, "repo": repo_of_folder(folder), "files": [asdict(file) for file in files]}
+    path = manifest_of(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(listing, indent=1) + "\n")
 
@@ -230,24 +237,20 @@ def is_ctranslate2(names: Container[str]) -> bool:
 
 def _missing_by_kind(folder: Path) -> list[str]:
     """The missing files of a snapshot without a manifest, among those that every model has."""
-    if (folder / "adapter_config.json").is_file():
-        return [] if (folder / "adapter_model.safetensors").is_file() else ["adapter_model.safetensors"]
-    if any(folder.glob("*.gguf")):
-        return []
-    if not (folder / "config.json").is_file():
-        return ["config.json"]
-    if is_ctranslate2({path.name for path in folder.iterdir()}):
-        return []
-    missing = []
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        missing += [name for name in sorted(shards_of(read_json_object(index))) if not (folder / name).is_file()]
-    elif not any(folder.glob("*.safetensors")):
-        missing.append("model.safetensors")
-    is_language_model = read_json_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS
-    if is_language_model and not (folder / "tokenizer.json").is_file():
-        missing.append("tokenizer.json")
-    return missing
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    if "adapter_config.json" in names:
+        needed = ["adapter_model.safetensors"]
+    elif any(name.endswith(".gguf") for name in names) or is_ctranslate2(names):
+        needed = []
+    elif "config.json" not in names:
+        needed = ["config.json"]
+    else:
+        needed = [] if any(name.endswith(".safetensors") for name in names) else ["model.safetensors"]
+        if WEIGHTS_INDEX in names:
+            needed = sorted(shards_of(read_json_object(folder / WEIGHTS_INDEX)))
+        if read_json_object(folder / "config.json").get("model_type") in LANGUAGE_MODELS:
+            needed.append("tokenizer.json")
+    return [name for name in needed if not (folder / name).is_file()]
 
 
 def shards_of(index: dict[str, Any]) -> set[str]:
@@ -258,12 +261,12 @@ def shards_of(index: dict[str, Any]) -> set[str]:
     """
     weights = index.get("weight_map")
     if not isinstance(weights, dict) or not weights:
-        raise ModelError("model.safetensors.index.json names no files.", "The checkpoint is damaged.")
+        raise ModelError(f"{WEIGHTS_INDEX} names no files.", "The checkpoint is damaged.")
     names = set(weights.values())
     for name in names:
         if not isinstance(name, str) or not is_safe_name(name) or not name.endswith(".safetensors"):
             raise ModelError(
-                f"model.safetensors.index.json names {str(name)[:80]!r}, which is not a file of this checkpoint.",
+                f"{WEIGHTS_INDEX} names {str(name)[:80]!r}, which is not a file of this checkpoint.",
                 "Don't use this checkpoint: such a name can only be meant to do harm.",
             )
     return names

@@ -128,37 +128,37 @@ INCOMPATIBLE: dict[str, str] = {
 """Repositories, in lower case, that look like a Llasa without being one, and the reason."""
 
 
+_NAME = re.compile(r"([^:@]+)(?::([\w.-]{1,200}))?(?:@(.*))?", re.ASCII | re.DOTALL)
+"""A model's name: a short name or `org/repo`, then `:VARIANT`, which names a GGUF file, and `@revision`."""
+
+
+def _parse(name: str) -> tuple[str, str | None, str | None]:
+    """-> the model, the variant and the revision. The model is empty if this is no name."""
+    found = _NAME.fullmatch(name)
+    return ("", None, None) if found is None else (found[1], found[2], found[3] or None)
+
+
 def variant_of(name: str) -> str | None:
     """The GGUF file that a name asks for: "Q4_K_M" of "org/repo:Q4_K_M", or a file's whole name. None without one."""
-    found = re.fullmatch(r"[^:@]+:([\w.-]{1,200})(?:@.*)?", name, re.ASCII)
-    return found[1] if found is not None else None
-
-
-def _without_variant(name: str) -> str:
-    variant = variant_of(name)
-    return name if variant is None else name.replace(f":{variant}", "", 1)
+    return _parse(name)[1]
 
 
 def entry_named(name: str) -> tuple[str, CatalogEntry] | None:
     """The catalog name and the entry of a short name, which may be in any case and have a variant and a `@revision`."""
-    short = _without_variant(name).partition("@")[0].lower()
+    short = _parse(name)[0].lower()
     short = ALIASES.get(short, short)
-    entry = CATALOG.get(short)
-    return None if entry is None else (short, entry)
+    return (short, CATALOG[short]) if short in CATALOG else None
 
 
 def repo_of(name: str) -> tuple[str, str | None] | None:
-    """The repository and the revision of a short name or `org/repo`; None for other names.
-
-    Both may be followed by `:VARIANT`, which names a GGUF file (see `variant_of`), and by `@revision`.
-    """
-    repo, _, revision = _without_variant(name).partition("@")
+    """The repository and the revision of a short name or `org/repo`; None for other names."""
+    repo, _, revision = _parse(name)
     named = entry_named(name)
     if named is not None:
-        return named[1].repo, revision or None
+        return named[1].repo, revision
     # The hub's own rule for names; its library raises for any other.
     if re.fullmatch(r"\w[\w.-]{0,95}/\w(?:[\w.-]{0,94}\w)?", repo, re.ASCII) and not re.search(r"--|\.\.|\.git$", repo):
-        return repo, revision or None
+        return repo, revision
     return None
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import constants, scan_cache_dir
@@ -23,14 +24,15 @@ from llasa_cli.hub.cache_layout import (
     is_complete,
     is_etag,
     is_safe_name,
+    manifest_of,
     read_manifest,
     size_of,
     write_manifest,
 )
-from llasa_cli.hub.catalog import CATALOG, UNVERIFIED_NAME, entry_of, repo_of, variant_of
+from llasa_cli.hub.catalog import CATALOG, INCOMPATIBLE, UNVERIFIED_NAME, entry_of, repo_of, variant_of
 from llasa_cli.hub.http import HubClient
-from llasa_cli.hub.select import Selection, check_tokenizer, choose_gguf, refuse_incompatible, select_files
-from llasa_cli.hub.transfer import OnBytes, fetch_blob, is_intact, part_of, write_errors
+from llasa_cli.hub.select import Selection, check_tokenizer, choose_gguf, incompatible, select_files
+from llasa_cli.hub.transfer import OnBytes, fetch_blob, is_intact, write_errors
 from llasa_cli.wording import format_size
 
 
@@ -39,19 +41,24 @@ class DownloadPlan:
     """The files and sizes of a download before it begins.
 
     Attributes:
-        repo, revision: The requested ones.
+        place: The repository in the cache for downloads.
+        revision: The requested branch, tag or commit.
         commit: The commit that the revision is at now.
         selection: The files, and what else the model needs.
         missing: Bytes to download.
-        license: The license by the catalog or the model's page.
+        license: The license by the model's page or the catalog.
     """
 
-    repo: str
-    revision: str | None
+    place: CachedRepo
+    revision: str
     commit: str
     selection: Selection
     missing: int
     license: str
+
+    @property
+    def repo(self) -> str:
+        return self.place.repo
 
     @property
     def size(self) -> int:
@@ -88,7 +95,8 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
         ModelError: There is no such name, the hub can't be reached or refuses, or this program can't run the model.
     """
     repo, revision = _parse(name)
-    refuse_incompatible(repo)
+    if repo.lower() in INCOMPATIBLE:
+        raise incompatible(repo, INCOMPATIBLE[repo.lower()])
     entry, place = entry_of(repo), CachedRepo(download_cache(), repo)
     try:
         listing = client.list_files(repo, revision)
@@ -98,12 +106,25 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
         hint = "The name in the catalog is not verified: search the hub, and pass the model as organization/repository."
         raise ModelError(error.message, hint) from error
     commit = listing.commit
-    selection = select_files(
-        repo, listing.files, entry, lambda file: client.read_file(repo, commit, file), variant_of(name)
-    )
-    missing = sum(file.size - _bytes_here(place, commit, file) for file in selection.files)
+    read = partial(client.read_file, repo, commit)
+    selection = select_files(repo, listing.files, entry, read, variant_of(name))
+    missing = sum(_missing_bytes(place, commit, file) for file in selection.files)
     license = listing.license or (entry.license if entry is not None else "unknown")
-    return DownloadPlan(repo, revision, commit, selection, missing, license)
+    return DownloadPlan(place, revision or "main", commit, selection, missing, license)
+
+
+def _missing_bytes(place: CachedRepo, commit: str, file: RemoteFile) -> int:
+    if place.find(commit, file) is not None:
+        return 0
+    return max(0, file.size - max(0, size_of(place.part(file))))
+
+
+def _parse(name: str) -> tuple[str, str | None]:
+    """A model's name -> repository and revision."""
+    found = repo_of(name)
+    if found is None:
+        raise ModelError(f"There is no model {name!r}.", "Names: " + ", ".join(CATALOG) + "; or org/repository.")
+    return found
 
 
 def check_free_space(plans: Sequence[DownloadPlan]) -> None:
@@ -124,7 +145,11 @@ def check_free_space(plans: Sequence[DownloadPlan]) -> None:
 
 
 def fetch(
-    client: HubClient, plan: DownloadPlan, on_bytes: OnBytes, on_file: Callable[[RemoteFile], None], text_model: bool
+    client: HubClient,
+    plan: DownloadPlan,
+    on_bytes: OnBytes = lambda count, fresh: None,
+    on_file: Callable[[RemoteFile], None] = lambda file: None,
+    text_model: bool = False,
 ) -> Path:
     """Download what is missing. -> the model's folder in the cache.
 
@@ -138,30 +163,48 @@ def fetch(
         ModelError: A file can't be downloaded, or the tokenizer is not a Llasa's. This shows before the weights are fetched.
         LlasaError: The cache can't be written.
     """
-    place = CachedRepo(download_cache(), plan.repo)
-    folder = place.snapshot(plan.commit)
-    for file in plan.selection.files:
-        if _is_there(place, plan.commit, file):
-            on_bytes(file.size, False)
+    place, commit, selection = plan.place, plan.commit, plan.selection
+    folder = place.snapshot(commit)
+    for file in selection.files:
+        path = place.find(commit, file)
+        if path is None:
+            path = fetch_blob(client, place, commit, file, on_bytes)
         else:
-            fetch_blob(client, place, plan.commit, file, on_bytes)
+            on_bytes(file.size, False)
         in_gguf = is_gguf(Path(file.name))
-        if (file.name == "tokenizer.json" or in_gguf) and plan.selection.kind == "language model":
-            blob = place.blobs / file.etag
-            check_tokenizer(blob if blob.is_file() else folder / file.name, plan.repo, text_model, in_gguf)
+        if (file.name == "tokenizer.json" or in_gguf) and selection.kind == "language model":
+            check_tokenizer(path, plan.repo, text_model, in_gguf)
         on_file(file)
     with write_errors(place.cache):
-        for file in plan.selection.files:
-            _link(place, folder, file)
+        for file in selection.files:
+            _link(place.blobs / file.etag, folder / file.name)
         # A commit may have several GGUF files, of which an earlier download fetched others.
-        earlier = {file.name: file for file in read_manifest(folder) or ()}
-        files = earlier | {file.name: file for file in plan.selection.files}
-        write_manifest(place, plan.commit, tuple(files.values()))
-        revision = plan.revision or "main"
-        if revision != plan.commit and is_safe_name(revision):
-            place.ref(revision).parent.mkdir(parents=True, exist_ok=True)
-            write_text(place.ref(revision), plan.commit)
+        files = {file.name: file for file in (*(read_manifest(folder) or ()), *selection.files)}
+        write_manifest(folder, files.values())
+        if plan.revision != commit and is_safe_name(plan.revision):
+            place.ref(plan.revision).parent.mkdir(parents=True, exist_ok=True)
+            write_text(place.ref(plan.revision), commit)
     return folder
+
+
+def _link(blob: Path, path: Path) -> None:
+    """Give a blob its name in the snapshot: by a symbolic link as the hub library does, or by moving it."""
+    if not blob.is_file():
+        return  # the disk has no links, and an earlier run moved the file to its name
+    if path.exists() and path.samefile(blob):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    link = temporary_path(path)
+    try:
+        if constants.HF_HUB_DISABLE_SYMLINKS:
+            raise OSError
+        link.symlink_to(os.path.relpath(blob, path.parent))
+    except OSError:
+        link = blob
+    link.replace(path)
+
+
+# --- verifying ---
 
 
 def find_damaged(folder: Path, on_bytes: OnBytes) -> tuple[list[RemoteFile], int]:
@@ -179,6 +222,16 @@ def find_damaged(folder: Path, on_bytes: OnBytes) -> tuple[list[RemoteFile], int
     return [file for file in files if not is_intact(folder / file.name, file, on_bytes)], len(files)
 
 
+def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:
+    """The files of a snapshot of another program: a link leads to a blob, and a blob's name is its checksum."""
+    links = ((path, Path(os.readlink(path)).name) for path in sorted(folder.rglob("*")) if path.is_symlink())
+    return tuple(
+        RemoteFile(path.relative_to(folder).as_posix(), max(0, size_of(path)), etag)
+        for path, etag in links
+        if is_etag(etag)
+    )
+
+
 def discard(folder: Path, files: Sequence[RemoteFile]) -> None:
     """Delete damaged files of a snapshot, so that they are downloaded again.
 
@@ -191,60 +244,6 @@ def discard(folder: Path, files: Sequence[RemoteFile]) -> None:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise LlasaError(f"{path} is damaged and can't be deleted: {error.strerror}.") from error
-
-
-# --- planning ---
-
-
-def _parse(name: str) -> tuple[str, str | None]:
-    """A model's name -> repository and revision."""
-    found = repo_of(name)
-    if found is None:
-        raise ModelError(f"There is no model {name!r}.", "Names: " + ", ".join(CATALOG) + "; or org/repository.")
-    return found
-
-
-# --- in the cache ---
-
-
-def _is_there(place: CachedRepo, commit: str, file: RemoteFile) -> bool:
-    """Whether a file is complete, as a blob or, on a disk without links, under its name."""
-    return file.size in (size_of(place.blobs / file.etag), size_of(place.snapshot(commit) / file.name))
-
-
-def _bytes_here(place: CachedRepo, commit: str, file: RemoteFile) -> int:
-    """Bytes of a file that need no download."""
-    if _is_there(place, commit, file):
-        return file.size
-    return min(file.size, max(0, size_of(part_of(place, file))))
-
-
-def _link(place: CachedRepo, folder: Path, file: RemoteFile) -> None:
-    """Give a blob its name in the snapshot: by a symbolic link as the hub library does, or by moving it."""
-    blob, path = place.blobs / file.etag, folder / file.name
-    if not blob.is_file():
-        return  # the disk has no links, and an earlier run moved the file to its name
-    if path.exists() and path.samefile(blob):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    link = temporary_path(path)
-    try:
-        if constants.HF_HUB_DISABLE_SYMLINKS:
-            raise OSError
-        link.symlink_to(os.path.relpath(blob, path.parent))
-    except OSError:
-        link = blob
-    link.replace(path)
-
-
-def _files_by_their_links(folder: Path) -> tuple[RemoteFile, ...]:
-    """The files of a snapshot of another program: a link leads to a blob, and a blob's name is its checksum."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        etag = Path(os.readlink(path)).name if path.is_symlink() else ""
-        if is_etag(etag):
-            found.append(RemoteFile(path.relative_to(folder).as_posix(), max(0, size_of(path)), etag))
-    return tuple(found)
 
 
 # --- removing ---
@@ -272,7 +271,7 @@ def remove(name: str) -> int:
                 if commit is None:
                     shutil.rmtree(place.root)
                 else:
-                    place.manifest(commit).unlink(missing_ok=True)
+                    manifest_of(place.snapshot(commit)).unlink(missing_ok=True)
                     scan_cache_dir(place.cache).delete_revisions(commit).execute()
         except OSError as error:
             raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error

@@ -12,7 +12,6 @@ again at byte 0 in a new process, so files are streamed here. The HTTP library k
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import time
@@ -41,21 +40,22 @@ _TEMPORARY = (408, 416, 425, 429)
 """Status codes of errors that may pass, besides all of 500 and more."""
 _LINK_EXPIRED = (400, 401, 403, 404, 410)
 """Answers of the host of big files to a signed link that is too old. The hub is then asked for a new one."""
-SMALL_BYTES = 16 << 20
+_SMALL_BYTES = 16 << 20
 """Configuration files are read into memory up to this size; larger ones are refused."""
+_NETWORK_SETTINGS = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
+@dataclass
 class TransientError(Exception):
     """A request failed in a way that may pass.
 
-    Args:
+    Attributes:
         reason: A clause without a full stop, such as "the connection was lost".
         wait_s: Seconds that the server asks the client to wait.
     """
 
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason, self.wait_s = reason, wait_s
+    reason: str
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class HubClient:
         try:
             get_session()
         except (ImportError, ValueError, OSError) as error:
-            named = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-            found = ", ".join(f"{name}={os.environ[name]}" for name in named if name in os.environ)
+            found = ", ".join(f"{name}={os.environ[name]}" for name in _NETWORK_SETTINGS if name in os.environ)
             raise ModelError(f"The proxy or the certificates can't be used: {error}", f"Check {found}.") from error
         self._timeout_s = float(self.policy.timeout_s or constants.HF_HUB_DOWNLOAD_TIMEOUT)
         self._has_answered = False
@@ -109,15 +108,11 @@ class HubClient:
         headers = build_hf_headers(token=self.token or False, library_name="llasa", library_version=__version__)
         self._headers = {**headers, "Accept-Encoding": "identity"}  # a Range counts the bytes of the file
 
-    def page(self, repo: str) -> str:
-        """The address of a repository's web page."""
-        return f"{self.endpoint}/{repo}"
+    # --- requests ---
 
     def address(self, repo: str, commit: str, name: str) -> str:
         """The address of a file."""
         return f"{self.endpoint}/{repo}/resolve/{quote(commit, safe='')}/{quote(name)}"
-
-    # --- requests ---
 
     def list_files(self, repo: str, revision: str | None) -> RepoListing:
         """Ask for a revision's commit, files and license.
@@ -146,15 +141,15 @@ class HubClient:
         """The files with their checksums, which become file names and so are checked here."""
         for item in info.siblings or ():
             lfs: Any = item.lfs or {}
-            size, etag = lfs.get("size") or item.size or 0, lfs.get("sha256") or item.blob_id
-            if not isinstance(size, int) or size < 0 or not is_etag(str(etag)):
+            size, etag = lfs.get("size") or item.size or 0, str(lfs.get("sha256") or item.blob_id)
+            if not isinstance(size, int) or size < 0 or not is_etag(etag):
                 with self._translated_errors(repo, self.endpoint):
                     self._api.auth_check(repo)  # the token may not open the repository, which explains it
                 raise ModelError(
                     f"The hub names no checksum for {item.rfilename[:80]!r} of {repo}.",
                     "Is HF_ENDPOINT a mirror that leaves checksums out? Use another one.",
                 )
-            yield RemoteFile(item.rfilename, size, str(etag))
+            yield RemoteFile(item.rfilename, size, etag)
 
     def read_file(self, repo: str, commit: str, file: RemoteFile) -> bytes:
         """Read a small file into memory and check it.
@@ -162,7 +157,7 @@ class HubClient:
         Raises:
             ModelError: As for `list_files`; or the file is too big, or differs from its checksum each time.
         """
-        if file.size > SMALL_BYTES:
+        if file.size > _SMALL_BYTES:
             raise ModelError(f"{file.name} of {repo} has {file.size:,} bytes, too many for a configuration file.")
 
         def request() -> bytes:
@@ -175,41 +170,6 @@ class HubClient:
             return content
 
         return self.with_retries(request, repo)
-
-    def with_retries(self, request: Callable[[], T], repo: str) -> T:
-        """Call `request` until it succeeds.
-
-        Raises:
-            ModelError: It kept failing.
-        """
-        for attempt in itertools.count(1):
-            try:
-                return request()
-            except TransientError as failure:
-                self.pause(failure, attempt, repo)
-        raise AssertionError("unreachable: `pause` raises at last")
-
-    def pause(self, failure: TransientError, attempt: int, repo: str) -> None:
-        """Sleep before the next attempt.
-
-        Args:
-            attempt: The number of attempts in a row that have failed.
-
-        Raises:
-            ModelError: This was the last attempt, or the server asks for too long a pause.
-        """
-        policy, asked_s = self.policy, failure.wait_s
-        tries = policy.tries if self._has_answered else policy.first_tries
-        is_too_long = asked_s > policy.longest_wait_s
-        if attempt >= tries or is_too_long:
-            wait = f" The server asks for a pause of {asked_s:.0f} s." if is_too_long else ""
-            raise ModelError(
-                f"{repo} can't be downloaded: {failure.reason}.{wait}",
-                "Check the connection and run the command again: it resumes where it stopped.",
-            )
-        pause_s = max(asked_s, min(policy.first_pause_s * 2 ** (attempt - 1), policy.longest_pause_s))
-        self.note(f"{failure.reason}; trying again in {pause_s:.0f} s ({attempt} of {tries - 1})")
-        time.sleep(pause_s)
 
     @contextmanager
     def open(self, address: str, repo: str, start: int = 0) -> Iterator[httpx2.Response]:
@@ -227,6 +187,35 @@ class HubClient:
             self._has_answered = True
             hf_raise_for_status(response)
             yield response
+
+    def with_retries(self, request: Callable[[], T], repo: str, progress: Callable[[], int] = lambda: 0) -> T:
+        """Call `request` until it succeeds, after longer and longer pauses.
+
+        Args:
+            progress: A number that is larger than ever before if the failed request has brought something new. The count
+                of failures starts again then.
+
+        Raises:
+            ModelError: It failed too often in a row, or the server asks for too long a pause.
+        """
+        policy, failures, furthest = self.policy, 0, progress()
+        while True:
+            try:
+                return request()
+            except TransientError as failure:
+                failures = failures + 1 if progress() <= furthest else 1
+                furthest = max(furthest, progress())
+                tries = policy.tries if self._has_answered else policy.first_tries
+                is_too_long = failure.wait_s > policy.longest_wait_s
+                if failures >= tries or is_too_long:
+                    wait = f" The server asks for a pause of {failure.wait_s:.0f} s." if is_too_long else ""
+                    raise ModelError(
+                        f"{repo} can't be downloaded: {failure.reason}.{wait}",
+                        "Check the connection and run the command again: it resumes where it stopped.",
+                    ) from failure
+                pause_s = max(failure.wait_s, min(policy.first_pause_s * 2 ** (failures - 1), policy.longest_pause_s))
+                self.note(f"{failure.reason}; trying again in {pause_s:.0f} s ({failures} of {tries - 1})")
+                time.sleep(pause_s)
 
     # --- errors ---
 
@@ -257,29 +246,41 @@ class HubClient:
     def _temporary(self, error: errors.HfHubHTTPError) -> TransientError | None:
         """The error as one that may pass, if it is one."""
         response, status = error.response, error.response.status_code
-        host = response.url.host
         if status in _TEMPORARY or status >= 500:
-            return TransientError(f"{host} answers {status}", _asked_wait_s(response.headers))
-        if status in _LINK_EXPIRED and self._is_from_elsewhere(response):
-            return TransientError(f"{host} refuses the hub's link ({status})")
-        return None
-
-    def _is_from_elsewhere(self, response: Any) -> bool:
-        """Whether the answer comes from where the hub redirected to: another host, or a mirror's own store."""
+            return TransientError(f"{response.url.host} answers {status}", _asked_wait_s(response.headers))
+        # The hub redirects to another host, or a mirror to its own store.
         is_other_host = response.url.netloc.decode() != urlsplit(self.endpoint).netloc
-        return is_other_host or (bool(response.history) and "X-Error-Code" not in response.headers)
+        is_redirected = is_other_host or (bool(response.history) and "X-Error-Code" not in response.headers)
+        if status in _LINK_EXPIRED and is_redirected:
+            return TransientError(f"{response.url.host} refuses the hub's link ({status})")
+        return None
 
     def _refusal(self, error: errors.HfHubHTTPError, repo: str) -> ModelError:
         """The error as a sentence and what to do about it."""
-        status, said, page = error.response.status_code, _plain(error.server_message or ""), self.page(repo)
-        tokens, reason = f"{self.endpoint}/settings/tokens", f": {said}" if said else ""
+        status, said = error.response.status_code, _plain(error.server_message or "")
+        page, tokens = f"{self.endpoint}/{repo}", f"{self.endpoint}/settings/tokens"
+        reason = f": {said}" if said else ""
+        is_gated = isinstance(error, errors.GatedRepoError)
         if "Invalid credentials" in said or "Invalid username" in said:
             return ModelError(
                 f"The hub does not accept the token ({status}).",
                 f"Create a new one at {tokens} and set HF_TOKEN to it, or run `hf auth login`.",
             )
-        if isinstance(error, errors.GatedRepoError):
-            return self._gated(status, said, repo)
+        if is_gated and not self.token:
+            return ModelError(
+                f"{repo} is gated, and no token is set.",
+                f"Log in, accept the terms at {page}, create a token that may read at {tokens}, and set HF_TOKEN to it"
+                " (or run `hf auth login`).",
+            )
+        if is_gated and "fine-grained" in said:
+            return ModelError(
+                f"{repo} is gated, and your token may not read gated repositories.", f"Allow it at {tokens}."
+            )
+        if is_gated:
+            return ModelError(
+                f"{repo} is gated, and the account of your token has no access ({status}).",
+                f"Accept the terms at {page} with that account. Some authors grant access by hand, which takes time.",
+            )
         if isinstance(error, errors.RevisionNotFoundError):
             return ModelError(f"{repo} has no such revision.", f"Its branches and tags: {page}/tree/main")
         if isinstance(error, errors.DisabledRepoError) or status == 451:
@@ -295,23 +296,6 @@ class HubClient:
                 f"Check at {tokens} that it may read gated repositories.",
             )
         return ModelError(f"{error.response.url.host} answers {status} for {repo}{reason}.", f"See {page}.")
-
-    def _gated(self, status: int, said: str, repo: str) -> ModelError:
-        page, tokens = self.page(repo), f"{self.endpoint}/settings/tokens"
-        if not self.token:
-            return ModelError(
-                f"{repo} is gated, and no token is set.",
-                f"Log in, accept the terms at {page}, create a token that may read at {tokens}, and set HF_TOKEN to it"
-                " (or run `hf auth login`).",
-            )
-        if "fine-grained" in said:
-            return ModelError(
-                f"{repo} is gated, and your token may not read gated repositories.", f"Allow it at {tokens}."
-            )
-        return ModelError(
-            f"{repo} is gated, and the account of your token has no access ({status}).",
-            f"Accept the terms at {page} with that account. Some authors grant access by hand, which takes time.",
-        )
 
 
 def _license(info: ModelInfo) -> str:

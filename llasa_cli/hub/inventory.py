@@ -32,6 +32,7 @@ class ModelStatus:
         entry: Its catalog entry; None for others.
         folder: Its folder if it is on this machine, even if files are missing.
         is_complete: Whether it can be used.
+        is_partial: Whether some of it is on this machine, but not all.
         bytes_here: Its bytes on this machine, other revisions and interrupted downloads included.
     """
 
@@ -40,12 +41,8 @@ class ModelStatus:
     entry: CatalogEntry | None
     folder: Path | None
     is_complete: bool
+    is_partial: bool
     bytes_here: int
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether some of it is on this machine, but not all."""
-        return not self.is_complete and (self.folder is not None or _is_interrupted(self.repo))
 
 
 def list_models() -> Iterator[ModelStatus]:
@@ -57,21 +54,23 @@ def list_models() -> Iterator[ModelStatus]:
     for repo in sorted(name.replace("--", "/", 1) for name in found):
         if repo.lower() not in known:
             status = _status(repo, repo, None)
-            if _is_llasa(status.folder) if status.folder is not None else _is_interrupted(repo):
+            if _is_llasa(status.folder) if status.folder is not None else status.is_partial:
                 yield status
 
 
 def built_in_status() -> ModelStatus:
     """The voice that is part of the program."""
     size = sum(path.stat().st_size for path in BUILT_IN_FOLDER.rglob("*") if path.is_file())
-    return ModelStatus(BUILT_IN_MODEL, "part of this program", None, BUILT_IN_FOLDER, True, size)
+    return ModelStatus(BUILT_IN_MODEL, "part of this program", None, BUILT_IN_FOLDER, True, False, size)
 
 
 def _status(name: str, repo: str, entry: CatalogEntry | None) -> ModelStatus:
     folder = find_snapshot(repo, None) or _any_snapshot(repo)
     blobs = [path for place in cached_repos(repo) for path in place.blobs.glob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in blobs if not path.is_symlink())
-    return ModelStatus(name, repo, entry, folder, folder is not None and is_complete(folder), size)
+    is_whole = folder is not None and is_complete(folder)
+    has_some = folder is not None or any(path.name.endswith(PART_SUFFIX) for path in blobs)
+    return ModelStatus(name, repo, entry, folder, is_whole, has_some and not is_whole, size)
 
 
 def _any_snapshot(repo: str) -> Path | None:
@@ -90,8 +89,3 @@ def _is_llasa(folder: Path) -> bool:
         return False
     is_named = re.search("llasa|neutts", folder.parents[1].name.lower()) is not None
     return kind in ("xcodec2", "neucodec") or (kind in LANGUAGE_MODELS and is_named)
-
-
-def _is_interrupted(repo: str) -> bool:
-    """Whether the cache holds a part of a file."""
-    return any(True for place in cached_repos(repo) for _ in place.blobs.glob(f"*{PART_SUFFIX}"))

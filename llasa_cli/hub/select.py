@@ -1,7 +1,7 @@
 """The choice of a repository's files, and the refusal of repositories, by the list of files and the small files alone.
 
-Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file, or a Whisper in CTranslate2's format (`model.bin`, which is no
-pickle: its own loader reads plain arrays). A pickled checkpoint runs code when it is loaded, and no
+Only configuration, tokenizer and safetensors files are downloaded, or one GGUF file, or a Whisper in CTranslate2's format
+(`model.bin`, which is no pickle: its own loader reads plain arrays). A pickled checkpoint runs code when it is loaded, and no
 Python file of a repository is ever downloaded or run.
 """
 
@@ -9,60 +9,45 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from llasa_cli.checkpoint.gguf_file import read_gguf
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import (
     CTRANSLATE2_WEIGHTS,
     LANGUAGE_MODELS,
+    WEIGHTS_INDEX,
     RemoteFile,
     is_ctranslate2,
     is_safe_name,
     shards_of,
 )
-from llasa_cli.hub.catalog import BICODEC, INCOMPATIBLE, PUBLISHED_CODEC, CatalogEntry, repo_of
+from llasa_cli.hub.catalog import BICODEC, PUBLISHED_CODEC, CatalogEntry, repo_of
 from llasa_cli.prompt_tokens import token_names
 
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "llasa.json",
-    "adapter_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocabulary.json",
-    "vocabulary.txt",
-    "merges.txt",
-    "normalizer.json",
-    "pronunciations.txt",
-    "tokenizer.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""A model's files besides its weights. README*, LICENSE* and NOTICE* are downloaded as well, for people."""
-_INDEX = "model.safetensors.index.json"
+_SMALL_FILES = """
+    config.json generation_config.json llasa.json adapter_config.json preprocessor_config.json processor_config.json
+    tokenizer.json tokenizer_config.json tokenizer.model special_tokens_map.json added_tokens.json
+    vocab.json vocabulary.json vocabulary.txt merges.txt normalizer.json pronunciations.txt
+    chat_template.jinja chat_template.json
+""".split()
+"""A model's files besides its weights, and those for people, which are downloaded as well."""
+_FOR_PEOPLE = re.compile(r"(README|LICENSE|LICENCE|NOTICE)[\w.-]*", re.IGNORECASE)
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_RECOGNIZERS = ("whisper",)
-_SPEAKER_MODELS = ("wavlm", "unispeech-sat")
-_CODECS = (
-    "xcodec2",
-    "neucodec",
-    "wav2vec2-bert",
-)  # the last is the semantic encoder of an X-Codec2 in its original format
+_KINDS = {
+    **dict.fromkeys(LANGUAGE_MODELS, "language model"),
+    "xcodec2": "codec",
+    "neucodec": "codec",
+    "wav2vec2-bert": "codec",  # the semantic encoder of an X-Codec2 in its original format
+    "whisper": "recognizer",
+    "wavlm": "speaker model",
+    "unispeech-sat": "speaker model",
+}
+"""What a model is, by `model_type` in its config.json."""
 _SEE_LIST = "`llasa download --list` shows the models that can be used."
-_HARMFUL = "Don't use this repository: such a name can only be meant to do harm."
-
-ReadFile = Callable[[RemoteFile], bytes]
-"""Reads a small file from the hub, complete and checked."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +65,162 @@ class Selection:
     companion: str | None
 
 
-def refuse_incompatible(repo: str) -> None:
-    """Raise ModelError for a repository that is known to look like a Llasa without being one."""
-    reason = INCOMPATIBLE.get(repo.lower())
-    if reason is not None:
-        raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", _SEE_LIST)
+class _Repository:
+    """A repository on the hub.
+
+    Args:
+        name: "organization/repository".
+        files: All its files.
+        read: Reads a small file, complete and checked.
+
+    Raises:
+        ModelError: A file's name leads out of the repository's folder.
+    """
+
+    def __init__(self, name: str, files: Sequence[RemoteFile], read: Callable[[RemoteFile], bytes]) -> None:
+        self.name, self.files, self._read = name, {file.name: file for file in files}, read
+        for path in self.files:
+            if not is_safe_name(path):
+                raise ModelError(
+                    f"{name} has a file named {path[:80]!r}, which would lie outside its folder.",
+                    "Don't use this repository: such a name can only be meant to do harm.",
+                )
+
+    def ending_in(self, *endings: str) -> list[str]:
+        """The names of the files with one of these endings."""
+        return [name for name in self.files if name.lower().endswith(endings)]
+
+    def small_files(self) -> list[RemoteFile]:
+        """The files besides the weights that are wanted."""
+        return _by_size(f for name, f in self.files.items() if name in _SMALL_FILES or _FOR_PEOPLE.fullmatch(name))
+
+    def read_object(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file. Raises ModelError if it is missing or holds something else."""
+        if name not in self.files:
+            raise ModelError(f"{self.name} has no {name}, so it is not a model that this program can run.", _SEE_LIST)
+        try:
+            found = json.loads(self._read(self.files[name]))
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The {name} of {self.name} is damaged ({error}).", "Use another checkpoint.") from error
+        if not isinstance(found, dict):
+            raise ModelError(f"The {name} of {self.name} does not hold a JSON object.", "Use another checkpoint.")
+        return found
+
+
+def _by_size(files: Iterable[RemoteFile]) -> list[RemoteFile]:
+    return sorted(files, key=lambda file: (file.size, file.name))
+
+
+def incompatible(repo: str, reason: str, hint: str = _SEE_LIST) -> ModelError:
+    """The error for a repository that looks like a Llasa without being one."""
+    return ModelError(f"{repo} is not compatible with Llasa: {reason}.", hint)
+
+
+def select_files(
+    name: str,
+    files: Sequence[RemoteFile],
+    entry: CatalogEntry | None,
+    read: Callable[[RemoteFile], bytes],
+    variant: str | None = None,
+) -> Selection:
+    """Judge a repository by its list of files and its configuration.
+
+    Args:
+        entry: The repository's catalog entry.
+        read: Reads a small file from the hub, complete and checked.
+        variant: The GGUF file that is asked for; see `choose_gguf`.
+
+    Raises:
+        ModelError: This program can't run the model, or should not trust it.
+    """
+    repo = _Repository(name, files, read)
+    has_safetensors = bool(repo.ending_in(".safetensors"))
+    if variant is not None or (repo.ending_in(".gguf") and not has_safetensors):
+        chosen = repo.files[choose_gguf(list(repo.files), variant, name)]  # has configuration and tokenizer too
+        for_people = [file for file in repo.small_files() if _FOR_PEOPLE.fullmatch(file.name)]
+        return Selection("language model", (*for_people, chosen), (entry and entry.codec) or PUBLISHED_CODEC)
+    if "adapter_config.json" in repo.files and "config.json" not in repo.files:
+        base = str(repo.read_object("adapter_config.json").get("base_model_name_or_path", ""))
+        weights = repo.files.get("adapter_model.safetensors") or _refuse_without_weights(name, [])
+        return Selection("adapter", (*repo.small_files(), weights), base if repo_of(base) else None)
+    if not has_safetensors and is_ctranslate2(repo.files):
+        return Selection("recognizer", (*repo.small_files(), repo.files[CTRANSLATE2_WEIGHTS]), None)
+    if not has_safetensors:
+        _refuse_without_weights(name, repo.ending_in(*_PICKLED))
+    kind = _kind(name, repo.read_object("config.json"), entry)
+    big_files = _weights(repo)
+    if kind != "language model":
+        return Selection(kind, (*repo.small_files(), *_by_size(big_files)), None)
+    if "tokenizer.json" not in repo.files:
+        raise ModelError(f"{name} has no tokenizer.json.", "Use a checkpoint that has one.")
+    metadata = repo.read_object("llasa.json") if "llasa.json" in repo.files else {}
+    codec, inside = _codec(repo, metadata.get("codec"), entry)
+    return Selection(kind, (*repo.small_files(), *_by_size([*inside, *big_files])), codec)
+
+
+def _refuse_without_weights(repo: str, pickled: Sequence[str]) -> NoReturn:
+    if pickled:
+        raise ModelError(
+            f"{repo} has only pickled weights ({pickled[0][:60]}), no safetensors.",
+            "Pickled weights can run any code. Use a checkpoint in safetensors.",
+        )
+    raise ModelError(f"{repo} has no weights (no .safetensors file).", _SEE_LIST)
+
+
+def _kind(repo: str, config: dict[str, Any], entry: CatalogEntry | None) -> str:
+    """The kind of model that config.json describes."""
+    if "auto_map" in config and entry is None:
+        raise ModelError(
+            f"{repo} needs Python code of its own (auto_map in config.json).",
+            "This program runs no code of a model. Use a checkpoint without it.",
+        )
+    quantized = config.get("quantization_config") or config.get("quantization")
+    if quantized:
+        method = quantized.get("quant_method", "MLX or the like") if isinstance(quantized, dict) else "unknown"
+        raise ModelError(
+            f"The weights of {repo} are already quantized ({str(method)[:40]}).",
+            "Download the original and run it with fewer bits by --dtype.",
+        )
+    model_type = str(config.get("model_type"))
+    is_codec = (entry is not None and entry.codec is None) or "'xcodec2" in str(config.get("architectures")).lower()
+    kind = "codec" if is_codec else _KINDS.get(model_type)
+    if kind is None:
+        raise ModelError(f"{repo} is of type {model_type[:40]!r}, neither a Llasa nor a codec of one.", _SEE_LIST)
+    return kind
+
+
+def _weights(repo: _Repository, folder: str = "") -> list[RemoteFile]:
+    """The weight files that a loader reads, with their index. There may be other .safetensors files."""
+    index, single = folder + WEIGHTS_INDEX, folder + "model.safetensors"
+    if single in repo.files:
+        return [repo.files[single]]
+    if index in repo.files:
+        shards = sorted(folder + name for name in shards_of(repo.read_object(index)))
+        for name in shards:
+            if name not in repo.files:
+                raise ModelError(f"{repo.name} lacks {name}, which its index names.", "The checkpoint is incomplete.")
+        return [repo.files[name] for name in (index, *shards)]
+    pattern = re.escape(folder) + r"[^/]+\.safetensors"
+    found = [file for name, file in repo.files.items() if re.fullmatch(pattern, name)]
+    if not found:
+        raise ModelError(f"{repo.name} has no {single}.", "Use a checkpoint with weights in its main folder.")
+    return found
+
+
+def _codec(repo: _Repository, named: Any, entry: CatalogEntry | None) -> tuple[str | None, list[RemoteFile]]:
+    """The codec's repository, or None and the files of a codec inside the checkpoint.
+
+    Args:
+        named: The codec that llasa.json names.
+    """
+    if isinstance(named, str) and is_safe_name(named) and f"{named}/config.json" in repo.files:
+        return None, [repo.files[f"{named}/config.json"], *_weights(repo, f"{named}/")]
+    if isinstance(named, str) and repo_of(named) is not None:
+        return named, []
+    return (entry.codec if entry is not None else PUBLISHED_CODEC), []
+
+
+# --- GGUF files ---
 
 
 def choose_gguf(names: Sequence[str], variant: str | None, repo: str) -> str:
@@ -117,38 +253,7 @@ def _is_variant(name: str, variant: str) -> bool:
     return stem == wanted or re.search(rf"[-._/]{re.escape(wanted)}$", stem) is not None
 
 
-def select_files(
-    repo: str, files: Sequence[RemoteFile], entry: CatalogEntry | None, read: ReadFile, variant: str | None = None
-) -> Selection:
-    """Judge a repository by its list of files and its configuration.
-
-    Args:
-        entry: The repository's catalog entry.
-        variant: The GGUF file that is asked for; see `choose_gguf`.
-
-    Raises:
-        ModelError: This program can't run the model, or should not trust it.
-    """
-    names = {file.name: file for file in files}
-    for name in names:
-        if not is_safe_name(name):
-            raise ModelError(f"{repo} has a file named {name[:80]!r}, which would lie outside its folder.", _HARMFUL)
-    has_safetensors = any(name.endswith(".safetensors") for name in names)
-    if variant is not None or (not has_safetensors and any(name.lower().endswith(".gguf") for name in names)):
-        return _select_gguf(repo, names, entry, variant)
-    if "adapter_config.json" in names and "config.json" not in names:
-        return _select_adapter(repo, names, read)
-    if not has_safetensors and is_ctranslate2(names):
-        return Selection("recognizer", (*_small_files(names), names[CTRANSLATE2_WEIGHTS]), None)
-    _refuse_without_safetensors(repo, names)
-    kind = _kind(repo, _read_object(repo, names, "config.json", read), entry)
-    weights = _weights(repo, names, read)
-    if kind == "language model" and "tokenizer.json" not in names:
-        raise ModelError(f"{repo} has no tokenizer.json.", "Use a checkpoint that has one.")
-    metadata = _read_object(repo, names, "llasa.json", read) if "llasa.json" in names else {}
-    codec, codec_files = _codec(repo, names, metadata, entry, read)
-    companion = codec if kind == "language model" else None
-    return Selection(kind, (*_small_files(names), *_by_size([*codec_files, *weights])), companion)
+# --- tokenizers ---
 
 
 def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = False) -> None:
@@ -182,14 +287,12 @@ def check_tokenizer(path: Path, repo: str, text_model: bool, in_gguf: bool = Fal
             reason = BICODEC
         elif not any(re.fullmatch(r"<\|s_\d+\|>", token) for token in ids):
             reason += "; it is a text model or has another prompt format"
-        hint = "To train from a text model, download it with --text-model."
-        raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", hint)
+        raise incompatible(repo, reason, "To train from a text model, download it with --text-model.")
     first = ids[names.first_code]
     for token, number in ids.items():
         code = re.fullmatch(rf"{re.escape(names.code_prefix)}(\d+)\|>", token)
         if code and number != first + int(code[1]):
-            reason = f"its speech tokens are in another order ({token})"
-            raise ModelError(f"{repo} is not compatible with Llasa: {reason}.", _SEE_LIST)
+            raise incompatible(repo, f"its speech tokens are in another order ({token})")
 
 
 def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
@@ -198,113 +301,3 @@ def _token_ids(tokenizer: dict[str, Any]) -> dict[str, int]:
     entries = vocabulary.items() if isinstance(vocabulary, dict) else ()  # some kinds of vocabulary are lists
     ids = {token: int(number) for token, number in entries if token.startswith("<|")}
     return ids | {str(token["content"]): int(token["id"]) for token in tokenizer["added_tokens"]}
-
-
-# --- kinds ---
-
-
-def _kind(repo: str, config: dict[str, Any], entry: CatalogEntry | None) -> str:
-    if "auto_map" in config and entry is None:
-        raise ModelError(
-            f"{repo} needs Python code of its own (auto_map in config.json).",
-            "This program runs no code of a model. Use a checkpoint without it.",
-        )
-    quantized = config.get("quantization_config") or config.get("quantization")
-    if quantized:
-        method = quantized.get("quant_method", "MLX or the like") if isinstance(quantized, dict) else "unknown"
-        raise ModelError(
-            f"The weights of {repo} are already quantized ({str(method)[:40]}).",
-            "Download the original and run it with fewer bits by --dtype.",
-        )
-    model_type = config.get("model_type")
-    if entry is not None and (entry.codec is None or model_type in LANGUAGE_MODELS):
-        return "codec" if entry.codec is None else "language model"
-    if model_type in LANGUAGE_MODELS:
-        return "language model"
-    if model_type in _CODECS or "'xcodec2" in str(config.get("architectures")).lower():
-        return "codec"
-    if model_type in _RECOGNIZERS:
-        return "recognizer"
-    if model_type in _SPEAKER_MODELS:
-        return "speaker model"
-    raise ModelError(f"{repo} is of type {str(model_type)[:40]!r}, neither a Llasa nor a codec of one.", _SEE_LIST)
-
-
-def _select_adapter(repo: str, names: dict[str, RemoteFile], read: ReadFile) -> Selection:
-    if "adapter_model.safetensors" not in names:
-        _refuse_without_safetensors(repo, {})
-    base = str(_read_object(repo, names, "adapter_config.json", read).get("base_model_name_or_path", ""))
-    files = (*_small_files(names), names["adapter_model.safetensors"])
-    return Selection("adapter", files, base if repo_of(base) else None)
-
-
-def _select_gguf(repo: str, names: dict[str, RemoteFile], entry: CatalogEntry | None, variant: str | None) -> Selection:
-    """Select one GGUF file, which holds configuration and tokenizer too, and the files for people."""
-    chosen = names[choose_gguf(list(names), variant, repo)]
-    for_people = [file for file in _small_files(names) if file.name not in SMALL_FILES]
-    return Selection("language model", (*for_people, chosen), (entry and entry.codec) or PUBLISHED_CODEC)
-
-
-def _refuse_without_safetensors(repo: str, names: dict[str, RemoteFile]) -> None:
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    pickled = [name for name in names if name.lower().endswith(_PICKLED)]
-    if pickled:
-        raise ModelError(
-            f"{repo} has only pickled weights ({pickled[0][:60]}), no safetensors.",
-            "Pickled weights can run any code. Use a checkpoint in safetensors.",
-        )
-    raise ModelError(f"{repo} has no weights (no .safetensors file).", _SEE_LIST)
-
-
-# --- files ---
-
-
-def _weights(repo: str, names: dict[str, RemoteFile], read: ReadFile, folder: str = "") -> list[RemoteFile]:
-    """The weight files that a loader reads, with their index. There may be other .safetensors files."""
-    index, single = folder + _INDEX, folder + "model.safetensors"
-    if single in names:
-        return [names[single]]
-    if index in names:
-        shards = sorted(folder + name for name in shards_of(_read_object(repo, names, index, read)))
-        for name in shards:
-            if name not in names:
-                raise ModelError(f"{repo} lacks {name}, which its index names.", "The checkpoint is incomplete.")
-        return [names[index], *(names[name] for name in shards)]
-    found = [file for name, file in names.items() if re.fullmatch(re.escape(folder) + r"[^/]+\.safetensors", name)]
-    if not found:
-        raise ModelError(f"{repo} has no {single}.", "Use a checkpoint with weights in its main folder.")
-    return found
-
-
-def _codec(
-    repo: str, names: dict[str, RemoteFile], metadata: dict[str, Any], entry: CatalogEntry | None, read: ReadFile
-) -> tuple[str | None, list[RemoteFile]]:
-    """The repository of the codec, or None and the files of a codec inside the checkpoint."""
-    named = metadata.get("codec")
-    if isinstance(named, str) and is_safe_name(named) and f"{named}/config.json" in names:
-        return None, [names[f"{named}/config.json"], *_weights(repo, names, read, f"{named}/")]
-    if isinstance(named, str) and repo_of(named) is not None:
-        return named, []
-    return (entry.codec if entry is not None else PUBLISHED_CODEC), []
-
-
-def _small_files(names: dict[str, RemoteFile]) -> list[RemoteFile]:
-    for_people = re.compile(r"(README|LICENSE|LICENCE|NOTICE)[\w.-]*", re.IGNORECASE)
-    return _by_size([file for name, file in names.items() if name in SMALL_FILES or for_people.fullmatch(name)])
-
-
-def _by_size(files: Sequence[RemoteFile]) -> list[RemoteFile]:
-    return sorted(files, key=lambda file: (file.size, file.name))
-
-
-def _read_object(repo: str, names: dict[str, RemoteFile], name: str, read: ReadFile) -> dict[str, Any]:
-    if name not in names:
-        raise ModelError(f"{repo} has no {name}, so it is not a model that this program can run.", _SEE_LIST)
-    try:
-        found = json.loads(read(names[name]))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"The {name} of {repo} is damaged ({error}).", "Use another checkpoint.") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"The {name} of {repo} does not hold a JSON object.", "Use another checkpoint.")
-    return found

@@ -7,6 +7,7 @@ one received. Two downloads of one file wait for each other.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo, RemoteFile, size_of
+from llasa_cli.hub.cache_layout import CachedRepo, RemoteFile, size_of
 from llasa_cli.hub.http import HubClient, TransientError
 
 _READ_BYTES = 1 << 20
@@ -26,23 +27,18 @@ The number is negative when a file starts again from the beginning.
 """
 
 
-def part_of(place: CachedRepo, file: RemoteFile) -> Path:
-    """The path of a file while it is being downloaded."""
-    return place.blobs / f"{file.etag}{PART_SUFFIX}"
-
-
-def fetch_blob(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> None:
-    """Download a file that is not there.
+def fetch_blob(client: HubClient, place: CachedRepo, commit: str, file: RemoteFile, on_bytes: OnBytes) -> Path:
+    """Download a file that is not there. -> the blob
 
     Raises:
         ModelError: It can't be downloaded, or has a wrong checksum each time.
         LlasaError: It can't be written.
     """
-    blob, part = place.blobs / file.etag, part_of(place, file)
+    blob, part = place.blobs / file.etag, place.part(file)
     with write_errors(place.cache), _lock(place, file, client):
         if size_of(blob) == file.size:  # another program has downloaded it in the meantime
             on_bytes(file.size, False)
-            return
+            return blob
         place.blobs.mkdir(parents=True, exist_ok=True)
         for copy in range(client.policy.copies):
             if copy:
@@ -50,8 +46,7 @@ def fetch_blob(client: HubClient, place: CachedRepo, commit: str, file: RemoteFi
             with part.open("a+b") as content:
                 is_right = _complete(content, client, place, commit, file, on_bytes)
             if is_right:
-                part.replace(blob)
-                return
+                return part.replace(blob)
             part.unlink()
             on_bytes(-file.size, False)
     raise ModelError(
@@ -65,39 +60,32 @@ def _complete(
 ) -> bool:
     """Extend a part to the full size. -> whether its checksum is right"""
     address = client.address(place.repo, commit, file.name)
-    digest, have = file.new_digest(), 0
     part.seek(0)
-    while piece := part.read(_READ_BYTES):
-        digest.update(piece)
-        have += len(piece)
-    on_bytes(have, False)
-    furthest, failures = have, 0
-    while have < file.size:
-        try:
-            with client.open(address, place.repo, have) as response:
-                if have and not _starts_at(response, have):
-                    part.truncate(0)
-                    on_bytes(-have, False)
-                    digest, have = file.new_digest(), 0
-                    if response.status_code != 200:
-                        raise TransientError(
-                            f"{response.url.host} sends another part of the file than the requested one"
-                        )
-                for content in response.iter_bytes():
-                    content = content[: file.size - have]
-                    part.write(content)
-                    part.flush()
-                    digest.update(content)
-                    have += len(content)
-                    on_bytes(len(content), True)
-                    if have == file.size:
-                        break  # any more bytes are not the file's
-                else:
-                    raise TransientError(f"the connection was lost ({have:,} of {file.size:,} bytes of {file.name})")
-        except TransientError as failure:
-            failures = 1 if have > furthest else failures + 1
-            furthest = max(have, furthest)
-            client.pause(failure, failures, place.repo)
+    digest = _digest_of(part, file, lambda count: on_bytes(count, False))
+    have = part.tell()
+
+    def receive_rest() -> None:
+        nonlocal digest, have
+        with client.open(address, place.repo, have) as response:
+            if have and not _starts_at(response, have):
+                part.truncate(0)
+                on_bytes(-have, False)
+                digest, have = file.new_digest(), 0
+                if response.status_code != 200:
+                    raise TransientError(f"{response.url.host} sends another part of the file than the requested one")
+            for piece in response.iter_bytes():
+                piece = piece[: file.size - have]  # any more bytes are not the file's
+                part.write(piece)
+                part.flush()
+                digest.update(piece)
+                have += len(piece)
+                on_bytes(len(piece), True)
+                if have == file.size:
+                    return
+        raise TransientError(f"the connection was lost ({have:,} of {file.size:,} bytes of {file.name})")
+
+    if have < file.size:
+        client.with_retries(receive_rest, place.repo, progress=lambda: have)
     os.fsync(part.fileno())
     return digest.hexdigest() == file.etag
 
@@ -112,15 +100,20 @@ def is_intact(path: Path, file: RemoteFile, on_bytes: OnBytes) -> bool:
     """Whether a file has the size and the checksum that the hub names. This reads all of it."""
     if size_of(path) != file.size:
         return False
-    digest = file.new_digest()
     try:
         with path.open("rb") as content:
-            while piece := content.read(_READ_BYTES):
-                digest.update(piece)
-                on_bytes(len(piece), True)
+            return _digest_of(content, file, lambda count: on_bytes(count, True)).hexdigest() == file.etag
     except OSError:
         return False  # the disk can't read it
-    return digest.hexdigest() == file.etag
+
+
+def _digest_of(content: BinaryIO, file: RemoteFile, on_count: Callable[[int], None]) -> hashlib._Hash:
+    """The digest of a file's content up to its end, which may be extended."""
+    digest = file.new_digest()
+    while piece := content.read(_READ_BYTES):
+        digest.update(piece)
+        on_count(len(piece))
+    return digest
 
 
 # --- locks and disks ---

@@ -156,7 +156,7 @@ def test_an_incompatible_tokenizer_is_found_before_the_weights_are_downloaded(
 ) -> None:
     write_tokenizer(repo_folder, tokens)
     with pytest.raises(ModelError) as caught:
-        fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
+        fetch(client, plan_download(client, REPO))
     assert reason in caught.value.message
     assert big_files(hub) == []
 
@@ -167,19 +167,19 @@ def test_a_damaged_tokenizer_is_found_before_the_weights_are_downloaded(
 ) -> None:
     (repo_folder / "tokenizer.json").write_text(content)
     with pytest.raises(ModelError, match="can't be read"):
-        fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
+        fetch(client, plan_download(client, REPO))
     assert big_files(hub) == []
 
 
 def test_tokens_may_be_in_the_vocabulary(hub: FakeHub, client: HubClient, repo_folder: Path) -> None:
     ids = {token: number for number, token in enumerate([*MARKERS, "<|s_0|>", "<|s_1|>"])}
     (repo_folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [], "model": {"vocab": ids}}))
-    fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
+    fetch(client, plan_download(client, REPO))
 
 
 def test_a_text_model_is_downloaded_with_text_model(hub: FakeHub, client: HubClient, repo_folder: Path) -> None:
     write_tokenizer(repo_folder, ["<|eot_id|>"])
-    folder = fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, True)
+    folder = fetch(client, plan_download(client, REPO), text_model=True)
     assert (folder / "model.safetensors").is_file()
 
 

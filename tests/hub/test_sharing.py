@@ -24,7 +24,7 @@ def library(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def download(client: HubClient) -> Path:
-    return fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
+    return fetch(client, plan_download(client, REPO))
 
 
 def by_the_library(hub: FakeHub, cache: Path, **more: object) -> Path:

@@ -22,7 +22,7 @@ Requests = Callable[[], list[Request]]
 
 
 def download(client: HubClient) -> Path:
-    return fetch(client, plan_download(client, REPO), lambda count, fresh: None, lambda file: None, False)
+    return fetch(client, plan_download(client, REPO))
 
 
 def parts(cache: Path) -> list[Path]:
