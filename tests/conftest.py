@@ -40,6 +40,18 @@ gc.disable()  # until everything is imported
 _modules_at_last_collection = 0
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker of `pytest -n 2` its half of the tests in a row; a worker that is done takes from the other.
+
+    xdist's default deals the tests out in small parts, so that each worker makes nearly every module's and package's
+    fixtures, and imports nearly every library that only some tests need.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
 def pytest_collection_finish() -> None:
     gc.enable()
 
@@ -59,16 +71,27 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="session")
 def llasa(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The beginning of a command line that runs `llasa` as a process, without the seconds of its imports if possible."""
+    """The beginning of a command line that runs `llasa` as a process, without the seconds of its imports if possible.
+
+    The workers of `pytest -n 2` share the server that has imported everything.
+    """
     if not hasattr(os, "pidfd_open"):  # only Linux has it
         yield [sys.executable, "-m", "llasa_cli"]
         return
+    from filelock import FileLock
+
     from tests.forked import FORKED_LLASA, SOCKET_VARIABLE, start_server
 
-    with start_server(tmp_path_factory.mktemp("forks")) as server:
+    folder, owner = tmp_path_factory.getbasetemp(), os.getpid()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder, owner = folder.parent, os.getppid()
+    address = folder / "fork"
+    with FileLock(folder / "fork.lock"):
+        if not address.exists():
+            start_server(address, owner)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SOCKET_VARIABLE, str(address))
         yield FORKED_LLASA
-        del os.environ[SOCKET_VARIABLE]
-        server.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the client imports little: it starts for every command
-    import subprocess
     from pathlib import Path
     from typing import Any
 
@@ -33,17 +32,15 @@ _IMPORTED = (
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def start_server(folder: Path) -> subprocess.Popen[bytes]:
-    """Run a server, which the clients find by the environment."""
+def start_server(address: Path, owner: int) -> None:
+    """Run a server, which the clients find by the environment. It ends when the process `owner` has ended."""
     import subprocess
 
-    address, root = str(folder / "fork"), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    command = [sys.executable, __file__, address]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = [sys.executable, __file__, str(address), str(owner)]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=root)
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
-    os.environ[SOCKET_VARIABLE] = address
-    return server
 
 
 # --- the client ---
@@ -91,8 +88,8 @@ def _is_open(number: int) -> bool:
 # --- the server ---
 
 
-def _serve(address: str) -> dict[str, Any]:
-    """Fork for each client. -> the client's request, in the process of the command"""
+def _serve(address: str, owner: int) -> dict[str, Any]:
+    """Fork for each client until `owner` ends. -> the client's request, in the process of the command"""
     import gc
     import importlib
     import select
@@ -112,13 +109,14 @@ def _serve(address: str) -> dict[str, Any]:
     gc.freeze()  # otherwise each command would copy the memory of all imports to search it for garbage
     gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    ended = os.pidfd_open(owner)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([listener, 0], [], [])
-            if 0 in ready:
+            ready, _, _ = select.select([listener, ended], [], [])
+            if ended in ready:
                 os._exit(0)  # the tests are over, however they ended
             connection, _ = listener.accept()
             with connection:
@@ -190,7 +188,7 @@ def _end(code: Any) -> None:
 if __name__ == "__main__":
     if SOCKET_VARIABLE in os.environ:
         _client(sys.argv[1:])
-    _become(_serve(sys.argv[1]))
+    _become(_serve(sys.argv[1], int(sys.argv[2])))
     from llasa_cli.__main__ import main
 
     try:
