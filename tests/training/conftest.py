@@ -68,6 +68,13 @@ def spelling_folder(tokenizer_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def brief_samples(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Speech samples end after half a second: a random model rarely ends by itself. -> the seconds"""
+    monkeypatch.setattr("llasa_cli.training.samples.SECONDS", 0.5)
+    return 0.5
+
+
+@pytest.fixture
 def recordings(tmp_path: Path) -> Path:
     """A table of eight clips of two speakers, and of three that can't be used."""
     import soundfile

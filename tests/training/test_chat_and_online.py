@@ -139,6 +139,7 @@ def plain(data_folder: Path, random_checkpoint: Path, tmp_path_factory: pytest.T
     return (output / "model.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("brief_samples")
 def test_the_given_sentences_are_spoken_at_each_due_step(options: FinetuneOptions, plain: bytes) -> None:
     """The same sentences each time, as WAV files; the training is the same as without them."""
     finetune(replace(options, speak_every=1, speak=("sea salt", "boat")))

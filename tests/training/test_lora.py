@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from llasa_cli.settings import FinetuneOptions, LoraOptions, ModelOptions
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.merge import merge_adapter
 
-pytest.importorskip("peft")
+pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="needs peft")  # its import takes seconds
 LORA = LoraOptions(rank=4, alpha=16, dropout=0.1, targets=("q_proj", "v_proj", "down_proj"))
 
 

@@ -12,12 +12,12 @@ from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions, ModelOptions, SamplingOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
-from llasa_cli.training.samples import SECONDS, SpeechSamples
+from llasa_cli.training.samples import SpeechSamples
 
 
 @pytest.mark.parametrize("guidance", [1.0, 1.6])
 def test_samples_use_the_sampling_and_guidance_of_the_checkpoint(
-    random_checkpoint: Path, tmp_path: Path, guidance: float
+    random_checkpoint: Path, tmp_path: Path, guidance: float, brief_samples: float
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -26,7 +26,7 @@ def test_samples_use_the_sampling_and_guidance_of_the_checkpoint(
     speech = Synthesizer.load(ModelOptions(model=str(random_checkpoint), device="cpu"))
     samples = SpeechSamples(options, speech.prompt_format, None, random_checkpoint / "codec", about)
     (written,) = samples.speak(AutoModelForCausalLM.from_pretrained(random_checkpoint), 5)
-    greedy = SamplingOptions(temperature=0, guidance=guidance, max_seconds=SECONDS)
+    greedy = SamplingOptions(temperature=0, guidance=guidance, max_seconds=brief_samples)
     codes = list(speech.model.generate(speech.prompt_format.prompt(options.speak[0], speaker="bella"), greedy, 0))
     assert len(set(codes)) > 2
     heard, _ = soundfile.read(written)

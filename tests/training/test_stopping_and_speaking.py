@@ -155,6 +155,7 @@ def test_a_run_shorter_than_the_time_between_saves_is_saved_with_the_permissions
 # --- speaking ---
 
 
+@pytest.mark.usefixtures("brief_samples")
 @pytest.mark.parametrize("lora", [None, LoraOptions(rank=2)], ids=["whole", "adapter"])
 def test_samples_are_spoken_under_bf16_and_outside_the_trainers_autocast(
     lora: LoraOptions | None, options: FinetuneOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
