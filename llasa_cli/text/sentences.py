@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
+from llasa_cli.text.normalize.vocabulary import STATES
 from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
@@ -53,7 +54,9 @@ _QUOTING = "とっ、，,"
 _ROMAN = re.compile(r"[IVXLC]+")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
 _NUMBERING = re.compile(r"(?:\d{1,3}|[A-Z])(?:\.(?:\d{1,3}|[A-Za-z]))+")
-_CHESS_MOVE = re.compile(r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|O-O)(?![\w'’])")
+_CHESS_MOVE = re.compile(r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|O-O|0-0)(?![\w'’])")
+_LEGAL = re.compile(r"(?:\bPub|\bFed|\bFed\. R|\bCiv|\bCrim|\b(?:Civ|Crim)\. P)$")
+"""Within "Fed. R. Civ. P. 12" and "Pub. L.", where no sentence ends."""
 _AFTER_LETTER = re.compile(r"(?:^|\W)[^\W\d_]\.\s?$")
 """The text before the second short word of "p. ex."."""
 _SHORT_FORMS = frozenset("t s d m ll re ve".split())
@@ -93,6 +96,7 @@ _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
     max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
+    thm prop def cor supp reg sched dkt mvt alg ct evid
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -247,6 +251,12 @@ def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
     unsure = growing and next_end < 0 and len(text) - end < 2 * _BACK
     if not following:
         return None if unsure else 0
+    if len(line) <= _LONGEST_HEADING and (_AMOUNT_LINE.match(line) or _LABELED_LINE.match(line)):
+        like = _AMOUNT_LINE if _AMOUNT_LINE.match(line) else _LABELED_LINE
+        if like.match(following) and len(following) <= _LONGEST_HEADING:
+            return None if unsure else end
+        if unsure:
+            return None
     if is_spaceless(line[-1]) and is_spaceless(following[0]):
         return _cjk_line_end(end, line, following, unsure, wrapped=bool(earlier.strip()))
     if earlier.strip() or len(line) > _LONGEST_HEADING or not line.lstrip(_OPENERS + "#")[:1].isupper():
@@ -277,6 +287,9 @@ def _is_title(line: str) -> bool:
 
 
 _LONGEST_HEADING = 60
+_AMOUNT_LINE = re.compile(r"(?:\d|[¼-¾⅐-⅞])[\d.,/⁄¼-¾⅐-⅞–-]*\s+\S")
+_LABELED_LINE = re.compile(r"[^\W\d_][\w .'’()-]{0,30}:\s\S")
+"""Short lines that are each a whole, if the next one begins so too: "2 cups flour", "Tel: 555-0123"."""
 _WRAPPED = 20
 """The length from which on a line of Chinese or Japanese counts as wrapped, even without a mark."""
 _SMALL_TITLE_WORDS = _words(
@@ -319,6 +332,8 @@ def _end_of(found: re.Match[str], begin: int, growing: bool) -> int | None:
     if stop:
         return _stop_end(end, before, following, growing)
     small = following[:1].islower()
+    if found["call"] == "!" and (re.match(r"\s?[=×≈]", ahead) or (small and re.search(r"(?<!\w)[nkmr]$", before))):
+        return 0  # 5! = 120
     # Direct speech continues: "Really?" he asked. — ¿Qué? —dijo Juan. So does an afterthought: Well... maybe.
     if small and (found["dots"] or quoted or _DASH.match(ahead) or _DOTS.search(found[0])):
         return 0
@@ -396,7 +411,9 @@ def _is_plain(before: str) -> bool:
         or small in _BEFORE_NUMBERS
         or small in _SOMETIMES_LAST
         or small in _SHORTENED
-        or token in ("Ft", "Cat")
+        or token in ("Ft", "Cat", "sat")
+        or token in STATES
+        or _LEGAL.search(before)
         or small in _UNITS
         or small in _AFTER_TITLES
         or small == "es"
@@ -442,7 +459,15 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if small in _BEFORE_NUMBERS and re.match(r"[IVX][,;:)]", following):  # Art. I, section 8
         return 0
-    if token == "v" and first.isupper() and re.search(r"[A-Z][\w.]*(?:\([a-z]{1,2}\))?$", rest):  # Roe v. Wade
+    if _LEGAL.search(before) and re.match(r"[A-Z][a-z]{0,4}\.|\d", following):
+        return 0
+    if token in STATES and re.search(r"[A-Z][\w.'’-]+,$", rest) and (first.islower() or first == ","):
+        return 0
+    if token == "sat" and following.startswith("fat"):
+        return 0
+    if (
+        token in ("v", "d", "def") and first.isupper() and re.search(r"[A-Z][\w.]*(?:\([a-z]{1,2}\))?$", rest)
+    ):  # Roe v. Wade
         return 0
     if (
         (token == "Ft" and first.isupper())
@@ -452,7 +477,7 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
         return 0
-    if small in _BEFORE_NUMBERS and re.match(r"#\d", following):
+    if small in _BEFORE_NUMBERS and re.match(r"#\d|[$€£]", following):
         return 0
     if small == "no" and re.match(r"[A-Z]{1,4}-?\d", following):
         return 0

@@ -24,13 +24,14 @@ from llasa_cli.text.normalize.vocabulary import (
     MONTH_NAMES,
     NEVER_LAST,
     PLACES,
+    STATES,
     TITLES,
     UNITS,
     WEEKDAYS,
 )
 
 _NAME_BEFORE = re.compile(
-    r"\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
+    r"(?<!uary\s)(?<!arch\s)(?<!pril\s)(?<!May\s)(?<!June\s)(?<!July\s)(?<!gust\s)(?<!ber\s)(?<!the\s)\b\d{1,3}(?:st|nd|rd|th)\s+$|\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
 )
 _AND_TITLE = re.compile(r"\.? (?:and|&) (?:Mr|Mrs|Ms|Dr|Miss)\b", re.IGNORECASE)
 
@@ -69,7 +70,10 @@ def say_direction(match: re.Match[str]) -> str | None:
         return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
     degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
     wind = len(name) > 5 and (
-        re.match(r"\s(?:winds?|of|corner|side|coast|quadrant|wall)\b", after(match))
+        re.match(
+            r"\s(?:winds?|of|corner|side|coast|quadrant|wall)\b|\s\d{1,2}(?:\s?[-–]\s?\d{1,2})?\s?(?:kts?|mph|knots|km/h)\b",
+            after(match),
+        )
         or re.search(r"\b(?:the|from|heading|headed|facing|mph|due|km/h)\s$", before(match, 9))
     )
     if degrees or wind:
@@ -84,6 +88,13 @@ def say_direction(match: re.Match[str]) -> str | None:
         if numbered and re.match(rf"\s(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)(?:\s[A-Z][a-z]+)?\s{_PLACE}\b", after(match))
         else None
     )
+
+
+def say_state(match: re.Match[str]) -> str | None:
+    """Springfield, Ill. -> Springfield, Illinois; but "he said, Miss. Lee"."""
+    if not re.search(r"(?:\b[A-Z][\w.'’-]+,\s|\([DRI]-)$", before(match)):
+        return None
+    return STATES[match["state"]] + ("." if may_end_sentence(match) else "")
 
 
 def say_floor(match: re.Match[str]) -> str:
@@ -146,10 +157,10 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
             or _OF_A_DAY.match(match.string, match.end())
         )
     ):
-        return WEEKDAYS[word]
+        return WEEKDAYS[word] + ("" if following else ".")
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
-    if word == "est" and re.search(r"[\d%]\s$", before(match, 2)):
+    if word == "est" and (re.search(r"[\d%]\s$", before(match, 2)) or re.match(r"\s[$€£]\d", after(match, 3))):
         return "estimated" + ("." if may_end_sentence(match) else "")
     if word == "inc" and not capital and not before(match, 2).endswith(", "):
         return "including"
@@ -175,6 +186,8 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
             and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
         )
     )
+    if word in ("b", "d", "r") and capital:
+        return None
     if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)|\d\d(?!\d)", after(match, 6)):
         return None
     if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):

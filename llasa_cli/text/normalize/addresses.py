@@ -53,7 +53,7 @@ _URL_SIGNS = {
 def _address(match: re.Match[str]) -> str:
     """bob@example.com -> bob at example dot com; /etc/hosts -> slash etc slash hosts."""
     written = (
-        re.sub(r"^(?i:(?:https?|s?ftp|ssh|git|wss?)://)?(?i:www\.)?", "", match["address"]).rstrip("/") or match[0]
+        re.sub(r"^(?i:(?:https?|s?ftp|ssh|git|wss?|file)://)?(?i:www\.)?", "", match["address"]).rstrip("/") or match[0]
     )
     written = written.lower() if written.isupper() else written
     said = []
@@ -71,14 +71,15 @@ def _address(match: re.Match[str]) -> str:
     return f" {' '.join(word for word in said if word)}{match['end']} "
 
 
-_END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|[(\[]))"
+_END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|[(\[]|:\d))"
 ADDRESS_CLASSES = [
     TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
-    TokenClass("address", rf"(?P<address>(?i:(?:https?|s?ftp|ssh|git|wss?)://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
+    TokenClass("address", rf"(?P<address>(?i:[a-z][a-z\d+.-]{{1,11}}://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
     TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}(?::[\w./-]{{1,200}}\w)?){_END}", _address),
     TokenClass("address", rf"(?<![\w/~.¢%])(?P<address>(?:~|\.{{1,2}})?/(?:[\w.-]{{1,64}}/){{0,12}}\.?[A-Za-z_][\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?(?:\?[\w=&%.+-]{{1,200}})?){_END}", _address),
+    TokenClass("address", rf"(?<![\w/~.¢%])(?P<address>(?:~|\.{{1,2}})?/[A-Za-z_.][\w.-]{{0,63}}/(?:[\w.-]{{1,64}}/){{0,11}}\d[\w-]{{0,64}}(?:\.\w{{1,12}}){{0,4}}/?){_END}", _address),
     TokenClass("address", rf"(?P<address>[A-Z]:\\[\w\\.-]{{0,200}}\w){_END}", _address),
-    TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[ch](?!\w)|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w)?){_END}", _address),
+    TokenClass("address", rf"(?<![\w.-])(?P<address>[\w-]{{0,63}}\w(?:\.(?:[a-z][a-z0-9-]{{1,63}}|[ch](?!\w)|[A-Z]{{2,6}}(?![a-z]))){{1,8}}(?:/[\w./?=&%#-]{{0,200}}\w/?)?){_END}", _address),
     TokenClass("address", rf"(?<![\w.])(?P<address>\.(?:[A-Z]{{2,6}}|[a-z]{{2,5}}|[a-z]{{2,12}}(?:rc|ignore|config|profile|history|lock)|env\.[a-z]{{2,10}})\b(?!\.\w)){_END}", _address),
 ]  # fmt: skip

@@ -38,6 +38,36 @@ _COUNTED = re.compile(
 )
 
 
+_MILLIONS_BEFORE = re.compile(
+    r"\b(?:costs?|earn(?:s|ed)?|made|raised?|sold for|worth|pa(?:id|y|ys)|spen[dt]|valued at|invest(?:s|ed)?|fined|lost|won|budget of|revenues? of|profits? of|"
+    r"loss of|losses of|sales of|population of|fees? of|fine of|debts? of|deal of|turnover of|city of|(?:revenues?|profits?|sales|turnover|losses|income|population)"
+    r" (?:rose|fell|grew|dropped|climbed|jumped|increased|went up|was|is|were|are|reached|hit|stood at|of)(?: to| by)?)\s(?:\w+\s){0,2}(?:\d[\d.]*m\s(?:from|to)\s)?$",
+    re.IGNORECASE,
+)
+_MILLIONS_AFTER = re.compile(
+    r"\s(?:[a-z]+\s)?(?:viewers|voters|workers|patients|households|homes|jobs|copies|children|adults|customers|players|students|streams|hits|visitors|tourists|passengers|"
+    r"residents|inhabitants|refugees|cases|deaths|tonnes|tons|barrels|euros|pounds|rupees|yen|pesos|records|rows|tokens|parameters|params|cars|vehicles|units|"
+    r"households|families|women|men|Christians|Muslims|[A-Z][a-z]+(?:cans|ians|eans|tons|ons|ese))\b"
+    r"|\s(?:loss|profit|deal|budget|fund|contract|fine|bid|investment|population|grant|loan|bonus|settlement|lawsuit|mansion|in (?:sales|revenues?|profits?|funding|damages|debt|cash|tax)"
+    r"|(?:were|was|have been) (?:sold|paid|spent|raised))\b"
+)
+_LENGTHS = re.compile(
+    r"\s(?:of (?:rope|cable|wire|pipe|fabric|fence|road|track|string|tape|thread|cloth)|long|high|deep|wide|tall|away|apart|below|above|thick)\b"
+)
+"""Words around "1.3m" that make it a number of people or of money, or a length."""
+
+
+def _is_millions(match: re.Match[str]) -> bool:
+    if _COUNTED.match(match.string, match.end()) or _MILLIONS_AFTER.match(match.string, match.end()):
+        return True
+    start = before(match, 60)
+    return (
+        bool(_MILLIONS_BEFORE.search(start))
+        and not start.endswith("the ")
+        and not _LENGTHS.match(match.string, match.end())
+    )
+
+
 def is_before_noun(match: re.Match[str]) -> bool:
     """a $20 bill, a 6 ft. man, $20-a-month; not "It costs $20 to enter", nor "a $20 or more"."""
     text, end = match.string, match.end()
@@ -74,7 +104,7 @@ def say_scaled(match: re.Match[str]) -> str | None:
             scale == "K" and amount in "48" and not _COUNTED.match(following)
         ):
             return f" {decimal(amount)} kay "
-    if scale == "m" and not _COUNTED.match(match.string, match.end()):
+    if scale == "m" and not _is_millions(match):
         return None  # meters
     return f" {decimal(amount)} {SCALES[scale.lower()]} "
 

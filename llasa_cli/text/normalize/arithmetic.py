@@ -53,7 +53,18 @@ def _is_fraction(match: re.Match[str], over: int, under: int) -> bool:
 
 
 def _is_score(match: re.Match[str]) -> bool:
-    return bool(re.match(r"\s(?:stars?|points?|rating|score)\b", after(match, 10)))
+    return bool(
+        re.match(r"\s(?:stars?|points?|rating|score)\b", after(match, 10))
+        or re.search(r"[★☆⭐]\s?\(?$", before(match, 3))
+    )
+
+
+def say_stars(match: re.Match[str]) -> str | None:
+    """★★★☆ -> three out of four stars; one alone, and one after a number, are of another class."""
+    on, off = len(match["on"]), len(match["off"])
+    if on + off < 2 or re.search(r"\d\s?$", before(match, 2)):
+        return None
+    return f" {cardinal(on)} {f'out of {cardinal(on + off)} ' if off else ''}stars "
 
 
 def say_out_of(match: re.Match[str]) -> str | None:
@@ -78,6 +89,14 @@ def say_pair(match: re.Match[str]) -> str | None:
     if match["hertz"]:
         return f" {cardinal(int(first))} or {cardinal(int(second))} hertz "
     return f" {cardinal(int(first))} over {cardinal(int(second))} " if int(first) > 12 else None
+
+
+def say_three(match: re.Match[str]) -> str | None:
+    """50/30/20 -> fifty thirty twenty; 25/8/11 -> twenty five, eight, eleven."""
+    numbers = [int(number) for number in match.groups()]
+    if any(number.startswith("0") for number in match.groups()) or numbers == [24, 7, 365]:
+        return None
+    return (" " if sum(numbers) == 100 else ", ").join(map(cardinal, numbers)) + " "
 
 
 def say_ratio(match: re.Match[str]) -> str:
@@ -109,6 +128,23 @@ def say_product(match: re.Match[str]) -> str | None:
     if match["variables"] not in ("x", "y", "z", "n", "ac", "ab", "bc", "xy", "xyz", "abc", "ax", "bx", "by"):
         return None
     return f" {decimal(match['factor'])} {' '.join(LETTERS[letter] for letter in match['variables'])} "
+
+
+_COUNT_AFTER = re.compile(r"\s?[=×*<>≈]|/|\s[+−-]\s?\d|\s(?:has|grows|equals|is(?! that| it| this))\b")
+
+
+def say_factorial(match: re.Match[str]) -> str | None:
+    """5! = 120 -> five factorial; n! -> en factorial; but "I got 5!"."""
+    number = match["number"]
+    if number.isdigit():
+        return f" {cardinal(int(number))} factorial" if _COUNT_AFTER.match(match.string, match.end()) else None
+    return f"{LETTERS[number]} factorial"
+
+
+def say_quotient(match: re.Match[str]) -> str | None:
+    """a/b = c/d -> ay over bee; but n/a and w/o."""
+    equation = re.match(r"\s?[=+<>≤≥≈]", after(match, 3)) or re.search(r"[=+<>≤≥≈]\s?$", before(match, 3))
+    return f"{LETTERS[match['above']]} over {LETTERS[match['below']]} " if equation else None
 
 
 def say_worded_fraction(match: re.Match[str]) -> str | None:
@@ -147,6 +183,7 @@ _RANGES = [
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
         (r"\d\s$", r"\s\d", "-–"),
+        (r"\d\]$", r"\[\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
         (r"[\d ][apAP]\.?[mM]\.?\s?$", r"\s?(?:noon|midnight)\b", "-–—"),
         (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),
@@ -218,7 +255,12 @@ def say_symbol(match: re.Match[str]) -> str | None:
         return " "
     if sign == "/" and start.endswith("_"):  # a part of a face
         return " "
-    if sign == "/" and start.endswith(")") and re.match(r"[\da-z(]", following):
+    if (
+        sign == "/"
+        and start.endswith(")")
+        and re.match(r"[\da-z(]", following)
+        and not re.match(r"\d{2,3}\s?[°CF]", after(match, 5))
+    ):
         return " over "
     if sign in "+&" and not start.strip() and following[:1].isspace():
         return " "
@@ -232,6 +274,35 @@ def is_special_pair(match: re.Match[str]) -> bool:
         or (first == second and len(first) == 2 and first != "10")
         or match["hertz"] is not None
     )
+
+
+_REFERRED = re.compile(
+    r"\b(?P<word>in|of|by|see|See|from|with|using|Using|via|than|to|unlike|Unlike|In|Following|following|ref\.|Ref\.|refs\.|Refs\.|cf\.|at|para|paragraphs?)\s$|(?:^|[.!?]\s)$"
+)
+
+
+def say_reference(match: re.Match[str]) -> str | None:
+    """as shown in [12] -> in reference twelve; at [45] -> at forty five; a note after a word is left out elsewhere."""
+    if re.search(r"\d\]\s?[-–]$", before(match, 4)):  # [45]-[47]
+        return f" {cardinal(int(match['numbers']))} " if match["numbers"].isdigit() else None
+    found = _REFERRED.search(before(match, 14))
+    if found is None or (
+        not found["word"]
+        and not re.match(
+            r"\s(?:shows?|showed|use[sd]?|proposed?|proposes|found|finds|report(?:s|ed)|and|argues?|argued|presents?)\b",
+            after(match, 12),
+        )
+    ):
+        return None
+    numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
+    plain = found["word"] in ("at", "para", "paragraph", "paragraphs") or (found["word"] or "").lower().startswith(
+        "ref"
+    )
+    if re.search(r"\d\s?[-–]\s?\d", match["numbers"]) and len(numbers) == 2:
+        said = f"{cardinal(numbers[0])} to {cardinal(numbers[1])}"
+    else:
+        said = ", ".join(map(cardinal, numbers[:-1])) + (" and " if numbers[1:] else "") + cardinal(numbers[-1])
+    return said if plain else f"reference{'s' if numbers[1:] else ''} {said}"
 
 
 def is_note(match: re.Match[str]) -> bool:

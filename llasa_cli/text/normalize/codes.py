@@ -24,10 +24,91 @@ def say_telephone(match: re.Match[str]) -> str | None:
     return ("plus " if match[0].startswith("+") else "") + ", ".join(map(digits, groups))
 
 
+def say_public_law(match: re.Match[str]) -> str:
+    """Pub. L. No. 117-58 -> public law number one seventeen fifty eight."""
+    return f"public law {'number ' if match['no'] else ''}{pairs(match['congress'])} {pairs(match['law'].lstrip('0') or '0')} "
+
+
+_STATE_BEFORE = re.compile(
+    r"\b(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY])\s$"
+)
+_CITY_AFTER = re.compile(
+    r"\s(?!(?:The|He|She|It|We|They|In|People|Americans|Euro|Dollars)\b)[A-Z][a-zà-ÿ]{2,}(?:[\s-][A-Z][a-zà-ÿ]+)?(?:,|\.?$|\.?\s)"
+)
+
+
+def is_zip_code(match: re.Match[str]) -> bool:
+    """Minneapolis MN 55401; Hauptstr. 12, 10115 Berlin."""
+    if _STATE_BEFORE.search(before(match, 3)):
+        return True
+    return bool(
+        re.search(r"(?:\d[a-z]?|[A-Z][a-zà-ÿ]+),\s$", before(match, 16))
+        and "-" not in match[0]
+        and _CITY_AFTER.match(match.string, match.end())
+    )
+
+
 def say_emergency(match: re.Match[str]) -> str | None:
     """call 911 -> nine one one; but "Call 300 people"."""
     called = re.search(r"\b(?:call|dial|phone)(?:s|ed|ing)?\s$", before(match, 12), re.IGNORECASE)
     return digits(match[0]) if called else None
+
+
+_TELEPHONE_BEFORE = re.compile(
+    r"\b(?:call|dial|phone|tel|telephone|fax|text|cell|mobile|hotline|whatsapp|ring)\.?(?:ed|ing|s)?(?: (?:me|us|him|her|them|now|number|no\.?|is|at|on|to|the)){0,3}:?\s$"
+    r"|\bnumber(?: is|'s|’s|:)\s$|\breach(?: \w+){1,2} at\s$",
+    re.IGNORECASE,
+)
+
+
+def say_undivided_telephone(match: re.Match[str]) -> str | None:
+    """Call 5550123 -> five five five, zero one two three; but "The number is 5550123 people"."""
+    number = match[0]
+    if (
+        not _TELEPHONE_BEFORE.search(before(match, 40))
+        or re.match(r"\s(?!(?:now|today|to|for|or|and|if|when|from|after|before|at|with|any)\b)[a-z]", after(match, 8))
+        or number.endswith("000")
+    ):
+        return None
+    groups = (number[:3], number[3:]) if len(number) == 7 else (number[:3], number[3:6], number[6:])
+    return f" {', '.join(map(digits, groups))} "
+
+
+_IDENTIFIED = re.compile(
+    r"(?:\b(?:ISBN(?:-1[03])?|UPC|EAN|GTIN|PMID|OCLC|SKU|IMEI|NPI|EIN|ID|PIN|serial|account|acct\.?|passport|policy|tracking|order|invoice|member|reference|ref\.?|case|ticket|confirmation"
+    r"|licen[cs]e|registration|patent|routing|reservation|booking|badge|student|employee|customer|item|part|model|batch|lot)(?: (?:number|no\.?|code|id|\#|is|ending(?: in)?))*:?\s?\#?)\s?$",
+    re.IGNORECASE,
+)
+
+
+def say_identifier(match: re.Match[str]) -> str | None:
+    """ISBN 9780134685991 and account no. 12345678 -> their digits, in groups of three."""
+    number = match[0]
+    if re.match(r"\s(?!(?:is|was|has|and|or|to|for|in|at|on|from|will|of)\b)[a-z]", after(match, 8)):
+        return None
+    if not _IDENTIFIED.search(before(match, 40)) and (len(number) < 10 or number.endswith("000")):
+        return None
+    ends = range(3, len(number), 3)
+    groups = [number[at : at + 3] for at in (0, *ends)]
+    if len(groups[-1]) == 1:  # 3, 3, 4
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return f" {', '.join(map(digits, groups))} "
+
+
+def say_bank_account(match: re.Match[str]) -> str:
+    """GB29 NWBK 6016 ... -> jee bee two nine, en double-you bee kay, six zero one six, a group at a time."""
+    written = match[0] if " " in match[0] else re.sub(r"(.{4})(?=.)", r"\1 ", match[0])
+    return f" {', '.join(_character_names(group) for group in written.split())} "
+
+
+def _character_names(written: str) -> str:
+    return " ".join(digits(c) if c.isdigit() else LETTERS[c.lower()] for c in written)
+
+
+def say_docket(match: re.Match[str]) -> str:
+    """No. 2:21-cv-00123 -> two, twenty one see vee zero zero one two three."""
+    office = f"{cardinal(int(match['office']))}, " if match["office"] else ""
+    return f" {office}{cardinal(int(match['year']))} {spell(match['kind'])} {digits(match['number'])} "
 
 
 def say_model(match: re.Match[str]) -> str | None:
@@ -194,5 +275,5 @@ def say_standard(match: re.Match[str]) -> str:
 
 SERIAL_NUMBER = TokenClass("code number", r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{8,24}(?![\w-])", _serial_number)
 CODE_CLASSES = [
-    TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|[A-Z]{1,5}\d+[A-Za-z]{0,3}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?!\w|['’](?!s\b)|\.\d)", _code),
+    TokenClass("model number", r"(?!\d+[x×]\d)(?:\d{1,5}[A-Za-z]{1,3}\d*|(?:\d{1,4}[A-Z]){2,3}|(?:[A-Z]{1,3}\d{1,4}){2,4}[A-Z]{0,3}|[A-Z]{1,5}\d+[A-Za-z]{0,3}\d*|[A-Z]?[a-z]{1,12}\d+[A-Z]?)(?:-\d+[A-Z]{0,3}|-[A-Z]\d+)*(?!\w|['’](?!s\b)|\.\d)", _code),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.normalize.amounts import counted
 from llasa_cli.text.normalize.letters import spell
-from llasa_cli.text.normalize.numbers import cardinal, ordinal, year
+from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, year
 from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
 
@@ -40,7 +40,7 @@ def say_numeric_date(match: re.Match[str]) -> str | None:
             return None
         near = f"{before(match, 120)} {after(match, 120)}"
         other = _DAY_FIRST.search(near) if match["sep"] == "/" and second < 13 else None
-        day_first = (match["sep"] == "." and second < 13) or (first > 12 and len(written) == 4) or other is not None
+        day_first = (match["sep"] == "." and second < 13) or (first > 12 and second < 13) or other is not None
         day, month = (first, second) if day_first else (second, first)
     if not (0 < month < 13 and 0 < day < 32):
         return None
@@ -80,6 +80,63 @@ def _duration(*counts: str | None) -> str:
     """Hours, minutes and seconds, those that are not zero, by their names."""
     named = zip((int(count or 0) for count in counts), ("hour", "minute", "second"), strict=True)
     return " ".join(counted(count, name) for count, name in named if count) or "zero seconds"
+
+
+def say_exact_time(match: re.Match[str]) -> str:
+    """1:30:45.2 -> one hour thirty minutes forty five point two seconds."""
+    counts = ((int(match["hours"]), "hour"), (int(match["minutes"]), "minute"))
+    said = [counted(count, name) for count, name in counts if count]
+    return f" {' '.join(said)} {decimal(match['seconds'].removeprefix('0'))} seconds "
+
+
+_LASTING = re.compile(
+    r"(?P<sure>\b(?:wait(?:s|ed)?|sleep|within|takes?|took|lasts?|lasted|timeout of|timed out after|another)\s|[=<>~≤≥]\s?|\b\d+\s?(?:m|min|mins)\s)$"
+    r"|\b(?:after|every|for|in|up to)\s$|(?P<people>\b(?:about|only|just|under|over|to)\s)$"
+)
+"""Before a number of seconds; `sure` where no decade stands, `people` where an age may stand."""
+_DURATION_NOUN = re.compile(
+    r"\s(?:timeout|timer|delay|intervals?|clips?|rests?|video|ad|pause|countdown|exposure|loop|sprints?|planks?|holds?|of (?:video|audio|silence|footage|music))\b"
+)
+
+
+def say_seconds(match: re.Match[str]) -> str | None:
+    """wait 45s -> forty five seconds; but "in his 30s" and "80s music"."""
+    count = int(match["seconds"])
+    if _DURATION_NOUN.match(match.string, match.end()):
+        return f" {cardinal(count)} second"
+    lasting = _LASTING.search(before(match, 20))
+    if lasting is None:
+        return None
+    tens = count % 10 == 0 and count < 100
+    decade = (
+        count > 60
+        or count == 50
+        or re.match(r"\s(?!(?:per|on|to|and|or|before|after|then|at|with|in)\b)[a-z]", after(match, 8))
+    )
+    if not lasting["sure"] and ((tens and (decade or lasting["people"])) or (lasting["people"] and count > 20)):
+        return None
+    return f" {counted(count, 'second')}"
+
+
+_SHORT_WEEKDAYS = {
+    "M": "Monday",
+    "T": "Tuesday",
+    "W": "Wednesday",
+    "Th": "Thursday",
+    "F": "Friday",
+    "Mo": "Monday",
+    "Tu": "Tuesday",
+    "We": "Wednesday",
+    "Fr": "Friday",
+    "Sa": "Saturday",
+    "Su": "Sunday",
+}
+
+
+def say_short_weekdays(match: re.Match[str]) -> str:
+    """M/W/F -> Monday, Wednesday, Friday; Mo-Fr -> Monday to Friday."""
+    days = [_SHORT_WEEKDAYS[day] for day in re.findall("[A-Z][a-z]?", match[0])]
+    return (" to " if re.search("[-–]", match[0]) else ", ").join(days)
 
 
 def say_half_days(match: re.Match[str]) -> str:
@@ -198,5 +255,9 @@ def say_weekday(match: re.Match[str]) -> str | None:
         return WEEKDAYS[match["day"].lower()]
     if re.match(rf",\s(?:{MONTH})\b|\s(?:{MONTH})\.?\s\d|\s(?:closed|morning|afternoon|evening|nights?)\b", following):
         return WEEKDAYS[match["day"].lower()]
-    dated = rf",?\s\d\d?\s(?:{MONTH})\b" if weekend else r",?\s\d"
+    dated = (
+        rf",?\s\d\d?\s(?:{MONTH})\b|\s\d\d?(?::\d\d|[ap]\b|\s?[ap]\.?m\b|\s?[-–])|\s(?:&|and)\s(?:Sun|Mon|hol)"
+        if weekend
+        else r",?\s\d"
+    )
     return WEEKDAYS[match["day"].lower()] if re.match(dated, following) else None

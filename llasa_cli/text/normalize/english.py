@@ -40,6 +40,10 @@ _PLAIN_LETTERS = str.maketrans(
 _RAISED = "⁰¹²³⁴-⁹"
 _POWER = re.compile(rf"(?<=\d)[⁻⁺][{_RAISED}]+|(?<![\w.,])(\d\d?|[A-Za-z])(?:[{_RAISED}]{{2,}}|[⁰⁴-⁹])")
 """One ² or ³ is squared and cubed; 1999⁴ has a note, which is left out."""
+_RAISED_PER = re.compile(
+    r"(?:(?<=[a-zA-ZµμΩ])(?P<unit_before>[ ·⋅])|(?<=[\d⁰¹²³⁴-⁹])\s)(?P<unit>mol|[kcm]?m|k?g|m?[sLl]|h|min|K|J|V)⁻(?P<power>[¹²³])(?!\w)"
+)
+"""m s⁻² -> m/s²; 10²³ mol⁻¹ -> 10²³ per mol."""
 _RAISED_NOTE = re.compile(rf"(?<=[.!?,;:\"”’)\]])[{_RAISED}]+|(?<=[a-z]{{3}})[{_RAISED}]+(?=\W|$)")
 _RAISED_SUM = re.compile(r"(\((?![^()]*[^\W\d_]{3})[^()]{1,40}\))([²³])")
 """(a + b)², in which no word shows that the sign is a note's."""
@@ -66,6 +70,8 @@ _GREEK = re.compile(
     r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)[αβγδεθλπρσφψω](?=\b|[A-Za-z]\b)"
 )
 """Greek letters of formulas: alone, before one letter or a digit, and pi after a number. Not μ and Ω, with which units begin."""
+_REST_OF_ADDRESS = re.compile(r"[+.-][\w.+-]{1,64}@\w|-[\w-]{1,63}\.[a-z]{2}")
+"""What follows the first word of first-last@example.com and of my-site.com."""
 _CHARGES = str.maketrans("²³⁴⁺⁻", "234+-")
 _MARKS = str.maketrans({"…": ".", "’": "'", "‘": "'", "→": ",", "–": ",", "—": ",", "(": ",", ")": ",", "[": ",", "]": ",", "{": ",", "}": ",", **dict.fromkeys("\"“”«»`", "")})  # fmt: skip
 
@@ -113,6 +119,8 @@ def _is_plain(word: re.Match[str], text: str) -> bool:
     following = text[end : end + 1]
     if len(word[0]) < 2 or word[0] in WORDS_WITH_CLASS or not re.search("[aeiouy]", word[0]):
         return False
+    if following and following in "+-." and _REST_OF_ADDRESS.match(text, end):
+        return False
     return not (
         following
         and (following in "@:/\\_" or following.isalnum() or (following == "." and text[end + 1 : end + 2].isalnum()))
@@ -131,6 +139,9 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
+    text = _RAISED_PER.sub(
+        lambda match: f"{'/' if match['unit_before'] else ' per '}{match['unit']}{match['power'].strip('¹')}", text
+    )
     text = re.sub(r"(?<=\d)(\s?)º(?=\s?[CF]\b)", r"\1°", unicodedata.normalize("NFC", text).translate(_PLAIN_LETTERS))
     text = re.sub(r"\blog([₀-₉]{1,3})", lambda match: f"log base {unicodedata.normalize('NFKC', match[1])} ", text)
     text = _CHARGE.sub(

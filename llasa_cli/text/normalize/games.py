@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from llasa_cli.text.normalize.numbers import cardinal
+from llasa_cli.text.normalize.numbers import cardinal, pairs
 from llasa_cli.text.normalize.token_class import TokenClass, after, before
 from llasa_cli.text.normalize.vocabulary import LETTERS
 
@@ -57,10 +57,27 @@ def _not_out(match: re.Match[str]) -> str | None:
     return f"{cardinal(int(match['runs']))} not out " if _is_cricket(match) else None
 
 
-_MOVE = r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|(?:[a-h]x)?[a-h][1-8]|O-O)"
+_BASEBALL_BEFORE = re.compile(
+    r"\b(?:hit|hits|hitting|batting|bats|batted|averag(?:e|ing)|BA|AVG|OBP|SLG|OPS|slugging|career|slashed|slashing)(?: (?:of|was|at|is))?:?\s(?:[\d./ ]{0,12})$"
+)
+_BASEBALL_AFTER = re.compile(r"\s(?:hitter|batter|average|batting|ball\b|record|clip|OBP|slugging|winning)")
+
+
+def _batting_average(match: re.Match[str]) -> str | None:
+    """She hit .325 -> three twenty five."""
+    known = _BASEBALL_BEFORE.search(before(match, 40)) or _BASEBALL_AFTER.match(match.string, match.end())
+    average = match["average"]
+    said = f"{LETTERS['o']} {pairs(average[1:])}" if average[0] == "0" else pairs(average)
+    return f" {said} " if known else None
+
+
+_MOVE = r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|(?:[a-h]x)?[a-h][1-8]|O-O|0-0)"
+_CASTLING = re.compile(r"(?:(?<![\d:])\d{1,3}(?:\.{1,3}|…)\s?|\b(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|[a-h][1-8])[+]?\s)$")
 GAME_NUMBER_CLASSES = [
     TokenClass("chess", rf"(?P<number>\d{{1,3}})(?:\.{{1,3}}|…)\s?(?={_MOVE}(?![\w'’]))", lambda m: f"{cardinal(int(m['number']))}, "),
     TokenClass("score", r"(?P<first>\d{1,3})(?P<sign>[/-])(?P<second>\d{1,3})(?P<declared>d\b|\sdec\b\.?)?(?![\w/-]|[.,]\d)", _score),
+    TokenClass("chess", r"0-0(?P<long>-0)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'} " if _CASTLING.search(before(m, 10)) else None),
+    TokenClass("score", r"\.(?P<average>\d{3})(?![\w.])", _batting_average),
     TokenClass("score", r"(?P<runs>\d{1,3})\*(?!\w)", _not_out),
 ]  # fmt: skip
 GAME_WORD_CLASSES = [

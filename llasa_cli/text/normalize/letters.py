@@ -141,6 +141,8 @@ def say_letter(match: re.Match[str]) -> str | None:
     letter, stop = match["letter"], match["stop"] or ""
     if letter in "ai" and re.match(r"['’]s\b", after(match, 3)):  # dot the i's
         return LETTERS[letter]
+    if letter == "I" and stop and re.match(r"\s[A-Z]\.\s?[A-Z]", after(match)):  # I. M. Pei
+        return LETTERS["i"]
     if letter in "Ii" or (letter.upper() == "A" and not _is_letter_a(match)):
         return None
     name = LETTERS[letter.lower()]
@@ -151,8 +153,16 @@ def say_letter(match: re.Match[str]) -> str | None:
     following = re.match(r"\s(?:((?:[A-Z]['’])?[A-Z][a-z]+)|[A-Z]\b)", after(match))
     named = re.search(r"(?:^|[(\"“‘—–:,-]\s?|\b(?:[A-Z]\w*\.?|by|and|to|from|with|of|for)\s|[A-Z]\.)$", before(match))
     initial = letter.isupper() and following and following[1] not in STARTERS and named
+    if letter.isupper() and re.match(r"\sv\.?\s[A-Z]", after(match)):  # R. v. Dudley
+        return name
+    if letter in "KDSR" and re.match(r"\s\d{1,4}\b", after(match)) and re.search(r"[,(]\s?$", before(match, 2)):
+        return name  # the number of a composer's work
     double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
-    species = re.match(r"\s(?:[a-z]{2,}(?:i|us|is|um|ae|ans|ens)|rex|diff)\b", after(match))  # E. coli
+    species = re.match(
+        r"\s([a-z]{2,}(?:i|us|is|um|ae|ans|ens)|rex|diff)\b|\s(?P<rare>[a-z]{5,})\b", after(match)
+    )  # E. coli
+    if species and species["rare"]:
+        species = None if is_word(species["rare"]) else species
     return name if initial or double or (species and letter.isupper()) else name + stop
 
 
@@ -162,7 +172,7 @@ def _is_letter_a(match: re.Match[str]) -> bool:
         if re.match(r"\s?(?:[=+*^]|squared\b|cubed\b)", following) or (start[-1:] == "(" and following[:1] == ")"):
             return True
         return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(])\s*$", start))
-    if re.match(r"[-–—+#&](?!\s)|\s?[=<>|∪∩⊂→]", following) or re.match(
+    if re.match(r"[-–—+#&](?!\s)|\+(?!\s?\d)|\s?[=<>|∪∩⊂→]", following) or re.match(
         r"\.(?:\s|$)|(?:,|,?\s(?:to|and|or|through|vs\.?))\s[B-Z]\b", following
     ):
         return True

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.normalize.amounts import counted, is_before_noun, is_place
 from llasa_cli.text.normalize.numbers import cardinal, decimal, pairs
-from llasa_cli.text.normalize.token_class import after, before
+from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     CASED_UNITS,
     DIRECTIONS,
@@ -22,11 +22,11 @@ from llasa_cli.text.normalize.vocabulary import (
 )
 
 UNIT = (
-    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
+    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|(?<=\d[ ])in\.(?=$|\s[A-Z][a-z]*\s)|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""
-UNIT_END = r"(?:\.(?=\s+(?:[a-z0-9(+&$=]|[NS][EW]\b)|[,;:)-]))?"
+UNIT_END = r"(?:\.(?=\s+(?:[a-z0-9(+&$=]|[NS][EW]\b)|[,;:)-]|/[a-z]))?"
 """The full stop of a shortened unit, where a sentence doesn't end."""
 
 
@@ -49,7 +49,7 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
         and not glued
     )
     names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
-    if names is None or is_word:
+    if names is None or is_word or (short.lower() == "pg" and not following.startswith("/")):
         return None
     if short[0].isupper() and not kind:
         in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
@@ -65,8 +65,39 @@ def say_measure(match: re.Match[str]) -> str | None:
     names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
     if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
         return None
-    single = match["amount"] == "1" or match["joint"] == "-" or is_before_noun(match)
-    return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}"
+    single = (
+        match["amount"] == "1"
+        or match["joint"] == "-"
+        or is_before_noun(match)
+        or _is_inches_of_noun(match)
+        or _is_short_hour(match)
+    )
+    stop = "." if match["unit"] == "in." and may_end_sentence(match) else ""
+    return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}{stop}"
+
+
+_SIZE_AND_NOUN = re.compile(
+    r"(?:\s?[x×]\s?\d+(?:\.\d+)?″){0,2}\s(?!(?:long|tall|wide|thick|deep|high|apart|below|above|away|across|off|from|of|in|by|x|and|or|to|too|at|on|for|with|per|each|is|was|are|more|less|if|then|but|diam|dia)\b)[a-z]{3}"
+)
+
+
+def _is_inches_of_noun(match: re.Match[str]) -> bool:
+    """an 8″ round tin, 9″ × 13″ pan; not 8″ wide."""
+    return match["unit"] == "″" and bool(_SIZE_AND_NOUN.match(match.string, match.end()))
+
+
+def _is_short_hour(match: re.Match[str]) -> bool:
+    """24hr service; not 24 hrs."""
+    return (
+        match["unit"] == "hr"
+        and not match["joint"]
+        and bool(
+            re.match(
+                r"\s(?:service|shifts?|care|access|support|delivery|flight|drive|period|day|clock|news|reception|surveillance|hotline|notice|delay|window|walk|ride|race|gym|store|shop|supermarket)\b",
+                after(match, 16),
+            )
+        )
+    )
 
 
 def say_torque(match: re.Match[str]) -> str:
@@ -85,7 +116,7 @@ def say_tonnes(match: re.Match[str]) -> str:
 def say_bare_degrees(match: re.Match[str]) -> str | None:
     """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
     placed = re.search(
-        r"(?:\b(?:at|to|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
+        r"(?:\bT:?\s|\b(?:at|to|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
         before(match, 14),
         re.I,
     )
@@ -139,6 +170,15 @@ def _is_cased_unit(match: re.Match[str]) -> bool:
     return not (spaced and len(unit) == 1 and re.match(r"\.?\s(?:[A-Z]|\d+(?:st|nd|rd|th)\b)|\.[A-Z]", after(match, 7)))
 
 
+_STRAND = re.compile(r"[ACGTUN]{2}|[ -](?:primers?|ends?|UTRs?|caps?|exonucleases?|overhangs?)\b|\sto\s[35]['’′]")
+
+
+def say_prime(match: re.Match[str]) -> str | None:
+    """the 5' end, 5'-ATG-3' -> five prime; but 5' tall."""
+    at_end = re.search(r"[ACGTUN]{2}-$|[35]['’′] to $", before(match, 6))
+    return f" {cardinal(int(match['prime']))} prime " if at_end or _STRAND.match(match.string, match.end()) else None
+
+
 def say_height(match: re.Match[str]) -> str | None:
     """5′11″ -> five foot eleven; 6' -> six feet; after a degree minutes and seconds."""
     count, inches = match["feet"], match["inches"]
@@ -177,7 +217,7 @@ def say_per(match: re.Match[str]) -> str | None:
     start = before(match, 26)
     if match["rest"] is None:
         return " divided by "
-    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
+    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}\.?(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
         return None
     if match["area"]:
         names = unit_names(match["area"])

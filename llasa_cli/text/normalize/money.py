@@ -69,6 +69,51 @@ def say_coded_money(match: re.Match[str]) -> str | None:
     return f"{said} {decimal(amount)} {scale + ' ' if scale else ''}{one if single else many} "
 
 
+GLUED_CODES = {
+    "N": "naira",
+    "R": "rand",
+    "P": "pesos",
+    "RM": "ringgit",
+    "Rp": "rupiah",
+    "Tk": "taka",
+    "Sh": "shillings",
+    "KSh": "Kenyan shillings",
+    "Kč": "Czech koruna",
+    "zl": "zlotys",
+}
+"""Letters before an amount: "N5,000"."""
+
+
+def say_glued_money(match: re.Match[str]) -> str:
+    """N5,000 -> five thousand naira; RM50 -> fifty ringgit."""
+    whole, _, cents = match["glued_amount"].partition(".")
+    amount = whole if cents == "00" else match["glued_amount"]
+    scale = match["glued_scale"] or ""
+    scale = SCALES.get(scale.lower(), scale)
+    return f" {decimal(amount)} {scale + ' ' if scale else ''}{GLUED_CODES[match['glued']]} "
+
+
+def say_pence(match: re.Match[str]) -> str | None:
+    """It cost 5p -> five pence; 50c each -> fifty cents; but 720p and seat 5c."""
+    start, count = before(match, 40), int(match["pence"])
+    priced = re.search(
+        r"(?:\b(?:costs?|worth|only|just|pa(?:y|id)|charged?|up|down|off|for|at)(?: (?:an extra|about|only|just))?|[£¢]\d[\d.,]*\S?(?: (?:to|and|or)|,(?: or)?)|\d[pc¢],?(?: (?:to|and|or))?)\s$",
+        start,
+    )
+    each = re.match(
+        r"\s(?:each|apiece|off|coins?|pieces?|stamps?|a (?:litre|liter|mile|minute|bag|pint|day|share|kilo|unit)|per)\b",
+        after(match, 14),
+    )
+    if (
+        not (priced or each)
+        or (count > 99)
+        or (match["small"] == "c" and not each and not re.search(r"[$€¢]|\bcosts?\s$", start))
+    ):
+        return None
+    one, many = ("penny", "pence") if match["small"] == "p" else ("cent", "cents")
+    return f" {cardinal(count)} {one if count == 1 else many} "
+
+
 def say_shillings(match: re.Match[str]) -> str | None:
     """£3 10s. 6d. -> three pounds ten shillings six pence; but a man in his 30s."""
     if not match["pence"] and not re.search(r"(?:£\d+|\dl\.)\s$", before(match, 10)):

@@ -129,6 +129,30 @@ def say_stage(match: re.Match[str]) -> str | None:
     return f"{cardinal(roman(match['number']) or 0)} {LETTERS[match['letter'].lower()]} "
 
 
+def say_heading_number(match: re.Match[str]) -> str | None:
+    """II. Methods -> two. Methods, at the beginning; "I. METHODS" too, but "V. Woolf" is a name."""
+    number = roman(match["numeral"])
+    is_heading = len(match["numeral"]) > 1 or (match["next"].isupper() and len(match["next"]) > 2)
+    return f"{cardinal(number)}." if number and is_heading and not before(match).strip() else None
+
+
+_OUTLINED = re.compile(
+    r"\b(?:[Ss]ections?|[Ss]ec\.|[Pp]arts?|[Cc]hapters?|[Aa]rticles?|[Aa]rt\.|[Tt]itles?|[Rr]ules?|[Aa]ppendix|[Aa]nnex|[Ss]ee|and|or)\s$|§\s?$"
+)
+
+
+def say_outline(match: re.Match[str]) -> str | None:
+    """Section II.B.3 -> section two bee three."""
+    number = roman(match["numeral"])
+    if number is None or not _OUTLINED.search(before(match, 10)):
+        return None
+    said = [cardinal(number)]
+    for part in match["rest"].strip(".").split("."):
+        small = roman(part.upper()) if len(part) > 1 or part == "i" else None
+        said.append(cardinal(int(part)) if part.isdigit() else cardinal(small) if small else LETTERS[part.lower()])
+    return " ".join(said)
+
+
 def say_year(match: re.Match[str]) -> str:
     """MCMXCIX -> nineteen ninety nine."""
     hundreds = {"CM": 900, "CD": 400}.get(match["hundreds"])

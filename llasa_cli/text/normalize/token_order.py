@@ -7,6 +7,7 @@ number), `WORD_CLASSES` and `LETTER_NUMBER_CLASSES` (a letter) or `SIGN_CLASSES`
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from llasa_cli.text.normalize import (
     abbreviations,
@@ -30,6 +31,7 @@ from llasa_cli.text.normalize.vocabulary import (
     DIRECTIONS,
     DOLLARS,
     KEYS,
+    LAW,
     LETTERS,
     MONEY_CODES,
     MONTH_NAMES,
@@ -39,6 +41,7 @@ from llasa_cli.text.normalize.vocabulary import (
     SHORT_PERIODS,
     SMALL_CHAT,
     SPELLED_NAMES,
+    STATES,
     SYMBOLS,
     UNIT_KINDS,
     UNIT_WORDS,
@@ -48,6 +51,7 @@ from llasa_cli.text.normalize.vocabulary import (
 
 NUMBER_CLASSES = [
     *games.GAME_NUMBER_CLASSES,
+    TokenClass("measure", r"(?P<prime>[35])['’′](?!\w)(?:-(?=[ACGTUN]{2}))?", measures.say_prime),
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
     TokenClass(
         "degrees",
@@ -57,11 +61,19 @@ NUMBER_CLASSES = [
     ),
     TokenClass("money", r"(?P<pounds>\d{1,6})l\.(?=\s\d{1,2}s\.)", lambda m: f" {cardinal(int(m['pounds']))} {'pound' if m['pounds'] == '1' else 'pounds'}"),
     TokenClass("money", r"(?P<shillings>\d{1,2})s\.(?:\s?(?P<pence>\d{1,2})d\.?)?(?=[\s,;:)]|$)", money.say_shillings),
+    TokenClass(
+        "money",
+        r"(?<!\w)(?:(?P<glued>[NRP](?=\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?\s?(?:million|billion|trillion|bn|m)\b)|(?:RM|Rp|Tk|Sh|KSh|Kč|zl)(?=\.?\s?\d))\.?\s?(?P<glued_amount>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d{1,2})?)"
+        r"(?:\s?(?P<glued_scale>(?:m|bn|k)\b|million|billion|trillion))?)(?![\w-])",
+        lambda m: None if m["glued"] == "RM" and m.string[m.end("glued")] == " " else money.say_glued_money(m),
+    ),
+    TokenClass("money", r"(?P<pence>\d{1,3})(?P<small>[pc])(?![\w'’-])", money.say_pence),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\.?\s(?P<pounds>\d{1,2})\s?lbs?\b\.?", lambda m: f" {cardinal(int(m['stone']))} stone {amounts.counted(int(m['pounds']), 'pound')}"),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\s(?P<pounds>\d|1[0-3])(?![\w./:-])", lambda m: f" {cardinal(int(m['stone']))} stone {cardinal(int(m['pounds']))}"),
     TokenClass("measure", r"\.(?P<caliber>\d\d)(?=[ -]?(?:cal\b|caliber|LR\b|ACP\b|Magnum))", lambda m: f" {cardinal(int(m['caliber']))} "),
     TokenClass("code number", r"(?P<number>[1-9]\d[1-9]|[1-9][1-9]0)(?![\w-]|[.,:/]\d)", lambda m: f" {pairs(m['number'])} " if codes.NUMBERED_PLACE.search(before(m, 9)) else None),
     codes.HEXADECIMAL,
+    TokenClass("code number", r"(?:(?P<office>\d):)?(?P<year>\d\d)-(?P<kind>cv|cr|mc|md|civ|cvs)-(?P<number>\d{2,6})(?![\w-])", codes.say_docket),
     codes.VERSE,
     TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d)", codes.say_code_number),
     TokenClass(
@@ -84,6 +96,8 @@ NUMBER_CLASSES = [
         |(?P<only_minute>\d{1,3})m\s?(?P<only_second>[0-5]?\d)s\b|(?P<bare_hour>\d\d?)h(?P<bare_minute>[0-5]\d)\b""",
         dates.say_hours_and_minutes,
     ),
+    TokenClass("time", r"(?P<hours>\d{1,2}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", dates.say_exact_time),
+    TokenClass("measure", r"(?P<seconds>\d{1,3})s(?![\w'’-])", dates.say_seconds),
     TokenClass(
         "time",
         rf"""(?P<hour>[01]?\d|2[0-4])(?::|\.(?=[0-5]\d\s?[aApP]\.?[mM]\b))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
@@ -101,6 +115,7 @@ NUMBER_CLASSES = [
     TokenClass("decade", r"['’]00s\b", lambda m: "two thousands"),
     TokenClass("money", r"[$€£](?P<decade>[1-9]0{1,2})s\b", dates.say_decade),
     TokenClass("decade", r"['’]?(?P<decade>(?:1[1-9]\d|20\d|[2-9])0)['’]?s\b", dates.say_decade),
+    TokenClass("zip code", r"\d{5}(?:-\d{4})?(?![\w-]|[.,]\d)", lambda m: codes.say_telephone(m) if codes.is_zip_code(m) else None),
     TokenClass("zip code", r"(?<=,[ ][A-Z][A-Z][ ])\d{5}(?:-\d{4})?(?![\w-])|(?<=[ ]D\.C\.[ ])\d{5}(?:-\d{4})?(?![\w-])", codes.say_telephone),
     TokenClass("phone", r"(?:1-[2-9]\d\d-\d{3}|555)-(?=[A-Z]{3,}\b)", lambda m: ", ".join(digits(group) for group in m[0].strip("-").split("-")) + " "),
     TokenClass("phone", r"1-[2-9]\d\d-(?=[A-Z]{2,})", lambda m: f"one {cardinal(int(m[0][2:5])) if m[0][3:5] == '00' else pairs(m[0][2:5])} "),
@@ -109,10 +124,14 @@ NUMBER_CLASSES = [
         r"""(?=\+(?:[ ()-]*\d){7,15})\+\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,10}\)?){1,6}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,7}){1,2}(?!\w|[.,-]\d)
         |(?:1[ ])?[2-9]\d\d[ ]\d{3}[ ]\d{4}(?![\w-]|[.,]\d)|1[38]00[ ]\d{3}[ ]\d{3}(?![\w-]|[.,]\d)
         |\(\d{3}\)\s?\d{3}-\d{4}(?!\w) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
-        |0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
+        |\(0\d{1,4}\)\s?\d{3,4}[ -]?\d{3,4}(?![\w-])|0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
         codes.say_telephone,
     ),
     TokenClass("phone", r"(?P<number>\d{5,6})(?![\w-]|[.,]\d)|[*\#]\d{2,4}[*\#]?(?!\w)", codes.say_short_code),
+    TokenClass("phone", r"\d{7}(?![\w-]|[.,]\d)|\d{10}(?![\w-]|[.,]\d)", codes.say_undivided_telephone),
+    TokenClass("code number", r"\d{6,15}(?![\w-]|[.,]\d)", codes.say_identifier),
+    TokenClass("code number", r"(?<=ISSN[ ])\d{4}-\d{3}[\dX](?!\w)|(?<=ISSN:[ ])\d{4}-\d{3}[\dX](?!\w)", lambda m: f" {digits(m[0][:4])}, {digits(m[0][5:])}{' ex' if m[0][-1] == 'X' else ''} "),
+    TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {LETTERS[m['letter'].lower()]} "),
     TokenClass("phone", r"\d{4}(?![\w-]|[.,:/]\d)", codes.say_card_number),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", codes.say_emergency),
     TokenClass("score", r"\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])", lambda m: " ".join(cardinal(int(n)) for n in m[0].split("-"))),
@@ -142,6 +161,8 @@ NUMBER_CLASSES = [
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: arithmetic.say_pair(m) if arithmetic.is_special_pair(m) else None),
     TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
     TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
+    TokenClass("formula", r"(?P<number>\d{1,4})!(?!!)", arithmetic.say_factorial),
+    TokenClass("pair", r"(\d{1,3})/(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)", arithmetic.say_three),
     TokenClass("pair", r"24/7/365", lambda m: "twenty four seven three sixty five"),
     TokenClass("pair", r"(\d{2,3})/(\d{2,3})(?P<hertz>(?!))?(?=\s?mm\s?Hg\b)", arithmetic.say_pair),
     *(
@@ -158,19 +179,21 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(\d{1,2})\s?[kK]t?\b(?=\s(?:(?:white|yellow|rose|solid)\s)?gold\b)", lambda m: f" {cardinal(int(m[1]))} karat"),
     TokenClass("out of", r"(\d{1,3})-(of|for|in|to|on)-(\d{1,3})(?![\w-])", lambda m: f"{cardinal(int(m[1]))} {m[2]} {cardinal(int(m[3]))}"),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", amounts.say_ordinal),
-    TokenClass("ordinal", r"(?P<second>[23])d(?=[ ](?:Cir|Dist|ed|Sess)\b)|(?<=[A-Z]\.)(?P<series>[23])d\b", lambda m: "second" if "2" in m[0] else "third"),
+    TokenClass("ordinal", r"(?P<second>[23])d(?=[ ](?:Cir|Dist|ed|Sess)\b)|(?<=[A-Z]\.)(?P<series>[23])d\b|(?<=[a-z.]\.[ ])[23]d(?=[ ]\d|[.,;)]|$)", lambda m: "second" if "2" in m[0] else "third"),
     TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B|m)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", amounts.say_scaled),
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
     TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
-    TokenClass("formula", r"(?P<factor>\d{1,9}(?:\.\d{1,9})?)(?P<variables>[a-z]{1,3})(?![\w'’]|\.\w)", arithmetic.say_product),
+    TokenClass("formula", r"(?!802\.)(?P<factor>\d{1,9}(?:\.\d{1,9})?)(?P<variables>[a-z]{1,3})(?![\w'’]|\.\w)", arithmetic.say_product),
     TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
     TokenClass("resolution", r"([1-9]\d{2,3})\s?[x×]\s?([1-9]\d{2,3})(?![\w.,])(?!\s?(?:=|mm|cm|m|ft|in)\b)", measures.say_resolution),
+    TokenClass("measure", r"(\d)-?PTs?\b(?!\.)", lambda m: f" {cardinal(int(m[1]))} point "),
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]|[,;]))?", lambda m: f" {decimal(m[1])} point"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)s\b|(?P<spaced>\d+(?:\.\d+)?)\ss\b", lambda m: f" {decimal(m['amount'] or m['spaced'])} {'second' if m['spaced'] == '1' else 'seconds'}"),
-    TokenClass("measure", r"(?<=\d[ ]ft[ ])(?P<amount>\d+)[ ]in\b\.?|(?<=\d[ ]ft\.[ ])(?P<other>\d+)[ ]in\b\.?", lambda m: f" {amounts.counted(int(m['amount'] or m['other']), 'inch').replace('inchs', 'inches')}"),
+    TokenClass("measure", r"(?:(?<=\d[ ]ft[ ])|(?<=\d[ ]ft\.[ ]))(?P<amount>\d+)[ ]in\b(?P<stop>\.?)", lambda m: f" {amounts.counted(int(m['amount']), 'inch').replace('inchs', 'inches')}" + ("." if m["stop"] and may_end_sentence(m) else "")),
     TokenClass("measure", r"(\d[\d,.]{0,20})\s?(lb|ft|N)[-·](ft|lbs?|m)\b", measures.say_torque),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?t\b(?![-.'’/])", measures.say_tonnes),
-    TokenClass("measure", r"(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {amounts.counted(int(m[1]), 'tablespoon' if m[2] == 'T' else 'teaspoon')}"),
+    TokenClass("measure", r"(\d)\s([T])(?=\s(?!cells?\b|lymph|helper|killer)[a-z]{3})|(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {amounts.counted(int(m[1] or m[3]), 'tablespoon' if (m[2] or m[4]) == 'T' else 'teaspoon')}"),
+    TokenClass("measure", r"(?P<age>\d{1,3})(?:\s?y\.?o\.?\s?|\s?)(?P<sex>[MF])\b(?=,?\s(?:with|w/|who|presents|presented|presenting|c/o|s/p|h/o|admitted|here for|complaining)\b|,?\sw/)", lambda m: f" {cardinal(int(m['age']))} year old {'female' if m['sex'] == 'F' else 'male'} "),
     TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", measures.say_bare_degrees),
     TokenClass("degrees", r"(?<=\d[-–])(\d{2,3})\s([CF])\b(?!['’-])", lambda m: f" {cardinal(int(m[1]))} degrees {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?°(?:\s?(?P<scale>[CFK])\b)?(?!\s?\d{{1,2}}(?:\.\d+)?\s?['’′])", measures.say_degrees),
@@ -194,6 +217,9 @@ NUMBER_CLASSES = [
     TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", codes.say_host),
     TokenClass("dotted number", r"(\d+(?:\.\d+)*)\.[xX](?!\w)", lambda m: f" {' point '.join(map(decimal, m[1].split('.')))} point ex "),
     TokenClass("dotted number", r"(?P<number>\d+(?:\.\d+){2,})(?:-(?P<stage>rc|alpha|beta|dev|pre|post)[.-]?(?P<count>\d{1,4})?(?!\w))?", codes.say_dotted),
+    TokenClass("code number", r"10(?:40|95|98|99)(?=-[A-Z])|(?:(?<=\bForm[ ])|(?<=[RG]TX[ ])|(?<=\bRX[ ])|(?<=\bBWV[ ]))\d{3,4}(?!\w|[.,]\d)", lambda m: f" {pairs(m[0])} "),
+    TokenClass("code number", r"(10(?:40|95|98|99))s\b", lambda m: f" {pairs(m[1])}{'ies' if m[1] == '1040' else 's'}".replace("yies", "ies")),
+    TokenClass("year", r"(?<=\d{4}[-–])0(?P<short>[1-9])(?!\w)", lambda m: f"{cardinal(int(m['short']))} " if re.search(r"(?<!\d)(?:19|20)\d\d[-–]$", before(m, 6)) else None),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
     TokenClass("code number", r"[45]\d\d(?![\w.,:-])", lambda m: pairs(m[0]) if codes.is_status(m) else None),
@@ -202,6 +228,20 @@ NUMBER_CLASSES = [
     TokenClass("ratio", r"(\d+):(?=\d)", arithmetic.say_ratio),
 ]  # fmt: skip
 """The token classes, in the order in which they are tried."""
+
+
+def _constant(words: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: words
+
+
+_PARTS = {"v": "volume", "w": "weight", "m": "mass"}
+
+
+def _letters_and_numbers(written: str) -> str:
+    said = {"+": "plus", "-": "minus"} | LETTERS
+    return " ".join(cardinal(int(part)) if part.isdigit() else said[part] for part in re.findall(r"\d+|\S", written))
+
+
 _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": "deep", "H": "high", "L": "long"}[m[0]])
 _EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
 _TIMES = TokenClass(
@@ -218,6 +258,7 @@ _DEGREES = TokenClass(
     "degrees", r"(?:°|\bdegrees)\s?([CF])\b", lambda m: f" degrees {'Celsius' if m[1] == 'C' else 'Fahrenheit'}"
 )
 LETTER_NUMBER_CLASSES = [
+    TokenClass("letter", r"INR(?=:?[ ]\d\.\d(?!\d))", lambda m: "eye en are"),
     *(kind for kind in NUMBER_CLASSES if kind.name == "money"),
     _EXTENSION,
     _TIMES,
@@ -247,18 +288,23 @@ SIGN_CLASSES = [
     _DEGREES,
     TokenClass(
         "per",
-        rf"/\s?(?P<rest>(?P<area>(?:sq|cu)\.?\s(?:ft|in|yd|mi|km|m|cm))\b{measures.UNIT_END}|(?P<each>[A-Za-z]{{1,7}})\b{measures.UNIT_END})"
+        rf"/\s?(?P<rest>(?P<area>(?:sq|cu)\.?\s(?:ft|in|yd|mi|km|m|cm))\b{measures.UNIT_END}|(?P<each>[A-Za-z]{{1,7}})\b(?![$€£]){measures.UNIT_END})"
         r"|(?<=\d)/(?=\s?\d[\d.]{0,20}\s?=)|(?<=\d[ ])/(?=\s?\d[\d.]{0,20}\s?=)",
         measures.say_per,
     ),
     TokenClass("emoticon", r"\^_+\^(?!\w)|>_+<(?!\w)|-_+-(?!\w)", lambda m: " "),
     TokenClass("symbol", r"(?<=[a-z])\((?:s|es)\)", lambda m: m[0][1:-1]),
-    TokenClass("symbol", r"(?<=[\w)][ ])→(?=[ ]\d)|(?<=\w)→(?=\w)", lambda m: " to "),
+    TokenClass("symbol", r"\|(?P<inside>\d{0,3}[a-z](?:\s?[+-]\s?(?:\d{1,3}|[a-z]))?)\|", lambda m: f" the absolute value of {_letters_and_numbers(m['inside'])} "),
+    TokenClass("per", r"(?<=\d)/(?=[xyn](?!\w))", lambda m: " over " if re.search(r"(?<![\w.,/])\d{1,3}$", before(m, 4)) else None),
+    TokenClass("per", r"/(?=1\.73\s?(?:sq\s)?m)", lambda m: " per "),
+    TokenClass("symbol", r"(?<=[\w)][ ])→(?=[ ][\d∞])|(?<=\w)→(?=[\w∞])", lambda m: " to "),
+    TokenClass("score", r"(?P<on>[★⭐]{1,10})(?P<off>☆{0,9})(?![★☆⭐]|\s?\(?\d)", arithmetic.say_stars),
     TokenClass("symbol", r"(?<=\d)\s?[★⭐]", lambda m: " stars "),
     TokenClass("power", r"(?<=[\w) ])\*\*(?=[ ]?(?:\d|[a-z](?!\w)))", lambda m: " to the power of "),
     TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
     TokenClass("symbol", r"(?<=\w[ ])>(?=[ ][A-Z][a-z])", lambda m: ", "),
     TokenClass("symbol", r"(?<![^\s(])[<>](?=[$€£]?\d)", lambda m: " less than " if m[0] == "<" else " more than "),
+    TokenClass("note", r"\[(?P<numbers>\d{1,3}(?:(?:\s?[-–,]\s?|,?\s(?:and|or)\s)\d{1,3})*)\](?!\w)", arithmetic.say_reference),
     TokenClass("note", r"\[\d{1,3}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if arithmetic.is_note(m) else None),
     TokenClass("rule", r"(?P<money>[$€£])(?P=money)+(?!\d)", lambda m: " "),
@@ -273,11 +319,21 @@ WORD_CLASSES = [
     *games.GAME_WORD_CLASSES,
     codes.HEXADECIMAL,
     codes.VERSE,
+    TokenClass("code number", r"[A-Z]{2}\d{2}(?:(?:[ ](?=[A-Z]*\d)[A-Z\d]{4}|[ ][A-Z]{4}(?=[ ]\d{4})){2,7}(?:[ ][A-Z\d]{1,4})?|(?:[A-Z]{4})?\d{11,26})(?![\w-])", codes.say_bank_account),
     codes.SERIAL_NUMBER,
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
     TokenClass("title", r"Ph\.?\s?D(?:\.?(s))?\b\.?", lambda m: f"pee aitch dee{m[1] or ''}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
+    TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})\.(?=\s(?P<next>[A-Z]\w*))", roman_numerals.say_heading_number),
+    TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})(?P<rest>(?:\.(?:[A-Z]|\d{1,3}|[ivx]{1,4}|[a-z]))+)(?!\w|\.\w)", roman_numerals.say_outline),
+    TokenClass("code number", r"(?:Pub\.\s?L\.|P\.\s?L\.|PL)\s(?P<no>No\.\s)?(?P<congress>\d{2,3})[-–](?P<law>\d{1,3})(?![\w-])", codes.say_public_law),
+    *(TokenClass("abbreviation", re.escape(written).replace("\\ ", r"\s") + r"(?!\w)", _constant(said)) for written, said in LAW.items()),
+    TokenClass("abbreviation", rf"(?:(?<=,[ ])|(?<=\([DRI]-))(?P<state>{'|'.join(map(re.escape, STATES))})\.", abbreviations.say_state),
+    TokenClass("abbreviation", r"(?P<first>EXT|INT)\.?/(?:EXT|INT)\.", lambda m: "exterior, interior" if m["first"] == "EXT" else "interior, exterior"),
+    TokenClass("abbreviation", r"sat\.(?=\sfat)", lambda m: "saturated"),
+    TokenClass("abbreviation", r"(?<=[dD]ew[ ])pt\b\.?", lambda m: "point"),
+    TokenClass("abbreviation", r"(?<=[a-z][ ])(?:def|d)\.(?=[ ][A-Z])(?!\.\s(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec))", lambda m: "defeated"),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", abbreviations.say_dotted_letters),
     *addresses.ADDRESS_CLASSES,
     TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?(?P<scale>\s(?:lakh|crore|thousand|million|billion)\b)?", lambda m: f"{decimal(m['amount'])}{m['scale'] or ''} {'rupee' if m['amount'] == '1' and not m['scale'] else 'rupees'} "),
@@ -295,11 +351,21 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"[A-Za-z]+\.", abbreviations.say_abbreviation),
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: PLACES[m[0].lower()]),
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", abbreviations.say_before_number),
-    TokenClass("abbreviation", r"(?<=[\w)][ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
+    TokenClass("abbreviation", r"(?<=[\w).][ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"et[ ]al\b\.?", lambda m: "et al" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"(?P<reporter>(?:[A-Z]\.){1,2})(?=[ ]?[23]d\b|4th\b)", lambda m: letters.spell(m["reporter"].replace(".", "")) + " "),
+    TokenClass("abbreviation", r"(?<=\()Ret\.(?=\))", lambda m: "retired"),
     TokenClass("abbreviation", r"(?:d/b/a|[afn]/k/a)\b", lambda m: letters.spell(m[0].replace("/", ""))),
+    TokenClass("formula", r"d(?P<of>[xytu])(?![\w/])", lambda m: f" dee {LETTERS[m['of']]}" if re.search(r"∫|[=)+]|squared|cubed|\^", before(m, 30)) and not re.match(r":|\sof\b", after(m, 4)) else None),
     TokenClass("abbreviation", r"[hd]x\b", lambda m: "history" if m[0] == "hx" else "diagnosis"),
+    TokenClass("abbreviation", r"S(?P<season>\d{1,2})\s?E(?P<episode>\d{1,3})\b", lambda m: f"season {cardinal(int(m['season']))} episode {cardinal(int(m['episode']))} "),
+    TokenClass("model number", r"x86[_-]64\b", lambda m: "ex eighty six sixty four"),
+    TokenClass("model number", r"(?P<name>HTTP|TLS|SSL|SMTP|OAuth)/(?P<version>\d(?:\.\d)?)(?![\w.])", lambda m: f"{letters.spell(m['name']) if m['name'].isupper() else m['name']} {decimal(m['version'])} "),
+    TokenClass("abbreviation", r"(?P<word>aff|rev|vac|remand)['’]d\b", lambda m: {"aff": "affirmed", "rev": "reversed", "vac": "vacated", "remand": "remanded"}[m["word"]]),
+    TokenClass("date", r"(?:Mo|Tu|We|Th|Fr|Sa|Su)(?:\s?[-–/]\s?(?:Mo|Tu|We|Th|Fr|Sa|Su)){1,4}(?!\w)", dates.say_short_weekdays),
+    TokenClass("date", r"(?:M/?W/?F|T/Th|TTh|M/W|W/F)(?=\s\d)", dates.say_short_weekdays),
+    TokenClass("measure", r"(?P<what>Ht|Wt)(?=:?\s\d)", lambda m: "height" if m["what"] == "Ht" else "weight"),
+    TokenClass("formula", r"Na(?=[ ]\d{3}\b)", lambda m: "en ay"),
     TokenClass("abbreviation", r"CONT['’]D\b", lambda m: "continued"),
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
     TokenClass("title", r"M\.(?=\s(?:de|du|des|le|la)\s)", lambda m: "monsieur"),
@@ -313,6 +379,8 @@ WORD_CLASSES = [
     TokenClass("floor", r"(?<=(?:st|nd|rd|th)[ ])[Ff]lr?\b\.?", abbreviations.say_floor),
     TokenClass("formula", rf"(?P<formula>{letters.FORMULA})(?![\w'’])", letters.say_formula),
     TokenClass("formula", r"(?P<element>Na|K|Ca|Mg|Cl|Fe|Cu|Zn|Li|Al|Ag|Pb)(?P<count>[2-4])?(?P<sign>[+-])(?![\w+-])", lambda m: letters.say_ion(m) if len(m["element"]) > 1 or m["count"] else None),
+    TokenClass("formula", r"(?P<ion>OH|NO[23]|HCO3|CN|MnO4|HSO4|ClO[34]?)-(?![\w-])", lambda m: f"{' '.join(cardinal(int(c)) if c.isdigit() else LETTERS[c.lower()] for c in m['ion'])} minus "),
+    TokenClass("formula", r"(?P<first>[vwm])/(?P<second>[vwm])(?![\w/])", lambda m: f"{_PARTS[m['first']]} by {_PARTS[m['second']]}" if re.search(r"(?:%|\))\s?\(?$", before(m, 3)) else None),
     TokenClass("unit", r"(?P<size>[kKMGT]?i?[Bb]|[kKMGT]bit|km|mi)/(?P<each>s|sec|h|hr|min)\b", measures.say_rate),
     TokenClass("abbreviation", r"[nN]/[aA](?!\w)", lambda m: "en ay"),
     TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", measures.say_unit_name),
@@ -325,7 +393,7 @@ WORD_CLASSES = [
     TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: f"el el {LETTERS[m[1].lower()]}" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
-    TokenClass("abbreviation", r"(?:h/o|f/u|r/o|s/p)\b(?!/)", lambda m: {"h": "history of", "f": "follow up", "r": "rule out", "s": "status post"}[m[0][0]]),
+    TokenClass("abbreviation", r"(?:h/o|[fF]/u|r/o|s/p)\b(?!/)", lambda m: {"h": "history of", "f": "follow up", "r": "rule out", "s": "status post"}[m[0][0].lower()]),
     TokenClass("abbreviation", r"(?<![\w/])([qmwy])/\1(?![\w/])", lambda m: f"{SHORT_PERIODS[m[1]]} over {SHORT_PERIODS[m[1]]}"),
     TokenClass("abbreviation", r"No(?=\d{1,3}(?!\w))", lambda m: "number "),
     TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: letters.spell(m["letters"].replace(".", "")) + "s"),
@@ -338,14 +406,15 @@ WORD_CLASSES = [
     TokenClass("unit", r"m/s\b", lambda m: "meters a second"),
     TokenClass("emoticon", r"(?<!\S)(?:[xX]D|T_+T|[oO]_+[oO])(?!\w)", lambda m: " "),
     TokenClass("formula", r"P\((?P<event>[A-Z])(?:\s?\|\s?(?P<given>[A-Z]))?\)", lambda m: f"pee of {LETTERS[m['event'].lower()]} {'given ' + LETTERS[m['given'].lower()] if m['given'] else ''} "),
-    TokenClass("formula", r"(?:sin|cos|tan|cot)(?=[ ](?:squared|[xyt]\b|theta\b|alpha\b|beta\b|pi\b)|\((?:\d{0,3}[xyt]|\d{1,3}|theta|pi)\))", lambda m: {"sin": "sine", "cos": "cosine", "tan": "tangent", "cot": "cotangent"}[m[0]]),
+    TokenClass("formula", r"(?:sin|cos|tan|cot)(?=[ ](?:squared|[xyt]\b|theta\b|alpha\b|beta\b|pi\b)|\((?:\d{0,3}[xyt]|\d{1,3}°?|theta|pi)\)|[ ]?\d{1,3}°)", lambda m: {"sin": "sine", "cos": "cosine", "tan": "tangent", "cot": "cotangent"}[m[0]]),
     TokenClass("time", r"(?:UTC|GMT)[-−–](?=\d)", lambda m: letters.spell(m[0][:3]) + " minus "),
     TokenClass("time", r"T-(?=\d+\s(?:seconds?|minutes?|hours?|days?)\b)", lambda m: "tee minus "),
     TokenClass("date", r"M[-–]F(?=,?\s\d)", lambda m: "Monday to Friday"),
     TokenClass("date", r"(?P<first>Mon|Tue|Wed|Thu|Fri|Sat|Sun)/(?P<second>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", lambda m: f"{WEEKDAYS[m['first'].lower()]} and {WEEKDAYS[m['second'].lower()]}"),
-    TokenClass("dose", r"(?:BID|TID|QID)\b", lambda m: letters.spell(m[0]) if re.search(r"\b(?:mg|mcg|ml|mL|PO|tabs?|caps?|units|IV)\s$", before(m, 7)) or re.match(r"\s(?:x|for)\s?\d", after(m, 6)) else None),
+    TokenClass("dose", r"(?:BID|TID|QID|bid|tid|qid)\b", lambda m: letters.spell(m[0]) if re.search(r"(?:\b|\d)(?:mg|mcg|ml|mL|PO|tabs?|caps?|units|IV)\s$", before(m, 7)) or re.match(r"\s(?:x|for)\s?\d", after(m, 6)) else None),
     TokenClass("letter", r"(?:[A-Z]-){2,30}[A-Z](?![\w-])", letters.say_spelled_word),
     TokenClass("roman numeral", r"(?P<number>I{1,3}|I?V)(?P<letter>[ABC])\b", roman_numerals.say_stage),
+    TokenClass("formula", r"(?<![\w'’])(?P<number>[nkmr])!(?!\w|!)", arithmetic.say_factorial),
     TokenClass("formula", r"O\((?=[^()]{1,20}\))", lambda m: "oh of "),
     TokenClass("abbreviation", r"(?<=[a-zA-Z][ ])(?:Ltd|Inc|Corp|Jr|Sr)\b(?![.\w'’-])", lambda m: ABBREVIATIONS[m[0].lower()]),
     TokenClass("abbreviation", r"(?<=(?:st|nd|rd|th|2d|3d)[ ])Cir\b\.?", lambda m: "circuit"),
@@ -365,6 +434,11 @@ WORD_CLASSES = [
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{1,4})(?P<version>[A-Z]{1,2})(?![\w-]|\.\d)", codes.say_dashed_code),
     TokenClass("formula", r"(?P<name>[fghO])(?P<primes>['’′]{0,2})\((?P<value>[a-z]|\d{1,3})\)", arithmetic.say_function),
     TokenClass("formula", r"d(?P<above>[a-z])/d(?P<below>[a-z])(?!\w)", lambda m: f"dee {LETTERS[m['above']]} dee {LETTERS[m['below']]}"),
+    TokenClass("formula", r"d\s?squared\s?(?P<above>[a-z])/d(?P<below>[a-z])\s?squared", lambda m: f"dee squared {LETTERS[m['above']]} dee {LETTERS[m['below']]} squared"),
+    TokenClass("formula", r"(?<![\w/])(?P<above>[a-z])/(?P<below>[a-z])(?![\w/'’])", arithmetic.say_quotient),
+    TokenClass("formula", r"lim(?=\s[a-z]\s?→)", lambda m: "limit as"),
+    TokenClass("formula", r"(?P<name>ln|log10|log2|log)(?=\()", lambda m: {"ln": "natural log of ", "log10": "log base ten of ", "log2": "log base two of ", "log": "log of "}[m["name"]]),
+    TokenClass("formula", r"(?<=[A-Za-z][ ]=[ ])(?P<variables>[a-z]{2})(?=\s?(?:[,.;)+]|$|squared)|\s?-\s)", lambda m: None if m["variables"] in ("is", "no", "to", "in", "on", "up") else letters.spell(m["variables"])),
     TokenClass("letter", r"O-O(?P<long>-O)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'}"),
     TokenClass("year", r"(?=[MDCLXVI]{4})(?P<thousands>M{1,2})(?P<hundreds>CM|CD|D?C{0,3})(?P<tens>XC|XL|L?X{0,3})(?P<ones>IX|IV|V?I{0,3})(?![\w'’])", roman_numerals.say_year),
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", roman_numerals.say_small_numeral),
@@ -407,6 +481,13 @@ WORDS_WITH_CLASS = frozenset(
         "sq",
         "cu",
         "dev",
+        "lim",
+        *(word + mark + "d" for word in ("aff", "rev") for mark in "'’"),
+        "bid",
+        "def",
+        "sat",
+        "log",
+        "ma",
         "cent",
         "ff",
         "et",

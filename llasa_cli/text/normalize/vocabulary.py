@@ -60,7 +60,7 @@ BEFORE_NUMBERS = word_table(
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
-    "dec December,sc scene,dep departs,arr arrives,plat platform"
+    "dec December,sc scene,thm theorem,prop proposition,def definition,cor corollary,supp supplementary,reg regulation,sched schedule,dkt docket,mvt movement,alg algorithm,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos".split())
@@ -80,6 +80,24 @@ BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split()
 """Abbreviations with a capital before another word with a capital, as in "Mktg. Dept."."""
 NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a"))
 """Abbreviations after which the sentence continues."""
+LAW = {
+    "Fed. R. Civ. P.": "Federal Rule of Civil Procedure",
+    "Fed. R. Crim. P.": "Federal Rule of Criminal Procedure",
+    "Fed. R. Evid.": "Federal Rule of Evidence",
+    "F. Supp.": "federal supplement",
+    "S. Ct.": "Supreme Court",
+    "L. Ed.": "lawyers' edition",
+    "Cal. App.": "California appellate",
+    "Exec. Order": "executive order",
+}
+"""Reporters and rules that courts quote, in citations."""
+STATES = word_table(
+    "Ala Alabama,Ariz Arizona,Ark Arkansas,Calif California,Colo Colorado,Conn Connecticut,Del Delaware,Fla Florida,Ga Georgia,Ill Illinois,"
+    "Ind Indiana,Kan Kansas,Ky Kentucky,La Louisiana,Mass Massachusetts,Md Maryland,Mich Michigan,Minn Minnesota,Miss Mississippi,Mo Missouri,"
+    "Mont Montana,Neb Nebraska,Nev Nevada,Okla Oklahoma,Ore Oregon,Pa Pennsylvania,Tenn Tennessee,Tex Texas,Va Virginia,Vt Vermont,"
+    "Wash Washington,Wis Wisconsin,W.Va West Virginia,Wyo Wyoming,Ont Ontario,Que Quebec"
+)
+"""Abbreviated states, after a comma: "Springfield, Ill."."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
     "figure table canto psalm unit grade group division corps mark model apollo".split()
@@ -120,7 +138,7 @@ SERIES = frozenset(
 """Words before a V or X that is a number: "Final Fantasy X"."""
 SPELLED_NAMES = word_table(
     "GmbH jee em bee aitch,HbA1c aitch bee ay one see,pH pee aitch,pOH pee oh aitch,pKa pee kay ay,YoY year over year,QoQ quarter over quarter,MoM month over month,WoW wow,NOx nocks,SpO2 ess pee oh two,LLaMA llama,BofA bee of ay,"
-    "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,LiPo lye poe,LiDAR lie dar,eV ee vee,"
+    "SaaS sass,PaaS pass,IaaS eye ass,FaaS fass,VoIP voyp,LaTeX lay tech,HeLa hee la,EtOH ethanol,MeOH methanol,arXiv archive,PMHx past medical history,LiPo lye poe,LiDAR lie dar,eV ee vee,"
     "VMware vee em ware,PgUp page up,PgDn page down,PrtSc print screen,NaN nan,NoSQL no ess cue el,Utd United"
 )
 """Words of large and small letters with a reading of their own."""
@@ -232,13 +250,13 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
     "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
     "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
-    "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,Sv sievert"
+    "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,inHg inch of mercury/inches of mercury,kWp kilowatt peak/kilowatts peak,Sv sievert"
 )
 """Units that are only read as such in this spelling."""
 SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
@@ -284,7 +302,7 @@ SHORT_UNITS_IN_CAPITALS = frozenset(
 )
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
 SHORT_EACH = word_table(
-    "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,"
+    "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,mol mole,"
     "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,bu bushel,sqft square foot"
 )
 SHORT_PERIODS = word_table("q quarter,m month,w week,y year")
@@ -293,12 +311,12 @@ EACH = frozenset(
     [
         *SHORT_EACH,
         *"second minute hour night week month year person head item mile gallon liter dl ml "
-        "share unit user seat page ticket barrel ton tonne acre child adult room piece box bottle bag".split(),
+        "share unit user seat page side serving dose session visit game ticket barrel ton tonne acre child adult room piece box bottle bag".split(),
     ]
 )
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
 SYMBOLS = word_table(
-    "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,"
+    "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,∛ cube root of,∅ the empty set,"
     "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,∀ for all,∃ there exists,∈ in,∉ not in,∪ union,∩ intersection,⊂ subset of,⊆ subset of,∝ proportional to,∠ angle,⇒ implies,⇔ if and only if,· times,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
     "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶¶ paragraphs,¶ paragraph,∞ infinity,Ω ohms,№ number"
 )
