@@ -24,6 +24,7 @@ from itertools import chain
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
+from llasa_cli.text.latex import with_spoken_formulas
 from llasa_cli.text.marks import RATE, VOICE, mark
 from llasa_cli.text.sentences import ended
 
@@ -65,6 +66,25 @@ _TIMESTAMP = re.compile(
     re.MULTILINE,
 )
 """The times in a line of lyrics or of a transcript ("[00:12.50] Hello", "<00:12.60>"), and the tags of lyrics ("[ar:Artist]")."""
+_NICKNAME = r"(?!(?:speak|break|mark|say-as|sub|voice|prosody)\b)[\w\[\]^`|-]{1,30}"
+_CHAT_TIME = re.compile(
+    r"^[ \t]*\[?\d{1,4}[/.-]\d{1,2}[/.-]\d{2,4},?[ \u202f]\d{1,2}:\d\d(?::\d\d)?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?(?:[ \t]+-)?[ \t]+(?=[^\n:]{1,40}:[ \t])"
+    r"|^[ \t]*\d{1,2}:\d\d:\d\d(?:[.,]\d{1,3})?[ \t]+(?=[A-Z][^\n:.!?]{0,30}:[ \t])"
+    r"|(?<=\w)[ \t]*[(\[]\d{1,2}:\d\d(?::\d\d)?[)\]](?=:[ \t])|(?<=^Speaker \d)[ \t]+\d{1,2}:\d\d(?::\d\d)?[ \t]*$",
+    re.MULTILINE,
+)
+"""The date and time before a name in an exported chat or a transcript, or behind it."""
+_CHAT_NAME = re.compile(rf"^[ \t]*<(?P<name>{_NICKNAME})>[ \t](?=\S)", re.MULTILINE)
+_QUOTED = re.compile(r"^[ \t]*>(?:[ \t]?>){0,9}(?:[ \t]+(?=\S)|(?=[A-Z])|[ \t]*$)", re.MULTILINE)
+"""The signs before the lines of a quoted letter."""
+_TABLE_RULE = re.compile(
+    r"^[ \t]*(?:[+|](?:[-=: ]*[-=][-=: ]*[+|])+|[\u250c-\u254b\u2550-\u256c][\u2500-\u257f]+)[ \t]*$\n?", re.MULTILINE
+)
+_TABLE_ROW = re.compile(r"^[ \t]*[|\u2502\u2503\u2551](?P<cells>[^\n]+)[|\u2502\u2503\u2551][ \t]*$", re.MULTILINE)
+_PAGE_NUMBER = re.compile(
+    r"(?:(?<=\n\n)|\A)[ \t]*(?:[-–—][ \t]*\d{1,4}[ \t]*[-–—]|[Pp]age \d{1,4} of \d{1,4})[ \t]*(?=\n|\Z)"
+)
+_CELL_TABS = re.compile(r"(?<=[^\s.)\-*•:;,])\t+(?=\S)")
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
@@ -148,8 +168,18 @@ def _decoded_again(match: re.Match[str]) -> str:
 
 def _plain(text: str) -> str:
     text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
-    text = _SIGN_LINE.sub("", _TIMESTAMP.sub("", text))
-    return _SIGN_ROW.sub(" ", _DOT_LEADERS.sub(", ", text))
+    text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
+    text = _TABLE_ROW.sub(_table_row, _TABLE_RULE.sub("", _PAGE_NUMBER.sub("", text)))
+    text = _SIGN_LINE.sub("", _QUOTED.sub("", text))
+    text = _CELL_TABS.sub(", ", _SIGN_ROW.sub(" ", _DOT_LEADERS.sub(", ", text)))
+    return with_spoken_formulas(text)
+
+
+def _table_row(match: re.Match[str]) -> str:
+    """| Bob | 5 | -> Bob, 5."""
+    cells = [cell.strip() for cell in re.split("[|\u2502\u2503\u2551]", match["cells"])]
+    words = ", ".join(cell for cell in cells if cell)
+    return ended(words) if len(cells) > 1 else words
 
 
 def _read_plain(parts: Iterable[str]) -> Iterator[str]:
