@@ -67,7 +67,10 @@ def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncodin
     if codec := _utf_16_without_mark(head):
         return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
     with open_file() as file:
-        valid, invalid, sample = _count_utf_8(file, name)
+        valid, invalid, sample, cut = _count_utf_8(file, name)
+    if cut and invalid == len(cut) and (valid or len(cut) > 1 or cut[0] < 0xC4):
+        warning = f"{name} ends in the middle of a letter: it was cut short, and its last word is incomplete."
+        return TextEncoding("utf-8", warning, is_damaged=True)
     return encoding_of(name, valid, invalid, sample) if invalid else TextEncoding("utf-8")
 
 
@@ -191,20 +194,22 @@ def _utf_16_without_mark(head: bytes) -> str:
     return ""
 
 
-def _count_utf_8(file: BinaryIO, name: str) -> tuple[int, int, bytes]:
-    """-> characters beyond ASCII that are valid UTF-8, bytes that are not, and the first lines with bytes beyond ASCII
+def _count_utf_8(file: BinaryIO, name: str) -> tuple[int, int, bytes, bytes]:
+    """-> characters beyond ASCII that are valid UTF-8, bytes that are not, the first lines with bytes beyond ASCII, and the
+    bytes of a letter that the end of the file cuts
 
     Raises:
         UsageError: The file has zero bytes in many places: it is binary data.
     """
     valid = invalid = zeros = 0
     sample = b""
-    rest = b""
+    rest = last = b""
     while block := file.read(_BLOCK_BYTES):
         zeros += block.count(0)
         if zeros > 100:
             raise UsageError(f"{name} is not text: it has zero bytes.", "Give a text file in UTF-8.")
         block = rest + block
+        last = block
         if block.isascii():
             rest = b""
             continue
@@ -215,7 +220,14 @@ def _count_utf_8(file: BinaryIO, name: str) -> tuple[int, int, bytes]:
         valid, invalid = valid + counts[0], invalid + counts[1]
         sample = _extended(sample, block)
     counts = _count_block(rest)
-    return valid + counts[0], invalid + counts[1], _extended(sample, rest)
+    return valid + counts[0], invalid + counts[1], _extended(sample, rest), _cut_letter(last)
+
+
+def _cut_letter(text: bytes) -> bytes:
+    """The bytes at the end that begin a letter of UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(text)
+    return decoder.getstate()[0]
 
 
 def _count_block(block: bytes) -> tuple[int, int]:

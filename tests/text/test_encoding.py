@@ -71,6 +71,13 @@ def test_damaged_utf_8_is_not_taken_for_a_code_page() -> None:
     assert detect_encoding(lambda: io.BytesIO(data), "x").is_damaged
 
 
+@pytest.mark.parametrize("text", ["We met at the cafés. Voilà", "We met at the caf\u00e0", "It costs 5 €"])
+def test_utf_8_that_ends_inside_a_letter_is_not_taken_for_a_code_page(text: str) -> None:
+    found, warning = read(text.encode()[:-1])
+    assert found.startswith(text[:-1])
+    assert "cut short" in warning
+
+
 def test_characters_are_not_cut_between_blocks() -> None:
     line = "日本 und 東京\n".encode()
     assert detect_encoding(lambda: io.BytesIO(line * 200_000), "x").name == "utf-8"
