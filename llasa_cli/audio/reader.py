@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llasa_cli.audio.ogg import ogg_fault
 from llasa_cli.audio.vad import flat_top_share
 from llasa_cli.errors import AudioError
 
@@ -189,18 +190,34 @@ def _read_frames(path: Path, max_s: float | None) -> _Frames:
                 raise AudioError(f"The header of {path} states a sampling rate of {rate} Hz.", "Convert it to WAV.")
             _check_length(path, sound.frames / rate, max_s)
             warnings += _wrong_ending(path, sound.format)
+            stated, is_ogg = _stated_frames(path, sound), sound.format == "OGG"
             blocks, count = [], 0
             while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 blocks.append(block)
                 count += len(block)
                 _check_length(path, count / rate, max_s)
         samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+        if count and (stated - count) / rate > _LENGTH_TOLERANCE_S:
+            there = f"only {count / rate:.1f} s of {stated / rate:.1f} s could be read"
+            warnings.append(f"{path.name} is damaged: {there}")
+        elif count and is_ogg:
+            with path.open("rb") as file:
+                fault = ogg_fault(file)
+            warnings += [f"{path.name} {fault}"] if fault else []
         return _Frames(samples, rate, tuple(warnings))
     except (soundfile.LibsndfileError, OSError) as error:
         found = _read_with_pyav(path, max_s)
         if found is None:
             raise _unreadable(path, error) from error
         return found
+
+
+def _stated_frames(path: Path, sound: Any) -> int:
+    """The length that the file states, in frames; 0 if it is an estimate or the format's decoder reports what is missing."""
+    if sound.format in ("MPEG", "MP3"):
+        with path.open("rb") as file:
+            return int(sound.frames) if re.search(rb"Xing|Info", file.read(8192)) else 0
+    return int(sound.frames) if sound.format == "OGG" else 0
 
 
 def _read_with_pyav(path: Path, max_s: float | None) -> _Frames | None:

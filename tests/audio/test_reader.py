@@ -100,6 +100,35 @@ def test_a_damaged_mp3_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_a_damaged_ogg_file_is_read_with_a_warning(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "clip.ogg"
+    noise = np.random.default_rng(1).standard_normal(4 * 24_000).astype(np.float32)
+    soundfile.write(path, 0.1 * noise, 24_000, format="OGG", subtype=codec)
+    data = path.read_bytes()
+    half = len(data) // 2
+    for damaged, fault in (
+        (data[:half], "cut short"),
+        (data[: data.rindex(b"OggS")], "its last page"),
+        (data[:half] + bytes(200) + data[half + 200 :], "is damaged"),
+        (data[:half] + data[half + 300 :], "is damaged"),
+        (data + data, "several Ogg files"),
+        (data + b"TAG" + bytes(125), ""),
+        (data, ""),
+    ):
+        path.write_bytes(damaged)
+        found = read_recording(path).warnings
+        assert bool(found) == bool(fault), found
+        assert fault in "".join(found)
+
+
+def test_an_mp3_file_that_is_cut_short_is_read_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, tone(4.0, 24_000), 24_000, format="MP3")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "of 4.0 s could be read" in read_recording(path).warnings[0]
+
+
 def test_mixing_channels_keeps_a_voice_that_is_in_one_of_them_or_inverted(tmp_path: Path) -> None:
     voice, nothing = tone(1.0, 16_000), np.zeros(16_000, np.float32)
     for number, channels in enumerate(([voice, -voice], [nothing] * 7 + [voice], [voice, nothing])):
