@@ -39,6 +39,14 @@ SHOWN = 20
 """The number of problems that are listed; the rest are only counted."""
 _DELIMITERS = {".csv": ",;\t|", ".tsv": "\t;,|"}
 """Delimiters to try, by the file's ending."""
+_NO_LISTS = {
+    ".ipynb": "a notebook",
+    ".eml": "an e-mail message",
+    ".tex": "LaTeX",
+    ".rst": "reStructuredText",
+    ".org": "an Org mode file",
+}
+"""Endings of files whose lines are no texts."""
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """Excel writes and reads this as the first line of a CSV file."""
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
@@ -189,6 +197,10 @@ class _Layout(NamedTuple):
 
 
 def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequence[str]) -> _Layout:
+    if ending in _NO_LISTS:
+        raise UsageError(
+            f"The list is {_NO_LISTS[ending]}.", "A list has one text a line. llasa say -f FILE reads other texts."
+        )
     if ending in (".jsonl", ".ndjson"):
         return _Layout("json")
     number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))

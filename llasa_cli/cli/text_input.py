@@ -96,12 +96,12 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
     if file is not None and file != "-":
         path = Path(file)
         if path.is_file():
-            book = _book_source(path, chapters)
+            book = _book_source(path, chapters, text_format)
             if book is not None:
                 return book
         if chapters != (1, None):
             raise UsageError(
-                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX or RTF file with -f."
+                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX, RTF or notebook file with -f."
             )
         if text_format == "auto" and path.suffix.lower() in MARKDOWN_ENDINGS:
             text_format = "markdown"
@@ -142,10 +142,14 @@ def _from_arguments(text: str, text_format: str) -> TextInput:
     return TextInput(_with_words(parts(), "The text"), size, is_markdown, lambda: _digest(parts()), reread=parts)
 
 
-def _book_source(path: Path, chapters: tuple[int, int | None]) -> TextInput | None:
-    """The chapters of an EPUB, PDF, DOCX or RTF file; None for a file of text."""
-    from llasa_cli.documents.reader import read_document
+def _book_source(path: Path, chapters: tuple[int, int | None], text_format: str) -> TextInput | None:
+    """The chapters of a document (EPUB, PDF, DOCX, RTF, notebook, e-mail); None for a file of text."""
+    from llasa_cli.documents.reader import WRITTEN_AS_TEXT, kind_of, read_document, refuse_source
 
+    if text_format == "auto":
+        refuse_source(path)
+    elif kind_of(path) in WRITTEN_AS_TEXT:
+        return None
     document = read_document(path)
     if document is None:
         return None

@@ -2,11 +2,12 @@
 
     document = read_document(path)         None for a file of text
 
-EPUB and HTML need nothing but Python; PDF, DOCX and RTF need the extra `book`.
+EPUB, HTML, notebooks and e-mail need nothing but Python; PDF, DOCX and RTF need the extra `book`.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from llasa_cli.documents.document import Document
@@ -23,10 +24,31 @@ _OTHER_FILES = {
     b"TPZ": ("a Kindle book", "Convert it to EPUB, for example with Calibre."),
     b"7z\xbc\xaf": ("a 7z archive", "Unpack it first."),
 }
+WRITTEN_AS_TEXT = ("ipynb", "eml")
+"""Kinds of documents that `--text-format` reads as the text that they are written in."""
+_SOURCES = {".tex": ("LaTeX", "latex"), ".rst": ("reStructuredText", "rst"), ".org": ("Org mode", "org")}
+"""Endings of text whose markup is not known here -> its name, and pandoc's name for it."""
+_HEADERS = re.compile(rb"(?:[A-Z][\w-]{1,40}:[^\r\n]*\r?\n(?:[ \t][^\r\n]*\r?\n)*){2,}")
+_MESSAGE = re.compile(rb"^(?:Message-ID|MIME-Version|Received|Return-Path):", re.MULTILINE | re.IGNORECASE)
+
+
+def refuse_source(path: Path) -> None:
+    """Refuse a text whose markup would be read aloud.
+
+    Raises:
+        UsageError: The file's ending is one of LaTeX, reStructuredText or Org mode; the message says how to convert it.
+    """
+    if path.suffix.lower() in _SOURCES:
+        name, source = _SOURCES[path.suffix.lower()]
+        raise UsageError(
+            f"{path} is {name}, whose markup would be read aloud.",
+            f"Convert it: pandoc -f {source} -t gfm {path.name} -o {path.stem}.md"
+            "\n       --text-format plain reads it as it is.",
+        )
 
 
 def kind_of(path: Path) -> str | None:
-    """ "epub", "pdf", "docx", "rtf", or None for a file that is text (or no document at all).
+    """ "epub", "pdf", "docx", "rtf", "ipynb", "eml", or None for a file that is text (or no document at all).
 
     Raises:
         UsageError: The file can't be read, or is of another kind without readable text, which the message names.
@@ -40,6 +62,14 @@ def kind_of(path: Path) -> str | None:
         return "pdf"
     if head.startswith(b"{\\rtf"):
         return "rtf"
+    is_notebook = b'"cells"' in head and b'"cell_type"' in head
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and (is_notebook or path.suffix.lower() == ".ipynb"):
+        return "ipynb"
+    headers = _HEADERS.match(head)
+    if headers and (
+        path.suffix.lower() == ".eml" or (_MESSAGE.search(headers[0]) and b"\nFrom:" in b"\n" + headers[0])
+    ):
+        return "eml"
     if head[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
         raise UsageError(f"{path} is a Kindle book.", "Convert it to EPUB, for example with Calibre.")
     if head.startswith(b"PK"):
@@ -80,6 +110,10 @@ def read_document(path: Path) -> Document | None:
         from llasa_cli.documents.docx import read_docx as read
     elif kind == "rtf":
         from llasa_cli.documents.rtf import read_rtf as read
+    elif kind == "ipynb":
+        from llasa_cli.documents.notebook import read_notebook as read
+    elif kind == "eml":
+        from llasa_cli.documents.mail import read_email as read
     else:
         return None
     return read(path)

@@ -294,6 +294,9 @@ def test_of_many_problems_the_first_are_listed_and_all_are_counted() -> None:
         ('text\n"one\n', ".csv"),
         ('"text\none\n', ".csv"),
         ("one\nt\0wo\n", ""),
+        ('{\n"cells": []}', ".ipynb"),
+        ("From: a@example.com\n\nHello.", ".eml"),
+        ("Title\n=====", ".rst"),
     ],
 )
 def test_invalid_lists_are_refused(source: str, ending: str) -> None:

@@ -54,6 +54,22 @@ def test_the_markup_of_a_pipe_is_recognized(monkeypatch: pytest.MonkeyPatch) -> 
         assert words(open_text(TextOptions(), "say")) == expected
 
 
+@pytest.mark.parametrize(("name", "source"), [("a.tex", "latex"), ("a.rst", "rst"), ("a.org", "org")])
+def test_markup_that_is_not_known_is_refused_with_the_line_that_converts_it(
+    tmp_path: Path, name: str, source: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(tmp_path, name, "Some text.")
+    assert f"pandoc -f {source} -t gfm {name} -o a.md" in refused.value.hint
+    assert words(read(tmp_path, name, "Some text.", text_format="plain")) == "Some text."
+
+
+def test_a_named_format_reads_a_notebook_as_the_text_that_it_is(tmp_path: Path) -> None:
+    source = '{"cells": [{"cell_type": "markdown", "source": "Hello."}]}'
+    assert words(read(tmp_path, "a.ipynb", source)).endswith("Hello.")
+    assert words(read(tmp_path, "a.ipynb", source, text_format="plain")) == source
+
+
 @pytest.mark.parametrize(
     ("data", "expected", "warning"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -290,6 +292,76 @@ def test_rich_text_is_read(tmp_path: Path) -> None:
     assert chapter == Chapter("Chapter 1", ("It’s late.",))
 
 
+def test_hidden_and_deleted_words_of_rich_text_are_not_read(tmp_path: Path) -> None:
+    pytest.importorskip("striprtf")
+    path = tmp_path / "a.rtf"
+    path.write_bytes(
+        rb"{\rtf1\ansi Seen {\v hidden {\b words} more}text.\par \v secret\v0 End \v gone \plain back {\deleted old}new.\par}"
+    )
+    assert read_document(path).chapters[0].paragraphs == ("Seen text.", "End back new.")
+
+
+NOTEBOOK = {
+    "cells": [
+        {
+            "cell_type": "markdown",
+            "source": ["# Growth\n", "\n", "It is **fast**: $x^2$.\n", "```\n# no heading\n```\n## Part B\nMore."],
+        },
+        {"cell_type": "code", "source": "x = 1", "outputs": [{"text": "1"}]},
+        {"cell_type": "markdown", "source": "# Next\nEnd."},
+    ],
+    "nbformat": 4,
+}
+
+
+def test_the_text_cells_of_a_notebook_are_read(tmp_path: Path) -> None:
+    for name in ("a.ipynb", "a.json"):
+        (tmp_path / name).write_text(json.dumps(NOTEBOOK), encoding="utf-8")
+        book = read_document(tmp_path / name)
+        assert book.chapters == (
+            Chapter("Growth", ("It is fast: x squared.", "Part B.", "More.")),
+            Chapter("Next", ("End.",)),
+        )
+        assert book.omitted == {"code cells": 1}
+
+
+def test_the_words_of_a_message_are_read(tmp_path: Path) -> None:
+    message = EmailMessage()
+    message["From"], message["Subject"], message["Message-ID"] = "Renée Smith <r@example.com>", "Café tomorrow", "<1@x>"
+    message.set_content(
+        "Hi Bob,\n\nat nine.\n\nOn Sunday Bob <b@example.com>\nwrote:\n> When?\n> Where?\n\nBest,\nRenée\n-- \nCEO\n"
+    )
+    message.add_alternative("<p>Hi</p>", subtype="html")
+    message.add_attachment(b"x", maintype="application", subtype="pdf", filename="a.pdf")
+    for name in ("a.eml", "a.txt"):
+        (tmp_path / name).write_bytes(bytes(message))
+        letter = read_document(tmp_path / name)
+        assert (letter.title, letter.author) == ("Café tomorrow", "Renée Smith")
+        assert letter.chapters == (Chapter("Café tomorrow", ("Hi Bob,", "at nine.", "Best,\nRenée")),)
+        assert letter.omitted == {"attachments": 1, "quotations": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "paragraphs"),
+    [
+        (b"Content-Type: text/html; charset=iso-8859-1\r\n\r\n<p>Caf\xe9.</p><p>Bye.</p>", ("Café.", "Bye.")),
+        (b"Content-Type: text/plain; charset=nonsense\r\n\r\nHello.", ("Hello.",)),
+        (b"\r\n> Hello.\r\n", ("Hello.",)),
+        (b"\r\n---- Forwarded message ----\r\nFrom: c@d.e\r\n\r\nHello.\r\n", ("Hello.",)),
+    ],
+)
+def test_messages_of_all_kinds_are_read(tmp_path: Path, content: bytes, paragraphs: tuple[str, ...]) -> None:
+    path = tmp_path / "a.eml"
+    path.write_bytes(b"From: a@example.com\r\nSubject: X\r\n" + content)
+    assert read_document(path).chapters == (Chapter("X", paragraphs),)
+
+
+def test_lines_with_colons_are_no_message(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("From: Anna\nTo: Bob\n\nHello.", encoding="utf-8")
+    assert kind_of(path) is None
+
+
 def test_headings_of_the_highest_repeated_level_begin_chapters() -> None:
     blocks = [Block("Book", 1), Block("One", 2), Block("a"), Block("part", 3), Block("Two", 2), Block("b")]
     assert chapters_by_heading(blocks) == [Chapter("Book", ()), Chapter("One", ("a", "part.")), Chapter("Two", ("b",))]
@@ -308,6 +380,10 @@ def test_headings_of_the_highest_repeated_level_begin_chapters() -> None:
         ("a.png", b"\x89PNG\r\n", "an image"),
         ("a.rtf", b"{\\rtf1 }", "holds no text"),
         ("a.txt.gz", b"\x1f\x8b\x08", "gzip file"),
+        ("a.ipynb", b'{"cells": [', "no notebook"),
+        ("a.ipynb", b'{"cells": 5}', "no notebook"),
+        ("a.ipynb", b'{"cells": [{"cell_type": "code", "source": ""}]}', "no text cells"),
+        ("a.eml", b"From: a@example.com\nSubject: X\n\n", "holds no text"),
     ],
 )
 def test_a_file_that_is_not_a_book_is_refused_in_a_sentence(
