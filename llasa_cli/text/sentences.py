@@ -73,7 +73,7 @@ _TITLES = _words(
 """A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
     """pvt det ofc st ste mt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
-    ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
+    sec ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
 )
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")

@@ -76,7 +76,7 @@ def say_direction(match: re.Match[str]) -> str | None:
         )
         or re.search(r"\b(?:the|from|heading|headed|facing|mph|due|km/h)\s$", before(match, 9))
     )
-    if degrees or wind:
+    if degrees or wind or re.search(r"\b[Ww]inds?:?\s$", before(match, 7)) or re.match(r"\s?\d{1,3}°", after(match, 5)):
         return name
     if _COUNTRY.match(match.string, match.end()):
         return name
@@ -158,6 +158,10 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         )
     ):
         return WEEKDAYS[word] + ("" if following else ".")
+    if word == "sec" and capital and re.match(r"\s[A-Z][a-z]{2}", after(match)):
+        return "secretary"  # Sec. Blinken
+    if word == "min" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
+        return "minute" + ("." if may_end_sentence(match) else "")
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
     if word == "est" and (re.search(r"[\d%]\s$", before(match, 2)) or re.match(r"\s[$€£]\d", after(match, 3))):

@@ -27,7 +27,7 @@ _ARTICLE = re.compile(
 _AMOUNT_AND_NOUN = re.compile(r"\s\d[\d,.]{0,12}\s?[A-Za-z]{1,5}\s[a-z]{3}")
 _AFTER_AMOUNT = re.compile(r"(?<=\s)\d[\d,.]*\s?[A-Za-z]{1,3}\s$")
 _FEW_LETTERS = re.compile(
-    r"(?:run|race|time|pace|loop|trail|finisher|runner|course|training|pb|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b",
+    r"(?:run|race|prs?|time|pace|loop|trail|finisher|runner|course|training|pb|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b",
     re.IGNORECASE,
 )
 _RACE = re.compile(

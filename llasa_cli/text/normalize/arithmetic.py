@@ -182,6 +182,7 @@ _RANGES = [
         (r"(?<![A-Za-z])[A-Z]\d{1,3}$", r"[A-Z]\d{1,3}\b", "–"),
         (r"(?<![A-Za-z])[ivx]{1,5}\s?$", r"\s?[ivx]{2,5}(?![\w-])", "-–"),
         (r"(?<![A-Za-z])[IVX]{1,6}\s?$", r"\s?[IVX]{2,6}(?![\w-])", "-–—"),
+        (r"\b(?:pp\.|[Pp]ages)\s[ivxlc]{1,6}$", r"[ivxlc]{1,6}\b", "-–"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"\d\]$", r"\[\d", "-–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
@@ -223,8 +224,10 @@ def say_minus(match: re.Match[str]) -> str:
 
 def say_by(match: re.Match[str]) -> str | None:
     """3x4, 8.5″ x 11″ -> by; 3 x 4 = 12 -> times."""
-    start, following = before(match, 6), after(match, 26)
-    if match[0] != "*" and not re.search(r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m)\.?)\s?$", start):
+    start, following = before(match, 10), after(match, 26)
+    if match[0] != "*" and not re.search(
+        r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m|lbs?|kg|reps?|sets?)\.?)\s?$", start
+    ):
         return None
     if match[0] == "*":
         product = re.search(r"(?:\d|(?<!\w)[a-z])\s?$", start) and re.match(r"\s?(?:\d|[a-z](?!\w))", following)
@@ -237,6 +240,8 @@ def say_by(match: re.Match[str]) -> str | None:
         and re.match(r"\s\d{1,4}\s?(?:k?g|m[lL]|oz|mg)\b", following)
     ):
         return " times "  # 2 x 400g tins
+    if re.search(r"\d\s?(?:lbs?|kg|reps?|sets?)\s$", before(match, 9)):
+        return " times "  # 225 lbs x 5
     if re.match(r"\s?\d[\d.]{0,20}\s?=|\s?10(?:\^|\sto the power)", following):
         return " times "
     return None if re.search(r"(?<!\d)0$", start) else " by "

@@ -86,18 +86,18 @@ def _is_inches_of_noun(match: re.Match[str]) -> bool:
     return match["unit"] == "″" and bool(_SIZE_AND_NOUN.match(match.string, match.end()))
 
 
+_SHORT_HOUR = re.compile(
+    r"\s(?:service|shifts?|care|access|support|delivery|flight|drive|period|day|clock|news|reception|surveillance|hotline|notice|delay|window|walk|ride|race|gym|store|shop|supermarket)\b"
+)
+_CALIBER = re.compile(
+    r"\s(?:lens|film|cameras?|jack|plug|guns?|shells?|rounds?|pistols?|cannon|drill|bits?|bolts?|screws?|socket|wrench|headphones?|ammo)\b"
+)
+
+
 def _is_short_hour(match: re.Match[str]) -> bool:
-    """24hr service; not 24 hrs."""
-    return (
-        match["unit"] == "hr"
-        and not match["joint"]
-        and bool(
-            re.match(
-                r"\s(?:service|shifts?|care|access|support|delivery|flight|drive|period|day|clock|news|reception|surveillance|hotline|notice|delay|window|walk|ride|race|gym|store|shop|supermarket)\b",
-                after(match, 16),
-            )
-        )
-    )
+    """24hr service and 35mm film; not 24 hrs."""
+    nouns = {"hr": _SHORT_HOUR, "mm": _CALIBER}.get(match["unit"])
+    return nouns is not None and not match["joint"] and bool(nouns.match(match.string, match.end()))
 
 
 def say_torque(match: re.Match[str]) -> str:
@@ -116,7 +116,7 @@ def say_tonnes(match: re.Match[str]) -> str:
 def say_bare_degrees(match: re.Match[str]) -> str | None:
     """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
     placed = re.search(
-        r"(?:\bT:?\s|\b(?:at|to|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
+        r"(?:\bT:?\s|\b(?:at|to|near|highs?|lows?|like|reach|reached|hit|below|above|about|around|was|is|temp|temperature|fever|of)[.:]?\s|[@/~]\s?)$",
         before(match, 14),
         re.I,
     )

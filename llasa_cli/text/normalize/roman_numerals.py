@@ -57,6 +57,11 @@ def say_small_numeral(match: re.Match[str]) -> str | None:
     )
     if match[0] == "x":
         listed = None
+    pages = r"\b(?:pp\.|[Pp]ages)\s"
+    if re.search(rf"{pages}$", before(match, 8)) and re.match(r"[-–][ivxlc]{1,6}\b", after(match, 8)):
+        return cardinal(number)
+    if re.search(rf"{pages}[ivxlc]{{1,6}}[-–]$", before(match, 16)):
+        return cardinal(number)
     placed = re.search(
         r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|[Ss]c\.|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
         before(match, 9),

@@ -100,7 +100,7 @@ STATES = word_table(
 """Abbreviated states, after a comma: "Springfield, Ill."."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
-    "figure table canto psalm unit grade group division corps mark model apollo".split()
+    "figure table canto psalm wrestlemania unit grade group division corps mark model apollo".split()
 )
 BEFORE_LONG_NUMERALS = frozenset("option page line step category question item clause section".split())
 """Words before numerals of two letters and more: "option IV", but "option X"."""
@@ -250,7 +250,7 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
