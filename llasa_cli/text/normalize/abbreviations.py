@@ -164,7 +164,11 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return "minute" + ("." if may_end_sentence(match) else "")
     if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
         return "flourished"
-    if word == "est" and (re.search(r"[\d%]\s$", before(match, 2)) or re.match(r"\s[$€£]\d", after(match, 3))):
+    if word == "est" and (
+        re.search(r"[\d%]\s$", before(match, 2))
+        or re.match(r"\s[$€£]\d", after(match, 3))
+        or re.search(r"[$€£]\d[\d.,]*\s?(?:[KMBTkmbt]n?|million|billion)?\s$", before(match, 16))
+    ):
         return "estimated" + ("." if may_end_sentence(match) else "")
     if word == "inc" and not capital and not before(match, 2).endswith(", "):
         return "including"

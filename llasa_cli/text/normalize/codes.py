@@ -11,7 +11,7 @@ from llasa_cli.text.lexicon import RESPELLED, is_spelled
 from llasa_cli.text.normalize.letters import is_spelled_or_single, spell
 from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs
 from llasa_cli.text.normalize.token_class import TokenClass, after, before
-from llasa_cli.text.normalize.vocabulary import BIBLE_BOOKS, LETTERS
+from llasa_cli.text.normalize.vocabulary import BIBLE_BOOKS, BIBLE_NAMES, LETTERS
 
 
 def say_telephone(match: re.Match[str]) -> str | None:
@@ -27,6 +27,18 @@ def say_telephone(match: re.Match[str]) -> str | None:
 def say_public_law(match: re.Match[str]) -> str:
     """Pub. L. No. 117-58 -> public law number one seventeen fifty eight."""
     return f"public law {'number ' if match['no'] else ''}{pairs(match['congress'])} {pairs(match['law'].lstrip('0') or '0')} "
+
+
+_PASSCODE = re.compile(
+    r"\b(?:OTP|PIN|[Pp]asscode|[Pp]ass code|(?:(?:verification|security|confirmation|access|2FA|one-time) )?[Cc]ode)(?: is|:| was)?\s$"
+)
+
+
+def say_passcode(match: re.Match[str]) -> str | None:
+    """code 482-913 -> four eight two, nine one three; PIN: 1234 -> its digits."""
+    if not _PASSCODE.search(before(match, 30)) or re.match(r"\s[a-z]", after(match, 2)):
+        return None
+    return f" {digits(match[3])} " if match[3] else f" {digits(match[1])}, {digits(match[2])} "
 
 
 _STATE_BEFORE = re.compile(
@@ -50,7 +62,11 @@ def is_zip_code(match: re.Match[str]) -> bool:
 
 def say_emergency(match: re.Match[str]) -> str | None:
     """call 911 -> nine one one; but "Call 300 people"."""
-    called = re.search(r"\b(?:call|dial|phone)(?:s|ed|ing)?\s$", before(match, 12), re.IGNORECASE)
+    called = re.search(
+        r"\b(?:call|dial|phone)(?:s|ed|ing)?\s$|\b(?:9\d\d|1\d\d) in the [A-Z][\w.]{1,12},? (?:or )?$",
+        before(match, 30),
+        re.IGNORECASE,
+    )
     return digits(match[0]) if called else None
 
 
@@ -75,7 +91,7 @@ def say_undivided_telephone(match: re.Match[str]) -> str | None:
 
 
 _IDENTIFIED = re.compile(
-    r"(?:\b(?:ISBN(?:-1[03])?|UPC|EAN|GTIN|PMID|OCLC|SKU|IMEI|NPI|EIN|ID|PIN|serial|account|acct\.?|passport|policy|tracking|order|invoice|member|reference|ref\.?|case|ticket|confirmation"
+    r"(?:\b(?:ISBN(?:-1[03])?|UPC|EAN|GTIN|PMID|OCLC|SKU|IMEI|NPI|EIN|ID|PIN|serial|account|acct\.?|passport|passcode|OTP|code|policy|tracking|order|invoice|member|reference|ref\.?|case|ticket|confirmation"
     r"|licen[cs]e|registration|patent|routing|reservation|booking|badge|student|employee|customer|item|part|model|batch|lot)(?: (?:number|no\.?|code|id|\#|is|ending(?: in)?))*:?\s?\#?)\s?$",
     re.IGNORECASE,
 )
@@ -201,6 +217,14 @@ def _verse(match: re.Match[str]) -> str:
     """1 Cor. 13:4 -> first Corinthians thirteen four."""
     nth = f"{ordinal(int(match['nth']))} " if match["nth"] else ""
     return nth + BIBLE_BOOKS[match["book"].lower()]
+
+
+def say_part_of_verse(match: re.Match[str]) -> str | None:
+    """John 3:16a -> three sixteen ay; but 3:16a in a timetable."""
+    book = re.search(r"([A-Z][a-z'’]+)\.?\s$", before(match, 20))
+    if not book or book[1].lower() not in BIBLE_NAMES:
+        return None
+    return f" {cardinal(int(match['chapter']))} {cardinal(int(match['number']))} {LETTERS[match['part']]} "
 
 
 NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute)\s$")

@@ -167,7 +167,9 @@ def say_hours_and_minutes(match: re.Match[str]) -> str:
     if match["bare_minute"]:
         hour = int(match["bare_hour"])
         said = counted(hour, "hour") if hour < 13 else cardinal(hour)
-        return f"{said} {cardinal(int(match['bare_minute']))}" if int(match["bare_minute"]) else said
+        minute = int(match["bare_minute"])
+        oh = "oh " if hour > 12 and minute < 10 else ""
+        return f"{said} {oh}{cardinal(minute)}" if minute else said if hour < 13 else f"{said} hundred"
     return _duration(match["hour"], match["minute"] or match["only_minute"], match["second"] or match["only_second"])
 
 

@@ -49,6 +49,19 @@ from llasa_cli.text.normalize.vocabulary import (
     WITHOUT_VOWELS,
 )
 
+_LONG_TIMES = {
+    "Ma": "million years ago",
+    "Ga": "billion years ago",
+    "ka": "thousand years ago",
+    "kya": "thousand years ago",
+    "mya": "million years ago",
+    "Gyr": "billion years",
+    "Myr": "million years",
+    "ly": "light years",
+    "kpc": "kiloparsecs",
+    "Mpc": "megaparsecs",
+    "AU": "astronomical units",
+}
 NUMBER_CLASSES = [
     *games.GAME_NUMBER_CLASSES,
     TokenClass("measure", r"(?P<prime>[35])['’′](?!\w)(?:-(?=[ACGTUN]{2}))?", measures.say_prime),
@@ -88,6 +101,7 @@ NUMBER_CLASSES = [
         rf"(?P<day>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?[ ](?P<month>{dates.MONTH})\b(?P<stop>\.?)(?![ ]\d\d?(?!\d))",
         dates.say_day_and_month,
     ),
+    TokenClass("formula", r"(?P<places>\d(?:,\d){1,4})-(?!(?:years?|months?|days?|weeks?|hours?|miles?|ish|fold|stars?|inch|foot|tons?|lit|km|m|point)\b)(?=[a-zA-Z])", lambda m: f" {' '.join(cardinal(int(digit)) for digit in m['places'].split(','))} "),
     TokenClass("ratio", r"(\d+\.\d+):(\d+(?:\.\d+)?)(?![\w:])|(\d+):(\d{1,3}(?:,\d{3})+)(?!\w)", arithmetic.say_ratio_of_amounts),
     TokenClass("time", r"(?P<minutes>\d{1,2}):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", lambda m: f" {cardinal(int(m['minutes']))} {'oh ' if m['seconds'][0] == '0' else ''}{decimal(m['seconds'].removeprefix('0'))} "),
     TokenClass(
@@ -96,6 +110,7 @@ NUMBER_CLASSES = [
         |(?P<only_minute>\d{1,3})m\s?(?P<only_second>[0-5]?\d)s\b|(?P<bare_hour>\d\d?)h(?P<bare_minute>[0-5]\d)\b""",
         dates.say_hours_and_minutes,
     ),
+    TokenClass("verse", r"(?P<chapter>\d{1,3}):(?P<number>\d{1,3})(?P<part>[a-c])\b", codes.say_part_of_verse),
     TokenClass("time", r"(?P<hours>\d{1,2}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", dates.say_exact_time),
     TokenClass("measure", r"(?P<seconds>\d{1,3})s(?![\w'’-])", dates.say_seconds),
     TokenClass(
@@ -108,6 +123,7 @@ NUMBER_CLASSES = [
     TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])-(?P<month>{dates.MONTH})-(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", dates.say_dashed_date),
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
     TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
+    TokenClass("year", r"(?P<year>20[1-4]\d)(?P<kind>[EAF])(?![\w.,'’-]\w|\w)", lambda m: f" {year(int(m['year']))} {LETTERS[m['kind'].lower()]} "),
     TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", dates.say_season),
     TokenClass("ordinal", r"([2-9]\d)ers\b", lambda m: f"{cardinal(int(m[1]))}{'rs' if m[1][1] in '1359' else 'ers'}"),
     TokenClass("fraction", r"(?P<over>\d{1,2})/(?P<under>\d{1,3})(?:rds?|ths?|nds?)\b", arithmetic.say_worded_fraction),
@@ -123,13 +139,14 @@ NUMBER_CLASSES = [
         "phone",
         r"""(?=\+(?:[ ()-]*\d){7,15})\+\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,10}\)?){1,6}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,7}){1,2}(?!\w|[.,-]\d)
         |(?:1[ ])?[2-9]\d\d[ ]\d{3}[ ]\d{4}(?![\w-]|[.,]\d)|1[38]00[ ]\d{3}[ ]\d{3}(?![\w-]|[.,]\d)
-        |\(\d{3}\)\s?\d{3}-\d{4}(?!\w) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
+        |\(\d{3}\)\s?\d{3}[ -]\d{4}(?!\w)|555[ ]\d{4}(?![\w-]|[.,]\d) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
         |\(0\d{1,4}\)\s?\d{3,4}[ -]?\d{3,4}(?![\w-])|0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
         codes.say_telephone,
     ),
     TokenClass("phone", r"(?P<number>\d{5,6})(?![\w-]|[.,]\d)|[*\#]\d{2,4}[*\#]?(?!\w)", codes.say_short_code),
     TokenClass("phone", r"\d{7}(?![\w-]|[.,]\d)|\d{10}(?![\w-]|[.,]\d)", codes.say_undivided_telephone),
     TokenClass("code number", r"\d{6,15}(?![\w-]|[.,]\d)", codes.say_identifier),
+    TokenClass("code number", r"(\d{3})[ -](\d{3})(?![\w-]|[.,]\d)|(\d{4})(?![\w-]|[.,:]\d)", codes.say_passcode),
     TokenClass("code number", r"(?<=ISSN[ ])\d{4}-\d{3}[\dX](?!\w)|(?<=ISSN:[ ])\d{4}-\d{3}[\dX](?!\w)", lambda m: f" {digits(m[0][:4])}, {digits(m[0][5:])}{' ex' if m[0][-1] == 'X' else ''} "),
     TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {LETTERS[m['letter'].lower()]} "),
     TokenClass("phone", r"\d{4}(?![\w-]|[.,:/]\d)", codes.say_card_number),
@@ -198,6 +215,7 @@ NUMBER_CLASSES = [
     TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", measures.say_bare_degrees),
     TokenClass("measure", r"(?P<amount>(?:8[5-9]|9\d|10\d)\d)\s?mb\b(?!/)", lambda m: f" {decimal(m['amount'])} millibars" if re.search(r"\b(?:[Pp]ressure|[Bb]arometer|[Hh]urricane|[Cc]yclone|[Ll]ow)\b", before(m, 40)) else None),
     TokenClass("degrees", r"(?P<amount>\d+(?:\.\d+)?)\s?deg\.?\s(?P<scale>[CF])\b", measures.say_degrees),
+    TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)\s(?P<unit>Ma|Ga|ka|kya|mya|Gyr|Myr|ly|kpc|Mpc|AU)\b(?!\.\w)", lambda m: f" {decimal(m['amount'])} {_LONG_TIMES[m['unit']]}"),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)\s?pp\b(?!\.\s?\d)", lambda m: f" {decimal(m['amount'])} percentage points"),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)pc\b(?![.'’-]\w)", lambda m: f" {decimal(m['amount'])} percent"),
     TokenClass("ordinal", r"(\d{1,4}\.)(\d)(?:st|nd|rd|th)\b", lambda m: f"{cardinal(int(m[1][:-1]))} point {ordinal(int(m[2]))}"),
@@ -301,6 +319,8 @@ SIGN_CLASSES = [
         r"|(?<=\d)/(?=\s?\d[\d.]{0,20}\s?=)|(?<=\d[ ])/(?=\s?\d[\d.]{0,20}\s?=)",
         measures.say_per,
     ),
+    TokenClass("symbol", r"(?P<first>[+-])/(?P<second>[+-])(?!\w)", lambda m: " " + " ".join("plus" if sign == "+" else "minus" for sign in m.group("first", "second"))),
+    TokenClass("range", r"(?<=\d[A-Z])[–](?=[A-Z]\b)", lambda m: " to "),
     TokenClass("emoticon", r"\^_+\^(?!\w)|>_+<(?!\w)|-_+-(?!\w)", lambda m: " "),
     TokenClass("symbol", r"(?<=[a-z])\((?:s|es)\)|(?<=[éèêa-z])\(e\)", lambda m: m[0][1:-1] if "s" in m[0] else ""),
     TokenClass("symbol", r"\|(?P<inside>\d{0,3}[a-z](?:\s?[+-]\s?(?:\d{1,3}|[a-z]))?)\|", lambda m: f" the absolute value of {_letters_and_numbers(m['inside'])} "),
@@ -421,7 +441,7 @@ WORD_CLASSES = [
     TokenClass("formula", r"(?:sin|cos|tan|cot)(?=[ ](?:squared|[xyt]\b|theta\b|alpha\b|beta\b|pi\b)|\((?:\d{0,3}[xyt]|\d{1,3}°?|theta|pi)\)|[ ]?\d{1,3}°)", lambda m: {"sin": "sine", "cos": "cosine", "tan": "tangent", "cot": "cotangent"}[m[0]]),
     TokenClass("time", r"(?:UTC|GMT)[-−–](?=\d)", lambda m: letters.spell(m[0][:3]) + " minus "),
     TokenClass("time", r"T-(?=\d+\s(?:seconds?|minutes?|hours?|days?)\b)", lambda m: "tee minus "),
-    TokenClass("date", r"M[-–]F(?=,?\s\d)", lambda m: "Monday to Friday"),
+    TokenClass("date", r"M[-–](?P<to>F|Th)(?=,?\s\d)", lambda m: f"Monday to {'Friday' if m['to'] == 'F' else 'Thursday'}"),
     TokenClass("date", r"(?P<first>Mon|Tue|Wed|Thu|Fri|Sat|Sun)/(?P<second>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", lambda m: f"{WEEKDAYS[m['first'].lower()]} and {WEEKDAYS[m['second'].lower()]}"),
     TokenClass("dose", r"(?:BID|TID|QID|bid|tid|qid)\b", lambda m: letters.spell(m[0]) if re.search(r"(?:\b|\d)(?:mg|mcg|ml|mL|PO|tabs?|caps?|units|IV)\s$", before(m, 7)) or re.match(r"\s(?:x|for)\s?\d", after(m, 6)) else None),
     TokenClass("letter", r"(?:[A-Z]-){2,30}[A-Z](?![\w-])", letters.say_spelled_word),
