@@ -96,7 +96,7 @@ _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
     max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
-    thm prop def cor supp reg sched dkt mvt alg ct evid
+    exp thm prop def cor supp reg sched dkt mvt alg ct evid
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
 )
@@ -112,7 +112,7 @@ _SOMETIMES_LAST = _words(
 _LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
     """mfr avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
-    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit"""
+    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit plz"""
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
@@ -481,7 +481,9 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if small == "no" and re.match(r"[A-Z]{1,4}-?\d", following):
         return 0
-    if token in _WEEKDAYS and first.isdigit():
+    if token in _WEEKDAYS and (
+        first.isdigit() or (word and word[0][:3].lower() in _MONTHS_CUT and word[0].lower() in _MONTHS | _MONTHS_CUT)
+    ):
         return 0
     if small in _SHORTENED and token[:1].isupper() and first.isupper():
         return end if starts else 0

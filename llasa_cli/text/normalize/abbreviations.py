@@ -145,6 +145,10 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         named = _NAME_BEFORE.search(before(match, 30))
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
+    if word == "plz" and not _NAME_BEFORE.search(before(match, 30)):
+        return "please"
+    if word == "exp" and re.match(r"\s\d\d?/\d\d", after(match, 6)):
+        return "expires"
     if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
         return PLACES[word] + _place_stop(match)
     if (
@@ -154,6 +158,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
             word not in DAYS_OR_WORDS
             or following.isdigit()
             or following == ","
+            or re.match(rf"\s(?:{MONTH})\b", after(match))
             or _OF_A_DAY.match(match.string, match.end())
         )
     ):

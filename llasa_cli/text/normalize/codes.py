@@ -227,6 +227,18 @@ def say_part_of_verse(match: re.Match[str]) -> str | None:
     return f" {cardinal(int(match['chapter']))} {cardinal(int(match['number']))} {LETTERS[match['part']]} "
 
 
+def say_dashed_groups(match: re.Match[str]) -> str | None:
+    """KA-05-MH-1234 -> kay ay, zero five, em aitch, one two three four."""
+    groups = match[0].split("-")
+    if not any(group.isdigit() for group in groups[1:]) or not any(group.isalpha() for group in groups[1:]):
+        return None
+    said = (
+        group if group.isalpha() and len(group) > 2 and not is_spelled(group) else _character_names(group)
+        for group in groups
+    )
+    return f"{', '.join(said)} "
+
+
 NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute)\s$")
 _HEX_PAIR = r"[\dA-Fa-f]{2}"
 HEXADECIMAL = TokenClass(

@@ -19,7 +19,7 @@ HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
 _ZONE = re.compile(r"\s(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
 WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
 _DUE = re.compile(
-    r"\b(?:(?P<date>due|until|till|dated|expires|starting|ending|deadline:?|RSVP by|EO[BD]|COB)|by|since|before|after|through|thru)\s$",
+    r"\b(?:(?P<date>due|ends?|until|till|dated|expires|starting|ending|deadline:?|RSVP by|EO[BD]|COB)|by|since|before|after|through|thru)\s$",
     re.IGNORECASE,
 )
 """Words before a month and a day, and those among them that no fraction follows."""
@@ -195,6 +195,15 @@ def say_month_and_year(match: re.Match[str]) -> str | None:
     if len(month) < 2 and not (placed and month != "1"):
         return None
     return f"{MONTHS[int(month) - 1]} {year(int(match['year']))} "
+
+
+def say_expiry(match: re.Match[str]) -> str | None:
+    """exp. 05/26 -> May twenty twenty six."""
+    if not re.search(
+        r"\b(?:[Ee]xp(?:\.|iry|ires)?|[Vv]alid (?:thru|until|to)|EXP|[Ee]xpiration(?: date)?):?\s$", before(match, 18)
+    ):
+        return None
+    return f" {MONTHS[int(match['month']) - 1]} {year(2000 + int(match['year']))} "
 
 
 def say_dashed_date(match: re.Match[str]) -> str:

@@ -180,6 +180,9 @@ NUMBER_CLASSES = [
     TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
     TokenClass("formula", r"(?P<number>\d{1,4})!(?!!)", arithmetic.say_factorial),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)", arithmetic.say_three),
+    TokenClass("pair", r"(\d\d)/(\d\d)(?=\s?mpg\b)", lambda m: f" {cardinal(int(m[1]))}, {cardinal(int(m[2]))} "),
+    TokenClass("date", r"(?P<month>0[1-9]|1[0-2])/(?P<year>\d\d)(?![\w/]|[.,]\d)", dates.say_expiry),
+    TokenClass("date", r"12/(?P<day>24|25|31)(?![\w/]|[.,]\d|\s?(?:of|in|″))", lambda m: f" December {ordinal(int(m['day']))} "),
     TokenClass("pair", r"24/7/365", lambda m: "twenty four seven three sixty five"),
     TokenClass("pair", r"(\d{2,3})/(\d{2,3})(?P<hertz>(?!))?(?=\s?mm\s?Hg\b)", arithmetic.say_pair),
     *(
@@ -231,7 +234,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h)\b))?", dates.say_military_time),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", measures.say_two_units),
-    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|k?g|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b)|\.\w){measures.UNIT_END}", measures.say_measure),
+    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|k?g|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b)|\.\w){measures.UNIT_END}", measures.say_measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
@@ -353,6 +356,9 @@ WORD_CLASSES = [
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
+    TokenClass("model number", r"M\.2\b", lambda m: "em dot two "),
+    TokenClass("code number", r"(?=[A-Z\d-]{0,40}\d)[A-Z]{2,5}(?:-[A-Z\d]{1,6}){2,5}(?![\w-])", codes.say_dashed_groups),
+    TokenClass("zip code", r"(?P<country>D|CH|F|A|B|I|L|NL)-(?P<code>\d{4,5})(?=\s[A-Z])", lambda m: f"{letters.spell(m['country'])} {digits(m['code'])} "),
     TokenClass("title", r"Ph\.?\s?D(?:\.?(s))?\b\.?", lambda m: f"pee aitch dee{m[1] or ''}" + ("." if m[0].endswith(".") and may_end_sentence(m) and not after(m, 2).strip() else "")),
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})\.(?=\s(?P<next>[A-Z]\w*))", roman_numerals.say_heading_number),
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})(?P<rest>(?:\.(?:[A-Z]|\d{1,3}|[ivx]{1,4}|[a-z]))+)(?!\w|\.\w)", roman_numerals.say_outline),
@@ -365,7 +371,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:def|d)\.(?=[ ][A-Z])(?!\.\s(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec))", lambda m: "defeated"),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", abbreviations.say_dotted_letters),
     *addresses.ADDRESS_CLASSES,
-    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?(?P<scale>\s(?:lakh|crore|thousand|million|billion)\b)?", lambda m: f"{decimal(m['amount'])}{m['scale'] or ''} {'rupee' if m['amount'] == '1' and not m['scale'] else 'rupees'} "),
+    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?(?P<scale>\s(?:lakh|crore|thousand|million|billion)\b|k\b)?", lambda m: f"{decimal(m['amount'])}{' thousand' if m['scale'] == 'k' else m['scale'] or ''} {'rupee' if m['amount'] == '1' and not m['scale'] else 'rupees'} "),
     TokenClass("roman numeral", r"WW(?:([12])|(I{1,2}))\b", roman_numerals.say_world_war),
     TokenClass(
         "date",

@@ -25,7 +25,7 @@ TITLES = word_table(
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
 PLACES = word_table(
-    "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway"
+    "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway,plz plaza"
 )
 """Abbreviations with a capital after a name."""
 BIBLE_BOOKS = word_table(
@@ -76,7 +76,7 @@ ABBREVIATIONS = word_table(
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,esq esquire,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
-BEFORE_NAMES = frozenset("asst assoc conf mktg intl univ govt dept supt".split())
+BEFORE_NAMES = frozenset("acct asst assoc conf mktg intl univ govt dept supt".split())
 """Abbreviations with a capital before another word with a capital, as in "Mktg. Dept."."""
 NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a"))
 """Abbreviations after which the sentence continues."""
@@ -250,7 +250,7 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
