@@ -31,8 +31,12 @@ from llasa_cli.text.normalize.vocabulary import (
 )
 
 _NAME_BEFORE = re.compile(
-    r"(?<!uary\s)(?<!arch\s)(?<!pril\s)(?<!May\s)(?<!June\s)(?<!July\s)(?<!gust\s)(?<!ber\s)(?<!the\s)\b\d{1,3}(?:st|nd|rd|th)\s+$|\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
+    r"\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
 )
+_ORDINAL_BEFORE = re.compile(
+    r"(?<!uary\s)(?<!arch\s)(?<!pril\s)(?<!May\s)(?<!June\s)(?<!July\s)(?<!gust\s)(?<!ber\s)(?<![Tt]he\s)\b\d{1,3}(?:st|nd|rd|th)\s+$"
+)
+"""A numbered street before "St.", and no date."""
 _AND_TITLE = re.compile(r"\.? (?:and|&) (?:Mr|Mrs|Ms|Dr|Miss)\b", re.IGNORECASE)
 
 
@@ -142,7 +146,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     if capital and word in ("sgt", "lt", "capt") and following.isdigit():
         return TITLES[word]
     if capital and word in TITLES and following.isupper():
-        named = _NAME_BEFORE.search(before(match, 30))
+        named = _NAME_BEFORE.search(before(match, 30)) or (word == "st" and _ORDINAL_BEFORE.search(before(match, 30)))
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if word == "plz" and not _NAME_BEFORE.search(before(match, 30)):

@@ -286,10 +286,17 @@ _REFERRED = re.compile(
 )
 
 
+_SECOND_REFERENCE = re.compile(
+    r"\b(?:[Ii]n|of|by|[Ss]ee|from|with|[Uu]sing)\s\[\d{1,3}\](?:,\s\[\d{1,3}\]){0,4},?\s(?:and|or|&)\s$"
+)
+
+
 def say_reference(match: re.Match[str]) -> str | None:
     """as shown in [12] -> in reference twelve; at [45] -> at forty five; a note after a word is left out elsewhere."""
     if re.search(r"\d\]\s?[-–]$", before(match, 4)):  # [45]-[47]
         return f" {cardinal(int(match['numbers']))} " if match["numbers"].isdigit() else None
+    if match["numbers"].isdigit() and _SECOND_REFERENCE.search(before(match, 40)):
+        return cardinal(int(match["numbers"]))
     found = _REFERRED.search(before(match, 14))
     if found is None or (
         not found["word"]
