@@ -306,6 +306,22 @@ def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
             shutil.copyfile(source / name, target / name)
 
 
+def bring_folder(source: Path, target: Path) -> None:
+    """Bring a folder's files along, as hard links where the disk allows it. Files that are there already stay."""
+    shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samefile(source, target):
+            return
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(os.path.realpath(source), target)  # the hub's cache holds symbolic links
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
 def hash_ends(digest: hashlib._Hash, path: Path) -> None:
     """Add a file's first and last mebibyte to a digest. Hashing all of 2.5 GB would take seconds each time."""
     with path.open("rb") as file:

@@ -44,7 +44,9 @@ from transformers import (
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
-from llasa_cli.files import read_json_object, write_json
+from llasa_cli.errors import ModelError
+from llasa_cli.files import bring_folder, read_json_object_if_exists, write_json
+from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.prompt_tokens import SPEECH_END
 from llasa_cli.settings import CONTEXT_TOKENS
@@ -70,6 +72,7 @@ MARKERS = {
 
 CODE_COUNT = 65_536
 _PROCESSOR_FILE = "processor_config.json"
+_CODEC_FOLDER = "codec"
 
 
 class LlasaConfig(LlamaConfig):
@@ -224,7 +227,7 @@ class XCodec2Model:
     The weights are loaded at the first use, onto the device of that moment.
 
     Attributes:
-        name_or_path: The name it was requested by.
+        name_or_path: The name of its repository, or the absolute path of its folder.
         device: The device it runs on.
     """
 
@@ -241,7 +244,8 @@ class XCodec2Model:
         Raises:
             ModelError: It can't be downloaded, or is not a codec.
         """
-        return cls(_find_or_download(str(name)), str(name))
+        folder = _find_or_download(str(name))
+        return cls(folder, str(folder.resolve()) if Path(name).is_dir() else str(name))
 
     def eval(self) -> XCodec2Model:
         """Has no effect: the codec can't be trained."""
@@ -294,9 +298,10 @@ class LlasaProcessor(ProcessorMixin):
         self.audio_codec = audio_codec
         tokens = {name: getattr(tokenizer, name) for name in ("pad_token", "bos_token", "eos_token")}
         template = chat_template or tokenizer.get_chat_template()
-        self._metadata = read_metadata(Path(tokenizer.name_or_path))
+        self._folder = Path(tokenizer.name_or_path).absolute()
+        self._metadata = read_metadata(self._folder)
         self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._metadata)
-        self._lexicon = Path(tokenizer.name_or_path) / PRONUNCIATIONS
+        self._lexicon = self._folder / PRONUNCIATIONS
         self._prompt_format.pronunciations = Pronunciations.read(self._lexicon)
 
     def __call__(
@@ -405,14 +410,24 @@ class LlasaProcessor(ProcessorMixin):
         return f"{type(self).__name__}({self.tokenizer.name_or_path!r}, {self.audio_codec!r})"
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save the tokenizer, `llasa.json`, the lexicon and the name of the codec. The codec's weights are not copied."""
+        """Save the tokenizer, `llasa.json`, the lexicon and the codec, so that the folder can be loaded anywhere.
+
+        A codec that is a folder is brought along, as hard links where the disk allows it; a repository is only named.
+
+        Raises:
+            ModelError: The codec that is named is not on this machine, and is no repository.
+        """
         folder = Path(save_directory)
+        codec = self._codec_name()
         files = list(self.tokenizer.save_pretrained(folder, push_to_hub=push_to_hub, **kwargs))
         lexicon = folder / PRONUNCIATIONS
         if self._lexicon.is_file() and lexicon.resolve() != self._lexicon.resolve():
             files.append(str(shutil.copyfile(self._lexicon, lexicon)))
-        codec = getattr(self.audio_codec, "name_or_path", None)
-        own = self._metadata | ({} if codec is None else {"codec": _absolute(codec)})
+        if isinstance(codec, Path):
+            bring_folder(codec, folder / _CODEC_FOLDER)
+            files.append(str(folder / _CODEC_FOLDER))
+            codec = _CODEC_FOLDER
+        own = self._metadata | ({} if codec is None else {"codec": codec})
         for name, about in (
             (_PROCESSOR_FILE, {"processor_class": type(self).__name__, "audio_codec": own.get("codec")}),
             (METADATA_FILE, own),
@@ -422,23 +437,42 @@ class LlasaProcessor(ProcessorMixin):
                 files.append(str(folder / name))
         return files
 
+    def _codec_name(self) -> Path | str | None:
+        """The folder of the codec, or the name of its repository; None if none is known."""
+        name = getattr(self.audio_codec, "name_or_path", None)
+        if name is None:
+            name = self._metadata.get("codec")
+            if name is not None and (self._folder / name).is_dir():
+                return self._folder / name
+        if name is None or Path(name).is_dir():
+            return None if name is None else Path(name)
+        if repo_of(name) is None:
+            raise ModelError(
+                f"The codec {name} is not on this machine, so the saved folder could not speak.",
+                "Pass the processor its audio_codec.",
+            )
+        return str(name)
+
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | Path, audio_codec: Any = None, **kwargs: Any
     ) -> LlasaProcessor:
-        """A checkpoint's tokenizer with the given codec, or with the one that the checkpoint names."""
+        """A checkpoint's tokenizer with the given codec, the one in its folder, or the one that its processor was saved with."""
         tokenizer = LlasaTokenizer.from_pretrained(str(pretrained_model_name_or_path), **kwargs)
-        named = Path(pretrained_model_name_or_path) / _PROCESSOR_FILE
-        if audio_codec is None and named.is_file():
-            name = read_json_object(named, "Save the processor again.").get("audio_codec")
-            audio_codec = None if name is None else XCodec2Model.from_pretrained(name)
+        folder = Path(pretrained_model_name_or_path)
+        if audio_codec is None:
+            name = read_json_object_if_exists(folder / _PROCESSOR_FILE, "Save the processor again.").get("audio_codec")
+            inside = folder / (name or _CODEC_FOLDER)
+            if inside.is_dir():
+                audio_codec = XCodec2Model.from_pretrained(str(inside))
+            elif name is not None:
+                audio_codec = XCodec2Model.from_pretrained(name)
         return cls(tokenizer, audio_codec)
 
 
 def _find_or_download(name: str) -> Path:
     """The folder of a codec. It is downloaded if necessary, as transformers' classes do, without any output."""
     from llasa_cli.checkpoint.resolve import find_folder
-    from llasa_cli.hub.catalog import repo_of
 
     if Path(name).is_dir() or repo_of(name) is None:
         return find_folder(name)
@@ -457,11 +491,6 @@ def _find_or_download(name: str) -> Path:
 def _require_16_khz(rate: int) -> None:
     if rate != SAMPLING_RATE_HZ:
         raise ValueError(f"The clip has {rate} Hz, but the codec needs {SAMPLING_RATE_HZ} Hz. Resample the clip.")
-
-
-def _absolute(name: str) -> str:
-    """A folder's absolute path; a repository's name as it is."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 AutoConfig.register(LlasaConfig.model_type, LlasaConfig, exist_ok=True)

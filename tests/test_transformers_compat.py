@@ -14,6 +14,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoProcessor, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from llasa_cli import transformers_compat
+from llasa_cli.checkpoint.resolve import find_codec
+from llasa_cli.errors import ModelError
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
@@ -180,6 +182,38 @@ def test_a_lexicon_reaches_the_prompts_and_is_saved(phone_checkpoint: Path, tmp_
     for folder in (phone_checkpoint, tmp_path / "again"):
         made = LlasaProcessor.from_pretrained(folder)("a kick")["input_ids"]
         assert tuple(made[0].tolist()) == wanted
+
+
+@pytest.mark.parametrize("codec", ["", "codec", "org/codec"])
+def test_a_saved_processor_loads_from_any_folder(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """Its codec is none, so that the checkpoint's own is meant, or a relative path, or a repository."""
+    monkeypatch.chdir(random_checkpoint)
+    tokenizer = LlasaTokenizer.from_pretrained(".")
+    if codec == "org/codec":
+        audio_codec = XCodec2Model(random_checkpoint / "codec", codec)
+    else:
+        audio_codec = XCodec2Model.from_pretrained(codec) if codec else None
+    LlasaProcessor(tokenizer, audio_codec).save_pretrained(tmp_path / "saved")
+    shutil.move(tmp_path / "saved", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    about = json.loads((tmp_path / "moved" / "llasa.json").read_text())
+    if codec == "org/codec":
+        assert about["codec"] == codec
+        return
+    assert find_codec(tmp_path / "moved", about["codec"]) == tmp_path / "moved" / "codec"
+    loaded = LlasaProcessor.from_pretrained(tmp_path / "moved").audio_codec
+    assert loaded.codec.decode([1, 2, 3]).shape == (3 * 320,)
+
+
+def test_a_processor_whose_codec_is_absent_is_not_saved(random_checkpoint: Path, tmp_path: Path) -> None:
+    for path in random_checkpoint.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, tmp_path / path.name)
+    processor = LlasaProcessor(LlasaTokenizer.from_pretrained(str(tmp_path)))
+    with pytest.raises(ModelError, match="The codec codec is not on this machine"):
+        processor.save_pretrained(tmp_path / "saved")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from llasa_cli.checkpoint.resolve import find_codec
 from llasa_cli.codec.codec import codec_identity, limit_onednn_cache
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.files import copy_files, output_folder, write_json
+from llasa_cli.files import bring_folder, copy_files, output_folder, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions
@@ -25,7 +25,6 @@ from llasa_cli.training.dataset import TrainingRows, read_index
 from llasa_cli.training.finetune_data import count_steps, read_data
 from llasa_cli.training.run_state import (
     base_name,
-    bring_folder,
     data_fingerprint,
     delete_unfinished,
     describe_prompt_format,

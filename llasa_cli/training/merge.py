@@ -7,10 +7,10 @@ from typing import Any
 
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.checkpoint.resolve import base_of, find_folder
-from llasa_cli.files import copy_files, make_folder, write_json
+from llasa_cli.files import bring_folder, copy_files, make_folder, write_json
 from llasa_cli.lm.lora import read_adapter
 from llasa_cli.lm.weights import weight_files
-from llasa_cli.training.run_state import bring_folder, refuse_model_in, use_umask
+from llasa_cli.training.run_state import refuse_model_in, use_umask
 from llasa_cli.training.vocabulary import TOKENIZER_FILES, codec_size, extend_tokenizer
 
 MAX_FILE_BYTES = 4_000_000_000

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -142,22 +140,6 @@ def use_umask(folder: Path) -> None:
     probe.unlink()
     for path in folder.glob("*.safetensors*"):
         path.chmod(mode)
-
-
-def bring_folder(source: Path, target: Path) -> None:
-    """Bring a folder's files along, as hard links where the disk allows it. Files that are there already stay."""
-    shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    with suppress(FileNotFoundError):
-        if os.path.samefile(source, target):
-            return
-    Path(target).unlink(missing_ok=True)
-    try:
-        os.link(os.path.realpath(source), target)  # the hub's cache holds symbolic links
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 # --- llasa.json ---
