@@ -54,6 +54,7 @@ from llasa_cli.synthesis.batched import SynthesisRequest
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.text.dialogue import has_voices
 from llasa_cli.text.unicode import whole_characters
+from llasa_cli.voices.library import MAX_NAME_BYTES, NAME_PATTERN
 
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
@@ -66,11 +67,13 @@ MAX_CLIP_BYTES = 20_000_000
 _CLIP = f"1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3, at most {MAX_CLIP_BYTES:,} bytes."
 _TRANSCRIPT = "What is said in the clip, word for word. A text that can't be spoken in the time of the clip is refused."
 _VOICE_NAME = (
-    "The name to save the voice under, at most 64 bytes; letters of all scripts are accepted. Names of the model's speakers, "
-    "and those that can't be a file's name on every system (con, nul, com1), are refused. Without a name nothing is saved."
+    f"The name to save the voice under, at most {MAX_NAME_BYTES} bytes; letters of all scripts are accepted. Names of the "
+    "model's speakers and of saved voices are refused. Without a name nothing is saved."
 )
-_VOICE_NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]*([ .][A-Za-z0-9_-]+)*$"
-"""`voices.library.check_name` for ASCII; patterns of OpenAPI have no letters of other scripts."""
+_VOICE_NAME_SCHEMA = {"pattern": NAME_PATTERN.replace(r"\w", "A-Za-z0-9_"), "minLength": 1}
+"""Of ASCII names, whose bytes are characters; patterns of OpenAPI have no letters of other scripts."""
+_WORDS_SCHEMA = {"pattern": r"[^\s\x00-\x1f\x7f-\x9f]"}
+"""Texts that are not blank."""
 MAX_REFERENCE_CODES = 2048
 MAX_BEST_OF = 32
 
@@ -114,7 +117,9 @@ class InlineVoice(_Body):
     """A reference clip inside a request."""
 
     audio: str = Field(description="Base64 of an audio file with 1 to 15 s of speech.")
-    text: str = Field(min_length=1, max_length=2000, description="What is said in the clip.")
+    text: str = Field(
+        min_length=1, max_length=2000, description="What is said in the clip.", json_schema_extra=_WORDS_SCHEMA
+    )
 
 
 class VoiceCodes(_Body):
@@ -370,9 +375,11 @@ class _Endpoints:
     async def add_voice(
         self,
         file: Annotated[UploadFile, File(description=_CLIP)],
-        text: Annotated[str, Form(max_length=2000, description=_TRANSCRIPT, json_schema_extra={"pattern": r"\S"})],
+        text: Annotated[
+            str, Form(min_length=1, max_length=2000, description=_TRANSCRIPT, json_schema_extra=_WORDS_SCHEMA)
+        ],
         name: Annotated[
-            str | None, Form(max_length=64, description=_VOICE_NAME, json_schema_extra={"pattern": _VOICE_NAME_PATTERN})
+            str | None, Form(max_length=MAX_NAME_BYTES, description=_VOICE_NAME, json_schema_extra=_VOICE_NAME_SCHEMA)
         ] = None,
         as_is: Annotated[bool, Form()] = False,
     ) -> dict[str, Any]:

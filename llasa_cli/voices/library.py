@@ -26,7 +26,12 @@ FORMAT = 1
 ENDING = ".json"
 _MAX_BYTES = 4_000_000
 """15 s of speech are 750 codes, about 5 kB."""
-_MAX_NAME_BYTES = 64
+MAX_NAME_BYTES = 64
+NAME_PATTERN = (
+    r"^(?!(?:[cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|(?:[cC][oO][mM]|[lL][pP][tT])[0-9])(?:\.|$))"
+    r"(?!.*\.[jJ][sS][oO][nN]$)(?!.*\n)[\w][\w-]*(?:[ .][\w-]+)*$"
+)
+"""Names that can be a file's name on every system: no device of Windows, no ending of our own."""
 _CHANGE_FOLDER = "Set LLASA_VOICES to use another folder."
 
 
@@ -86,12 +91,10 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: It can't.
     """
-    devices = r"(?i)con|prn|aux|nul|com\d|lpt\d"
-    too_long = len(name.encode(errors="replace")) > _MAX_NAME_BYTES
-    if too_long or not re.fullmatch(r"\w[\w-]*(?:[ .][\w-]+)*", name) or re.fullmatch(devices, name):
-        raise UsageError(f"{shorten(name)} can't be a voice's name.", "Use letters, digits, - and _, such as kim-2.")
-    if name.lower().endswith(ENDING):
-        raise UsageError(f"{shorten(name)} can't be a voice's name.", f"Give the name without {ENDING}.")
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not re.fullmatch(NAME_PATTERN, name):
+        is_file = name.lower().endswith(ENDING)
+        hint = f"Give the name without {ENDING}." if is_file else "Use letters, digits, - and _, such as kim-2."
+        raise UsageError(f"{shorten(name)} can't be a voice's name.", hint)
     return name
 
 

@@ -192,13 +192,40 @@ def test_the_document_of_the_interface_states_the_limits_of_a_voice(server: Runn
     form = next(schema for name, schema in schemas.items() if name.startswith("Body_add_voice"))
     assert set(form["required"]) == {"file", "text"}
     name = re.compile(form["properties"]["name"]["pattern"])
-    for text in ("kim-2", "a", "Kim Lee", "v1.2", "", ".", "a/b", "..", "-x", "a b ", "con fuse", "a  b"):
+    assert form["properties"]["name"]["anyOf"][0]["maxLength"] == 64
+    names = [
+        "kim-2",
+        "a",
+        "Kim Lee",
+        "v1.2",
+        "",
+        ".",
+        "a/b",
+        "..",
+        "-x",
+        "a b ",
+        "con fuse",
+        "a  b",
+        "a\n",
+        "con",
+        "NUL",
+    ]
+    for text in [*names, "Com1", "com10", "lpt9.x", "console", "a.json", "a.JSON", "a.jsonl"]:
         try:
             check_name(text)
             is_accepted = True
         except UsageError:
             is_accepted = False
         assert bool(name.search(text)) == is_accepted, text
+    for schema in (form, schemas["InlineVoice"]):
+        words = re.compile(schema["properties"]["text"]["pattern"])
+        assert [bool(words.search(text)) for text in ("Hello.", "\u4f60", " ", "\t\n", "\x1f\x85")] == [
+            True,
+            True,
+            False,
+            False,
+            False,
+        ]
 
 
 def test_a_bad_form_prints_nothing(server: Running, caplog: pytest.LogCaptureFixture) -> None:

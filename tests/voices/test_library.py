@@ -82,7 +82,7 @@ def test_an_error_while_writing_leaves_the_old_voice(folder: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", ".", "..", "a/b", "a\\b", "-x", "a\nb", "con", "x" * 65, "a.json", "é" * 40, "a "]
+    "name", ["", " ", ".", "..", "a/b", "a\\b", "-x", "a\nb", "con", "COM1.x", "x" * 65, "a.json", "é" * 40, "a "]
 )
 def test_an_impossible_file_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="name"):
