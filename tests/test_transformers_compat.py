@@ -261,8 +261,7 @@ def test_a_model_saved_as_a_llasa_is_known_to_the_auto_classes(
     loaded: SimpleNamespace, saved: Path, tmp_path: Path
 ) -> None:
     """The draft's own checkpoints have this model type."""
-    for path in saved.iterdir():
-        shutil.copyfile(path, tmp_path / path.name)
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
     config = json.loads((saved / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "llasa"}))
     assert type(AutoConfig.from_pretrained(tmp_path)) is LlasaConfig
