@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from llasa_cli.cli.app import app
 
@@ -33,13 +33,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def llasa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+def llasa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command in this process. The server that it starts is a process of its own."""
     monkeypatch.setenv("LLASA_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "llasa_cli", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["llasa", *arguments])
+        return CliRunner().invoke(app, arguments)
 
     return run
 
@@ -61,11 +62,11 @@ def wait_until_it_speaks(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def test_a_server_in_the_background_speaks_until_it_is_stopped(
-    llasa: Callable[..., subprocess.CompletedProcess[str]], random_checkpoint: Path, tmp_path: Path
+    llasa: Callable[..., Result], random_checkpoint: Path, tmp_path: Path
 ) -> None:
     port = str(free_port())
     started = llasa("serve", "--background", "-m", str(random_checkpoint), "--port", port)
-    assert started.returncode == 0, started.stderr
+    assert started.exit_code == 0, started.stderr
     address = started.stdout.strip()
     assert address == f"http://127.0.0.1:{port}/"
     try:
@@ -73,12 +74,12 @@ def test_a_server_in_the_background_speaks_until_it_is_stopped(
         assert said.status == 200
         assert said.read()
         again = llasa("serve", "--background", "-m", str(random_checkpoint), "--port", port)
-        assert again.returncode == 1
+        assert again.exit_code == 1
         assert port in again.stderr
     finally:
-        stopped = CliRunner().invoke(app, ["serve", "--stop", "--port", port])
+        stopped = llasa("serve", "--stop", "--port", port)
     assert stopped.exit_code == 0, stopped.stderr
-    assert CliRunner().invoke(app, ["serve", "--stop", "--port", port]).exit_code == 2
+    assert llasa("serve", "--stop", "--port", port).exit_code == 2
     assert [path.suffix for path in (tmp_path / "state").iterdir()] == [".log"]
 
 
