@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,14 @@ Write = Callable[[Path], object]
 Clone = Callable[..., tuple[int, str, str]]
 
 
+@lru_cache
 def speech(seconds: float = 3.0, rate: int = RATE, level: float = 0.3) -> np.ndarray:
-    """Four bursts of a buzz a second, like syllables."""
+    """Four bursts of a buzz a second, like syllables. The tables below ask for the same ones again and again."""
     time = np.arange(round(seconds * rate)) / rate
     buzz = sum(np.sin(2 * np.pi * 130 * harmonic * time) / harmonic for harmonic in range(1, 12))
-    return (level * buzz / 2.2 * np.clip(np.sin(2 * np.pi * 4 * time) + 0.7, 0, 1)).astype(np.float32)
+    sound = (level * buzz / 2.2 * np.clip(np.sin(2 * np.pi * 4 * time) + 0.7, 0, 1)).astype(np.float32)
+    sound.flags.writeable = False
+    return sound
 
 
 def save(samples: np.ndarray, rate: int = RATE, **how: str) -> Write:
