@@ -49,7 +49,7 @@ def encode_clips(
     to_encode = f"good AND {TO_ENCODE}"
     clips, all_seconds = database.total("1", to_encode), database.total("count", to_encode) / CODES_PER_SECOND
     if clips and codec is None:
-        raise UsageError("There is audio to encode, and no codec.", "Name a codec with --codec.")
+        raise UsageError("There is audio to encode, but no codec.", "Name a codec with --codec.")
     done, seconds = 0, 0.0
     batches = _batches(database.rows("count", to_encode), batch_seconds * CODES_PER_SECOND)
     for batch in _read_ahead(batches, columns):

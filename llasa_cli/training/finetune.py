@@ -1,4 +1,4 @@
-"""Training files and a model -> a checkpoint folder that `llasa say -m` speaks with.
+"""Training files and a model -> a checkpoint folder for `llasa say -m`.
 
 The output folder (see `run_state`) also gets log.jsonl and loss.svg, the losses as lines and as a picture, and spoken/,
 the speech samples. Under torchrun every process runs this; process 0 writes, and the others wait for it where they must.
@@ -164,7 +164,7 @@ def _describe_run(
 ) -> dict[str, Any]:
     """The new checkpoint's llasa.json. The default speaker is the one with the most rows."""
     metadata: dict[str, Any] = {"format": 1} | (read_metadata(start.folder) if start.folder is not None else {})
-    for name in ("merged", "length_bands"):  # they describe how the base was made, and how its speakers speak
+    for name in ("merged", "length_bands"):  # they describe the base's origin and its speakers' pace
         metadata.pop(name, None)
     counts = Counter(name for name in rows.speakers if name is not None)
     metadata["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
@@ -172,7 +172,7 @@ def _describe_run(
     metadata["base"] = base_name(options.model)
     metadata["chats"] = bool(options.chat)  # a model that is trained on speech alone forgets how to chat
     if prompt_format.spell_out:
-        metadata["spell_out"] = True  # a new model is spoken to as its rows were written
+        metadata["spell_out"] = True  # its prompts must be normalized as its rows were
     metadata["protocol"] = describe_prompt_format(prompt_format)
     metadata["recipe"] = describe_recipe(options)
     fingerprint = None if options.online else data_fingerprint(options.data)

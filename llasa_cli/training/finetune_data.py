@@ -121,10 +121,7 @@ def count_steps(options: FinetuneOptions, rows: TrainingRows) -> int | None:
     """
     given = [value for value in (options.steps, options.epochs, options.minutes) if value is not None]
     if len(given) != 1 or given[0] <= 0:
-        raise UsageError(
-            "The length of the run is not given, or given twice.",
-            "Give one of --steps, --epochs and --minutes, above 0.",
-        )
+        raise UsageError("A run needs exactly one length, above 0.", "Give one of --steps, --epochs and --minutes.")
     if options.epochs is None:
         return options.steps
     sampler = LengthGroupedBatchSampler(

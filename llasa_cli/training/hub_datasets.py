@@ -27,12 +27,9 @@ def is_dataset(source: Path | str) -> bool:
         return True
     path = Path(source)
     if path.is_dir():
-        return any((path / name).is_file() for name in _SAVED) or _has_parquet(path)
+        has_parquet = any(path.glob("*" + _PARQUET)) or any(path.glob("data/*" + _PARQUET))
+        return has_parquet or any((path / name).is_file() for name in _SAVED)
     return path.suffix == _PARQUET and path.is_file()
-
-
-def _has_parquet(folder: Path) -> bool:
-    return any(folder.glob("*" + _PARQUET)) or any(folder.glob("data/*" + _PARQUET))
 
 
 def read_dataset(source: Path | str, columns: Columns, splits: tuple[str, ...] = ()) -> Iterator[Entry]:

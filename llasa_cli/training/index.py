@@ -1,4 +1,4 @@
-"""index.json and skipped.jsonl: the sources, model and settings of a folder of training files, and the rows that were left out."""
+"""index.json and skipped.jsonl, which describe a folder of training files: its sources, tokenizer and settings, and the rows left out."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def refuse_empty(reasons: dict[str, int], listing: Path) -> None:
 
 
 def refuse_other_files(folder: Path) -> None:
-    """Raises UsageError where a file that would be written exists and is not of `llasa prepare`."""
+    """Raises UsageError where a file that would be replaced was not written by `llasa prepare`."""
     for name, member in _OWN_FILES:
         path = folder / name
         if path.is_file() and not _has_member(path, member):
@@ -136,7 +136,7 @@ def _has_member(path: Path, name: str) -> bool:
 
 
 def remove_indexes(folder: Path, rank_prefix: str, ranks: int) -> None:
-    """Remove earlier indexes that would be taken for this run's: the joined one, this rank's, those of ranks no more.
+    """Remove earlier indexes that would be taken for this run's: the merged one, this rank's, those of ranks that no longer exist.
 
     Args:
         rank_prefix: "rank00001", or empty for the only process.
@@ -156,7 +156,7 @@ def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
     """Write one `index.json` from those of all ranks; None while one is missing or belongs to another run.
 
     Raises:
-        UsageError: All are there, and none has a usable row.
+        UsageError: All indexes exist, and none has a usable row.
     """
     indexes = []
     for rank in range(ranks):
@@ -166,22 +166,22 @@ def join_indexes(folder: Path, ranks: int) -> dict[str, Any] | None:
             return None
     if len({index["run"] for index in indexes}) != 1:
         return None
-    index = joined(indexes)
+    index = merge_indexes(indexes)
     if not any(split["rows"] for split in index["splits"].values()):
         refuse_empty(index["skipped"]["reasons"], folder / "skipped_rank00000.jsonl")
     write_json(folder / "index.json", index)
     return index
 
 
-def joined(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The indexes of several ranks as one."""
+def merge_indexes(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Merge the indexes of several ranks into one."""
     index: dict[str, Any] = {key: value for key, value in indexes[0].items() if key not in ("rank", "run")}
-    by_seconds = _added([one["clips_by_seconds"] for one in indexes])
+    by_seconds = _sum_counts([one["clips_by_seconds"] for one in indexes])
     index["clips_by_seconds"] = dict(sorted(by_seconds.items(), key=lambda item: int(item[0])))
-    index["speakers"] = dict(sorted(_added([one["speakers"] for one in indexes]).items()))
+    index["speakers"] = dict(sorted(_sum_counts([one["speakers"] for one in indexes]).items()))
     names = sorted({name for one in indexes for name in one["splits"]})
     index["splits"] = {
-        name: _added([one["splits"][name] for one in indexes if name in one["splits"]]) for name in names
+        name: _sum_counts([one["splits"][name] for one in indexes if name in one["splits"]]) for name in names
     }
     for split in index["splits"].values():
         split["hours"] = hours(split["codes"])
@@ -189,13 +189,13 @@ def joined(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     # The quantiles between can't be computed from those of the parts.
     ends = (("shortest", min), ("longest", max)) if lengths else ()
     index["seconds"] = {name: choose(length[name] for length in lengths) for name, choose in ends}
-    reasons = _added([one["skipped"]["reasons"] for one in indexes])
+    reasons = _sum_counts([one["skipped"]["reasons"] for one in indexes])
     rows = [row for one in indexes for row in one["skipped"]["rows"]]
     index["skipped"] = {"reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])), "rows": rows[:_MAX_LISTED]}
     return index
 
 
-def _added(counts: list[dict[str, Any]]) -> dict[str, Any]:
+def _sum_counts(counts: list[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {}
     for part in counts:
         for name, value in part.items():

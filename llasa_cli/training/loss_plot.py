@@ -39,7 +39,7 @@ def read_losses(log: Path) -> dict[str, list[Point]]:
 
 
 def svg(lines: dict[str, list[Point]]) -> str:
-    """One line a name over the steps, with axes at round numbers and the names in their colors."""
+    """A curve for each name over the steps, with axes at round numbers and the names in the colors of the curves."""
     points_of_all = [point for points in lines.values() for point in points]
     most_x = max(x for x, _ in points_of_all) or 1.0
     low, high = min(0.0, *(y for _, y in points_of_all)), max(y for _, y in points_of_all)

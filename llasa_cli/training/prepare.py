@@ -130,7 +130,7 @@ def prepare(
 
 def _check_options(options: PrepareOptions) -> None:
     if not 0 < options.subset <= 1:
-        raise UsageError(f"--subset {options.subset} is not a share.", "Give a number above 0, at most 1.")
+        raise UsageError(f"--subset {options.subset} is out of range.", "Give a number above 0, at most 1.")
     if options.splits and not any(map(is_dataset, options.sources)):
         raise UsageError(
             "--split chooses from datasets, and no source is one.",
@@ -139,7 +139,7 @@ def _check_options(options: PrepareOptions) -> None:
     if options.output.is_file():
         raise UsageError(f"{options.output} is a file, not a folder.", "Name a folder with -o.")
     if not 0 <= options.rank < options.ranks:
-        raise UsageError(f"There is no rank {options.rank} of {options.ranks}.", "Ranks are counted from 0.")
+        raise UsageError(f"--rank {options.rank} is out of range.", f"Give 0 to {options.ranks - 1}.")
     if not MARKERS + 2 <= options.max_tokens <= CONTEXT_TOKENS:
         raise UsageError(
             f"--max-tokens {options.max_tokens} is out of range.", f"Use {MARKERS + 2} to {CONTEXT_TOKENS}."
@@ -165,7 +165,7 @@ def _check_rows(
         if isinstance(found, Problem):
             database.add_problem(found.where, found.reason)
         elif database.has_name(entry.names):
-            database.add_problem(found.where, "its id or its audio was there before")
+            database.add_problem(found.where, "duplicate id or audio")
         else:
             database.add(found)
             database.add_names(entry.names)

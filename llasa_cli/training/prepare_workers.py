@@ -5,7 +5,6 @@ Each process is a rank with its share of the rows. The output folder is all that
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import threading
@@ -20,12 +19,12 @@ import numpy as np
 
 from llasa_cli.checkpoint.resolve import Checkpoint, codec_identity, resolve_checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
-from llasa_cli.files import read_json_object
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, PrepareOptions
 from llasa_cli.training.encoding import Encoder
-from llasa_cli.training.index import joined, tokenizer_fingerprint
+from llasa_cli.training.index import merge_indexes, tokenizer_fingerprint
 from llasa_cli.training.prepare import OnProgress, Progress, prepare
+from llasa_cli.training.vocabulary import codec_size
 from llasa_cli.wording import describe_exit
 
 _STAGES = ("checking", "encoding", "writing")
@@ -106,16 +105,10 @@ class LazyCodec:
     """
 
     def __init__(self, folder: Path, device: str, local: int) -> None:
-        from llasa_cli.codec.codec import load_codec
-
         self._folder, self._device, self._local = folder, device, local
         self._loaded: Encoder | None = None
-        try:
-            self.code_count = math.prod(read_json_object(folder / "config.json")["quantization_levels"])
-            self.identity: str | None = codec_identity(folder)
-        except (LlasaError, OSError, ValueError, KeyError, TypeError):
-            self._loaded = load_codec(folder, device)  # raises where something is wrong with it
-            self.identity, self.code_count = self._loaded.identity, self._loaded.code_count
+        self.code_count = codec_size(str(folder))
+        self.identity: str | None = codec_identity(folder)
 
     def encode_batch(self, clips: Sequence[np.ndarray]) -> list[list[int]]:
         if self._loaded is None:
@@ -155,7 +148,7 @@ def prepare_in_workers(
     """Run `workers` processes on this machine, each with a share of this rank's rows.
 
     Returns:
-        The joined index of all ranks if all are done, else that of these workers.
+        The merged index of all ranks if all are done, else that of these workers.
 
     Raises:
         LlasaError: A worker failed; the others are stopped. What they have done is kept.
@@ -178,7 +171,7 @@ def prepare_in_workers(
         for _, process, _ in started:
             process.terminate()
             process.join()
-    return next((index for index in indexes if "run" not in index), None) or joined(indexes)
+    return next((index for index in indexes if "run" not in index), None) or merge_indexes(indexes)
 
 
 def _work(pipe: Connection, options: PrepareOptions, model: ModelOptions, local: int) -> None:
@@ -197,7 +190,7 @@ def _work(pipe: Connection, options: PrepareOptions, model: ModelOptions, local:
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed; otherwise it would write beside the next run, unseen."""
+    """End this worker when its parent is killed; otherwise it would keep writing while the next run writes too."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -21,7 +21,7 @@ from llasa_cli.training.hub_datasets import stored_audio
 from llasa_cli.training.rows import Columns, DatasetAudio, Unusable
 
 MISSING, BROKEN = "no such audio file", "audio can't be read"
-EMPTY, SHORT, SILENT = "no sound in it", "shorter than 40 ms", "silent"
+EMPTY, SHORT, SILENT = "empty audio file", "shorter than 40 ms", "silent"
 NOT_FINITE = "samples that are NaN or infinite"
 _SILENCE_PEAK = 1e-4
 """A clip whose peak is below this (-80 dB) holds no speech."""
@@ -85,7 +85,7 @@ def read_samples(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:
                 file.flush()
                 samples = read_clip(file.name, SAMPLING_RATE_HZ)
     except AudioError as error:
-        raise Unusable(NOT_FINITE if "not numbers" in error.message or "NaN" in error.message else BROKEN) from error
+        raise Unusable(NOT_FINITE if "NaN" in error.message else BROKEN) from error
     if len(samples) < MIN_CLIP_SAMPLES:
         raise Unusable(SHORT)
     if np.abs(samples).max() < _SILENCE_PEAK:
@@ -128,7 +128,7 @@ def read_codes(codes: Path | tuple[int, ...], code_count: int) -> np.ndarray:
     A file is numpy's: integers (n,), (1, n) or (1, 1, n), as X-Codec-2.0's scripts save and print them.
 
     Raises:
-        Unusable: The file is missing or holds no integers, or codes that the model does not have.
+        Unusable: The file is missing or holds no integers, or codes outside the model's range.
     """
     try:
         found = np.asarray(codes) if isinstance(codes, tuple) else _load(codes)
@@ -136,13 +136,13 @@ def read_codes(codes: Path | tuple[int, ...], code_count: int) -> np.ndarray:
         missing = isinstance(codes, Path) and not _is_file(codes)
         raise Unusable("no such codes file" if missing else "codes can't be read") from error
     if found.size == 0:
-        raise Unusable("no codes in it")
+        raise Unusable("empty codes")
     if max(found.shape, default=0) != found.size:
-        raise Unusable("codes are not in one row")
+        raise Unusable("codes are not one-dimensional")
     if found.dtype.kind not in "iu":
         raise Unusable("codes are not whole numbers")
     if found.min() < 0 or found.max() >= code_count:
-        raise Unusable(f"codes that the model does not have: it has 0 to {code_count - 1}")
+        raise Unusable(f"codes outside the model's range of 0 to {code_count - 1}")
     flat: np.ndarray = found.reshape(-1).astype(np.uint16)
     return flat
 

@@ -17,14 +17,14 @@ from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
 from llasa_cli.training.code_cache import clip_key
 from llasa_cli.training.recordings import SHORT, read_codes, read_header, read_samples
 from llasa_cli.training.row_database import CheckedRow
-from llasa_cli.training.rows import Columns, Entry, Problem, Row, Unusable
+from llasa_cli.training.rows import NO_AUDIO, Columns, Entry, Problem, Row, Unusable
 from llasa_cli.training.texts import encode_text
 from llasa_cli.voices.reference import fits_duration
 
 MARKERS = 4
 """Tokens of a row beside text and codes: TEXT_UNDERSTANDING_START and END, SPEECH_GENERATION_START and END."""
-TEXT_TOO_LONG = "more text than can be said in its time"
-TEXT_TOO_SHORT = "far less text than its speech has room for"
+TEXT_TOO_LONG = "text too long for its audio"
+TEXT_TOO_SHORT = "text too short for its audio"
 _SHORT_WORD_S = 1.0
 """The rule of letters a second holds for sentences; a word like "I" may take this much longer."""
 _UNSEEN_SILENCE_S = 5.0
@@ -110,7 +110,7 @@ class RowChecker:
                 return None, clip_key(row.codes), len(codes)
             return codes.tobytes(), hashlib.sha256(codes.tobytes()).hexdigest()[:16], len(codes)
         if row.audio is None:
-            raise Unusable("no audio named")
+            raise Unusable(NO_AUDIO)
         header = read_header(row.audio, self._columns)
         if header.samples < MIN_CLIP_SAMPLES:
             raise Unusable(SHORT)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-NO_AUDIO, NO_TEXT, NOT_UTF8 = "no audio named", "no text", "not UTF-8"
+NO_AUDIO, NO_TEXT, NOT_UTF8 = "no audio file given", "no text", "not UTF-8"
 _KNOWN_COLUMNS = {
     "text": ("text", "sentence", "transcript", "transcription", "normalized_text"),
     "audio": ("audio", "audio_filepath", "audio_path", "audio_file", "wav", "file_name", "filename", "file", "path"),

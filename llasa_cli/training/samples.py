@@ -62,7 +62,8 @@ class SpeechSamples:
             texts = [(held_out.decode(row)[0], held_out.speakers[row]) for row in rows]
         if not texts:
             raise UsageError(
-                "The data has no held-out rows whose sentences could be spoken.", "Give sentences with --speak."
+                "The data has no held-out rows to take sentences for speech samples from.",
+                "Give sentences with --speak.",
             )
         # A prompt is a row without codes, less its END; beside it, the same without text, for guidance.
         self._prompts = [

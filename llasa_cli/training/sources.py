@@ -56,7 +56,9 @@ def read_entries(
         return _read_folder(source, codes) if table is None else read_table(table, columns, codes)
     if not source.is_file():
         hub = f", or hf:{source} for a dataset on the hub" if len(source.parts) == 2 else ""
-        raise UsageError(f"There is no {source}.", f"Give a folder of audio and .txt files, a CSV or JSONL file{hub}.")
+        raise UsageError(
+            f"{source} does not exist.", f"Give a folder of audio and .txt files, a CSV or JSONL file{hub}."
+        )
     return read_table(source, columns, codes)
 
 
@@ -73,18 +75,18 @@ def _table_in(folder: Path, columns: Columns) -> Path | None:
 
 
 def _read_folder(folder: Path, codes: Path | None) -> Iterator[Entry]:
-    anything = False
+    is_empty = True
     for clip in _clips(folder):
-        anything = True
+        is_empty = False
         name = str(clip.with_suffix("")) if clip.suffix == CODES_ENDING else str(clip)
         yield Entry(str(clip), str(clip.relative_to(folder)), (name,), lambda clip=clip: _pair(folder, clip, codes))  # type: ignore[misc]
-    if not anything:
+    if is_empty:
         endings = " ".join((*AUDIO_ENDINGS, CODES_ENDING))
         raise UsageError(f"There is no audio in {folder}.", f"Files with these endings are read: {endings}")
 
 
 def _clips(folder: Path) -> Iterator[Path]:
-    """Audio files by name, and codes where there is no audio of that name. Links are followed, circles are not."""
+    """Audio files by name, and codes where there is no audio of that name. Links are followed, each folder is read once."""
     seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         status = os.stat(place)

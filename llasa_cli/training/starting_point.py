@@ -173,4 +173,4 @@ def note_odd_settings(
     if start.resumed is not None and not options.online:
         began = (read_metadata(options.output).get("data") or {}).get("fingerprint")
         if began is not None and began != data_fingerprint(options.data):
-            note(f"warning: the run in {options.output} began with other data than {options.data} holds now.")
+            note(f"warning: {options.data} has changed since the run in {options.output} began.")

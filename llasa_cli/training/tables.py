@@ -122,7 +122,7 @@ def _read_named_columns(
         except StopIteration:
             return
         except csv.Error:
-            yield _problem(f"{table}:{reader.line_num}", "the line can't be read as a table's")
+            yield _problem(f"{table}:{reader.line_num}", "not a valid line of the table")
             continue
         where = f"{table}:{reader.line_num}"
         if any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
@@ -161,14 +161,14 @@ def _read_json_lines(table: Path, lines: Iterable[str], columns: Columns, codes:
 
 
 def _read_ljspeech(table: Path, lines: Any, codes: Path | None) -> Iterator[Entry]:
-    text_at, speaker_at = _columns_of_bars(lines)
+    text_at, speaker_at = _text_and_speaker_columns(lines)
     lines.seek(0)
     for number, line in enumerate(lines, start=1):
         where = f"{table}:{number}"
         cells = line.rstrip("\r\n").split("|")
         if len(cells) < 2:
             if line.strip():
-                yield _problem(where, "not id|text")
+                yield _problem(where, "not in the form id|text")
             continue
         # The third column of LJSpeech is the text with numbers and abbreviations written out.
         text = cells[text_at] if len(cells) > text_at and cells[text_at].strip() else cells[1]
@@ -176,7 +176,7 @@ def _read_ljspeech(table: Path, lines: Any, codes: Path | None) -> Iterator[Entr
         yield _entry(table, where, {"id": cells[0], "text": text, "speaker": speaker}, codes)
 
 
-def _columns_of_bars(lines: Iterable[str]) -> tuple[int, int]:
+def _text_and_speaker_columns(lines: Iterable[str]) -> tuple[int, int]:
     """Which columns hold the text and the speaker, 0 where none does: a speaker's name is one word, most texts have several."""
     cells = [line.split("|") for line in islice(lines, _COMPARED_LINES)]
     words = [(len(row[1].split()) > 1, len(row[2].split()) > 1) for row in cells if len(row) > 2]

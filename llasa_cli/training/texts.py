@@ -19,5 +19,5 @@ def encode_text(prompt_format: PromptFormat, text: str) -> list[int]:
     if not ids or not text.strip():
         raise Unusable("no text")
     if unsupported or prompt_format.unknown_id in ids:
-        raise Unusable("letters that the model does not read")
+        raise Unusable("characters that the model can't read")
     return ids

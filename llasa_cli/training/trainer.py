@@ -264,7 +264,7 @@ class SpeechTrainer(Trainer):
             return
         began, step = time.monotonic(), self.state.global_step
         if self._is_sharded:
-            self._hooks.note("warning: no samples are spoken, because no process has all weights.")
+            self._hooks.note("warning: no speech samples are written, because no process holds all weights.")
             self._hooks = replace(self._hooks, speak=None)
             return
         model = self.accelerator.unwrap_model(self.model)
@@ -273,7 +273,7 @@ class SpeechTrainer(Trainer):
             with torch.no_grad(), class_forward(model, without_adapter(model)):
                 speak(model, step, self._hooks.stop_requested)
         except Exception as error:  # whatever it is, the training is worth more than a sample
-            self._hooks.note(f"warning: no samples were spoken at step {step}: {first_line(error)}")
+            self._hooks.note(f"warning: no speech samples were written at step {step}: {first_line(error)}")
         finally:
             model.train()
         self._mark += time.monotonic() - began
@@ -306,7 +306,7 @@ class SpeechTrainer(Trainer):
     def _diverged(self) -> LlasaError:
         return LlasaError(
             f"The training has diverged: at step {self.state.global_step} the loss or a weight is NaN or infinite.",
-            "Use a lower --learning-rate. The same command resumes from the last save; another -o starts anew.",
+            "Use a lower --learning-rate. The same command resumes from the last save; another -o starts a new run.",
         )
 
     def _maybe_log_save_evaluate(self, tr_loss: torch.Tensor, *rest: Any, **others: Any) -> None:

@@ -81,7 +81,7 @@ def codec_size(codec: str | None) -> int:
         return CODE_COUNT
     if not Path(codec).is_dir():
         if repo_of(codec) is None:
-            raise ModelError(f"There is no codec {codec}.", "Give the codec's folder, or org/repo.")
+            raise ModelError(f"The codec {codec} does not exist.", "Give the codec's folder, or org/repo.")
         return CODE_COUNT
     codec_identity(Path(codec))  # raises where the folder holds no codec
     levels = read_json_object(Path(codec) / "config.json").get("quantization_levels")

@@ -41,7 +41,7 @@ def test_messages_of_a_librarys_shutdown_do_not_reach_the_user() -> None:
 def test_errors_before_the_shutdown_are_shown_with_their_exit_code() -> None:
     failed = run("prepare", "absent", "--dry-run")
     assert failed.returncode == 2
-    assert "There is no absent." in failed.stderr
+    assert "absent does not exist." in failed.stderr
     assert "Arena" not in failed.stderr
 
 

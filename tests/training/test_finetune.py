@@ -262,7 +262,7 @@ def test_other_data_in_a_resumed_run_is_a_warning(
     notes.clear()
     finetune(replace(fresh, steps=2, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
     assert len(notes) == 1
-    assert "began with other data" in notes[0]
+    assert "has changed since the run" in notes[0]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -94,9 +94,9 @@ def test_every_bad_row_is_reported_with_its_reason(
         "table.csv:14": "silent",
         "table.csv:15": "shorter than 40 ms",
         "table.csv:16": "too long: over 2048 tokens",
-        "table.csv:17": "more text than can be said in its time",
+        "table.csv:17": "text too long for its audio",
         "table.csv:18": "no text",
-        "table.csv:19": "no audio named",
+        "table.csv:19": "no audio file given",
     }
     assert sum(index["skipped"]["reasons"].values()) == 8
     assert index["splits"]["train"]["rows"] + index["splits"]["val"]["rows"] == 10
@@ -186,7 +186,7 @@ def test_ljspeech_form_is_read(recordings: Path, tmp_path: Path, prompt_format: 
     index = prepare(PrepareOptions((folder,), tmp_path / "out", validation=0), prompt_format, codec, "t")
     texts = [prompt_format.decode_row(row)[0] for row in read_split(tmp_path / "out", "train").tolist()]
     assert texts == [prompt_format.text_ids("so he said"), prompt_format.text_ids("yes")]
-    assert index["skipped"]["reasons"] == {"not id|text": 1}
+    assert index["skipped"]["reasons"] == {"not in the form id|text": 1}
 
 
 def test_several_sources_make_one_set(
@@ -250,7 +250,7 @@ def test_rows_with_letters_that_the_model_does_not_read_are_skipped(
     table.write_text(f"audio,text\n1.wav,{unread}\n2.wav,boats\n", encoding="utf-8")
     plain = PromptFormat.load(spelling_folder)
     index = prepare(PrepareOptions((table,), recordings / "out", validation=0), plain, codec, "t")
-    wanted = {"letters that the model does not read": 1}
+    wanted = {"characters that the model can't read": 1}
     assert index["skipped"]["reasons"] == wanted
     assert OnlineDataset.read((table,), plain, codec, CONTEXT_TOKENS).skipped == wanted
 

@@ -81,11 +81,11 @@ def test_workers_and_a_dry_run_arrive(heard: list[tuple[Any, ...]], tmp_path: Pa
     ("arguments", "message"),
     [
         (["x"], "error: Missing option -o/--output."),
-        (["absent", "-o", "out"], "error: There is no absent."),
-        (["absent.csv", "--dry-run"], "error: There is no absent.csv."),
+        (["absent", "-o", "out"], "error: absent does not exist."),
+        (["absent.csv", "--dry-run"], "error: absent.csv does not exist."),
         (["t.jsonl", "-o", "out", "--rank", "1"], "error: --rank and --ranks belong together."),
-        (["t.jsonl", "-o", "out", "--rank", "2", "--ranks", "2"], "error: There is no rank 2 of 2."),
-        (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is not a share."),
+        (["t.jsonl", "-o", "out", "--rank", "2", "--ranks", "2"], "error: --rank 2 is out of range."),
+        (["t.jsonl", "-o", "out", "--subset", "0"], "error: --subset 0.0 is out of range."),
         (["t.jsonl", "-o", "out", "--subset", "nan"], "error: --subset must be a finite number, not nan."),
         (["t.jsonl", "-o", "out", "--max-tokens", "3"], "error: --max-tokens 3 is out of range."),
         (["t.jsonl", "-o", "t.jsonl"], "error: t.jsonl is a file, not a folder."),
@@ -114,11 +114,11 @@ def test_the_summary_has_hours_lengths_and_problems(tmp_path: Path, tokenizer_fo
         assert re.search(r"train: 9 rows, 1[678] s; val: 1 rows, [123] s", made.stderr)
         assert "clips of 1.0 to 2.8 s, half of them under 1.8 s" in made.stderr
         assert f"skipped: 1 (no text), the first is {tmp_path / 't.jsonl'}:11" in made.stderr
-        assert "skipped: 1 (codes that the model does not have: it has 0 to 63)" in made.stderr
+        assert "skipped: 1 (codes outside the model's range of 0 to 63)" in made.stderr
     assert dry.stdout == ""
     as_json = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "out"), "--json"])
     index = json.loads(as_json.stdout)
     assert index["splits"]["train"]["rows"] == 9
-    assert index["skipped"] == {"no text": 1, "codes that the model does not have: it has 0 to 63": 1}
+    assert index["skipped"] == {"no text": 1, "codes outside the model's range of 0 to 63": 1}
     table = np.fromfile(tmp_path / "out" / "train_input_ids.memmap", np.int32)
     assert table.shape == (9 * 2048,)

@@ -124,7 +124,7 @@ def test_a_problem_names_the_line_and_the_reason(tmp_path: Path) -> None:
              '{"text": null, "audio": "a.wav"}', '{"text": 7, "audio": "a.wav"}', '{"text": "x", "codes": [1, "b"]}']  # fmt: skip
     (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert texts_of(tmp_path / "t.jsonl") == [
-        "one", "! not JSON", "! not a JSON object", "! no audio named", "! no text", "! no text", "7",
+        "one", "! not JSON", "! not a JSON object", "! no audio file given", "! no text", "! no text", "7",
         "! codes are not whole numbers",
     ]  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_missing_columns_and_splits_are_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_path_is_not_searched_on_the_hub(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"There is no organization/name.") as caught:
+    with pytest.raises(UsageError, match=r"organization/name does not exist.") as caught:
         rows_of(Path("organization/name"))
     assert "hf:organization/name" in caught.value.hint
 
@@ -272,11 +272,11 @@ def test_codes_of_any_integer_type_are_read(tmp_path: Path, shape: tuple[int, ..
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.array([0, 64]), "codes that the model does not have: it has 0 to 63"),
-        (np.array([-1, 3]), "codes that the model does not have: it has 0 to 63"),
+        (np.array([0, 64]), "codes outside the model's range of 0 to 63"),
+        (np.array([-1, 3]), "codes outside the model's range of 0 to 63"),
         (np.array([0.0, 1.0]), "codes are not whole numbers"),
-        (np.zeros((2, 3), int), "codes are not in one row"),
-        (np.zeros(0, int), "no codes in it"),
+        (np.zeros((2, 3), int), "codes are not one-dimensional"),
+        (np.zeros(0, int), "empty codes"),
         (np.array([[1], None], object), "codes can't be read"),
         (b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', 'fortran_order': False, 'shape': (99,), }", "codes can't be read"),
         (b"PK\x03\x04 an archive", "codes can't be read"),
@@ -321,7 +321,7 @@ def test_codes_in_json_lines_are_read(tmp_path: Path, tokenizer_folder: Path) ->
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     index = prepare(PrepareOptions((tmp_path / "t.jsonl",), tmp_path / "out", validation=0), prompt_format, None, "t")
     assert index["splits"]["train"] == {"rows": 1, "hours": 0.0, "codes": 20, "tokens": 27}
-    assert set(index["skipped"]["reasons"]) == {"codes that the model does not have: it has 0 to 63", "no codes in it"}
+    assert set(index["skipped"]["reasons"]) == {"codes outside the model's range of 0 to 63", "empty codes"}
 
 
 # --- datasets ---
@@ -453,12 +453,12 @@ def test_all_problems_are_listed_and_the_other_rows_are_prepared(tmp_path: Path,
     assert {row["row"].rpartition(":")[2]: row["reason"] for row in listed} == {
         "2": "no such audio file",
         "3": "too long: over 2048 tokens",
-        "4": "no sound in it",
+        "4": "empty audio file",
         "5": "audio can't be read",
         "6": "codes can't be read",
-        "7": "codes that the model does not have: it has 0 to 63",
+        "7": "codes outside the model's range of 0 to 63",
         "8": "no text",
-        "9": "its id or its audio was there before",
+        "9": "duplicate id or audio",
         "10": "too long: over 2048 tokens",
         "11": "'<|SPEECH_GENERATION_END|>' can't be a speaker's name.",
         "13": "not UTF-8",

@@ -1,4 +1,4 @@
-"""Whatever happens during a run - Ctrl-C, SIGTERM, samples that can't be spoken - nothing that was learned is lost."""
+"""Whatever happens during a run - Ctrl-C, SIGTERM, samples that can't be written - nothing that was learned is lost."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_failure_to_speak_is_a_warning_after_a_save(
     notes: list[str] = []
     assert finetune(replace(options, speak_every=2, speak=("sea",), keep=9), on_note=notes.append)["steps"] == 6
     assert notes == [
-        f"warning: no samples were spoken at step {step}: could not create a primitive" for step in (2, 4, 6)
+        f"warning: no speech samples were written at step {step}: could not create a primitive" for step in (2, 4, 6)
     ]
     assert steps_of(options.output) == [2, 6], "the first sample comes after a save"
 
