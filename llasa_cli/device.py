@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,18 @@ def pick_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: torch finds no Apple GPU here.", "Use --device cpu.")
     return torch.device(name)
+
+
+def limit_threads(is_small: bool, threads: int | None = None) -> None:
+    """Let torch use one CPU thread for a small model, and otherwise `threads` if they are given; OMP_NUM_THREADS takes precedence.
+
+    A step of a small model takes microseconds: threads would wait for each other longer than they work.
+    """
+    import torch
+
+    count = 1 if is_small else threads
+    if count is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""All items of a batch as one file, in the order of the list, with pauses between them, and subtitles and word times beside it.
+"""Concatenates the items of a batch in the order of the list, with pauses between them, and writes subtitles and word times.
 
-The items are made as separate files first, so that a stopped run can be resumed; here they are put together.
+The items are synthesized to separate files first, so that a stopped run can be resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Part:
 
     Attributes:
         path: A WAV file with 16-bit samples.
-        marks: When its sentences are said.
+        marks: The times of its sentences.
         title: The title of the item's chapter, in a format that has chapters.
     """
 
@@ -43,7 +43,7 @@ def concatenate(
     """Write the parts into one file. The file and those beside it are complete or absent. -> seconds of audio
 
     Args:
-        parts: Gives the parts; it is called several times.
+        parts: Returns the parts; it is called several times.
         side_files: The arguments of `audio.beside.open_side_files`.
         loudness: LUFS; None leaves the sound as it is.
 

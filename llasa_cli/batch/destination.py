@@ -79,7 +79,7 @@ class Destination:
         """Choose the destination.
 
         Raises:
-            UsageError: The options make no sense, or a file can't be written there.
+            UsageError: The options contradict each other, or a file can't be written there.
         """
         from llasa_cli.audio.writers import pick_format
 
@@ -89,7 +89,7 @@ class Destination:
         if is_one_file(output):
             return cls._one_file(options)
         if output.suffix.lstrip(".").lower() in OTHER_ENDINGS and not output.is_dir():
-            pick_format(str(output), None)  # refuses it
+            pick_format(str(output), None)  # raises: the format is not supported
         if options.subtitles is not None:
             raise UsageError("--subtitles needs a single output file.", "For example: -o book.wav.")
         if options.pause_s is not None:
@@ -158,7 +158,7 @@ def is_one_file(output: Path) -> bool:
 
 
 def _refuse_foreign_content(folder: Path) -> None:
-    """Refuse a folder in which something else than a batch has put files, since the folder is removed at the end."""
+    """Refuse a folder with files that are not a batch's, since the folder is removed at the end."""
     from llasa_cli.audio.resumable import METADATA_FILE, foreign_content_error
     from llasa_cli.batch.results import LOCK, RESULTS
 

@@ -5,7 +5,7 @@
     problems.refuse()                                                            one error with everything that is wrong
 
 A list that can't be parsed (invalid JSON, a row with too many fields, a seed that is not a number) is refused as a whole.
-An item that can't be made (no text, a missing clip) fails alone; `batch.validate` finds that out.
+An item that can't be synthesized (no text, a missing clip) fails alone; `batch.validate` checks that.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Problems:
 
     Attributes:
         errors: Lines that can't be read.
-        warnings: Everything that is read differently from how it may be meant, such as a guessed encoding or a changed name.
-        unknown: Columns without a meaning -> the first line that has them.
+        warnings: Everything that may not be read as intended, such as a guessed encoding or a changed name.
+        unknown: Unknown columns -> the first line that has them.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def read_manifest(
 
     Args:
         open_list: Opens the list at its beginning. It is called several times.
-        name: The list's name. Its ending, .csv, .tsv, .jsonl or .ndjson, is its form; any other leaves that to the first line.
+        name: The list's name. Its ending, .csv, .tsv, .jsonl or .ndjson, decides the format; for any other, the first line does.
         folder: The folder that `ref` paths are relative to.
         problems: Receives what can't be read. The remaining items are yielded nevertheless, so that one run finds all
             problems.
@@ -174,7 +174,7 @@ def read_manifest(
         is_quoted = layout.delimiter != "|" and not (layout.delimiter == "\t" and _has_plain_quotes(lines(Problems())))
         rows = _read_table_rows(lines(problems), layout, is_quoted, problems, known)
     else:
-        # Either every line has an id or no line has: a bar in one sentence does not make its beginning an id.
+        # Either every line has an id or none has: a bar in one sentence does not turn its beginning into an id.
         columns = _count_columns(lambda: lines(Problems()), problems)
         rows = _read_line_rows(lines(problems), columns)
     for number, row in rows:
@@ -185,7 +185,7 @@ def read_manifest(
             yield _make_item(number, row, folder, problems, style)
 
 
-# --- the form of a list ---
+# --- the format of a list ---
 
 
 class _Layout(NamedTuple):
@@ -208,17 +208,19 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
         return _Layout("table", match[1], number)
     if ending == ".json" or ending not in _DELIMITERS:
         if ending == ".json" and first.lstrip().startswith("["):
-            raise UsageError("The list is a JSON array.", "One object a line is read: jq -c '.[]' LIST > list.jsonl")
+            raise UsageError("The list is a JSON array.", "Write one object per line: jq -c '.[]' LIST > list.jsonl")
         with suppress(ValueError, RecursionError):
             row = json.loads(first)
             return _Layout(
                 "json" if isinstance(row, dict) and "text" in (_known_name(name, known) for name in row) else "lines"
             )
         if ending == ".json":
-            raise UsageError("The list is not one JSON object a line.", "Write it so: jq -c . LIST > list.jsonl")
+            raise UsageError(
+                "The list does not have one JSON object per line.", "Convert it: jq -c . LIST > list.jsonl"
+            )
         for delimiter in _DELIMITERS[".csv"]:
             names = _column_names(first, delimiter, known)
-            # One word alone may be a text, and so may unknown words.
+            # A single word may be a text, and so may words that are no column names.
             if len(names) > 1 and "text" in names and set(names) <= {*known, ""}:
                 return _Layout("table", delimiter)
         return _Layout("lines")
@@ -314,7 +316,7 @@ def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[
 
 
 def _has_plain_quotes(lines: Iterator[tuple[int, str]]) -> bool:
-    """Whether quotation marks are part of the texts of a tab-separated table: some field has more text after its closing mark."""
+    """Whether a tab-separated table has quotation marks in its texts: some field continues after its closing mark."""
     return any(_PLAIN_QUOTES.search(line) for _, line in lines)
 
 

@@ -22,12 +22,12 @@ class ReferenceFile:
 
     Attributes:
         transcript: The transcript in the list.
-        heard: The words that a recognizer heard, if the list has no transcript.
+        recognized: The transcript of a recognizer, if the list has none.
     """
 
     path: Path
     transcript: str | None
-    heard: str | None = None
+    recognized: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class WorkItem:
         path: Relative to the output folder; the ending is the format.
         options: Sampling, seed and speaker. The seed is set.
         voice: A voice to clone; None if the speaker, or the model's default, sets the voice.
-        passage: A chunk that is spoken instead of `text`; its sound is sent back instead of written to `path`.
+        passage: A chunk to synthesize instead of `text`; its sound is sent back instead of being written to `path`.
     """
 
     number: int
@@ -59,7 +59,7 @@ class WorkerConfig:
         work: A folder on the same disk, where files are written before they are renamed into `folder`.
         slots: Sequences that are generated at the same time; None: as many as the free memory allows.
         verifiers: The verifiers that judge the takes besides the checks.
-        marks: Whether to report when each sentence is said, for subtitles.
+        marks: Whether to report the times of sentences, for subtitles.
         timing: How the times of words are found, for the same reports; None if they are not requested.
         threads: CPU threads; None: torch's default.
         engine: One of `settings.ENGINES`.
@@ -110,7 +110,7 @@ class Completed:
         retries: Attempts beyond the first, over all chunks.
         checks: The checks that the chosen takes still fail.
         wall_s: Seconds from the start of its first chunk to the complete file.
-        marks: When the sentences are said, for subtitles.
+        marks: The times of the sentences, for subtitles.
         candidates: The takes of each chunk that had several (`Utterance.candidates`), and why one was chosen.
         data: The file's bytes, if the worker can't reach the output folder.
     """
@@ -159,14 +159,14 @@ class Lost:
 
 @dataclass(frozen=True)
 class FatalError:
-    """A failure that concerns all items."""
+    """An error that ends the whole run."""
 
     error: LlasaError
 
 
 @dataclass(frozen=True)
 class Exited:
-    """A worker has ended because there is nothing left to do."""
+    """A worker has ended because there is no work left."""
 
 
 Event = Ready | Note | Completed | Spoken | Failed | Lost | FatalError | Exited

@@ -1,9 +1,9 @@
-"""A long text at batch speed: its passages are spoken several at a time by the workers of a batch, and come back in order.
+"""A long text at batch speed: the workers of a batch synthesize several of its passages at once; the sound comes back in order.
 
     synthesizer = PassageSynthesizer(checkpoint, options)
     for chunk in synthesizer.stream(parts, speech, reference, on_utterance): ...
 
-It takes the place of a `Synthesizer` for a text whose sound may come a few sentences late. On a CPU the sound is that of
+It replaces a `Synthesizer` for a text whose sound may come a few sentences late. On a CPU the sound is that of
 `Synthesizer.stream`, bit for bit, with any number of slots and workers: each passage has the seed of the text, and its codes
 do not depend on what else is in the batch. On a GPU the number of slots decides the last bits.
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _UNKNOWN = 1 << 30
 """The number of passages that are left while the end of the text has not been read."""
 _WAITING_SHARE = 2
-"""Passages that are complete and wait for an earlier one, at most, for each that the workers may have."""
+"""The most complete passages that may wait for an earlier one, for each passage that the workers may have."""
 _LEAST_WAITING = 16
 
 
@@ -83,7 +83,7 @@ class PassageSynthesizer:
         return request.over(self.checkpoint.metadata.get("sampling") or {})
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
-        """See `Synthesizer.encode_reference`. The model is loaded for it and given up again, if it is not loaded yet."""
+        """See `Synthesizer.encode_reference`. If the model is not loaded yet, it is loaded and freed when the workers start."""
         self._encoder = self._synthesizer or self._encoder or Synthesizer.load(self.checkpoint)
         return self._encoder.encode_reference(samples, text)
 
@@ -114,19 +114,16 @@ class PassageSynthesizer:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
         notify = on_note or (lambda text: None)
         chunks = text_chunks(self.checkpoint.metadata, text, options, notify)
-        needs_voice = self._is_voiceless(options, reference)
+        prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
+        needs_voice = reference is None and options.speaker is None and prompt_format.default_speaker is None
         run = _Run(needs_voice, options, reference, resume_from or ResumePoint(), notify, cast or {})
-        with closing(_Closing(self._start(options.best_of))) as opened:
-            for utterance, sound in run.speak(opened.backend, chunks):
+        with closing(self._start(options.best_of)) as backend:
+            for utterance, sound in run.speak(backend, chunks):
                 if on_utterance is not None:
                     on_utterance(utterance)
                 yield sound
         if not run.has_words:
             raise nothing_to_say(self.checkpoint.metadata)
-
-    def _is_voiceless(self, options: SpeechOptions, reference: Reference | None) -> bool:
-        prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
-        return reference is None and options.speaker is None and prompt_format.default_speaker is None
 
     def _start(self, together: int) -> WorkerBackend:
         self._encoder = None
@@ -146,16 +143,6 @@ class PassageSynthesizer:
         from llasa_cli.batch.run import create_backend
 
         return create_backend(self._options, config)
-
-
-class _Closing:
-    """Closes the workers however the text ends."""
-
-    def __init__(self, backend: WorkerBackend) -> None:
-        self.backend = backend
-
-    def close(self) -> None:
-        self.backend.close()
 
 
 class _Run:

@@ -1,7 +1,9 @@
-"""The plan of a batch: what has to be made, what exists, what can't be made. It is on disk, so that a million items need no memory.
+"""The plan of a batch: the items to synthesize, those that exist, and those that can't be synthesized.
+
+It is on disk, so that a million items need no memory.
 
     with Plan(folder, "wav") as plan:
-        plan.remember(results.rows())                   the rows of earlier runs
+        plan.add_earlier(results.rows())                the rows of earlier runs
         plan.add(item, key, voice="", problem="")
         plan.name_numbered_items()
         for task in plan.waiting(): ...                 long items first, then voice by voice
@@ -126,7 +128,7 @@ class Plan:
 
     # --- building the plan ---
 
-    def remember(self, rows: Iterable[tuple[ByteRange, dict[str, Any]]]) -> None:
+    def add_earlier(self, rows: Iterable[tuple[ByteRange, dict[str, Any]]]) -> None:
         """Add the rows of earlier runs. If several rows have the same path, the last one counts."""
         with self._disk_errors():
             for (offset, length), row in rows:
@@ -286,8 +288,8 @@ class Plan:
             ).fetchone()
         return Counts(*row)
 
-    def bad(self) -> Iterator[Task]:
-        """The items that can't be made, in the order of the list."""
+    def invalid(self) -> Iterator[Task]:
+        """The items that can't be synthesized, in the order of the list."""
         yield from self._tasks(f"status = {_FAILED} AND problem != '' AND offset IS NULL ORDER BY number")
 
     def waiting(self) -> Iterator[Task]:

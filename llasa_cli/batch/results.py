@@ -1,6 +1,6 @@
 """`results.jsonl`: one row for each item of a batch. One run at a time may write it.
 
-    with Results(folder) as results:            refused while another run works in the folder
+    with Results(folder) as results:            raises while another run writes to the folder
         for place, row in results.rows(): ...
         results.append({"id": "a", ...})        handed to the operating system before the next item
         results.reorder(rows)                   one row an item, in the order of the list; complete or not at all
@@ -51,14 +51,14 @@ class Results:
     """The results of one output folder; see the module.
 
     Raises:
-        UsageError: Another run works in the folder.
+        UsageError: Another run is writing to the folder.
         LlasaError: The file can't be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RESULTS
         busy = UsageError(
-            f"Another llasa batch is at work in {folder}.", "Wait until it is finished, or choose another output."
+            f"Another llasa batch is writing to {folder}.", "Wait until it has finished, or choose another output."
         )
         with self._disk_errors():
             self._release = take_lock(folder / LOCK, busy)
@@ -85,7 +85,7 @@ class Results:
                     yield place, row
 
     def append(self, row: dict[str, Any]) -> ByteRange:
-        """Add a row. -> where it is"""
+        """Append a row and return its position."""
         data = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
         begin = self._end
         with self._disk_errors():
@@ -104,7 +104,7 @@ class Results:
             os.fsync(self._file.fileno())
 
     def reorder(self, rows: Iterable[IndexedRow]) -> None:
-        """Keep these rows alone, in this order, and update the field `line` of each."""
+        """Rewrite the file with only these rows, in this order, and update the field `line` of each."""
         with self._disk_errors():
             with self.path.open("rb") as source, AtomicFile(self.path) as target:
                 for (offset, length), line in rows:

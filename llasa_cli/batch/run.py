@@ -1,4 +1,4 @@
-"""A batch from its list to its results: what `llasa batch` does with its options.
+"""Runs a batch from its list to its results, for `llasa batch`.
 
     summary = run_batch(options, speech_options, model_options, voices, transcriber, reporter)
 
@@ -169,7 +169,7 @@ def run_batch(
     transcriber: Transcriber,
     reporter: BatchReporter,
 ) -> BatchSummary:
-    """Make the items of a list that do not exist yet.
+    """Synthesize the items of a list that do not exist yet.
 
     Raises:
         UsageError: The list can't be read, options contradict each other, or another run works in the output folder.
@@ -281,7 +281,7 @@ class _Run:
             from llasa_cli.voices.reference import load_reference
 
             load_reference(options.ref, options.ref_text)  # an error in the flags concerns all items
-        self._plan.remember(self._earlier_rows())
+        self._plan.add_earlier(self._earlier_rows())
         shared = SharedSettings(self._settings, self._speech.seed, options.ref, options.ref_text)
         validator = Validator(self._plan, shared, self._voice_key)
         problems = Problems()
@@ -290,7 +290,7 @@ class _Run:
         counts = self._plan.counts()
         self._report_warnings(problems, validator.warnings.lines)
         if counts.failed:
-            self._reporter.rejected(self._plan.bad(), counts.failed)
+            self._reporter.rejected(self._plan.invalid(), counts.failed)
         problems.refuse()
         if not counts.all:
             raise UsageError("The list has no items.", "Write one text a line.")
@@ -317,7 +317,9 @@ class _Run:
         return voice_digest(found.speaker, found.reference)
 
     def _report_warnings(self, problems: Problems, more: list[str]) -> None:
-        unknown = [f"line {line}: the column {name!r} has no meaning" for name, line in problems.unknown.items()]
+        unknown = [
+            f"line {line}: the column {name!r} is unknown and ignored" for name, line in problems.unknown.items()
+        ]
         for text in [*unknown, *problems.warnings.lines, *more]:
             self._reporter.message(f"warning: {text}")
 
@@ -333,7 +335,7 @@ class _Run:
     # --- with the model ---
 
     def make(self) -> BatchSummary:
-        """Make what has to be made, sort the rows, and put the items together if one file is wanted."""
+        """Synthesize the missing items, sort the rows, and concatenate the items if one file is wanted."""
         counts = self._plan.counts()
         reporter = self._reporter
         scheduler = Scheduler(
@@ -342,7 +344,7 @@ class _Run:
         tally = self._tally = scheduler.tally
         facts: dict[str, Any] = {}
         try:
-            scheduler.fail_bad()
+            scheduler.fail_invalid()
             self._is_running = True
             if tally.to_make:
                 backend = self._start_workers()
@@ -405,7 +407,7 @@ class _Run:
         return WorkItem(task.number, item.text, task.path, options, voice)
 
     def _transcribed_clip(self, path: Path, transcript: str | None) -> ReferenceFile:
-        """A clip without a transcript is heard once, before it is sent to workers."""
+        """The clip of an item; one without a transcript is transcribed here once, and not by every worker."""
         from llasa_cli.voices.reference import load_reference
 
         if transcript is not None:
@@ -470,7 +472,7 @@ class _Run:
             return None, 0.0
         from llasa_cli.batch.concatenate import concatenate
 
-        self._reporter.stage("putting the items together")
+        self._reporter.stage("concatenating the items")
         pause_s = ITEM_PAUSE_S if self._options.pause_s is None else self._options.pause_s
         seconds = concatenate(
             lambda: self._parts(tally.all),
@@ -500,7 +502,7 @@ class _Run:
 
 
 def marks_of(row: dict[str, Any]) -> tuple[SpokenPart, ...]:
-    """The marks of a row of `results.jsonl`: [begin, end, sentences] and, if they were asked for, the words with their times."""
+    """The times in a row of `results.jsonl`: [begin, end, sentences] and, if requested, the words with their times."""
     return tuple(
         SpokenPart(tuple(sentences), begin, end, tuple(WordTime(*word) for words in more for word in words))
         for begin, end, sentences, *more in row.get("marks", ())

@@ -1,7 +1,7 @@
 """Gives the items of a plan to workers, and writes the results of what comes back.
 
     scheduler = Scheduler(plan, results, make_work_item, make_row, callbacks...)
-    scheduler.fail_bad()
+    scheduler.fail_invalid()
     scheduler.run(backend)
 
 It is the only writer of `results.jsonl`. Its memory does not grow with the length of the list.
@@ -34,7 +34,7 @@ from llasa_cli.files import AtomicFile, move_to
 
 _SYNC_S = 2.0
 _SUSPECT_LOSSES = 2
-"""An item that several workers had when they died may be the cause. Only one such item is with a worker at a time."""
+"""An item that several workers had when they died may be the cause. Only one such item is given to a worker at a time."""
 _MOST_LOSSES = 5
 """The number of dead workers after which an item has failed."""
 
@@ -123,9 +123,9 @@ class Scheduler:
         self._losses: dict[int, int] = {}
         self._synced = time.monotonic()
 
-    def fail_bad(self) -> None:
+    def fail_invalid(self) -> None:
         """Write the rows of the items that can't be made."""
-        for task in self._plan.bad():
+        for task in self._plan.invalid():
             self._settle(task, Failed(task.number, task.problem))
 
     def run(self, backend: WorkerBackend) -> None:

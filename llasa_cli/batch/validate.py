@@ -2,9 +2,9 @@
 
     validator = Validator(plan, shared, voice_key)
     validator.add_all(read_manifest(...))
-    validator.warnings.lines, plan.bad()
+    validator.warnings.lines, plan.invalid()
 
-An item that can't be made gets its reason here. Every item gets a key: a hash of everything that decides how it sounds. The
+An item that can't be synthesized gets its reason here. Every item gets a key: a hash of everything that decides how it sounds. The
 content of these hashes is part of the file format of `results.jsonl`. If it changed, all files of earlier runs would be made
 again.
 """
@@ -107,7 +107,7 @@ def item_key(item: Item, voice: str, shared: SharedSettings) -> str:
 
 
 def seed_of(key: str, path: str) -> int:
-    """The seed of an item that has none: its own, and the same in every run."""
+    """The seed of an item without one in the list: different for each item, the same in every run."""
     return int.from_bytes(hashlib.sha256(f"{key} {path}".encode()).digest()[:8], "big") % LARGEST_SEED
 
 
@@ -151,7 +151,7 @@ class Validator:
         if not any(character.isalnum() for character in item.text):
             problem = "There is nothing to say in this text." if item.text.strip() else "The text is empty."
         elif has_voices(item.text):
-            problem = "[voice:NAME] is read by say and clone; an item has one voice, that of its column voice."
+            problem = "[voice:NAME] works with say and clone only. An item has one voice, from its column voice."
         task = self._plan.add(item, item_key(item, voice, self._shared), voice, problem)
         name, ending = task.path.rpartition(".")[::2]
         if name != item.name:

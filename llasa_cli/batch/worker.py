@@ -11,6 +11,7 @@ Heavy packages are imported inside the functions, so that a broken installation 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ from llasa_cli.batch.messages import (
     WorkerConfig,
     WorkItem,
 )
-from llasa_cli.errors import LlasaError
+from llasa_cli.device import limit_threads
+from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import move_to
 from llasa_cli.memory import free_device_memory
 from llasa_cli.prompt import Reference
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
     from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
     from llasa_cli.synthesis.word_times import WordTimer
-    from llasa_cli.text.spoken_words import WordTime
+
 
 _CACHED_VOICES = 256
 _MOST_SLOTS = {"cpu": 16, "cuda": 128, "mps": 16}
@@ -65,7 +67,7 @@ def run_worker(
     on_start: Callable[[BatchSynthesizer], None] | None = None,
     synthesizer: Synthesizer | None = None,
 ) -> None:
-    """Load the model and work until `next_item` returns None. The last event is `Exited`, or `FatalError` before it.
+    """Load the model and work until `next_item` returns None. The last event is `Exited`; after a failure, `FatalError` precedes it.
 
     Args:
         on_start: Receives the synthesizer once it can be stopped from another thread.
@@ -96,7 +98,7 @@ def _run(
 
     if synthesizer is None:
         synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
-        _set_threads(synthesizer, config.threads)
+        limit_threads(synthesizer.model.is_small, config.threads)
     synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
     verifiers, timer = load_judges(config.verifiers, config.timing)
 
@@ -121,18 +123,6 @@ def _run(
         files.abort()
 
 
-def _set_threads(synthesizer: Synthesizer, threads: int | None) -> None:
-    import torch
-
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    if synthesizer.model.is_small:
-        # A step takes microseconds: threads would wait for each other longer than they work.
-        torch.set_num_threads(1)
-    elif threads is not None:
-        torch.set_num_threads(threads)
-
-
 def _model_reader(engine: str) -> Any:
     """The class that loads the language model for an engine; None for llasa's own."""
     if engine == "llasa":
@@ -143,7 +133,7 @@ def _model_reader(engine: str) -> Any:
 
 
 def default_slots(synthesizer: Synthesizer, engine: str = "llasa") -> int:
-    """The number of sequences that fit into the free memory, up to the number beyond which a batch gets no faster.
+    """The number of sequences that fit into the free memory, but no more than still make a batch faster.
 
     The estimate uses the checkpoint's own sampling. A list that asks for guidance needs twice the memory; `BatchSynthesizer`
     then halves the slots if it has to.
@@ -190,15 +180,14 @@ class _ItemRequests:
         return None
 
     def _encode_clip(self, clip: ReferenceFile) -> Reference:
-        from llasa_cli.errors import UsageError
         from llasa_cli.voices.reference import load_reference, with_recognized_text
 
         found = load_reference(clip.path, clip.transcript)
-        if clip.heard is not None:
-            found = with_recognized_text(found, clip.heard, "The recognizer")
+        if clip.recognized is not None:
+            found = with_recognized_text(found, clip.recognized, "The recognizer")
         reference = self._synthesizer.encode_reference(found.samples, found.transcript)
         if not reference.text:
-            raise UsageError("This model can read no letter of the clip's transcript.", "Choose another with -m.")
+            raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
         return reference
 
 
@@ -230,7 +219,7 @@ class _FileResults:
         self._config, self._rate, self._emit, self._timer = config, sampling_rate, emit, timer
         self._open: dict[int, _OpenFile] = {}
         self._is_local = _can_reach_folder(config)
-        self._parts = config.work if self._is_local else _temporary_folder()
+        self._parts = config.work if self._is_local else Path(tempfile.mkdtemp(prefix="llasa-"))
 
     def write(self, item: WorkItem, utterance: Utterance, samples: np.ndarray) -> None:
         from llasa_cli.audio.chunk import AudioChunk
@@ -245,7 +234,8 @@ class _FileResults:
         if self._timer is not None and utterance.text:
             speech = samples[-max(1, round(utterance.seconds * self._rate)) :]
             times = self._timer.times(utterance.sentences, utterance.text, speech, self._rate)
-            utterance = replace(utterance, words=tuple(_rounded(time) for time in times))
+            rounded = (word._replace(begin_s=round(word.begin_s, 3), end_s=round(word.end_s, 3)) for word in times)
+            utterance = replace(utterance, words=tuple(rounded))
         file.utterances.append(utterance)
 
     @contextmanager
@@ -313,10 +303,6 @@ class _FileResults:
             file.sink.abort()
 
 
-def _rounded(time: WordTime) -> WordTime:
-    return time._replace(begin_s=round(time.begin_s, 3), end_s=round(time.end_s, 3))
-
-
 class _OpenFile:
     """The file of an item that is being written."""
 
@@ -334,9 +320,3 @@ def _can_reach_folder(config: WorkerConfig) -> bool:
         return (config.work / TOKEN).read_text(encoding="ascii") == config.token
     except OSError:
         return False
-
-
-def _temporary_folder() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="llasa-"))

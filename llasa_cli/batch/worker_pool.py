@@ -15,7 +15,7 @@ class PooledWorker:
     Attributes:
         slots: Sequences that it generates at the same time; 0 before it runs.
         items: The numbers of the items that it has.
-        has_exited: It has nothing left to do.
+        has_exited: Whether it has ended because there is no work left.
     """
 
     def __init__(self, slots: int) -> None:

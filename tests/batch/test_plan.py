@@ -71,7 +71,7 @@ def test_only_missing_and_changed_items_are_made(tmp_path: Path) -> None:
             if name != "gone":
                 (tmp_path / f"{name}.wav").touch()
         with Plan(tmp_path, "wav") as plan:
-            plan.remember(results.rows())
+            plan.add_earlier(results.rows())
             plan.add(item(1, "changed"), "changed-2")
             plan.add(item(2, "gone"), "gone-1")
             plan.add(item(3, "same"), "same-1")
@@ -178,7 +178,7 @@ def test_an_item_that_would_replace_a_clip_can_not_be_made(tmp_path: Path) -> No
     (tmp_path / "elsewhere").symlink_to(tmp_path / "other.wav")
     clips = {"x": "me.wav", "y": "sub/b.c.wav", "z": "elsewhere", "v": "absent.wav"}
     with Plan(tmp_path, "wav") as plan:
-        plan.remember([((0, 9), {"path": "there.wav", "key": "k", "status": "ok"})])
+        plan.add_earlier([((0, 9), {"path": "there.wav", "key": "k", "status": "ok"})])
         (tmp_path / "there.wav").touch()
         for number, name in enumerate(("me", "sub/b.c", "other", "absent", "there", "free", "shared"), 1):
             plan.add(item(number, name), "k")
@@ -187,8 +187,8 @@ def test_an_item_that_would_replace_a_clip_can_not_be_made(tmp_path: Path) -> No
         plan.add(item(12, "w", ref=tmp_path / "there.wav"), "k")
         (tmp_path / "shared.wav").touch()
         plan.protect_clips(tmp_path / "shared.wav")
-        assert [task.item.name for task in plan.bad()] == ["me", "sub/b.c", "other", "shared"]
-        assert "replace the clip" in next(plan.bad()).problem
+        assert [task.item.name for task in plan.invalid()] == ["me", "sub/b.c", "other", "shared"]
+        assert "replace the clip" in next(plan.invalid()).problem
         assert plan.counts().there == 1
 
 

@@ -60,7 +60,7 @@ def test_an_incomplete_row_of_a_killed_run_is_removed(tmp_path: Path) -> None:
 def test_a_second_run_is_refused_and_a_killed_one_holds_no_lock(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        with pytest.raises(UsageError, match="Another llasa batch is at work"):
+        with pytest.raises(UsageError, match="Another llasa batch is writing"):
             Results(tmp_path)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -91,7 +91,7 @@ def schedulern(folder: Path, backend: FakeBackend, texts: list[str], problems: d
         for number, text in enumerate(texts, 1):
             plan.add(Item(number, str(number), str(number), text), "k", problem=(problems or {}).get(number, ""))
         scheduler = Scheduler(plan, results, make_work_item, row_of, rows.append, notes.append, lambda tally: None)
-        scheduler.fail_bad()
+        scheduler.fail_invalid()
         try:
             if scheduler.tally.to_make:
                 scheduler.run(backend)
