@@ -28,7 +28,7 @@ LAST_LINES = 20
 
 
 class StartFailed(LlasaError):
-    """The process ended before it answered. Its own exit code is kept."""
+    """The server's process ended before the server answered. The exit code is that of the process."""
 
     def __init__(self, log: Path, exit_code: int) -> None:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -38,10 +38,10 @@ class StartFailed(LlasaError):
 
 @contextmanager
 def registered(port: int, url: str) -> Iterator[None]:
-    """Say where this process serves, until the block ends.
+    """Register this process as the server of a port until the block ends.
 
     Raises:
-        LlasaError: Another server has this port.
+        LlasaError: Another server is registered for this port.
     """
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ def start(arguments: Sequence[str], port: int) -> str:
         The address at which it answers.
 
     Raises:
-        StartFailed: It ended instead.
-        LlasaError: A server of this port is running.
+        StartFailed: The process ended before the server answered.
+        LlasaError: A server is already running on this port.
     """
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,28 +91,28 @@ def start(arguments: Sequence[str], port: int) -> str:
 
 
 def stop(port: int, patience_s: float) -> None:
-    """Let the server of this port finish and end.
+    """Stop the server of this port; its requests may finish first.
 
     Raises:
-        UsageError: None is running.
-        LlasaError: It has not ended in time.
+        UsageError: There is no such server.
+        LlasaError: It has not stopped in time.
     """
     if not is_running(port):
-        raise UsageError(f"No server of port {port} is running.", "Name the port of the server with --port.")
+        raise UsageError(f"No server is running on port {port}.", "Name the port of the server with --port.")
     try:
         process = int(json.loads(_path(port, "json").read_text(encoding="utf-8"))["process"])
         os.kill(process, signal.SIGTERM)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LlasaError(f"The server of port {port} can't be stopped: {error}.", "End its process.") from error
+        raise LlasaError(f"The server on port {port} can't be stopped: {error}.", "Kill its process.") from error
     give_up = time.monotonic() + patience_s
     while is_running(port):
         if time.monotonic() > give_up:
-            raise LlasaError(f"The server (process {process}) has not ended.", f"kill -9 {process} ends it.")
+            raise LlasaError(f"The server (process {process}) has not stopped.", f"Stop it with: kill -9 {process}")
         time.sleep(_POLL_S)
 
 
 def is_running(port: int) -> bool:
-    """Whether a server of this port holds its lock."""
+    """Whether a server holds the lock of this port."""
     path = _path(port, "lock")
     if not path.exists():
         return False
@@ -145,4 +145,4 @@ def _url(port: int) -> str | None:
 
 
 def _running_already(port: int) -> LlasaError:
-    return LlasaError(f"A server of port {port} is running.", f"Stop it with: llasa serve --stop --port {port}")
+    return LlasaError(f"A server is already running on port {port}.", f"Stop it with: llasa serve --stop --port {port}")

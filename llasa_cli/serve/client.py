@@ -3,8 +3,8 @@
     server = RemoteSynthesizer.connect("http://127.0.0.1:8880", api_key=None)
     for chunk in server.stream("Hello.", SpeechOptions(seed=7)): ...        the same audio as `Synthesizer.stream`
 
-A text is sent in parts, one request after the other: a growing text in the parts in which it arrives, another one in requests
-of up to `_REQUEST_CHARACTERS`.
+A text is sent in parts, one request after the other: a text that is still growing as its parts arrive, any other in requests of
+about `_REQUEST_CHARACTERS`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ServerUnreachable(ModelError):
 
 
 class RemoteSynthesizer:
-    """Build it with `connect`. It also stands for the `Checkpoint` of the model.
+    """Build it with `connect`. It also has the attributes of the model's `Checkpoint` that commands need.
 
     Attributes:
         name: The name that the server gives the model.
@@ -72,7 +72,7 @@ class RemoteSynthesizer:
         """Ask a server for its model.
 
         Args:
-            model: The model that is wanted; None takes the server's.
+            model: The required model; None accepts any.
 
         Raises:
             UsageError: The address or the key is wrong.
@@ -92,7 +92,7 @@ class RemoteSynthesizer:
 
     @property
     def checkpoint(self) -> RemoteSynthesizer:
-        """Itself: what commands ask a checkpoint for is known here."""
+        """This object, which has the attributes of a checkpoint that commands need."""
         return self
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
@@ -100,7 +100,7 @@ class RemoteSynthesizer:
         return request.over(self._sampling)
 
     def resolve_voice(self, voice: str | None, speaker: str | None) -> ResolvedVoice:
-        """The voice that is meant: a speaker, or a voice that is saved on this machine or on the server.
+        """Find a voice: a speaker, or a voice that is saved on this machine or on the server.
 
         Raises:
             UsageError: The name is unknown or ambiguous, or the voice was made with another codec.
@@ -157,12 +157,12 @@ class RemoteSynthesizer:
         skipped, voice = resume_from.chunks, reference or resume_from.voice
         parts = [text] if isinstance(text, str) else text
         limit = 1 if is_growing else _REQUEST_CHARACTERS
-        continues, behind = False, ""
+        continues, trailing_space = False, ""
         for group in _groups(parts, limit, self._max_characters):
-            # The blank lines behind the last group decide the pause before this one.
-            body = self._body([behind, *group], options, voice) | {"stream": is_streamed} | dict(judging or {})
+            # The blank lines after the last group decide the pause before this one.
+            body = self._body([trailing_space, *group], options, voice) | {"stream": is_streamed} | dict(judging or {})
             last = "".join(group[-2:])
-            behind = last[len(last.rstrip()) :]
+            trailing_space = last[len(last.rstrip()) :]
             body |= {"skipped_chunks": skipped, "continues": continues}
             continues = True
             for event in self._connection.events("/v1/audio/speech", body):
@@ -201,9 +201,9 @@ class RemoteSynthesizer:
 
 
 def _groups(parts: Iterable[str], limit: int, most: int) -> Iterator[list[str]]:
-    """Consecutive parts that have together at least `limit` characters, and at most `most`.
+    """Group consecutive parts, at least `limit` and at most `most` characters each.
 
-    Parts without a word are joined to others: a request must have something to say.
+    Parts without a word are joined to others, because a request needs at least one word.
     """
     group: list[str] = []
     length = 0
@@ -226,7 +226,7 @@ def _has_word(parts: Iterable[str]) -> bool:
 
 
 def _pieces(part: str, most: int) -> Iterator[str]:
-    """A part in pieces of at most `most` characters, which end with a sentence where there is one."""
+    """Split a part into pieces of at most `most` characters, at the ends of sentences if possible."""
     from llasa_cli.text.sentences import sentence_ends
 
     while len(part) > most:
@@ -270,11 +270,11 @@ class Connection:
         self._connection = kind(parts.hostname, port, timeout=_CONNECT_TIMEOUT_S)
 
     def json(self, method: str, path: str) -> dict[str, Any]:
-        """The JSON object with which a request is answered."""
+        """Send a request and return the JSON object of the response."""
         return self._object(self._request(method, path))
 
     def upload(self, path: str, fields: Mapping[str, str], file: bytes) -> dict[str, Any]:
-        """Send a form with a file; -> the JSON object of the answer."""
+        """Send a form with a file and return the JSON object of the response."""
         boundary = secrets.token_hex(16)
         lines = b"".join(
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -323,7 +323,7 @@ class Connection:
                 error = json.loads(data)["error"]
             except (ValueError, KeyError, TypeError):
                 raise ServerUnreachable(
-                    f"{self._url} answered with status {response.status}, as no llasa server does.", _START_HINT
+                    f"{self._url} is not a llasa server: it answered with status {response.status}.", _START_HINT
                 ) from None
             if response.status not in (429, 503) or time.monotonic() > give_up:
                 _raise(error, response.status)
@@ -356,14 +356,14 @@ class Connection:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise ServerUnreachable(f"{self._url} did not answer as a llasa server.", _START_HINT)
+            raise ServerUnreachable(f"{self._url} is not a llasa server: its answer is no JSON object.", _START_HINT)
         return found
 
 
 def _raise(error: Mapping[str, Any], status: int) -> NoReturn:
-    """Raise the exception that the server had, with its exit code."""
+    """Raise the server's error here, with its exit code."""
     if status == 401:
-        raise UsageError("The server wants another key.", "Give it with --api-key or LLASA_API_KEY.")
+        raise UsageError("The server requires another API key.", "Give it with --api-key or LLASA_API_KEY.")
     hint = str(error.get("hint") or "")
     message = str(error.get("message") or f"The server answered with status {status}.")
     default = UsageError.exit_code if 400 <= status < 429 else LlasaError.exit_code

@@ -1,4 +1,4 @@
-"""Samples to the bytes of an audio format, piece by piece, for a response that is sent while it is made.
+"""Encodes samples to an audio format, piece by piece, for a response that is sent while the speech is generated.
 
     encoder = Encoder("mp3", sampling_rate=16_000, speed=1.0)
     data = encoder.encode(samples) ... encoder.finish()
@@ -65,7 +65,7 @@ class Encoder:
         return data
 
     def finish(self) -> bytes:
-        """The rest of the bytes. -> also a complete, empty file if there were no samples"""
+        """The rest of the bytes; a complete, empty file if there were no samples."""
         data = b""
         if self._tempo is not None:
             for piece in self._tempo.push(None):

@@ -59,10 +59,10 @@ from llasa_cli.voices.library import MAX_NAME_BYTES, NAME_PATTERN
 T = TypeVar("T")
 PAGE = Path(__file__).with_name("page.html")
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""Names of OpenAI's models, which some clients send whatever the server offers. They mean the model that is loaded."""
+"""Names of OpenAI's models, which some clients always send. They mean the model that is loaded."""
 RETRY_AFTER_S = 2
 PING_S = 10.0
-"""A stream of events that has none sends a comment so often, so that clients can tell waiting from a dead connection."""
+"""An event stream sends a comment after this time without an event, so that clients can tell waiting from a dead connection."""
 MAX_CLIP_BYTES = 20_000_000
 _CLIP = f"1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3, at most {MAX_CLIP_BYTES:,} bytes."
 _TRANSCRIPT = "What is said in the clip, word for word. A text that can't be spoken in the time of the clip is refused."
@@ -263,7 +263,7 @@ def create_app(service: JobQueue, voices: VoiceStore, settings: ServerSettings, 
         "/v1/audio/speech",
         dependencies=guarded,
         response_class=StreamingResponse,
-        responses={200: {"description": "The speech, as it is made.", "content": sound}},
+        responses={200: {"description": "The speech, sent while it is generated.", "content": sound}},
     )(endpoints.speech)
     app.get("/v1/models", dependencies=guarded)(endpoints.models)
     app.get("/v1/audio/models", dependencies=guarded)(endpoints.models)
@@ -297,7 +297,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 
 class _Endpoints:
-    """The answers to requests, one method for each route."""
+    """The endpoints, one method for each route."""
 
     def __init__(self, service: JobQueue, voices: VoiceStore, settings: ServerSettings) -> None:
         self._service, self._voices, self._settings = service, voices, settings
@@ -313,7 +313,7 @@ class _Endpoints:
             raise ApiError(401, "Incorrect API key provided.", "invalid_api_key")
 
     async def speech(self, body: SpeechRequest, request: Request) -> Response:
-        """Speak a text. The response is sent while it is generated."""
+        """Synthesize a text. The response is sent while the speech is generated."""
         text = _text_of(body, self._settings)
         if body.model not in (None, self._model, *ALIASES):
             message = f"The model {body.model[:60]!r} does not exist; this server has {self._model!r}."
@@ -335,29 +335,29 @@ class _Endpoints:
         rate = self._service.synthesizer.sampling_rate
         encoder = Encoder(body.response_format, rate, body.speed)
         events = _Events(asyncio.get_running_loop())
-        asked = time.monotonic()
-        wanted = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
-        job = await asyncio.to_thread(self._service.submit, wanted, events.put, body.stream, judges)
+        received = time.monotonic()
+        synthesis = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
+        job = await asyncio.to_thread(self._service.submit, synthesis, events.put, body.stream, judges)
 
-        def heard_first() -> None:
-            self._first_sounds.append(time.monotonic() - asked)
+        def on_first_sound() -> None:
+            self._first_sounds.append(time.monotonic() - received)
             del self._first_sounds[:-1000]
 
         headers = {"X-Llasa-Seed": str(options.seed), "X-Llasa-Sampling-Rate": str(rate)}
         if body.stream_format == "sse":
-            sent = _as_sse(job, events, encoder, options.seed, body.chunk_events, heard_first)
+            sent = _as_sse(job, events, encoder, options.seed, body.chunk_events, on_first_sound)
             return StreamingResponse(sent, media_type="text/event-stream", headers=headers)
         try:
-            # The first piece is awaited here, so that a failure before it is an error response.
-            pieces = _bytes(job, events, encoder)
+            # The first piece is awaited here, so that a failure before it becomes an error response.
+            pieces = _encoded(job, events, encoder)
             first = await _unless_disconnected(request, anext(pieces))
         except BaseException:
             job.cancel()
             raise
-        heard_first()
-        headers |= _checks(job)
+        on_first_sound()
+        headers |= _check_headers(job)
         return StreamingResponse(
-            _whole(job, first, pieces), media_type=MEDIA_TYPES[body.response_format], headers=headers
+            _response_body(job, first, pieces), media_type=MEDIA_TYPES[body.response_format], headers=headers
         )
 
     async def models(self) -> dict[str, Any]:
@@ -416,8 +416,8 @@ class _Endpoints:
         return FileResponse(PAGE, media_type="text/html")
 
 
-def _checks(job: SpeechJob) -> dict[str, str]:
-    """The checks of the chunks that are spoken before the response begins, as headers."""
+def _check_headers(job: SpeechJob) -> dict[str, str]:
+    """Headers with the checks of the chunks that were generated before the response begins."""
     spoken = [utterance for utterance in job.utterances if utterance.text]
     if not spoken:
         return {}
@@ -429,7 +429,7 @@ def _checks(job: SpeechJob) -> dict[str, str]:
 
 
 class _Events:
-    """Events of a job, from its threads to the event loop."""
+    """Passes the events of a job from its threads to the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._queue = loop, asyncio.Queue[Event]()
@@ -443,7 +443,7 @@ class _Events:
 
 
 class _Disconnected(Exception):
-    """The client left before the response began."""
+    """The client disconnected before the response began."""
 
 
 _ERROR_RESPONSES: dict[type[Exception], Any] = {
@@ -453,10 +453,10 @@ _ERROR_RESPONSES: dict[type[Exception], Any] = {
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves.
+    """The result of `work`, which is cancelled when the client disconnects.
 
     Raises:
-        _Disconnected: It has left.
+        _Disconnected: The client has disconnected.
     """
 
     async def wait_for_end() -> None:
@@ -475,8 +475,8 @@ async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
         await asyncio.wait(tasks)
 
 
-async def _bytes(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIterator[bytes]:
-    """The encoded sound of a job, as it is made.
+async def _encoded(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIterator[bytes]:
+    """The encoded sound of a job, piece by piece.
 
     Raises:
         LlasaError: The job failed.
@@ -495,7 +495,7 @@ async def _bytes(job: SpeechJob, events: _Events, encoder: Encoder) -> AsyncIter
             return
 
 
-async def _whole(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _response_body(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         yield first
         async for data in rest:
@@ -512,7 +512,7 @@ async def _as_sse(
     encoder: Encoder,
     seed: int | None,
     has_chunk_events: bool,
-    heard_first: Callable[[], None],
+    on_first_sound: Callable[[], None],
 ) -> AsyncIterator[str]:
     """OpenAI's events `speech.audio.delta` and `speech.audio.done`, and one with the checks of each chunk."""
     has_sound = False
@@ -531,7 +531,7 @@ async def _as_sse(
                 data = encoder.finish()
             if data:
                 if not has_sound:
-                    heard_first()
+                    on_first_sound()
                 has_sound = True
                 yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
             if isinstance(event, Spoken) and has_chunk_events:
@@ -550,7 +550,7 @@ async def _as_sse(
 
 
 def _row(utterance: Utterance) -> dict[str, Any]:
-    """An utterance as `Utterance.from_row` reads it; its codes are needed only of the one that sets the voice."""
+    """An utterance in the form of `Utterance.from_row`. Only the one that sets the voice needs its codes."""
     row = utterance.to_row()
     return row if utterance.is_voice else row | {"codes": []}
 
@@ -666,11 +666,11 @@ def _metrics(service: JobQueue, first_sounds: list[float]) -> str:
         ("llasa_requests_total", "counter", "Requests accepted.", counts.requests),
         ("llasa_requests_done_total", "counter", "Requests completed.", counts.done),
         ("llasa_requests_failed_total", "counter", "Requests that failed.", counts.failed),
-        ("llasa_requests_cancelled_total", "counter", "Requests whose client left.", counts.cancelled),
+        ("llasa_requests_cancelled_total", "counter", "Requests whose client disconnected.", counts.cancelled),
         ("llasa_requests_rejected_total", "counter", "Requests refused because of the queue.", counts.rejected),
         ("llasa_codes_total", "counter", "Speech codes generated.", counts.codes),
-        ("llasa_steps_total", "counter", "Steps of the model.", None if service.slots is None else counts.steps),
-        ("llasa_audio_seconds_total", "counter", "Seconds of sound made.", counts.audio_s),
+        ("llasa_steps_total", "counter", "Decode steps of the model.", None if service.slots is None else counts.steps),
+        ("llasa_audio_seconds_total", "counter", "Seconds of sound generated.", counts.audio_s),
         ("llasa_requests_active", "gauge", "Requests in progress.", service.active),
         ("llasa_slots_used", "gauge", "Sequences in the batch.", service.running),
         ("llasa_slots", "gauge", "Slots of the batch.", service.slots),

@@ -1,4 +1,4 @@
-"""Limits of requests: their size, how slowly a client may send and read, and from where web pages may call.
+"""Limits of requests: their size, the time that a client may take to send and read, and the origins of web pages.
 
     app.add_middleware(RequestLimits, max_body_bytes=..., hosts=("localhost", "127.0.0.1"), origins=())
     uvicorn.Config(app, http=TimedProtocol)
@@ -22,11 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_TIMEOUT_S = 30.0
-"""A client has so long to send the head of a request."""
+"""The time that a client may take to send the head of a request."""
 BODY_TIMEOUT_S = 30.0
 """The longest silence within the body of a request, and the time for each megabyte of it after the first two."""
 SEND_TIMEOUT_S = 300.0
-"""A client that reads nothing for so long is dropped: a player may pause a stream, but not hold a slot forever."""
+"""A client that reads nothing for this time is disconnected: a player may pause a stream, but not hold a slot forever."""
 
 
 class Truncated(Exception):

@@ -1,4 +1,4 @@
-"""`llasa serve --ray`: the model speaks in the replicas of a Ray Serve deployment, on the machines of a Ray cluster.
+"""`llasa serve --ray`: the model runs in the replicas of a Ray Serve deployment, on the machines of a Ray cluster.
 
     service = RayService("auto", "llasa-8880", checkpoint, config, replicas=4)        used as a `SpeechService`
 
@@ -89,8 +89,7 @@ class SpeechReplica:
         synthesizer.codec.wait()
         synthesizer.lexicon = config.lexicon
         if synthesizer.model.is_small:
-            # A step takes microseconds: threads would wait for each other longer than they work.
-            torch.set_num_threads(1)
+            torch.set_num_threads(1)  # whatever Ray has set; see `device.limit_threads`
         self._service = SpeechService(synthesizer, config.slots, config.max_jobs, load_verifiers(config.verifiers))
         self._service.warm_up()
 
@@ -117,7 +116,8 @@ class SpeechReplica:
             events: list[Event] = []
             while not (events and isinstance(events[-1], Done | Failed)):
                 events = [await arrived.get()]
-                while not arrived.empty() or _is_waiting_for_sound(events[-1]):
+                # A chunk that is not streamed sends its sound right after its `Spoken`.
+                while not arrived.empty() or (isinstance(events[-1], Spoken) and not events[-1].utterance.streamed):
                     events.append(await arrived.get())
                 job.consumed(sum(len(event.samples) for event in events if isinstance(event, Audio)))
                 yield events
@@ -130,10 +130,6 @@ class SpeechReplica:
             return await asyncio.to_thread(self._service.synthesizer.encode_reference, samples, text)
         except LlasaError as error:
             return error
-
-
-def _is_waiting_for_sound(event: Event) -> bool:
-    return isinstance(event, Spoken) and not event.utterance.streamed
 
 
 class ReplicatedModel:
@@ -316,7 +312,9 @@ class RayService(JobQueue):
             except self._ray.exceptions.RayActorError as error:
                 losses = 1 if len(job.utterances) > complete else losses + 1
                 if job.has_partial or losses > _MOST_LOSSES:
-                    raise ModelError("The replica that spoke the text is gone.", "Send it again.") from error
+                    raise ModelError(
+                        "The replica that generated the speech has died.", "Send the text again."
+                    ) from error
                 time.sleep(_POLL_S)
             while job.buffered_s > MAX_BUFFERED_S / 2 and not job.over:
                 time.sleep(_POLL_S)
@@ -345,11 +343,11 @@ class RayService(JobQueue):
                     job.voice = Reference(utterance.text, utterance.codes)
                 self.statistics.audio_s += utterance.seconds
                 self.statistics.codes += len(utterance.codes)
-                job.tell(event)
+                job.notify(event)
             elif isinstance(event, Note):
-                if event.text not in job.notes:  # a replica that continues a text says it again
+                if event.text not in job.notes:  # a replica that continues a text repeats it
                     job.notes.add(event.text)
-                    job.tell(event)
+                    job.notify(event)
             elif isinstance(event, Failed):
                 raise event.error
             elif job.end(Done(tuple(job.utterances), event.chunks)):
@@ -387,7 +385,7 @@ def _resources(nodes: Sequence[Mapping[str, Any]], device: str, replicas: int | 
 
 
 def _loading_error(report: str) -> LlasaError:
-    """The error of a replica, out of Ray Serve's report about it."""
+    """Extract the error of a replica from Ray Serve's report."""
     reasons = [line for line in report.splitlines() if line.startswith("llasa_cli.")]
     if not reasons:
         return ModelError(

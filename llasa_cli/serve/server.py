@@ -1,4 +1,4 @@
-"""The HTTP server's process: it begins, and it ends in order."""
+"""The HTTP server: its start, and its orderly shutdown."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import uvicorn
 from llasa_cli.serve.service import JobQueue
 
 _INCOMPLETE = "ASGI callable returned without completing response."
-"""uvicorn's message about a response that was cut off, which is meant (`serve.limits.Truncated`)."""
+"""uvicorn's message about a response that was cut off on purpose (`serve.limits.Truncated`)."""
 
 
 class Server(uvicorn.Server):
-    """Ends on SIGTERM or Ctrl-C: it takes no more requests, and those in progress may finish before the deadline.
+    """Stops on SIGTERM or Ctrl-C: it accepts no more requests, and those in progress may finish before the deadline.
 
     Args:
-        deadline_s: The time that they have.
+        deadline_s: The time that requests in progress have.
         on_started: Called when the port is open.
     """
 

@@ -32,6 +32,7 @@ from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 from llasa_cli.synthesis.verifiers import Score, Take, Verifier
+from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,11 +87,11 @@ Event = Audio | Spoken | Note | Done | Failed
 
 
 class QueueFull(LlasaError):
-    """There are as many requests as the service accepts."""
+    """The service has as many requests as it accepts."""
 
 
 class ShuttingDown(LlasaError):
-    """The service stops."""
+    """The service is shutting down."""
 
 
 @dataclass
@@ -127,12 +128,12 @@ class SpeechJob:
 
     @property
     def buffered_s(self) -> float:
-        """Seconds of sound that the client was sent and has not read."""
+        """Seconds of sound that were sent and that the client has not read."""
         return self._buffered_s
 
     @property
     def is_paused(self) -> bool:
-        """Whether the client has not read what it was sent."""
+        """Whether the client reads too slowly, so that nothing more is generated for it."""
         return self._buffered_s > MAX_BUFFERED_S
 
     def consumed(self, samples: int) -> None:
@@ -151,7 +152,7 @@ class SpeechJob:
                 self._buffered_s += len(samples) / self._rate
             self._emit(Audio(samples))
 
-    def tell(self, event: Spoken | Note) -> None:
+    def notify(self, event: Spoken | Note) -> None:
         """Send an event that has no sound."""
         if not self.over:
             self._emit(event)
@@ -268,7 +269,7 @@ class JobQueue:
 
         Raises:
             QueueFull: There are too many requests.
-            ShuttingDown: The service stops.
+            ShuttingDown: The service is shutting down.
             UsageError: There is nothing to say in the text.
         """
         is_streamed = streamed and request.options.best_of == 1 and not judges
@@ -309,7 +310,10 @@ class JobQueue:
     def _begin(self, job: SpeechJob, request: SynthesisRequest, judges: Sequence[str]) -> None:
         raise NotImplementedError
 
-    def _fail(self, job: SpeechJob, error: LlasaError) -> None:
+    def _fail(self, job: SpeechJob, error: Exception, cause: str = "The request failed") -> None:
+        """End a job with `Failed`; an unknown error becomes a ModelError that begins with `cause`."""
+        if not isinstance(error, LlasaError):
+            error = ModelError(f"{cause}: {first_line(error)}")
         if job.end(Failed(error)):
             self.statistics.failed += 1
 
@@ -342,7 +346,9 @@ class SpeechService(JobQueue):
         super().__init__(max_jobs)
         self._judges = {one.name: _Exclusive(one) for one in verifiers}
         self.verifiers = tuple(self._judges)
-        self._workers = [_Worker(one) for one in _listed(synthesizers)]
+        self._workers = [
+            _Worker(one) for one in ([synthesizers] if isinstance(synthesizers, Synthesizer) else synthesizers)
+        ]
         self.synthesizer = self._workers[0].synthesizer
         self._slots_each = slots or _slots_by_memory(self._workers[0].synthesizer)
         self.slots: int = self._slots_each * len(self._workers)
@@ -379,7 +385,7 @@ class SpeechService(JobQueue):
             self._workers[0].synthesizer,
             [self._judges[name] for name in judges],
             max(2, self.slots),
-            lambda text: job.tell(Note(text)),
+            lambda text: job.notify(Note(text)),
         )
         self._advance(job, raises=True)
 
@@ -395,9 +401,9 @@ class SpeechService(JobQueue):
                     for number, (utterance, samples) in enumerate(job.progress.take_in_order(), len(job.utterances)):
                         job.utterances.append(utterance)
                         if number in job.streamed_chunks:
-                            job.tell(Spoken(replace(utterance, streamed=True)))
+                            job.notify(Spoken(replace(utterance, streamed=True)))
                         else:
-                            job.tell(Spoken(utterance))
+                            job.notify(Spoken(utterance))
                             job.send(samples)
                         self.statistics.audio_s += utterance.seconds
                         moved = True
@@ -475,7 +481,7 @@ class SpeechService(JobQueue):
             if not candidates:
                 return
             job = min(candidates, key=lambda job: job.running)
-            self._jobs.remove(job)  # to the end of the line: among equals the longest waiting comes first
+            self._jobs.remove(job)  # move it to the end: among equals, the job that has waited longest is next
             self._jobs.append(job)
             attempt = job.pending.popleft()
             if not attempt.is_wanted:
@@ -498,14 +504,9 @@ class SpeechService(JobQueue):
             self._remove(job)
 
     def _fail_all(self, worker: _Worker, error: Exception) -> None:
-        """A failure of the engine ends all requests that are in it; the others begin anew in the next engine."""
-        known = (
-            error
-            if isinstance(error, LlasaError)
-            else ModelError(f"The model failed: {type(error).__name__}: {error}.")
-        )
+        """Fail all requests in an engine that failed; the others start in the next engine."""
         for running in worker.running.values():
-            self._fail(running.job, known)
+            self._fail(running.job, error, "The model failed")
             running.job.running -= 1
             if running.codes is not None:
                 running.codes.put(None)
@@ -535,9 +536,7 @@ class SpeechService(JobQueue):
                     attempt.text.settle(attempt)
                 self._advance(job)
             except Exception as error:
-                self._fail(
-                    job, error if isinstance(error, LlasaError) else LlasaError(f"{type(error).__name__}: {error}")
-                )
+                self._fail(job, error)
                 self._remove(job)
 
     def _stream(self, running: _Running) -> None:
@@ -567,13 +566,13 @@ class SpeechService(JobQueue):
             result = running.result
             if job.over or result is None:
                 return
-            behind_reference = np.zeros(len(reference) * codec.samples_per_code, np.float32)
-            attempt.judge(result, np.concatenate([behind_reference, *pieces]))
+            reference_sound = np.zeros(len(reference) * codec.samples_per_code, np.float32)
+            attempt.judge(result, np.concatenate([reference_sound, *pieces]))
             with job.lock:
                 attempt.text.settle(attempt)
             self._advance(job)
         except Exception as error:
-            self._fail(job, error if isinstance(error, LlasaError) else LlasaError(f"{type(error).__name__}: {error}"))
+            self._fail(job, error)
             self._remove(job)
 
 
@@ -587,10 +586,6 @@ class _Exclusive:
     def score(self, take: Take) -> Score:
         with self._lock:
             return self._verifier.score(take)
-
-
-def _listed(synthesizers: Synthesizer | Sequence[Synthesizer]) -> Sequence[Synthesizer]:
-    return [synthesizers] if isinstance(synthesizers, Synthesizer) else synthesizers
 
 
 def _slots_by_memory(synthesizer: Synthesizer) -> int:

@@ -90,10 +90,10 @@ class VoiceStore:
         raise UsageError(f"There is no saved voice {shorten(name)}.")
 
     def encode(self, data: bytes, text: str | None, as_is: bool = False) -> Reference:
-        """A clip and its transcript -> a voice; the last ones are kept.
+        """Make a voice of a clip and its transcript. The last ones are cached.
 
         Args:
-            as_is: The clip was prepared by `voices.reference`: it is checked, and encoded without another change.
+            as_is: The clip was prepared by `voices.reference`: it is checked, and encoded without further changes.
 
         Raises:
             AudioError: The clip can't be used.
@@ -115,7 +115,7 @@ class VoiceStore:
             return reference
 
     def add(self, name: str, data: bytes, text: str | None) -> list[str]:
-        """Save a voice. -> what is doubtful about the clip, in sentences
+        """Save a voice and return the warnings about its clip.
 
         Raises:
             UsageError: The name is taken or can't be a file's name, or there is no transcript.
@@ -156,7 +156,7 @@ class VoiceStore:
         remove(name)
 
     def _checked(self, data: bytes, text: str, as_is: bool = False) -> ReferenceClip:
-        """A clip that was checked as `llasa clone` checks it, without a look at the file system for `text`."""
+        """A clip that was checked as `llasa clone` checks it, but whose `text` is never looked up as a file name."""
         from llasa_cli.audio.reader import read_recording
         from llasa_cli.voices.reference import (
             FULL_RATE_HZ,

@@ -166,13 +166,13 @@ class _Handler(AsyncEventHandler):
         """The next event of a request.
 
         Raises:
-            ConnectionError: The client has left.
+            ConnectionError: The client has disconnected.
         """
         while True:
             with suppress(asyncio.TimeoutError):
                 return await asyncio.wait_for(queue.get(), _CHECK_S)
             if self.reader.at_eof():
-                raise ConnectionResetError("the client has left")
+                raise ConnectionResetError("the client has disconnected")
 
     async def _stop(self) -> None:
         self._length, self._first_voice = 0, None

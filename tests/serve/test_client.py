@@ -108,7 +108,7 @@ def test_a_pipe_with_several_voices_is_refused(server: Running, tmp_path: Path) 
     [
         (["--server", "http://127.0.0.1:9"], 3, "can't be reached"),
         (["--server", "ftp://x"], 2, "not the address"),
-        (["SERVER", "--api-key", "wrong"], 2, "another key"),
+        (["SERVER", "--api-key", "wrong"], 2, "another API key"),
         (["SERVER", "--voice", "nobody"], 2, "no saved voice"),
         (["SERVER", "--speaker", "nobody"], 2, "no speaker"),
         (["SERVER", "-m", "1b"], 3, "has the model"),
