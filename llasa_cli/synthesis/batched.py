@@ -24,7 +24,7 @@ from llasa_cli.lm.engine import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.candidates import Candidate, Candidates
-from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer
+from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer, nothing_to_say
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 
@@ -65,7 +65,7 @@ class RequestSource(Protocol):
     """Supplies requests. It is called by one thread."""
 
     def next_request(self) -> SynthesisRequest | None:
-        """Wait for the next request. -> None after the last one."""
+        """Wait for the next request; None after the last one."""
 
 
 class ResultSink(Protocol):
@@ -269,7 +269,7 @@ class BatchSynthesizer:
             self._drop_failed(engine, running)
 
     def _drop_failed(self, engine: Engine, running: dict[int, Attempt]) -> None:
-        """Free the slots of takes that have failed their checks already, or that can't be chosen any more."""
+        """Free the slots of takes that have failed their checks already, or that can no longer be chosen."""
         for tag, attempt in list(running.items()):
             codes = tuple(engine.codes(tag))
             is_failed = bool(attempt.candidates.early_problem(codes))
@@ -393,7 +393,11 @@ class Attempt:
         return self.candidates.is_wanted(self.candidate)
 
     def judge(self, finished: Finished, decoded: np.ndarray | Callable[[], np.ndarray]) -> None:
-        """Check the complete take; decoded: float32 [n], with the reference before it, or what decodes it."""
+        """Check the complete take.
+
+        Args:
+            decoded: float32 [n], with the reference before it, or a function that decodes it.
+        """
         self.candidates.judge(self.candidate, finished.codes, decoded, finished.ended, finished.log_probability)
 
     @property
@@ -460,7 +464,7 @@ class TextProgress:
             self._begun += 1
             self._next = next(self._chunks, None)
         if self._next is None and not self._has_words:
-            raise self.synthesizer.nothing_to_say()
+            raise nothing_to_say(self.synthesizer.checkpoint.metadata)
         return found
 
     def _remaining_chunks(self) -> Iterator[TextChunk]:
@@ -484,7 +488,7 @@ class TextProgress:
 
     @property
     def next_to_write(self) -> int:
-        """The number of the first chunk that was not passed on."""
+        """The number of the first chunk that has not been passed on."""
         return self._written
 
     def is_settled(self, number: int) -> bool:

@@ -11,7 +11,7 @@
 `best_of` of 1 that is a plain retry. Take k has the seed of the request plus k.
 
 The result is the one of generating and judging the takes one after the other in the order of their seeds, whichever is
-complete first: it does not depend on the speed of anything. `early_problem` and `is_wanted` may be called by another thread.
+complete first, so it does not depend on timing. `early_problem` and `is_wanted` may be called by another thread.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from llasa_cli.text.chunker import TextChunk
 
 CHECK_EVERY = 25
-"""Codes between two looks at an unfinished take."""
+"""Codes between two checks of an unfinished take."""
 _EQUAL = 1e-6
 """Scores that differ by less are equal."""
 
 
 class Decoder(Protocol):
-    """The part of a codec that is used here."""
+    """The part of a codec that `Candidates` uses."""
 
     sampling_rate: int
     samples_per_code: int
@@ -49,7 +49,7 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A take to generate. number: from 0."""
+    """A take to generate. `number` counts from 0."""
 
     number: int
     seed: int
@@ -60,8 +60,8 @@ class JudgedTake:
     """A take with its scores by the name of the verifier.
 
     Attributes:
-        samples: None for one that was dropped unfinished, and for one that is not decoded yet.
-        decode: Set for one that is not decoded yet: gives the audio with the reference before it.
+        samples: None for a take that was dropped unfinished or is not decoded yet.
+        decode: Returns the audio with the reference before it; set for a take that is not decoded yet.
         ended: Whether the model generated its end token.
     """
 
@@ -121,7 +121,7 @@ class Candidates:
     ) -> None:
         self.prompt = prompt
         self.finished = False
-        self.chunk = self._chunk = chunk
+        self.chunk = chunk
         self._voice, self._options = voice, options
         self._find_problems, self._verifiers, self._codec = find_problems, verifiers, codec
         self._codes_per_second = prompt.codes_per_second
@@ -140,7 +140,7 @@ class Candidates:
     @property
     def pause_s(self) -> float:
         """The silence before the chunk, in seconds."""
-        return self._chunk.pause_s
+        return self.chunk.pause_s
 
     def start(self) -> list[Candidate]:
         """The takes that can be generated now. Each is returned once."""
@@ -161,7 +161,7 @@ class Candidates:
     def early_problem(self, codes: Sequence[int]) -> str:
         """The check that an unfinished take fails already, whatever follows; empty if there is none.
 
-        A take that is not one of several is completed. Codes are looked at when there is a multiple of `CHECK_EVERY` of them.
+        The only take of a chunk is always completed. The check runs at each multiple of `CHECK_EVERY` codes.
         """
         if self._options.best_of == 1 or not codes or len(codes) % CHECK_EVERY:
             return ""
@@ -183,7 +183,7 @@ class Candidates:
 
     def _take(self, reference: np.ndarray, samples: np.ndarray, likelihood: float | None) -> Take:
         sound = None if self._voice is None else ReferenceSound(self._voice.text, reference)
-        return Take(self._chunk.text, samples, self._codec.sampling_rate, sound, likelihood)
+        return Take(self.chunk.text, samples, self._codec.sampling_rate, sound, likelihood)
 
     def with_reference(self, codes: Sequence[int]) -> list[int]:
         """The codes to decode: the reference's, then the speech's, so that the codec sees them as one recording."""
@@ -230,7 +230,7 @@ class Candidates:
         ended: bool,
         likelihood: float | None,
     ) -> JudgedTake:
-        """A complete take with its problems and scores; not decoded if they do not need its audio."""
+        """A complete take with its problems and scores. It is not decoded if they do not need its audio."""
         import numpy as np
 
         decode = decoded if callable(decoded) else None
@@ -269,7 +269,7 @@ class Candidates:
         self.finished = len(self._judged) == self._started and (passed or self._started >= self._most)
 
     def _decode_best(self) -> None:
-        """Decode the best take; if the checks of its sound find problems, the one that is the best then, and so on."""
+        """Decode the best take; if the checks of its sound find problems, decode the next best, and so on."""
         while True:
             best = min(self._judged.values(), key=lambda take: take.rank)
             if best.decode is None:
@@ -287,7 +287,7 @@ class Candidates:
             samples = self._split(self._codec.decode(self.with_reference(chosen.codes)))[1]
         has_candidates = bool(others) or bool(self._verifiers)
         return Utterance(
-            text=self._chunk.text,
+            text=self.chunk.text,
             seconds=len(samples) / self._codec.sampling_rate,
             codes=chosen.codes,
             # A search is repeated as a whole, from the seed of the request.
@@ -296,10 +296,10 @@ class Candidates:
             problems=chosen.problems,
             retried=tuple(problem for take in others for problem in take.problems),
             wall_s=time.monotonic() - self._began,
-            pause_s=self._chunk.pause_s,
-            sentences=self._chunk.sentences,
-            chapter=self._chunk.chapter,
-            voice=self._chunk.voice,
+            pause_s=self.chunk.pause_s,
+            sentences=self.chunk.sentences,
+            chapter=self.chunk.chapter,
+            voice=self.chunk.voice,
             candidates=tuple(self._row(take, take is chosen) for take in self._in_order()) if has_candidates else (),
             chosen_because=reason if others else "",
         ), samples

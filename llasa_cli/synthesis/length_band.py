@@ -17,16 +17,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llasa_cli.text.unicode import CJK_START
+from llasa_cli.text.width import count_letters, spoken_length
 
 FASTEST_S_A_CHARACTER, SLOWEST_S_A_CHARACTER = 0.03, 0.25
 """English is read at 0.055 to 0.09 s a letter; a single slow word reaches 0.2."""
 _ONSET_S = 1.5
 """Added to the slowest time: one-word texts consist mostly of onset and release."""
-_CJK_LETTERS = 3
-"""An East Asian character takes about as long as three Latin letters."""
-_DIGIT_LETTERS = 4
-"""A digit is a word: five, twenty. (Most checkpoints are given words in place of digits.)"""
+
 _PAUSES = re.compile(r"[,;:.!?—–…]+(?=\s)|[、，；：。！？](?=.)")
 _SPREAD_S, _SPREAD_SHARE = 0.15, 0.05
 """Durations of equally long texts differ by about this much, and by this share of the duration."""
@@ -112,23 +109,12 @@ class LengthBand:
         return asdict(self)
 
 
-def count_letters(text: str) -> int:
-    """The letters of a text as they are spoken: digits and East Asian characters count several times."""
-    return sum(_letters(character) for character in text if character.isalnum())
-
-
-def _letters(character: str) -> int:
-    if ord(character) >= CJK_START:
-        return _CJK_LETTERS
-    return _DIGIT_LETTERS if character.isdigit() else 1
-
-
 def count_pauses(text: str) -> int:
     """The marks inside a text at which a reader pauses."""
     return len(_PAUSES.findall(text.strip()))
 
 
 def wide_limits(text: str, slowest_s_a_character: float = SLOWEST_S_A_CHARACTER) -> tuple[float, float]:
-    """The limits for a checkpoint without a band: what is outside is broken, not merely slow or fast."""
-    letters = sum(_CJK_LETTERS if ord(c) >= CJK_START else 1 for c in text if c.isalnum())
+    """The limits for a checkpoint without a band. Speech outside of them is broken, not merely slow or fast."""
+    letters = spoken_length("".join(filter(str.isalnum, text)))
     return FASTEST_S_A_CHARACTER * letters, slowest_s_a_character * letters + _ONSET_S

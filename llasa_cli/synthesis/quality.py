@@ -19,10 +19,10 @@ SILENCE = 0.003
 """The level of silence as a share of full scale: -50 dB."""
 CLIPPED_SHARE = 0.01
 REPEATED_S = 0.5
-"""The length of a passage that is searched for a second time in the same take."""
+"""The length of a passage whose second occurrence in the same take is a problem."""
 _SAME_CODES = 0.6
-"""The share of its codes that are the same the second time. When a text has a phrase twice, the second one shares less than
-half of its codes with the first."""
+"""The share of equal codes from which on a passage counts as repeated. When a text has a phrase twice, the second one shares
+less than half of its codes with the first."""
 
 
 def find_problems(
@@ -80,10 +80,10 @@ def longest_loop(codes: Sequence[int]) -> int:
 
 
 def find_repetition(codes: Sequence[int], codes_per_second: float = CODES_PER_SECOND) -> tuple[int, int] | None:
-    """Find a passage of half a second that comes a second time. -> the positions of both, or None
+    """Find a passage of half a second that occurs twice. Returns both positions, or None.
 
-    Positions at the same distance are compared, so that a few different codes in between do not matter. Silence does not
-    count: its codes are few.
+    Positions at the same distance are compared, so that a few different codes in between do not matter. Silence is ignored: it
+    has few different codes.
     """
     import numpy as np
 
@@ -103,7 +103,7 @@ def find_repetition(codes: Sequence[int], codes_per_second: float = CODES_PER_SE
 
 
 def _repeats_words(text: str) -> bool:
-    """Whether a text has the same two words, or a long word, twice: then its speech may repeat a passage as well."""
+    """Whether a text has the same two words, or a long word, twice, so that its speech may repeat a passage too."""
     words = [word.strip(".,;:!?\"'").casefold() for word in text.split()]
     pairs = list(itertools.pairwise(words))
     long = [word for word in words if len(word) >= 8]

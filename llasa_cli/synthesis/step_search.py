@@ -50,7 +50,7 @@ class StepSearch:
         self._inherited: dict[int, float] = {}
 
     def log_probability(self, number: int, own: float | None) -> float | None:
-        """The likelihood of a whole take from that of its own codes, those behind the last branching."""
+        """The likelihood of a whole take, from that of its own codes, which follow the last branching."""
         return None if own is None else own + self._inherited.get(number, 0.0)
 
     def branch(self, running: dict[int, Candidate]) -> None:

@@ -181,7 +181,7 @@ class Synthesizer:
         return request.over(self._metadata.get("sampling") or {})
 
     def chunks(self, text: str) -> list[str]:
-        """The chunks of a text as the model is given them."""
+        """The chunks of a text in the form that the model is given."""
         return [chunk.text for chunk in self.text_chunks([text], SpeechOptions()) if chunk.text]
 
     def text_chunks(
@@ -191,7 +191,7 @@ class Synthesizer:
         on_note: Callable[[str], None] | None = None,
         continues: bool = False,
     ) -> Iterator[TextChunk]:
-        """Split a text lazily: the first chunk is there before the last part has been read.
+        """Split a text lazily: the first chunk is available before the last part has been read.
 
         Args:
             parts: The text, in parts of any length.
@@ -261,14 +261,10 @@ class Synthesizer:
                 if chunk.text:
                     break
             else:
-                raise self.nothing_to_say()
+                raise nothing_to_say(self._metadata)
             chunks = chain(first, chunks)
         session = SynthesisSession(self, options, reference, verifiers, gate, cast)
         return self._stream(chunks, session, on_utterance, resume_from or ResumePoint())
-
-    def nothing_to_say(self) -> UsageError:
-        """The error for a text without a word that this model can read."""
-        return nothing_to_say(self._metadata)
 
     def _stream(
         self,
@@ -285,7 +281,7 @@ class Synthesizer:
             if number >= resume_from.chunks:
                 yield from session.synthesize(chunk, notify)
         if not has_words:
-            raise self.nothing_to_say()
+            raise nothing_to_say(self._metadata)
 
     def synthesize(
         self,
@@ -396,14 +392,14 @@ class SynthesisSession:
             yield AudioChunk(sound, self._rate)
 
     def silence(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
-        """The pause before a chunk: as an utterance, and float32 [n]."""
+        """The pause before a chunk, as an utterance and as samples, float32 [n]."""
         import numpy as np
 
         pause_s = chunk.pause_s / self.options.speed
         return Utterance("", 0.0, (), 0, 0, pause_s=pause_s), np.zeros(round(pause_s * self._rate), np.float32)
 
     def finish(self, chunk: TextChunk, utterance: Utterance, samples: np.ndarray) -> tuple[Utterance, np.ndarray]:
-        """A chunk's best take as it is heard.
+        """The final utterance and sound of a chunk's best take.
 
         Args:
             samples: float32 [n], the speech.
@@ -467,7 +463,7 @@ class SynthesisSession:
         )
 
     def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
-        """Generate takes of a chunk until the best one is known. -> the utterance and its samples, float32 [n]"""
+        """Generate takes of a chunk until the best one is known. Returns the utterance and its samples, float32 [n]."""
         from llasa_cli.lm.engine import GenerationRequest
 
         candidates = self.candidates(chunk)

@@ -55,7 +55,7 @@ class Utterance:
     voice: str = ""
 
     def to_row(self) -> dict[str, Any]:
-        """The fields under the names that files and `--json` have: `attempts` is `tries` there."""
+        """The fields under their names in files and in `--json`, where `attempts` is `tries`."""
         row = asdict(self)
         return {"tries" if name == "attempts" else name: value for name, value in row.items()}
 

@@ -57,7 +57,7 @@ class WordTimer:
 
         Args:
             sentences: The written sentences.
-            text: The same sentences as the model was given them, with numbers in words where it needs that.
+            text: The same sentences in the form that the model was given, where numbers may be words.
             samples: float32 [n], mono: the speech of the text.
 
         Returns:
@@ -139,7 +139,7 @@ def smooth(spans: Sequence[Span], words: Sequence[str]) -> list[Span]:
     """Balance aligned boundaries against the durations that the lengths of the words suggest.
 
     Between two pauses the boundaries are the solution of a least-squares problem: each is near its aligned place, and each
-    word near its share of the time. What follows a pause or precedes one stays in its place.
+    word near its share of the time. Boundaries at a pause stay in their places.
     """
     found: list[Span] = []
     while len(found) < len(spans):
@@ -175,7 +175,7 @@ def _smooth_phrase(spans: Sequence[Span], words: Sequence[str]) -> list[Span]:
 
 
 def share_time(words: Sequence[str], pauses: Sequence[Span], duration_s: float) -> list[Span]:
-    """Estimate the spans of words from their lengths alone: of the time of the speech without its pauses."""
+    """Estimate the spans of words by sharing the time of the speech, without its pauses, by their lengths."""
     first, last = _voiced(pauses, duration_s)
     inner = [(begin, end) for begin, end in pauses if begin > first and end < last]
     lengths = [1.0 + spoken_length(word) for word in words]

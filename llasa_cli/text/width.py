@@ -39,6 +39,17 @@ def spoken_length(text: str) -> int:
     return len(text) if text.isascii() else sum(CJK_LENGTH if ord(c) >= CJK_START else 1 for c in text)
 
 
+def count_letters(text: str) -> int:
+    """The letters and digits of a text as they are spoken: a digit (five, twenty) counts 4, kana 2, other East Asian characters 3."""
+    return sum(_letters(character) for character in text if character.isalnum())
+
+
+def _letters(character: str) -> int:
+    if character.isdigit():
+        return 4
+    return 2 if "\u3040" <= character < "\u3100" else spoken_length(character)
+
+
 def join(first: str, second: str) -> str:
     """Join two texts with a space, except where the script has none."""
     return first + second if not first or is_spaceless(first[-1]) else f"{first} {second}"

@@ -1,11 +1,11 @@
-"""Reference clips: whether a recording and its transcript can be used for cloning, before any large model is loaded.
+"""Reference clips: checks whether a recording and its transcript can be used for cloning, before any large model is loaded.
 
     clip = load_reference(path, "What is said in it.")        trimmed and checked; too long: cut together with its words
     clip = load_reference(path, None)                         trimmed and checked; too long: cut in a pause
     clip = transcriber.complete(clip)                         the words of such a clip, by a recognizer
 
 Sound and words are cut together or not at all: if the transcript has words that the clip lacks, the model skips as many
-words of the text, or says them first.
+words of the text, or speaks the missing words first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from llasa_cli.audio.vad import FRAME_S, VoiceActivity, flat_top_share, limit_ga
 from llasa_cli.errors import AudioError, ModelError, UsageError
 from llasa_cli.text.sentences import split_sentences
 from llasa_cli.text.unicode import CJK_START
+from llasa_cli.text.width import count_letters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,6 @@ _ROW_RATE = (3.0, 35.0)
 """119 sentences by a fast synthetic voice have 12 to 20.3 letters a second."""
 _BREATH_S = 0.2
 """The shortest pause: it does not count for the speaking rate, and a clip without a transcript may be cut there."""
-_KANA = range(0x3040, 0x3100)
 
 _SENTENCE_PAUSE_S = 0.15
 _PAUSE_RATIO = 1.5
@@ -122,10 +122,10 @@ class ReferenceTranscriber:
     """Writes the transcripts of clips that come without one. The recognizer is loaded for the first of them.
 
     Args:
-        name: See `asr.load_recognizer`. If the default one is not on this machine, another one that is takes its place.
+        name: See `asr.load_recognizer`. If the default one is not on this machine, another one on this machine replaces it.
         language: Such as "en"; None lets the recognizer detect it.
         device: A value of `--device`.
-        on_stage: Receives what is being done, for a progress display.
+        on_stage: Receives the name of each stage, for a progress display.
         on_line: Receives lines for the user.
     """
 
@@ -265,11 +265,11 @@ def check_rate(file_rate: int) -> tuple[str, ...]:
     """
     if file_rate < MIN_RATE_HZ:
         raise AudioError(
-            f"The reference clip is sampled at {file_rate} Hz, which leaves out its consonants.",
+            f"The reference clip is sampled at {file_rate} Hz, which cuts off its consonants.",
             f"Record it at {FULL_RATE_HZ} Hz or more; {MIN_RATE_HZ} Hz is the least.",
         )
     if file_rate < FULL_RATE_HZ:
-        return (f"the reference clip is sampled at {file_rate} Hz: the voice will sound like on a telephone",)
+        return (f"the reference clip is sampled at {file_rate} Hz: the voice will sound as on a telephone",)
     return ()
 
 
@@ -445,7 +445,7 @@ def speaking_rate_problem(transcript: str, spoken_s: float) -> tuple[str, bool]:
     Returns:
         The problem, empty if there is none; and whether the two can belong together at all.
     """
-    letters = letters_of(transcript)
+    letters = count_letters(transcript)
     rate = letters / max(spoken_s, FRAME_S)
     slow, fast = rate < _WARN_RATE[0], rate > _WARN_RATE[1]
     if not (slow or fast):
@@ -466,20 +466,8 @@ def fits_duration(transcript: str, seconds: float, silence_s: float = 0.0) -> bo
     Args:
         silence_s: The part of the time that may be without speech; only the lower limit allows for it.
     """
-    letters = letters_of(transcript)
+    letters = count_letters(transcript)
     return _ROW_RATE[0] * (seconds - silence_s) <= letters <= _ROW_RATE[1] * seconds
-
-
-def letters_of(text: str) -> int:
-    """The length of a text in speech, in Latin letters: a digit counts 4, kana 2, and other East Asian characters 3."""
-    return sum(_letters(character) for character in text if character.isalnum())
-
-
-def _letters(character: str) -> int:
-    code = ord(character)
-    if character.isdigit():
-        return 4
-    return 1 if code < CJK_START else 2 if code in _KANA else 3
 
 
 def leaked_words(said: str, heard: str, reference: str) -> tuple[str, ...]:
@@ -500,7 +488,7 @@ def leaked_words(said: str, heard: str, reference: str) -> tuple[str, ...]:
             end += 1
         if end - begin > len(best) and not _contains(text, found[begin:end]):
             best = found[begin:end]
-    if len(best) < 2 or letters_of("".join(best)) < _MIN_LEAK_LETTERS:
+    if len(best) < 2 or count_letters("".join(best)) < _MIN_LEAK_LETTERS:
         return ()
     return (f"says words of the reference clip: {' '.join(best)!r}",)
 
@@ -510,7 +498,7 @@ def _contains(words: list[str], part: list[str]) -> bool:
 
 
 def _certain_cut(clip: ReferenceClip, sentences: list[str]) -> tuple[float, str] | None:
-    """The place at which sound and words can be cut together: the second, and the words until then; None if that would be a guess.
+    """The place at which sound and words can be cut together: the time in seconds, and the words before it; None if it would be a guess.
 
     The place is certain if the sound has exactly as many long pauses as the text has sentence ends, each of them clearly
     longer than every other pause, and each where the letters before it put it. (`benchmarks/cloning.py` has clips to
@@ -529,7 +517,7 @@ def _certain_cut(clip: ReferenceClip, sentences: list[str]) -> tuple[float, str]
     silence_before = [sum(end - begin for begin, end in pauses if end <= until) for until, _ in chosen]
     spoken_s = clip.speech_s - sum(end - begin for begin, end in pauses)
     begin_s = clip.activity.span[0] * FRAME_S
-    letters = [letters_of(sentence) for sentence in sentences]
+    letters = [count_letters(sentence) for sentence in sentences]
     best = None
     for count, ((begin, end), silence) in enumerate(zip(chosen, silence_before, strict=True), 1):
         expected = spoken_s * sum(letters[:count]) / sum(letters)

@@ -119,6 +119,7 @@ def test_a_speaker_has_its_own_band_and_the_others_the_general_one(band: LengthB
         ("Yes, no: well; so.", 11, 3),
         ("It is 5.", 8, 0),
         ("你好，世界。", 12, 1),
+        ("こんにちは。", 10, 0),
         ("Ends. Begins.", 10, 1),
     ],
 )

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import AudioError, UsageError
+from llasa_cli.text.width import count_letters
 from llasa_cli.voices.reference import (
     check_reference,
     check_sound,
     check_transcript,
     cut_at_pause,
     leaked_words,
-    letters_of,
     speaking_rate_problem,
 )
 
@@ -29,7 +29,7 @@ LETTER_S = 0.09
 
 def spoken(sentence: str) -> np.ndarray:
     """A tone as long as the sentence, louder and softer four times a second."""
-    time = np.arange(round(letters_of(sentence) * LETTER_S * RATE)) / RATE
+    time = np.arange(round(count_letters(sentence) * LETTER_S * RATE)) / RATE
     swell = 0.7 + 0.3 * np.sin(2 * np.pi * 4 * time)
     return (0.4 * swell * np.sin(2 * np.pi * 150 * time)).astype(np.float32)
 
