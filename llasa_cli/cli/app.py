@@ -1,4 +1,4 @@
-"""The command line: which commands there are."""
+"""The Typer app with all commands."""
 
 from __future__ import annotations
 

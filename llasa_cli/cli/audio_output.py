@@ -1,4 +1,4 @@
-"""The open output of `say`, `clone` and `chat`: a sink, subtitles and word times beside it, and the state that a long text resumes from."""
+"""The open output of `say`, `clone` and `chat`: a sink, subtitles and word times, and the state from which a long text resumes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from llasa_cli.voices.resolve import ResolvedVoice
 
 LONG_BYTES = 20_000
-"""The size, about twenty minutes of speech, from which on a text is spoken resumably."""
-MOST_TO_HEAR = 20
+"""The size, about twenty minutes of speech, from which on a text can be resumed."""
+MOST_RETRIES_LISTED = 20
 """The number of retried chunks that are listed at the end; the rest are only counted."""
 CHAPTER_FORMAT = "mp3"
 """The format of the files in a folder, unless --format names another."""
@@ -38,7 +38,7 @@ CHAPTER_FORMAT = "mp3"
 class AudioOutput:
     """The open sink, the files beside it, and the utterances of earlier runs.
 
-    On exit all files are finished. On exit by an exception nothing stays, or what a long text resumes from.
+    On exit all files are finished. On exit by an exception only the state from which a long text resumes is kept.
     """
 
     sink: Sink
@@ -51,7 +51,7 @@ class AudioOutput:
     writer: BookWriter | None = None
     """Writes the finished file where it has chapters, a cover or a loudness."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """One for each chunk, for `--json`; without it a book is spoken in flat memory."""
+    """One for each chunk, with `--json` only, so that a book takes flat memory without it."""
     count: int = 0
     failed: int = 0
     """Chunks that still fail their checks after the last retry."""
@@ -60,17 +60,17 @@ class AudioOutput:
     words: int = 0
     chapters: int = 0
     """Chapters so far, those of earlier runs included; `words` likewise."""
-    to_hear: list[str] = field(default_factory=list)
-    """The times and texts of the first MOST_TO_HEAR chunks that were generated again, for a person to listen to."""
+    retry_lines: list[str] = field(default_factory=list)
+    """The times and texts of the first MOST_RETRIES_LISTED chunks that were generated again, for a person to listen to."""
     best_of: int = 1
-    """Takes of a chunk that are no retries."""
+    """The number of takes of each chunk. More attempts are retries."""
     retried: int = 0
     """The number of chunks that were generated again."""
-    when_finished: Callable[[], None] | None = None
-    """Reports the result once the file is in its place."""
+    on_finished: Callable[[], None] | None = None
+    """Called when the file is in its place; reports the result."""
 
     def record(self, utterance: Utterance) -> tuple[float, float]:
-        """Count an utterance that is final; -> when it begins and ends, in seconds."""
+        """Count a final utterance. Returns its begin and its end in seconds."""
         begin = self.clock_s + utterance.pause_s
         if utterance.chapter and self.writer is not None:
             from llasa_cli.audio.mp4 import ChapterStart
@@ -88,7 +88,7 @@ class AudioOutput:
         self.words += sum(len(sentence.split()) for sentence in utterance.sentences)
         self.chapters += bool(utterance.chapter)
         if utterance.retried and utterance.attempts > self.best_of:
-            self._add_to_hear(utterance, begin)
+            self._add_retry(utterance, begin)
         if self.options.json:
             hidden = ("codes", "sentences", "is_voice", "words")
             row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
@@ -97,13 +97,13 @@ class AudioOutput:
             self.rows.append(row | {"begin_s": round(begin, 3)})
         return begin, self.clock_s
 
-    def _add_to_hear(self, utterance: Utterance, begin: float) -> None:
+    def _add_retry(self, utterance: Utterance, begin: float) -> None:
         self.retried += 1
-        if len(self.to_hear) < MOST_TO_HEAR:
+        if len(self.retry_lines) < MOST_RETRIES_LISTED:
             outcome = "still fails" if utterance.problems else "passes now"
             reasons = "; ".join(dict.fromkeys(utterance.retried))
             where = f"{format_clock(begin)} to {format_clock(self.clock_s)}"
-            self.to_hear.append(f"{where} ({shorten(utterance.text)}): {reasons}; {outcome}")
+            self.retry_lines.append(f"{where} ({shorten(utterance.text)}): {reasons}; {outcome}")
 
     def __enter__(self) -> AudioOutput:
         return self
@@ -112,10 +112,10 @@ class AudioOutput:
         kept = self.resumable
         if kind is not None and kept is not None and kept.count:
             self.console.line(
-                f"{kept.seconds / 60:.1f} min of speech stay in {kept.folder}; the same command resumes from there"
+                f"{kept.seconds / 60:.1f} min of speech are kept in {kept.folder}; the same command resumes from there"
             )
         try:
-            # The sound first: subtitles without it are of no use.
+            # The sound comes first: subtitles are useless without it.
             self.sink.__exit__(kind)
             for file in self.side_files:
                 file.__exit__(kind)
@@ -123,8 +123,8 @@ class AudioOutput:
             for file in self.side_files:
                 file.abort()
             raise
-        if kind is None and self.when_finished is not None:
-            self.when_finished()
+        if kind is None and self.on_finished is not None:
+            self.on_finished()
 
 
 def check_paths(options: OutputOptions, *inputs: Path | None) -> None:
@@ -263,7 +263,7 @@ def _book_writer(options: OutputOptions, source: TextInput) -> BookWriter | None
         return None
     is_folder = os.path.isdir(output) or output.endswith(("/", os.sep))
     if is_folder and source.book is None:
-        raise UsageError(f"{output} is a folder, which a book's chapters go into.", "Give the name of a file in it.")
+        raise UsageError(f"{output} is a folder, and only a book is written to one.", "Give the name of a file in it.")
     kind = (
         pick_format(None, options.file_format or CHAPTER_FORMAT)
         if is_folder

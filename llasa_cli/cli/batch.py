@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llasa_cli.batch.scheduler import Tally
 
 _SHOWN = 20
-"""The number of impossible items that are listed; the rest are only counted."""
+"""The number of invalid items that are listed; the rest are only counted."""
 
 
 @dataclass(frozen=True)

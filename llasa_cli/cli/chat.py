@@ -1,4 +1,4 @@
-"""`llasa chat`: a model that speaks and still chats answers, in text and aloud."""
+"""`llasa chat`: a conversation with a model, whose answers are printed and spoken."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def chat(
     models: ChatModelOptions,
     speech: SpeechOptions,
 ) -> None:
-    """Chat with a model that kept its text chat. The answer is printed as it grows and spoken sentence by sentence."""
+    """Chat with a model that can still generate text. The answer is printed as it is generated, and spoken sentence by sentence."""
     seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     if question.text and not " ".join(question.text).strip():
         raise UsageError("The question is empty.", 'llasa chat "Who are you?"')
@@ -89,28 +89,28 @@ def chat(
 
 
 def resolve_chat_model(options: ModelOptions) -> Checkpoint:
-    """Find a model that answers text. A checkpoint that neither the catalog nor its own metadata describes may do so.
+    """Find a model that can chat. A checkpoint that neither the catalog nor its own metadata describes may be able to.
 
     Raises:
-        UsageError: The model is known to have lost this ability.
+        UsageError: The model is known to generate speech only.
         ModelError: The model is not on this machine.
     """
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.hub.catalog import CATALOG, entry_of, repo_of
 
-    hint = "Models that answer: " + ", ".join(short for short, entry in CATALOG.items() if entry.chats) + "."
+    hint = "Models that can chat: " + ", ".join(short for short, entry in CATALOG.items() if entry.chats) + "."
     named = repo_of(options.model)
     entry = entry_of(named[0]) if named is not None and not Path(options.model).is_dir() else None
     if entry is not None and not entry.chats:
-        raise UsageError(f"{options.model} speaks text, but no longer answers it.", hint)
+        raise UsageError(f"{options.model} can no longer chat: it only reads text aloud.", hint)
     checkpoint = resolve_checkpoint(options)
     if entry is None and checkpoint.metadata and not checkpoint.metadata.get("chats"):
-        raise UsageError(f"{options.model} speaks text, but does not answer it.", hint)
+        raise UsageError(f"{options.model} can't chat: it only reads text aloud.", hint)
     return checkpoint
 
 
 def _questions(text: tuple[str, ...]) -> Iterator[str]:
-    """The arguments as one question, or the lines of standard input, each read when it is needed."""
+    """The arguments as one question, or else the lines of standard input, each read when it is needed."""
     if text and text != ("-",):
         yield " ".join(text)
         return
@@ -129,7 +129,7 @@ def _questions(text: tuple[str, ...]) -> Iterator[str]:
 def _spoken(
     conversation: Conversation, questions: Iterator[str], options: ChatOptions, seed: int, printer: _AnswerPrinter
 ) -> Iterator[str]:
-    """The answers sentence by sentence while they are generated; each is printed as well."""
+    """Yield the answers sentence by sentence while they are generated, and print them."""
     from llasa_cli.text.incremental import read_sentences
 
     for number, question in enumerate(questions):

@@ -115,7 +115,7 @@ def clone(
                 saved = _saved_voice(
                     options.save, synthesizer, reference, clip, reference_options.language, options.license_note
                 )
-                _keep(saved, options.force, console, output.json, alone=source is None)
+                _save(saved, options.force, console, output.json, prints_path=source is None)
             if source is not None and audio_output is not None:
                 cast.encode(synthesizer.encode_reference)
                 speak(
@@ -126,7 +126,7 @@ def clone(
 def _open_text(
     text: TextOptions, book: BookOptions, output: OutputOptions, speech: SpeechOptions, is_saved: bool
 ) -> TextInput | None:
-    """The text to speak; None if the voice is only saved. Standard input is read then only if `-f -` names it."""
+    """The text to speak; None if the voice is only saved. With --save, standard input is read only if `-f -` names it."""
     if not is_saved or text.text or text.file is not None:
         return open_text(text, "clone", (book.first_chapter, book.last_chapter))
     about_sound = (
@@ -192,8 +192,12 @@ def _saved_voice(
     )
 
 
-def _keep(voice: SavedVoice, force: bool, console: Console, json: bool, alone: bool) -> None:
-    """Write the voice's file and report it. The path goes to standard output if nothing is spoken."""
+def _save(voice: SavedVoice, force: bool, console: Console, json: bool, prints_path: bool) -> None:
+    """Write the voice's file and report it.
+
+    Args:
+        prints_path: Print the path to standard output, because nothing else is printed there.
+    """
     from llasa_cli.voices.library import save
 
     path = save(voice, force)
@@ -201,5 +205,5 @@ def _keep(voice: SavedVoice, force: bool, console: Console, json: bool, alone: b
     if json:
         facts = {name: value for name, value in asdict(voice).items() if name not in ("codes", "name")}
         result(as_json({"voice": voice.name, "path": str(path), **facts}))
-    elif alone:
+    elif prints_path:
         result(str(path))

@@ -1,4 +1,4 @@
-"""Options that several commands share and that end in the command line; those of the engine are in `settings`."""
+"""Options that several commands share and that only the command line reads; those of the engine are in `settings`."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class SoundOptions(Options):
 
 @dataclass(frozen=True)
 class CheckOptions(Options):
-    """The judges of the takes, and the treatment of speech that fails its checks."""
+    """The verifiers of the takes, and the treatment of speech that fails its checks."""
 
     verify: Annotated[
         bool,
@@ -293,7 +293,7 @@ class CheckOptions(Options):
         return WordTiming(find_aligner(self.asr, language), language)
 
     def refuse_unused(self, speech: SpeechOptions, needs_words: bool) -> None:
-        """Raises UsageError where a recognizer was chosen that nothing uses."""
+        """Raises UsageError if a recognizer was chosen and no option uses it."""
         chooses = speech.best_of > 1 and "words" in (self.choose_by or ("words",))
         if self.asr != DEFAULT_LISTENER and not (self.verify or chooses or needs_words):
             raise UsageError(

@@ -28,7 +28,7 @@ _output: BinaryIO | None = None
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived. It is not an Exception, so that only cleanup code sees it."""
+    """SIGTERM or SIGHUP arrived. It is no `Exception`, so that only cleanup code catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -91,7 +91,7 @@ def result(text: str) -> None:
 
 
 def boundary(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn every known end of a command into one message and an exit code; an unknown error keeps its traceback."""
+    """Turn every expected error of a command into one message and an exit code. An unexpected error keeps its traceback."""
 
     @functools.wraps(command)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
@@ -169,12 +169,12 @@ def _no_exception_passes(frame: Any) -> bool:
 
 
 def _drop_output() -> None:
-    """Redirect standard output to nowhere: its buffered rest would fail again when the interpreter exits."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Redirect standard output to the null device: flushing its buffer would fail again when the interpreter exits."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (_output, sys.__stdout__):
         try:
             if stream is not None:
-                os.dup2(nowhere, stream.fileno())
+                os.dup2(null, stream.fileno())
         except (OSError, ValueError):
             continue
 
@@ -199,7 +199,7 @@ class Console:
         return self._live
 
     def stage(self, text: str) -> None:
-        """Show what is being done, in place of the line before; only on a terminal."""
+        """Show the current stage in the progress line; only on a terminal."""
         if self._live:
             self._show(text + " ...")
 

@@ -1,4 +1,4 @@
-"""`llasa doctor`: what works on this machine, what is missing, and the command that fixes it."""
+"""`llasa doctor`: reports what works on this machine, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
@@ -19,7 +19,7 @@ from llasa_cli.options import Flag, Options
 from llasa_cli.settings import BUILT_IN_MODEL, DEFAULT_LISTENER, DEVICE_FLAG, MODEL_FLAG, ModelOptions
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
-"""Works; something optional is missing; speech is impossible until it is fixed."""
+"""The states of a finding: it works; something optional is missing; speech is impossible until it is fixed."""
 PACKAGE = "llasa-cli"
 TEST_TEXT = "This is a short test of the voice."
 _LITTLE_MEMORY = 1_000_000_000
@@ -50,13 +50,13 @@ class Finding:
         state: ok, note or broken.
         what: The thing that was examined.
         found: Its condition, in words.
-        mend: The command or setting that fixes it; empty where nothing has to be fixed.
+        fix: The command or setting that fixes it; empty where nothing has to be fixed.
     """
 
     state: str
     what: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @with_flags
@@ -74,10 +74,10 @@ def doctor(options: DoctorOptions) -> None:
     if options.json:
         result(as_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]}))
     else:
-        rows = [(f.state, f.what, f.found + (f"\n-> {f.mend}" if f.mend else "")) for f in findings]
+        rows = [(f.state, f.what, f.found + (f"\n-> {f.fix}" if f.fix else "")) for f in findings]
         result(table_text(("", "what", "found"), rows, styles=_STYLES))
     if broken:
-        raise LlasaError(f"These do not work: {', '.join(finding.what for finding in broken)}.", broken[0].mend)
+        raise LlasaError(f"These do not work: {', '.join(finding.what for finding in broken)}.", broken[0].fix)
 
 
 @dataclass(frozen=True)
@@ -132,15 +132,15 @@ def _versions() -> Iterator[Finding]:
     for requirement in map(Requirement, _requirements()):
         if requirement.marker is not None:
             continue  # belongs to an extra
-        mend = f"{_pip()} install --upgrade '{requirement}'"
+        fix = f"{_pip()} install --upgrade '{requirement}'"
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            yield Finding(BROKEN, requirement.name, "not installed", mend)
+            yield Finding(BROKEN, requirement.name, "not installed", fix)
             continue
         fits = requirement.specifier.contains(found, prereleases=True)
         unmet = "" if fits else f", but {requirement.specifier} is needed"
-        yield Finding(OK if fits else BROKEN, requirement.name, found + unmet, "" if fits else mend)
+        yield Finding(OK if fits else BROKEN, requirement.name, found + unmet, "" if fits else fix)
 
 
 def _requirements() -> list[str]:
@@ -222,14 +222,14 @@ def _gigabytes(size: int) -> str:
 
 
 def _sound() -> Iterator[Finding]:
-    mend = {
+    fix = {
         "linux": "apt install libportaudio2 (or your system's PortAudio); -o writes files without it",
         "darwin": "brew install portaudio; -o writes files without it",
     }.get(sys.platform, f"{_pip()} install --force-reinstall sounddevice; -o writes files without it")
     try:
         import sounddevice
     except (ImportError, OSError) as error:
-        yield Finding(NOTE, "sound output", f"can't be played: {error}", mend)
+        yield Finding(NOTE, "sound output", f"can't be played: {error}", fix)
         return
     version = sounddevice.get_portaudio_version()[1].partition(",")[0]
     try:
@@ -254,8 +254,8 @@ def _formats() -> Iterator[Finding]:
     text += " ".join(others) if is_installed() else f"not installed, so no {', '.join(others)}"
     if missing:
         text = f"libsndfile {soundfile.__libsndfile_version__} writes no {', '.join(missing)}"
-    mend = f"{_pip()} install --upgrade --force-reinstall soundfile" if missing else ""
-    yield Finding(NOTE if missing else OK, "file formats", text, mend)
+    fix = f"{_pip()} install --upgrade --force-reinstall soundfile" if missing else ""
+    yield Finding(NOTE if missing else OK, "file formats", text, fix)
 
 
 # --- models ---
@@ -264,7 +264,8 @@ def _formats() -> Iterator[Finding]:
 def _hub() -> Iterator[Finding]:
     from huggingface_hub import constants, get_token
 
-    offline = [name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if _is_set(name)]
+    switches = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    offline = [name for name in switches if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")]
     if offline:
         yield Finding(
             NOTE,
@@ -274,10 +275,6 @@ def _hub() -> Iterator[Finding]:
         )
     token = "a token is set" if get_token() else "no token (published models require one: HF_TOKEN, or `hf auth login`)"
     yield Finding(OK, "hub", f"{constants.ENDPOINT}, {token}")
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _cache() -> Iterator[Finding]:
@@ -336,9 +333,9 @@ def _cached_models(cache: Path) -> Iterator[Finding]:
         interrupted = [path for path in Path(repo.repo_path).glob("blobs/*.incomplete") if path.is_file()]
         short = names.get(repo.repo_id)
         name = repo.repo_id + (f" ({short})" if short else "")
-        mend = f"llasa download {short or repo.repo_id}" if interrupted else ""
+        fix = f"llasa download {short or repo.repo_id}" if interrupted else ""
         text = f"{name}, {format_size(repo.size_on_disk)}" + ("; a download was interrupted" if interrupted else "")
-        yield Finding(NOTE if interrupted else OK, "in the cache", text, mend)
+        yield Finding(NOTE if interrupted else OK, "in the cache", text, fix)
 
 
 def _model(name: str) -> Iterator[Finding]:
@@ -432,9 +429,5 @@ def _self_test(device: str) -> Iterator[Finding]:
         BROKEN if problems else OK,
         "self-test",
         text + (f"; {'; '.join(problems)}" if problems else ""),
-        _reinstall(problems),
+        f"{_pip()} install --force-reinstall {PACKAGE}" if problems else "",
     )
-
-
-def _reinstall(problems: list[Any]) -> str:
-    return f"{_pip()} install --force-reinstall {PACKAGE}" if problems else ""

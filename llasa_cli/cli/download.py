@@ -74,7 +74,7 @@ def download(options: DownloadOptions) -> None:
             for name in options.names:
                 _Download(console, options).run(name)
         except KeyboardInterrupt:
-            console.line("What has been downloaded stays; the same command resumes the download.")
+            console.line("The downloaded part is kept; the same command resumes the download.")
             raise
 
 
@@ -94,7 +94,7 @@ def _remove(name: str, console: Console, json: bool) -> None:
 
 
 class _Download:
-    """One model with what it needs, in three steps: plan, announce, fetch."""
+    """Downloads one model and the repositories that it needs, in three steps: plan, announce, fetch."""
 
     def __init__(self, console: Console, options: DownloadOptions) -> None:
         self._console, self._options = console, options
@@ -120,7 +120,7 @@ class _Download:
     # --- plan ---
 
     def _plan(self, name: str) -> tuple[dict[str, Path], list[DownloadPlan]]:
-        """-> the folders of what is cached, in the order of the results, and plans for the rest."""
+        """The folders of cached repositories, in the order of the results, and plans for the others."""
         from llasa_cli.hub.catalog import repo_of
         from llasa_cli.hub.download import plan_download
 
@@ -178,7 +178,11 @@ class _Download:
     # --- announce ---
 
     def _announce(self, plans: Sequence[DownloadPlan]) -> None:
-        """Show size, license and peculiarities; refuse what does not fit the disk."""
+        """Show size, license and peculiarities of each model.
+
+        Raises:
+            LlasaError: The disk is too small.
+        """
         from llasa_cli.hub.catalog import entry_of
         from llasa_cli.hub.download import check_free_space
 

@@ -93,7 +93,7 @@ class Parameter:
         """This parameter in the signature that Typer reads.
 
         Args:
-            may_be_absent: Whether the command itself looks for required values.
+            may_be_absent: Whether the command itself checks for required values.
         """
         declared: dict[str, Any] = {"help": self.help, "show_default": False, "show_envvar": False}
         declared |= {"envvar": self.flag.environment, "rich_help_panel": self.flag.panel}
@@ -185,10 +185,10 @@ class Parsed(Generic[T]):
         return made
 
     def required(self, name: str) -> Any:
-        """A value that must be there.
+        """A required value.
 
         Raises:
-            UsageError: It is missing.
+            UsageError: The value is missing.
         """
         if self.values[name] is None:
             parameter = next(part for part in parameters_of(self._options) if part.name == name)
@@ -199,7 +199,7 @@ class Parsed(Generic[T]):
 
 
 def with_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """The function as Typer is to see it: one parameter for each field of the option dataclasses."""
+    """Wrap a command for Typer, with one parameter for each field of its option dataclasses."""
     hints = get_type_hints(function)
     shown: dict[str, inspect.Parameter] = {}
     for hint in hints.values():

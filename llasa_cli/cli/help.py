@@ -1,4 +1,4 @@
-"""Command classes: help that fits any terminal, and usage errors in the words of all other errors.
+"""Command classes: help that fits any terminal, and usage errors in the form of all other errors.
 
 Help is plain text without escape codes. Rich would break option names at 40 columns, read "[default: 1]" as markup, and
 take longer to import than the command line itself.

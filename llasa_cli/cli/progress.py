@@ -53,7 +53,7 @@ _LEAST_S = 5.0
 """Seconds of speech before the time left is estimated."""
 
 
-def text_progress(tally: TextTally) -> str:
+def describe_text(tally: TextTally) -> str:
     """ "chapter 2 of 9, 1,204 of 90,310 words (1 %), 480.1 s of speech in 40.0 s, 12.0 times real time, 49 min left"."""
     parts = []
     if tally.all_chapters > 1:
@@ -79,17 +79,17 @@ class ProgressLine:
 
     def show(self, tally: Tally | TextTally) -> None:
         if self._is_terminal:
-            self._console.progress(_text_of(tally))
+            self._console.progress(_describe(tally))
         elif time.monotonic() - self._shown >= LOG_INTERVAL_S:
             self._shown = time.monotonic()
-            self._console.line(_text_of(tally))
+            self._console.line(_describe(tally))
 
 
-def _text_of(tally: Tally | TextTally) -> str:
-    return text_progress(tally) if isinstance(tally, TextTally) else progress_text(tally)
+def _describe(tally: Tally | TextTally) -> str:
+    return describe_text(tally) if isinstance(tally, TextTally) else describe_batch(tally)
 
 
-def progress_text(tally: Tally) -> str:
+def describe_batch(tally: Tally) -> str:
     settled = tally.there + tally.made + tally.failed
     parts = [f"{settled} of {tally.all} items ({settled * 100 // max(1, tally.all)} %)"]
     if tally.began is not None:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SERVER = "Server"
 _EXIT_S = 15.0
-"""The time after the deadline of the requests that answers on their way and the end of the process may take."""
+"""The time after the deadline of requests in which the last responses are sent and the process ends."""
 SPARE_CONNECTIONS = 128
-"""Connections beyond `--max-requests`, so that a full server can still say so."""
+"""Connections beyond `--max-requests`, so that a full server can still answer with status 429."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ServeOptions(Options):
     wyoming_host: Annotated[
         str,
         Flag(
-            "The address of the Wyoming port. The protocol has no key: every machine that reaches it may speak.",
+            "The address of the Wyoming port. The protocol has no key: every machine that reaches the port can use it.",
             panel=_SERVER,
         ),
     ] = "127.0.0.1"
@@ -135,7 +135,7 @@ class ServeOptions(Options):
     background: Annotated[bool, Flag("Return when the server answers; it runs until it is stopped.", panel=_SERVER)] = (
         False
     )
-    stop: Annotated[bool, Flag("Stop the server of --port, and wait until it has ended.", panel=_SERVER)] = False
+    stop: Annotated[bool, Flag("Stop the server on --port, and wait until it has stopped.", panel=_SERVER)] = False
     deadline: Annotated[
         float,
         Flag("Seconds that requests have to finish when the server stops.", minimum=0, maximum=3600, panel=_SERVER),
@@ -275,7 +275,7 @@ def _answered_hosts(options: ServeOptions) -> tuple[str, ...] | None:
 
 
 def _check_ray(options: ServeOptions) -> None:
-    """Refuse what --ray can't do."""
+    """Raises UsageError if an option can't be combined with --ray, or needs it."""
     if options.ray is None:
         if options.replicas is not None:
             raise UsageError("--replicas has no effect without --ray.", "Use --devices on this machine.")

@@ -1,4 +1,4 @@
-"""Speak a text: the part of `say`, `clone` and `chat` that follows after their options.
+"""Speak a text: the steps that `say`, `clone` and `chat` share.
 
     source = open_text(text_options, "say")                              refuses an empty text
     model = find_model(models, remote, check, speech, quiet)                on this machine, or a server's
@@ -21,6 +21,7 @@ from llasa_cli.cli.console import Console, as_json, note, result, speed
 from llasa_cli.cli.flags import Parsed
 from llasa_cli.cli.progress import ProgressLine, TextTally
 from llasa_cli.cli.text_input import TextInput
+from llasa_cli.device import limit_threads
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import (
     BUILT_IN_MODEL,
@@ -153,10 +154,10 @@ def open_synthesizer(
     scheduling: SchedulingOptions | None = None,
     verifiers: VerifierOptions = NO_VERIFIERS,
 ) -> Synthesizer | RemoteSynthesizer | PassageSynthesizer:
-    """Load the model, if it is one of this machine.
+    """Load the model, unless it is a server's.
 
     Args:
-        scheduling: How the passages of the text are spoken at once; None speaks one after the other.
+        scheduling: How several passages of the text are synthesized at once; None synthesizes one after the other.
     """
     from llasa_cli.checkpoint.resolve import Checkpoint
 
@@ -177,16 +178,16 @@ def passages_at_once(
     output: OutputOptions,
     speech: SpeechOptions,
 ) -> SchedulingOptions | None:
-    """Whether a text is spoken several passages at a time: a book or a long text that is written to a file, or any on request.
+    """How several passages are synthesized at once: for a book or a long text that is written to a file, or any text on request.
 
     Raises:
-        UsageError: It was asked for, and another option excludes it.
+        UsageError: An option asks for it, and another one excludes it.
     """
     from llasa_cli.checkpoint.resolve import Checkpoint
 
     reason = ""
     if not isinstance(model, Checkpoint):
-        reason = "a server chooses that itself"
+        reason = "a server decides that itself"
     elif output.output is None or output.play or _is_streaming(output, speech):
         reason = "sound that is played or streamed is spoken in order"
     elif source.size is None:
@@ -219,11 +220,7 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
     finally:
         gc.freeze()
         gc.enable()
-    if synthesizer.model.is_small and "OMP_NUM_THREADS" not in os.environ:
-        import torch
-
-        # A step takes microseconds: threads would wait for each other longer than they work.
-        torch.set_num_threads(1)
+    limit_threads(synthesizer.model.is_small)
     return synthesizer
 
 
@@ -274,7 +271,7 @@ def speak(
         judges, timer = load_judges(verifiers, timing)
         if timing is not None and timing.recognizer is None:
             console.line("note: the times of words are estimates: there is no recognizer (pip install pocketsphinx)")
-    settler = _Settler(audio_output, gate, console, timer)
+    recorder = _UtteranceRecorder(audio_output, gate, console, timer)
 
     def warn(text: str) -> None:
         console.line(f"warning: {text}")
@@ -289,7 +286,7 @@ def speak(
     resume_from = _resume_point(audio_output, console)
     tally = TextTally(source.words, source.chapters, audio_output.words, audio_output.clock_s)
     progress = ProgressLine(console)
-    request = (parts(), speech, reference, settler.add)
+    request = (parts(), speech, reference, recorder.add)
     if isinstance(synthesizer, RemoteSynthesizer):
         chunks = synthesizer.stream(
             *request,
@@ -305,12 +302,12 @@ def speak(
         )
     for chunk in chunks:
         audio_output.sink.write(chunk)
-        settler.hear(chunk)
-        settler.settle()
+        recorder.add_sound(chunk)
+        recorder.record()
         tally.seconds += chunk.seconds
         tally.words, tally.chapters = audio_output.words, audio_output.chapters
         progress.show(tally)
-    settler.settle()
+    recorder.record()
     seconds, wall_s = tally.seconds, tally.wall_s
 
     def report() -> None:
@@ -322,10 +319,10 @@ def speak(
         if audio_output.failed and not options.check.accept_failed:
             raise _failure(audio_output)
 
-    audio_output.when_finished = report
+    audio_output.on_finished = report
 
 
-class _Settler:
+class _UtteranceRecorder:
     """Records an utterance once its sound has been written."""
 
     def __init__(
@@ -333,20 +330,20 @@ class _Settler:
     ) -> None:
         self._output, self._gate, self._console, self._timer = audio_output, gate, console, timer
         self._waiting: list[Utterance] = []
-        self._heard: list[AudioChunk] = []
+        self._sound: list[AudioChunk] = []
 
-    def hear(self, chunk: AudioChunk) -> None:
-        """Take sound that has been written. It belongs to the utterances that are settled next."""
+    def add_sound(self, chunk: AudioChunk) -> None:
+        """Add sound that has been written. It belongs to the utterances that are recorded next."""
         if self._timer is not None:
-            self._heard.append(chunk)
+            self._sound.append(chunk)
 
     def add(self, utterance: Utterance) -> None:
-        """Take an utterance whose sound follows. The sound of a streamed utterance has been written."""
+        """Add an utterance whose sound follows. The sound of a streamed utterance has been written."""
         self._waiting.append(utterance)
         if utterance.streamed:
-            self.settle()
+            self.record()
 
-    def settle(self) -> None:
+    def record(self) -> None:
         """Record the waiting utterances: all of their sound has been written."""
         while self._waiting:
             utterance = self._with_words(self._waiting.pop(0))
@@ -354,7 +351,7 @@ class _Settler:
             if self._gate is not None and utterance.text and not utterance.streamed:
                 self._gate.add(utterance)
             if self._output.resumable is not None:
-                # The codes are needed only of the utterance that later ones take their voice from.
+                # Only the utterance that later ones take their voice from needs its codes.
                 row = utterance.to_row()
                 self._output.resumable.commit(row if utterance.is_voice else row | {"codes": []})
             _report_utterance(utterance, begin, end, self._console)
@@ -362,19 +359,19 @@ class _Settler:
 
     def _with_words(self, utterance: Utterance) -> Utterance:
         """Find the times of the words in the sound since the last utterance, which ends with the speech of this one."""
-        heard, self._heard = self._heard, []
-        if self._timer is None or not utterance.text or not heard:
+        sound, self._sound = self._sound, []
+        if self._timer is None or not utterance.text or not sound:
             return utterance
         import numpy as np
 
-        rate = heard[0].sampling_rate
-        samples = np.concatenate([chunk.samples for chunk in heard])
+        rate = sound[0].sampling_rate
+        samples = np.concatenate([chunk.samples for chunk in sound])
         samples = samples[-max(1, round(utterance.seconds * rate)) :]
         return replace(utterance, words=self._timer.times(utterance.sentences, utterance.text, samples, rate))
 
 
 class _PlaybackGate:
-    """Whether a chunk has to sound while it is generated, or there is time to complete and check it first."""
+    """Decides whether a chunk is streamed while it is generated, or there is time to complete and check it first."""
 
     def __init__(self, sink: Sink, codes_per_second: float) -> None:
         from llasa_cli.audio.stream_gate import RealTimeStreamGate
@@ -400,7 +397,7 @@ class _PlaybackGate:
 
 
 def _is_streaming(options: OutputOptions, speech: SpeechOptions) -> bool:
-    """Whether sound leaves before its chunk is complete: by default if it is played."""
+    """Whether sound is put out before its chunk is complete: by default if it is played."""
     if options.check.verify or speech.best_of > 1:
         return False
     plays = options.play if options.play is not None else options.output is None
@@ -408,7 +405,7 @@ def _is_streaming(options: OutputOptions, speech: SpeechOptions) -> bool:
 
 
 def _resume_point(audio_output: AudioOutput, console: Console) -> ResumePoint:
-    """The point at which earlier runs ended. Their utterances are recorded in the output."""
+    """The point at which earlier runs ended. Records their utterances in the output."""
     from llasa_cli.prompt import Reference
     from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 
@@ -447,15 +444,15 @@ def _report_utterance(utterance: Utterance, begin: float, end: float, console: C
 
 
 def _report_retries(audio_output: AudioOutput, console: Console) -> None:
-    """Say which chunks were generated again, so that a person may listen there."""
+    """Print the places of chunks that were generated again, for a person to listen to."""
     if not audio_output.retried:
         return
     chunks = "1 chunk was" if audio_output.retried == 1 else f"{audio_output.retried} chunks were"
-    console.line(f"{chunks} spoken again; listen at")
-    for text in audio_output.to_hear:
+    console.line(f"{chunks} generated again; listen at")
+    for text in audio_output.retry_lines:
         console.line(f"  {text}")
-    if audio_output.retried > len(audio_output.to_hear):
-        console.line(f"  and {audio_output.retried - len(audio_output.to_hear)} more (--verbose names all)")
+    if audio_output.retried > len(audio_output.retry_lines):
+        console.line(f"  and {audio_output.retried - len(audio_output.retry_lines)} more (--verbose lists all)")
 
 
 def _failure(audio_output: AudioOutput) -> LlasaError:

@@ -33,7 +33,7 @@ class TextInput:
         markdown: Whether the parts are Markdown.
         digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
-        warnings: Messages for the user. Reading a pipe may add more.
+        warnings: Messages for the user. Reading a pipe may append more.
         book: The document whose chapters are read; None for another text.
         reread: The parts from the beginning; None for a pipe.
         is_rows: The parts are lines of JSON, one turn of a dialogue each.
@@ -86,11 +86,11 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
         chapters: The first and the last chapter of a book to read, from 1; None reads to its end.
 
     Raises:
-        UsageError: There is no text, there are two, it is empty, or the file can't be read.
+        UsageError: The text is missing, given twice or empty, or the file can't be read.
     """
     text, file, text_format = list(options.text), options.file, _text_format(options)
     if text and file:
-        raise UsageError("There is text in the arguments and in a file.", "Give one of them.")
+        raise UsageError("The text is given twice: as arguments and as a file.", "Give one of them.")
     if text and text != ["-"]:
         return _from_arguments(" ".join(text), text_format)
     if file is not None and file != "-":

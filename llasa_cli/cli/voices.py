@@ -84,7 +84,8 @@ def voices(context: typer.Context, options: Parsed[ListOptions]) -> None:
         for entry in saved:
             result(as_json(_facts(entry, codec)))
         return
-    rows = [_speaker_row(speaker, speaker == default, model) for speaker in speakers]
+    kinds = ["speaker (default)" if speaker == default else "speaker" for speaker in speakers]
+    rows = [(speaker, kind, "", "", model, "") for speaker, kind in zip(speakers, kinds, strict=True)]
     rows += [_row(entry, codec) for entry in saved]
     if rows:
         result(table_text(_COLUMNS, rows))
@@ -148,10 +149,6 @@ def seconds_of(voice: SavedVoice) -> float:
     from llasa_cli.settings import CODES_PER_SECOND
 
     return len(voice.codes) / CODES_PER_SECOND
-
-
-def _speaker_row(speaker: str, is_default: bool, model: str) -> tuple[str, ...]:
-    return speaker, "speaker (default)" if is_default else "speaker", "", "", model, ""
 
 
 def _row(entry: VoiceEntry, codec: str | None) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ USABLE: dict[str, tuple[Write, str]] = {
     "float beyond full scale": (save(speech(level=8.0), **FLOAT), "exceeds full scale by 16 dB: it was turned down"),
     "mu-law": (
         save(speech(rate=8000), 8000, subtype="ULAW"),
-        "sampled at 8000 Hz: the voice will sound like on a telephone",
+        "sampled at 8000 Hz: the voice will sound as on a telephone",
     ),
     "96 kHz": (save(speech(rate=96_000), 96_000), ""),
     "11 kHz": (save(speech(rate=11_025), 11_025), "sampled at 11025 Hz"),
@@ -200,7 +200,7 @@ UNUSABLE: dict[str, tuple[Write, str]] = {
         save(np.stack([spoilt(float("inf"), speech()), spoilt(float("-inf"), speech())], 1), **FLOAT),
         "NaN or infinite samples",
     ),
-    "4 kHz": (save(speech(rate=4000), 4000), "leaves out its consonants"),
+    "4 kHz": (save(speech(rate=4000), 4000), "cuts off its consonants"),
     "1 Hz": (with_bytes(24, struct.pack("<I", 1), save(speech())), "sampling rate"),
     "4 GHz": (with_bytes(24, struct.pack("<I", 4_000_000_000), save(speech())), ""),
     "header cut off": (cut(30, save(speech())), "is a damaged WAV file"),

@@ -49,14 +49,14 @@ def test_on_a_complete_machine_the_built_in_voice_speaks(look: Callable[..., tup
     assert {"python", "torch", "transformers", "soundfile", "CPU", "memory", "sound output", "hub"} <= set(found)
     assert found["device used"]["found"] == "cpu (--device cpu)"
     assert found["model"]["found"].startswith("tiny, revision ")
-    assert all(finding["mend"] for finding in found.values() if finding["state"] != "ok")
+    assert all(finding["fix"] for finding in found.values() if finding["state"] != "ok")
 
 
 def test_a_model_that_is_not_on_this_machine_is_broken(look: Callable[..., tuple[int, Findings, str]]) -> None:
     code, found, said = look("-m", "1b")
     assert code == 1
     assert found["model"]["state"] == "broken"
-    assert found["model"]["mend"] == "Download it with: llasa download 1b"
+    assert found["model"]["fix"] == "Download it with: llasa download 1b"
     assert said.startswith("error: These do not work: model.")
 
 
@@ -74,7 +74,7 @@ def test_a_missing_or_old_package_names_the_command_that_installs_it(
     code, found, _ = look()
     assert code == 1
     assert [found[name]["state"] for name in ("numpy", "no-such-package-here", "typer")] == ["broken", "broken", "ok"]
-    assert "install --upgrade 'numpy>=999'" in found["numpy"]["mend"]
+    assert "install --upgrade 'numpy>=999'" in found["numpy"]["fix"]
     assert "accelerate" not in found
 
 
@@ -89,8 +89,8 @@ def test_something_optional_that_is_missing_is_a_note(
     assert code == 0
     for what in ("sound output", "offline", "--asr", "voice odd"):
         assert found[what]["state"] == "note", what
-        assert found[what]["mend"]
-    assert found["--asr"]["mend"] == "llasa download openai/whisper-base"
+        assert found[what]["fix"]
+    assert found["--asr"]["fix"] == "llasa download openai/whisper-base"
     assert not (tmp_path / "hub").exists(), "looking makes no folders"
 
 
@@ -102,8 +102,8 @@ def test_folders_that_can_not_be_written_are_reported(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     code, found, _ = look()
     assert code == 0
-    assert "LLASA_VOICES" in found["saved voices"]["mend"]
-    assert "HF_HUB_CACHE" in found["model cache"]["mend"]
+    assert "LLASA_VOICES" in found["saved voices"]["fix"]
+    assert "HF_HUB_CACHE" in found["model cache"]["fix"]
 
 
 def test_cached_models_are_listed_with_sizes_and_interrupted_downloads(
@@ -120,11 +120,11 @@ def test_cached_models_are_listed_with_sizes_and_interrupted_downloads(
         "state": "ok",
         "what": "",
         "found": "HKUSTAudio/Llasa-1B (1b), 3 MB",
-        "mend": "",
+        "fix": "",
     }
     (repo / "blobs" / "b.incomplete").write_bytes(b"x")
     _, found, _ = look()
-    assert found["in the cache"]["mend"] == "llasa download 1b"
+    assert found["in the cache"]["fix"] == "llasa download 1b"
 
 
 @pytest.mark.parametrize(("variable", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])

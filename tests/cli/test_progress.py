@@ -9,7 +9,7 @@ import pytest
 from llasa_cli.batch.scheduler import Tally
 from llasa_cli.cli import progress as module
 from llasa_cli.cli.console import Console
-from llasa_cli.cli.progress import ProgressLine, progress_text, summary_facts
+from llasa_cli.cli.progress import ProgressLine, describe_batch, summary_facts
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def tally() -> Tally:
 
 
 def test_progress_has_items_seconds_speed_failures_and_time_left(tally: Tally) -> None:
-    text = progress_text(tally)
+    text = describe_batch(tally)
     assert text.startswith("30 of 100 items (30 %), 60.0 s of speech in 30.")
     assert "2.0 times real time, 1 failed, 2 min left" in text
 
