@@ -193,7 +193,7 @@ class PromptFormat:
             settings = read_json_object_if_exists(folder / "tokenizer_config.json")
         if "auto_map" in settings:
             raise ModelError(
-                f"The tokenizer in {folder} asks for code of its own (auto_map), which is never run here.",
+                f"The tokenizer in {folder} needs code from its own repository (auto_map), which is never run.",
                 "Use a plain tokenizer without auto_map.",
             )
         metadata = read_metadata(folder) if metadata is None else metadata

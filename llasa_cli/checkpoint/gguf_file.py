@@ -114,7 +114,7 @@ class GgufFile:
         architecture = self.metadata.get("general.architecture")
         if architecture not in ARCHITECTURES:
             raise ModelError(
-                f"{self.path} has the architecture {str(architecture)[:40]!r}, which this program does not run.",
+                f"{self.path} has the architecture {str(architecture)[:40]!r}, which this program does not support.",
                 f"It runs {', '.join(ARCHITECTURES)}.",
             )
         heads, numbers = self.value("attention.head_count"), (int, float)

@@ -39,7 +39,7 @@ class Attention:
 
     def __init__(self, kind: str, device: torch.device, dtype: torch.dtype, kernels: Kernels | None = None) -> None:
         if kind not in ATTENTIONS:
-            raise UsageError(f"There is no attention {kind!r}.", "Use " + ", ".join(ATTENTIONS) + ".")
+            raise UsageError(f"--attention {kind} is unknown.", "Use " + ", ".join(ATTENTIONS) + ".")
         self._flash = _flash_attention() if kind in ("auto", "flash") and device.type == "cuda" else None
         can_flash = self._flash is not None and dtype in (torch.float16, torch.bfloat16)
         if kind == "flash" and not can_flash:
@@ -96,8 +96,8 @@ class Attention:
             queries: (B, H, D).
             past: (B, L, 2 K, D), keys and values, including those of the new tokens.
             lengths: int64 (B,), how many of the L tokens belong to the sequence.
-            mask: (B, 1, 1, L), 0 where a token belongs to the sequence and -inf behind its end; None if all do. It is not
-                read where `uses_lengths` holds.
+            mask: (B, 1, 1, L), 0 where a token belongs to the sequence and -inf after its end; None if all tokens belong to
+                their sequences. It is not read where `uses_lengths` holds.
 
         Returns:
             (B, H D).

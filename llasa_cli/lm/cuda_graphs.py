@@ -53,7 +53,7 @@ class GraphedDecodeStep(DecodeStep):
     def __call__(self) -> Callable[[], list[int]]:
         longest = max(self._advance_lengths())
         if self.network.attention.kind == "flash":
-            longest = CONTEXT_TOKENS  # each sequence covers its own length whatever the group says
+            longest = CONTEXT_TOKENS  # each sequence covers its own length, whatever the length of the group
         length = min(CONTEXT_TOKENS, -(-longest // BUCKET) * BUCKET)
         codes = self._codes(((SlotGroup(0, self.rows, length),), *self._sampling_kinds()))
         self._turn ^= 1

@@ -1,4 +1,4 @@
-"""The decode step: one token of every slot through the network, one code sampled for each, all where the model runs.
+"""The decode step: one token of every slot goes through the network and one code is sampled for each, on the model's device.
 
     step = DecodeStep(network, prompt_format, slots=4)
     step.admit(slot, prompt, sampling, seed)          the prompt is prefilled, less its last token
@@ -47,10 +47,10 @@ class DecodeStep:
     """The state of all slots, and the step that advances them.
 
     Args:
-        slots: The number of sequences that there is room for.
+        slots: The maximum number of sequences.
         guided: Each slot has a second row, for guidance. Without it the guidance of the sampling options has no effect.
-        is_exact: Give each sequence the codes that it has alone in a step of one slot, bit for bit, whatever the number of slots.
-            It takes the network's fused step; without one it has no effect.
+        is_exact: Give each sequence the same codes, bit for bit, as in a step of one slot, whatever the number of slots. This
+            needs the network's fused step; without it, it has no effect.
 
     Attributes:
         lookahead: The number of steps that are started before the codes of the first are read.

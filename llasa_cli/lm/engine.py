@@ -1,4 +1,4 @@
-"""Continuous batching: many sequences decoded together, one code each per step; they come and go independently.
+"""Continuous batching: many sequences are decoded together, one code each per step, and join and leave independently.
 
     batch = model.batch(slots=16)
     batch.add(GenerationRequest(prompt, sampling, seed, tag="line 1"))      while batch.free
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -91,7 +92,7 @@ class SlotEngine:
     """Build it with `LanguageModel.batch`.
 
     Args:
-        slots: The number of sequences that there is room for.
+        slots: The maximum number of sequences.
         graphed: Use the step for a GPU on any device; see `lm.cuda_graphs`.
         is_exact: See `lm.decode_step.DecodeStep`; the step for a GPU ignores it.
     """
@@ -157,30 +158,29 @@ class SlotEngine:
         Raises:
             KeyError: No sequence in the batch has this tag.
         """
-        for sequence in self._sequences:
+        return self._find(tag)[1].codes
+
+    def _find(self, tag: Any) -> tuple[int, _Sequence]:
+        """The slot and the sequence with this tag; KeyError if there is none."""
+        for slot, sequence in enumerate(self._sequences):
             if sequence is not None and sequence.request.tag == tag:
-                return sequence.codes
+                return slot, sequence
         raise KeyError(tag)
 
     def log_probability(self, tag: Any) -> float:
-        """The natural logarithm of the probability of the codes that a sequence has sampled so far; those that it began with do
-        not count. 0 before its first step; with lookahead the step that is not read yet counts.
+        """The natural logarithm of the probability of the codes that a sequence has sampled so far, without those that it began
+        with. 0 before its first step; with lookahead the step that is not read yet is included.
 
         Raises:
             KeyError: No sequence in the batch has this tag.
         """
-        for slot, sequence in enumerate(self._sequences):
-            if sequence is not None and sequence.request.tag == tag:
-                if slot in self._waiting:
-                    return 0.0
-                return self.decode_steps[sequence.request.guided].log_probability(slot)
-        raise KeyError(tag)
+        slot, sequence = self._find(tag)
+        return 0.0 if slot in self._waiting else self.decode_steps[sequence.request.guided].log_probability(slot)
 
     def drop(self, tag: Any) -> None:
         """Stop a sequence and free its slot; an unknown tag has no effect."""
-        for slot, sequence in enumerate(self._sequences):
-            if sequence is not None and sequence.request.tag == tag:
-                self._release(slot, sequence)
+        with suppress(KeyError):
+            self._release(*self._find(tag))
 
     @torch.inference_mode()
     def step(self) -> list[Finished]:
@@ -266,14 +266,14 @@ class SlotEngine:
 
 
 class EnginePool:
-    """Sequences that are shared among equal engines, which are stepped one after the other.
+    """Distributes sequences among equal engines, which are stepped one after the other.
 
-    The codes of a sequence are those that it has in such an engine, bit for bit, where more rows in one product would have
-    other last bits.
+    A sequence has the same codes as in such an engine alone, bit for bit. In one engine with more slots, the products of more
+    rows would differ in their last bits.
 
     Args:
         new_engine: Makes an engine, such as one of one slot.
-        slots: The number of sequences that there is room for.
+        slots: The maximum number of sequences.
     """
 
     def __init__(self, new_engine: Callable[[], SlotEngine], slots: int) -> None:

@@ -43,7 +43,7 @@ def write_gguf(
 
     Raises:
         UsageError: `path` is not the name of a GGUF file, or the checkpoint is one already.
-        ModelError: The checkpoint is damaged, or no Llasa.
+        ModelError: The checkpoint is damaged or is not a Llasa.
         LlasaError: The package `gguf` is not installed, or the file can't be written.
     """
     if path.suffix.lower() != SUFFIX:
@@ -51,7 +51,7 @@ def write_gguf(
     if is_gguf(checkpoint.weights_folder):
         raise UsageError(f"{checkpoint.name} is a GGUF file already.", "Convert the original checkpoint.")
     gguf = import_gguf("writes GGUF files")
-    prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)  # refuses what is no Llasa
+    prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)  # raises ModelError if it is not a Llasa
     folder = checkpoint.weights_folder
     config_json = read_json_object(folder / "config.json", "Is this the folder of a Llasa checkpoint?")
     config = LlamaConfig.from_json(config_json)
@@ -103,7 +103,7 @@ def _plan(weights: Weights, tensor_type: str, config: LlamaConfig, gguf: Any) ->
 
 
 def _reader(weights: Weights, name: str, rotary_heads: int) -> Callable[[], torch.Tensor]:
-    """Reads a tensor; a Llama's queries and keys with the rotary pairs as neighbors, as llama.cpp wants them."""
+    """A function that reads a tensor, with the rotary pairs of a Llama's queries and keys as neighbors, as llama.cpp stores them."""
 
     def read() -> torch.Tensor:
         tensor = weights.stored(name)

@@ -31,8 +31,8 @@ class KVCache:
         slots: The number of slots.
         length: The number of tokens that each slot has room for.
         tensor: (layers, slots, length, 2 K, D): a token's keys lie beside its values, so that both are written at once.
-        sources, shared: int64 (slots,): the first `shared` tokens of a slot are also the first ones of the slot `sources`. The
-            takes of one prompt so read its keys and values from one place, which stays in the processor's cache.
+        sources, shared: int64 (slots,): the first `shared` tokens of a slot are also the first ones of the slot `sources`, so
+            that the takes of one prompt read its keys and values from one place, which stays in the processor's cache.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class KVCache:
         return torch.frombuffer(pages, dtype=self._dtype).view(size)
 
     def reserve(self, length: int) -> None:
-        """Make room for `length` tokens in each slot, and for some more, so that the cache is rarely copied."""
+        """Make room for at least `length` tokens in each slot. It reserves more than that, so that the cache is rarely copied."""
         if length > self.length:
             # On a CPU memory that isn't used yet costs nothing.
             most = CONTEXT_TOKENS if self._device.type == "cpu" else 2 * self.length
@@ -76,7 +76,7 @@ class KVCache:
         self.sources[target], self.shared[target] = source, length
 
     def unshare(self, slot: int) -> None:
-        """Read this slot, and those that are read from it, from their own places: its tokens change."""
+        """Stop sharing the tokens of this slot, because they change: it and the slots that share its tokens use their own copies."""
         self.shared[(self.sources == slot) | (torch.arange(self.slots) == slot)] = 0
 
     def layer(self, index: int) -> torch.Tensor:
@@ -95,7 +95,7 @@ class SlotGroup(NamedTuple):
 def group_slots(lengths: Sequence[int]) -> list[SlotGroup]:
     """Group neighboring slots whose lengths need the same number of blocks.
 
-    A sequence of 30 tokens so does not pay for one of 2,048, and what a slot pays for depends on no other slot.
+    A sequence of 30 tokens then does not pay for one of 2,048, and the cost of a slot does not depend on other slots.
     """
     groups: list[SlotGroup] = []
     for slot, length in enumerate(map(round_to_blocks, lengths)):

@@ -290,7 +290,7 @@ class TorchInt4Linear(Linear):
     def __init__(self, parts: Iterable[torch.Tensor], shape: tuple[int, int], kind: WeightFormat) -> None:
         super().__init__(shape, kind)
         self._padding = -shape[1] % GROUP
-        # Blocks of rows, padded because torch wants a multiple of 16: how many rows are real, weights, scales.
+        # Blocks of rows, padded because torch requires a multiple of 16: the number of rows without padding, weights, scales.
         self._blocks: list[tuple[int, torch.Tensor, torch.Tensor]] = []
         for _, values in _in_blocks(parts):
             padded = F.pad(values, (0, self._padding, 0, -len(values) % GROUP))
@@ -319,7 +319,7 @@ def _has_int8_kernel(device: str) -> bool:
 
 @functools.cache
 def _has_bfloat16_instructions() -> bool:
-    """Whether the processor has them and torch uses them."""
+    """Whether the processor has bfloat16 instructions and torch uses them."""
     is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return is_supported is not None and bool(is_supported())
 

@@ -39,7 +39,7 @@ Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Llama:
-    """The weights, which don't change. What changes is in a `KVCache`, of which a network may serve several.
+    """The weights, which don't change. All state is in a `KVCache`; a network may serve several of them.
 
     Args:
         embedding: (vocabulary, hidden).
@@ -178,9 +178,9 @@ class Llama:
         lengths, mask = positions + 1, None
         if not is_exact and not self.attention.uses_lengths:
             longest = max(group.length for group in groups)
-            behind = torch.arange(longest, device=ids.device) > positions[:, None]
-            mask = torch.zeros(behind.shape, dtype=self.dtype, device=ids.device)
-            mask = mask.masked_fill(behind, -torch.inf)[:, None, None]  # (slots, 1, 1, longest)
+            is_after = torch.arange(longest, device=ids.device) > positions[:, None]
+            mask = torch.zeros(is_after.shape, dtype=self.dtype, device=ids.device)
+            mask = mask.masked_fill(is_after, -torch.inf)[:, None, None]  # (slots, 1, 1, longest)
 
         def attend(layer: int, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
             past = cache.layer(layer)  # (slots, L, 2 K, D)
@@ -208,7 +208,7 @@ class Llama:
 
         Args:
             ids, positions: int64 (N,).
-            attend: Computes what the tokens see of each other and of earlier ones; all else is done to each token alone.
+            attend: The attention over these and earlier tokens; everything else is computed for each token alone.
         """
         config = self.config
         rotated = config.heads + config.key_value_heads

@@ -17,7 +17,7 @@ SMALL_WEIGHTS = 20_000_000
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The dimensions of a Llama or Qwen, under the names that Hugging Face gives them (less the `num_` of some).
+    """The dimensions of a Llama or Qwen, under Hugging Face's names (some without `num_`).
 
     Attributes:
         has_bias: Queries, keys and values have a bias (Qwen 2).
@@ -44,25 +44,25 @@ class LlamaConfig:
         """Read a config.json written by transformers 4 or 5.
 
         Raises:
-            ModelError: The checkpoint has another architecture, or parts that are not run here.
+            ModelError: The checkpoint has another architecture, or parts that are not supported.
         """
         kind = config.get("model_type")
         if kind not in (*ARCHITECTURES, "llasa"):
             # "llasa" is Llama under the name in the draft of transformers' own class.
             raise ModelError(
-                f"This is a {kind!r} checkpoint, which this program does not run.",
+                f"This is a {kind!r} checkpoint, which this program does not support.",
                 f"Llasa models are of type 'llama'; {' and '.join(ARCHITECTURES[1:])} run as well.",
             )
         for flag in ("attention_bias", "mlp_bias", "use_sliding_window"):
             if config.get(flag):
-                raise ModelError(f"The checkpoint has {flag}, which no Llasa has and this program does not run.")
+                raise ModelError(f"The checkpoint has {flag}, which this program does not support.")
         if config.get("hidden_act", "silu") != "silu":
             raise ModelError(f"The checkpoint's activation {config['hidden_act']!r} is not Llama's silu.")
         # transformers 5 writes rope_parameters; transformers 4 wrote rope_theta and rope_scaling.
         parts = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
         epsilon = config.get("rms_norm_eps") or 1e-6
         if not all(isinstance(part, dict) for part in parts) or not isinstance(epsilon, int | float):
-            raise ModelError("The checkpoint's config.json has rope parameters or an rms_norm_eps that make no sense.")
+            raise ModelError("The checkpoint's config.json has invalid rope parameters or an invalid rms_norm_eps.")
         rope = parts[0] | parts[1]
         rope.setdefault("rope_theta", config.get("rope_theta", 10000.0))
         rope.setdefault("rope_type", rope.get("type") or "default")

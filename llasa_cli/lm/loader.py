@@ -33,7 +33,8 @@ from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
 
 LARGE_MATRIX = 4 << 20
-"""Weights of a matrix after whose packing free memory is given back. A small model would start later for nothing."""
+"""The number of weights from which on free memory is returned to the system after a matrix was packed. For smaller matrices it
+would take time and gain nothing."""
 AS_STORED = "stored"
 """The name of a `WeightFormat` that keeps each tensor in the format of its file."""
 _FLOATING = {"BF16": "bf16", "F16": "fp16"}
@@ -45,7 +46,7 @@ class LanguageModel:
     """A loaded model. Build it with `load_language_model`.
 
     Attributes:
-        is_small: Whether one CPU thread is quickest.
+        is_small: Whether one CPU thread is faster than several.
     """
 
     def __init__(self, network: Llama, prompt_format: PromptFormat) -> None:
@@ -65,8 +66,8 @@ class LanguageModel:
         """Like `batch`, where on a CPU the codes of a sequence don't depend on the number of slots.
 
         Args:
-            together: The number of sequences that one text has at once. With 1 each has the codes of `generate`, bit for bit; without the
-                fused step those of `batch(together)`.
+            together: The number of sequences that one text has at once. With 1 each has the same codes as from `generate`, bit
+                for bit; without the fused step, the same as from `batch(together)`.
         """
         if self.device.type != "cpu" or self.network.fused_rows:
             return SlotEngine(self.network, self.prompt_format, slots, is_exact=True)
@@ -106,7 +107,7 @@ def load_language_model(
     """
     where = pick_device(device)
     kind = pick_weight_format(dtype, where)
-    release_free_memory()  # reading a vocabulary needs much memory for a moment
+    release_free_memory()  # reading the vocabulary took much memory for a moment
     config_json = _read_config(folder)
     config = LlamaConfig.from_json(config_json)
     weights = Weights(folder, where, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
@@ -147,7 +148,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json_object(path, AGAIN)
     if "auto_map" in config:
         raise ModelError(
-            f"The checkpoint in {folder} asks for code of its own (auto_map), which is never run here.",
+            f"The checkpoint in {folder} needs code from its own repository (auto_map), which is never run.",
             "Use a plain Llama without auto_map.",
         )
     if config.get("quantization_config"):

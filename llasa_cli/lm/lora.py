@@ -122,7 +122,7 @@ def read_adapter(folder: Path) -> Adapter:
     pairs = {}
     for module, both in halves.items():
         if len(both) != 2:
-            raise ModelError(f"The adapter in {folder} has only one half of {module}.", _COPY_AGAIN)
+            raise ModelError(f"The adapter in {folder} has only one of the matrices A and B of {module}.", _COPY_AGAIN)
         if both["A"].dim() != 2 or both["B"].dim() != 2 or both["A"].shape[0] != both["B"].shape[1]:
             raise ModelError(f"The two halves of {module} in {folder} do not fit each other.", _COPY_AGAIN)
         rank = both["A"].shape[0]

@@ -1,4 +1,4 @@
-"""Prefix caching: prompts that begin alike, such as all prompts with one voice, are prefilled from the same blocks."""
+"""Prefix caching: prompts with the same beginning, such as all prompts with one voice, share its keys and values."""
 
 from __future__ import annotations
 

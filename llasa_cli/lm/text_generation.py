@@ -44,7 +44,7 @@ class TextGenerator:
         stream = self._network.stream(len(ids) + max_tokens)
         next_ids = torch.tensor(ids, device=device)
         for u in uniforms(seed).tolist()[:max_tokens]:
-            # Entered anew for each token: a generator must not hold the mode while its caller runs.
+            # Entered for each token, because a generator must not hold the mode while its caller runs.
             with torch.inference_mode():
                 logits = stream.feed(next_ids)
                 logits[self._banned] = -torch.inf

@@ -1,4 +1,4 @@
-"""vLLM in place of the built-in engine, for `batch --engine vllm`: the same requests in, codes of the same model out.
+"""vLLM in place of the built-in engine, for `batch --engine vllm`: it takes the same requests and returns codes of the same model.
 
     model = VllmModel(folder, prompt_format, options)
     batch = model.batch(slots=128)              add, step, drop and free, as in lm.engine.SlotEngine
@@ -48,11 +48,15 @@ class VllmModel:
 
     def __init__(self, folder: Path, prompt_format: PromptFormat, options: ModelOptions) -> None:
         if options.adapter is not None:
-            raise UsageError("--engine vllm takes no adapter.", "Merge it first: llasa finetune --merge.")
+            raise UsageError("--engine vllm does not support adapters.", "Merge it first: llasa finetune --merge.")
         if options.dtype not in _DTYPES:
-            raise UsageError(f"--engine vllm has no --dtype {options.dtype}.", "Use auto, fp32, bf16 or fp16.")
+            raise UsageError(
+                f"--engine vllm does not support --dtype {options.dtype}.", "Use auto, fp32, bf16 or fp16."
+            )
         if is_gguf(folder):
-            raise UsageError("--engine vllm runs no GGUF files.", "Leave --engine out, or use the original checkpoint.")
+            raise UsageError(
+                "--engine vllm does not support GGUF files.", "Leave --engine out, or use the original checkpoint."
+            )
         self._folder, self._prompt_format, self._options = folder, prompt_format, options
         self._vllm = _import_vllm()
 
@@ -101,7 +105,7 @@ class VllmEngine:
             UsageError: Guidance is on.
         """
         if request.guided:
-            raise UsageError("--engine vllm has no guidance.", "Pass --guidance 1, or leave --engine out.")
+            raise UsageError("--engine vllm does not support guidance.", "Pass --guidance 1, or leave --engine out.")
         self._added += 1
         name = str(self._added)
         self._requests[name] = request

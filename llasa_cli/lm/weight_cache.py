@@ -7,8 +7,8 @@ whose name includes the processor. So a cache folder may be shared between machi
 damaged file is removed and written again.
 
 Layout: the tensors, each at a multiple of ALIGNMENT; then JSON, which describes them and has their checksums; then the SHA-256
-and the length of the JSON, and MAGIC. A file without tensors, of a load that packs nothing, says that the checkpoint's values
-were found finite, so that the next load doesn't examine them again. LLASA_WEIGHT_CACHE=off turns the cache off.
+and the length of the JSON, and MAGIC. A load that packs nothing writes a file without tensors. It records that the checkpoint's
+values are finite, so that the next load doesn't check them again. LLASA_WEIGHT_CACHE=off turns the cache off.
 
 The file is written in whole huge pages, of which some file systems keep it in memory (ext4 since Linux 6.16, XFS). Mapped
 so, it is ready at once and as quick as memory of this process. Elsewhere its small pages would make a step up to a fifth
@@ -41,7 +41,7 @@ TAIL = struct.Struct(f"<32sQ{len(MAGIC)}s")
 """SHA-256 of the JSON, its length, MAGIC."""
 ALIGNMENT = 64
 MOST_BYTES = 12_000_000_000
-"""Bytes that the folder may hold. The files that were not used for the longest time are removed."""
+"""The maximum size of the folder in bytes. The least recently used files are removed."""
 MOST_FLOAT_BYTES = 6_000_000_000
 """Bytes of a checkpoint whose floating-point matrices are kept. Packing them saves some copying only."""
 SPARE_BYTES = 2_000_000_000

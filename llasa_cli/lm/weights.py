@@ -66,7 +66,7 @@ class Weights:
         shape = embedding.shape
         if len(shape) != 2 or shape[0] < vocabulary or shape[1] != config.hidden_size:
             raise ModelError(
-                f"The token embedding has the shape {' x '.join(map(str, shape))}, but tokenizer and config.json ask for "
+                f"The token embedding has the shape {' x '.join(map(str, shape))}, but tokenizer and config.json require "
                 f"{vocabulary} tokens of width {config.hidden_size}.",
                 "Tokenizer and weights are of different models.",
             )
@@ -86,7 +86,7 @@ class Weights:
                 self._check_place(name, wanted)
         unexpected = [name for name in self.files if name not in expected and not _UNUSED.fullmatch(name)]
         if unexpected:
-            raise ModelError(f"The checkpoint has {unexpected[0]}, which no Llasa has and this program does not run.")
+            raise ModelError(f"The checkpoint has {unexpected[0]}, which this program does not support.")
 
     def __call__(self, name: str, *shape: int) -> torch.Tensor:
         """One tensor, on the device and in the dtype of this reader."""
@@ -148,7 +148,7 @@ class Weights:
             yield integers, scales
 
     def row_reader(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        """A function from row numbers, int64 (N,), to these rows of a quantized tensor in float32 (N, W)."""
+        """A function that reads rows of a quantized tensor: row numbers, int64 (N,) -> float32 (N, W)."""
         self._check_place(name, self._place(name).shape)
         place = self._place(name)
         assert isinstance(place, GgufLocation)
@@ -164,7 +164,7 @@ class Weights:
         place = self._place(name)
         if place.shape != shape:
             raise ModelError(
-                f"{name} has the shape {place.shape}, but config.json and the tokenizer ask for {shape}.",
+                f"{name} has the shape {place.shape}, but config.json and the tokenizer require {shape}.",
                 "The files are of different models.",
             )
         if place.dtype not in _FORMATS and not isinstance(place, GgufLocation):

@@ -1,6 +1,6 @@
-"""`kernels.c`, compiled when it is first used; without a C compiler torch's own kernels do the work.
+"""Compiles `kernels.c` when it is first used. Without a C compiler torch's own kernels are used.
 
-torch's kernels are written for many rows of states, and speaking one text has one. With one row a product takes as long as
+torch's kernels are written for many rows of states, and a single sequence has one. With one row a product takes as long as
 reading its weights, which these kernels do at nearly the speed of the memory (`benchmarks/speed.py`).
 
 The library is kept in the user's cache folder, under a name made of the source, the compiler's flags and the processor.
@@ -117,7 +117,7 @@ class Kernels:
         self.library[f"quantize_{kind}"](address(values), address(weights), address(scales), *_longs(*values.shape))
 
     def checksum(self, data: torch.Tensor) -> int:
-        """64 bits that a change of contiguous uint8 (N,) also changes, at the speed of the memory."""
+        """A 64-bit checksum of contiguous uint8 (N,), at the speed of the memory."""
         found: int = self.library.checksum(address(data), *_longs(len(data)))
         return found
 
@@ -200,7 +200,7 @@ def _is_correct(kernels: Kernels) -> bool:
 
 
 class _HugePages:
-    """Memory in pages of 2 MB from which tensors are cut one after the other, so that small ones have such pages too."""
+    """Memory in pages of 2 MB from which tensors are allocated one after the other, so that small ones have such pages too."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Sampling for some slots of a decode step in one call of `sampling.h`: what `lm.sampler` does, and the counters that go with it.
+"""Samples for some slots of a decode step in one call of `sampling.h`, as `lm.sampler` does, and advances their counters.
 
 Shapes: S slots, n logits (the speech codes and END).
 """

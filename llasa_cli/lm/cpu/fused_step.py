@@ -116,7 +116,7 @@ class FusedStep:
     def create(
         config: LlamaConfig, layers: Sequence[LayerWeights], norm: torch.Tensor, head: Linear, kernels: Kernels
     ) -> FusedStep | None:
-        """None if the network has another form than `step.h` is written for."""
+        """Build the step; None if `step.h` does not support the network's dimensions or formats."""
         linears = [head, *(linear for layer in layers for linear in layer.linears())]
         widths = (config.hidden_size, config.intermediate_size, config.heads * config.head_dim, config.head_dim)
         norms = [norm, *(weight for layer in layers for weight in (layer.input_norm, layer.middle_norm))]
