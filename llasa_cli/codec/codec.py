@@ -74,9 +74,10 @@ class Codec:
         Raises:
             ModelError: A tensor is missing in the file, or this program has no encoder of this kind.
         """
-        if not self._takes_known_clips():
+        ratios = self._stored.settings.get("downsampling_ratios")
+        if self.codes_per_second * HOP != SAMPLING_RATE_HZ or (ratios is not None and math.prod(ratios) != HOP):
             raise ModelError(
-                f"The codec in {self._stored.folder} can only decode here: clips are encoded for codecs of 50 codes a second.",
+                f"Clips can't be encoded with the codec in {self._stored.folder}: it does not have 50 codes a second.",
                 "Use a saved voice, codes that were made elsewhere, or a speaker of the model.",
             )
         model = _read_encoder(self._stored)
@@ -86,10 +87,6 @@ class Codec:
 
             use_shifted_filters(model)
         return model
-
-    def _takes_known_clips(self) -> bool:
-        ratios = self._stored.settings.get("downsampling_ratios")
-        return self.codes_per_second * HOP == SAMPLING_RATE_HZ and (ratios is None or math.prod(ratios) == HOP)
 
     def encode(self, samples: np.ndarray) -> list[int]:
         """Encode one clip: float32 [n] -> n // 320 codes.
@@ -147,7 +144,7 @@ class Codec:
         """Decode codes -> float32 [samples_per_code * len(codes)].
 
         Raises:
-            ModelError: A code is not one of this codec's.
+            ModelError: A code is outside this codec's range.
         """
         return self.decode_many([codes])[0]
 
@@ -158,7 +155,7 @@ class Codec:
         would change the sound.
 
         Raises:
-            ModelError: A code is not one of this codec's.
+            ModelError: A code is outside this codec's range.
         """
         import torch
 
@@ -209,8 +206,9 @@ def load_codec(folder: Path, device: str = "auto", wait: bool = True) -> Codec:
     limit_onednn_cache()
     where = pick_device(device)
     from llasa_cli.codec.decoder import read_decoder
+    from llasa_cli.codec.weights import CodecTensors
 
-    stored, _ = _read_headers(folder)
+    stored = CodecTensors(folder)
     codec = Codec(stored, read_decoder(stored, where), codec_identity(folder), where)
     if wait:
         codec.wait()
@@ -250,16 +248,10 @@ def read_codec_config(folder: Path) -> DecoderConfig:
     Raises:
         ModelError: See `load_codec`; broken weights are not noticed here.
     """
-    return _read_headers(folder)[1]
-
-
-def _read_headers(folder: Path) -> tuple[CodecTensors, DecoderConfig]:
-    from llasa_cli.codec.decoder import DecoderConfig
+    from llasa_cli.codec.decoder import read_config
     from llasa_cli.codec.weights import CodecTensors
 
-    stored = CodecTensors(folder)
-    stored.require(["acoustic_decoder.head.linear.weight"])
-    return stored, DecoderConfig.of(stored.settings, stored.shapes)
+    return read_config(CodecTensors(folder))
 
 
 def _read_encoder(stored: CodecTensors) -> Any:
@@ -280,7 +272,7 @@ def _read_encoder(stored: CodecTensors) -> Any:
     if stored.is_original:
         stored.require(["semantic_encoder.feature_projection.projection.weight", "acoustic_encoder.conv1.weight"])
         settings["semantic_model_config"] = semantic_configuration(stored.shapes)
-    # Of transformers' decoder only the parts that can't be left out are built, and discarded below.
+    # Only the parts of transformers' decoder that can't be left out are built; they are discarded below.
     settings |= {"num_hidden_layers": 0}
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

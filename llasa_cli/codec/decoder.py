@@ -117,10 +117,10 @@ class DecoderConfig:
 
 
 def _codes_per_second(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """The sampling rate that the encoder takes, over the samples that it makes a code of.
+    """The encoder's sampling rate divided by the samples of one code.
 
     Raises:
-        ModelError: config.json states something impossible, or what the encoder's weights contradict.
+        ModelError: config.json states impossible values, or values that the encoder's weights contradict.
     """
     ratios = settings.get("downsampling_ratios", DOWNSAMPLING)
     rate = settings.get("input_sampling_rate", settings.get("sampling_rate", ENCODER_RATE_HZ))
@@ -151,9 +151,9 @@ class Decoder:
         self.config = config
         names = _names(config)
         self._norms = {name: weights[name] for name in names if "norm" in name}
-        self._raised = {name: weights[name] for name in names if "upsample_layers" in name}
-        apart = {*self._norms, *self._raised}
-        matrices = [name for name in names if name.endswith(".weight") and name not in apart]
+        self._upsamplers = {name: weights[name] for name in names if "upsample_layers" in name}
+        others = {*self._norms, *self._upsamplers}
+        matrices = [name for name in names if name.endswith(".weight") and name not in others]
         # A tensor is read when its turn comes, and freed before the next one if it was packed.
         self._linears: BackgroundLoader[Linear] = BackgroundLoader(
             (name.removesuffix(".weight") for name in matrices),
@@ -205,12 +205,12 @@ class Decoder:
         """
         for stage, factor in enumerate(self.config.upsampling):
             name = f"upsampler.upsample_layers.{stage}"
-            weight = self._raised[name + ".weight"]
+            weight = self._upsamplers[name + ".weight"]
             padding = (weight.shape[-1] - factor) // 2
-            raised = F.conv_transpose1d(
-                hidden.transpose(1, 2), weight, self._raised[name + ".bias"], stride=factor, padding=padding
+            upsampled = F.conv_transpose1d(
+                hidden.transpose(1, 2), weight, self._upsamplers[name + ".bias"], stride=factor, padding=padding
             )
-            hidden = raised.transpose(1, 2).contiguous()
+            hidden = upsampled.transpose(1, 2).contiguous()
             self._block(f"upsampler.resnet_blocks.{stage}", hidden, torch.empty_like(hidden))
         return F.silu(self._linear("upsampler.out_proj", hidden))
 
@@ -347,15 +347,23 @@ class Linear:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.taps = weight.shape[2] if weight.dim() == 3 else 1
         matrix = weight.transpose(1, 2).flatten(1) if weight.dim() == 3 else weight
-        self._product: Callable[[torch.Tensor], torch.Tensor] = pack_linear(matrix, bias) or _plain(matrix, bias)
+        self._product: Callable[[torch.Tensor], torch.Tensor] = pack_linear(matrix, bias) or (
+            lambda hidden: F.linear(hidden, matrix, bias)
+        )
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., taps * width) -> (..., rows)."""
         return self._product(hidden)
 
 
-def _plain(matrix: torch.Tensor, bias: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda hidden: F.linear(hidden, matrix, bias)
+def read_config(stored: CodecTensors) -> DecoderConfig:
+    """The dimensions of the decoder in a codec's files.
+
+    Raises:
+        ModelError: See `DecoderConfig.of`; or the decoder is missing.
+    """
+    stored.require(["acoustic_decoder.head.linear.weight"])
+    return DecoderConfig.of(stored.settings, stored.shapes)
 
 
 def read_decoder(stored: CodecTensors, device: torch.device) -> Decoder:
@@ -364,8 +372,7 @@ def read_decoder(stored: CodecTensors, device: torch.device) -> Decoder:
     Raises:
         ModelError: The file is broken, or tensors are missing or have unexpected shapes.
     """
-    stored.require(["acoustic_decoder.head.linear.weight"])
-    config = DecoderConfig.of(stored.settings, stored.shapes)
+    config = read_config(stored)
     prefixes = ("acoustic_decoder.", "quantizer.")
     held = {name: name.split(".", 1)[1] for name in stored.shapes if name.startswith(prefixes)}
     own = {short: name for name, short in held.items()}
@@ -456,11 +463,11 @@ def _names(config: DecoderConfig) -> list[str]:
             *("post_attention_layernorm", "mlp.fc1", "mlp.fc2"),
         )
     ]
-    behind = [*block("post_net.0"), *block("post_net.1"), "norm"]
+    after = [*block("post_net.0"), *block("post_net.1"), "norm"]
     for stage in range(len(config.upsampling)):
-        behind += [f"upsampler.upsample_layers.{stage}", *block(f"upsampler.resnet_blocks.{stage}")]
-    behind += ["upsampler.out_proj"] if config.upsampling else []
-    return [*_with_biases(before), *layers, *_with_biases([*behind, "head.linear"])]
+        after += [f"upsampler.upsample_layers.{stage}", *block(f"upsampler.resnet_blocks.{stage}")]
+    after += ["upsampler.out_proj"] if config.upsampling else []
+    return [*_with_biases(before), *layers, *_with_biases([*after, "head.linear"])]
 
 
 def _with_biases(names: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Filter-bank features of the semantic encoder of X-Codec2 and NeuCodec, in numpy.
 
-Input: float32 [n], mono, 16 kHz, -1..1. Output: float32 [n // 320 + 1, 160], one row less without a margin. A row has two 10 ms frames of 80 log-mel bands;
-every band is normalized to mean 0 and variance 1 over the clip.
+Input: float32 [n], mono, 16 kHz, -1..1. Output: float32 [n // 320 + 1, 160], one row less without a margin. A row has two
+10 ms frames of 80 log-mel bands; every band is normalized to mean 0 and variance 1 over the clip.
 
 The features are those of transformers' `Xcodec2FeatureExtractor`, which calls torchaudio's `kaldi.fbank`. They are computed
 here because torchaudio has no build for recent versions of torch. Kaldi's parameters: a 25 ms Povey window, a step of 10 ms,

@@ -9,7 +9,7 @@ Both formats hold the same numbers under different names. What differs beyond th
 - The semantic encoder has 24 layers, of which 16 are used. A file may leave it out; it is then `facebook/w2v-bert-2.0`, and
   only encoding needs it.
 
-config.json states next to nothing, so the configuration is derived from the shapes. Decoders that were finetuned for another
+config.json has hardly any entries, so the configuration is derived from the shapes. Decoders that were finetuned for another
 sampling rate have frames of another length, and an upsampler before the last layer.
 
 Source: the package xcodec2 0.1.5, `modeling_xcodec2.py` and `vq/`. `tests/parity/codec.py` compares the results.
@@ -56,13 +56,8 @@ _COMPUTED = re.compile(r"(\.filter|\.window|\.freqs|\.theta|\.cache|codebook|_le
 """Tables that follow from the shapes; some files contain them."""
 _UNUSED = re.compile(r"(SemanticDecoder_module|fc_post_s|discriminator)\.|.*\.masked_spec_embed$")
 """Used in training only."""
-_LENGTH, _DIRECTION = (
-    (".weight_g", ".parametrizations.weight.original0"),
-    (
-        ".weight_v",
-        ".parametrizations.weight.original1",
-    ),
-)
+_LENGTH = (".weight_g", ".parametrizations.weight.original0")
+_DIRECTION = (".weight_v", ".parametrizations.weight.original1")
 
 
 @dataclass(frozen=True)
@@ -193,8 +188,8 @@ def semantic_configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, A
         "intermediate_size": shapes[layer + "ffn1.intermediate_dense.weight"][0],
         "conv_depthwise_kernel_size": shapes[layer + "conv_module.depthwise_conv.weight"][2],
         "position_embeddings_type": "relative_key",
-        "left_max_position_embeddings": distances
-        - 9,  # w2v-bert-2.0: 64 positions to the left, 8 to the right, and the position itself
+        # w2v-bert-2.0: 64 positions to the left, 8 to the right, and the position itself.
+        "left_max_position_embeddings": distances - 9,
         "right_max_position_embeddings": 8,
         "add_adapter": False,
     }

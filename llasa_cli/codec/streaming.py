@@ -12,7 +12,7 @@ The cuts depend on the codes alone, so the same codes give the same sound on a s
 to 100 (2 s). Memory and work per piece are bounded for streams of any length: at most 324 codes are kept and decoded at once,
 and 3.3 codes are decoded for each code of a long stream.
 
-The windows are a compromise between the time until the first sound (48 codes must be there) and the distance to the whole
+The windows are a compromise between the time until the first sound (48 codes are needed) and the distance to the whole
 decode: a median SI-SDR of 13 dB over 240 sentences, with a word error rate of .092 against .091. `benchmarks/stream.py`
 measures other windows.
 """
@@ -28,7 +28,7 @@ import numpy as np
 if TYPE_CHECKING:
 
     class CodeDecoder(Protocol):
-        """The part of `llasa_cli.codec.codec.Codec` that is needed here."""
+        """The part of `llasa_cli.codec.codec.Codec` that `decode_stream` uses."""
 
         samples_per_code: int
 
@@ -83,7 +83,7 @@ def decode_stream(
         float32 [n], the next samples.
 
     Raises:
-        ModelError: A code is not one of the codec's.
+        ModelError: A code is outside the codec's range.
     """
     windows = windows or StreamingWindows()
     hop = codec.samples_per_code

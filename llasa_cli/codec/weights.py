@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -67,14 +66,16 @@ class CodecTensors:
         self._add(places, {name: original.Source((name,)) for name in places})
 
     def _take_original(self, places: dict[str, TensorLocation]) -> None:
-        """config.json may name the authors' code (auto_map), which is neither needed nor run."""
+        """Take the tensors of the authors' format. config.json may name their code (auto_map), which is neither needed nor run."""
         sources, unknown = original.sources(places)
         if unknown:
             raise ModelError(
                 f"The codec in {self.folder} has the unknown tensor {unknown[0]}.", "Use an unmodified X-Codec2."
             )
         self._add(places, sources)
-        self.settings = self._stated_settings() | original.configuration(_checked(self.shapes, self.folder))
+        # The shapes don't tell these two.
+        stated = {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
+        self.settings = stated | original.configuration(_checked(self.shapes, self.folder))
 
     def __call__(self, name: str) -> torch.Tensor:
         """Read one tensor, with the dtype of its file.
@@ -135,10 +136,6 @@ class CodecTensors:
     def _stored(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = read_tensor(self._places[name])
         return tensor
-
-    def _stated_settings(self) -> dict[str, Any]:
-        """The entries of a config.json in the authors' format that the shapes don't tell."""
-        return {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
 
 
 def _checked(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tuple[int, ...]]:

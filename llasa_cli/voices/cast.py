@@ -1,4 +1,4 @@
-"""The voices of a dialogue: names in a text, and the saved voice, speaker or clip that each of them has.
+"""The voices of a dialogue: the names in a text, each with a saved voice, a speaker or a clip.
 
     cast = Cast(("Anna=rms,Bob=bob.wav",), resolve)
     cast.find("anna")                       "Anna"; UsageError for a name without a voice
@@ -36,14 +36,14 @@ class Cast:
         pairs: Values of `--cast`: NAME=VOICE, several of them with commas between.
         resolve: A saved voice, its file or a speaker -> the voice. Raises UsageError.
         transcribe: Completes a clip without a transcript.
-        on_server: A server speaks, which takes one voice for a text.
+        on_server: A server speaks the text, which supports one voice only.
 
     Attributes:
-        names: The given names, in small letters.
-        voices: The voices that were found so far, by name. A clip has no reference until `encode`.
+        names: The given names, in lower case.
+        voices: The voices that were found so far, by name. The voice of a clip has no reference until `encode`.
 
     Raises:
-        UsageError: A pair has another form, a name has two voices, a voice can't be used, or a server speaks.
+        UsageError: A pair is not NAME=VOICE, a name has two voices, a voice can't be used, or a server speaks the text.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Cast:
         """The name under which `voices` has a voice.
 
         Raises:
-            UsageError: There is none, or a server speaks.
+            UsageError: There is no such voice, or a server speaks the text.
         """
         self._refuse_server()
         spelled = self._spelled.get(name.casefold())
@@ -95,7 +95,7 @@ class Cast:
         return name
 
     def encode(self, encode_reference: Callable[[np.ndarray, str], Reference]) -> None:
-        """Make references of the clips.
+        """Make references from the clips.
 
         Raises:
             UsageError: The model can't read a transcript.
@@ -121,14 +121,14 @@ class Cast:
                 raise UsageError(f"--cast {name}={voice}: {error.message}", error.hint) from error
         from llasa_cli.voices.reference import load_reference
 
-        beside = path.with_suffix(".txt")
+        text_file = path.with_suffix(".txt")
         transcript = None
-        if beside.is_file():
-            transcript = " ".join(beside.read_text(encoding="utf-8-sig", errors="replace").split()) or None
+        if text_file.is_file():
+            transcript = " ".join(text_file.read_text(encoding="utf-8-sig", errors="replace").split()) or None
         clip = load_reference(path, transcript)
         if transcript is None:
             if self._transcribe is None:
-                raise UsageError(f"The clip {voice} has no transcript.", f"Write what is said in it into {beside}.")
+                raise UsageError(f"The clip {voice} has no transcript.", f"Write its words into {text_file}.")
             clip = self._transcribe(clip)
         self._clips[name] = clip
         return ResolvedVoice()

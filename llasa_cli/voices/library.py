@@ -22,7 +22,7 @@ from llasa_cli.files import AtomicFile
 from llasa_cli.wording import shorten
 
 FORMAT = 1
-"""The version of the file format. It is raised when today's reader would misread the file."""
+"""The version of the file format. It is increased when older readers would misread a new file."""
 ENDING = ".json"
 _MAX_BYTES = 4_000_000
 """15 s of speech are 750 codes, about 5 kB."""
@@ -89,7 +89,7 @@ def check_name(name: str) -> str:
     """Check that a name can be a file name on every system, and can't be confused with a path or a flag.
 
     Raises:
-        UsageError: It can't.
+        UsageError: The name can't be used.
     """
     if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not re.fullmatch(NAME_PATTERN, name):
         is_file = name.lower().endswith(ENDING)
@@ -123,7 +123,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def voice_exists(name: str) -> bool:
-    """Whether a voice of this name is saved; any text may be asked for."""
+    """Whether a voice of this name is saved. The name may be any text."""
     try:
         return voice_path(name).is_file()
     except (LlasaError, OSError):
@@ -165,7 +165,7 @@ def _entry(path: Path) -> VoiceEntry:
 
 
 def check_free(name: str, force: bool) -> Path:
-    """The path for a new voice; called before the work is done.
+    """The path for a new voice, checked before any work is done.
 
     Raises:
         UsageError: The name is not possible, or taken.

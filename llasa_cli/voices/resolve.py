@@ -36,7 +36,7 @@ class ResolvedVoice:
 
 
 def resolve_voice(voice: str | None, speaker: str | None, checkpoint: ModelDescription) -> ResolvedVoice:
-    """Find the voice that is meant.
+    """Find the voice that the two flags name.
 
     Args:
         voice: A saved voice, the path of a voice file, or one of the model's speakers.
@@ -109,7 +109,7 @@ def _speaker_tag(name: str, checkpoint: ModelDescription) -> str:
 
 
 def _unknown(name: str, checkpoint: ModelDescription) -> UsageError:
-    """The error for a name that is neither a saved voice nor a speaker; its hint lists those that there are."""
+    """The error for a name that is neither a saved voice nor a speaker; its hint lists the known ones."""
     from llasa_cli.voices.library import list_voices
 
     saved = [entry.name for entry in list_voices()]
