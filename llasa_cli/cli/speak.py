@@ -21,7 +21,6 @@ from llasa_cli.cli.console import Console, as_json, note, result, speed
 from llasa_cli.cli.flags import Parsed
 from llasa_cli.cli.progress import ProgressLine, TextTally
 from llasa_cli.cli.text_input import TextInput
-from llasa_cli.device import limit_threads
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.settings import (
     BUILT_IN_MODEL,
@@ -210,6 +209,7 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
     import gc
     import os
 
+    from llasa_cli.device import limit_threads
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
     if checkpoint.name == BUILT_IN_MODEL:
