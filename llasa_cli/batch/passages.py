@@ -25,13 +25,11 @@ from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import (
     LARGEST_SEED,
     NO_VERIFIERS,
-    SamplingOptions,
-    SamplingRequest,
     SchedulingOptions,
     SpeechOptions,
     VerifierOptions,
 )
-from llasa_cli.synthesis.synthesizer import CastVoice, ResumePoint, StreamGate, Synthesizer, nothing_to_say, text_chunks
+from llasa_cli.synthesis.synthesizer import ResumePoint, StreamGate, Synthesizer, nothing_to_say, text_chunks
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.text.chunker import TextChunk
+    from llasa_cli.voices.resolve import ResolvedVoice
 
 _UNKNOWN = 1 << 30
 """The number of passages that are left while the end of the text has not been read."""
@@ -78,10 +77,6 @@ class PassageSynthesizer:
 
         return read_codec_config(self.checkpoint.codec_folder).sampling_rate
 
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """See `Synthesizer.sampling`."""
-        return request.over(self.checkpoint.metadata.get("sampling") or {})
-
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """See `Synthesizer.encode_reference`. If the model is not loaded yet, it is loaded and freed when the workers start."""
         self._encoder = self._synthesizer or self._encoder or Synthesizer.load(self.checkpoint)
@@ -98,7 +93,7 @@ class PassageSynthesizer:
         verifiers: Sequence[Verifier] = (),
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
-        cast: Mapping[str, CastVoice] | None = None,
+        cast: Mapping[str, ResolvedVoice] | None = None,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length; see `Synthesizer.stream`.
 
@@ -159,7 +154,7 @@ class _Run:
         reference: Reference | None,
         resume_from: ResumePoint,
         notify: Callable[[str], None],
-        cast: Mapping[str, CastVoice],
+        cast: Mapping[str, ResolvedVoice],
     ) -> None:
         self.has_words = False
         self._cast = cast

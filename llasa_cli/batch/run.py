@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from llasa_cli.batch.manifest import Item, Problems
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
-    from llasa_cli.voices.reference import ReferenceClip
+    from llasa_cli.voices.reference import ReferenceTranscriber
+    from llasa_cli.voices.resolve import ResolvedVoice
 
 _CACHED_VOICES = 1000
 
@@ -71,24 +72,6 @@ class BatchReporter(Protocol):
         """An error ends the run, but some items are complete."""
 
 
-class VoiceLike(Protocol):
-    """A voice in the form that `Synthesizer` takes."""
-
-    @property
-    def speaker(self) -> str | None: ...
-    @property
-    def reference(self) -> Reference | None: ...
-
-
-class Transcriber(Protocol):
-    """Transcribes reference clips that come without a transcript."""
-
-    def check(self) -> None:
-        """Raise ModelError if the recognizer is not installed."""
-
-    def transcribe(self, clip: ReferenceClip) -> str: ...
-
-
 @dataclass(frozen=True)
 class BatchVoices:
     """The voice of the command line, and how the names in a list are resolved.
@@ -97,11 +80,11 @@ class BatchVoices:
         resolve: (voice, speaker, checkpoint) -> a voice. Raises UsageError for an unknown name.
     """
 
-    resolve: Callable[[str | None, str | None, Checkpoint], VoiceLike]
+    resolve: Callable[[str | None, str | None, Checkpoint], ResolvedVoice]
     voice: str | None = None
     speaker: str | None = None
 
-    def find(self, checkpoint: Checkpoint, voice: str | None, speaker: str | None) -> VoiceLike:
+    def find(self, checkpoint: Checkpoint, voice: str | None, speaker: str | None) -> ResolvedVoice:
         """The voice that an item names, else that of the command line."""
         if voice is None and speaker is None:
             voice, speaker = self.voice, self.speaker
@@ -166,7 +149,7 @@ def run_batch(
     speech: SpeechOptions,
     models: ModelOptions,
     voices: BatchVoices,
-    transcriber: Transcriber,
+    transcriber: ReferenceTranscriber,
     reporter: BatchReporter,
 ) -> BatchSummary:
     """Synthesize the items of a list that do not exist yet.
@@ -238,7 +221,7 @@ class _Run:
         speech: SpeechOptions,
         checkpoint: Checkpoint,
         voices: BatchVoices,
-        transcriber: Transcriber,
+        transcriber: ReferenceTranscriber,
         reporter: BatchReporter,
         destination: Destination,
         plan: Plan,

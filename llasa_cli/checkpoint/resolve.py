@@ -23,7 +23,7 @@ from llasa_cli.files import hash_ends, read_json_object
 from llasa_cli.hub.cache_layout import find_snapshot, is_folder, missing_from, repo_of_folder
 from llasa_cli.hub.catalog import CATALOG, PUBLISHED_CODEC, CatalogEntry, entry_named, entry_of, repo_of, variant_of
 from llasa_cli.hub.select import choose_gguf
-from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions
+from llasa_cli.settings import BUILT_IN_MODEL, ModelOptions, SamplingOptions, SamplingRequest
 from llasa_cli.wording import format_size
 
 BUILT_IN_FOLDER = Path(__file__).parents[1] / "voices_data" / BUILT_IN_MODEL
@@ -92,6 +92,10 @@ class Checkpoint:
     def codec_identity(self) -> str:
         """See `codec_identity`. Raises ModelError if the codec is not on this machine."""
         return codec_identity(self.codec_folder)
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        """Complete a request: open values come from the checkpoint's `llasa.json`, else from the general defaults."""
+        return request.over(self.metadata.get("sampling") or {})
 
     @cached_property
     def revision(self) -> str:

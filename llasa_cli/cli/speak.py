@@ -479,7 +479,7 @@ def _summary(
         "wall_s": round(wall_s, 3),
         "sampling_rate": synthesizer.sampling_rate,
         "seed": audio_output.seed,
-        "sampling": asdict(synthesizer.sampling(speech.sampling)),
+        "sampling": asdict(synthesizer.checkpoint.sampling(speech.sampling)),
         "failed": audio_output.failed,
         "chunks": [row | made_by for row in audio_output.rows],
     }

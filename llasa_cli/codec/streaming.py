@@ -21,18 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-
-    class CodeDecoder(Protocol):
-        """The part of `llasa_cli.codec.codec.Codec` that `decode_stream` uses."""
-
-        samples_per_code: int
-
-        def decode(self, codes: Sequence[int]) -> np.ndarray: ...
+    from llasa_cli.codec.codec import Codec
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ class StreamingWindows:
 
 
 def decode_stream(
-    codec: CodeDecoder, codes: Iterable[int], before: Sequence[int] = (), windows: StreamingWindows | None = None
+    codec: Codec, codes: Iterable[int], before: Sequence[int] = (), windows: StreamingWindows | None = None
 ) -> Iterator[np.ndarray]:
     """Decode in pieces, each as soon as `windows.ahead` codes after it are available.
 

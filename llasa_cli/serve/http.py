@@ -584,7 +584,7 @@ def model_facts(synthesizer: SpeechModel) -> dict[str, Any]:
         "license": checkpoint.license,
         "language": checkpoint.metadata.get("language"),
         "spell_out": bool(checkpoint.metadata.get("spell_out")),
-        "sampling": asdict(synthesizer.sampling(SamplingRequest())),
+        "sampling": asdict(checkpoint.sampling(SamplingRequest())),
     }
 
 

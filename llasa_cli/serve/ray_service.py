@@ -41,7 +41,7 @@ from llasa_cli.serve.service import (
     SpeechService,
     Spoken,
 )
-from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, VerifierOptions
+from llasa_cli.settings import ModelOptions, VerifierOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
 from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.wording import first_line
@@ -145,10 +145,6 @@ class ReplicatedModel:
         self.speakers = self.prompt_format.speakers
         self.sampling_rate = read_codec_config(checkpoint.codec_folder).sampling_rate
         self._encode = encode
-
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """Complete a request with the model's own values."""
-        return request.over(self.checkpoint.metadata.get("sampling") or {})
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """Make a voice to clone from a clip that `voices.reference` has prepared."""

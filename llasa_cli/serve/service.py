@@ -28,7 +28,7 @@ from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.lm.engine import Finished
 from llasa_cli.prompt import PromptFormat, Reference
-from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 from llasa_cli.synthesis.verifiers import Score, Take, Verifier
@@ -209,9 +209,6 @@ class SpeechModel(Protocol):
     prompt_format: PromptFormat
     checkpoint: Checkpoint
 
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """Complete a request with the model's own values."""
-
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """Make a voice to clone from a clip that `voices.reference` has prepared."""
 
@@ -391,25 +388,21 @@ class SpeechService(JobQueue):
 
     def _advance(self, job: SpeechJob, raises: bool = False) -> None:
         """Send what is complete and next in order, and queue the chunks that can be generated now."""
+
+        def send(utterance: Utterance, samples: np.ndarray) -> None:
+            is_sent = len(job.utterances) in job.streamed_chunks
+            job.utterances.append(utterance)
+            job.notify(Spoken(replace(utterance, streamed=True) if is_sent else utterance))
+            if not is_sent:
+                job.send(samples)
+            self.statistics.audio_s += utterance.seconds
+
         new: list[Attempt] = []
         with job.lock:
             assert job.progress is not None
             try:
-                moved = not job.over
-                while moved:
-                    moved = False
-                    for number, (utterance, samples) in enumerate(job.progress.take_in_order(), len(job.utterances)):
-                        job.utterances.append(utterance)
-                        if number in job.streamed_chunks:
-                            job.notify(Spoken(replace(utterance, streamed=True)))
-                        else:
-                            job.notify(Spoken(utterance))
-                            job.send(samples)
-                        self.statistics.audio_s += utterance.seconds
-                        moved = True
-                    attempts = job.progress.next_attempts()
-                    new += attempts
-                    moved = moved or bool(attempts)
+                if not job.over:
+                    new = job.progress.advance(send)
             except LlasaError as error:
                 if raises:
                     raise

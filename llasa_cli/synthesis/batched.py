@@ -215,23 +215,17 @@ class BatchSynthesizer:
 
     def _advance(self, text: TextProgress, results: ResultSink, queue: deque[Attempt]) -> None:
         """Write the chunks of a text that are next in order, and queue the chunks that can be generated now."""
-        attempts: list[Attempt] = []
+        tag = text.request.tag
         try:
-            moved = True
-            while moved:
-                moved = False
-                for utterance, samples in text.take_in_order():
-                    self._put_write((results.write, (text.request.tag, utterance, samples)))
-                    moved = True
-                new = text.next_attempts()
-                attempts += new
-                moved = moved or bool(new) or text.is_settled(text.next_to_write)
+            attempts = text.advance(
+                lambda utterance, samples: self._put_write((results.write, (tag, utterance, samples)))
+            )
         except LlasaError as error:
             text.failed = True
-            self._put_write((self._end_text, (results.fail, text.request.tag, error)))
+            self._put_write((self._end_text, (results.fail, tag, error)))
             return
         if text.is_complete:
-            self._put_write((self._end_text, (results.end, text.request.tag)))
+            self._put_write((self._end_text, (results.end, tag)))
         with self._changed:
             queue.extend(attempts)
             self._changed.notify_all()
@@ -442,12 +436,23 @@ class TextProgress:
         """Whether all chunks have been passed on."""
         return self._next is None and self._chunks is not None and self._written == self._begun
 
-    def next_attempts(self) -> list[Attempt]:
-        """Begin the chunks that can be generated now.
+    def advance(self, write: Callable[[Utterance, np.ndarray], None]) -> list[Attempt]:
+        """Pass the complete chunks that are next in order to `write`, and begin the chunks that can be generated now.
 
         Raises:
             UsageError: The text has nothing to say, or the prompt is too long.
         """
+        attempts: list[Attempt] = []
+        while True:
+            while self._written in self._complete:
+                write(*self._complete.pop(self._written))
+                self._written += 1
+            attempts += self._begin_chunks()
+            if self._written not in self._complete:
+                return attempts
+
+    def _begin_chunks(self) -> list[Attempt]:
+        """Begin the chunks that can be generated now. Pauses are complete at once."""
         if self._chunks is None:
             self._chunks = self._remaining_chunks()
             self._next = next(self._chunks, None)
@@ -486,20 +491,9 @@ class TextProgress:
         candidates = attempt.candidates
         self._complete[attempt.number] = self.session.finish(candidates.chunk, *candidates.best())
 
-    @property
-    def next_to_write(self) -> int:
-        """The number of the first chunk that has not been passed on."""
-        return self._written
-
     def is_settled(self, number: int) -> bool:
         """Whether the chunk with this number is complete."""
         return number < self._written or number in self._complete
-
-    def take_in_order(self) -> Iterator[tuple[Utterance, np.ndarray]]:
-        """Remove and yield the complete chunks up to the first one that is still being generated."""
-        while self._written in self._complete:
-            yield self._complete.pop(self._written)
-            self._written += 1
 
 
 def is_out_of_memory(error: BaseException) -> bool:

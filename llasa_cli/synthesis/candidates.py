@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.prompt import Prompt, Reference
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
@@ -30,21 +30,13 @@ from llasa_cli.synthesis.verifiers import LikelihoodVerifier, ReferenceSound, Ta
 if TYPE_CHECKING:
     import numpy as np
 
+    from llasa_cli.codec.codec import Codec
     from llasa_cli.text.chunker import TextChunk
 
 CHECK_EVERY = 25
 """Codes between two checks of an unfinished take."""
 _EQUAL = 1e-6
 """Scores that differ by less are equal."""
-
-
-class Decoder(Protocol):
-    """The part of a codec that `Candidates` uses."""
-
-    sampling_rate: int
-    samples_per_code: int
-
-    def decode(self, codes: Sequence[int]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +109,7 @@ class Candidates:
         find_problems: Callable[[tuple[int, ...], np.ndarray, bool], tuple[str, ...]],
         longest_s: float,
         verifiers: Sequence[Verifier],
-        codec: Decoder,
+        codec: Codec,
     ) -> None:
         self.prompt = prompt
         self.finished = False

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from llasa_cli.synthesis.step_search import StepSearch
     from llasa_cli.text.chunker import TextChunk
     from llasa_cli.text.respelling import Lexicon
+    from llasa_cli.voices.resolve import ResolvedVoice
 
 T = TypeVar("T")
 
@@ -65,15 +66,6 @@ class StreamGate(Protocol):
 
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Yield the pieces of a chunk's audio, each when it may be played."""
-
-
-class CastVoice(Protocol):
-    """One of several voices of a text."""
-
-    @property
-    def speaker(self) -> str | None: ...
-    @property
-    def reference(self) -> Reference | None: ...
 
 
 class Synthesizer:
@@ -177,8 +169,8 @@ class Synthesizer:
         return cls(prompt_format, model, codec, checkpoint)
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """Complete a request: open values come from the checkpoint's `llasa.json`, else from the general defaults."""
-        return request.over(self._metadata.get("sampling") or {})
+        """See `Checkpoint.sampling`."""
+        return self.checkpoint.sampling(request)
 
     def chunks(self, text: str) -> list[str]:
         """The chunks of a text in the form that the model is given."""
@@ -219,7 +211,7 @@ class Synthesizer:
         verifiers: Sequence[Verifier] = (),
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
-        cast: Mapping[str, CastVoice] | None = None,
+        cast: Mapping[str, ResolvedVoice] | None = None,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length, chunk by chunk.
 
@@ -362,7 +354,7 @@ class SynthesisSession:
         reference: Reference | None,
         verifiers: Sequence[Verifier],
         gate: StreamGate | None,
-        cast: Mapping[str, CastVoice] | None = None,
+        cast: Mapping[str, ResolvedVoice] | None = None,
     ) -> None:
         self.synthesizer, self.options = synthesizer, options
         self._cast = {} if cast is None else cast  # a text that grows may still add voices

@@ -47,6 +47,7 @@ class FakeSynthesizer:
     sampling_rate = 16_000
     model = SimpleNamespace(is_small=False)
     codec = SimpleNamespace(codes_per_second=50)
+    checkpoint = SimpleNamespace(sampling=lambda request: request.over({}))
     name, revision = "fake", "0"
     problems: tuple[str, ...] = ()
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
@@ -55,9 +56,6 @@ class FakeSynthesizer:
     def load(cls, checkpoint: Checkpoint, on_stage: Any = None, speaker: str | None = None) -> FakeSynthesizer:
         cls.history += [("load", checkpoint.options), ("load for", speaker)]
         return cls()
-
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        return request.over({})
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         self.history.append(("reference", (len(samples), text)))
