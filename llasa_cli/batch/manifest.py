@@ -464,7 +464,7 @@ def _to_text(value: Any) -> str | None:
 
 
 def _output_name(output: str, otherwise: str) -> tuple[str, str | None, str]:
-    """-> (safe relative path without ending, ending, what was changed and why)
+    """Returns a safe relative path without ending, the ending, and a message about a change.
 
     Folders in `output` are kept, but no name leads out of the output folder.
     """

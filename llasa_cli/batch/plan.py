@@ -10,7 +10,7 @@ It is on disk, so that a million items need no memory.
         plan.settle(task.number, place, ok=True)
         results.reorder(plan.rows_in_order())
 
-The plan is a SQLite file in `.llasa/` in the output folder. Each run makes it anew and removes it at the end; only the list and
+The plan is a SQLite file in `.llasa/` in the output folder. Each run creates it and removes it at the end; only the list and
 `results.jsonl` are kept between runs.
 """
 

@@ -76,7 +76,7 @@ class ThreadBackend:
 
 
 def drain(events: queue.Queue[Event], timeout_s: float, most: int = 1 << 30) -> list[Event]:
-    """Wait for the first event, then take what else is there."""
+    """Wait for the first event, then take all others that have arrived."""
     found: list[Event] = []
     try:
         found.append(events.get(timeout=timeout_s))

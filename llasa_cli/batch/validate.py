@@ -58,7 +58,7 @@ def settings_digest(
     engine: str,
     timing: WordTiming | None = None,
 ) -> str:
-    """A hash of everything outside the list that decides how the items sound, and what is recorded of them."""
+    """A hash of all settings outside the list that decide how the items sound and what their rows contain."""
     speech: dict[str, Any] = {
         "sampling": {name: getattr(options.sampling, name) for name in SAMPLING},
         "seed": None,

@@ -221,7 +221,7 @@ class CheckOptions(Options):
     choose_by: Annotated[
         tuple[str, ...],
         Flag(
-            "What chooses among the takes of --best-of; may be repeated: words (--asr has to understand them), likeness (to "
+            "The verifier that chooses among the takes of --best-of; may be repeated: words (--asr has to understand them), likeness (to "
             "the reference clip, by --speaker-model) or likelihood (to the model itself, at no cost).",
             choices=CHOOSE_BY,
             panel=_BEST,
@@ -323,7 +323,7 @@ class OutputOptions(SoundOptions):
 
     @property
     def needs_words(self) -> bool:
-        """Whether the times of words are asked for.
+        """Whether an option requests the times of words.
 
         Raises:
             UsageError: An option has no effect.

@@ -11,7 +11,7 @@ from llasa_cli.settings import BUILT_IN_MODEL, DTYPES, RECOGNIZERS, SPEAKER_MODE
 
 
 def offered(flag: Flag, given: Mapping[str, Any], incomplete: str) -> list[str]:
-    """Values that begin with what was typed.
+    """The values that begin with the typed text.
 
     Args:
         given: The options that were parsed before, by parameter name.

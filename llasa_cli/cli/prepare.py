@@ -32,7 +32,7 @@ _SHOWN_REASONS = 12
 
 @dataclass(frozen=True)
 class PrepareCommand(Options):
-    """Options of the command that do not decide what is written."""
+    """Options of the command that do not change the written files."""
 
     model: Annotated[
         str, replace(MODEL_FLAG, help="The model to be trained: a name, a checkpoint, or a tokenizer.", panel=None)

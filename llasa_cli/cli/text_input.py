@@ -132,7 +132,7 @@ def _words(parts: Iterator[str], text_format: str) -> Iterator[str]:
 
 
 def _from_arguments(text: str, text_format: str) -> TextInput:
-    """A text of the command line, which is taken as it is unless a format is named."""
+    """A text of the command line; it is plain text unless a format is given."""
 
     def parts() -> Iterator[str]:
         return iter([text]) if text_format in ("auto", "plain") else _words(iter([text]), text_format)

@@ -177,7 +177,7 @@ def _facts(entry: VoiceEntry, codec: str | None) -> dict[str, Any]:
 
 
 def _look_up(model: str) -> tuple[Checkpoint | None, str | None]:
-    """The model and its codec's identity; None for what is not on this machine."""
+    """The model and the identity of its codec; each is None if it is not on this machine."""
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
     try:

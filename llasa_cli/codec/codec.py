@@ -48,8 +48,8 @@ class Codec:
     """A loaded codec. `load_codec` creates it.
 
     Attributes:
-        sampling_rate: The rate of decoded sound in Hz: 16,000, or what a finetuned decoder makes. Encoding takes 16,000 Hz.
-        codes_per_second: 50, or what the codec's config.json states.
+        sampling_rate: The rate of decoded sound in Hz: 16,000, or that of a finetuned decoder. Encoding takes 16,000 Hz.
+        codes_per_second: 50, or the number that the codec's config.json states.
         samples_per_code: Samples of decoded sound for each code.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights. The codes of one codec are noise to another.

@@ -1,6 +1,6 @@
 """X-Codec2 as its authors publish it: the names and shapes of its tensors, mapped to transformers'.
 
-Both formats hold the same numbers under different names. What differs beyond the names:
+Both formats hold the same numbers under different names. Other differences:
 
 - A convolution is stored as direction and length (weight norm) and is multiplied out when it is read.
 - Queries, keys and values are one matrix, `c_attn`.

@@ -1,6 +1,6 @@
 """The tensors in a codec's folder, under transformers' names, whether the files have transformers' format or the authors'.
 
-Shapes come from the headers; a tensor is read when it is asked for.
+Shapes come from the headers; a tensor is read when it is used.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class GenerationRequest:
 
     @property
     def limit(self) -> int:
-        """The most codes that can be generated: `max_seconds`, or what the context leaves."""
+        """The most codes that can be generated: `max_seconds`, or the room in the context."""
         room = CONTEXT_TOKENS - len(self.prompt.ids)
         return max(1, min(room, round(self.sampling.max_seconds * self.prompt.codes_per_second)))
 

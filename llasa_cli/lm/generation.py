@@ -4,7 +4,7 @@
     for code in generation: ...        0 to code_count - 1, 50 per second
     generation.ended                   True: the model generated END; False: it reached the limit
 
-Closing or dropping the iterator stops the work; nothing is computed beyond the codes that were asked for.
+Closing or dropping the iterator stops the work; only the codes that are consumed are computed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from llasa_cli.settings import SamplingOptions
 
 
 class Generation(Iterator[int]):
-    """The codes of one utterance, computed as they are asked for: a batch of one.
+    """The codes of one utterance, computed lazily: a batch of one.
 
     Attributes:
         ended: The model has generated END.
-        limit: The most codes that can be generated: `max_seconds`, or what the context leaves.
+        limit: The most codes that can be generated: `max_seconds`, or the room in the context.
     """
 
     def __init__(

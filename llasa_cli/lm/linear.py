@@ -48,7 +48,7 @@ class Linear:
 
     Attributes:
         shape: (R, W).
-        kind: The format of its weights, and what it computes with.
+        kind: The format of its weights, and the dtype of the computation.
         dtype: The dtype of the states that it takes and returns.
         format: The format of its weights: fp32, bf16, fp16, int8 or int4; q8_0 or q4_0 of a GGUF file.
     """
@@ -79,7 +79,7 @@ class Linear:
         The parts are consumed one at a time, so that at most one of them is in memory twice.
 
         Raises:
-            UsageError: int4 is asked for on another device than a CPU, or nothing here can multiply it.
+            UsageError: int4 is requested on another device than a CPU, or without a C compiler and torch 2.6.
         """
         where, shape = torch.device(device), (rows, width)
         is_small = kind.name == "fp32" and rows * width <= SMALL_MATRIX
@@ -185,7 +185,7 @@ class QuantizedLinear(Linear):
     _weights: torch.Tensor
     _scales: torch.Tensor
     _width: int
-    """W, rounded up to what the format stores."""
+    """W, rounded up to the stored width."""
     _kernels: Kernels
 
     def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:

@@ -10,7 +10,7 @@ models). Tests compare its greedy output with transformers' token for token.
 
 A sequence's results do not depend on what else is in the cache. A prompt is prefilled alone, in blocks that end at fixed
 positions. A decode step computes every slot whether it is used or not, so that shapes never change, and the attention of a
-slot covers as many tokens as its own length asks for. (torch's product of another number of rows has other last bits. The C
+slot covers as many tokens as its own length requires. (torch's product of another number of rows differs in its last bits. The C
 kernels' does not, so with them a step computes only the slots in use.)
 
 Shapes: N tokens, of one sequence or of N sequences; H heads, K key-value heads, D head width, L cached tokens.

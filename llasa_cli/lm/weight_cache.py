@@ -53,7 +53,7 @@ _CODE = [Path(__file__).with_name(name) for name in ("weight_cache.py", "linear.
 
 
 class WeightCache:
-    """The cached matrices of one checkpoint in one format. Build it with `open`; `commit` keeps what was added.
+    """The cached matrices of one checkpoint in one format. Build it with `open`; `commit` keeps the added matrices.
 
     Attributes:
         is_complete: A finished file was found. The checkpoint was checked when that was written.
@@ -130,7 +130,7 @@ class WeightCache:
             self._limit()
 
     def discard(self) -> None:
-        """Drop what was added and is not committed. It may be called at any time, and again."""
+        """Drop added matrices that are not committed. It may be called at any time, and repeatedly."""
         target, self._target = self._target, None
         if target is not None:
             with contextlib.suppress(OSError):

@@ -5,7 +5,7 @@
     stop(port, patience_s=25)
 
 A folder of the user's state holds `serve-PORT.json` (process, address), `serve-PORT.lock`, which the server holds while it runs,
-and `serve-PORT.log`, what a server in the background printed.
+and `serve-PORT.log`, the output of a server in the background.
 """
 
 from __future__ import annotations

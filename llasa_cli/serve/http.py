@@ -65,7 +65,7 @@ PING_S = 10.0
 """An event stream sends a comment after this time without an event, so that clients can tell waiting from a dead connection."""
 MAX_CLIP_BYTES = 20_000_000
 _CLIP = f"1 to 15 s of speech as WAV, FLAC, OGG, Opus or MP3, at most {MAX_CLIP_BYTES:,} bytes."
-_TRANSCRIPT = "What is said in the clip, word for word. A text that can't be spoken in the time of the clip is refused."
+_TRANSCRIPT = "The words of the clip, exactly. A text that does not fit the length of the clip is refused."
 _VOICE_NAME = (
     f"The name to save the voice under, at most {MAX_NAME_BYTES} bytes; letters of all scripts are accepted. Names of the "
     "model's speakers and of saved voices are refused. Without a name nothing is saved."
@@ -118,7 +118,7 @@ class InlineVoice(_Body):
 
     audio: str = Field(description="Base64 of an audio file with 1 to 15 s of speech.")
     text: str = Field(
-        min_length=1, max_length=2000, description="What is said in the clip.", json_schema_extra=_WORDS_SCHEMA
+        min_length=1, max_length=2000, description="The words of the clip.", json_schema_extra=_WORDS_SCHEMA
     )
 
 
@@ -150,13 +150,13 @@ class SpeechRequest(_SamplingFields):
     stream: bool = Field(False, description="Send the first chunk while it is generated; it gets one attempt.")
     seed: int | None = Field(None, ge=0, lt=LARGEST_SEED)
     retries: int = Field(
-        SpeechOptions().retries, ge=0, le=10, description="How often a chunk that fails its checks is spoken again."
+        SpeechOptions().retries, ge=0, le=10, description="How often a chunk that fails its checks is generated again."
     )
     best_of: int = Field(1, ge=1, le=MAX_BEST_OF, description="Takes of each chunk, of which the best is sent.")
     choose_by: list[Literal["words", "likeness", "likelihood"]] = Field(
         [],
         max_length=3,
-        description="What chooses among the takes. Empty: words if the server has a recognizer, else likelihood.",
+        description="The verifiers that choose among the takes. Empty: words if the server has a recognizer, else likelihood.",
     )
     good_enough: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="The score that ends the search of a chunk."
@@ -168,7 +168,7 @@ class SpeechRequest(_SamplingFields):
         description="How it is spoken, by the fields that the model knows: see `style` in GET /v1/models.",
     )
     verify: bool = Field(
-        False, description="The server's recognizer has to find the words, or the chunk is spoken again."
+        False, description="The server's recognizer has to find the words, or the chunk is generated again."
     )
     markdown: bool = Field(False, description="The input is Markdown, whose signs are not spoken.")
     skipped_chunks: int = Field(0, ge=0, lt=LARGEST_SEED, description="Chunks that were spoken before.")

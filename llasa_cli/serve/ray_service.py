@@ -325,7 +325,7 @@ class RayService(JobQueue):
             yield from job.call
 
     def _receive(self, job: _RayJob, events: list[Event]) -> None:
-        """Send what a replica sent at a time: the sound of a chunk comes with its `Spoken`, or before it if it is streamed."""
+        """Pass on a list of events from a replica: the sound of a chunk follows its `Spoken`, or precedes it if it is streamed."""
         has_spoken = False
         for event in events:
             if isinstance(event, Audio):

@@ -387,7 +387,7 @@ class SpeechService(JobQueue):
         self._advance(job, raises=True)
 
     def _advance(self, job: SpeechJob, raises: bool = False) -> None:
-        """Send what is complete and next in order, and queue the chunks that can be generated now."""
+        """Send the complete chunks that are next in order, and queue the chunks that can be generated now."""
 
         def send(utterance: Utterance, samples: np.ndarray) -> None:
             is_sent = len(job.utterances) in job.streamed_chunks

@@ -25,7 +25,7 @@ _CLIPS_KEPT = 64
 
 def _transcript(text: str | None) -> str:
     if not text or not text.strip():
-        raise UsageError("The transcript of the clip is missing.", "Send what is said in it as `text`.")
+        raise UsageError("The transcript of the clip is missing.", "Send its words as `text`.")
     return text
 
 

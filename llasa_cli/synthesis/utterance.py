@@ -32,7 +32,7 @@ class Utterance:
             verifier (1 is perfect), `problems`, `dropped`, `chosen`. Empty if there was only one take and nothing but the
             checks judged it.
         chosen_because: Why the used take was chosen from several; else empty.
-        words: The words of `sentences` with their times, from the beginning of the speech; empty unless they were asked for.
+        words: The words of `sentences` with their times, from the beginning of the speech; empty unless they were requested.
         voice: The name of the voice that speaks it; empty for the voice of the text.
     """
 

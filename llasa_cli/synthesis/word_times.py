@@ -5,7 +5,7 @@
         -> (WordTime("It", 0.31, 0.42), WordTime("is", 0.42, 0.6), WordTime("1984.", 0.6, 1.7))
 
 The recognizer aligns the words that are known to be spoken (`asr.Recognizer.align`); it does not transcribe. Its times are then
-corrected by what the sound shows: a word never begins or ends inside a pause, and no word is much longer or shorter
+corrected by the sound: a word never begins or ends inside a pause, and no word is much longer or shorter
 than its letters allow. Without a recognizer the words share the time between the pauses by their lengths.
 `benchmarks/word_times.py` measures the errors.
 """

@@ -91,7 +91,7 @@ class CodeCache:
 
     def __exit__(self, *_: object) -> None:
         for file in (self._codes, self._lines, *self._readers):
-            # The next run makes again what a full disk did not take; the error was reported when it happened.
+            # Clips that a full disk did not store are encoded again by the next run. The error was reported when it happened.
             with suppress(OSError):
                 file.close()
         if self._length == 0:  # every row brought its codes

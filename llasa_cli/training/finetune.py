@@ -59,7 +59,7 @@ class Callbacks:
     Attributes:
         on_log: Called with each line of log.jsonl.
         on_progress: Called after a step, a few times a second at most.
-        on_note: Called with sentences for the user: what is left out, warnings, where a stopped run was saved.
+        on_note: Called with sentences for the user: skipped rows, warnings, the folder of a stopped run.
     """
 
     on_log: Callable[[dict[str, Any]], None] | None = None

@@ -31,7 +31,7 @@ Note = Callable[[str], None]
 def read_data(
     options: FinetuneOptions, prompt_format: PromptFormat, start: StartingPoint, device: torch.device, note: Note
 ) -> tuple[TrainingRows, TrainingRows | None]:
-    """Rows to train on, and held-out rows where there are any; `note` names what is left out.
+    """Rows to train on, and held-out rows if there are any. `note` is called with the number of skipped rows.
 
     Raises:
         UsageError: Data of another tokenizer, or none that can be used.

@@ -107,7 +107,7 @@ class _Split:
 
 
 class MemmapWriter:
-    """Writes all splits of one run. A context manager; a later run resumes what was written when it is left early.
+    """Writes all splits of one run. A context manager; if it is left early, a later run resumes there.
 
     Attributes:
         done: Rows that an interrupted run of the same digest has written, and that the caller skips.

@@ -323,7 +323,7 @@ class _Run:
         return index.run_identity(self._options, self._prompt_format, self._codec_identity, self._fingerprint)
 
     def _digest(self, database: RowDatabase) -> str:
-        """A hash of everything that decides what is written, in its order: only then may rows of a killed run stay."""
+        """A hash of everything that decides the written rows and their order. Rows of a killed run are kept only if it is equal."""
         digest = hashlib.sha256(self._identity().encode())
         for row in database.rows():
             parts = (row.where, row.text, row.speaker, row.split, row.key, row.count)

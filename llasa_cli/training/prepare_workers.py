@@ -151,7 +151,7 @@ def prepare_in_workers(
         The merged index of all ranks if all are done, else that of these workers.
 
     Raises:
-        LlasaError: A worker failed; the others are stopped. What they have done is kept.
+        LlasaError: A worker failed; the others are stopped. Their results are kept.
     """
     # Several processes with a thread for each core would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))

@@ -263,11 +263,11 @@ def _set_aside(values: dict[str, Any], flags: Mapping[str, Any], notes: list[str
     if not together.get("online"):
         drop("validation", "validation", "it is for --online; prepared data has its own validation rows")
     if not together.get("speak_every"):
-        drop("speak", "speak", "no speech samples are asked for (speak_every)")
+        drop("speak", "speak", "speak_every asks for no speech samples")
 
 
 def _set_aside_missing(values: dict[str, Any], notes: list[str], device: str, processes: int) -> None:
-    """Take out what this machine lacks and what does not change the result: speed, memory, copies of the log."""
+    """Take out options that this machine does not support and that do not change the result: speed, memory, copies of the log."""
 
     def missing(package: str) -> bool:
         return find_spec(package) is None

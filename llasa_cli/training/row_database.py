@@ -1,6 +1,6 @@
 """The rows of one run of `llasa prepare`, in a database on disk, so that memory stays flat with any number of rows.
 
-Each run makes it anew and removes it. What must survive a killed run is in `code_cache` and `memmap_writer`.
+Each run creates and removes it. Results that must survive a killed run are in `code_cache` and `memmap_writer`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The output folder of a run: what it holds, how it is written, and how a run is found in it again.
+"""The output folder of a run: its content, how it is written, and how a run in it is resumed.
 
 config.json, model.safetensors, tokenizer files, llasa.json    the model as of the last save; each file is replaced as a
                                                                whole, so that another process can read it at any time;
                                                                of an adapter, adapter_*.* in place of the first two
-checkpoint-N/                                                  what the run resumes from; progress.json is written last
+checkpoint-N/                                                  the run resumes from these; progress.json is written last
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def refuse_other_content(folder: Path) -> None:
 
 
 def delete_unfinished(folder: Path) -> None:
-    """Remove what an interrupted save left."""
+    """Remove the files of an interrupted save."""
     for path in folder.glob("checkpoint-*"):
         if not (path / PROGRESS_FILE).is_file():
             shutil.rmtree(path, ignore_errors=True)

@@ -30,7 +30,7 @@ def read_rows(source: Path | str, columns: Columns | None = None, codes: Path | 
     """Rows of one source in their order (a folder's by name).
 
     Raises:
-        UsageError: The source is missing, or has none of the forms above.
+        UsageError: The source is missing or unsupported.
     """
     for entry in read_entries(source, columns, codes):
         yield entry.read()

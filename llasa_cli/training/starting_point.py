@@ -61,7 +61,7 @@ def find_start(options: FinetuneOptions) -> StartingPoint:
 
 
 def _check_base(options: FinetuneOptions) -> None:
-    """Raises UsageError where the run in the output folder started from another model than the one that is named now."""
+    """Raises UsageError if the run in the output folder started from another model than --model."""
     began = read_metadata(options.output).get("base")
     named = base_name(options.model)
     if named is None or named in (began, base_name(began)):
@@ -107,7 +107,7 @@ def _start_folder(options: FinetuneOptions, resumed: Path | None) -> Path | None
 
 
 def _check_adapter(folder: Path, wanted: LoraOptions) -> None:
-    """Raises UsageError where the adapter in the output folder has another shape than the one that is asked for now."""
+    """Raises UsageError if the adapter in the output folder has another rank, alpha or other targets than the options."""
     stored = read_json_object(folder / "adapter_config.json")
     rank, alpha, targets = int(stored["r"]), float(stored["lora_alpha"]), sorted(stored["target_modules"])
     if (rank, alpha, targets) != (wanted.rank, wanted.alpha, sorted(wanted.targets)):
@@ -116,7 +116,7 @@ def _check_adapter(folder: Path, wanted: LoraOptions) -> None:
 
 
 def _tokenizer_folder(options: FinetuneOptions, start: Path | None, resumed: Path | None) -> Path:
-    """The folder of the tokenizer; that of a text model is written anew, with Llasa's tokens."""
+    """The folder of the tokenizer. A text model's tokenizer is first extended by Llasa's tokens, in a new folder."""
     if resumed is not None:
         return options.output
     folder = options.tokenizer or start

@@ -222,7 +222,7 @@ def _row(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None)
 
 
 def _cell(value: Any) -> str:
-    """JSON may hold a number where a text is meant."""
+    """A cell as text: JSON may hold a number instead."""
     return "" if value is None or isinstance(value, list | dict | bool) else str(value).strip()
 
 

@@ -131,7 +131,7 @@ class SpeechTrainer(Trainer):
         return self._clock.share(step) if self._agreed_share is None else self._agreed_share
 
     def agree(self, share: float, save: bool, stop: bool) -> tuple[float, bool, bool]:
-        """Make share and save those of process 0, and stop if any process wants to stop. The result is the same everywhere."""
+        """Agree among all processes: share and save are those of process 0, and stop is true if any process wants to stop."""
         if self.args.world_size == 1:
             return share, save, stop
         first = self.is_world_process_zero()
@@ -185,7 +185,7 @@ class SpeechTrainer(Trainer):
         return self.lr_scheduler
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load the optimizer's state, but keep the settings (weight decay, betas, rate) that are asked for now."""
+        """Load the optimizer's state, but keep the current options (weight decay, betas, rate)."""
         wanted = [
             {name: group[name] for name in ("weight_decay", "betas", "eps") if name in group}
             for group in self.optimizer.param_groups

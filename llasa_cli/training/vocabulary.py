@@ -54,7 +54,7 @@ def extend_tokenizer(source: Path, target: Path, code_count: int = CODE_COUNT) -
     tokenizer = _read(source)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     if SPEECH_START in vocabulary:
-        raise UsageError(f"The model in {source} has Llasa's tokens already.", "Train it as it is.")
+        raise UsageError(f"The model in {source} already has Llasa's tokens.", "Train it without extending it.")
     settings = read_json_object_if_exists(source / "tokenizer_config.json")
     if not (source / "chat_template.jinja").is_file() and "chat_template" not in settings:
         raise ModelError(f"There is no chat template in {source}.", "Start from the Instruct version of the model.")

@@ -320,7 +320,7 @@ def check_sound(samples: np.ndarray, sampling_rate: int, flat_tops: float | None
 
 
 def _clipping(samples: np.ndarray, flat_tops: float | None) -> list[str]:
-    """A warning if the clip is clipped, at whatever level."""
+    """A warning if the clip is clipped, at any level."""
     import numpy as np
 
     size = np.abs(samples)
@@ -459,7 +459,7 @@ def speaking_rate_problem(transcript: str, spoken_s: float) -> tuple[str, bool]:
 
 
 def fits_duration(transcript: str, seconds: float, silence_s: float = 0.0) -> bool:
-    """Whether a transcript can be what is said in a row of training data of this length.
+    """Whether a transcript can belong to a row of training data of this length.
 
     The limits are wider than those for clips: in short rows, and with numbers, the count of letters is less reliable.
 

@@ -125,7 +125,7 @@ def test_values_of_a_file_have_the_limits_of_the_flags(
     ("content", "flags", "note", "unset"),
     [
         ({"validation": 0.2}, [], "validation: set aside, it is for --online", {"validation": 0.005}),
-        ({"speak": ["hello"]}, [], "speak: set aside, no speech samples are asked for", {"speak": ()}),
+        ({"speak": ["hello"]}, [], "speak: set aside, speak_every asks for no speech samples", {"speak": ()}),
         ({"dataloader_num_workers": 4}, ["--online"], "dataloader_num_workers: set aside, with --online", {"workers": 0}),
         ({"workers": 4, "online": True}, [], "dataloader_num_workers: set aside", {"workers": 0}),
         ({"flash_attention": True}, [], "flash_attention: set aside, it needs a CUDA GPU", {"flash_attention": False}),
