@@ -32,7 +32,6 @@ from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress
 from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
 from llasa_cli.synthesis.verifiers import Score, Take, Verifier
-from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -307,10 +306,10 @@ class JobQueue:
     def _begin(self, job: SpeechJob, request: SynthesisRequest, judges: Sequence[str]) -> None:
         raise NotImplementedError
 
-    def _fail(self, job: SpeechJob, error: Exception, cause: str = "The request failed") -> None:
-        """End a job with `Failed`; an unknown error becomes a ModelError that begins with `cause`."""
+    def _fail(self, job: SpeechJob, error: Exception) -> None:
+        """End a job with `Failed`; an unexpected error is named in a LlasaError."""
         if not isinstance(error, LlasaError):
-            error = ModelError(f"{cause}: {first_line(error)}")
+            error = LlasaError(f"{type(error).__name__}: {error}")
         if job.end(Failed(error)):
             self.statistics.failed += 1
 
@@ -498,8 +497,10 @@ class SpeechService(JobQueue):
 
     def _fail_all(self, worker: _Worker, error: Exception) -> None:
         """Fail all requests in an engine that failed; the others start in the next engine."""
+        if not isinstance(error, LlasaError):
+            error = ModelError(f"The model failed: {type(error).__name__}: {error}.")
         for running in worker.running.values():
-            self._fail(running.job, error, "The model failed")
+            self._fail(running.job, error)
             running.job.running -= 1
             if running.codes is not None:
                 running.codes.put(None)
