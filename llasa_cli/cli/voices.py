@@ -85,7 +85,9 @@ def voices(context: typer.Context, options: Parsed[ListOptions]) -> None:
             result(as_json(_facts(entry, codec)))
         return
     kinds = ["speaker (default)" if speaker == default else "speaker" for speaker in speakers]
-    rows = [(speaker, kind, "", "", model, "") for speaker, kind in zip(speakers, kinds, strict=True)]
+    rows: list[tuple[str, ...]] = [
+        (speaker, kind, "", "", model, "") for speaker, kind in zip(speakers, kinds, strict=True)
+    ]
     rows += [_row(entry, codec) for entry in saved]
     if rows:
         result(table_text(_COLUMNS, rows))

@@ -84,7 +84,9 @@ def codec_size(codec: str | None) -> int:
             raise ModelError(f"The codec {codec} does not exist.", "Give the codec's folder, or org/repo.")
         return CODE_COUNT
     codec_identity(Path(codec))  # raises where the folder holds no codec
-    levels = read_json_object(Path(codec) / "config.json").get("quantization_levels")
+    levels = read_json_object(Path(codec) / "config.json").get("quantization_levels") or []
+    if not isinstance(levels, list) or not all(type(level) is int for level in levels):
+        raise ModelError(f"quantization_levels in {codec}/config.json must be a list of integers.", "Fetch it again.")
     return math.prod(levels) if levels else CODE_COUNT
 
 
