@@ -109,9 +109,9 @@ class PassageSynthesizer:
             options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
         notify = on_note or (lambda text: None)
         chunks = text_chunks(self.checkpoint.metadata, text, options, notify)
-        prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
-        needs_voice = reference is None and options.speaker is None and prompt_format.default_speaker is None
-        run = _Run(needs_voice, options, reference, resume_from or ResumePoint(), notify, cast or {})
+        run = _Run(
+            self._needs_voice(options, reference), options, reference, resume_from or ResumePoint(), notify, cast or {}
+        )
         with closing(self._start(options.best_of)) as backend:
             for utterance, sound in run.speak(backend, chunks):
                 if on_utterance is not None:
@@ -119,6 +119,11 @@ class PassageSynthesizer:
                 yield sound
         if not run.has_words:
             raise nothing_to_say(self.checkpoint.metadata)
+
+    def _needs_voice(self, options: SpeechOptions, reference: Reference | None) -> bool:
+        """See `SynthesisSession.needs_voice`."""
+        prompt_format = PromptFormat.load(self.checkpoint.folder, self.checkpoint.metadata)
+        return reference is None and options.speaker is None and prompt_format.default_speaker is None
 
     def _start(self, together: int) -> WorkerBackend:
         self._encoder = None

@@ -82,7 +82,7 @@ def test_the_first_good_passage_is_the_voice_of_a_text_without_one(
     monkeypatch.setattr("llasa_cli.prompt.PromptFormat.default_speaker", None, raising=False)
     monkeypatch.setattr(alone.prompt_format, "default_speaker", None)
     speech = at_once(alone, 4)
-    monkeypatch.setattr(speech, "_is_voiceless", lambda options, reference: True)
+    monkeypatch.setattr(speech, "_needs_voice", lambda options, reference: True)
     expected, sound = spoken(alone)
     found, same = spoken(speech)
     assert found == expected

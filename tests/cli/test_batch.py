@@ -190,7 +190,7 @@ def test_word_times_stand_beside_the_one_file(tmp_path: Path) -> None:
 def test_an_item_that_changes_its_voice_is_a_bad_one(tmp_path: Path) -> None:
     made = invoke(tmp_path, [{"text": "[voice:bella] one"}, {"text": "two"}], "out", "--json")
     assert made.exit_code == 5, made.output
-    assert "an item has one voice" in made.stderr
+    assert "An item has one voice" in made.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.wav")) == ["00002.wav"]
 
 

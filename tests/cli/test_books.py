@@ -65,7 +65,7 @@ def test_a_book_becomes_an_audiobook_with_its_chapters(book: Path, random_checkp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["Hello.", "-o", "chapters/"], "a book's chapters"),
+        (["Hello.", "-o", "chapters/"], "only a book is written"),
         (["Hello.", "-o", "-", "--loudness", "-19"], "needs an output file"),
         (["Hello.", "-o", "a.wav", "--loudness", "3"], "between -40 and -5"),
     ],

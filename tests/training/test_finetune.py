@@ -408,8 +408,8 @@ def test_the_gradients_are_those_of_the_plain_loss(fresh: FinetuneOptions) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": None}, "length of the run"),
-        ({"minutes": 3.0}, "given twice"),
+        ({"steps": None}, "exactly one length"),
+        ({"minutes": 3.0}, "exactly one length"),
         ({"fresh": None}, "new configuration"),
         ({"tokenizer": None}, "needs a tokenizer"),
         ({"codec": None}, "codec of these 64 speech codes is not known"),
