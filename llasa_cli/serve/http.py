@@ -72,7 +72,7 @@ _VOICE_NAME = (
 )
 _VOICE_NAME_SCHEMA = {"pattern": NAME_PATTERN.replace(r"\w", "A-Za-z0-9_"), "minLength": 1}
 """Of ASCII names, whose bytes are characters; patterns of OpenAPI have no letters of other scripts."""
-_WORDS_SCHEMA = {"pattern": r"[^\s\x00-\x1f\x7f-\x9f]"}
+_WORDS_SCHEMA: Any = {"pattern": r"[^\s\x00-\x1f\x7f-\x9f]"}
 """Texts that are not blank."""
 MAX_REFERENCE_CODES = 2048
 MAX_BEST_OF = 32
