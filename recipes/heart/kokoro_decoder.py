@@ -1,15 +1,17 @@
-"""Kokoro's decoder as compiled PyTorch in bfloat16: three to four times as fast as onnxruntime's int8 graph.
+"""Kokoro's decoder in bfloat16, compiled: three to four times as fast as onnxruntime's int8 graph.
 
 Nine tenths of Kokoro's time goes into its decoder, whose convolutions onnxruntime runs as `ConvInteger`. Here the graph is cut
 into three: the text encoder with the harmonic source, and the inverse STFT, stay in onnxruntime; the decoder between them is
-dequantized and run by PyTorch. Measured on one core of a Xeon with AMX, 6.6 s of speech: 4.9 s before, 1.4 s with this, after
-three minutes of compilation (kept by PyTorch in its cache folder).
+dequantized and run by PyTorch. Only what lies between two convolutions is compiled, which takes a minute: the whole decoder, with lengths
+that differ, was not compiled within ten.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ SOURCE = "/decoder/decoder/generator/Concat_3_output_0"
 SPECTRUM = "/decoder/decoder/generator/conv_post/Conv_output_0"
 """The decoder's output, from which the sound is made."""
 STYLE, DURATIONS = "style", "/encoder/Clip_output_0"
+NOT_COMPILED = ("Conv", "ConvTranspose", "MatMul", "Split", "Pad", "Resize")
 
 
 def _producers(graph: Any) -> dict[str, Any]:
@@ -103,6 +106,63 @@ def _dequantized(graph: Any) -> Iterator[tuple[str, str, list[Any], dict[str, An
         yield scaled.output[0], operation, [quantize.input[0], (weight - zero) * scale, bias], attributes
 
 
+def _apply(operation: str, values: list[Any], attributes: dict[str, Any]) -> Any:
+    """One operation of the graph, except those with weights and `Split`."""
+    x = values[0]
+    if operation in ("Add", "Sub", "Mul", "Div"):
+        return getattr(operator, "truediv" if operation == "Div" else operation.lower())(x, values[1])
+    if operation == "Pow":  # by 2 only
+        return x * x
+    if operation == "ReduceMean":
+        return x.float().mean(list(values[1]), keepdim=True)
+    if operation in ("Sqrt", "Sin"):
+        return getattr(torch, operation.lower())(x)
+    if operation == "LeakyRelu":
+        return F.leaky_relu(x, attributes.get("alpha", 0.01))
+    if operation == "MatMul":
+        return x @ values[1]
+    if operation == "Unsqueeze":
+        return x.unsqueeze(values[1][0])
+    if operation == "Concat":
+        return torch.cat([part.float() for part in values], attributes["axis"])
+    if operation == "Resize":  # nearest, by 2
+        return x.repeat_interleave(2, -1)
+    if operation == "Pad":
+        pads, mode = values[1], attributes.get("mode", b"constant").decode()
+        return F.pad(x.float(), (pads[len(pads) // 2 - 1], pads[-1]), mode=mode)
+    raise ValueError(f"Kokoro's decoder has an operation that is not supported: {operation}")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor inside of a segment, by number."""
+
+    number: int
+
+
+def _function(body: tuple[Any, ...], inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Callable[..., Any]:
+    """The operations of a segment as a function of its input tensors."""
+
+    def run(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        values: dict[int, Any] = dict(zip(inputs, tensors, strict=True))
+        for operation, sources, output, attributes in body:
+            given = [values[source.number] if isinstance(source, Tensor) else source for source in sources]
+            values[output] = _apply(operation, given, dict(attributes))
+        return [values[number] for number in outputs]
+
+    return run
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operations that run one after the other: compiled, from the tensors `inputs` to `outputs`, or one by one."""
+
+    operations: list[int]
+    compiled: Callable[..., Any] | None = None
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+
 class Decoder:
     """Encoder outputs -> spectrum. A list of operations of the graph, with weights in bfloat16 where they are large."""
 
@@ -149,52 +209,97 @@ class Decoder:
                     self.constants[bias_name] = self.constants[bias_name].to(torch.bfloat16)
         self._scalars = {n: c.item() for n, c in self.constants.items() if c.numel() == 1 and c.is_floating_point()}
         self._integers = {n: c.tolist() for n, c in self.constants.items() if not c.is_floating_point()}
+        self._segments = self._in_segments()
+
+    def _in_order(self) -> Iterator[list[int]]:
+        """The operations' numbers in groups, in an order in which they can run.
+
+        The first group needs the style only. The others are in depth-first order, so that what lies between two convolutions of one
+        branch of the graph is one group; a convolution is a group of its own.
+        """
+        made = {name: number for number, (_, _, outputs, _) in enumerate(self.operations) for name in outputs}
+        early: dict[int, None] = {}
+        for number, (_, names, _, _) in enumerate(self.operations):
+            if all(name in self.constants or name == STYLE or made.get(name) in early for name in names if name):
+                early[number] = None
+        yield list(early)
+        seen, stack, group = set(early), [(made[SPECTRUM], False)], list[int]()
+        while stack:
+            number, ready = stack.pop()
+            if not ready and number not in seen:
+                seen.add(number)
+                stack.append((number, True))
+                stack += [(made[name], False) for name in reversed(self.operations[number][1]) if name in made]
+            elif ready and self.operations[number][0] in NOT_COMPILED:
+                if group:
+                    yield group
+                yield [number]
+                group = []
+            elif ready:
+                group.append(number)
+        yield group
+
+    def _in_segments(self) -> list[Segment]:
+        """Each group of `_in_order` as a segment; those of the same structure share one compiled function."""
+        groups = [group for group in self._in_order() if group]
+        readers: dict[str, set[int]] = defaultdict(set)
+        for place, group in enumerate(groups):
+            for number in group:
+                for name in self.operations[number][1]:
+                    readers[name].add(place)
+        compiled: dict[Any, Callable[..., Any]] = {}
+        segments = []
+        for place, group in enumerate(groups):
+            if place == 0 or self.operations[group[0]][0] in NOT_COMPILED:
+                segments.append(Segment(group))
+                continue
+            index: dict[str, int] = {}  # tensors by number, so that segments of the same structure are equal
+            body = []
+            for number in group:
+                operation, names, (output,), attributes = self.operations[number]
+                sources = tuple(self._literal(name, index) for name in names)
+                index[output] = len(index)
+                body.append((operation, sources, index[output], tuple(sorted(attributes.items()))))
+            outputs = [self.operations[n][2][0] for n in group]
+            inputs = [name for name in index if name not in outputs]
+            outputs = [name for name in outputs if name == SPECTRUM or readers[name] - {place}]
+            key = (tuple(body), tuple(index[name] for name in inputs), tuple(index[name] for name in outputs))
+            if key not in compiled:
+                compiled[key] = torch.compile(_function(*key), dynamic=True)
+            segments.append(Segment(group, compiled[key], inputs, outputs))
+        return segments
+
+    def _literal(self, name: str, index: dict[str, int]) -> Any:
+        """A constant's value if it is a number or integers, else `Tensor` with the tensor's number in `index`."""
+        if name in self._scalars:
+            return self._scalars[name]
+        return tuple(self._integers[name]) if name in self._integers else Tensor(index.setdefault(name, len(index)))
 
     def __call__(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """The tensors named by `self.inputs` -> (1, 22, frames)."""
         values: dict[str, Any] = dict(inputs)
 
         def get(name: str) -> Any:
-            found = values.get(name)
-            if found is None:
-                found = self._scalars.get(name)
-            return self.constants[name] if found is None else found
+            for known in (values, self._scalars, self._integers):
+                if name in known:
+                    return known[name]
+            return self.constants[name]
 
-        for operation, names, outputs, attributes in self.operations:
-            x = get(names[0])
-            if operation == "Split":
-                axis = attributes.get("axis", 0)
-                sizes = self._integers[names[1]] if len(names) > 1 else x.shape[axis] // len(outputs)
-                values.update(zip(outputs, torch.split(x, sizes, axis), strict=True))
+        for segment in self._segments:
+            if segment.compiled is not None:
+                made = segment.compiled(*map(get, segment.inputs))
+                values.update(zip(segment.outputs, made, strict=True))
                 continue
-            if operation in ("Add", "Sub", "Mul", "Div"):
-                y = get(names[1])
-                result = {"Add": x.__add__, "Sub": x.__sub__, "Mul": x.__mul__, "Div": x.__truediv__}[operation](y)
-            elif operation == "Pow":  # by 2 only
-                result = x * x
-            elif operation == "ReduceMean":
-                result = x.float().mean(self._integers[names[1]], keepdim=True)
-            elif operation in ("Sqrt", "Sin"):
-                result = getattr(torch, operation.lower())(x)
-            elif operation == "LeakyRelu":
-                result = F.leaky_relu(x, attributes.get("alpha", 0.01))
-            elif operation == "MatMul":
-                result = x @ get(names[1])
-            elif operation == "Unsqueeze":
-                result = x.unsqueeze(self._integers[names[1]][0])
-            elif operation == "Concat":
-                result = torch.cat([get(name).float() for name in names], attributes["axis"])
-            elif operation in ("Conv", "ConvTranspose"):
-                result = self._convolution(operation, x, names, attributes)
-            elif operation == "Resize":  # nearest, by 2
-                result = x.repeat_interleave(2, -1)
-            elif operation == "Pad":
-                pads = self._integers[names[1]]
-                mode = attributes.get("mode", b"constant").decode()
-                result = F.pad(x.float(), (pads[len(pads) // 2 - 1], pads[-1]), mode=mode)
-            else:
-                raise ValueError(f"Kokoro's decoder has an operation that is not supported: {operation}")
-            values[outputs[0]] = result
+            for number in segment.operations:
+                operation, names, outputs, attributes = self.operations[number]
+                given = [get(name) for name in names if name]
+                if operation == "Split":
+                    sizes = given[1] if len(given) > 1 else given[0].shape[attributes.get("axis", 0)] // len(outputs)
+                    values.update(zip(outputs, torch.split(given[0], sizes, attributes.get("axis", 0)), strict=True))
+                elif operation in ("Conv", "ConvTranspose"):
+                    values[outputs[0]] = self._convolution(operation, given[0], names, attributes)
+                else:
+                    values[outputs[0]] = _apply(operation, given, attributes)
         spectrum: torch.Tensor = values[SPECTRUM].float()
         return spectrum
 
@@ -225,7 +330,7 @@ class FastKokoro:
         self._vocoder = session(_part(model, {SPECTRUM}, [model.graph.output[0].name], ranks))
         torch.set_num_threads(1)
         torch._dynamo.config.cache_size_limit = 64
-        self._decoder = torch.compile(decoder, dynamic=True)
+        self._decoder = decoder
 
     def run(self, _: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         made = dict(zip(self._names, self._encoder.run(None, inputs), strict=True))
