@@ -336,7 +336,8 @@ class PromptFormat:
         """Plain text, or a tag with a token of its own; anything else would smuggle in control tokens."""
         if not name.strip():
             return False
-        return self._template_ids(name) == self.text_ids(name) or len(self._template_ids(f"Speaker {name}")) == 1
+        letters = list(self._text_tokenizer.encode(name, add_special_tokens=False).ids)  # not the phones of a lexicon
+        return self._template_ids(name) == letters or len(self._template_ids(f"Speaker {name}")) == 1
 
     def _frame(self, tag: str, has_system: bool) -> tuple[list[int], list[int], list[int]]:
         """Ids before the system turn's content, from there to TEXT_UNDERSTANDING_START, and between TEXT_UNDERSTANDING_END and

@@ -427,6 +427,14 @@ def test_words_of_the_lexicon_are_phones_and_others_are_letters(phone_checkpoint
     )  # in workers that are started afresh
 
 
+def test_a_new_speaker_may_have_a_name_that_is_in_the_lexicon(phone_checkpoint: Path) -> None:
+    found = PromptFormat.load(phone_checkpoint)
+    found.speakers = ()  # as in training
+    ids, _ = found.training_example(found.text_ids("kick"), [1, 2], "ca")
+    letters = found.lexicon_ids("speaker ca", spell=lambda word: True)
+    assert any(ids[at : at + len(letters)] == letters for at in range(len(ids)))
+
+
 def test_data_of_another_lexicon_is_other_data(phone_checkpoint: Path) -> None:
     first = tokenizer_fingerprint(phone_checkpoint)
     (phone_checkpoint / "pronunciations.txt").write_bytes(b"ca\tkk\n")
