@@ -42,5 +42,5 @@ def test_sentences_are_normalized_as_by_say_and_unreadable_ones_refused(
     SpeechSamples(options, PromptFormat.load(spelling_folder), None, random_codec, {})
     assert (tmp_path / "spoken" / "sentences.txt").read_text() == "three boats\n"
     (spelling_folder / "llasa.json").unlink()
-    with pytest.raises(UsageError, match="can't speak '3 boats': letters"):
+    with pytest.raises(UsageError, match="can't speak '3 boats': characters"):
         SpeechSamples(options, PromptFormat.load(spelling_folder), None, random_codec, {})
