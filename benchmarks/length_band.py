@@ -1,6 +1,6 @@
 """Calibrate the length check of a checkpoint from its own takes, and measure what the checks find.
 
-    OMP_NUM_THREADS=1 python benchmarks/length_band.py [MODEL] [--speakers rms slt] [--lines 200] [--write]
+    OMP_NUM_THREADS=1 python benchmarks/length_band.py [MODEL] [--speakers heart bella] [--lines 200] [--write]
 
 Each speaker says the sentences of recipes/heart without retries. Half of the takes calibrate the speaker's band, the other
 half is checked as it is, and damaged in three ways: its first half is said twice, its first third is missing, and other

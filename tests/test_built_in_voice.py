@@ -33,10 +33,10 @@ def word_error_rate(speech: Synthesizer, lines: list[str]) -> float:
     return float(str(scores.summary()["wer"]))
 
 
-def test_it_is_at_most_30_mb_and_holds_nothing_pickled() -> None:
+def test_it_is_at_most_45_mb_and_holds_nothing_pickled() -> None:
     files = [path for path in BUILT_IN_FOLDER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 30_000_000
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md"}
+    assert sum(path.stat().st_size for path in files) <= 45_000_000
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".txt"}
 
 
 def test_it_is_of_the_published_classes() -> None:
@@ -118,7 +118,7 @@ def test_a_deepened_codec_sounds_as_before() -> None:
 @pytest.mark.slow
 def test_its_word_error_rate_is_that_of_the_card(speech: Synthesizer) -> None:
     card = (BUILT_IN_FOLDER / "README.md").read_text(encoding="utf-8")
-    said = re.search(r"\| \*\*the whole chain\*\* \| \*\*(\.\d+)\*\*", card)
+    said = re.search(r"\| \*\*the whole chain\*\* \| \*\*\.\d+\*\* \| \*\*(\.\d+)\*\*", card)
     assert said
     assert word_error_rate(speech, SENTENCES) == pytest.approx(float(said[1]), abs=0.03)
 

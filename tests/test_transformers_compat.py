@@ -249,7 +249,7 @@ def test_a_saved_model_and_processor_give_the_same_audio(loaded: SimpleNamespace
         processor.decode(second, input_offset=after["input_offset"]),
         loaded.processor.decode(first, input_offset=before["input_offset"]),
     )
-    synthesizer = Synthesizer.load(ModelOptions(model=str(saved), device="cpu"))
+    synthesizer = Synthesizer.load(ModelOptions(model=str(saved), device="cpu", dtype="fp32"))
     greedy = SpeechOptions(SamplingRequest(temperature=0, guidance=1), seed=0)
     utterances: list[Utterance] = []
     synthesizer.synthesize(TEXT, greedy, on_utterance=utterances.append)

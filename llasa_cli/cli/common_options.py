@@ -105,7 +105,7 @@ class CastOptions(Options):
     cast: Annotated[
         tuple[str, ...],
         Flag(
-            "The voices of lines `Name: text` and of [voice:Name]: Anna=rms,Bob=bob.wav. A voice is a saved voice, a speaker "
+            "The voices of lines `Name: text` and of [voice:Name]: Anna=bella,Bob=bob.wav. A voice is a saved voice, a speaker "
             "or a clip (its words in bob.txt, else --asr writes them); may be repeated.",
             metavar="NAME=VOICE",
         ),

@@ -1,6 +1,6 @@
 """The voices of a dialogue: the names in a text, each with a saved voice, a speaker or a clip.
 
-    cast = Cast(("Anna=rms,Bob=bob.wav",), resolve)
+    cast = Cast(("Anna=bella,Bob=bob.wav",), resolve)
     cast.find("anna")                       "Anna"; UsageError for a name without a voice
     cast.encode(synthesizer.encode_reference)
     synthesizer.stream(..., cast=cast.voices)
@@ -140,7 +140,7 @@ def _pairs(values: Iterable[str]) -> Iterable[tuple[str, str]]:
             name, equals, voice = (part.strip() for part in pair.partition("="))
             if not (name and equals and voice):
                 raise UsageError(
-                    f"--cast takes NAME=VOICE, not {pair.strip()!r}.", "Such as --cast Anna=rms,Bob=bob.wav."
+                    f"--cast takes NAME=VOICE, not {pair.strip()!r}.", "Such as --cast Anna=bella,Bob=bob.wav."
                 )
             yield " ".join(name.split()), voice
 

@@ -4,7 +4,7 @@
 # STYLES is the folder package/voices of `npm pack kokoro-js@1.2.1`. Every step resumes where it was stopped, and a
 # finished step is skipped: after any stop, run the same command again.
 # SHARE: part of each training's minutes (1: about 30 hours of two cores). SHARDS: part of the corpus.
-# START: a folder with codec/ and model/ to start from, such as recipes/heart/checkpoint. Empty: from nothing.
+# START: a voice's folder to start from (README.md, "Starting from the shipped voice"). Empty: from nothing.
 # PROCESSES: number of training processes. PYTHON: an interpreter that has the packages.
 set -euo pipefail
 work=${1:?a folder for the corpus, the checkpoints and the voice}
@@ -50,7 +50,7 @@ for speed in 0.86 0.93 1.08 1.16; do run encode.py "$work/corpus" "$work/codec" 
 rows="heart=0.4 named=0.3 english=0.05 blends=0.15 blends@0.86=0.025 blends@0.93=0.025 blends@1.08=0.025 blends@1.16=0.025"
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm-a" --levels $levels --minutes "$(minutes 500)" \
-  --muon --bf16 --compile --tokens 2400 ${start:+--init-from "$start/model" --same-codec} --shares $rows
+  --muon --bf16 --compile --tokens 2400 ${start:+--init-from "$start" --same-codec} --shares $rows
 # shellcheck disable=SC2086
 train train_lm.py "$work/codes" "$work/tokenizer" "$work/lm" --branch-from "$work/lm-a/last.pt" --levels $levels \
   --minutes "$(minutes 200)" --decay 1 --muon --bf16 --compile --tokens 2400 --shares $rows

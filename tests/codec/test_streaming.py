@@ -166,13 +166,13 @@ def test_the_same_codes_give_the_same_pieces_at_any_speed(codec: Codec, spoken: 
 
 
 def test_a_stream_is_close_to_the_whole_and_has_no_clicks(codec: Codec, spoken: list[list[int]]) -> None:
-    """Over 12 other sentences the median of SI-SDR is 12.7 dB, and the worst is 8.3."""
+    """Over 12 other sentences the median of SI-SDR is 13.5 dB and the worst 10.9; log spectra are .27 dB apart, at most .34."""
     for codes in (*spoken, spoken[0] + spoken[1] + spoken[2]):
         whole = codec.decode(codes)
         pieces = list(decode_stream(codec, codes))
         stream = np.concatenate(pieces)
         assert len(stream) == len(whole) == HOP * len(codes)
-        assert spectra_apart(stream, whole) < 0.4  # one code later it is 3.2
+        assert spectra_apart(stream, whole) < 0.5  # one code later it is 3.2
         assert si_sdr(stream, whole) > 9
         steps = np.abs(np.diff(stream))
         for joint in np.cumsum([len(piece) for piece in pieces])[:-1]:
