@@ -40,7 +40,9 @@ def read_email(path: Path) -> Document:
         is_html = body is not None and body.get_content_subtype() == "html"
         omitted["attachments"] = sum(1 for _ in message.iter_attachments()) if message.is_multipart() else 0
     except (ValueError, LookupError, AttributeError, TypeError, AssertionError) as error:
-        raise UsageError(f"{path} is damaged: its text can't be decoded.", "Save it again, or as plain text.") from error
+        raise UsageError(
+            f"{path} is damaged: its text can't be decoded.", "Save it again, or as plain text."
+        ) from error
     if is_html:
         paragraphs = [block.text for block in read_html(text).blocks]
     else:

@@ -32,7 +32,9 @@ def read_notebook(path: Path) -> Document:
         notebook = json.loads(path.read_bytes())
         cells = list(_cells(notebook))
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise UsageError(f"{path} is damaged: no notebook in JSON could be read from it.", "Save it again in Jupyter.") from error
+        raise UsageError(
+            f"{path} is damaged: no notebook in JSON could be read from it.", "Save it again in Jupyter."
+        ) from error
     omitted: Counter[str] = Counter()
     blocks: list[Block] = []
     for kind, source, level in cells:
