@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.audio.sink import Sink
-from llasa_cli.errors import LlasaError
+from llasa_cli.errors import LlasaError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,19 +161,24 @@ class StreamResampler:
 
 
 class SpeakerSink(Sink):
-    """Plays on the default sound device by PortAudio. The device is opened with the first chunk.
+    """Plays on a sound device by PortAudio. The device is opened with the first chunk.
+
+    Args:
+        device: PortAudio's number of the device, or a part of its name; None takes the default device.
 
     Raises:
+        UsageError: No device, or more than one, has such a name.
         LlasaError: There is no PortAudio or no device. `write` and `close` raise it when the device fails.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         _silence_alsa()
         try:
             import sounddevice
         except (ImportError, OSError) as error:
             raise LlasaError(f"Sound can't be played: {error}.", _INSTEAD) from error
         self._library = sounddevice
+        self._device = self._find(device)
         self._stream: Any = None
         self._queue: PlayQueue | None = None
         self._started = False
@@ -182,10 +187,21 @@ class SpeakerSink(Sink):
         self._calls = 0  # callbacks so far
         self._ended = threading.Event()
         try:
-            sounddevice.check_output_settings()
-            self._own_rate = round(sounddevice.query_devices(kind="output")["default_samplerate"])
+            sounddevice.check_output_settings(self._device)
+            self._own_rate = round(sounddevice.query_devices(self._device, "output")["default_samplerate"])
         except (sounddevice.PortAudioError, ValueError) as error:
             raise LlasaError(f"There is no sound device to play on: {error}.", _INSTEAD) from error
+
+    def _find(self, device: str | None) -> int | None:
+        """PortAudio's number of the device that the user named; None for the default device."""
+        if device is None:
+            return None
+        name: int | str = int(device) if device.isdecimal() else device
+        try:
+            return int(self._library.query_devices(name, "output")["index"])
+        except (self._library.PortAudioError, ValueError) as error:
+            hint = "`llasa doctor` lists the devices. Give a number, or enough of a name to tell it from the others."
+            raise UsageError(f"Sound can't be played on the device {device!r}: {error}.", hint) from error
 
     @property
     def queued_s(self) -> float:
@@ -256,6 +272,7 @@ class SpeakerSink(Sink):
                 raise self._library.CallbackStop  # the device still plays what it has taken
 
         self._stream = self._library.OutputStream(
+            device=self._device,
             samplerate=rate,
             channels=channels,
             dtype="float32",

@@ -278,7 +278,13 @@ def pick_format(output: str | None, file_format: str | None) -> str:
     return name
 
 
-def open_sink(output: str | None, file_format: str | None, play: bool, stdout: BinaryIO | None = None) -> Sink:
+def open_sink(
+    output: str | None,
+    file_format: str | None,
+    play: bool,
+    stdout: BinaryIO | None = None,
+    audio_device: str | None = None,
+) -> Sink:
     """Open the sink that the flags describe. Errors are raised here, before a model is loaded.
 
     Args:
@@ -286,6 +292,7 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
         file_format: A key of FORMATS; None goes by the ending.
         play: Whether the sound is also played.
         stdout: The stream that `-` means.
+        audio_device: The device for playing; None is the default one. See `SpeakerSink`.
 
     Raises:
         UsageError, LlasaError: See the sinks.
@@ -295,7 +302,7 @@ def open_sink(output: str | None, file_format: str | None, play: bool, stdout: B
     if play:
         from llasa_cli.audio.player import SpeakerSink
 
-        speaker = SpeakerSink()
+        speaker = SpeakerSink(audio_device)
     if output is None:
         return speaker or TeeSink([])
     written: Sink

@@ -176,7 +176,7 @@ def open_audio_output(
         play = options.play if options.play is not None else options.output is None
         writer = _book_writer(options, source)
         if not kept and writer is None:
-            sink = open_sink(options.output, options.file_format, play, claim_stdout())
+            sink = open_sink(options.output, options.file_format, play, claim_stdout(), options.audio_device)
             return AudioOutput(sink, options, console, side_files, seed=seed)
         settings = [*_speech_key(speech, verifiers), asdict(checkpoint.options), voice, verifiers.recognizer]
         key = [*settings, checkpoint.revision, source.markdown]
@@ -187,7 +187,7 @@ def open_audio_output(
         stored = _open_resumable_sink(options, source, seed, key, writer, kept)
         if kept:
             return AudioOutput(stored, options, console, side_files, stored, int(stored.facts["seed"]), writer)
-        both = TeeSink([stored, open_sink(None, None, True)]) if play else stored
+        both = TeeSink([stored, open_sink(None, None, True, audio_device=options.audio_device)]) if play else stored
         return AudioOutput(both, options, console, side_files, seed=seed, writer=writer)
     except BaseException:
         for file in side_files:

@@ -177,6 +177,15 @@ class SoundOptions(Options):
         ),
     ] = None
     play: Annotated[bool | None, Flag("Play the sound.", panel=_SOUND, default_text="without -o")] = None
+    audio_device: Annotated[
+        str | None,
+        Flag(
+            "The device to play on: its number or a part of its name (`llasa doctor` lists them).",
+            panel=_SOUND,
+            environment="LLASA_AUDIO_DEVICE",
+            default_text="the system's",
+        ),
+    ] = None
     stream: Annotated[
         bool | None,
         Flag(

@@ -239,7 +239,11 @@ def _sound() -> Iterator[Finding]:
             NOTE, "sound output", f"there is no output device ({version}; {error})", "-o writes files without one"
         )
         return
-    yield Finding(OK, "sound output", f"{device['name']}, {device['default_samplerate']:.0f} Hz; {version}")
+    outputs = [
+        f"{other['index']} {other['name']}" for other in sounddevice.query_devices() if other["max_output_channels"]
+    ]
+    text = f"{device['name']}, {device['default_samplerate']:.0f} Hz; {version}; --audio-device: {', '.join(outputs)}"
+    yield Finding(OK, "sound output", text)
 
 
 def _formats() -> Iterator[Finding]:

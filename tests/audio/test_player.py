@@ -282,6 +282,33 @@ with open_sink(None, None, play=True) as sink:
 
 
 @needs_portaudio
+def test_a_device_is_chosen_by_a_part_of_its_name_or_by_its_number(recorder: Callable[..., Recorder]) -> None:
+    device = recorder(speed=8.0)
+    silent_default = "pcm.!default { type null }\n"
+    environment = device.environment()
+    with (device.folder / "alsa.conf").open("a", encoding="utf-8") as config:
+        config.write(silent_default)
+    script = """
+import sounddevice
+number = sounddevice.query_devices("recorder", "output")["index"]
+for place, name in enumerate([None, "Recorder", str(number)]):
+    with open_sink(None, None, play=True, audio_device=name) as sink:
+        sink.write(chunk(place * 8000, place * 8000 + 8000))
+try:
+    open_sink(None, None, play=True, audio_device="kitchen")
+except LlasaError as error:
+    print(error.exit_code, error.message, error.hint, file=sys.stderr)
+"""
+    process = subprocess.Popen([sys.executable, "-c", BEGIN + script], env=environment, text=True, stderr=-1)
+    errors = ending(process)[1]
+    device.close()
+    assert errors.startswith("2 Sound can't be played on the device 'kitchen'"), errors
+    assert "llasa doctor" in errors
+    heard = device.heard
+    assert np.array_equal(heard[heard != 0], ramp(24_000)[8000:])
+
+
+@needs_portaudio
 def test_slow_sound_is_played_with_pauses_and_without_loss(recorder: Callable[..., Recorder]) -> None:
     device = recorder(speed=1.0)
     code, errors = device.play("""
@@ -304,7 +331,7 @@ def test_write_waits_for_the_device_and_close_for_the_end(recorder: Callable[...
     device = recorder(speed=40.0)
     code, errors = device.play("""
 import llasa_cli.audio.player as player
-player.MOST_WAITING_S, player.LONGEST_PREBUFFER_S = 1.0, 0.2
+player.MAX_QUEUED_S, player.LONGEST_PREBUFFER_S = 1.0, 0.2
 most = 0.0
 with open_sink(None, None, play=True) as sink:
     for place in range(0, 160000, 8000):
@@ -375,11 +402,11 @@ class Library:
         self.heard: list[np.ndarray] = []
         self.ends: list[str] = []
 
-    def check_output_settings(self) -> None:
+    def check_output_settings(self, device: int | None) -> None:
         if not self.present:
             raise self.PortAudioError("Error querying device -1")
 
-    def query_devices(self, kind: str) -> dict[str, float]:
+    def query_devices(self, device: int | None, kind: str) -> dict[str, float]:
         return {"default_samplerate": float(self.rates[0])}
 
     def OutputStream(self, **wanted: Any) -> Library:
