@@ -79,6 +79,10 @@ _FOR_PYAV = tuple(pattern for pattern, kind, convert in _SIGNATURES if convert a
 """The patterns of the files that PyAV decodes, if it is installed."""
 
 
+class NotFiniteError(AudioError):
+    """A recording contains NaN or infinite samples."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """An audio file that was read.
@@ -123,7 +127,8 @@ def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float |
         max_s: Longest file in seconds; if the header states a longer one, the file is not read.
 
     Raises:
-        AudioError: The file is missing, unreadable, empty, too long, or has NaN or infinite samples.
+        AudioError: The file is missing, unreadable, empty or too long.
+        NotFiniteError: It has NaN or infinite samples.
     """
     frames = _read(Path(path), max_s)
     channels, sounding = frames.samples.shape[1], _sounding(frames.samples)
@@ -141,7 +146,7 @@ def _read(path: Path, max_s: float | None) -> _Frames:
         raise AudioError(f"{path} contains no sound.", "Record or export it again.")
     # This is checked before mixing, since infinite samples could cancel each other.
     if not np.isfinite(frames.samples).all():
-        raise AudioError(f"{path} contains NaN or infinite samples.", "Export it again as 16-bit WAV.")
+        raise NotFiniteError(f"{path} contains NaN or infinite samples.", "Export it again as 16-bit WAV.")
     return frames
 
 

@@ -73,7 +73,7 @@ def read_samples(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:
     Raises:
         Unusable: The audio can't be decoded, or holds no speech.
     """
-    from llasa_cli.audio.reader import read_clip
+    from llasa_cli.audio.reader import NotFiniteError, read_clip
 
     stored = _stored(audio, columns)
     try:
@@ -84,8 +84,10 @@ def read_samples(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:
                 file.write(stored)
                 file.flush()
                 samples = read_clip(file.name, SAMPLING_RATE_HZ)
+    except NotFiniteError as error:
+        raise Unusable(NOT_FINITE) from error
     except AudioError as error:
-        raise Unusable(NOT_FINITE if "NaN" in error.message else BROKEN) from error
+        raise Unusable(BROKEN) from error
     if len(samples) < MIN_CLIP_SAMPLES:
         raise Unusable(SHORT)
     if np.abs(samples).max() < _SILENCE_PEAK:
