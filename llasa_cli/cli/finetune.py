@@ -18,7 +18,7 @@ from llasa_cli.settings import FinetuneOptions
 from llasa_cli.wording import format_duration
 
 if TYPE_CHECKING:
-    from llasa_cli.training.trainer import RunProgress
+    from llasa_cli.training.run import RunProgress
 
 _ALTERNATIVES = {
     "steps": ("epochs", "minutes"),
@@ -68,9 +68,10 @@ def finetune(parsed: Parsed[FinetuneOptions], command: FinetuneCommand) -> None:
 def _train(parsed: Parsed[FinetuneOptions], command: FinetuneCommand, console: Console) -> dict[str, Any]:
     options = _options(parsed, command.config, console)
     from llasa_cli.training.finetune import finetune as run
+    from llasa_cli.training.run import Callbacks
 
     progress = _ProgressLines(console)
-    made = run(options, progress.log, progress.step, console.line)
+    made = run(options, Callbacks(progress.log, progress.step, console.line))
     console.line(f"{options.output}: {made['steps']} steps, {made['minutes']:.1f} min")
     return made
 

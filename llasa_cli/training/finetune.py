@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +22,13 @@ from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.dataset import TrainingRows, read_index
 from llasa_cli.training.finetune_data import count_steps, read_data
+from llasa_cli.training.run import NO_CALLBACKS, Callbacks, Run
 from llasa_cli.training.run_state import (
     base_name,
     data_fingerprint,
     delete_unfinished,
     describe_prompt_format,
     describe_recipe,
-    export_checkpoint,
     read_progress,
     step_of,
 )
@@ -47,53 +46,14 @@ from llasa_cli.training.vocabulary import CODE_COUNT, TOKENIZER_FILES, codec_siz
 
 if TYPE_CHECKING:
     import torch
-    from transformers import TrainingArguments
 
-    from llasa_cli.training.trainer import RunProgress, SpeechTrainer
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """The reports of a run to its caller.
-
-    Attributes:
-        on_log: Called with each line of log.jsonl.
-        on_progress: Called after a step, a few times a second at most.
-        on_note: Called with sentences for the user: skipped rows, warnings, the folder of a stopped run.
-    """
-
-    on_log: Callable[[dict[str, Any]], None] | None = None
-    on_progress: Callable[[RunProgress], None] | None = None
-    on_note: Callable[[str], None] = field(default=lambda note: None)
+    from llasa_cli.training.trainer import SpeechTrainer
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Everything that training needs."""
-
-    options: FinetuneOptions
-    prompt_format: PromptFormat
-    rows: TrainingRows
-    held_out: TrainingRows | None
-    clock: Clock
-    device: torch.device
-    arguments: TrainingArguments
-    start: StartingPoint
-    metadata: dict[str, Any]
-
-
-def finetune(
-    options: FinetuneOptions,
-    on_log: Callable[[dict[str, Any]], None] | None = None,
-    on_progress: Callable[[RunProgress], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+def finetune(options: FinetuneOptions, callbacks: Callbacks = NO_CALLBACKS) -> dict[str, Any]:
     """Train a model, or resume the run in the output folder.
 
     SIGINT, SIGTERM and SIGHUP end the run after its current step with a save; the signal then takes effect.
-
-    Args:
-        on_log, on_progress, on_note: See `Callbacks`.
 
     Returns:
         The checkpoint's `llasa.json`, with `minutes`.
@@ -108,7 +68,6 @@ def finetune(
     check_packages(options, device)
     quiet_libraries()
     limit_onednn_cache()
-    callbacks = Callbacks(on_log, on_progress, on_note or (lambda note: None))
     with output_folder(options.output):
         run = _set_up(options, device, callbacks.on_note)
         step = step_of(run.start.resumed) if run.start.resumed else 0
@@ -129,7 +88,7 @@ def quiet_libraries() -> None:
 # --- before training ---
 
 
-def _set_up(options: FinetuneOptions, device: torch.device, note: Callable[[str], None]) -> _Run:
+def _set_up(options: FinetuneOptions, device: torch.device, note: Callable[[str], None]) -> Run:
     """Read model, tokenizer and data, and write everything of the output folder but the weights."""
     start = find_start(options)
     prompt_format = PromptFormat.load(start.tokenizer)
@@ -152,7 +111,7 @@ def _set_up(options: FinetuneOptions, device: torch.device, note: Callable[[str]
     metadata = read_metadata(options.output)
     if start.resumed is not None and options.model is not None:
         metadata |= {"base": base_name(options.model)}  # it may have moved
-    return _Run(options, prompt_format, rows, held_out, clock, device, arguments, start, metadata)
+    return Run(options, prompt_format, rows, held_out, clock, device, arguments, start, metadata)
 
 
 def _describe_run(
@@ -217,7 +176,7 @@ def _bring_codec(options: FinetuneOptions, prompt_format: PromptFormat, start: P
 # --- training ---
 
 
-def _train(run: _Run, callbacks: Callbacks) -> None:
+def _train(run: Run, callbacks: Callbacks) -> None:
     import torch
     from transformers import set_seed
 
@@ -244,27 +203,19 @@ def _train(run: _Run, callbacks: Callbacks) -> None:
         stop.deliver()
 
 
-def _trainer(run: _Run, callbacks: Callbacks, stop: StopSignals) -> SpeechTrainer:
+def _trainer(run: Run, callbacks: Callbacks, stop: StopSignals) -> SpeechTrainer:
     from llasa_cli.training.loss import use_labeled_forward
     from llasa_cli.training.model import build_model, without_adapter
-    from llasa_cli.training.trainer import Hooks, SpeechTrainer
+    from llasa_cli.training.samples import SpeechSamples
+    from llasa_cli.training.trainer import SpeechTrainer
 
     options, start = run.options, run.start
     # A whole model resumes from its checkpoint; the base of an adapter never changes.
     weights = start.resumed if start.resumed is not None and options.lora is None else start.folder
     model = build_model(options, run.prompt_format, weights, run.device)
     use_labeled_forward(without_adapter(model))
-
-    def export(trained: Any, state: Any, step: int, tokens_seen: int) -> None:
-        export_checkpoint(trained, options.output, run.metadata | {"steps": step, "tokens": tokens_seen}, state)
-
-    speak = None
+    samples = None
     if options.speak_every > 0:
-        from llasa_cli.training.samples import SpeechSamples
-
         codec = find_codec(options.output, run.metadata.get("codec"))
-        speak = SpeechSamples(options, run.prompt_format, run.held_out, codec, run.metadata).speak
-    hooks = Hooks(export, callbacks.on_note, lambda: stop.requested, callbacks.on_log, speak, callbacks.on_progress)
-    trainer = SpeechTrainer(model, options, run.arguments, run.prompt_format, run.rows, run.held_out, run.clock, hooks)
-    trainer.tokens_seen = int(read_progress(start.resumed).get("tokens", 0))
-    return trainer
+        samples = SpeechSamples(options, run.prompt_format, run.held_out, codec, run.metadata)
+    return SpeechTrainer(model, run, callbacks, stop, samples)

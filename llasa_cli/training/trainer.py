@@ -11,28 +11,29 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from llasa_cli.errors import LlasaError
 from llasa_cli.files import write_json
-from llasa_cli.prompt import NO_LABEL, PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, FinetuneOptions
-from llasa_cli.training.dataset import LengthGroupedBatchSampler, TrainingRows, collate
+from llasa_cli.prompt import NO_LABEL
+from llasa_cli.settings import CODES_PER_SECOND
+from llasa_cli.training.dataset import LengthGroupedBatchSampler, collate
 from llasa_cli.training.evaluation import evaluate_rows, evaluation_batches
 from llasa_cli.training.loss import class_forward
 from llasa_cli.training.loss_plot import draw_losses
 from llasa_cli.training.model import without_adapter
-from llasa_cli.training.run_state import PROGRESS_FILE, use_umask
-from llasa_cli.training.schedule import Clock, LearningRate, max_codes_at
+from llasa_cli.training.run import Callbacks, Run, RunProgress
+from llasa_cli.training.run_state import PROGRESS_FILE, export_checkpoint, read_progress, use_umask
+from llasa_cli.training.samples import SpeechSamples
+from llasa_cli.training.schedule import LearningRate, max_codes_at
+from llasa_cli.training.stop_signal import StopSignals
 from llasa_cli.wording import first_line
 
 LOG_FILE, PLOT_FILE = "log.jsonl", "loss.svg"
@@ -42,83 +43,39 @@ _PROGRESS_EVERY_S = 0.3
 """Reading the loss waits for the GPU, so progress is not reported after each of many short steps."""
 
 
-@dataclass(frozen=True)
-class RunProgress:
-    """Attributes:
-    share: The completed share of the run, 0 to 1.
-    loss: The mean loss since the last line of the log.
-    left_s: Seconds until the end, estimated.
-    """
-
-    step: int
-    share: float
-    loss: float
-    left_s: float
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Callbacks of a run.
-
-    Attributes:
-        export: Called in process 0 at each save with the model, its gathered tensors (None: the model's own), the step
-            and the tokens seen; it writes the checkpoint that other programs read.
-        note: Called with a sentence for the user.
-        stop_requested: Whether the run should save and stop after the step.
-        log: Called with each line of the log.
-        speak: Called with the model, the step and `stop_requested` when speech samples are due.
-        progress: Called after a step, a few times a second at most.
-    """
-
-    export: Callable[[Any, Any, int, int], None]
-    note: Callable[[str], None]
-    stop_requested: Callable[[], bool]
-    log: Callable[[dict[str, Any]], None] | None = None
-    speak: Callable[[Any, int, Callable[[], bool]], object] | None = None
-    progress: Callable[[RunProgress], None] | None = None
-
-
 class SpeechTrainer(Trainer):
     """Trains a Llama on rows of speech.
 
     Args:
-        arguments: The result of `trainer_arguments.training_arguments`.
-        rows: The rows to train on.
-        held_out: The rows to evaluate on.
+        stop: Its request is looked at after each step, and while the model is evaluated or speaks.
+        samples: The sentences to speak every `speak_every` steps.
     """
 
     def __init__(
-        self,
-        model: Any,
-        options: FinetuneOptions,
-        arguments: TrainingArguments,
-        prompt_format: PromptFormat,
-        rows: TrainingRows,
-        held_out: TrainingRows | None,
-        clock: Clock,
-        hooks: Hooks,
+        self, model: Any, run: Run, callbacks: Callbacks, stop: StopSignals, samples: SpeechSamples | None = None
     ) -> None:
         self.model: Any
         self.optimizer: Any
-        self._options, self._prompt_format, self._clock, self._hooks = options, prompt_format, clock, hooks
-        self._rows, self._held_out = rows, held_out
+        self._run, self._callbacks, self._stop, self._samples = run, callbacks, stop, samples
+        self._options, self._prompt_format, self._clock = run.options, run.prompt_format, run.clock
+        options = run.options
         assert options.warm_up_steps is not None, "set by starting_point.with_learning_rate"
         self._rate = LearningRate(
-            options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, clock.steps
+            options.schedule, options.warm_up_steps, options.decay_share, options.warm_up_share, run.clock.steps
         )
         self._agreed_share: float | None = None
         self._first_share = 0.0
         self._loss_since_log = torch.zeros(())
         self._speech_due = False
         self._shown_at = -math.inf
-        self.tokens_seen = 0
+        self.tokens_seen = int(read_progress(run.start.resumed).get("tokens", 0))
         self._mark, self._marked_tokens = time.monotonic(), 0
         super().__init__(
             model=model,
-            args=arguments,
-            train_dataset=rows,  # type: ignore[arg-type]
+            args=run.arguments,
+            train_dataset=run.rows,  # type: ignore[arg-type]
             data_collator=collate,
-            callbacks=[_Timekeeper(self, options, clock)],
+            callbacks=[_Timekeeper(self, run)],
         )
         self.remove_callback(PrinterCallback)  # it prints to stdout, which is reserved for results
 
@@ -144,21 +101,21 @@ class SpeechTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """A plain loader, not accelerate's: each process skips the batches of the others, and the seed gives the order."""
-        options = self._options
+        options, rows = self._options, self._run.rows
         batches = LengthGroupedBatchSampler(
-            self._rows.lengths,
+            rows.lengths,
             options.tokens_per_batch,
             options.seed,
             # Called for the first batch, when a resumed run knows its step.
             skip_batches=lambda: self.state.global_step * options.accumulate,
-            codes=self._rows.codes,
+            codes=rows.codes,
             max_codes=self._max_codes if options.length_curriculum > 0 else None,
             rows_per_batch=options.rows_per_batch,
             rank=self.args.process_index,
             world_size=self.args.world_size,
         )
         loader: DataLoader = DataLoader(
-            self._rows,  # type: ignore[arg-type]
+            rows,  # type: ignore[arg-type]
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
@@ -172,7 +129,7 @@ class SpeechTrainer(Trainer):
 
     def _max_codes(self, batch: int) -> float:
         share = self.share(batch // (self._options.accumulate * self.args.world_size))
-        return max_codes_at(share, self._options.length_curriculum, CODES_PER_SECOND, float(self._rows.codes.max()))
+        return max_codes_at(share, self._options.length_curriculum, CODES_PER_SECOND, float(self._run.rows.codes.max()))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def factor(step: int) -> float:
@@ -222,7 +179,7 @@ class SpeechTrainer(Trainer):
     @torch.no_grad()
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Held-out loss and text gain, see `evaluation.evaluate_rows`; empty without held-out rows."""
-        rows = self._held_out
+        rows = self._run.held_out
         if rows is None or len(rows) == 0:
             return {}
         began = time.monotonic()
@@ -234,7 +191,7 @@ class SpeechTrainer(Trainer):
             evaluation_batches(rows, self._options.evaluate_rows, self._options.tokens_per_batch),
             self._prompt_format,
             lambda items: self._code_loss(model, items),
-            lambda: alone and self._hooks.stop_requested(),
+            lambda: alone and self._stop.requested,
         )
         model.train()
         self._mark += time.monotonic() - began  # the log's tokens a second count training alone
@@ -259,21 +216,20 @@ class SpeechTrainer(Trainer):
 
     def _speak(self) -> None:
         """Write speech samples, outside the trainer's autocast. An error becomes a warning."""
-        speak = self._hooks.speak
-        if speak is None or not self.is_world_process_zero():
+        if self._samples is None or not self.is_world_process_zero():
             return
         began, step = time.monotonic(), self.state.global_step
         if self._is_sharded:
-            self._hooks.note("warning: no speech samples are written, because no process holds all weights.")
-            self._hooks = replace(self._hooks, speak=None)
+            self._callbacks.on_note("warning: no speech samples are written, because no process holds all weights.")
+            self._samples = None
             return
         model = self.accelerator.unwrap_model(self.model)
         model.eval()
         try:
             with torch.no_grad(), class_forward(model, without_adapter(model)):
-                speak(model, step, self._hooks.stop_requested)
+                self._samples.speak(model, step, lambda: self._stop.requested)
         except Exception as error:  # whatever it is, the training is worth more than a sample
-            self._hooks.note(f"warning: no speech samples were written at step {step}: {first_line(error)}")
+            self._callbacks.on_note(f"warning: no speech samples were written at step {step}: {first_line(error)}")
         finally:
             model.train()
         self._mark += time.monotonic() - began
@@ -300,8 +256,7 @@ class SpeechTrainer(Trainer):
             return
         with (self._options.output / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._hooks.log is not None:
-            self._hooks.log(line)
+        self._callbacks.on_log(line)
 
     def _diverged(self) -> LlasaError:
         return LlasaError(
@@ -318,14 +273,14 @@ class SpeechTrainer(Trainer):
             self._speak()
 
     def _report_progress(self, tr_loss: torch.Tensor) -> None:
-        step = self.state.global_step
+        step, report = self.state.global_step, self._callbacks.on_progress
         steps = step - self._globalstep_last_logged
-        if self._hooks.progress is None or steps <= 0 or time.monotonic() - self._shown_at < _PROGRESS_EVERY_S:
+        if report is None or steps <= 0 or time.monotonic() - self._shown_at < _PROGRESS_EVERY_S:
             return
         self._shown_at = time.monotonic()
         share = self.share(step)
         left_s = self._clock.left(share, self._first_share)
-        self._hooks.progress(RunProgress(step, share, float(tr_loss) / steps, left_s))
+        report(RunProgress(step, share, float(tr_loss) / steps, left_s))
 
     @torch.no_grad()
     def _is_finite(self, model: Any) -> bool:
@@ -368,8 +323,10 @@ class SpeechTrainer(Trainer):
         state = self.accelerator.get_state_dict(self.model_wrapped) if sharded else None
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            self._hooks.export(self.accelerator.unwrap_model(model), state, self.state.global_step, self.tokens_seen)
-            folder = self._options.output / f"checkpoint-{self.state.global_step}"
+            step, output = self.state.global_step, self._options.output
+            metadata = self._run.metadata | {"steps": step, "tokens": self.tokens_seen}
+            export_checkpoint(self.accelerator.unwrap_model(model), output, metadata, state)
+            folder = output / f"checkpoint-{step}"
             use_umask(folder)
             write_json(folder / PROGRESS_FILE, {"seconds": self._clock.spent(), "tokens": self.tokens_seen})
         self.draw_losses()
@@ -385,8 +342,8 @@ class SpeechTrainer(Trainer):
 class _Timekeeper(TrainerCallback):
     """Decides after each step whether to log, evaluate, save, speak and stop."""
 
-    def __init__(self, trainer: SpeechTrainer, options: FinetuneOptions, clock: Clock) -> None:
-        self._trainer, self._options, self._clock = trainer, options, clock
+    def __init__(self, trainer: SpeechTrainer, run: Run) -> None:
+        self._trainer, self._options, self._clock = trainer, run.options, run.clock
         self._saved_at = 0.0
         self._has_checkpoint = False
         self._first_step = 0
@@ -402,7 +359,7 @@ class _Timekeeper(TrainerCallback):
         options, trainer, step = self._options, self._trainer, state.global_step
         unsaved_s = self._clock.spent() - self._saved_at
         due = unsaved_s >= options.save_every_minutes * 60 or (not self._has_checkpoint and unsaved_s >= FIRST_SAVE_S)
-        share, save, stop = trainer.agree(self._clock.share(step), due, trainer._hooks.stop_requested())
+        share, save, stop = trainer.agree(self._clock.share(step), due, trainer._stop.requested)
         trainer._agreed_share = share
         over = share >= 1
         speak = options.speak_every > 0 and (over or step % options.speak_every == 0) and not stop

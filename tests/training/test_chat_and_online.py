@@ -16,6 +16,7 @@ from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.chat_dataset import ChatDataset, chat_example
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.online_dataset import OnlineDataset
+from llasa_cli.training.run import Callbacks
 
 TALK = [
     {"role": "user", "content": "What is in the sea?"},
@@ -125,7 +126,7 @@ def test_a_clip_that_turns_out_unusable_costs_one_row_and_not_the_run(
     soundfile.write(recordings.parent / "4.wav", np.zeros(12_000), 16_000)
     notes: list[str] = []
     online = replace(options, data=recordings, online=True, validation=0, tokens_per_batch=200, steps=8)
-    assert finetune(online, on_note=notes.append)["steps"] == 8
+    assert finetune(online, Callbacks(on_note=notes.append))["steps"] == 8
     assert sum("3.wav is left out: samples that are NaN or infinite" in note for note in notes) == 1
     assert sum("4.wav is left out: silent" in note for note in notes) == 1
     assert any("audio can't be read" in note for note in notes), "what was left out by its header"

@@ -20,6 +20,7 @@ from llasa_cli.settings import FinetuneOptions, LoraOptions, SamplingOptions
 from llasa_cli.training.dataset import SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.loss import use_labeled_forward
+from llasa_cli.training.run import Callbacks
 from llasa_cli.training.vocabulary import codec_size
 
 SHAPE = {
@@ -168,7 +169,7 @@ def test_a_resumed_run_has_the_losses_and_the_weights_of_an_uninterrupted_one(
 
     halves = replace(whole, output=tmp_path / "halves")
     with pytest.raises(Killed):
-        finetune(halves, stop)
+        finetune(halves, Callbacks(stop))
     # A kill in the middle of a save leaves a checkpoint without its last file.
     shutil.copytree(halves.output / "checkpoint-5", halves.output / "checkpoint-6")
     (halves.output / "checkpoint-6" / "progress.json").unlink()
@@ -215,7 +216,7 @@ def test_a_resumed_run_needs_the_model_it_started_from_wherever_that_lies(
     )
     assert finetune(options)["base"] == str(tmp_path / "here" / "model"), "found from any folder"
     notes: list[str] = []
-    finetune(options, on_note=notes.append)
+    finetune(options, Callbacks(on_note=notes.append))
     assert len(notes) == 1
     assert "is complete" in notes[0]
     for other in (str(random_checkpoint), "tiny"):
@@ -257,10 +258,10 @@ def test_other_data_in_a_resumed_run_is_a_warning(
     write_rows(tmp_path / "data", "train", prompt_format, 20, prompt_format.pad_id, 5)
     finetune(replace(fresh, steps=1, evaluate_every=99))
     notes: list[str] = []
-    finetune(replace(fresh, steps=1, evaluate_every=99, warm_up_steps=0), on_note=notes.append)
+    finetune(replace(fresh, steps=1, evaluate_every=99, warm_up_steps=0), Callbacks(on_note=notes.append))
     assert len(notes) == 1, "the data is the same: only that the run is complete"
     notes.clear()
-    finetune(replace(fresh, steps=2, evaluate_every=99, data=tmp_path / "data"), on_note=notes.append)
+    finetune(replace(fresh, steps=2, evaluate_every=99, data=tmp_path / "data"), Callbacks(on_note=notes.append))
     assert len(notes) == 1
     assert "has changed since the run" in notes[0]
 
@@ -444,7 +445,7 @@ def test_a_folder_or_name_that_is_not_a_codec_is_refused_before_training(
 def test_a_note_counts_the_rows_that_are_left_out(fresh: FinetuneOptions) -> None:
     notes: list[str] = []
     longest = int(SpeechDataset(fresh.data, "train", PromptFormat.load(fresh.tokenizer or Path())).lengths.max())
-    finetune(replace(fresh, steps=1, context=longest - 1), on_note=notes.append)
+    finetune(replace(fresh, steps=1, context=longest - 1), Callbacks(on_note=notes.append))
     assert "rows are left out: longer than" in notes[0]
 
 
@@ -513,7 +514,7 @@ def test_a_full_disk_is_one_error_and_the_run_resumes_from_the_save_before(
             limit_files(size)
 
     with pytest.raises(LlasaError, match="Step 4 can't be saved"):
-        finetune(options, fill)
+        finetune(options, Callbacks(fill))
     assert json.loads((fresh.output / "llasa.json").read_text())["steps"] == 2
     limit_files(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     PromptFormat.load(fresh.output)

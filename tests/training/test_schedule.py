@@ -10,6 +10,7 @@ import pytest
 
 from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.finetune import finetune
+from llasa_cli.training.run import Callbacks
 from llasa_cli.training.schedule import Clock, default_learning_rate, default_warm_up, max_codes_at, trapezoid
 
 
@@ -85,7 +86,7 @@ def recipe_of(folder: Path) -> dict[str, float]:
 def test_a_run_records_its_default_rate_and_a_resumed_one_keeps_it(options: FinetuneOptions) -> None:
     options = replace(options, schedule="constant")
     notes: list[str] = []
-    finetune(options, on_note=notes.append)
+    finetune(options, Callbacks(on_note=notes.append))
     assert notes == []
     assert (recipe_of(options.output)["learning_rate"], recipe_of(options.output)["warm_up_steps"]) == (4e-4, 1)
     metadata = json.loads((options.output / "llasa.json").read_text())
@@ -98,5 +99,5 @@ def test_a_run_records_its_default_rate_and_a_resumed_one_keeps_it(options: Fine
 
 def test_a_warm_up_that_is_longer_than_the_run_is_a_warning(options: FinetuneOptions) -> None:
     notes: list[str] = []
-    finetune(replace(options, steps=1, warm_up_steps=60), on_note=notes.append)
+    finetune(replace(options, steps=1, warm_up_steps=60), Callbacks(on_note=notes.append))
     assert notes[0].startswith("warning: the warm-up of 60 steps is longer than the run of 1:")

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training import trainer
 from llasa_cli.training.finetune import finetune
+from llasa_cli.training.run import Callbacks, RunProgress
 from llasa_cli.training.samples import SpeechSamples
-from llasa_cli.training.trainer import RunProgress
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_signal_saves_the_step_and_the_run_resumes_to_the_same_weights(
     before = signal.signal(number, end)
     try:
         with pytest.raises(Ended):
-            finetune(options, interrupt, on_note=notes.append)
+            finetune(options, Callbacks(interrupt, on_note=notes.append))
         assert signal.getsignal(number) is end, "the handler from before is back"
     finally:
         signal.signal(number, before)
@@ -131,7 +131,7 @@ def test_a_new_run_saves_a_whole_checkpoint_once_early(
             Synthesizer.load(ModelOptions(model=str(options.output), device="cpu"))
             loaded.append(saved_step(options.output))
 
-    finetune(replace(options, keep=9), load)
+    finetune(replace(options, keep=9), Callbacks(load))
     assert loaded == [1]
     assert steps_of(options.output) == [1, 6]
     finetune(replace(options, steps=9, keep=9))
@@ -225,7 +225,9 @@ def test_a_failure_to_speak_is_a_warning_after_a_save(
 ) -> None:
     broken_speech(RuntimeError("could not create a primitive\nmore lines"))
     notes: list[str] = []
-    assert finetune(replace(options, speak_every=2, speak=("sea",), keep=9), on_note=notes.append)["steps"] == 6
+    assert (
+        finetune(replace(options, speak_every=2, speak=("sea",), keep=9), Callbacks(on_note=notes.append))["steps"] == 6
+    )
     assert notes == [
         f"warning: no speech samples were written at step {step}: could not create a primitive" for step in (2, 4, 6)
     ]
@@ -252,7 +254,7 @@ def test_a_signal_ends_a_sentence_that_is_being_spoken(options: FinetuneOptions)
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        finetune(replace(options, steps=10_000, speak_every=2, speak=("sea",) * 500), interrupt)
+        finetune(replace(options, steps=10_000, speak_every=2, speak=("sea",) * 500), Callbacks(interrupt))
     assert time.monotonic() - began < 60
     assert saved_step(options.output) >= 2
 
@@ -263,7 +265,7 @@ def test_a_signal_ends_a_sentence_that_is_being_spoken(options: FinetuneOptions)
 def test_the_loss_the_share_and_the_time_left_are_known_from_the_first_step(options: FinetuneOptions) -> None:
     lines: list[dict[str, float]] = []
     reports: list[RunProgress] = []
-    finetune(replace(options, log_every=50), lines.append, reports.append)
+    finetune(replace(options, log_every=50), Callbacks(lines.append, reports.append))
     assert [line["step"] for line in lines if "loss" in line] == [1, 6]
     assert lines[0]["share"] == pytest.approx(1 / 6, abs=1e-3)
     assert lines[0]["left_s"] >= 0
