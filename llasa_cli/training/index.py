@@ -17,7 +17,6 @@ from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, PrepareOptions
 from llasa_cli.text.pronunciations import PRONUNCIATIONS
-from llasa_cli.training.memmap_writer import hours
 from llasa_cli.training.row_check import MARKERS
 from llasa_cli.training.row_database import RowDatabase
 
@@ -57,15 +56,14 @@ def describe(
     codec_identity: str | None,
     fingerprint: str,
     database: RowDatabase,
-    splits: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of index.json."""
+    """The content of index.json; call `RowDatabase.hold_out` before. A clip that is not encoded yet is counted as its header says."""
     names = ("shortest", "tenth", "half", "nine_tenths", "longest")
     quantiles = database.quantiles((0, 0.1, 0.5, 0.9, 1))
     listed = [{"row": problem.where, "reason": problem.reason} for problem in database.problems(_MAX_LISTED)]
     return {
         "format": 1,
-        "splits": splits,
+        "splits": _count_splits(database),
         "seconds": {name: count / CODES_PER_SECOND for name, count in zip(names, quantiles, strict=False)},
         "clips_by_seconds": database.by_seconds(),
         "speakers": database.speakers(),
@@ -82,15 +80,19 @@ def describe(
     }
 
 
-def expected_splits(database: RowDatabase) -> dict[str, Any]:
-    """The splits that would be written if every clip can be decoded; call `RowDatabase.hold_out` before."""
+def _count_splits(database: RowDatabase) -> dict[str, Any]:
     splits = {}
     for name in sorted({"train", "val", *database.splits()}):
         condition = f"good AND split = '{name}'"
         codes, rows = database.total("count", condition), database.total("1", condition)
         tokens = database.total("tokens", condition) + codes + MARKERS * rows
-        splits[name] = {"rows": rows, "hours": hours(codes), "codes": codes, "tokens": tokens}
+        splits[name] = {"rows": rows, "hours": _hours(codes), "codes": codes, "tokens": tokens}
     return splits
+
+
+def _hours(codes: int) -> float:
+    """Hours of speech, rounded."""
+    return round(codes / CODES_PER_SECOND / 3600, 3)
 
 
 def write_listing(path: Path, database: RowDatabase) -> None:
@@ -184,7 +186,7 @@ def merge_indexes(indexes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: _sum_counts([one["splits"][name] for one in indexes if name in one["splits"]]) for name in names
     }
     for split in index["splits"].values():
-        split["hours"] = hours(split["codes"])
+        split["hours"] = _hours(split["codes"])
     lengths = [one["seconds"] for one in indexes if one["seconds"]]
     # The quantiles between can't be computed from those of the parts.
     ends = (("shortest", min), ("longest", max)) if lengths else ()

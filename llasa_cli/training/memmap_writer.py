@@ -5,28 +5,24 @@
     {split}_speakers.txt           a line a row, where rows have speakers (an addition: the published rows have none)
 
 One of several ranks writes `{split}_rank00001_partial00000_input_ids.memmap` and so on, as Deep-unlearning's fork reads them.
-A file gets its name when it is complete; until then it ends in `.part`, and `writing.json` says how much of it is safely on
-the disk, so that a killed run resumes there.
+A file gets its name when all of them are complete; until then it ends in `.part`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 
-from llasa_cli.files import AtomicFile, write_json
+from llasa_cli.files import AtomicFile
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND
 
-SAVE_EVERY_ROWS = 16_384
-"""Rows (134 MB) that a kill costs at most."""
 _PART = ".part"
+_ROWS_FILE = re.compile(r"(.+_)(input_ids\.memmap|input_ids_shape\.npy|speakers\.txt)(\.part)?")
 
 
 def rank_name(rank: int, ranks: int) -> str:
@@ -54,178 +50,93 @@ class _Split:
     """The files of one split while they are written."""
 
     def __init__(self, folder: Path, split: str, name: str, width: int, pad_id: int) -> None:
-        self.data = folder / f"{split}_{name}input_ids.memmap"
-        self.shape = folder / f"{split}_{name}input_ids_shape.npy"
-        self.speakers = folder / f"{split}_{name}speakers.txt"
+        self._data = folder / f"{split}_{name}input_ids.memmap"
+        self._shape = folder / f"{split}_{name}input_ids_shape.npy"
+        self._speakers = folder / f"{split}_{name}speakers.txt"
         self._padding = np.full(width, pad_id, np.int32)
-        self.counts = {"rows": 0, "codes": 0, "tokens": 0, "tagged": 0}
-        self._files: tuple[BinaryIO, BinaryIO] | None = None
+        self._rows, self._has_speakers = 0, False
+        self._files = [_part(path).open("wb") for path in (self._data, self._speakers)]
 
-    def open(self, sizes: Sequence[int], counts: dict[str, int]) -> None:
-        """Open the files for writing after `sizes` bytes of rows and of speakers."""
-        self.counts = dict(counts)
-        self._files = tuple(
-            _open_at(_part(path), size) for path, size in zip((self.data, self.speakers), sizes, strict=True)
-        )  # type: ignore[assignment]
-
-    def add(self, ids: np.ndarray, codes: int, speaker: str | None) -> None:
-        assert self._files is not None
+    def add(self, ids: np.ndarray, speaker: str | None) -> None:
         row = self._padding.copy()
         row[: len(ids)] = ids
         self._files[0].write(row.tobytes())
         self._files[1].write(((speaker or "") + "\n").encode())
-        for name, value in (("rows", 1), ("codes", codes), ("tokens", len(ids)), ("tagged", bool(speaker))):
-            self.counts[name] += value
+        self._rows += 1
+        self._has_speakers |= bool(speaker)
 
-    def sync(self) -> dict[str, Any]:
-        """Flush everything to the disk, and return how much that is."""
-        assert self._files is not None
-        sizes = []
+    def sync(self) -> None:
+        """Write everything to the disk."""
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
-            sizes.append(file.tell())
-        return {"sizes": sizes, "counts": self.counts}
+
+    def commit(self) -> None:
+        """Give the files their names. A split without rows has none."""
+        if self._rows:
+            with AtomicFile(self._shape) as shape:
+                np.save(shape.file, np.array([self._rows, len(self._padding)]))
+            if self._has_speakers:
+                _part(self._speakers).replace(self._speakers)
+            _part(self._data).replace(self._data)
 
     def close(self) -> None:
-        for file in self._files or ():
-            file.close()
-
-    def finish(self) -> None:
-        """Give the files their names. A split without rows has no files."""
-        self.close()
-        width = len(self._padding)
-        if self.counts["rows"] == 0:
-            _part(self.data).unlink(missing_ok=True)
-        else:
-            with AtomicFile(self.shape) as shape:
-                np.save(shape.file, np.array([self.counts["rows"], width]))
-            if self.counts["tagged"]:
-                _part(self.speakers).replace(self.speakers)
-            _part(self.data).replace(self.data)
-        _part(self.speakers).unlink(missing_ok=True)
+        """Close the files, and remove those that have no name yet."""
+        for file, path in zip(self._files, (self._data, self._speakers), strict=True):
+            with suppress(OSError):  # rows that a full disk did not take
+                file.close()
+            _part(path).unlink(missing_ok=True)
 
 
 class MemmapWriter:
-    """Writes all splits of one run. A context manager; if it is left early, a later run resumes there.
-
-    Attributes:
-        done: Rows that an interrupted run of the same digest has written, and that the caller skips.
-    """
+    """Writes all splits of one run, in place of those of earlier runs. A context manager, which `finish` completes."""
 
     def __init__(
-        self, folder: Path, splits: Sequence[str], width: int, pad_id: int, digest: str, rank: int = 0, ranks: int = 1
+        self, folder: Path, splits: Sequence[str], width: int, pad_id: int, rank: int = 0, ranks: int = 1
     ) -> None:
-        """Args:
-        digest: Identifies everything that decides what will be written, and in which order.
-        """
-        self._folder, self._digest, name = folder, digest, rank_name(rank, ranks)
-        self._state = folder / f"writing{'-' + name.strip('_') if name else ''}.json"
+        _remove_stale_files(folder, rank, ranks)
+        name = rank_name(rank, ranks)
         self._splits = {split: _Split(folder, split, name, width, pad_id) for split in splits}
-        state = self._read_state()
-        self.done: int = state.get("done", 0)
-        _remove_stale_files(folder, name, ranks, keep_parts=self.done > 0)
-        for split, files in self._splits.items():
-            known = state.get("splits", {}).get(split, {"sizes": [0, 0], "counts": files.counts})
-            files.open(known["sizes"], known["counts"])
-        self._unsaved = 0
 
-    def _read_state(self) -> dict[str, Any]:
-        """The state of an interrupted run, if it was to write the same and its files are all there."""
-        try:
-            state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if state.get("digest") != self._digest or set(state["splits"]) != set(self._splits):
-            return {}
-        for split, files in self._splits.items():
-            for path, size in zip((files.data, files.speakers), state["splits"][split]["sizes"], strict=True):
-                if not _part(path).is_file() or _part(path).stat().st_size < size:
-                    return {}
-        return state
+    def add(self, split: str, ids: np.ndarray, speaker: str | None) -> None:
+        self._splits[split].add(ids, speaker)
 
-    def add(self, split: str, ids: np.ndarray, codes: int, speaker: str | None) -> None:
-        self._splits[split].add(ids, codes, speaker)
-        self.done += 1
-        self._unsaved += 1
-        if self._unsaved >= SAVE_EVERY_ROWS:
-            self._save()
-
-    def _save(self) -> None:
-        splits = {split: files.sync() for split, files in self._splits.items()}
-        write_json(self._state, {"digest": self._digest, "done": self.done, "splits": splits})
-        self._unsaved = 0
-
-    def finish(self) -> dict[str, Any]:
-        """Give all files their names. -> {"train": {"rows", "hours", "codes", "tokens"}, ...}"""
-        self._save()
+    def finish(self) -> None:
+        """Give all files their names."""
         for files in self._splits.values():
-            files.finish()
-        self._state.unlink(missing_ok=True)
-        return {split: _summary(files.counts) for split, files in self._splits.items()}
+            files.sync()
+        for files in self._splits.values():
+            files.commit()
 
     def __enter__(self) -> MemmapWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         for files in self._splits.values():
-            try:
-                files.close()
-            except OSError:  # rows that a full disk did not take; `writing.json` does not count them
-                continue
+            files.close()
 
 
-def hours(codes: int) -> float:
-    """Hours of speech, rounded."""
-    return round(codes / CODES_PER_SECOND / 3600, 3)
-
-
-def _summary(counts: dict[str, int]) -> dict[str, Any]:
-    named = {name: counts[name] for name in ("rows", "codes", "tokens")}
-    return {"rows": named["rows"], "hours": hours(named["codes"])} | named
-
-
-def _remove_stale_files(folder: Path, name: str, ranks: int, keep_parts: bool) -> None:
+def _remove_stale_files(folder: Path, rank: int, ranks: int) -> None:
     """Remove results of earlier runs that a reader would take together with, or instead of, this run's.
 
-    Readers take every part that they find: the part of a rank that no longer exists would mix old rows with new. A single
-    file that only has such a name belongs to the user: a split has at least two files, finished or not.
+    Readers take every part that they find: the part of a rank that no longer exists would mix old rows with new. Only the
+    parts of the other ranks stay. A single file that only has such a name belongs to the user: a split has at least two
+    files, finished or not.
     """
-    ending = re.compile(r"_(input_ids\.memmap|input_ids_shape\.npy|speakers\.txt)(\.part)?$")
+    others = [rank_name(other, ranks) for other in range(ranks) if other != rank]
     paths = sorted(folder.iterdir())  # the memmap of a split comes first; if interrupted here, readers ignore the rest
+    found = [(path, match) for path in paths if (match := _ROWS_FILE.fullmatch(path.name))]
     kinds: dict[str, set[str]] = {}
-    for path in paths:
-        if found := ending.search(path.name):
-            kinds.setdefault(path.name[: found.start()], set()).add(found[1])
-    own = re.compile(r"_" + name if name else r"_(?=input_ids|speakers)")
-    for path in paths:
-        state = re.fullmatch(r"writing-rank(\d+)_partial\d+\.json", path.name)
-        if state is not None and (ranks == 1 or int(state[1]) >= ranks):
+    for _, match in found:
+        kinds.setdefault(match[1], set()).add(match[2])
+    for path, match in found:
+        if len(kinds[match[1]]) > 1 and not match[1].endswith(tuple(f"_{name}" for name in others)):
             path.unlink(missing_ok=True)
-        found = ending.search(path.name)
-        if found is None or len(kinds[path.name[: found.start()]]) == 1:
-            continue
-        part = re.search(r"_rank(\d+)_partial\d+_", path.name)
-        is_own = bool(own.search(path.name)) and (part is not None) == bool(name)
-        if is_own and keep_parts and path.suffix == _PART:
-            continue
-        other_mode = part is None if ranks > 1 else part is not None
-        no_such_rank = (
-            part is not None
-            and ranks > 1
-            and (int(part[1]) >= ranks or part[0] != f"_{rank_name(int(part[1]), ranks)}")
-        )
-        if is_own or other_mode or no_such_rank:
+    kept = [f"writing-{name.strip('_')}.json" for name in others]
+    for path in folder.glob("writing*.json"):  # the state of an interrupted run of llasa 0.1
+        if re.fullmatch(r"writing(-rank\d+_partial\d+)?\.json", path.name) and path.name not in kept:
             path.unlink(missing_ok=True)
 
 
 def _part(path: Path) -> Path:
     return path.with_name(path.name + _PART)
-
-
-def _open_at(path: Path, size: int) -> BinaryIO:
-    """Open for writing after `size` bytes; the rest of the file is cut off."""
-    file = path.open("r+b" if size else "wb")
-    file.truncate(size)
-    file.seek(size)
-    return file

@@ -1,12 +1,16 @@
 """Recordings and their texts -> the files that Llasa is trained from.
 
-The output folder gets the published form (see `memmap_writer`), index.json (see `index`), which is written last, and
-skipped.jsonl, a line for each row that was left out.
-
 A row holds text and codes with their markers, always with END, then padding; the chat template is added when the row is
-read. A run has three stages: it checks all rows, encodes those without codes, and writes everything. Codes are kept as they
-are made (`code_cache`) and rows as they are written (`memmap_writer`), so that the same command resumes an interrupted run.
-Memory never holds all clips or all rows (`row_database`).
+read. A run has three stages: it checks all rows, encodes those without codes, and writes everything. The output folder holds
+
+    codes-CODEC.bin, codes-CODEC.jsonl    the codes of every clip, kept as they are made and used by later runs (`code_cache`)
+    .rows.sqlite                          the rows of this run, in place of memory, until it ends (`row_database`)
+    {split}_*.part                        the rows that are being written (`memmap_writer`)
+    {split}_*, skipped.jsonl, index.json  the results, in this order: the published form, a line for each row that was left
+                                          out, and the description of all of it (`index`)
+
+The same command resumes an interrupted run. Only encoding takes long, so only codes are kept: the run checks all rows again,
+encodes the clips that have no codes yet, and writes all rows again, which takes less than a tenth of the time of checking them.
 
 Several processes share the work as ranks: each has its share of the rows and writes files of its own. The last one to
 finish joins their indexes.
@@ -16,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import itertools
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -112,8 +115,7 @@ def prepare(
             database = _check_rows(options, prompt_format, scratch, report)
             database.hold_out(_validation_rows(options, database))
             identity = None if codec is None else codec.identity
-            splits = index.expected_splits(database)
-            return index.describe(options, prompt_format, identity, fingerprint, database, splits)
+            return index.describe(options, prompt_format, identity, fingerprint, database)
     make_folder(options.output)
     busy = UsageError(
         f"Another `llasa prepare` is writing to {options.output}.", "Wait until it has finished, or stop it."
@@ -254,8 +256,8 @@ class _Run:
                 index.write_listing(listing, database)
                 index.refuse_empty(database.reasons(), listing)
             database.hold_out(_validation_rows(options, database))
-            splits = self._write(database, cache)
-        return self._finish(database, splits)
+            self._write(database, cache)
+        return self._finish(database)
 
     def _check_disk_space(self, database: RowDatabase) -> None:
         """Raises LlasaError now, not after hours, where the results will not fit."""
@@ -282,31 +284,22 @@ class _Run:
             except Unusable as why:
                 database.reject(row, str(why))
 
-    def _write(self, database: RowDatabase, cache: CodeCache) -> dict[str, Any]:
+    def _write(self, database: RowDatabase, cache: CodeCache) -> None:
         options, build_row = self._options, RowBuilder(self._prompt_format)
         index.remove_indexes(options.output, self._rank_prefix, options.ranks)
-        splits = sorted({"train", "val", *database.splits()})
-        with MemmapWriter(
-            options.output,
-            splits,
-            options.max_tokens,
-            self._prompt_format.pad_id,
-            self._digest(database),
-            options.rank,
-            options.ranks,
-        ) as writer:
+        place = (options.output, database.splits(), options.max_tokens, self._prompt_format.pad_id)
+        with MemmapWriter(*place, options.rank, options.ranks) as writer:
             all_rows = database.total("1")
-            rows = itertools.islice(database.rows(), writer.done, None)
-            for number, (row, given) in enumerate(map_in_order(self._given_codes, rows), start=writer.done):
+            for number, (row, given) in enumerate(map_in_order(self._given_codes, database.rows())):
                 if number % _PROGRESS_ROWS == 0:
                     self._report(Progress("writing", number, all_rows))
                 codes = cache[row.key] if given is None else given
                 ids = build_row(np.frombuffer(row.text_ids, np.int32), codes)
                 if len(ids) > options.max_tokens:
                     raise LlasaError(f"{row.where} changed while it was read.", "Run the same command again.")
-                writer.add(row.split, ids, len(codes), row.speaker)
+                writer.add(row.split, ids, row.speaker)
             self._report(Progress("writing", all_rows, all_rows))
-            return writer.finish()
+            writer.finish()
 
     def _given_codes(self, row: CheckedRow) -> tuple[CheckedRow, np.ndarray | None]:
         """The row with uint16 [n] codes made elsewhere; None where the cache has them. Several threads call it."""
@@ -319,25 +312,12 @@ class _Run:
         except Unusable as why:
             raise LlasaError(f"{row.where} changed while it was read: {why}.", "Run the same command again.") from why
 
-    def _identity(self) -> str:
-        return index.run_identity(self._options, self._prompt_format, self._codec_identity, self._fingerprint)
-
-    def _digest(self, database: RowDatabase) -> str:
-        """A hash of everything that decides the written rows and their order. Rows of a killed run are kept only if it is equal."""
-        digest = hashlib.sha256(self._identity().encode())
-        for row in database.rows():
-            parts = (row.where, row.text, row.speaker, row.split, row.key, row.count)
-            digest.update(repr(parts).encode(errors="replace"))
-        return digest.hexdigest()
-
-    def _finish(self, database: RowDatabase, splits: dict[str, Any]) -> dict[str, Any]:
-        options = self._options
+    def _finish(self, database: RowDatabase) -> dict[str, Any]:
+        options, settings = self._options, (self._prompt_format, self._codec_identity, self._fingerprint)
         index.write_listing(self._file("skipped", ".jsonl"), database)
-        content = index.describe(
-            options, self._prompt_format, self._codec_identity, self._fingerprint, database, splits
-        )
+        content = index.describe(options, *settings, database)
         if options.ranks > 1:
-            run = hashlib.sha256(self._identity().encode()).hexdigest()[:16]
+            run = hashlib.sha256(index.run_identity(options, *settings).encode()).hexdigest()[:16]
             content |= {"rank": options.rank, "run": run}
         write_json(self._file("index", ".json"), content)
         if options.ranks == 1:

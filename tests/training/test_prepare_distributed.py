@@ -111,16 +111,17 @@ def test_files_of_a_killed_rank_are_removed_when_one_process_takes_over(
     class Killed(BaseException):
         pass
 
-    def kill(self: memmaps.MemmapWriter) -> None:
-        self._save()
+    def kill(self: memmaps.MemmapWriter, *_: object) -> None:
         raise Killed
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(memmaps.MemmapWriter, "finish", kill)
+        patch.setattr(memmaps.MemmapWriter, "__exit__", kill)
         with pytest.raises(Killed):
             prepare(PrepareOptions((table,), out, rank=1, ranks=3), prompt_format, None, "t")
-    assert {path.suffix for path in out.iterdir()} == {".part", ".json"}
+    assert {path.suffix for path in out.iterdir()} == {".part"}
+    (out / "writing-rank00001_partial00000.json").write_text("{}")  # of version 0.1
     prepare(PrepareOptions((table,), out), prompt_format, None, "t")
     left = {path.name for path in out.iterdir()}
     assert not any("rank" in name or "writing" in name or name.endswith(".part") for name in left), left

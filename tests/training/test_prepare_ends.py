@@ -69,9 +69,8 @@ def in_a_child(work: Callable[[], Any]) -> int:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Report progress, and save to the disk, every few rows."""
+    """Report progress every few rows."""
     monkeypatch.setattr(room, "_PROGRESS_ROWS", 10)
-    monkeypatch.setattr(memmaps, "SAVE_EVERY_ROWS", 8)
 
 
 @pytest.mark.usefixtures("often")
@@ -82,8 +81,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_files(
     prepare(options_of(table, tmp_path / "once"), prompt_format, None, "t", steps.append)
     expected = contents(tmp_path / "once")
     assert {"index.json", "train_input_ids.memmap", "train_speakers.txt", "skipped.jsonl"} < set(expected)
-    assert not any(name.endswith((".part", ".sqlite")) or name.startswith((".", "writing")) for name in expected)
-    resumed = 0
+    assert not any(name.endswith((".part", ".sqlite")) or name.startswith(".") for name in expected)
+    interrupted = 0
     for moment in range(len(steps)):
         out = tmp_path / f"killed-{moment}"
         seen: list[Progress] = []
@@ -95,40 +94,11 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_files(
 
         ended = in_a_child(lambda out=out, kill=kill: prepare(options_of(table, out), prompt_format, None, "t", kill))  # type: ignore[misc]
         assert ended == -signal.SIGKILL
-        assert not any(path.suffix in (".memmap", ".json") and "writing" not in path.name for path in out.iterdir())
-        resumed += (out / "writing.json").is_file()
+        assert not any(path.suffix in (".memmap", ".json") for path in out.iterdir())
+        interrupted += (out / "train_input_ids.memmap.part").is_file()
         prepare(options_of(table, out), prompt_format, None, "t")
         assert contents(out) == expected
-    assert resumed >= 4
-
-
-@pytest.mark.usefixtures("often")
-def test_only_rows_that_were_not_safely_on_disk_are_written_again(
-    table: Path, tmp_path: Path, prompt_format: PromptFormat, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-
-    def stop(progress: Progress) -> None:
-        if progress.stage == "writing" and progress.rows >= 30:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    in_a_child(lambda: prepare(options_of(table, out), prompt_format, None, "t", stop))
-    # After a power cut anything may follow the saved rows; it is cut off.
-    with (out / "train_input_ids.memmap.part").open("ab") as file:
-        file.write(b"half a row")
-    written: list[str] = []
-    add = memmaps.MemmapWriter.add
-
-    def count(self: memmaps.MemmapWriter, split: str, *rest: Any) -> None:
-        written.append(split)
-        add(self, split, *rest)
-
-    monkeypatch.setattr(memmaps.MemmapWriter, "add", count)
-    index = prepare(options_of(table, out), prompt_format, None, "t")
-    rows = sum(split["rows"] for split in index["splits"].values())
-    assert len(written) == rows - 24  # 30 rows were written, of which 24, three times eight, were saved
-    size = (out / "train_input_ids.memmap").stat().st_size
-    assert size == index["splits"]["train"]["rows"] * WIDTH * 4
+    assert interrupted >= 4
 
 
 @pytest.mark.usefixtures("often")
@@ -140,7 +110,7 @@ def test_rows_of_other_data_are_not_kept(table: Path, tmp_path: Path, prompt_for
             os.kill(os.getpid(), signal.SIGKILL)
 
     in_a_child(lambda: prepare(options_of(table, out), prompt_format, None, "t", stop))
-    assert (out / "writing.json").is_file()
+    assert (out / "train_input_ids.memmap.part").is_file()
     table.write_text(table.read_text().replace("row 2", "other 2"), encoding="utf-8")
     prepare(options_of(table, out), prompt_format, None, "t")
     prepare(options_of(table, tmp_path / "fresh"), prompt_format, None, "t")
