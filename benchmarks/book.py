@@ -43,8 +43,9 @@ def book(words: int, seed: int = 1) -> str:
 def speed(arguments: argparse.Namespace, _: Path) -> bool:
     import torch
 
+    from llasa_cli.batch.options import SchedulingOptions
     from llasa_cli.batch.passages import PassageSynthesizer
-    from llasa_cli.settings import ModelOptions, SamplingRequest, SchedulingOptions, SpeechOptions
+    from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
     torch.set_num_threads(arguments.threads)

@@ -7,18 +7,11 @@ from dataclasses import fields
 
 import pytest
 
+from llasa_cli.batch.options import BatchOptions
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, flags_of
-from llasa_cli.settings import (
-    BatchOptions,
-    ChatOptions,
-    FinetuneOptions,
-    LoraOptions,
-    ModelOptions,
-    SamplingOptions,
-    SamplingRequest,
-    SpeechOptions,
-)
+from llasa_cli.settings import ChatOptions, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 
 
 @pytest.mark.parametrize(

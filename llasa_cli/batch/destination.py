@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS, OTHER_ENDINGS
+from llasa_cli.batch.options import BatchOptions
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import BatchOptions, check_word_options
+from llasa_cli.settings import check_word_options
 
 _BLOCK_BYTES = 1 << 20
 

@@ -62,7 +62,7 @@ class WorkerConfig:
         marks: Whether to report the times of sentences, for subtitles.
         timing: How the times of words are found, for the same reports; None if they are not requested.
         threads: CPU threads; None: torch's default.
-        engine: One of `settings.ENGINES`.
+        engine: One of `batch.options.ENGINES`.
         passages: The items are passages of one text. On a CPU their codes are those of one passage at a time, bit for bit.
         together: Takes of a passage that are generated at once.
         token: The content of the file `work/token`. It shows a worker that its `work` is the same folder, and not one of

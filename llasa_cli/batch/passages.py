@@ -21,14 +21,9 @@ from typing import TYPE_CHECKING
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.batch.messages import Exited, FatalError, Lost, Note, Spoken, WorkerBackend, WorkerConfig, WorkItem
+from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.prompt import PromptFormat, Reference
-from llasa_cli.settings import (
-    LARGEST_SEED,
-    NO_VERIFIERS,
-    SchedulingOptions,
-    SpeechOptions,
-    VerifierOptions,
-)
+from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions
 from llasa_cli.synthesis.synthesizer import ResumePoint, StreamGate, Synthesizer, nothing_to_say, text_chunks
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Verifier

@@ -20,20 +20,14 @@ from llasa_cli.audio.formats import FORMATS
 from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.batch.destination import Destination, ListSource, remove_items
 from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBackend, WorkerConfig, WorkItem
+from llasa_cli.batch.options import ITEM_PAUSE_S, BatchOptions, SchedulingOptions
 from llasa_cli.batch.plan import Counts, Plan, Task
 from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Tally
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.files import output_folder
 from llasa_cli.prompt import parse_style
-from llasa_cli.settings import (
-    ITEM_PAUSE_S,
-    BatchOptions,
-    ModelOptions,
-    SamplingRequest,
-    SchedulingOptions,
-    SpeechOptions,
-)
+from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.spoken_words import WordTime
 
 if TYPE_CHECKING:

@@ -35,12 +35,12 @@ from llasa_cli.batch.messages import (
     WorkerConfig,
     WorkItem,
 )
+from llasa_cli.batch.options import PASSAGE_SLOTS
 from llasa_cli.device import limit_threads
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import move_to
 from llasa_cli.memory import free_device_memory
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import PASSAGE_SLOTS
 
 if TYPE_CHECKING:
     import numpy as np

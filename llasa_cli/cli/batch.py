@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
+from llasa_cli.batch.options import BatchOptions
 from llasa_cli.cli.common_options import (
     CheckOptions,
     ConsoleOptions,
@@ -19,7 +20,7 @@ from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import BatchOptions, ModelOptions, SpeechOptions, check_word_options
+from llasa_cli.settings import ModelOptions, SpeechOptions, check_word_options
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.audio_output import check_paths, open_audio_output
 from llasa_cli.cli.chapters import list_chapters
 from llasa_cli.cli.common_options import (
@@ -26,7 +27,7 @@ from llasa_cli.cli.speak import find_cast, find_model, find_verifiers, open_synt
 from llasa_cli.cli.text_input import TextInput, open_text
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SchedulingOptions, SpeechOptions
+from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SpeechOptions
 
 if TYPE_CHECKING:
     from llasa_cli.batch.passages import PassageSynthesizer

@@ -14,7 +14,7 @@ from llasa_cli.cli.console import Console, as_json, claim_stdout, result
 from llasa_cli.cli.flags import Parsed, parameters_of, with_flags
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.wording import format_duration
 
 if TYPE_CHECKING:

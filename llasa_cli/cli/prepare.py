@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from llasa_cli.cli.console import Console, as_json, claim_stdout, note, result
 from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import (
-    BUILT_IN_MODEL,
-    CODEC_FLAG,
-    CODES_PER_SECOND,
-    DEVICE_FLAG,
-    MODEL_FLAG,
-    ModelOptions,
-    PrepareOptions,
-)
+from llasa_cli.settings import BUILT_IN_MODEL, CODEC_FLAG, CODES_PER_SECOND, DEVICE_FLAG, MODEL_FLAG, ModelOptions
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.wording import format_duration
 
 if TYPE_CHECKING:

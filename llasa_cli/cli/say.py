@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.audio_output import check_paths, open_audio_output, voice_key
 from llasa_cli.cli.chapters import list_chapters
 from llasa_cli.cli.common_options import (
@@ -28,7 +29,7 @@ from llasa_cli.cli.speak import (
     speak,
 )
 from llasa_cli.cli.text_input import open_text
-from llasa_cli.settings import ModelOptions, SchedulingOptions, SpeechOptions
+from llasa_cli.settings import ModelOptions, SpeechOptions
 
 
 @with_flags

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.audio_output import LONG_BYTES, AudioOutput
 from llasa_cli.cli.common_options import CastOptions, CheckOptions, OutputOptions, RemoteOptions, VoiceOptions
 from llasa_cli.cli.console import Console, as_json, note, result, speed
@@ -28,7 +29,6 @@ from llasa_cli.settings import (
     DEFAULT_SPEAKER_ENCODER,
     NO_VERIFIERS,
     ModelOptions,
-    SchedulingOptions,
     SpeechOptions,
     VerifierOptions,
     WordTiming,

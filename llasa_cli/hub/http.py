@@ -28,7 +28,6 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, parse_r
 from llasa_cli import __version__
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import RemoteFile, is_commit, is_etag
-from llasa_cli.settings import RetryPolicy
 from llasa_cli.wording import first_line
 
 if TYPE_CHECKING:
@@ -43,6 +42,25 @@ _LINK_EXPIRED = (400, 401, 403, 404, 410)
 _SMALL_BYTES = 16 << 20
 """Configuration files are read into memory up to this size; larger ones are refused."""
 _NETWORK_SETTINGS = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """The retries of a download over a failing network."""
+
+    tries: int = 6
+    """Requests in a row without a new byte before the download fails."""
+    first_tries: int = 3
+    """`tries` until the first answer: there may be no network at all."""
+    first_pause_s: float = 1.0
+    """The pause before the second try; each later pause is twice as long."""
+    longest_pause_s: float = 30.0
+    longest_wait_s: float = 320.0
+    """The longest Retry-After that is followed; the hub counts its limits over 300 s."""
+    timeout_s: float | None = None
+    """Silence after which a connection is closed; None takes HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
+    copies: int = 3
+    """The number of times that a file with a wrong checksum is fetched from the beginning."""
 
 
 @dataclass

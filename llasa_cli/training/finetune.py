@@ -19,9 +19,9 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import bring_folder, copy_files, output_folder, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.dataset import TrainingRows, read_index
 from llasa_cli.training.finetune_data import count_steps, read_data
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.run import NO_CALLBACKS, Callbacks, Run
 from llasa_cli.training.run_state import (
     base_name,

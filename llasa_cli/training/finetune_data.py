@@ -9,7 +9,6 @@ from llasa_cli.checkpoint.metadata import read_metadata
 from llasa_cli.checkpoint.resolve import find_codec
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.chat_dataset import ChatDataset, ConcatDataset
 from llasa_cli.training.dataset import (
     LengthGroupedBatchSampler,
@@ -19,6 +18,7 @@ from llasa_cli.training.dataset import (
     read_index,
 )
 from llasa_cli.training.index import tokenizer_fingerprint
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.starting_point import StartingPoint
 from llasa_cli.training.trainer_arguments import process_rank
 

@@ -15,8 +15,9 @@ from llasa_cli.checkpoint.gguf_tokenizer import PRONUNCIATIONS_KEY, tokenizer_js
 from llasa_cli.errors import UsageError
 from llasa_cli.files import AtomicFile, write_json
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, PrepareOptions
+from llasa_cli.settings import CODES_PER_SECOND
 from llasa_cli.text.pronunciations import PRONUNCIATIONS
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.row_check import MARKERS
 from llasa_cli.training.row_database import RowDatabase
 

@@ -123,9 +123,9 @@ def extend_model(name: str, output: Path, codec: str | None = None, seed: int = 
     from llasa_cli.device import pick_device
     from llasa_cli.hub.catalog import PUBLISHED_CODEC
     from llasa_cli.prompt import PromptFormat
-    from llasa_cli.settings import FinetuneOptions
     from llasa_cli.training.finetune import quiet_libraries
     from llasa_cli.training.model import build_model
+    from llasa_cli.training.options import FinetuneOptions
     from llasa_cli.training.run_state import describe_prompt_format, export_checkpoint
 
     refuse_model_in(output)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object, read_json_object_if_exists
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import ARCHITECTURES, FinetuneOptions, LoraOptions
+from llasa_cli.settings import ARCHITECTURES
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 from llasa_cli.training.vocabulary import resize_embeddings
 
 if TYPE_CHECKING:

@@ -34,13 +34,14 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import make_folder, take_lock, write_json
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.scratch_database import open_scratch_database
-from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.settings import CONTEXT_TOKENS
 from llasa_cli.training import index
 from llasa_cli.training.code_cache import CodeCache
 from llasa_cli.training.dataset import rows_to_hold_out
 from llasa_cli.training.encoding import Encoder, encode_clips
 from llasa_cli.training.hub_datasets import is_dataset
 from llasa_cli.training.memmap_writer import MemmapWriter, RowBuilder, rank_name
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.parallel import map_in_order
 from llasa_cli.training.recordings import read_codes
 from llasa_cli.training.row_check import MARKERS, RowChecker, columns_of

@@ -20,9 +20,10 @@ import numpy as np
 from llasa_cli.checkpoint.resolve import Checkpoint, codec_identity, resolve_checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.settings import ModelOptions
 from llasa_cli.training.encoding import Encoder
 from llasa_cli.training.index import merge_indexes, tokenizer_fingerprint
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import OnProgress, Progress, prepare
 from llasa_cli.training.vocabulary import codec_size
 from llasa_cli.wording import describe_exit

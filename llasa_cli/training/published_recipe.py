@@ -17,7 +17,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from llasa_cli.errors import UsageError
 from llasa_cli.files import read_json_object
-from llasa_cli.settings import CONTEXT_TOKENS, FinetuneOptions, LoraOptions
+from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 from llasa_cli.training.trainer_arguments import OWN_ARGUMENTS
 
 NEVER = 1_000_000_000

@@ -13,8 +13,9 @@ from llasa_cli.codec.codec import MIN_CLIP_SAMPLES
 from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 from llasa_cli.training.code_cache import clip_key
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.recordings import SHORT, read_codes, read_header, read_samples
 from llasa_cli.training.row_database import CheckedRow
 from llasa_cli.training.rows import NO_AUDIO, Columns, Entry, Problem, Row, Unusable

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.dataset import TrainingRows
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.schedule import Clock
 from llasa_cli.training.starting_point import StartingPoint
 

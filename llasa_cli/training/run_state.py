@@ -20,7 +20,8 @@ from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.errors import UsageError
 from llasa_cli.files import hash_ends, read_json_object, write_json
 from llasa_cli.prompt import INSTRUCTION, PromptFormat
-from llasa_cli.settings import BUILT_IN_MODEL, TEMPLATE_DATE, FinetuneOptions
+from llasa_cli.settings import BUILT_IN_MODEL, TEMPLATE_DATE
+from llasa_cli.training.options import FinetuneOptions
 
 PROGRESS_FILE = "progress.json"
 """Written last into each `checkpoint-N`; without it, the save was interrupted."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import AtomicFile
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, SamplingRequest
+from llasa_cli.settings import SamplingRequest
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.rows import Unusable
 from llasa_cli.training.texts import encode_text
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import read_json_object
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.training.options import FinetuneOptions
 
 if TYPE_CHECKING:
     import torch

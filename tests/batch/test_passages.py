@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from llasa_cli.batch.messages import Event, Exited, Lost, Ready, Spoken, WorkItem
+from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.batch.passages import PassageSynthesizer
 from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import ModelOptions, SamplingRequest, SchedulingOptions, SpeechOptions
+from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
 
 SHORT = SpeechOptions(seed=1, retries=1, sampling=SamplingRequest(max_seconds=0.3))

@@ -18,8 +18,7 @@ from huggingface_hub import close_session
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.hub.http import HubClient
-from llasa_cli.settings import RetryPolicy
+from llasa_cli.hub.http import HubClient, RetryPolicy
 from tests.hub.fake_hub import FakeHub
 
 REPO = "somebody/small-llasa"

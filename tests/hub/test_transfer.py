@@ -12,8 +12,7 @@ import pytest
 from llasa_cli.errors import ModelError
 from llasa_cli.hub.cache_layout import PART_SUFFIX, CachedRepo
 from llasa_cli.hub.download import fetch, plan_download
-from llasa_cli.hub.http import HubClient
-from llasa_cli.settings import RetryPolicy
+from llasa_cli.hub.http import HubClient, RetryPolicy
 from tests.hub.conftest import REPO, same_files
 from tests.hub.fake_hub import FakeHub, Fault, Request
 

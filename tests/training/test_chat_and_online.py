@@ -12,10 +12,10 @@ import soundfile
 from llasa_cli.codec.codec import load_codec
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import NO_LABEL, PromptFormat
-from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.chat_dataset import ChatDataset, chat_example
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.online_dataset import OnlineDataset
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.run import Callbacks
 
 TALK = [

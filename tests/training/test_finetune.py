@@ -16,10 +16,11 @@ from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.files import bring_folder
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import NO_LABEL, PromptFormat
-from llasa_cli.settings import FinetuneOptions, LoraOptions, SamplingOptions
+from llasa_cli.settings import SamplingOptions
 from llasa_cli.training.dataset import SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.loss import use_labeled_forward
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 from llasa_cli.training.run import Callbacks
 from llasa_cli.training.vocabulary import codec_size
 

@@ -11,7 +11,7 @@ import pytest
 import typer.testing
 
 from llasa_cli.cli.app import app
-from llasa_cli.settings import FinetuneOptions, LoraOptions
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 
 FLAGS = (
     "DATA -o OUT -m 1b --fresh f.json --tokenizer tok --codec cod --lora --lora-rank 3 --lora-alpha 5 --lora-dropout 0.2 "

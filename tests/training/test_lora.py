@@ -14,9 +14,10 @@ from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, LoraOptions, ModelOptions
+from llasa_cli.settings import ModelOptions
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.merge import merge_adapter
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 
 pytestmark = pytest.mark.skipif(find_spec("peft") is None, reason="needs peft")  # its import takes seconds
 LORA = LoraOptions(rank=4, alpha=16, dropout=0.1, targets=("q_proj", "v_proj", "down_proj"))

@@ -12,7 +12,8 @@ import soundfile
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.settings import CONTEXT_TOKENS
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import prepare
 
 

@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.settings import ModelOptions
 from llasa_cli.training import prepare_workers as ranks
+from llasa_cli.training.options import PrepareOptions
 
 INDEX = {
     "splits": {"train": {"rows": 1, "hours": 0.0, "codes": 1, "tokens": 1}},

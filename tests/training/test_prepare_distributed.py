@@ -19,9 +19,10 @@ import soundfile
 
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import ModelOptions, PrepareOptions
+from llasa_cli.settings import ModelOptions
 from llasa_cli.training.code_cache import CodeCache
 from llasa_cli.training.dataset import find_parts
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import Progress, prepare
 from llasa_cli.training.prepare_workers import ProgressMerger, Rank, find_rank, prepare_in_workers
 

@@ -22,9 +22,9 @@ import soundfile
 
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import PrepareOptions
 from llasa_cli.training import memmap_writer as memmaps
 from llasa_cli.training import prepare as room
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import Progress, prepare
 
 ROWS = 60

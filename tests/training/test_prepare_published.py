@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import CONTEXT_TOKENS, PrepareOptions
+from llasa_cli.settings import CONTEXT_TOKENS
 from llasa_cli.training.dataset import SpeechDataset
 from llasa_cli.training.memmap_writer import RowBuilder
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import prepare
 
 TEXTS = ("the sea", "seven lanterns along the quiet river", "salt", "a gull, at evening", "the boat is here")

@@ -15,7 +15,7 @@ import soundfile
 
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import PrepareOptions
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import prepare
 from llasa_cli.training.recordings import read_codes, read_header, read_samples
 from llasa_cli.training.rows import Columns, DatasetAudio, Problem, Row, Unusable

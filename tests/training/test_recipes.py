@@ -11,7 +11,7 @@ import typer.testing
 
 from llasa_cli.cli.app import app
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import FinetuneOptions
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.published_recipe import read_recipe
 from llasa_cli.training.schedule import LearningRate
 

@@ -10,8 +10,8 @@ import soundfile
 
 from llasa_cli.codec.codec import load_codec
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import PrepareOptions
 from llasa_cli.training.online_dataset import OnlineDataset
+from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import prepare
 from llasa_cli.training.row_check import TEXT_TOO_LONG, TEXT_TOO_SHORT, check_text_length
 from llasa_cli.training.rows import Unusable

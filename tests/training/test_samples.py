@@ -10,8 +10,9 @@ import soundfile
 
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, ModelOptions, SamplingOptions
+from llasa_cli.settings import ModelOptions, SamplingOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.samples import SpeechSamples
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.settings import FinetuneOptions
 from llasa_cli.training.finetune import finetune
+from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.run import Callbacks
 from llasa_cli.training.schedule import Clock, default_learning_rate, default_warm_up, max_codes_at, trapezoid
 

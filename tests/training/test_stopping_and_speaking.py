@@ -17,9 +17,9 @@ import pytest
 import soundfile
 from safetensors.torch import load_file
 
-from llasa_cli.settings import FinetuneOptions, LoraOptions
 from llasa_cli.training import trainer
 from llasa_cli.training.finetune import finetune
+from llasa_cli.training.options import FinetuneOptions, LoraOptions
 from llasa_cli.training.run import Callbacks, RunProgress
 from llasa_cli.training.samples import SpeechSamples
 

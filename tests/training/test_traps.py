@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from llasa_cli.prompt import NO_LABEL, PromptFormat
-from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE, FinetuneOptions
+from llasa_cli.settings import CONTEXT_TOKENS, TEMPLATE_DATE
 from llasa_cli.training.dataset import LengthGroupedBatchSampler, SpeechDataset, collate
 from llasa_cli.training.finetune import finetune
+from llasa_cli.training.options import FinetuneOptions
 
 
 @dataclass

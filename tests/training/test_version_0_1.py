@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from llasa_cli.prompt import PromptFormat
-from llasa_cli.settings import FinetuneOptions, PrepareOptions
 from llasa_cli.training.code_cache import CodeCache
 from llasa_cli.training.dataset import SpeechDataset
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.index import tokenizer_fingerprint
+from llasa_cli.training.options import FinetuneOptions, PrepareOptions
 from llasa_cli.training.prepare import prepare
 
 
