@@ -227,8 +227,8 @@ def _run(options: ServeOptions, service: JobQueue, console: Console) -> None:
     import uvicorn
 
     from llasa_cli.serve.background import registered
-    from llasa_cli.serve.http import ServerSettings, create_app
-    from llasa_cli.serve.limits import TimedProtocol
+    from llasa_cli.serve.http import create_app
+    from llasa_cli.serve.limits import ServerSettings, TimedProtocol
     from llasa_cli.serve.server import Server
     from llasa_cli.serve.voices import VoiceStore
 

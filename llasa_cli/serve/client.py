@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 5.0
 _SILENCE_TIMEOUT_S = 60.0
-"""The server sends something at least every ten seconds (`serve.http.PING_S`)."""
+"""The server sends something at least every ten seconds (`serve.responses.PING_S`)."""
 _BUSY_PATIENCE_S = 120.0
 """The time for which a request to a busy server is repeated."""
 _REQUEST_CHARACTERS = 20_000

@@ -1,4 +1,4 @@
-"""Limits of requests: their size, the time that a client may take to send and read, and the origins of web pages.
+"""The limits of a server: the size of requests, the time that a client may take to send and read, the origins of web pages.
 
     app.add_middleware(RequestLimits, max_body_bytes=..., hosts=("localhost", "127.0.0.1"), origins=())
     uvicorn.Config(app, http=TimedProtocol)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,12 +22,37 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MAX_CLIP_BYTES = 20_000_000
 HEADER_TIMEOUT_S = 30.0
 """The time that a client may take to send the head of a request."""
 BODY_TIMEOUT_S = 30.0
 """The longest silence within the body of a request, and the time for each megabyte of it after the first two."""
 SEND_TIMEOUT_S = 300.0
 """A client that reads nothing for this time is disconnected: a player may pause a stream, but not hold a slot forever."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """The limits of the server, and its key.
+
+    Attributes:
+        api_key: Required as `Authorization: Bearer KEY`; None requires none.
+        max_characters: The longest input.
+        max_clip_bytes: The largest upload.
+        hosts: The values of `Host` that are answered; None answers all.
+        origins: Web pages of other origins that may use the server (CORS).
+    """
+
+    api_key: str | None = None
+    max_characters: int = 100_000
+    max_clip_bytes: int = MAX_CLIP_BYTES
+    hosts: tuple[str, ...] | None = None
+    origins: tuple[str, ...] = ()
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest request: a clip in base64, or a text in JSON with each character escaped."""
+        return max(self.max_clip_bytes * 4 // 3, 12 * self.max_characters) + 1_000_000
 
 
 class Truncated(Exception):

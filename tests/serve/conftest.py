@@ -16,8 +16,8 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 
-from llasa_cli.serve.http import ServerSettings, create_app
-from llasa_cli.serve.limits import TimedProtocol
+from llasa_cli.serve.http import create_app
+from llasa_cli.serve.limits import ServerSettings, TimedProtocol
 from llasa_cli.serve.service import SpeechService
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import ModelOptions
