@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
-from llasa_cli.text.normalize.vocabulary import STATES
+from llasa_cli.text.normalize.measures import NUMBERED_SONG
+from llasa_cli.text.normalize.vocabulary import COUNTIES, STATES
 from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
@@ -72,14 +73,14 @@ _TITLES = _words(
 )
 """A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
-    """pvt det ofc st ste mt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
+    """pvt det ofc st ste mt gt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
     sec ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
 )
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
 _NEVER_LAST = _words(
-    """vs e.g i.e cf viz al attn pls btwn a.k.a
+    """vs incl excl e.g i.e cf viz al attn pls btwn a.k.a
     z.b d.h bzw ca evtl ggf inkl exkl vgl u.a v.a o.ä i.d.r z.t s.o s.u insb bspw sog zzgl abzgl bes jew geb gest
     p.ex p.ej p.es env c.-à-d av apr bd boul fg
     aprox avda ej
@@ -95,7 +96,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
+    sc ss bap bapt bur max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
     exp thm prop def cor supp reg sched dkt mvt alg ct evid
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
@@ -111,7 +112,7 @@ _SOMETIMES_LAST = _words(
 """The sentence continues if the next word begins with a small letter."""
 _LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = _words(
-    """mfr avg temp std dev incl excl mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
+    """mfr avg temp std dev mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
     addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit plz"""
 )
 """English abbreviations after which a small letter continues the sentence."""
@@ -411,7 +412,7 @@ def _is_plain(before: str) -> bool:
         or small in _BEFORE_NUMBERS
         or small in _SOMETIMES_LAST
         or small in _SHORTENED
-        or token in ("Ft", "Cat", "sat")
+        or token in ("Ft", "Cat", "sat", "feat")
         or token in STATES
         or _LEGAL.search(before)
         or small in _UNITS
@@ -442,17 +443,31 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return None
     starts = word is not None and word[0] in _STARTERS and following[word.end() : word.end() + 1] != "."
     at_start = not rest.strip(_OPENERS + "#")
-    if small in _UNITS and re.search(r"\d[\s-]?[A-Za-z]+$", before):
+    if small in _UNITS and re.search(r"\d[\s-]?[A-Za-z]+$", before) and not NUMBERED_SONG.search(f"{rest} "):
         goes_on = first.isdigit() or first.islower() or _DIRECTION.match(following) or first == "="
         return 0 if goes_on else end
     if small in _TITLES or (small in _CAPITAL_TITLES and token[:1].isupper() and len(token) > 1):
         return end if starts and small in ("st", "dr", "mt", "av") and not at_start else 0
     if small in _NEVER_LAST:
-        return end if starts and small in ("mio", "mrd", "млн", "млрд", "тыс") else 0
+        return end if starts and small in ("incl", "excl", "mio", "mrd", "млн", "млрд", "тыс") else 0
     if token.isdigit():
         return _number_end(end, token, rest, at_start, following, word)
     if (small in _BEFORE_NUMBERS and (len(token) > 1 or token.islower())) and (
         first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))
+    ):
+        return 0
+    if small in _BEFORE_NUMBERS and word and len(word[0]) > 1 and re.fullmatch("[ivx]+", word[0]):  # vol. ii
+        return 0
+    if (
+        token in ("b", "d", "m", "bap", "bapt", "bur")
+        and re.match(r"(?:(?:abt|bef|aft|ca?)\.?\s)?\d", following)
+        and not rest.endswith((" a.", " p."))
+    ):
+        return 0
+    if token in ("feat", "ft") and (first.isupper() or first.isdigit()) and not starts:
+        return 0
+    if (token == "Co" and re.match(rf"(?:{COUNTIES})\b", following)) or (
+        small in ("dep", "arr") and re.match(r"[A-Z]{3}\b", following)
     ):
         return 0
     if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):

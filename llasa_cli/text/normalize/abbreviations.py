@@ -9,6 +9,7 @@ import re
 
 from llasa_cli.text.normalize.dates import MONTH
 from llasa_cli.text.normalize.letters import STARTERS, spell
+from llasa_cli.text.normalize.measures import NUMBERED_SONG
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
@@ -207,6 +208,8 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return None
     if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)|\d\d(?!\d)", after(match, 6)):
         return None
+    if word in ("dep", "arr") and re.match(r"\s[A-Z]{3}\b", after(match, 5)):
+        return BEFORE_NUMBERS[word]
     if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
         is_era = re.match(r"\s(?:B\.?C|A\.?D|C\.?E)\b", after(match, 5))
         return "century" + ("." if may_end_sentence(match) and not is_era else "")
@@ -238,6 +241,33 @@ def _starts(match: re.Match[str]) -> bool:
     """Whether the next word is one that begins a sentence."""
     word = re.match(r"\s([A-Za-z]+)", after(match))
     return word is not None and word[1] in STARTERS
+
+
+def say_event(match: re.Match[str]) -> str | None:
+    """b. 1842, m. 3 Jan 1866, bur. abt 1911 -> born, married, buried; but "5 m. 1900"."""
+    if re.search(r"[\d.]\s?$", before(match, 2)):
+        return None
+    events = {"b": "born", "d": "died", "m": "married", "bap": "baptized", "bapt": "baptized", "bur": "buried"}
+    return events[match["event"]]
+
+
+def say_featuring(match: re.Match[str]) -> str | None:
+    """feat. Drake, Ep. 12 ft. Dre -> featuring; but "6 ft. Then" and "a feat"."""
+    stop = match[0].endswith(".")
+    name = re.match(r"\s([A-Z]\w*|\d+ [A-Z])", after(match, 20))
+    measured = re.search(r"\d\s?$", before(match, 2)) and not NUMBERED_SONG.search(before(match, 16))
+    named = stop or before(match, 1) == "(" or (match["short"] == "ft" and re.search(r"[\w)\"”’]\s$", before(match, 2)))
+    return "featuring" if named and not measured and name and name[1] not in STARTERS else None
+
+
+def say_section(match: re.Match[str]) -> str | None:
+    """s. 12(1)(b), under ss 4-6 -> section twelve, sections four to six; but "3 s 12"."""
+    placed = re.search(
+        r"\b(?:[Uu]nder|[Bb]y|of|and|see|See|with|contrary to|pursuant to|breach of)\s$", before(match, 16)
+    )
+    if re.search(r"[\d'’]\s?$", before(match, 2)) or (match["plain"] is not None and not placed):
+        return None
+    return "sections " if match["many"] else "section "
 
 
 def say_dotted_letters(match: re.Match[str]) -> str | None:

@@ -12,7 +12,7 @@ from llasa_cli.text.normalize.token_class import TokenClass, after, before
 from llasa_cli.text.normalize.vocabulary import LOCATORS, SCALES
 
 AMOUNT = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\w)\.\d+)"
-LONG_SCALES = "hundred|thousand|million|billion|trillion|lakh|crore"
+LONG_SCALES = r"hundred|lakh\scrore|thousand|million|billion|trillion|lakh|crore"
 _NOUN = re.compile(
     r"\s(?!(?:a|an|the|and|or|but|nor|than|to|of|off|in|on|at|for|from|by|with|per|each|every|as|if|is|was|are|were|be|"
     r"will|would|has|had|may|more|less|up|down|over|under|into|about|after|before|when|while|that|which|who|I(?!-)|he|she|"

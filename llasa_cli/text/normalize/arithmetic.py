@@ -13,7 +13,7 @@ from llasa_cli.text.normalize.measures import unit_names
 from llasa_cli.text.normalize.money import SIGNS
 from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal
 from llasa_cli.text.normalize.token_class import after, before
-from llasa_cli.text.normalize.vocabulary import BEFORE_NUMBERS, BIBLE_NAMES, LETTERS, SYMBOLS
+from llasa_cli.text.normalize.vocabulary import BEFORE_NUMBERS, BIBLE_NAMES, LETTERS, LOCATORS, SYMBOLS
 
 _PART_OF = re.compile(
     r"[\s-](?:inch|foot|feet|mile|yard|cup|ounce|pound|acre|second|scale)|\sof\s(?:an?|the|it|them|all)\b"
@@ -207,6 +207,13 @@ def say_range(match: re.Match[str]) -> str | None:
     start, following, dash = before(match, 45), after(match, 45), match[0]
     if start.rstrip()[-1:].isdigit() and _SUBTRACTION.match(following):
         return " minus "
+    locator = re.search(r"([A-Za-z]+)\.?\s\d{1,4}(?:\s\d⁄\d)?\s$", start)
+    if (
+        locator
+        and locator[1].lower() in LOCATORS
+        and re.match(r"\s\d+(?::\d\d\b|(?:st|nd|rd|th)\b|\s[A-Za-z])", following)
+    ):
+        return ", "  # Track 03 – 4:33
     same = _TWO_DIGITS.search(start)
     if same and dash != "—" and re.match(rf"(?:{same[0]}|{100 - int(same[0])})(?!\w|%|[.,:-]\d)", following):
         return " "  # 50-50, 80-20
@@ -225,6 +232,8 @@ def say_minus(match: re.Match[str]) -> str:
 def say_by(match: re.Match[str]) -> str | None:
     """3x4, 8.5″ x 11″ -> by; 3 x 4 = 12 -> times."""
     start, following = before(match, 10), after(match, 26)
+    if match[0] != "*" and re.search(r"(?<!\w)[LWHD]\s?$", start) and re.match(r"\s?[LWHD](?![\w'’])", following):
+        return " by "  # (L x W x H)
     if match[0] != "*" and not re.search(
         r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m|lbs?|kg|reps?|sets?)\.?)\s?$", start
     ):
@@ -247,9 +256,18 @@ def say_by(match: re.Match[str]) -> str | None:
     return None if re.search(r"(?<!\d)0$", start) else " by "
 
 
+def _is_product(match: re.Match[str]) -> bool:
+    """5 · 6 and a · b; but "S01E05 · 42min · 1080p"."""
+    factor = r"(?:\d[\d.]*|\d{0,2}[a-z]|\))"
+    left = re.search(rf"(?<![\w.-]){factor}\s$|\)\s$", before(match, 12))
+    return bool(left and re.match(r"\s(?:\d[\d.]*|\d*[a-z]|\()(?![\w-])(?!\s[A-Za-z]{2})", after(match, 12)))
+
+
 def say_symbol(match: re.Match[str]) -> str | None:
     """A sign by its name, where it stands for a word: "x < 5", but not a hashtag, nor the sign before an item of a list."""
     sign, start, following = match[0], before(match, 2), after(match, 2)
+    if sign == "·" and start.endswith(" ") and following[:1].isspace() and not _is_product(match):
+        return ", "
     joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]|\.\d", following))
     spaced = bool(re.search(r"\S\s$", start) and re.match(r"\s\S", following))
     if sign in ("<", ">"):
@@ -286,6 +304,18 @@ _REFERRED = re.compile(
 )
 
 
+_LISTED = re.compile(
+    r"\b(?:[Ll]ists?|[Aa]rrays?|[Vv]ectors?|[Tt]uples?|JSON|matrix|matrices|elements?|ind(?:ex|ices)|[Ii]nterval|append|sort(?:ed)?|sum|return(?:s|ed)?|prints?|input|output)\b|[=(\[:∈]\s?$|\[\[|\b[a-z]\s(?:in|∈)\s$"
+)
+
+
+def is_list(match: re.Match[str]) -> bool:
+    """x = [2, 3] and "the list [2, 3]", not "as shown in [2, 3]"."""
+    return "," in match[0] and bool(
+        _LISTED.search(before(match, 30)) or re.search(r"\b(?:lists?|arrays?|vectors?|tuples?)\b", after(match, 30))
+    )
+
+
 _SECOND_REFERENCE = re.compile(
     r"\b(?:[Ii]n|of|by|[Ss]ee|from|with|[Uu]sing)\s\[\d{1,3}\](?:,\s\[\d{1,3}\]){0,4},?\s(?:and|or|&)\s$"
 )
@@ -297,6 +327,8 @@ def say_reference(match: re.Match[str]) -> str | None:
         return f" {cardinal(int(match['numbers']))} " if match["numbers"].isdigit() else None
     if match["numbers"].isdigit() and _SECOND_REFERENCE.search(before(match, 40)):
         return cardinal(int(match["numbers"]))
+    if is_list(match):
+        return ", " + ", ".join(cardinal(int(number)) for number in re.findall(r"\d+", match["numbers"])) + ", "
     found = _REFERRED.search(before(match, 14))
     if found is None or (
         not found["word"]
@@ -306,15 +338,15 @@ def say_reference(match: re.Match[str]) -> str | None:
         )
     ):
         return None
-    numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
+    numbers = [
+        " to ".join(cardinal(int(number)) for number in re.findall(r"\d+", part))
+        for part in re.split(r",?\s(?:and|or)\s|,", match["numbers"])
+    ]
     plain = found["word"] in ("at", "para", "paragraph", "paragraphs") or (found["word"] or "").lower().startswith(
         "ref"
     )
-    if re.search(r"\d\s?[-–]\s?\d", match["numbers"]) and len(numbers) == 2:
-        said = f"{cardinal(numbers[0])} to {cardinal(numbers[1])}"
-    else:
-        said = ", ".join(map(cardinal, numbers[:-1])) + (" and " if numbers[1:] else "") + cardinal(numbers[-1])
-    return said if plain else f"reference{'s' if numbers[1:] else ''} {said}"
+    said = ", ".join(numbers[:-1]) + (" and " if numbers[1:] else "") + numbers[-1]
+    return said if plain else f"reference{'' if match['numbers'].isdigit() else 's'} {said}"
 
 
 def is_note(match: re.Match[str]) -> bool:

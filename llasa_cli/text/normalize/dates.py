@@ -14,7 +14,7 @@ from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
 
 MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
-DAY = "Mon|Tues?|Wed|Thurs?|Thur|Thu|Fri|Sat|Sun"
+DAY = "Mon|Tues?|Weds?|Thurs?|Thur|Thu|Fri|Sat|Sun"
 HALF_DAY = r"[aApP](?:\.[mM]\.|[mM]\b)"
 _ZONE = re.compile(r"\s(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|[ECMP][SD]?T|GMT|UTC|BST|CES?T)\b")
 WEEKDAY = re.compile(r"(?:day|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)[.,]{0,2}\s\(?$")
@@ -55,9 +55,42 @@ def say_day_and_month(match: re.Match[str]) -> str:
     return f"{article}{ordinal(int(match['day']))} of {MONTH_NAMES[match['month']]}{stop}"
 
 
-def say_time(match: re.Match[str]) -> str:
+_POINTED = r"(?:[01]?\d|2[0-4])\.[0-5]\d"
+_TIME_BEFORE = re.compile(
+    rf"\b(?:(?i:open(?:s|ed|ing)?|clos(?:es|ed|ing)|doors|hours|times?|kick-?off|departs?|departing|departure|leaves?|leaving|left|arriv\w+|served|"
+    r"starts?|started|starting|begins?|began|ends?|ended|finish\w*|daily|weekdays|weekends|runs?|available|reception|surgery|lessons?|classes|mass|sessions?|show|screening|"
+    r"film|breakfast|lunch|dinner|supper|tea|bedtime|curfew|check-(?:in|out)|trains?|bus|buses|ferry|flight|match|game|party|ceremony)"
+    r"(?:\s(?:is|are|was|were|will be|on|open|opens|start|starts|end|ends|hours|times|daily|approx\.?|about|only|today|tomorrow|back|home|work|for work|(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)days?)){0,2}"
+    r"(?:\s(?:at|from|by|between|until|till|around))?"
+    rf"|(?:{DAY}|(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)day)s?(?:\s(?:at|from|until|till))?"
+    r"|(?i:woke(?: up)?|wake(?: up)?|get up|got up|meet(?: \w+)?|met(?: \w+)?|see you|be (?:there|here|back)|home|tonight|tomorrow|yesterday|today|morning|evening|afternoon|night)\sat"
+    r")[.:,]?\s\(?$"
+)
+_TIME_AFTER = re.compile(
+    r"(?:\s?[-–]\s?(?:[01]?\d|2[0-4])\.[0-5]\d|\s(?:to|until|till)\s(?:[01]?\d|2[0-4])\.[0-5]\d)?"
+    r"(?:\s(?:in the (?:morning|afternoon|evening)|at night|tonight|tomorrow|yesterday|sharp|every (?:morning|evening|day|night)|trains?|bus|ferry|flight|departure|"
+    r"appointment|showing|screening|performance|kick-?off|hrs|[BG]MT|BST|CES?T|UTC)\b|h\b)"
+)
+_PRICES = re.compile(
+    r"\b(?:[Ss]hares?|[Ss]tocks?|[Pp]rices?|[Ii]ndex|[Pp]ound|[Dd]ollar|[Ee]uro|[Yy]en|[Rr]upee|percent|FTSE|Nasdaq|[Yy]ields?|[Rr]ates?|[Pp]oints|seconds?)\b|[%$€£]"
+)
+
+
+def _is_pointed_time(match: re.Match[str]) -> bool:
+    """open 6.30 to 23.15, the 10.15 train; but "shares opened at 12.40" and "version 3.10"."""
+    if re.match(r"\.\d|\s?%|\s?[€£$]|\s(?:an?|per|each)\s", after(match, 6)):
+        return False
+    if _TIME_AFTER.match(match.string, match.end()):
+        return True
+    start = re.sub(rf"(?:{_POINTED}\s?(?:[-–,]|,?\s?(?:to|until|till|and|or)\b)\s?){{1,5}}$", "", before(match, 60))
+    return bool(_TIME_BEFORE.search(start)) and not _PRICES.search(start + after(match, 20))
+
+
+def say_time(match: re.Match[str]) -> str | None:
     """9:05 -> nine oh five; 14:05:30 -> fourteen oh five and thirty seconds; 1:30:00 -> one hour thirty minutes."""
     written, half, second = match["hour"] or match["only_hour"], match["half"] or match["only_half"], match["second"]
+    if match["point"] and not half and not _is_pointed_time(match):
+        return None
     hour, minute = int(written), int(match["minute"] or 0)
     if written == "0" and not second and not half:  # 0:45 of a clip
         return f" {_duration(None, None, match['minute'])} "
@@ -83,7 +116,13 @@ def _duration(*counts: str | None) -> str:
 
 
 def say_exact_time(match: re.Match[str]) -> str:
-    """1:30:45.2 -> one hour thirty minutes forty five point two seconds."""
+    """1:30:45.2 -> one hour thirty minutes forty five point two seconds; at 13:55:36.120 -> thirteen fifty five and ..."""
+    if len(match["hours"]) == 2 and (match["hours"] > "09" or re.search(r"\d(?:T|\s)$", before(match, 2))):
+        minutes = (
+            f"oh {cardinal(int(match['minutes']))}" if match["minutes"] < "10" else cardinal(int(match["minutes"]))
+        )
+        seconds = decimal(match["seconds"].removeprefix("0").replace(",", "."))
+        return f" {cardinal(int(match['hours']))} {minutes} and {seconds} seconds "
     counts = ((int(match["hours"]), "hour"), (int(match["minutes"]), "minute"))
     said = [counted(count, name) for count, name in counts if count]
     return f" {' '.join(said)} {decimal(match['seconds'].removeprefix('0'))} seconds "
@@ -91,17 +130,22 @@ def say_exact_time(match: re.Match[str]) -> str:
 
 _LASTING = re.compile(
     r"(?P<sure>\b(?:wait(?:s|ed)?|sleep|within|takes?|took|lasts?|lasted|timeout of|timed out after|another)\s|[=<>~≤≥]\s?|\b\d+\s?(?:m|min|mins)\s)$"
-    r"|\b(?:after|every|for|in|up to)\s$|(?P<people>\b(?:about|only|just|under|over|to)\s)$"
+    r"|\b(?:after|every|for|in|up to|[Tt]hen|plus)\s$|(?P<people>\b(?:about|only|just|under|over|to)\s)$"
 )
 """Before a number of seconds; `sure` where no decade stands, `people` where an age may stand."""
 _DURATION_NOUN = re.compile(
-    r"\s(?:timeout|timer|delay|intervals?|clips?|rests?|video|ad|pause|countdown|exposure|loop|sprints?|planks?|holds?|of (?:video|audio|silence|footage|music))\b"
+    r"\s(?:timeout|timer|delay|intervals?|clips?|rests?|video|ad|pause|countdown|exposure|loop|sprints?|planks?|holds?)\b"
 )
 
 
 def say_seconds(match: re.Match[str]) -> str | None:
     """wait 45s -> forty five seconds; but "in his 30s" and "80s music"."""
     count = int(match["seconds"])
+    if re.match(
+        r"\sof\s(?:video|audio|silence|footage|music|planks?|rest|work|squats|jumping|running|walking|burpees|cardio)\b|\s(?:on|off)\s?(?:[,/;.]|$)",
+        after(match, 20),
+    ) and not re.search(r"\b(?:the|his|her|their|my|your|our|in)\s$", before(match, 6)):
+        return f" {counted(count, 'second')}"
     if _DURATION_NOUN.match(match.string, match.end()):
         return f" {cardinal(count)} second"
     lasting = _LASTING.search(before(match, 20))
@@ -116,6 +160,28 @@ def say_seconds(match: re.Match[str]) -> str | None:
     if not lasting["sure"] and ((tens and (decade or lasting["people"])) or (lasting["people"] and count > 20)):
         return None
     return f" {counted(count, 'second')}"
+
+
+_MINUTES_BEFORE = re.compile(
+    r"\b(?:[Pp]rep|[Cc]ook(?:ing)?|[Tt]ime|[Dd]uration|ETA|[Tt]imeout|[Ww]ait(?:ed|s)?|[Uu]ptime|[Bb]ak(?:e|ing)|[Ss]immer|[Cc]hill|[Rr]est|[Ss]nooze|[Ss]leep)(?: time| for)?:?\s$"
+)
+
+
+def say_minutes(match: re.Match[str]) -> str | None:
+    """Prep: 15m and 5m ago -> minutes; elsewhere they are meters."""
+    count = int(match["minutes"])
+    following = after(match, 12)
+    if re.match(r"\s(?:read|timer|timeout|delay|break|nap|call|countdown|candles?)\b", following):
+        return f" {cardinal(count)} minute"
+    if _MINUTES_BEFORE.search(before(match, 20)) or re.match(r"\s(?:ago|later|left)\b", following):
+        return f" {counted(count, 'minute')}"
+    return None
+
+
+def say_countdown(match: re.Match[str]) -> str:
+    """T-2:00 -> tee minus two minutes; T+1:02:33 -> tee plus one hour ..."""
+    counts = match["clock"].split(":")
+    return f"tee {'plus' if match['sign'] == '+' else 'minus'} {_duration(*([None] * (3 - len(counts))), *counts)}"
 
 
 _SHORT_WEEKDAYS = {
@@ -221,12 +287,19 @@ def say_season(match: re.Match[str]) -> str | None:
 
 
 def say_weekday_and_date(match: re.Match[str]) -> str | None:
-    """Tue 3/5 -> Tuesday March fifth; by 12/20 -> by December twentieth; but "reduced by 3/4"."""
+    """Tue 3/5 -> Tuesday March fifth; by 12/20 and by 20/12 -> by December twentieth; but "reduced by 3/4"."""
     month, day = int(match["month"]), int(match["day"])
+    day_first = 12 < month < 32 and 0 < day < 13 and not re.match(r"\s(?:vision|aspect|time|of)\b", after(match, 8))
+    if day_first:
+        month, day = day, month
     if not (0 < month < 13 and 0 < day < 32) or (month, day) == (9, 11):
         return None
     start = re.sub(r"\d{1,2}/\d{1,2}\s?[-–]\s?$", "", before(match, 22))
     due = _DUE.search(start[-12:])
+    if day_first:
+        if not (due or WEEKDAY.search(start[-12:]) or re.search(r"\b(?:on|from|to|of|and)\s$", start)):
+            return None
+        return None if re.search(r"\b(?:multipl|divi|scale)\w* by\s$", start) else f"{MONTHS[month - 1]} {ordinal(day)}"
     is_fraction = due and month < day and day in (2, 3, 4, 5, 6, 8, 10, 12, 16) and not due["date"]
     if (not due or is_fraction) and not WEEKDAY.search(start[-12:]):
         return None
@@ -262,12 +335,17 @@ def say_weekday(match: re.Match[str]) -> str | None:
         return f"{WEEKDAYS[match['day'].lower()]} to {WEEKDAYS[match['to'].lower()]}"
     following = after(match, 14)
     weekend = match["day"] in ("Sat", "Sun")
-    if match["day"] in ("Tue", "Tues", "Thu", "Thur", "Thurs", "Fri") and following[:1] != ".":  # no other words
+    if (
+        match["day"] in ("Tue", "Tues", "Weds", "Thu", "Thur", "Thurs", "Fri") and following[:1] != "."
+    ):  # no other words
         return WEEKDAYS[match["day"].lower()]
-    if re.match(rf",\s(?:{MONTH})\b|\s(?:{MONTH})\.?\s\d|\s(?:closed|morning|afternoon|evening|nights?)\b", following):
+    if re.match(
+        rf",\s(?:{MONTH})\b|\s(?:{MONTH})\.?\s\d|\s(?:closed|morning|afternoon|evening|nights?)\b|:\s?(?:\d|closed\b)",
+        following,
+    ):
         return WEEKDAYS[match["day"].lower()]
     dated = (
-        rf",?\s\d\d?\s(?:{MONTH})\b|\s\d\d?(?::\d\d|[ap]\b|\s?[ap]\.?m\b|\s?[-–])|\s(?:&|and)\s(?:Sun|Mon|hol)"
+        rf",?\s\d\d?\s(?:{MONTH})\b|\s\d\d?(?:[:/.]\d|[ap]\b|\s?[ap]\.?m\b|\s?[-–])|\s(?:&|and)\s(?:Sun|Mon|hol)"
         if weekend
         else r",?\s\d"
     )

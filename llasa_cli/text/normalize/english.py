@@ -61,6 +61,10 @@ _GROUPS = (
     re.compile(r"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w|[.,]\d| \d)(?=\s?(?:%|(?:[kcm]?m|k?g|ft|mi|lbs?|GB|MB|W|V)\b))"),
 )  # fmt: skip
 """The forms in which other countries group the digits of long numbers."""
+_INDIAN_SCALE = re.compile(
+    r"((?:₹|\bRs\.?|\bINR)\s?\d[\d.,]{0,12})\s?(L(?:akhs?|acs?)?|la(?:khs|cs?)|[cC]r(?:s|ores)?)\b(?!\.\w)(?:\.(?=[,;)]))?|(?<=\d)/-(?=[\s.,;)]|$)"
+)
+"""₹5L, Rs 2.5 cr and ₹500/-."""
 _COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)
@@ -163,6 +167,7 @@ def plain_characters(text: str) -> str:
     text = re.sub(r"``([^`']{1,200})\'\'", r'"\1"', text)
     text = re.sub(r"(?<![\w$€£])([$€£])-(?=\d)", r"-\1", text)
     text = re.sub(r"(?<=[$€£]\d),(?=\d\s(?:m|b|tr)illion\b)", ".", text)
+    text = _INDIAN_SCALE.sub(_lakh_or_crore, text)
     text = _COMMA_CENTS.sub(_with_point, text)
     for pattern in _GROUPS:
         text = pattern.sub(lambda match: re.sub(r"[^\d]", "", match[0]), text)
@@ -175,6 +180,11 @@ def _charge(match: re.Match[str]) -> str:
     return (
         f"{match['element']}{charge}" if match["element"] and match["count"] else f"{match['element'] or ''}^{charge}"
     )
+
+
+def _lakh_or_crore(match: re.Match[str]) -> str:
+    """₹5L -> ₹5 lakh; ₹500/- -> ₹500."""
+    return f"{match[1]} {'crore' if match[2][0] in 'cC' else 'lakh'}" if match[1] else ""
 
 
 def _greek_letter(match: re.Match[str]) -> str:

@@ -19,7 +19,7 @@ _CRICKET = re.compile(
 )
 _LIMITED_OVERS = re.compile(r"\b(?:overs|ov|wickets?|innings|declared|all out)\b")
 _ODDS = re.compile(r"\b(?:odds|priced at|backed at|bookies|bookmakers?|betting|favou?rites?)\b", re.IGNORECASE)
-_OUTSIDER = re.compile(r"(?: on)?\s(?:shot|outsiders?|odds|favou?rites?|on\b)")
+_OUTSIDER = re.compile(r"(?: on)?\s(?:shot|outsiders?|odds|fav\b|favou?rites?|on\b)")
 
 
 def _move(match: re.Match[str]) -> str:
@@ -43,6 +43,8 @@ def _score(match: re.Match[str]) -> str | None:
     first, second = int(match["first"]), int(match["second"])
     if match["sign"] == "/" and (_ODDS.search(before(match, 60)) or _OUTSIDER.match(after(match, 12))):
         return f"{cardinal(first)} to {cardinal(second)} "
+    if match["sign"] == "/" and second == 1 and first > 13 and not match["declared"] and not _is_cricket(match):
+        return f"{cardinal(first)} to one "
     score = second < 11 and (first > second or first < 11) and len(match["second"]) < 3
     if match["sign"] == "-" and not (first > 19 and _is_cricket(match, _LIMITED_OVERS)):
         return None  # the goals of two teams
@@ -53,8 +55,21 @@ def _score(match: re.Match[str]) -> str | None:
     return f"{cardinal(first)} for {cardinal(second)}{' declared' if match['declared'] else ''} "
 
 
+def _boundaries(match: re.Match[str]) -> str | None:
+    """Kohli 122* (110b, 12x4, 3x6) -> one hundred ten balls, twelve fours, three sixes."""
+    if not re.search(r"[(,]\s?$", before(match, 2)) or not (_is_cricket(match) or "*" in before(match, 40)):
+        return None
+    name = "ball" if match["balls"] else "four" if match["each"] == "4" else "sixe" if match["count"] != "1" else "six"
+    count = match["balls"] or match["count"]
+    return f"{cardinal(int(count))} {name}{'' if count == '1' else 's'} "
+
+
 def _not_out(match: re.Match[str]) -> str | None:
-    return f"{cardinal(int(match['runs']))} not out " if _is_cricket(match) else None
+    return (
+        f"{cardinal(int(match['runs']))} not out "
+        if _is_cricket(match) or re.match(r"\s?\(\d+b?\b", after(match, 6))
+        else None
+    )
 
 
 _BASEBALL_BEFORE = re.compile(
@@ -74,11 +89,12 @@ def _batting_average(match: re.Match[str]) -> str | None:
 _MOVE = r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|(?:[a-h]x)?[a-h][1-8]|O-O|0-0)"
 _CASTLING = re.compile(r"(?:(?<![\d:])\d{1,3}(?:\.{1,3}|…)\s?|\b(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|[a-h][1-8])[+]?\s)$")
 GAME_NUMBER_CLASSES = [
-    TokenClass("chess", rf"(?P<number>\d{{1,3}})(?:\.{{1,3}}|…)\s?(?={_MOVE}(?![\w'’]))", lambda m: f"{cardinal(int(m['number']))}, "),
+    TokenClass("chess", rf"(?P<number>\d{{1,3}})(?:\.{{1,3}}|…)\s?(?={_MOVE}(?![\w'’]))", lambda m: f"{', ' if re.search('[a-h][1-8O0][+#]?[ ]$', before(m, 5)) else ''}{cardinal(int(m['number']))}, "),
     TokenClass("score", r"(?P<first>\d{1,3})(?P<sign>[/-])(?P<second>\d{1,3})(?P<declared>d\b|\sdec\b\.?)?(?![\w/-]|[.,]\d)", _score),
     TokenClass("chess", r"0-0(?P<long>-0)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'} " if _CASTLING.search(before(m, 10)) else None),
     TokenClass("score", r"\.(?P<average>\d{3})(?![\w.])", _batting_average),
     TokenClass("score", r"(?P<runs>\d{1,3})\*(?!\w)", _not_out),
+    TokenClass("score", r"(?P<balls>\d{1,3})b(?=[,;)\s])|(?P<count>\d{1,2})x(?P<each>[46])(?=[,;)])", _boundaries),
 ]  # fmt: skip
 GAME_WORD_CLASSES = [
     TokenClass("chess", rf"(?P<piece>[KQRBN])(?P<start>[a-h]?[1-8]?)(?P<takes>x?)(?P<target>[a-h][1-8]){_END_OF_MOVE}", _move),

@@ -11,6 +11,7 @@ from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
 from llasa_cli.text.normalize.numbers import cardinal
 from llasa_cli.text.normalize.token_class import after, before
 from llasa_cli.text.normalize.vocabulary import (
+    ABBREVIATIONS,
     ELEMENTS,
     FUSED_NAMES,
     LETTER_NOUNS,
@@ -85,6 +86,8 @@ def say_mixed_case(match: re.Match[str]) -> str | None:
         return SPELLED_NAMES[word]
     if word.lower() in FUSED_NAMES:
         return word
+    if re.fullmatch("[A-Z]o[A-Z]s?", word):  # MoE, PoC, QoS
+        return spell(word[:3]) + word[3:]
     if is_word(word.lower()):  # SpOnGe, FedEx
         return word if len(re.findall("[A-Z]", word)) < 3 else word.lower()
     if re.fullmatch("[A-Z]{3}[a-rt-z]", word):  # IMDb, NVMe
@@ -133,7 +136,11 @@ def say_ion(match: re.Match[str]) -> str:
 
 
 def say_without_vowel(match: re.Match[str]) -> str | None:
-    return None if match[0].lower() in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]) else spell(match[0])
+    if match[0].lower() in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]):
+        return None
+    short = ABBREVIATIONS.get(match[0].lower())
+    code = match[0] in ("rm", "cf", "lg", "hr", "pls") or re.match(r"::|\s-\w|\(", after(match, 3))
+    return short if short and not code else spell(match[0])
 
 
 def say_letter(match: re.Match[str]) -> str | None:
@@ -155,7 +162,11 @@ def say_letter(match: re.Match[str]) -> str | None:
     initial = letter.isupper() and following and following[1] not in STARTERS and named
     if letter.isupper() and re.match(r"\sv\.?\s[A-Z]", after(match)):  # R. v. Dudley
         return name
-    if letter in "KDSR" and re.match(r"\s\d{1,4}\b", after(match)) and re.search(r"[,(]\s?$", before(match, 2)):
+    if (
+        letter in "KDSR"
+        and re.match(r"\s\d{1,4}\b", after(match))
+        and re.search(r"(?:^|[,;(]\s?|\b(?:and|of|by|bill|to)\s)$", before(match, 5))
+    ):
         return name  # the number of a composer's work
     double = letter.isupper() and re.match(r"\s[A-Z]\.\s[A-Z][a-z]", after(match))  # J. K. Rowling
     species = re.match(
@@ -169,7 +180,9 @@ def say_letter(match: re.Match[str]) -> str | None:
 def _is_letter_a(match: re.Match[str]) -> bool:
     start, following = before(match), match.string[match.start() + 1 : match.start() + 12]
     if match["letter"] == "a":
-        if re.match(r"\s?(?:[=+*^]|squared\b|cubed\b)", following) or (start[-1:] == "(" and following[:1] == ")"):
+        if re.match(r"\+|\s?(?:[=*^]|\+(?!\d)|squared\b|cubed\b)", following) or (
+            start[-1:] == "(" and following[:1] == ")"
+        ):
             return True
         return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(])\s*$", start))
     if re.match(r"[-–—+#&](?!\s)|\+(?!\s?\d)|\s?[=<>|∪∩⊂→]", following) or re.match(
@@ -200,8 +213,20 @@ def say_grade(match: re.Match[str]) -> str:
     return f"{spell(match['letters'])} minus"
 
 
+_CHORDS = {
+    "maj": "major",
+    "min": "minor",
+    "m": "minor",
+    "dim": "diminished",
+    "aug": "augmented",
+    "sus": "sus",
+    "add": "add",
+}
+
+
 def say_note(match: re.Match[str]) -> str:
     """B♭ -> bee flat; F#m7 -> eff sharp minor seven."""
-    kind = {None: "", "maj": " major"}.get(match["kind"], " minor")
+    kind = f" {_CHORDS[match['kind']]}" if match["kind"] else ""
     seventh = f" {cardinal(int(match['seventh']))}" if match["seventh"] else ""
-    return f"{LETTERS[match['note'].lower()]} {'flat' if match['sign'] == '♭' else 'sharp'}{kind}{seventh}"
+    sign = {"♭": " flat", "b": " flat", "": ""}.get(match["sign"], " sharp")
+    return f"{LETTERS[match['note'].lower()]}{sign}{kind}{seventh}"

@@ -23,7 +23,7 @@ from llasa_cli.text.normalize.vocabulary import (
 
 UNIT = (
     r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|(?<=\d[ ])in\.(?=$|\s[A-Z][a-z]*\s)|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
-    r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)\.?[ -])?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
+    r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)(?:\.?[ -]|\.))?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""
 UNIT_END = r"(?:\.(?=\s+(?:[a-z0-9(+&$=]|[NS][EW]\b)|[,;:)-]|/[a-z]))?"
@@ -55,7 +55,7 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
         in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
         if len(short) == 1 or short == "HRs" or (short in SHORT_UNITS_IN_CAPITALS and not in_capitals):
             return None
-        if short[1:].islower() and short != "Mbit" and re.match(r"\.?\s[A-Z]", following):
+        if short[1:].islower() and short not in ("Mbit", "Hz", "Pa") and re.match(r"\.?\s[A-Z]", following):
             return None
     prefix = UNIT_KINDS[kind[0].lower()] if kind else ""
     return prefix + names[0], prefix + names[1]
@@ -63,6 +63,8 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
 
 def say_measure(match: re.Match[str]) -> str | None:
     names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
+    if match["unit"] == "ft" and NUMBERED_SONG.search(before(match, 12) + f"{match['amount']} "):
+        return None  # Ep. 12 ft. Dr. Dre
     if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
         return None
     single = (
@@ -76,8 +78,9 @@ def say_measure(match: re.Match[str]) -> str | None:
     return f" {decimal(match['amount'])}{'-' if match['joint'] == '-' else ' '}{names[0] if single else names[1]}{stop}"
 
 
+NUMBERED_SONG = re.compile(r"(?:\b(?:[Ee]p(?:\.|isode)?|[Vv]ol\.|[Tt]rack|[Pp]t\.|[Pp]art)\s|\#)\d+\s$")
 _SIZE_AND_NOUN = re.compile(
-    r"(?:\s?[x×]\s?\d+(?:\.\d+)?″){0,2}\s(?!(?:long|tall|wide|thick|deep|high|apart|below|above|away|across|off|from|of|in|by|x|and|or|to|too|at|on|for|with|per|each|is|was|are|more|less|if|then|but|diam|dia)\b)[a-z]{3}"
+    r"(?:\s?[x×]\s?\d+(?:\.\d+)?″){0,2}\s(?:[48]K\b|(?:LED|OLED|LCD|HD|TV)\b|(?!(?:long|tall|wide|thick|deep|high|apart|below|above|away|across|off|from|of|in|by|x|and|or|to|too|at|on|for|with|per|each|is|was|are|more|less|if|then|but|diam|dia)\b)[a-z]{3})"
 )
 
 
@@ -94,10 +97,24 @@ _CALIBER = re.compile(
 )
 
 
+_CONTAINER = re.compile(
+    r"\.?\s(?:plastic |glass |paper |cotton )?(?:bags?|packs?|packets?|packages?|tins?|cans?|jars?|bottles?|box|boxes|cartons?|tubes?|tablets?|capsules?|pills?|doses?|bars?|blocks?|sachets?|tubs?|"
+    r"jugs?|steaks?|bulbs?|lamps?|chargers?|motors?|sockets?|outlets?|adapters?|resistors?|capacitors?|fences?|poles?|ladders?|ceilings?|waves?|rope|hose|ruler|screen|monitor|radius|relay|sprint|hurdles|freestyle|"
+    r"butterfly|backstroke|breaststroke|medley|steeplechase|dumbbells?|kettlebells?|trail|hike|heats?)\b"
+)
+_OUTING = re.compile(r"\s(?:runs?|walks?|races?|rides?|hikes?|swim|drives?|dash|final|loop|course|stretch)\b")
+"""Nouns that an amount stands before: "two 500ml bottles", "the 4x100m relay"; the second only after a unit without a space."""
+
+
 def _is_short_hour(match: re.Match[str]) -> bool:
-    """24hr service and 35mm film; not 24 hrs."""
-    nouns = {"hr": _SHORT_HOUR, "mm": _CALIBER}.get(match["unit"])
-    return nouns is not None and not match["joint"] and bool(nouns.match(match.string, match.end()))
+    """24hr service, 35mm film, two 500ml bottles and a daily 5km run; not 24 hrs, nor "2 tbsp jarred"."""
+    unit = match["unit"]
+    if unit not in ("tbsp", "tsp", "c", "c.", "cup", "yrs", "hrs", "mins", "lbs") and _CONTAINER.match(
+        match.string, match.end()
+    ):
+        return True
+    nouns = {"hr": _SHORT_HOUR, "mm": _CALIBER, "m": _OUTING, "km": _OUTING, "mi": _OUTING, "min": _OUTING}.get(unit)
+    return nouns is not None and (unit == "min" or not match["joint"]) and bool(nouns.match(match.string, match.end()))
 
 
 def say_torque(match: re.Match[str]) -> str:
@@ -184,6 +201,8 @@ def say_height(match: re.Match[str]) -> str | None:
     count, inches = match["feet"], match["inches"]
     if re.search(r"°\s?$", before(match, 2)):
         return f"{counted(int(count), 'minute')} {counted(int(inches), 'second') if inches else ''}"
+    if re.search(r"\bevery\s$", before(match, 6)) and not inches:
+        return counted(int(count), "minute")
     quoted = match["mark"] in "'’"
     if quoted and (before(match, 1) in ("'", "‘") or (len(count) > 1 and not _is_length(match))):
         return None

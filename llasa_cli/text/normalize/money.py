@@ -93,6 +93,39 @@ def say_glued_money(match: re.Match[str]) -> str:
     return f" {decimal(amount)} {scale + ' ' if scale else ''}{GLUED_CODES[match['glued']]} "
 
 
+_RAND_BEFORE = re.compile(
+    r"\b(?:pa(?:id|ys?)|spen[dt]s?|earn(?:s|ed)?|costs?|costing|charge[sd]?|owe[sd]?|worth|price(?:d)? (?:of|at|is)|fine of|fee of|budget of|save[ds]?|R\d[\d.,]* (?:to|and|or))\s"
+    r"(?:only |just |about |up to |me |him |her |us |them ){0,2}$"
+)
+
+
+def say_rand(match: re.Match[str]) -> str | None:
+    """They paid R100, or R49.99 -> rand; but the R100 chip."""
+    whole, _, cents = match["rand"].partition(".")
+    both = re.search(r"\b(?:between|from)\s$", before(match, 8)) and re.match(
+        r"\s?(?:and|to|[-–])\s?R\d", after(match, 8)
+    )
+    if not cents and not both and not _RAND_BEFORE.search(before(match, 30)):
+        return None
+    return f" {cardinal(int(whole))} rand{f' and {cardinal(int(cents))} cents' if int(cents or 0) else ''} "
+
+
+_BASIS = re.compile(
+    r"\b(?:yields?|rates?|spreads?|Fed|ECB|BoE|RBI|hike[ds]?|bonds?|Treasur\w+|gilts?|Bunds?|margins?|basis)\b"
+)
+_BASES = re.compile(
+    r"\b(?:DNA|RNA|fragments?|primers?|genes?|genom\w+|sequenc\w+|reads?|PCR|bands?|amplicons?|inserts?|upstream|downstream|ladder)\b"
+)
+
+
+def say_points(match: re.Match[str]) -> str | None:
+    """The yield fell 3bp -> three basis points; a 500 bp fragment -> base pairs."""
+    near = before(match, 60) + after(match, 40)
+    name = "basis point" if _BASIS.search(near) else "base pair" if _BASES.search(near) else None
+    single = match["amount"] == "1" or is_before_noun(match)
+    return f" {decimal(match['amount'])} {name}{'' if single else 's'}" if name else None
+
+
 def say_pence(match: re.Match[str]) -> str | None:
     """It cost 5p -> five pence; 50c each -> fifty cents; but 720p and seat 5c."""
     start, count = before(match, 40), int(match["pence"])

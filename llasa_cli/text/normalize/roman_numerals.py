@@ -63,7 +63,7 @@ def say_small_numeral(match: re.Match[str]) -> str | None:
     if re.search(rf"{pages}[ivxlc]{{1,6}}[-–]$", before(match, 16)):
         return cardinal(number)
     placed = re.search(
-        r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|[Ss]c\.|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
+        r"\b(?:[Pp]ages?|[Pp]{1,2}\.|[Pp]art|[Cc]hapter|[Vv]olume|[Bb]ook|[Ss]cene|(?:[Ss]c|[Vv]ol|[Cc]h|[Bb]k|[Pp]t)\.|[Aa]ct|[Ii]tem|[Cc]lause)\s$",
         before(match, 9),
     )
     beside = len(match[0]) > 1 and re.search(rf"(?<!\w)[ivx]{{1,5}}{_LIST_JOINT}$", before(match, 16))
@@ -83,7 +83,7 @@ def say_numeral(match: re.Match[str]) -> str | None:
         return ordinal(number)
     listed = _is_in_list(match, number)
     if word is None:
-        return cardinal(number) if listed else None
+        return cardinal(number) if listed or before(match, 1) == "§" else None
     previous = word["word"].lower()
     previous = BEFORE_NUMBERS.get(previous, previous)
     pronoun = number == 1 and _PRONOUN.match(match.string, match.end())

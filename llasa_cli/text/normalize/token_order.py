@@ -26,8 +26,10 @@ from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal,
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
+    BARE_ABBREVIATIONS,
     BEFORE_NUMBERS,
     CHAT,
+    COUNTIES,
     DIRECTIONS,
     DOLLARS,
     KEYS,
@@ -80,6 +82,7 @@ NUMBER_CLASSES = [
         r"(?:\s?(?P<glued_scale>(?:m|bn|k)\b|million|billion|trillion))?)(?![\w-])",
         lambda m: None if m["glued"] == "RM" and m.string[m.end("glued")] == " " else money.say_glued_money(m),
     ),
+    TokenClass("money", r"(?<!\w)R(?P<rand>\d{2,5}|\d{1,5}\.\d\d)(?![\w-]|[.,]\d)", money.say_rand),
     TokenClass("money", r"(?P<pence>\d{1,3})(?P<small>[pc])(?![\w'’-])", money.say_pence),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\.?\s(?P<pounds>\d{1,2})\s?lbs?\b\.?", lambda m: f" {cardinal(int(m['stone']))} stone {amounts.counted(int(m['pounds']), 'pound')}"),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\s(?P<pounds>\d|1[0-3])(?![\w./:-])", lambda m: f" {cardinal(int(m['stone']))} stone {cardinal(int(m['pounds']))}"),
@@ -111,16 +114,17 @@ NUMBER_CLASSES = [
         dates.say_hours_and_minutes,
     ),
     TokenClass("verse", r"(?P<chapter>\d{1,3}):(?P<number>\d{1,3})(?P<part>[a-c])\b", codes.say_part_of_verse),
-    TokenClass("time", r"(?P<hours>\d{1,2}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", dates.say_exact_time),
+    TokenClass("time", r"(?P<hours>\d{1,2}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d[.,]\d{1,6})Z?(?![\w:])", dates.say_exact_time),
     TokenClass("measure", r"(?P<seconds>\d{1,3})s(?![\w'’-])", dates.say_seconds),
+    TokenClass("measure", r"(?P<minutes>\d{1,3})m(?![\w'’-])", dates.say_minutes),
     TokenClass(
         "time",
-        rf"""(?P<hour>[01]?\d|2[0-4])(?::|\.(?=[0-5]\d\s?[aApP]\.?[mM]\b))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
+        rf"""(?P<hour>[01]?\d|2[0-4])(?::|(?P<point>\.))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
         (?:h\b|Z\b|\s?(?P<half>{dates.HALF_DAY}|(?<=\d)[ap]\b))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{dates.HALF_DAY})""",
         dates.say_time,
     ),
     TokenClass("date", r"(?P<month>0?[1-9]|1[0-2])/(?P<year>19[5-9]\d|20[0-9]\d)(?![\w/-]|[.,]\d)", dates.say_month_and_year),
-    TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])-(?P<month>{dates.MONTH})-(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", dates.say_dashed_date),
+    TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])(?P<joint>[-/])(?P<month>{dates.MONTH})(?P=joint)(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", dates.say_dashed_date),
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
     TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
     TokenClass("year", r"(?P<year>20[1-4]\d)(?P<kind>[EAF])(?![\w.,'’-]\w|\w)", lambda m: f" {year(int(m['year']))} {LETTERS[m['kind'].lower()]} "),
@@ -200,7 +204,7 @@ NUMBER_CLASSES = [
     TokenClass("out of", r"(\d{1,3})-(of|for|in|to|on)-(\d{1,3}(?:,\d{3})*)(?![\w-])", lambda m: f"{cardinal(int(m[1]))} {m[2]} {decimal(m[3])}"),
     TokenClass("ordinal", r"(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", amounts.say_ordinal),
     TokenClass("ordinal", r"(?P<second>[23])d(?=[ ](?:Cir|Dist|ed|Sess)\b)|(?<=[A-Z]\.)(?P<series>[23])d\b|(?<=[a-z.]\.[ ])[23]d(?=[ ]\d|[.,;)]|$)", lambda m: "second" if "2" in m[0] else "third"),
-    TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B|m)\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", amounts.say_scaled),
+    TokenClass("scaled", r"(\d[\d,]{0,20}(?:\.\d{1,20})?)(k|K|bn|tn|M|B|m|T(?=\s(?:tokens?|params?|parameters|rows|records|events)\b))\b(?!\s[A-Z][a-z]+\s(?:St|Ave|Rd|Street|Avenue|Road)\b)", amounts.say_scaled),
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
     TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
     TokenClass("formula", r"(?!802\.)(?P<factor>\d{1,9}(?:\.\d{1,9})?)(?P<variables>[a-z]{1,3})(?![\w'’]|\.\w)", arithmetic.say_product),
@@ -219,6 +223,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(?P<amount>(?:8[5-9]|9\d|10\d)\d)\s?mb\b(?!/)", lambda m: f" {decimal(m['amount'])} millibars" if re.search(r"\b(?:[Pp]ressure|[Bb]arometer|[Hh]urricane|[Cc]yclone|[Ll]ow)\b", before(m, 40)) else None),
     TokenClass("degrees", r"(?P<amount>\d+(?:\.\d+)?)\s?deg\.?\s(?P<scale>[CF])\b", measures.say_degrees),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)\s(?P<unit>Ma|Ga|ka|kya|mya|Gyr|Myr|ly|kpc|Mpc|AU)\b(?!\.\w)", lambda m: f" {decimal(m['amount'])} {_LONG_TIMES[m['unit']]}"),
+    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?bp\b(?![.'’-]\w)", money.say_points),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)\s?pp\b(?!\.\s?\d)", lambda m: f" {decimal(m['amount'])} percentage points"),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)pc\b(?![.'’-]\w)", lambda m: f" {decimal(m['amount'])} percent"),
     TokenClass("ordinal", r"(\d{1,4}\.)(\d)(?:st|nd|rd|th)\b", lambda m: f"{cardinal(int(m[1][:-1]))} point {ordinal(int(m[2]))}"),
@@ -234,7 +239,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h)\b))?", dates.say_military_time),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", measures.say_two_units),
-    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|k?g|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b)|\.\w){measures.UNIT_END}", measures.say_measure),
+    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
@@ -244,7 +249,8 @@ NUMBER_CLASSES = [
     TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", codes.say_host),
     TokenClass("dotted number", r"(\d+(?:\.\d+)*)\.[xX](?!\w)", lambda m: f" {' point '.join(map(decimal, m[1].split('.')))} point ex "),
     TokenClass("dotted number", r"(?P<number>\d+(?:\.\d+){2,})(?:-(?P<stage>rc|alpha|beta|dev|pre|post)[.-]?(?P<count>\d{1,4})?(?!\w))?", codes.say_dotted),
-    TokenClass("code number", r"10(?:40|95|98|99)(?=-[A-Z])|(?:(?<=\bForm[ ])|(?<=[RG]TX[ ])|(?<=\bRX[ ])|(?<=\bBWV[ ]))\d{3,4}(?!\w|[.,]\d)", lambda m: f" {pairs(m[0])} "),
+    TokenClass("code number", r"10(?:40|95|98|99)(?=-[A-Z])|(?:(?<=\bForm[ ])|(?<=[RG]TX[ ])|(?<=\bRX[ ])|(?<=\bBWV[ ])|(?<=\b[HS]\.[RB]\.[ ])|(?<=(?<![\w.])S\.[ ]))\d{3,4}(?!\w|[.,]\d)|(?<=\bBWV[ ])\d{3,4}[a-z]\b", lambda m: f" {pairs(m[0])} " if m[0].isdigit() else f" {pairs(m[0][:-1])} {LETTERS[m[0][-1]]} "),
+    TokenClass("zip code", r"(?:(?<=\b(?:NSW|VIC|QLD|TAS|ACT)[ ])|(?<=\b(?:SA|WA|NT)[ ])(?=\d{4}$))\d{4}(?![\w-]|[.,]\d)|(?<=[a-z][ ][–-][ ])[1-8]\d{5}(?=[.,]?$|[.,]\s)", lambda m: f" {digits(m[0])} "),
     TokenClass("code number", r"(10(?:40|95|98|99))s\b", lambda m: f" {pairs(m[1])}{'ies' if m[1] == '1040' else 's'}".replace("yies", "ies")),
     TokenClass("year", r"(?<=\d{4}[-–])0(?P<short>[1-9])(?!\w)", lambda m: f"{cardinal(int(m['short']))} " if re.search(r"(?<!\d)(?:19|20)\d\d[-–]$", before(m, 6)) else None),
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
@@ -261,6 +267,17 @@ def _constant(words: str) -> Callable[[re.Match[str]], str]:
     return lambda match: words
 
 
+_MONEY_PER = {
+    "pcm": " per calendar month",
+    "pppn": " per person per night",
+    "ppn": " per person per night",
+    "pp": " per person",
+    "pn": " per night",
+    "p/w": " per week",
+    "p/m": " per month",
+    "pw": " per week",
+    "pa": " per annum",
+}
 _PARTS = {"v": "volume", "w": "weight", "m": "mass"}
 
 
@@ -273,11 +290,11 @@ _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": 
 _EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
 _TIMES = TokenClass(
     "times",
-    r"(?<=\()x(\d{1,2})(?=\))|(?<=[A-Za-z.][ ])x[ ]?(?P<count>\d{1,2})(?:(?P<for_days>d)\b|(?=[ ]?(?:days?|wks?|weeks?|months?)\b))",
+    r"(?<=\()x(\d{1,2})(?=\))|(?<=[a-z\d)][ ])x(?P<glued>\d{1,2})(?=[.;)]|,(?![ ][a-z]\d)|$)(?<!(?:and|let|for|the|put)[ ]x\d)|(?<=[A-Za-z.][ ])x[ ]?(?P<count>\d{1,2})(?:(?P<for_days>d)\b|(?=[ ]?(?:days?|wks?|weeks?|months?)\b))",
     lambda m: (
         f"for {amounts.counted(int(m['count']), 'day')} "
         if m["for_days"]
-        else f"times {cardinal(int(m[1] or m['count']))} "
+        else f"times {cardinal(int(m[1] or m['glued'] or m['count']))} "
     ),
 )
 _BY = TokenClass("by", r"[x×*]", arithmetic.say_by)
@@ -312,6 +329,7 @@ SIGN_CLASSES = [
     TokenClass("hexadecimal", r"::(?:[\dA-Fa-f]{1,4}(?::[\dA-Fa-f]{1,4}){0,6})(?![\w:])", codes.say_hexadecimal),
     TokenClass("per", r"(?P<sign>[$€£])/(?P<unit>[A-Za-z]{1,7})\b", money.say_money_per),
     TokenClass("per", r"/(?=100\s?(?:km|g|ml)\b)", lambda m: " per "),
+    TokenClass("per", r"/(?=\d{1,2}\s?(?P<time>h|hrs?|min|days?|d)\b|\d{1,3}\s?m[lL]\b)", lambda m: " per " if re.search(r"\d\s?[A-Za-zμ]{1,4}$" if m["time"] else r"\d\s?(?:m|mc|μ)g$", before(m, 8)) else None),
     TokenClass("power", r"(?<=\w)\^(?P<charge>\d?)(?P<sign>[+-])(?!\w)", lambda m: f" {cardinal(int(m['charge'])) if m['charge'] else ''} {'plus' if m['sign'] == '+' else 'minus'} "),
     TokenClass("power", r"(?<=\w)\^(?P<power>[23])(?![\w.^])", lambda m: " squared " if m["power"] == "2" else " cubed "),
     TokenClass("power", r"(?<=\w)\^(?=-?\w|\()", lambda m: " to the power of "),
@@ -332,7 +350,7 @@ SIGN_CLASSES = [
     TokenClass("per", r"/(?=1\.73\s?(?:sq\s)?m)", lambda m: " per "),
     TokenClass("symbol", r"(?<=[\w)][ ])→(?=[ ][\d∞])|(?<=\w)→(?=[\w∞])", lambda m: " to "),
     TokenClass("score", r"(?P<on>[★⭐]{1,10})(?P<off>☆{0,9})(?![★☆⭐]|\s?\(?\d)", arithmetic.say_stars),
-    TokenClass("symbol", r"(?<=\d)\s?[★⭐]", lambda m: " stars "),
+    TokenClass("symbol", r"(?:(?<=\d)|(?<=\d[ ]))[★⭐](?P<noun>(?=\s?(?:[a-z]+\s)?(?:hotels?|resorts?|restaurants?|reviews?|ratings?|rated|hostels?|accommodation|sellers?)\b))?", lambda m: " star " if m["noun"] is not None else " stars "),
     TokenClass("power", r"(?<=[\w) ])\*\*(?=[ ]?(?:\d|[a-z](?!\w)))", lambda m: " to the power of "),
     TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
     TokenClass("symbol", r"(?<=\w[ ])>(?=[ ][A-Z][a-z])", lambda m: ", "),
@@ -346,6 +364,7 @@ SIGN_CLASSES = [
     TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
     TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
+    TokenClass("symbol", r"\#(?=\d{1,4}[A-Za-z]{3})", lambda m: " "),  # a hashtag
     TokenClass("symbol", rf"§§|¶¶|!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", arithmetic.say_symbol),
 ]  # fmt: skip
 WORD_CLASSES = [
@@ -372,7 +391,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:def|d)\.(?=[ ][A-Z])(?!\.\s(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec))", lambda m: "defeated"),
     TokenClass("abbreviation", r"(?:[A-Za-z]\.){2,}(?!\w)", abbreviations.say_dotted_letters),
     *addresses.ADDRESS_CLASSES,
-    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?(?P<scale>\s(?:lakh|crore|thousand|million|billion)\b|k\b)?", lambda m: f"{decimal(m['amount'])}{' thousand' if m['scale'] == 'k' else m['scale'] or ''} {'rupee' if m['amount'] == '1' and not m['scale'] else 'rupees'} "),
+    TokenClass("currency", r"Rs\b\.?\s?(?P<amount>\d[\d,]*(?:\.\d+)?)(?:/-)?(?P<scale>\s(?:lakh(?:\scrore)?|crore|thousand|million|billion)\b|k\b)?", lambda m: f"{decimal(m['amount'])}{' thousand' if m['scale'] == 'k' else m['scale'] or ''} {'rupee' if m['amount'] == '1' and not m['scale'] else 'rupees'} "),
     TokenClass("roman numeral", r"WW(?:([12])|(I{1,2}))\b", roman_numerals.say_world_war),
     TokenClass(
         "date",
@@ -384,9 +403,15 @@ WORD_CLASSES = [
     TokenClass("date", rf"(?P<day>{dates.DAY})\b(?P<to>)", dates.say_weekday),
     TokenClass("title", r"(?P<title>[A-Z][A-Za-z]+)(?=[ ][A-Z]|[ ](?:and|&|AND)[ ](?:M[Rr]|M[Rr][Ss]|M[Ss]|D[Rr]|Miss)\b)", abbreviations.say_title),
     TokenClass("model number", r"(?P<letters>[A-Z])\.(?P<number>\d{3})(?![\w-]|\.\d)", codes.say_dashed_code),
+    TokenClass("abbreviation", r"(?P<event>b|d|m|bapt?|bur)\.(?=\s?(?:(?:abt|ca?|bef|aft|about|circa)\.?\s)?(?:\d{1,2}\s[A-Z][a-z]{2}|\d{1,2}/\d{1,2}/\d\d|(?:1\d|20)\d\d(?!\d)))", abbreviations.say_event),
+    TokenClass("abbreviation", r"(?:abt|bef|aft)\b\.?(?=\s(?:\d{4}(?!\d)|\d{1,2}\s[A-Z][a-z]{2}))", lambda m: {"a": "about", "b": "before", "f": "after"}[m[0][1] if m[0].startswith("aft") else m[0][0]]),
+    TokenClass("abbreviation", rf"Co\.(?=\s(?:{COUNTIES})\b)", lambda m: "county"),
+    TokenClass("abbreviation", r"(?P<short>feat|ft)\.?(?=\s(?:[A-Z]|\d))", abbreviations.say_featuring),
+    TokenClass("abbreviation", r"(?P<many>s)?s\.?\s?(?=\d{1,4}[A-Z]{0,2}(?:\((?:\d|[a-z]\))|(?P<plain>(?![\w%]))))", abbreviations.say_section),
     TokenClass("abbreviation", r"[A-Za-z]+\.", abbreviations.say_abbreviation),
+    TokenClass("abbreviation", rf"(?:{'|'.join(BARE_ABBREVIATIONS)})\b(?![.'’(:-]|\s?=)", lambda m: ABBREVIATIONS[m[0].lower()]),
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: PLACES[m[0].lower()]),
-    TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\d)", abbreviations.say_before_number),
+    TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\#?\d)", abbreviations.say_before_number),
     TokenClass("abbreviation", r"(?<=[\w).][ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"et[ ]al\b\.?", lambda m: "et al" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("abbreviation", r"(?P<reporter>(?:[A-Z]\.){1,2})(?=[ ]?[23]d\b|4th\b)", lambda m: letters.spell(m["reporter"].replace(".", "")) + " "),
@@ -427,7 +452,7 @@ WORD_CLASSES = [
     TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: letters.say_grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
     TokenClass("abbreviation", r"w/c(?=[ ]\d|[ ][A-Z][a-z])", lambda m: "week commencing"),
     TokenClass("abbreviation", r"[wW]/(?=[\s,;)]|$|\w{3})", lambda m: "with "),
-    TokenClass("abbreviation", r"c/o\b", lambda m: "care of"),
+    TokenClass("abbreviation", r"c/o\b", lambda m: "complaining of" if re.search(r"(?:\b(?:[Pp]t|[Pp]atient|year old)|\d\s?[MF]|y/o [MF])\s$", before(m, 12)) else "care of"),
     TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
     TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: f"el el {LETTERS[m[1].lower()]}" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
@@ -447,7 +472,8 @@ WORD_CLASSES = [
     TokenClass("formula", r"P\((?P<event>[A-Z])(?:\s?\|\s?(?P<given>[A-Z]))?\)", lambda m: f"pee of {LETTERS[m['event'].lower()]} {'given ' + LETTERS[m['given'].lower()] if m['given'] else ''} "),
     TokenClass("formula", r"(?:sin|cos|tan|cot)(?=[ ](?:squared|[xyt]\b|theta\b|alpha\b|beta\b|pi\b)|\((?:\d{0,3}[xyt]|\d{1,3}°?|theta|pi)\)|[ ]?\d{1,3}°)", lambda m: {"sin": "sine", "cos": "cosine", "tan": "tangent", "cot": "cotangent"}[m[0]]),
     TokenClass("time", r"(?:UTC|GMT)[-−–](?=\d)", lambda m: letters.spell(m[0][:3]) + " minus "),
-    TokenClass("time", r"T-(?=\d+\s(?:seconds?|minutes?|hours?|days?)\b)", lambda m: "tee minus "),
+    TokenClass("time", r"T(?P<sign>[-–−+])(?P<clock>\d{1,2}:[0-5]\d(?::[0-5]\d)?)(?!\w)", dates.say_countdown),
+    TokenClass("time", r"T[-–](?=\d+\s(?:seconds?|minutes?|hours?|days?|and\scounting)\b)", lambda m: "tee minus "),
     TokenClass("date", r"M[-–](?P<to>F|Th)(?=,?\s\d)", lambda m: f"Monday to {'Friday' if m['to'] == 'F' else 'Thursday'}"),
     TokenClass("date", r"(?P<first>Mon|Tue|Wed|Thu|Fri|Sat|Sun)/(?P<second>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", lambda m: f"{WEEKDAYS[m['first'].lower()]} and {WEEKDAYS[m['second'].lower()]}"),
     TokenClass("dose", r"(?:BID|TID|QID|bid|tid|qid)\b", lambda m: letters.spell(m[0]) if re.search(r"(?:\b|\d)(?:mg|mcg|ml|mL|PO|tabs?|caps?|units|IV)\s$", before(m, 7)) or re.match(r"\s(?:x|for)\s?\d", after(m, 6)) else None),
@@ -458,11 +484,14 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?<=[a-zA-Z][ ])(?:Ltd|Inc|Corp|Jr|Sr)\b(?![.\w'’-])", lambda m: ABBREVIATIONS[m[0].lower()]),
     TokenClass("abbreviation", r"(?<=(?:st|nd|rd|th|2d|3d)[ ])Cir\b\.?", lambda m: "circuit"),
     TokenClass("abbreviation", r"Vit\b(?=[ ][A-K]\d{0,2}\b)", lambda m: "vitamin"),
-    TokenClass("letter", r"(?<=&)As\b", lambda m: "ays"),
+    TokenClass("letter", r"(?<!\*)A\*(?P<many>s)?(?![\w*])", lambda m: f"ay star{m['many'] or ''} "),
+    TokenClass("letter", r"(?<=&)As\b|(?<=\d[ ])As(?=\s(?:and|at|in|on|or)\b|[,.;)]|$)|(?<=[a-z][ ])As(?=[.,;)]|$|\sand\b)", lambda m: "ays" if re.search(r"(?:&|(?<![\d.])\d\d?\s|\b(?:straight|all|two|three|four|five|got|the)\s)$", before(m, 9)) else None),
     TokenClass("letter", r"(?<=\bin[ ])(?P<note>[A-G])b\b", lambda m: LETTERS[m["note"].lower()] + " flat"),
+    TokenClass("unit", r"(?:(?<=\d[kKM][ ])|(?<=illion[ ])|(?<=housand[ ]))(?P<unit>mi|ft|gal|(?:sq|cu)\.?[ ]?(?:ft|km|mi|m))\b", lambda m: (measures.unit_names(m["unit"]) or (None, None))[1]),
+    TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(LETTERS[c.lower()] for c in m[0][::2])),
     TokenClass("abbreviation", r"s/he\b", lambda m: "she or he"),
     TokenClass("abbreviation", r"a/c\b", lambda m: "ay see"),
-    TokenClass("unit", r"(?:pcm|pw|pa)\b", lambda m: {"pcm": " per calendar month", "pw": " per week", "pa": " per annum"}[m[0]] if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
+    TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: _MONEY_PER[m[0]] if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
     TokenClass("date", rf"(?P<month>{dates.MONTH})-(?P<year>\d\d)(?![\w-])", lambda m: f"{MONTH_NAMES[m['month']]} {cardinal(int(m['year']))}" if m["year"] > "12" else None),
     TokenClass("abbreviation", r"Fwd?(?=:)", lambda m: "forward"),
     TokenClass("unit", r"(?<=\d[ ])wt\s?%", lambda m: "weight percent"),
@@ -483,7 +512,8 @@ WORD_CLASSES = [
     TokenClass("roman numeral", r"[ivx]{1,6}\b(?!\.\w|['’])", roman_numerals.say_small_numeral),
     TokenClass("roman numeral", r"[IVXLC]+\b(?!\.\w|['’](?:m|d|ll|ve)\b)", roman_numerals.say_numeral),
     TokenClass("roman numeral", r"([IVXLC]{2,})(?:st|nd|rd|th)\b", lambda m: ordinal(number) if (number := roman(m[1])) else None),
-    TokenClass("letter", r"(?P<note>[A-Ga-g])(?P<sign>[\#♯♭])(?P<kind>maj|min|m)?(?P<seventh>[679])?(?!\w)", letters.say_note),
+    TokenClass("letter", r"(?P<note>[A-Ga-g])(?P<sign>[\#♯♭])(?P<kind>maj|min|m|dim|aug|sus|add)?(?P<seventh>[24679]|11|13)?(?!\w)", letters.say_note),
+    TokenClass("letter", r"(?P<note>[A-G])(?P<sign>b?)(?:(?P<kind>maj|min|m|dim|sus|add)(?P<seventh>[24679]|11|13)|(?P<seventh_>(?!)))(?!\w)", letters.say_note),
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", letters.say_joined_capitals),
     TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", codes.say_standard),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{3,4})(?![\w-]|\.\d)", codes.say_dashed_code),
@@ -529,6 +559,15 @@ WORDS_WITH_CLASS = frozenset(
         "log",
         "ma",
         "cent",
+        "s",
+        "ss",
+        "bap",
+        "bapt",
+        "bur",
+        "abt",
+        "bef",
+        "aft",
+        "feat",
         "ff",
         "et",
         "ov",

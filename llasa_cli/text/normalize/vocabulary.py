@@ -16,13 +16,13 @@ LETTERS = dict(
     )
 )
 TITLES = word_table(
-    "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,col colonel,capt captain,"
+    "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,gt great,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
     "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur,"
     "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert"
 )
 """Abbreviations with a capital before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
-BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt st messrs mx cmdr cpl gov sen rev".split())
+BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt gt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
 PLACES = word_table(
     "st street,dr drive,ave avenue,rd road,blvd boulevard,ln lane,ct court,pl place,sq square,pkwy parkway,hwy highway,plz plaza"
@@ -57,16 +57,18 @@ BEFORE_NUMBERS = word_table(
     "bldg building,hwy highway,rte route,rt route,max maximum,min minimum,approx approximately,est established,b born,"
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
     "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
-    "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,op opus,avg average,"
+    "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,yr year,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December,sc scene,thm theorem,prop proposition,def definition,cor corollary,supp supplementary,reg regulation,sched schedule,dkt docket,mvt movement,alg algorithm,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
-BARE_BEFORE_NUMBERS = frozenset("lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos".split())
+BARE_BEFORE_NUMBERS = frozenset(
+    "lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos yr".split()
+)
 """Abbreviations that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
-    "vs versus,etc et cetera,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
+    "vs versus,etc et cetera,s.t such that,rgds regards,sts stitches,lge large,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,a.k.a ay kay ay,p.a per annum,mfr manufacturer,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
@@ -76,9 +78,22 @@ ABBREVIATIONS = word_table(
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,esq esquire,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
+COUNTIES = (
+    "Antrim|Armagh|Carlow|Cavan|Clare|Cork|Derry|Donegal|Down|Dublin|Durham|Fermanagh|Galway|Kerry|Kildare|Kilkenny|Laois|Leitrim|Limerick|"
+    "Londonderry|Longford|Louth|Mayo|Meath|Monaghan|Offaly|Roscommon|Sligo|Tipperary|Tyrone|Waterford|Westmeath|Wexford|Wicklow"
+)
+"""Counties after "Co."."""
 BEFORE_NAMES = frozenset("acct asst assoc conf mktg intl univ govt dept supt".split())
 """Abbreviations with a capital before another word with a capital, as in "Mktg. Dept."."""
-NEVER_LAST = frozenset(("e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a"))
+BARE_ABBREVIATIONS = tuple(
+    word + ending
+    for short in "dept govt misc incl excl appt acct attn orig prev approx avg qty asst natl intl equip".split()
+    for word, ending in ((short, ""), (short.capitalize(), ""))
+)
+"""Abbreviations that are no words, so that they are read without a full stop too: "the dept head"."""
+NEVER_LAST = frozenset(
+    ("s.t", "e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a")
+)
 """Abbreviations after which the sentence continues."""
 LAW = {
     "Fed. R. Civ. P.": "Federal Rule of Civil Procedure",
@@ -207,7 +222,15 @@ ROUND_NUMBERS = {
     6: "millions",
 }
 """Zeros of a number that stands for many: "1,000s of people"."""
-SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion", "tn": "trillion"}
+SCALES = {
+    "T": "trillion",
+    "k": "thousand",
+    "m": "million",
+    "b": "billion",
+    "bn": "billion",
+    "t": "trillion",
+    "tn": "trillion",
+}
 
 
 def _units(text: str) -> dict[str, tuple[str, str]]:
@@ -250,7 +273,7 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet,sqm square meter,sqkm square kilometer,tbsps tablespoon,tsps teaspoon"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
