@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 
 from llasa_cli.text.normalize.vocabulary import word_table
+from llasa_cli.text.sentences import ended
 
 _CODE = r"(?P<code>(?m:^ {0,3}(?P<fence>`{3,}|~{3,})[^\n]*\n(?s:.*?)(?:^ {0,3}(?P=fence)|\Z))|(?P<tick>`+)(?s:.+?)(?P=tick))"
 _FORMULA = re.compile(
@@ -68,6 +69,30 @@ DEEPEST = 30
 _POWERS = {"2": "squared", "3": "cubed", "degrees": "degrees", "prime": "prime", "T": "transpose", "-1": "inverse"}
 """Powers that are not read as such."""
 _FUNCTION = re.compile(r"\b(?P<name>[fghFGHPO](?: prime| sub \w+)?) ?\( ?(?P<of>[^()]*?) ?\)")
+
+
+_TEXT_COMMAND = re.compile(
+    r"[~ ]?\\(?:[cC]ite[a-z]*|(?:eq|auto|c|page)?ref|label|begin|end|includegraphics|[vh]space|bibliography(?:style)?|usepackage)\*?(?:\[[^\]\n]{0,200}\]){0,3}\{[^{}\n]{0,300}\}"
+    r"|\\(?:(?:sub){0,2}section|chapter|paragraph|title|caption)\*?\{(?P<title>[^{}\n]{0,300})\}"
+    r"|\\(?:text(?:bf|it|tt|sc|sf|rm)|emph|underline|mbox)\{(?P<words>[^{}]{0,1000})\}|(?P<item>^[ \t]*\\item\b)|(?<=\w)\\(?P<sign>[%&#])",
+    re.MULTILINE,
+)
+"""Commands of LaTeX in prose: of some only the argument is read, others are left out."""
+
+
+def with_plain_commands(source: str) -> str:
+    r"""\emph{See} Table~\ref{tab} -> See Table."""
+    if "\\" not in source:
+        return source
+    for _ in range(3):  # nested commands
+        source = _TEXT_COMMAND.sub(_plain_command, source)
+    return source
+
+
+def _plain_command(found: re.Match[str]) -> str:
+    if found["title"] is not None:
+        return f"{ended(found['title'])}\n" if found["title"].strip() else ""
+    return found["words"] or found["sign"] or ("-" if found["item"] else "")
 
 
 def with_spoken_formulas(source: str) -> str:

@@ -24,7 +24,7 @@ from itertools import chain
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
-from llasa_cli.text.latex import with_spoken_formulas
+from llasa_cli.text.latex import with_plain_commands, with_spoken_formulas
 from llasa_cli.text.marks import RATE, VOICE, mark
 from llasa_cli.text.sentences import ended
 
@@ -40,6 +40,7 @@ _CUE_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}.*|{_TIME},{_TIME}")
 _SUBTITLES = re.compile(
     rf"\ufeff?\s*(?:WEBVTT\b[^\n]*\n|(?:\d+[ \t]*\n)?\s*{_TIME}\s*-->|{_TIME},{_TIME}[ \t\r]*\n|\[Script Info\])"
 )
+_LATEX = re.compile(r"\s*(?:%[^\n]*\n\s*)*\\documentclass\b")
 _ASS_LINE = re.compile(r"Dialogue:(?:[^,]*,){9}(.*)")
 """A cue of SubStation Alpha, after whose ninth comma the words begin."""
 _HTML_NAMES = (
@@ -77,6 +78,12 @@ _CHAT_TIME = re.compile(
 _CHAT_NAME = re.compile(rf"^[ \t]*<(?P<name>{_NICKNAME})>[ \t](?=\S)", re.MULTILINE)
 _QUOTED = re.compile(r"^[ \t]*>(?:[ \t]?>){0,9}(?:[ \t]+(?=\S)|(?=[A-Z])|[ \t]*$)", re.MULTILINE)
 """The signs before the lines of a quoted letter."""
+_DIFF = re.compile(
+    r"^(?:diff --git [^\n]*|index [\da-f]{6,40}\.\.[\da-f]{6,40}[^\n]*|(?:---|\+\+\+) (?:[ab]/|/dev/null)[^\n]*|@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@[^\n]*)\n?",
+    re.MULTILINE,
+)
+_DIFF_LINE = re.compile(r"^([+-])[ \t]*(?![+-])(\S[^\n]*)$", re.MULTILINE)
+"""The lines of a patch: those with its places are left out."""
 _TABLE_RULE = re.compile(
     r"^[ \t]*(?:[+|](?:[-=: ]*[-=][-=: ]*[+|])+|[\u250c-\u254b\u2550-\u256c][\u2500-\u257f]+)[ \t]*$\n?", re.MULTILINE
 )
@@ -116,6 +123,11 @@ def sniff(text: str) -> str:
         return "ssml"
     if _SUBTITLES.match(text):
         return "srt"
+    if _LATEX.match(text):
+        raise UsageError(
+            "The text is LaTeX, whose markup would be read aloud.",
+            "Convert it: pandoc -f latex -t gfm\n       --text-format plain reads it as it is.",
+        )
     if _HTML_DOCUMENT.match(text):
         return "html"
     if _MARKDOWN.search(text):
@@ -168,11 +180,17 @@ def _decoded_again(match: re.Match[str]) -> str:
 
 def _plain(text: str) -> str:
     text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    if _DIFF.search(text):
+        text = _DIFF_LINE.sub(_changed_line, _DIFF.sub("", text))
     text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
     text = _TABLE_ROW.sub(_table_row, _TABLE_RULE.sub("", _PAGE_NUMBER.sub("", text)))
     text = _SIGN_LINE.sub("", _QUOTED.sub("", text))
     text = _CELL_TABS.sub(", ", _SIGN_ROW.sub(" ", _DOT_LEADERS.sub(", ", text)))
-    return with_spoken_formulas(text)
+    return with_plain_commands(with_spoken_formulas(text))
+
+
+def _changed_line(match: re.Match[str]) -> str:
+    return f"{'Added' if match[1] == '+' else 'Removed'}: {ended(match[2])}"
 
 
 def _table_row(match: re.Match[str]) -> str:

@@ -56,6 +56,14 @@ VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:
         ("plain", "[14:05] <bob> hi all\n<anna> hey 5 < 6\n", "bob: hi all anna: hey 5 < 6"),
         ("plain", "00:00:12 Speaker 1: Hello.\nSpeaker 2 (00:15): Hi.\n", "Speaker 1: Hello. Speaker 2: Hi."),
         ("plain", "Speaker 1  0:03\nHello there everyone.\n", "Speaker 1 Hello there everyone."),
+        (
+            "plain",
+            "diff --git a/f b/f\nindex 83db48f..bf2a0c1 100644\n--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@ def f\n-old\n+new.\n same\n",
+            "Removed: old. Added: new. same",
+        ),
+        ("plain", "- one\n+ two\n--- a dash\n", "- one + two --- a dash"),
+        ("plain", r"We \textbf{add \emph{5}\%}, see Table~\ref{t} \cite[p. 3]{k}.", "We add 5%, see Table."),
+        ("plain", "\\section{Method}\n\\begin{itemize}\n\\item One.\n\\end{itemize}\nC:\\item\\text{", "Method. - One. C:\\item\\text{"),
         ("plain", "+----+---+\n| A  | B |\n+----+---+\n| Bob | 5 |\n+====+===+\n", "A, B. Bob, 5."),
         ("plain", "┌────┬───┐\n│ A  │ B │\n├────┼───┤\n│ Bob │ 5 │\n└────┴───┘\n", "A, B. Bob, 5."),
         ("plain", "Name\tAge\nBob\t5\n1.\tMix\n", "Name, Age Bob, 5 1. Mix"),
@@ -117,6 +125,12 @@ def test_markdown_that_begins_late_is_recognized_where_it_begins() -> None:
     read = read_markup(parts)
     assert next(read).strip() == "Sure! Here are the steps."
     assert said(read) == "One. Open it."
+
+
+def test_a_document_in_latex_is_refused_with_the_line_that_converts_it() -> None:
+    with pytest.raises(UsageError, match="is LaTeX"):
+        list(read_markup(["% draft\n\\documentclass{article}\n"]))
+    assert "".join(read_markup(["\\documentclass{article}"], "plain")) == "\\documentclass{article}"
 
 
 def test_a_plain_part_is_given_before_the_next_is_asked_for() -> None:

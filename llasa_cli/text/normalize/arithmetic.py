@@ -67,6 +67,16 @@ def say_stars(match: re.Match[str]) -> str | None:
     return f" {cardinal(on)} {f'out of {cardinal(on + off)} ' if off else ''}stars "
 
 
+_COUNTED_OFF = re.compile(
+    r"\b(?i:page|step|part|word|item|line|game|task|test|disc|lap|day|slide|attempt|retry|stage|phase|epoch|iteration|shard|question)\s$"
+)
+
+
+def say_part_of_count(match: re.Match[str]) -> str | None:
+    """page 3/10, Retry 3/5 -> three of ten."""
+    return f"{cardinal(int(match[1]))} of {cardinal(int(match[2]))}" if _COUNTED_OFF.search(before(match, 12)) else None
+
+
 def say_out_of(match: re.Match[str]) -> str | None:
     """8/10 -> eight out of ten; 4.5/5 stars -> four point five out of five stars."""
     is_percentage = match["of"] == "100" and len(match["score"]) == 2

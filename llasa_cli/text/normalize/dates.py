@@ -33,7 +33,7 @@ def say_numeric_date(match: re.Match[str]) -> str | None:
     """2024-05-01; 3/14/2025 (month first, unless it can't be one); 15.3.2024 (day first)."""
     if match["iso_year"]:
         written, month, day = match["iso_year"], int(match["iso_month"]), int(match["iso_day"])
-        ending = ", " if match["and_time"] else ""
+        ending = ", " if match["and_time"] or re.match(r"\s\d\d:\d\d", after(match, 6)) else ""
     else:
         written, first, second, ending = match["year"], int(match["first"]), int(match["second"]), ""
         if len(written) == 2 and match["sep"] != "/":
@@ -104,9 +104,14 @@ def say_time(match: re.Match[str]) -> str | None:
     if second and int(second):
         said += f" and {counted(int(second), 'second')}"
     if not half:
-        return f" {said} "
+        return f" {said}{_after_date(match)} "
     stop = "." if half.endswith(".") and may_end_sentence(match) and not _ZONE.match(match.string, match.end()) else ""
     return f" {said} {'ay' if half[0] in 'aA' else 'pee'} em{stop}"
+
+
+def _after_date(match: re.Match[str]) -> str:
+    """The comma after the date and time of a line in a log."""
+    return "," if re.search(r"\d{4}[-/]\d\d[-/]\d\d[T ]$", before(match, 11)) else ""
 
 
 def _duration(*counts: str | None) -> str:
@@ -122,7 +127,7 @@ def say_exact_time(match: re.Match[str]) -> str:
             f"oh {cardinal(int(match['minutes']))}" if match["minutes"] < "10" else cardinal(int(match["minutes"]))
         )
         seconds = decimal(match["seconds"].removeprefix("0").replace(",", "."))
-        return f" {cardinal(int(match['hours']))} {minutes} and {seconds} seconds "
+        return f" {cardinal(int(match['hours']))} {minutes} and {seconds} seconds{_after_date(match)} "
     counts = ((int(match["hours"]), "hour"), (int(match["minutes"]), "minute"))
     said = [counted(count, name) for count, name in counts if count]
     return f" {' '.join(said)} {decimal(match['seconds'].removeprefix('0'))} seconds "

@@ -177,7 +177,7 @@ NUMBER_CLASSES = [
         r"""(?P<feet>\d{1,3})(?P<mark>['’](?=\W|$|\d)|′)(?:\s?-?\s?(?P<inches>\d|1[01]|[1-5]\d(?=\s?″))(?:″|''))?(?!\w)""",
         measures.say_height,
     ),
-    TokenClass("out of", r"(?:(?<=\b(?i:page|step|part|word|item|line|game|task|test|disc)[ ])|(?<=\b(?i:lap|day)[ ]))(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", lambda m: f"{cardinal(int(m[1]))} of {cardinal(int(m[2]))}"),
+    TokenClass("out of", r"(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", arithmetic.say_part_of_count),
     TokenClass("date", r"(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\w/]|[.,]\d)", dates.say_weekday_and_date),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: arithmetic.say_pair(m) if arithmetic.is_special_pair(m) else None),
     TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
@@ -358,6 +358,7 @@ SIGN_CLASSES = [
     TokenClass("note", r"\[(?P<numbers>[1-9]\d{0,2}(?:(?:\s?[-–,]\s?|,?\s(?:and|or)\s)\d{1,3})*)\](?!\w)", arithmetic.say_reference),
     TokenClass("note", r"\[[1-9]\d{0,2}(?:\s?[-–,]\s?\d{1,3})*\](?!\w)", lambda m: "" if re.search(r"[\w.!?,;:\"”’)\]]$", before(m, 2).rstrip()) else None),
     TokenClass("note", r"(?<=[a-z)\"”’])(?P<mark>[.!?])\d{1,3}(?=\s|$)", lambda m: m["mark"] if arithmetic.is_note(m) else None),
+    TokenClass("rule", r"/\*+(?=\s)|(?<!\S)\*+/(?=\s|$)|(?<![^\s;}])//+(?=\s)", lambda m: ", "),  # the marks of comments
     TokenClass("rule", r"(?P<money>[$€£])(?P=money)+(?!\d)", lambda m: " "),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
     TokenClass("abbreviation", r"&c\b\.?", lambda m: "et cetera" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
