@@ -6,12 +6,14 @@
 Prompts are passed as token ids. Only speech codes and END may be sampled, and END stops a sequence. vLLM samples with its own
 generator: a seed gives the same speech again with vLLM, but not the speech of the built-in engine.
 
-This has not been run against vLLM yet. It is written from the documented calls of vLLM 0.8 to 0.17 (EngineArgs,
-LLMEngine.from_engine_args, add_request, step, abort_request, SamplingParams), and tested with a stand-in for them.
+This has not been run against vLLM yet. It is written from the source of vLLM 0.8 to 0.29 (EngineArgs, LLMEngine,
+SamplingParams), and tested with a stand-in for them.
 """
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +80,27 @@ class VllmModel:
             raise ModelError(
                 f"vLLM can't load {self._folder}: {error}", "Leave --engine out to use the built-in engine."
             ) from error
-        return VllmEngine(engine, self._vllm.SamplingParams, self._prompt_format, slots)
+        return VllmEngine(engine, self._vllm.sampling_params, self._prompt_format, slots)
 
 
 class VllmEngine:
-    """vLLM's engine with the interface of `lm.engine.SlotEngine`."""
+    """vLLM's engine with the interface of `lm.engine.SlotEngine`.
 
-    def __init__(self, engine: Any, parameters: Any, prompt_format: PromptFormat, slots: int) -> None:
-        self._engine, self._parameters = engine, parameters
-        self._first, self._count = prompt_format.first_code_id, prompt_format.code_count
-        self._end = prompt_format.end_id
-        self._allowed = [*range(self._first, self._first + self._count), self._end]
-        self._slots = slots
+    Args:
+        module: vLLM's `sampling_params`.
+    """
+
+    def __init__(self, engine: Any, module: Any, prompt_format: PromptFormat, slots: int) -> None:
+        self._engine, self._prompt_format, self._slots = engine, prompt_format, slots
+        first, end = prompt_format.first_code_id, prompt_format.end_id
+        self._parameters = partial(
+            module.SamplingParams,
+            min_tokens=1,  # speech has at least one code
+            allowed_token_ids=[*range(first, first + prompt_format.code_count), end],
+            stop_token_ids=[end],
+            detokenize=False,
+            output_kind=module.RequestOutputKind.FINAL_ONLY,
+        )
         self._requests: dict[str, GenerationRequest] = {}
         self._added = 0
 
@@ -107,27 +118,18 @@ class VllmEngine:
         if request.guided:
             raise UsageError("--engine vllm does not support guidance.", "Pass --guidance 1, or leave --engine out.")
         self._added += 1
-        name = str(self._added)
+        name, options = str(self._added), request.sampling
         self._requests[name] = request
-        prompt = {"prompt_token_ids": list(request.prompt.ids)}
-        self._engine.add_request(name, prompt, self._parameters(**self._sampling(request)))
-
-    def _sampling(self, request: GenerationRequest) -> dict[str, Any]:
-        options = request.sampling
-        return {
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "top_k": options.top_k or -1,
-            "min_p": options.min_p,
-            "repetition_penalty": options.repetition_penalty,
-            "seed": request.seed,
-            "max_tokens": request.limit,
-            "min_tokens": 1,  # speech has at least one code
-            "allowed_token_ids": self._allowed,
-            "stop_token_ids": [self._end],
-            "ignore_eos": True,  # the text model's own end token is not allowed anyway
-            "detokenize": False,
-        }
+        parameters = self._parameters(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k or -1,
+            min_p=options.min_p,
+            repetition_penalty=options.repetition_penalty,
+            seed=request.seed,
+            max_tokens=request.limit,
+        )
+        self._engine.add_request(name, {"prompt_token_ids": list(request.prompt.ids)}, parameters)
 
     def step(self) -> list[Finished]:
         """Let vLLM run one step.
@@ -138,15 +140,16 @@ class VllmEngine:
         Raises:
             ModelError: vLLM sampled a token that is not allowed.
         """
-        finished = []
+        if not self._requests:
+            return []  # without a request vLLM would wait forever
+        first, finished = self._prompt_format.first_code_id, []
         for output in self._engine.step():
-            if not output.finished or output.request_id not in self._requests:
-                continue
-            request = self._requests.pop(output.request_id)
+            request = self._requests.pop(output.request_id, None)
+            if request is None:
+                continue  # it was dropped
             generated = output.outputs[0]
-            # Depending on the version END is among the ids, or only in the reason.
-            codes = tuple(token - self._first for token in generated.token_ids if token != self._end)
-            if codes and not 0 <= min(codes) <= max(codes) < self._count:
+            codes = tuple(token - first for token in generated.token_ids if token != self._prompt_format.end_id)
+            if codes and not 0 <= min(codes) <= max(codes) < self._prompt_format.code_count:
                 raise ModelError(
                     "vLLM sampled a token that is not a speech code.",
                     "This version of vLLM may ignore allowed_token_ids; leave --engine out to use the built-in engine.",
@@ -166,8 +169,11 @@ class VllmEngine:
 
 
 def _import_vllm() -> Any:
+    # The V2 model runner, which is the default for a Llama since vLLM 0.23, accepts at most 1,024 allowed_token_ids.
+    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
     try:
         import vllm
+        import vllm.sampling_params
     except ImportError as error:
         raise UsageError("--engine vllm needs the package vllm.", "pip install vllm (a CUDA GPU, Linux).") from error
     return vllm

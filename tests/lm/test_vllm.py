@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ class SamplingParams:
 
     KNOWN = frozenset(
         "n presence_penalty frequency_penalty repetition_penalty temperature top_p top_k min_p seed stop stop_token_ids "
-        "ignore_eos max_tokens min_tokens logprobs prompt_logprobs detokenize skip_special_tokens allowed_token_ids".split()
+        "ignore_eos max_tokens min_tokens logprobs prompt_logprobs detokenize skip_special_tokens allowed_token_ids "
+        "output_kind".split()
     )
 
     def __init__(self, **options: Any) -> None:
@@ -35,11 +36,12 @@ class SamplingParams:
         assert options["top_k"] == -1 or options["top_k"] >= 1
         assert 0 <= options["min_tokens"] <= options["max_tokens"]
         assert options["repetition_penalty"] > 0
+        assert options["output_kind"] == "final only"
         self.__dict__.update(options)
 
 
 class LLMEngine:
-    """Generates with the built-in network, greedily; as vLLM does, it returns token ids some steps later, END included."""
+    """Generates with the built-in network, greedily; as vLLM does, it returns token ids once a sequence has finished, END included."""
 
     made: LLMEngine | None = None
 
@@ -74,7 +76,6 @@ class LLMEngine:
             code = next(generation, None)
             if code is not None:
                 ids.append(self._prompt_format.first_code_id + code)
-                outputs.append(self._output(name, ids, None))
                 continue
             del self._requests[name]
             end = [self._prompt_format.end_id] if generation.ended else []
@@ -82,9 +83,9 @@ class LLMEngine:
         return outputs
 
     @staticmethod
-    def _output(name: str, ids: list[int], reason: str | None) -> Any:
+    def _output(name: str, ids: list[int], reason: str) -> Any:
         spoken = SimpleNamespace(token_ids=ids, finish_reason=reason, stop_reason=None, text="")
-        return SimpleNamespace(request_id=name, outputs=[spoken], finished=reason is not None)
+        return SimpleNamespace(request_id=name, outputs=[spoken], finished=True)
 
     def abort_request(self, request_ids: list[str]) -> None:
         assert isinstance(request_ids, list)
@@ -94,10 +95,14 @@ class LLMEngine:
 
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    fake = SimpleNamespace(
-        EngineArgs=lambda **options: SimpleNamespace(**options), LLMEngine=LLMEngine, SamplingParams=SamplingParams
-    )
+    fake: Any = ModuleType("vllm")
+    fake.EngineArgs, fake.LLMEngine = lambda **options: SimpleNamespace(**options), LLMEngine
+    parameters: Any = ModuleType("vllm.sampling_params")
+    parameters.SamplingParams, parameters.RequestOutputKind = SamplingParams, SimpleNamespace(FINAL_ONLY="final only")
+    fake.sampling_params = parameters
     monkeypatch.setitem(sys.modules, "vllm", fake)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", parameters)
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
     yield
     LLMEngine.made = None
 
@@ -170,6 +175,7 @@ def test_a_sequence_that_is_dropped_is_aborted(random_checkpoint: Path) -> None:
     while batch.free < 2:
         finished += batch.step()
     assert [(one.request.tag, len(one.codes) <= 5) for one in finished] == [("b", True)]
+    assert batch.step() == []
 
 
 @pytest.mark.usefixtures("vllm")
