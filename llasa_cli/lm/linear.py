@@ -7,10 +7,10 @@ same format.
 Which code multiplies is decided by format, number of rows of states and processor, never by timing: the same text must
 give the same codes tomorrow. The classes are
 
+    KernelLinear       every format by `cpu/kernels.c`, on a CPU with a C compiler
     TorchLinear        fp32, bf16, fp16 by torch: small float32 matrices, devices other than a CPU, no C compiler
-    KernelLinear       fp32, bf16, fp16 by `cpu/kernels.c`
-    QuantizedLinear    int8 and int4 by `cpu/kernels.c` (Int8Linear, Int4Linear), and GGUF's Q8_0 and Q4_0 (GroupedLinear)
-    TorchInt8Linear, TorchInt4Linear    the same formats by torch
+    TorchInt8Linear    int8 by torch
+    TorchInt4Linear    int4 by torch, on a CPU
 
 The C kernels multiply integer weights with any number of rows of states, and the result of a row is bit for bit the same
 however many others there are. Floating-point weights they multiply quickest with few rows: from `MANY_ROWS` on, torch's
@@ -39,8 +39,16 @@ LANES, BLOCK, SPAN = 16, 128, 512
 """Constants of `kernels.c`: every width is a multiple of LANES; in int4, of BLOCK, and SPAN weights have LANES scales."""
 MANY_ROWS = 4
 """Rows of states from which torch's bfloat16 product is quicker than the kernels."""
-INTEGER_FORMATS = ("int8", "int4", "q8_0", "q4_0")
-"""Formats of `QuantizedLinear`."""
+_INTEGERS = {
+    "int8": (1, 1, torch.int8, torch.float32),
+    "int4": (BLOCK, 8, torch.int32, torch.bfloat16),
+    "q8_0": (SPAN, 1, torch.int8, torch.float16),
+    "q4_0": (SPAN, 8, torch.int32, torch.float16),
+}
+"""Integer weights as `kernels.c` stores them (the layouts are in `vectors.h`): the stored width is a multiple of the first number;
+then the weights in one stored integer, its dtype, and the dtype of the scales. In int8 a row has one scale, in the others a
+group of 32 weights has one."""
+INTEGER_FORMATS = tuple(_INTEGERS)
 
 
 class Linear:
@@ -84,34 +92,45 @@ class Linear:
         where, shape = torch.device(device), (rows, width)
         is_small = kind.name == "fp32" and rows * width <= SMALL_MATRIX
         kernels = None if where.type != "cpu" or width % LANES or is_small else load_kernels()
+        if kernels is not None and kind.name in _INTEGERS:
+            weights, scales, stored_width = _empty_integers(shape, kind.name)
+            for place, values in _in_blocks(parts, max(1, WEIGHTS_AT_ONCE // width)):
+                kernels.quantize(kind.name, _padded(values, stored_width), weights[place], scales[place])
+            return KernelLinear(weights, scales, stored_width, shape, kind, kernels)
+        if kernels is not None:
+            weights = _stacked(parts, empty_huge_pages(shape, kind.storage_dtype))
+            return KernelLinear(weights, None, width, shape, kind, kernels)
         if kind.name == "int8":
-            return Int8Linear(parts, shape, kind, kernels) if kernels else TorchInt8Linear(parts, shape, kind, where)
-        if kind.name == "int4":
-            if where.type != "cpu":
-                raise UsageError("--dtype int4 runs on a CPU only.", "Use int8 or bf16.")
-            if kernels is None and not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
-                raise UsageError("--dtype int4 needs a C compiler, or torch 2.6.", "Use int8 or bf16.")
-            return Int4Linear(parts, shape, kind, kernels) if kernels else TorchInt4Linear(parts, shape, kind)
-        if kernels is None:
+            return TorchInt8Linear(parts, shape, kind, where)
+        if kind.name != "int4":
             return TorchLinear(parts, shape, kind, where)
-        return KernelLinear(_stacked(parts, empty_huge_pages(shape, kind.storage_dtype)), shape, kind, kernels)
+        if where.type != "cpu":
+            raise UsageError("--dtype int4 runs on a CPU only.", "Use int8 or bf16.")
+        if not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
+            raise UsageError("--dtype int4 needs a C compiler, or torch 2.6.", "Use int8 or bf16.")
+        return TorchInt4Linear(parts, shape, kind)
 
     @staticmethod
-    def from_packed(
-        weights: torch.Tensor,
-        scales: torch.Tensor | None,
-        stored_width: int,
+    def from_blocks(
+        blocks: Iterable[tuple[torch.Tensor, torch.Tensor]],
         shape: tuple[int, int],
         kind: WeightFormat,
         kernels: Kernels,
     ) -> Linear:
-        """The matrix whose `kernel_layout` was this, without packing it again."""
-        if scales is None:
-            return KernelLinear(weights, shape, kind, kernels)
-        made: QuantizedLinear = object.__new__(_PACKED.get(kind.name, GroupedLinear))
-        Linear.__init__(made, shape, kind)
-        made._weights, made._scales, made._width, made._kernels = weights, scales, stored_width, kernels
-        return made
+        """Integers of 8 or 4 bits and a float16 scale for each 32 neighbors, exactly as GGUF's Q8_0 and Q4_0 have them.
+
+        Args:
+            blocks: Integers, int8 (some rows, W), and scales, float16 (some rows, W / 32), of rows below each other.
+            kind: q8_0 or q4_0, computed in float32.
+        """
+        weights, scales, stored_width = _empty_integers(shape, kind.name)
+        begin = 0
+        for integers, of_groups in blocks:
+            rows = slice(begin, begin + len(integers))
+            weights[rows] = pack_groups(_padded(integers, stored_width), kind.name)
+            scales[rows] = _padded(of_groups, stored_width // GROUP).view(len(of_groups), -1, LANES)
+            begin = rows.stop
+        return KernelLinear(weights, scales, stored_width, shape, kind, kernels)
 
 
 class Embedding:
@@ -161,103 +180,35 @@ class TorchLinear(Linear):
 
 
 class KernelLinear(Linear):
-    """Floating-point weights, multiplied by `kernels.c`, or by torch for many rows of states."""
-
-    def __init__(self, weight: torch.Tensor, shape: tuple[int, int], kind: WeightFormat, kernels: Kernels) -> None:
-        super().__init__(shape, kind)
-        self._weight, self._kernels = weight, kernels
-        self._many_rows = MANY_ROWS if kind.name == "bf16" and _has_bfloat16_instructions() else 1 << 30
-
-    def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
-        return self._weight, None, self.shape[1]
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        flat = states.reshape(-1, self.shape[1])
-        if len(flat) >= self._many_rows:
-            return F.linear(states.to(self._weight.dtype), self._weight).to(self.dtype)
-        out = self._kernels.multiply(self.format, flat, self._weight, None, self.shape[0])
-        return out.view(*states.shape[:-1], self.shape[0])
-
-
-class QuantizedLinear(Linear):
-    """Integer weights and scales, multiplied by `kernels.c`."""
-
-    _weights: torch.Tensor
-    _scales: torch.Tensor
-    _width: int
-    """W, rounded up to the stored width."""
-    _kernels: Kernels
-
-    def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
-        return self._weights, self._scales, self._width
-
-    def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        flat = self._padded(states.reshape(-1, self.shape[1]))
-        out = self._kernels.multiply(self.format, flat, self._weights, self._scales, self.shape[0])
-        return out.view(*states.shape[:-1], self.shape[0])
-
-    def _padded(self, values: torch.Tensor) -> torch.Tensor:
-        return values if self._width == self.shape[1] else F.pad(values, (0, self._width - self.shape[1]))
-
-    def _quantize(self, parts: Iterable[torch.Tensor]) -> None:
-        for rows, values in _in_blocks(parts, max(1, WEIGHTS_AT_ONCE // self.shape[1])):
-            self._kernels.quantize(self.format, self._padded(values), self._weights[rows], self._scales[rows])
-
-
-class Int8Linear(QuantizedLinear):
-    """8-bit integers and one scale per row."""
-
-    def __init__(
-        self, parts: Iterable[torch.Tensor], shape: tuple[int, int], kind: WeightFormat, kernels: Kernels
-    ) -> None:
-        super().__init__(shape, kind)
-        self._kernels, self._width = kernels, shape[1]
-        self._weights, self._scales = empty_huge_pages(shape, torch.int8), torch.empty(shape[0])
-        self._quantize(parts)
-
-
-class Int4Linear(QuantizedLinear):
-    """4-bit integers and one scale per group of 32 (the layout is in `vectors.h`): 4.5 bits per weight."""
-
-    def __init__(
-        self, parts: Iterable[torch.Tensor], shape: tuple[int, int], kind: WeightFormat, kernels: Kernels
-    ) -> None:
-        super().__init__(shape, kind)
-        self._kernels, self._width = kernels, -(-shape[1] // BLOCK) * BLOCK
-        self._weights = empty_huge_pages((shape[0], self._width // 8), torch.int32)
-        self._scales = empty_huge_pages((shape[0], -(-self._width // SPAN), LANES), torch.bfloat16)
-        self._quantize(parts)
-
-
-class GroupedLinear(QuantizedLinear):
-    """Integers of 8 or 4 bits and a float16 scale for each 32 neighbors, exactly as GGUF's Q8_0 and Q4_0 have them.
+    """Weights that `kernels.c` multiplies; for many rows of states, bfloat16 ones are multiplied by torch.
 
     Args:
-        parts: Integers, int8 (some rows, W), and scales, float16 (some rows, W / 32), of rows below each other.
-        kind: q8_0 or q4_0, computed in float32.
+        weights, scales, stored_width: The results of `kernel_layout`.
     """
 
     def __init__(
         self,
-        parts: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        weights: torch.Tensor,
+        scales: torch.Tensor | None,
+        stored_width: int,
         shape: tuple[int, int],
         kind: WeightFormat,
         kernels: Kernels,
     ) -> None:
         super().__init__(shape, kind)
-        self._kernels, self._width = kernels, -(-shape[1] // SPAN) * SPAN
-        stored = (self._width, torch.int8) if kind.name == "q8_0" else (self._width // 8, torch.int32)
-        self._weights = empty_huge_pages((shape[0], stored[0]), stored[1])
-        self._scales = empty_huge_pages((shape[0], self._width // SPAN, LANES), torch.float16)
-        begin = 0
-        for integers, scales in parts:
-            rows = slice(begin, begin + len(integers))
-            self._weights[rows] = pack_groups(self._padded(integers), kind.name)
-            self._scales[rows] = F.pad(scales, (0, self._width // GROUP - scales.shape[1])).view(len(scales), -1, LANES)
-            begin = rows.stop
+        self._weights, self._scales, self._width, self._kernels = weights, scales, stored_width, kernels
+        self._many_rows = MANY_ROWS if kind.name == "bf16" and _has_bfloat16_instructions() else 1 << 30
 
+    def kernel_layout(self) -> tuple[torch.Tensor, torch.Tensor | None, int] | None:
+        return self._weights, self._scales, self._width
 
-_PACKED: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, "int4": Int4Linear}
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        flat = states.reshape(-1, self.shape[1])
+        if len(flat) >= self._many_rows:
+            return F.linear(states.to(self._weights.dtype), self._weights).to(self.dtype)
+        flat = _padded(flat, self._width)
+        out = self._kernels.multiply(self.format, flat, self._weights, self._scales, self.shape[0])
+        return out.view(*states.shape[:-1], self.shape[0])
 
 
 class TorchInt8Linear(Linear):
@@ -322,6 +273,21 @@ def _has_bfloat16_instructions() -> bool:
     """Whether the processor has bfloat16 instructions and torch uses them."""
     is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return is_supported is not None and bool(is_supported())
+
+
+def _empty_integers(shape: tuple[int, int], name: str) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Uninitialized weights and scales of an integer format, and the stored width."""
+    multiple, per_integer, stored, scale = _INTEGERS[name]
+    width = -(-shape[1] // multiple) * multiple
+    weights = empty_huge_pages((shape[0], width // per_integer), stored)
+    if name == "int8":
+        return weights, torch.empty(shape[0], dtype=scale), width
+    return weights, empty_huge_pages((shape[0], -(-width // SPAN), LANES), scale), width
+
+
+def _padded(values: torch.Tensor, width: int) -> torch.Tensor:
+    """(R, some width) -> (R, width), with zeros at the end."""
+    return values if values.shape[1] == width else F.pad(values, (0, width - values.shape[1]))
 
 
 def _in_blocks(parts: Iterable[torch.Tensor], most: int = ROWS_AT_ONCE) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -22,7 +22,7 @@ from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.engine import EnginePool, SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.layer import LayerWeights
-from llasa_cli.lm.linear import Embedding, GroupedLinear, Linear, QuantizedEmbedding
+from llasa_cli.lm.linear import Embedding, Linear, QuantizedEmbedding
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import read_adapter
@@ -39,7 +39,7 @@ AS_STORED = "stored"
 """The name of a `WeightFormat` that keeps each tensor in the format of its file."""
 _FLOATING = {"BF16": "bf16", "F16": "fp16"}
 _DTYPE_OF = {"q8_0": "int8", "q4_0": "int4"}
-"""Formats of `GroupedLinear` and the `--dtype` that asks for them."""
+"""Formats of `Linear.from_blocks` and the `--dtype` that asks for them."""
 
 
 class LanguageModel:
@@ -214,7 +214,7 @@ def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: Weigh
         blocks = (
             block for part in parts for block in weights.groups(part.name, part.rows or slice(None), *shapes[part.name])
         )
-        return GroupedLinear(blocks, (count, width), WeightFormat(own, kind.compute_dtype), kernels)
+        return Linear.from_blocks(blocks, (count, width), WeightFormat(own, kind.compute_dtype), kernels)
     if kind.name == AS_STORED:
         floating = _FLOATING.get(weights.files[parts[0].name].dtype, "fp32") if formats == {""} else "bf16"
         kind = WeightFormat(floating if "" in formats else "int8", kind.compute_dtype)

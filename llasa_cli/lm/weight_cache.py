@@ -33,7 +33,7 @@ import torch
 from llasa_cli.device import WeightFormat
 from llasa_cli.files import AtomicFile, hash_ends
 from llasa_cli.lm.cpu.build import PAGE, Kernels, library, read_file
-from llasa_cli.lm.linear import Linear
+from llasa_cli.lm.linear import KernelLinear, Linear
 from llasa_cli.packed_weights_folder import packed_weights, packed_weights_folder
 
 MAGIC = b"llasapk2"
@@ -100,7 +100,7 @@ class WeightCache:
         weights, scales = (None if tensor is None else self._tensor(tensor) for tensor in entry["tensors"])
         assert weights is not None
         kind = WeightFormat(entry["format"], compute_dtype)
-        return Linear.from_packed(weights, scales, entry["width"], shape, kind, self._kernels)
+        return KernelLinear(weights, scales, entry["width"], shape, kind, self._kernels)
 
     def add(self, name: str, linear: Linear) -> None:
         """Write a matrix to the file if the kernels multiply it. If the disk is full, nothing is kept."""

@@ -22,7 +22,7 @@ from llasa_cli.lm import linear
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.gguf_writer import write_gguf
-from llasa_cli.lm.linear import GroupedLinear
+from llasa_cli.lm.linear import Linear
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.lm.weights import EMBEDDING, HEAD, Weights
 from llasa_cli.prompt import PromptFormat
@@ -151,7 +151,7 @@ def test_products_equal_those_of_the_dequantized_weights(
     for rows, width in ((33, 64), (50, 512), (40, 1184)):
         raw = random_blocks(kind, rows, width)
         blocks = [linear_parts(raw[:20], kind), linear_parts(raw[20:], kind)]
-        made = GroupedLinear(blocks, (rows, width), WeightFormat(kind.lower(), torch.float32), kernels)
+        made = Linear.from_blocks(blocks, (rows, width), WeightFormat(kind.lower(), torch.float32), kernels)
         exact = dequantize(raw, kind)
         for count in (1, 2, 5, 40):
             states = torch.randn(count, width, generator=generator)

@@ -11,7 +11,7 @@ import torch
 from llasa_cli.device import WeightFormat
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.linear import INTEGER_FORMATS, GroupedLinear, Linear
+from llasa_cli.lm.linear import INTEGER_FORMATS, Linear
 from llasa_cli.lm.quantize import GROUP, quantize_int4, quantize_q8_0
 from llasa_cli.packed_linear import pack_linear
 
@@ -110,7 +110,7 @@ def quantized(weights: torch.Tensor, kind: str) -> Linear:
     integers, scales = quantize_q8_0(weights)
     if kind == "q4_0":
         integers = integers // 16
-    return GroupedLinear(
+    return Linear.from_blocks(
         [(integers, scales)], (len(weights), weights.shape[1]), WeightFormat(kind, torch.float32), kernels
     )
 

@@ -15,7 +15,7 @@ import torch
 
 from llasa_cli.device import WeightFormat
 from llasa_cli.lm.cpu.build import FLAGS, SOURCE, Kernels, load_kernels
-from llasa_cli.lm.linear import INTEGER_FORMATS, GroupedLinear, Linear
+from llasa_cli.lm.linear import INTEGER_FORMATS, Linear
 from llasa_cli.lm.quantize import quantize_q8_0
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(load_kernels() is None, reason="no C compiler")]
@@ -34,7 +34,7 @@ def weights_of(kind: str, rows: int, width: int) -> Linear:
     integers, scales = quantize_q8_0(weights)
     if kind == "q4_0":
         integers = integers // 16
-    return GroupedLinear([(integers, scales)], (rows, width), WeightFormat(kind, torch.float32), kernels)
+    return Linear.from_blocks([(integers, scales)], (rows, width), WeightFormat(kind, torch.float32), kernels)
 
 
 def states_of(count: int, width: int) -> torch.Tensor:

@@ -17,7 +17,6 @@ from llasa_cli.errors import ModelError
 from llasa_cli.lm import linear, weight_cache, weights
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.linear import QuantizedLinear
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.prompt import PromptFormat
 
@@ -61,7 +60,7 @@ def no_quantizing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         def fail(*_: Any) -> None:
             raise AssertionError("packed again")
 
-        monkeypatch.setattr(QuantizedLinear, "_quantize", fail)
+        monkeypatch.setattr(linear, "_in_blocks", fail)
         monkeypatch.setattr(linear, "_stacked", fail)
 
     return forbid
