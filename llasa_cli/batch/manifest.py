@@ -10,7 +10,6 @@ An item that can't be synthesized (no text, a missing clip) fails alone; `batch.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -26,6 +25,7 @@ from llasa_cli.files import safe_name
 from llasa_cli.options import flags_of
 from llasa_cli.settings import SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.encoding import TextEncoding, detect_encoding, open_text
+from llasa_cli.text.tables import BadLine, read_cells, read_objects, separator_of, split_names
 from llasa_cli.wording import shorten
 
 SAMPLING = tuple(part.name for part in fields(SamplingRequest))
@@ -47,8 +47,6 @@ _NO_LISTS = {
     ".org": "an Org mode file",
 }
 """Endings of files whose lines are no texts."""
-_SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
-"""Excel writes and reads this as the first line of a CSV file."""
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
 _COMPARED_LINES = 200
 _TEXTS = ("text", "ref_text")
@@ -204,8 +202,8 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
     if ending in (".jsonl", ".ndjson"):
         return _Layout("json")
     number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
-    if match := _SEPARATOR_LINE.fullmatch(first):
-        return _Layout("table", match[1], number)
+    if separator := separator_of(first):
+        return _Layout("table", separator, number)
     if ending == ".json" or ending not in _DELIMITERS:
         if ending == ".json" and first.lstrip().startswith("["):
             raise UsageError("The list is a JSON array.", "Write one object per line: jq -c '.[]' LIST > list.jsonl")
@@ -233,12 +231,7 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
 
 
 def _column_names(line: str, delimiter: str, known: Sequence[str]) -> list[str]:
-    with suppress(csv.Error):
-        return [
-            _known_name(name.strip(), known)
-            for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-        ]
-    return []
+    return [_known_name(name, known) for name in split_names(line, delimiter)]
 
 
 def _known_name(name: str, known: Sequence[str]) -> str:
@@ -323,37 +316,18 @@ def _has_plain_quotes(lines: Iterator[tuple[int, str]]) -> bool:
 def _read_table_rows(
     numbered: Iterator[tuple[int, str]], layout: _Layout, is_quoted: bool, problems: Problems, known: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    at = 0  # the line that was read last; csv counts only the lines it was given
-
-    def lines() -> Iterator[str]:
-        nonlocal at
-        for number, line in numbered:
-            at = number
-            if number != layout.skipped:
-                yield line + "\n"
-
-    csv.field_size_limit(LONGEST_LINE)
+    lines = ((number, line) for number, line in numbered if number != layout.skipped)
     # Strict: otherwise a quote that is not closed would add all following rows to its text.
-    if is_quoted:
-        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True, skipinitialspace=True)
-    else:
-        reader = csv.reader(lines(), delimiter=layout.delimiter, strict=True, quoting=csv.QUOTE_NONE)
-    names: list[str] | None = None
-    while True:
-        first = at + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            problems.add(first, f"{error}: is a quote not closed, or not doubled?")
-            continue
-        if not any(row):
-            continue
-        if names is None:
+    names: list[str] = []
+    for first, row in read_cells(lines, layout.delimiter, is_quoted, is_strict=True, longest_cell=LONGEST_LINE):
+        if isinstance(row, BadLine):
+            problems.add(first, row.message)
+        elif not names:
             names = [_known_name(name.strip(), known) for name in row]
             if "text" not in names:
-                break
+                raise UsageError(
+                    "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(known) + "."
+                )
             problems.add_unknown(first, (name for name in names if name and name not in known))
         elif any(row[len(names) :]):
             problems.add(
@@ -363,31 +337,18 @@ def _read_table_rows(
         else:
             fields = ((n, v if n in _TEXTS else v.strip()) for n, v in zip(names, row, strict=False))
             yield first, {name: value for name, value in fields if name and value}
-    if names is None and problems.errors.count:
-        return  # the reason is among the problems
-    if names is None:
+    if not names and not problems.errors.count:
         raise UsageError("The list is empty.", "Name the columns in its first line, then write one text a line.")
-    if "text" not in names:
-        raise UsageError(
-            "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(known) + "."
-        )
 
 
 def _read_json_rows(
     lines: Iterator[tuple[int, str]], problems: Problems, known: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in lines:
-        if not line.strip():
+    for number, found in read_objects(lines):
+        if isinstance(found, BadLine):
+            problems.add(number, found.message)
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            problems.add(number, f"not JSON: {error}")
-            continue
-        if not isinstance(row, dict):
-            problems.add(number, 'not a JSON object such as {"id": "a", "text": "Hello."}')
-            continue
-        row = {_known_name(name, known): value for name, value in row.items()}
+        row = {_known_name(name, known): value for name, value in found.items()}
         problems.add_unknown(number, (name for name in row if name not in known))
         yield number, row
 

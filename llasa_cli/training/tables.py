@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.errors import UsageError
+from llasa_cli.text.tables import BadLine, Numbered, read_cells, read_objects, separator_of, split_names
 from llasa_cli.training.rows import NO_AUDIO, NOT_UTF8, Columns, Entry, Problem, Row, normalized
 
 AUDIO_ENDINGS = (
@@ -30,6 +29,8 @@ CODES_ENDING = ".npy"
 _DELIMITERS = ",\t|;"
 _LONGEST_HEADER = 1 << 16
 _COMPARED_LINES = 200
+_LONGEST_CELL = 1 << 17
+"""Characters, and so the most that is lost after a quotation mark that is not closed."""
 _MAX_CELL_LINES = 30
 """A cell with more lines follows a quotation mark that is not closed, and holds half the table."""
 
@@ -43,22 +44,20 @@ def read_table(table: Path, columns: Columns, codes: Path | None) -> Iterator[En
     Raises:
         UsageError: The table can't be read, or has no known form.
     """
-    with _open(table) as lines:
-        first = lines.readline(_LONGEST_HEADER)
-        if re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):  # Excel's line before the columns
-            first, skipped = lines.readline(_LONGEST_HEADER), 1
-        else:
-            skipped = 0
-        lines.seek(0)
-        delimiter = _delimiter(first, columns)
-        for _ in range(skipped):
-            lines.readline()
+    with _open(table) as file:
+        first = file.readline(_LONGEST_HEADER)
+        skipped = 0 if separator_of(first) is None else 1
+        if skipped:
+            first = file.readline(_LONGEST_HEADER)
+        file.seek(0)
+        lines = islice(enumerate(file, start=1), skipped, None)
+        header = _header(first, columns)
         if first.lstrip()[:1] == "{":
             yield from _read_json_lines(table, lines, columns, codes)
-        elif delimiter is not None:
-            yield from _read_named_columns(table, lines, delimiter, columns, codes)
+        elif header is not None:
+            yield from _read_named_columns(table, lines, *header, columns, codes)
         elif "|" in first:
-            yield from _read_ljspeech(table, lines, codes)
+            yield from _read_ljspeech(table, file, codes)
         else:
             raise UsageError(
                 f"The first line of {table} does not name the columns audio and text.",
@@ -72,7 +71,7 @@ def is_table(path: Path, columns: Columns) -> bool:
     with _open(path) as lines:
         first = lines.readline(_LONGEST_HEADER)
     if first.lstrip()[:1] != "{":
-        return "|" in first or _delimiter(first, columns) is not None
+        return "|" in first or _header(first, columns) is not None
     try:
         return "text" in columns.find(json.loads(first))
     except ValueError:
@@ -92,48 +91,36 @@ def _open(table: Path) -> Any:
         raise UsageError(f"{table} can't be read: {error.strerror}.", "Check its permissions.") from error
 
 
-def _delimiter(first: str, columns: Columns) -> str | None:
+def _header(first: str, columns: Columns) -> tuple[str, list[str]] | None:
+    """The delimiter and the names of the columns in the first line; None if it does not name them."""
     for delimiter in _DELIMITERS:
-        names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(delimiter)]
+        names = split_names(first, delimiter)
         found = columns.find(names)
         if "text" in found and {"audio", "codes", "id"} & set(found):
-            return delimiter
+            return delimiter, names
     return None
 
 
 def _read_named_columns(
-    table: Path, lines: Iterable[str], delimiter: str, columns: Columns, codes: Path | None
+    table: Path, lines: Numbered, delimiter: str, names: list[str], columns: Columns, codes: Path | None
 ) -> Iterator[Entry]:
     # Tables with tabs or bars are written without quoting; a text may begin with a quotation mark.
-    plain = delimiter in "|\t"
-    if plain:
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    names = [name.strip().strip('"') for name in next(reader)]
+    is_plain = delimiter in "|\t"
     found = columns.find(names)
     for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
         if getattr(columns, kind) is not None and kind not in found:
             there = ", ".join(name for name in names if name)
             raise UsageError(f"{table} has no column {getattr(columns, kind)}.", f"{flag} takes one of: {there}.")
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield _problem(f"{table}:{reader.line_num}", "not a valid line of the table")
-            continue
-        where = f"{table}:{reader.line_num}"
-        if any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
-            yield _problem(where, "a quotation mark before this line is not closed")
-            continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        if plain:
-            cells = [_unquoted(cell) for cell in cells]
-        named = dict(zip(names, cells, strict=False))
-        yield _entry(table, where, {kind: named.get(name) or "" for kind, name in found.items()}, codes)
+    rows = read_cells(lines, delimiter, is_quoted=not is_plain, is_strict=False, longest_cell=_LONGEST_CELL)
+    for number, cells in islice(rows, 1, None):
+        where = f"{table}:{number}"
+        if isinstance(cells, BadLine):
+            yield _problem(where, cells.reason)
+        elif any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
+            yield _problem(where, "a quotation mark is not closed")
+        elif any(cell.strip() for cell in cells):
+            named = dict(zip(names, map(_unquoted, cells) if is_plain else cells, strict=False))
+            yield _entry(table, where, {kind: named.get(name) or "" for kind, name in found.items()}, codes)
 
 
 def _unquoted(cell: str) -> str:
@@ -143,21 +130,13 @@ def _unquoted(cell: str) -> str:
     return inner.replace('""', '"') if quoted else cell
 
 
-def _read_json_lines(table: Path, lines: Iterable[str], columns: Columns, codes: Path | None) -> Iterator[Entry]:
-    for number, line in enumerate(lines, start=1):
+def _read_json_lines(table: Path, lines: Numbered, columns: Columns, codes: Path | None) -> Iterator[Entry]:
+    for number, fields in read_objects(lines):
         where = f"{table}:{number}"
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError):
-            yield _problem(where, "not JSON" if _is_utf8(line) else NOT_UTF8)
-            continue
-        if not isinstance(fields, dict):
-            yield _problem(where, "not a JSON object")
-            continue
-        found = columns.find(fields)
-        yield _entry(table, where, {kind: fields[name] for kind, name in found.items()}, codes)
+        if isinstance(fields, BadLine):
+            yield _problem(where, fields.reason)
+        else:
+            yield _entry(table, where, {kind: fields[name] for kind, name in columns.find(fields).items()}, codes)
 
 
 def _read_ljspeech(table: Path, lines: Any, codes: Path | None) -> Iterator[Entry]:

@@ -132,7 +132,7 @@ def test_a_problem_names_the_line_and_the_reason(tmp_path: Path) -> None:
 def test_a_quotation_mark_that_is_not_closed_is_reported(tmp_path: Path) -> None:
     lines = ["audio,text", "a.wav,fine", 'b.wav,"open', *(f"{number}.wav,text" for number in range(100))]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert texts_of(tmp_path / "t.csv") == ["fine", "! a quotation mark before this line is not closed"]
+    assert texts_of(tmp_path / "t.csv") == ["fine", "! a quotation mark is not closed"]
     # In tab-separated text a quotation mark belongs to the text, unless it encloses the whole cell.
     (tmp_path / "t.tsv").write_text(
         'audio\ttext\na.wav\t"open\nb.wav\t"a ""b"" c"\nc.wav\t"a" and "b"\n', encoding="utf-8"
