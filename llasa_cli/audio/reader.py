@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 1_000_000
 """Rates outside of this come from damaged headers; resampling from 1 Hz would take all memory."""
-_BLOCK_FRAMES = 1 << 18
-"""Frames per read; the length in the header is not trusted."""
+_BLOCK_FRAMES, _SMALL_BLOCK_FRAMES = 1 << 18, 1 << 6
+"""Frames per read; the length in the header is not trusted. A file that can't be read to its end is read again in small
+blocks, since the block with the fault is lost as a whole."""
+_UNKNOWN_FRAMES = 1 << 48
+"""libsndfile's length of a FLAC file that was written to a pipe is beyond this."""
 _CANCELED = 0.35
 """If the mix of the channels has less than this share of the loudest channel's level, the channels cancel each other.
 The mix of a voice in one of two channels has 0.5, in one of three 0.33."""
@@ -33,6 +36,11 @@ _STREAM_LENGTH = 0x7F000000
 """WAV length fields from here on mean that the length was not known, as programs write to a pipe."""
 _LENGTH_TOLERANCE_S = 0.02
 """Smaller differences between the stated and the true length are ignored."""
+_CODEC_TOLERANCE_S = 0.3
+"""The same for compressed formats, whose encoders pad the sound."""
+_ENVELOPE_S, _LEAST_LIKENESS, _LEAST_LEVEL = 0.05, 0.5, 0.1
+"""Two channels hold different voices if their loudness over time correlates less than this, and neither is 20 dB below the
+other."""
 
 _URL = re.compile(r"(?:^|[/\\])([a-zA-Z][a-zA-Z0-9+.-]+):/+(.+)")
 """A URL, also after `pathlib` has made one slash of two and after it was joined to a folder."""
@@ -61,6 +69,14 @@ _SIGNATURES: tuple[tuple[bytes, str, bool], ...] = (
     (rb"0&\xb2u\x8ef\xcf\x11", "a WMA file", _CONVERT),
     (rb"#!AMR", "an AMR file", _CONVERT),
     (rb"RIFF....AVI ", "an AVI file", _CONVERT),
+    (rb"caff", "a CAF file", _CONVERT),
+    (rb"wvpk", "a WavPack file", _CONVERT),
+    (rb"TTA[12]", "a TTA file", _CONVERT),
+    (rb"MAC ", "a Monkey's Audio file", _CONVERT),
+    (rb"FLV\x01", "a Flash video", _CONVERT),
+    (rb"\x0bw", "an AC-3 file", _CONVERT),
+    (rb"\x7f\xfe\x80\x01", "a DTS file", _CONVERT),
+    (rb"G.{187}G.{187}G", "an MPEG transport stream", _CONVERT),
     (rb"OggS", "an Ogg file with an unknown codec", _CONVERT),
     (rb"ID3|\xff[\xfa\xfb\xf3\xf2]", "a damaged MP3 file", _CONVERT),
     (rb"\xff[\xf0\xf1\xf8\xf9]", "an AAC file", _CONVERT),
@@ -75,8 +91,14 @@ _SIGNATURES: tuple[tuple[bytes, str, bool], ...] = (
     (rb"\x00{64}", "filled with zeros: the recorder has not written its header", _NO_AUDIO),
 )
 """The first bytes of files that libsndfile does not read, the name of their format, and whether ffmpeg may convert them."""
-_FOR_PYAV = tuple(pattern for pattern, kind, convert in _SIGNATURES if convert and "damaged" not in kind)
+_FOR_PYAV = tuple(pattern for pattern, kind, convert in _SIGNATURES if convert)
 """The patterns of the files that PyAV decodes, if it is installed."""
+_EXACT_DURATIONS = ("mov,", "matroska,", "caf")
+"""Beginnings of FFmpeg's names of the formats whose header states the length; in others it is an estimate."""
+_RAW_ENDINGS = (".raw", ".pcm", ".sln")
+"""Endings of files with samples alone."""
+_MP3_IN_WAV = b"\x55\0"
+"""The format's number in a WAV file's header."""
 
 
 class NotFiniteError(AudioError):
@@ -120,7 +142,7 @@ def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
 def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
     """Read what libsndfile reads: WAV, FLAC, Ogg, Opus, MP3, AIFF and more, with any rate and channel count.
 
-    With PyAV also M4A, MP4, WebM, WMA, AMR and AVI. The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
+    With PyAV also M4A, MP4, WebM, WMA, AMR, AVI and whatever else FFmpeg decodes. The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
     length is read as far as there is sound, with a warning.
 
     Args:
@@ -134,7 +156,8 @@ def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float |
     channels, sounding = frames.samples.shape[1], _sounding(frames.samples)
     flat_tops = max(map(flat_top_share, sounding.T))
     samples = resample(_mix(sounding), frames.rate, sampling_rate)
-    return Recording(samples, frames.rate, channels, flat_tops, frames.warnings)
+    warnings = (*frames.warnings, *_different_channels(sounding, frames.rate, Path(path)))
+    return Recording(samples, frames.rate, channels, flat_tops, warnings)
 
 
 def _read(path: Path, max_s: float | None) -> _Frames:
@@ -190,21 +213,21 @@ def _read_frames(path: Path, max_s: float | None) -> _Frames:
     try:
         corrected, warnings = _with_true_length(path, max_s)
         with _quiet_mpg123(path), soundfile.SoundFile(corrected or _name_for_libsndfile(path)) as sound:
-            rate = int(sound.samplerate)
+            rate, length = int(sound.samplerate), int(sound.frames) if sound.frames < _UNKNOWN_FRAMES else 0
             if not _MIN_RATE_HZ <= rate <= _MAX_RATE_HZ:
                 raise AudioError(f"The header of {path} states a sampling rate of {rate} Hz.", "Convert it to WAV.")
-            _check_length(path, sound.frames / rate, max_s)
+            _check_length(path, length / rate, max_s)
             warnings += _wrong_ending(path, sound.format)
             stated, is_ogg = _stated_frames(path, sound), sound.format == "OGG"
-            blocks, count = [], 0
-            while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                blocks.append(block)
-                count += len(block)
-                _check_length(path, count / rate, max_s)
+            blocks, is_whole = _read_blocks(sound, path, max_s, _BLOCK_FRAMES)
+        if not is_whole:
+            with soundfile.SoundFile(_name_for_libsndfile(path)) as sound:
+                blocks, _ = _read_blocks(sound, path, max_s, _SMALL_BLOCK_FRAMES)
+            stated = max(stated, length)
         samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+        count = len(samples)
         if count and (stated - count) / rate > _LENGTH_TOLERANCE_S:
-            there = f"only {count / rate:.1f} s of {stated / rate:.1f} s could be read"
-            warnings.append(f"{path.name} is damaged: {there}")
+            warnings.append(_cut_short(path, count / rate, stated / rate))
         elif count and is_ogg:
             with path.open("rb") as file:
                 fault = ogg_fault(file)
@@ -217,16 +240,50 @@ def _read_frames(path: Path, max_s: float | None) -> _Frames:
         return found
 
 
+def _read_blocks(sound: Any, path: Path, max_s: float | None, size: int) -> tuple[list[np.ndarray], bool]:
+    """The samples of an open file in blocks, and whether it was read to its end.
+
+    Raises:
+        LibsndfileError: Not even the first small block can be read.
+    """
+    import soundfile
+
+    blocks: list[np.ndarray] = []
+    count = 0
+    try:
+        while len(block := sound.read(size, dtype="float32", always_2d=True)):
+            blocks.append(block)
+            count += len(block)
+            _check_length(path, count / sound.samplerate, max_s)
+    except soundfile.LibsndfileError:
+        if size == _SMALL_BLOCK_FRAMES and not blocks:
+            raise
+        return blocks, False
+    return blocks, True
+
+
+def _cut_short(path: Path, there_s: float, stated_s: float) -> str:
+    return f"{path.name} is damaged: only {there_s:.1f} s of {stated_s:.1f} s could be read"
+
+
 def _stated_frames(path: Path, sound: Any) -> int:
     """The length that the file states, in frames; 0 if it is an estimate or the format's decoder reports what is missing."""
-    if sound.format in ("MPEG", "MP3"):
+    if sound.format in ("MPEG", "MP3", "AIFF"):
         with path.open("rb") as file:
-            return int(sound.frames) if re.search(rb"Xing|Info", file.read(8192)) else 0
+            head = file.read(8192)
+        if sound.format != "AIFF":
+            return int(sound.frames) if re.search(rb"Xing|Info", head) else 0
+        found = re.search(rb"COMM.{6}(.{4})", head, re.DOTALL)
+        return int.from_bytes(found[1], "big") if found else 0
     return int(sound.frames) if sound.format == "OGG" else 0
 
 
 def _read_with_pyav(path: Path, max_s: float | None) -> _Frames | None:
-    """The sound of an M4A, MP4, WebM, WMA, AMR or AVI file; None without PyAV, or if it can't be decoded."""
+    """The sound of a file that FFmpeg decodes, as far as it can be decoded; None without PyAV, or if it can't be.
+
+    Raises:
+        AudioError: It is a video without sound.
+    """
     from llasa_cli.audio.pyav import is_installed
 
     with path.open("rb") as file:
@@ -238,28 +295,44 @@ def _read_with_pyav(path: Path, max_s: float | None) -> _Frames | None:
 
         file.seek(0)
         blocks: list[np.ndarray] = []
-        count = 0
+        count, is_damaged = 0, False
         try:
             # A file object, not a name: FFmpeg can't be led to other files or addresses.
             with av.open(file, "r", metadata_errors="ignore") as container:
                 if not container.streams.audio:
-                    return None
-                rate = int(container.streams.audio[0].codec_context.sample_rate)
+                    raise AudioError(f"{path} has no sound: it is a video without an audio track.")
+                codec = container.streams.audio[0].codec_context
+                rate = int(codec.sample_rate) if codec is not None else 0
                 if not _MIN_RATE_HZ <= rate <= _MAX_RATE_HZ:
                     return None
+                is_exact = container.format.name.startswith(_EXACT_DURATIONS)
+                stated_s = (container.duration or 0) / av.time_base if is_exact else 0.0
                 resampler = av.AudioResampler(format="fltp", rate=rate)
-                for frame in container.decode(audio=0):
-                    for part in resampler.resample(frame):
-                        blocks.append(part.to_ndarray().T)
-                        count += len(blocks[-1])
-                    _check_length(path, count / rate, max_s)
-            return _Frames(np.concatenate(blocks), rate, ()) if blocks else None
+                try:
+                    for frame in container.decode(audio=0):
+                        for part in resampler.resample(frame):
+                            blocks.append(part.to_ndarray().T)
+                            count += len(blocks[-1])
+                        _check_length(path, count / rate, max_s)
+                except av.FFmpegError:
+                    is_damaged = True
+            if not blocks:
+                return None
+            warnings = []
+            if stated_s - count / rate > _CODEC_TOLERANCE_S:
+                warnings.append(_cut_short(path, count / rate, stated_s))
+            elif is_damaged:
+                warnings.append(f"{path.name} is damaged: only {count / rate:.1f} s could be read")
+            return _Frames(np.concatenate(blocks), rate, tuple(warnings))
         except (av.FFmpegError, ValueError):  # also a change of the channels inside the file
             return None
 
 
-def _name_for_libsndfile(path: Path) -> str | bytes:
-    """The path as bytes, since soundfile can't encode a name that is not UTF-8."""
+def _name_for_libsndfile(path: Path) -> str | bytes | int:
+    """The path as bytes, since soundfile can't encode a name that is not UTF-8; an open file for the ending .raw, by which
+    soundfile takes any file for samples without a header."""
+    if path.suffix.lower() == ".raw":
+        return os.open(path, os.O_RDONLY)
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -351,9 +424,10 @@ def _is_name(name: bytes) -> bool:
 def _quiet_mpg123(path: Path) -> Iterator[None]:
     """Suppress what libmpg123, which reads MP3 for libsndfile, prints to standard error about damaged files."""
     with path.open("rb") as file:
-        head = file.read(2)
+        head = file.read(22)
     try:
-        is_mp3 = head == b"ID" or head[:1] == b"\xff" or path.suffix.lower() in (".mp3", ".mp2", ".mpga")
+        is_mp3 = head[:2] == b"ID" or head[:1] == b"\xff" or (head[:4] == b"RIFF" and head[20:] == _MP3_IN_WAV)
+        is_mp3 = is_mp3 or path.suffix.lower() in (".mp3", ".mp2", ".mpga")
         kept = os.dup(2) if is_mp3 else None
     except OSError:  # standard error is closed
         kept = None
@@ -387,11 +461,17 @@ def _unreadable(path: Path, error: Any) -> AudioError:
     convert = "Convert it first: " + shlex.join(["ffmpeg", "-i", str(path), str(_converted(path))])
     for pattern, kind, convertible in _SIGNATURES:
         if re.match(pattern, head, re.DOTALL):
-            if pattern in _FOR_PYAV and is_installed():
+            if pattern in _FOR_PYAV and is_installed() and "damaged" not in kind:
                 return AudioError(f"{path} is {kind} that can't be decoded; it may be cut short.", convert)
             return AudioError(f"{path} is {kind}.", convert if convertible else "Give a recording of speech.")
     if _is_text(head):
         return AudioError(f"{path} is a text file, not a recording.", "Give a recording of speech.")
+    if path.suffix.lower() in _RAW_ENDINGS:
+        known = ["ffmpeg", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", str(path), str(_converted(path))]
+        return AudioError(
+            f"{path} can't be read as audio: raw samples have no header.",
+            f"Convert it by the format and the rate of the recording, such as: {shlex.join(known)}",
+        )
     text = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error).strip().rstrip(".")
     return AudioError(f"{path} can't be read as audio: {text}.", convert)
 
@@ -439,3 +519,21 @@ def _mix(frames: np.ndarray) -> np.ndarray:
         best: np.ndarray = frames[:, loudest]
         return best
     return mean
+
+
+def _different_channels(sounding: np.ndarray, rate: int, path: Path) -> list[str]:
+    """A warning if the channels hold different voices, as recorders of telephone calls write them."""
+    import numpy as np
+
+    step = round(_ENVELOPE_S * rate)
+    if sounding.shape[1] != 2 or len(sounding) < 20 * step:
+        return []
+    frames = sounding[: len(sounding) // step * step].reshape(-1, step, 2)
+    loudness = frames.std(axis=1, dtype=np.float64)
+    levels, swings = sounding.std(axis=0, dtype=np.float64), loudness.std(axis=0)
+    if levels.min() <= _LEAST_LEVEL * levels.max() or (swings < _LEAST_LEVEL * levels).any():
+        return []
+    if np.corrcoef(loudness.T)[0, 1] >= _LEAST_LIKENESS:
+        return []
+    command = shlex.join(["ffmpeg", "-i", str(path), "-af", "pan=mono|c0=c0", str(_converted(path))])
+    return [f"the two channels of {path.name} hold different sounds, which were mixed; for the first alone: {command}"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.asr import Recognizer
+    from llasa_cli.audio.reader import Recording
 
 MIN_SPEECH_S, MAX_SPEECH_S = 1.0, 15.0
 """The published demos cut clips at 15 s; the context has room for 40 s of reference and generated speech together."""
@@ -208,7 +209,10 @@ def load_reference(path: Path, transcript: str | None) -> ReferenceClip:
         _check_words(transcript)
     recording = read_recording(path, FULL_RATE_HZ, MAX_FILE_S)
     rate_warnings = check_rate(recording.file_rate)
-    clip = check_sound(recording.samples, FULL_RATE_HZ, recording.flat_tops)
+    try:
+        clip = check_sound(recording.samples, FULL_RATE_HZ, recording.flat_tops)
+    except AudioError as error:
+        raise AudioError(error.message, _causes(recording) + error.hint) from error
     clip = replace(
         clip,
         warnings=(*recording.warnings, *rate_warnings, *clip.warnings),
@@ -220,9 +224,13 @@ def load_reference(path: Path, transcript: str | None) -> ReferenceClip:
     try:
         return check_transcript(clip, transcript)
     except UsageError as error:
-        # A wrong header explains why the words don't fit.
-        causes = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in recording.warnings)
-        raise UsageError(error.message, causes + error.hint) from error
+        raise UsageError(error.message, _causes(recording) + error.hint) from error
+
+
+def _causes(recording: Recording) -> str:
+    """The faults of the file, which may explain why there is too little speech, or why the words don't fit."""
+    # A warning begins with "the header ..." or with the name of the file, which keeps its case.
+    return "".join(f"{re.sub('^the ', 'The ', warning)}. " for warning in recording.warnings)
 
 
 def with_recognized_text(clip: ReferenceClip, text: str, recognizer: str) -> ReferenceClip:
@@ -293,6 +301,7 @@ def check_sound(samples: np.ndarray, sampling_rate: int, flat_tops: float | None
         raise AudioError("The reference clip is silent.", "Record it again, closer to the microphone.")
     if speech.span_s < MIN_SPEECH_S or speech.active_s < _MIN_ACTIVE_S:
         found = min(speech.span_s, speech.active_s) if speech.span_s >= MIN_SPEECH_S else speech.span_s
+        found = int(10 * found) / 10  # 0.96 s are not 1.0 s, which would be enough
         raise AudioError(f"The reference clip has {found:.1f} s of speech.", "Give 3 to 10 s, at least 1 s.")
     warnings = [*_clipping(samples, flat_tops), *_noise(speech.snr_db)]
     peak = float(np.abs(samples).max())

@@ -202,3 +202,83 @@ def test_clips_of_phones_are_read_with_pyav(tmp_path: Path, name: str, codec: st
     assert np.argmax(np.abs(np.fft.rfft(middle))) == 440
     with pytest.raises(AudioError, match="files of up to 1 s"):
         read_recording(tmp_path / name, max_s=1.0)
+
+
+def test_flac_that_was_written_to_a_pipe_or_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, tone(3.0, 16_000), 16_000)
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[: len(data) * 6 // 10])
+    found = read_recording(path)
+    assert "could be read" in found.warnings[0]
+    assert "of 3.0 s" in found.warnings[0]
+    assert len(found.samples) > 16_000
+    data[21] &= 0xF0  # the number of samples, which a pipe leaves at 0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    found = read_recording(path, max_s=15.0)
+    assert found.warnings == ()
+    assert len(found.samples) == pytest.approx(3 * 16_000, abs=64)
+
+
+def test_an_aiff_file_that_is_cut_short_is_read_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "clip.aiff"
+    soundfile.write(path, tone(3.0, 16_000), 16_000)
+    assert read_recording(path).warnings == ()
+    path.write_bytes(path.read_bytes()[:60_000])
+    assert "only 1.9 s of 3.0 s could be read" in read_recording(path).warnings[0]
+
+
+def test_samples_without_a_header_are_refused_with_the_command_that_converts_them(tmp_path: Path) -> None:
+    path = tmp_path / "clip.raw"
+    path.write_bytes(bytes([1, 2]) * 5000)
+    with pytest.raises(AudioError, match="raw samples have no header") as refused:
+        read_clip(path)
+    assert "ffmpeg -f s16le" in refused.value.hint
+    soundfile.write(path, tone(1.0, 16_000), 16_000, format="WAV")  # a whole file with that name is read
+    assert len(read_clip(path)) == 16_000
+
+
+def test_two_voices_in_two_channels_are_mixed_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    turns = np.repeat([1.0, 0.0, 1.0, 0.0], 16_000).astype(np.float32)
+    first, second = tone(4.0, 16_000) * turns, tone(4.0, 16_000, 300.0) * (1 - turns)
+    soundfile.write(path, np.stack([first, second], axis=1), 16_000)
+    assert "hold different sounds" in read_recording(path).warnings[0]
+    for other in (first, -first, np.roll(0.5 * first, 200), 0.02 * second, 0 * second):
+        soundfile.write(path, np.stack([first, other], axis=1), 16_000)
+        assert read_recording(path).warnings == ()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.webm", "libopus"), ("a.aac", "aac")])
+def test_a_compressed_clip_that_is_cut_short_is_read_with_a_warning(tmp_path: Path, name: str, codec: str) -> None:
+    av = pytest.importorskip("av")
+    noise = 0.1 * np.random.default_rng(1).standard_normal(4 * 48_000).astype(np.float32)
+    path = tmp_path / name
+    # The index of an MP4 file comes first, as recorders of broadcasts write it: at the end it would be lost.
+    options = {"movflags": "faststart"} if name == "a.mp4" else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        resampler = av.AudioResampler(stream.format, "mono", 48_000, stream.frame_size or None)
+        frame = av.AudioFrame.from_ndarray(noise[None], format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(part))
+    assert read_recording(path).warnings == ()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    found = read_recording(path)
+    assert "could be read" in found.warnings[0]
+    assert 1.5 < len(found.samples) / 16_000 < 3.0
+
+
+def test_a_video_without_sound_is_named_as_such(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    with pytest.raises(AudioError, match="a video without an audio track"):
+        read_clip(path)
