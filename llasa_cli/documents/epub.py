@@ -15,6 +15,7 @@ from llasa_cli.documents.archive import Archive
 from llasa_cli.documents.document import Block, Chapter, Document, as_sentence, chapters_by_heading, clean
 from llasa_cli.documents.html import read_html
 from llasa_cli.errors import UsageError
+from llasa_cli.text.markup import NoteMarks
 
 _OPF = "{http://www.idpf.org/2007/opf}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
@@ -29,6 +30,8 @@ _ENCODING = re.compile(
 )
 """Encodings of text; Python knows others, such as punycode, that take hours for a long page."""
 _MOST_ENTRIES = 20_000
+_NO_TITLE = re.compile(r"(?:half[ -]?)?title[ -]?page|half[ -]?title|cover(?: page)?", re.IGNORECASE)
+"""Entries of a table of contents for pages that show the title of the book."""
 
 
 def read_epub(path: Path) -> Document:
@@ -69,6 +72,7 @@ class _Book:
 
     def document(self) -> Document:
         omitted: Counter[str] = Counter()
+        self._notes = NoteMarks()
         pages = {name: self._page(name, omitted) for name in self._spine()}
         blocks = [(name, block) for name, page in pages.items() for block in page]
         entries = [entry for entry in self._contents() if entry[0] in pages]
@@ -110,8 +114,11 @@ class _Book:
             omitted["missing pages"] += 1
             return []
         data = self._archive.read(name)
-        page = read_html(_decoded(data))
+        page = read_html(_decoded(data), self._notes)
         omitted.update(page.omitted)
+        if page.is_contents:
+            omitted["contents pages"] += 1
+            return []
         return page.blocks
 
     def _contents(self) -> list[tuple[str, str, str]]:
@@ -220,7 +227,7 @@ def _by_contents(blocks: list[tuple[str, Block]], entries: list[tuple[str, str, 
         if found is not None:
             if paragraphs or title:
                 chapters.append(Chapter(title, tuple(paragraphs)))
-            title, paragraphs = found, []
+            title, paragraphs = "" if _NO_TITLE.fullmatch(found) else found, []
         if block.level and not paragraphs and _same_title(block.text, title):
             continue
         paragraphs.append(as_sentence(block.text) if block.level else block.text)

@@ -7,19 +7,19 @@ from collections import Counter
 from html import escape
 from html.parser import HTMLParser
 
-from llasa_cli.documents.document import Block, clean
-from llasa_cli.text.markup import UNREAD, VOID, is_hidden
+from llasa_cli.documents.document import CHAPTER_LINE, Block, as_sentence, clean
+from llasa_cli.text.markup import VOID, NoteMarks, unspoken_content
 
 _BLOCKS = set(
     "p div section article aside main header footer li dt dd blockquote figure figcaption caption address ul ol dl body "
-    "h1 h2 h3 h4 h5 h6 form fieldset details summary center".split()
+    "h1 h2 h3 h4 h5 h6 hgroup form fieldset details summary center".split()
 )
-_NOTES = {"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes"}
-_NOTE_MARK = re.compile(r"\s*[\[(]?\s*(?:\d{1,4}|[*†‡§¶]{1,3}|[ivxlc]{1,6}|[a-z])\s*[\])]?\s*")
-_SUPERSCRIPTS = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
+_LINE_END = "\x1f"
+_SUBTITLE = 6
+"""The level of a paragraph beside a heading, in <hgroup>."""
+_LEAST_LINKS, _LINK_SHARE = 3, 0.7
+"""The links of a page of contents, and the share of its characters in them."""
 SCENE_BREAK = "[pause:1]"
-_MOST_MARKS = 50
-"""Links and raised characters inside each other; deeper ones are text."""
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 
@@ -35,9 +35,13 @@ class HtmlBlocks(HTMLParser):
     Attributes:
         blocks: Paragraphs and headings in reading order. A table gives one paragraph for each row.
         omitted: The kinds of content that were left out -> their numbers.
+        is_contents: Whether nearly all of it is links to other pages or places of the document.
+
+    Args:
+        notes: The marks of notes on the pages before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: NoteMarks | None = None) -> None:
         super().__init__(convert_charrefs=True)
         self.blocks: list[Block] = []
         self.omitted: Counter[str] = Counter()
@@ -47,9 +51,16 @@ class HtmlBlocks(HTMLParser):
         self._skipped: list[str] = []
         """Open elements inside the outermost skipped one, which comes first."""
         self._skipped_names: Counter[str] = Counter()
-        self._marks: list[tuple[str, int, bool]] = []
-        """Open `a` and `sup` elements: name, where their text begins, whether a link leads inside the document."""
+        self._notes = notes or NoteMarks()
+        self._groups = 0  # open <hgroup> elements
+        self._in_link = False
+        self._links = self._linked = 0  # links inside the document, and the characters in them
         self._cells = 0
+
+    @property
+    def is_contents(self) -> bool:
+        texts = [block.text for block in self.blocks if not block.level]
+        return self._links >= _LEAST_LINKS and self._linked > _LINK_SHARE * sum(map(len, texts))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attributes}
@@ -63,13 +74,16 @@ class HtmlBlocks(HTMLParser):
                 self.omitted[reason] += 1
             self._skip(tag)
         elif tag == "br":
-            self._text.append("\n")
+            self._text.append(_LINE_END)
         elif tag == "hr":
             self._end_block()
             if self.blocks:
                 self.blocks.append(Block(SCENE_BREAK))
-        elif tag in ("a", "sup") and len(self._marks) < _MOST_MARKS:
-            self._marks.append((tag, len(self._text), "#" in values.get("href", "")))
+        elif tag in ("a", "sup"):
+            link = values.get("href", "")
+            self._notes.begin(tag, self._text, link)
+            if tag == "a" and link and not re.match(r"[a-z][a-z0-9+.-]*:", link, re.IGNORECASE):
+                self._links, self._in_link = self._links + 1, True
         elif tag in ("td", "th"):
             while self._text and not self._text[-1].strip():
                 self._text.pop()
@@ -80,7 +94,8 @@ class HtmlBlocks(HTMLParser):
         elif tag == "tr" or tag in _BLOCKS:
             self._end_block()
             self._cells = 0
-            self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else 0
+            self._groups += tag == "hgroup"
+            self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else _SUBTITLE if self._groups else 0
 
     def _skip(self, tag: str) -> None:
         """Leave out an element until it is closed."""
@@ -90,20 +105,11 @@ class HtmlBlocks(HTMLParser):
 
     def _reason_to_skip(self, tag: str, values: dict[str, str]) -> str | None:
         """A description of the content that is skipped with this element; empty for an element without content. None if it is read."""
-        types = set(f"{values.get('epub:type', '')} {values.get('role', '').replace('doc-', '')}".lower().split())
         if tag == "img":
             return "images"
         if tag in VOID:
             return None
-        if tag == "pre":
-            return "code blocks"
-        if tag in UNREAD or is_hidden(values):
-            return ""
-        if types & {"pagebreak", "toc", "landmarks", "page-list", "noteref", "backlink"}:
-            return ""
-        if types & _NOTES:
-            return "footnotes"
-        return None
+        return "code blocks" if tag == "pre" else unspoken_content(tag, values)
 
     def handle_endtag(self, tag: str) -> None:
         if self._skipped:
@@ -113,46 +119,54 @@ class HtmlBlocks(HTMLParser):
                 if last == tag:
                     break
             return
-        if tag in ("a", "sup") and any(mark[0] == tag for mark in self._marks):
-            self._end_mark(tag)
+        if tag in ("a", "sup"):
+            self._notes.end(tag, self._text)
+            self._in_link = self._in_link and tag != "a"
         elif tag == "tr" or tag in _BLOCKS:
             self._end_block()
-            self._level = 0
-
-    def _end_mark(self, tag: str) -> None:
-        """Drop the number of a note; keep other raised characters as such."""
-        while self._marks:
-            name, start, is_link = self._marks.pop()
-            text = "".join(self._text[start:])
-            inside_link = is_link or any(mark[2] for mark in self._marks)
-            if name == "sup" and text and not inside_link and text.strip().isdigit():
-                self._text[start:] = [text.translate(_SUPERSCRIPTS)]
-            elif inside_link and _NOTE_MARK.fullmatch(text) and (name == "sup" or not text.strip().isalpha()):
-                self._text[start:] = []
-            if name == tag:
-                return
+            self._groups -= tag == "hgroup"
+            self._level = _SUBTITLE if self._groups > 0 else 0
 
     def handle_data(self, data: str) -> None:
         if not self._skipped:
             self._text.append(data)
+            self._linked += len(data.strip()) * self._in_link
 
     def _end_block(self) -> None:
-        text = clean("".join(self._text))
-        self._text, self._marks = [], []
-        if text:
-            if self._cells and text[-1].isalnum():
+        text = _lines("".join(self._text))
+        self._text = []
+        if not text:
+            return
+        if self._notes.end_block(self._anchors, is_heading=self._level > 0):
+            self.omitted["footnotes"] += 1
+        else:
+            if self._level:
+                text = _heading(text)
+            elif self._cells and text[-1].isalnum():
                 text += "."
             self.blocks.append(Block(text, self._level, tuple(self._anchors)))
-            self._anchors = []
+        self._anchors = []
 
     def close(self) -> None:
         super().close()
         self._end_block()
 
 
-def read_html(text: str) -> HtmlBlocks:
+def _lines(text: str) -> str:
+    """The lines of a block, which <br> ends; other line ends are white space."""
+    return "\n".join(line for line in map(clean, text.split(_LINE_END)) if line)
+
+
+def _heading(text: str) -> str:
+    """A heading in one line: "Chapter 1" above its name is a sentence of its own."""
+    first, _, rest = text.partition("\n")
+    label = as_sentence(first) if rest and CHAPTER_LINE.fullmatch(first) else first
+    return " ".join(f"{label} {rest}".split())
+
+
+def read_html(text: str, notes: NoteMarks | None = None) -> HtmlBlocks:
     """Parse a page. Broken HTML is read as far as a browser would guess; nothing raises."""
-    page = HtmlBlocks()
+    page = HtmlBlocks(notes)
     page.feed(_without_open_markup(text))
     page.close()
     return page

@@ -24,11 +24,13 @@ _OTHER_FILES = {
     b"TPZ": ("a Kindle book", "Convert it to EPUB, for example with Calibre."),
     b"7z\xbc\xaf": ("a 7z archive", "Unpack it first."),
 }
-WRITTEN_AS_TEXT = ("ipynb", "eml")
+WRITTEN_AS_TEXT = ("ipynb", "eml", "mbox")
 """Kinds of documents that `--text-format` reads as the text that they are written in."""
 _SOURCES = {".tex": ("LaTeX", "latex"), ".rst": ("reStructuredText", "rst"), ".org": ("Org mode", "org")}
 """Endings of text whose markup is not known here -> its name, and pandoc's name for it."""
 _HEADERS = re.compile(rb"(?:[A-Z][\w-]{1,40}:[^\r\n]*\r?\n(?:[ \t][^\r\n]*\r?\n)*){2,}")
+_ENVELOPE = re.compile(rb"From [^\r\n]*\d{4}\r?\n")
+"""The line before each message of a mailbox."""
 _MESSAGE = re.compile(rb"^(?:Message-ID|MIME-Version|Received|Return-Path):", re.MULTILINE | re.IGNORECASE)
 
 
@@ -48,7 +50,7 @@ def refuse_source(path: Path) -> None:
 
 
 def kind_of(path: Path) -> str | None:
-    """ "epub", "pdf", "docx", "rtf", "ipynb", "eml", or None for a file that is text (or no document at all).
+    """ "epub", "pdf", "docx", "rtf", "ipynb", "eml", "mbox", or None for a file that is text (or no document at all).
 
     Raises:
         UsageError: The file can't be read, or is of another kind without readable text, which the message names.
@@ -65,6 +67,8 @@ def kind_of(path: Path) -> str | None:
     is_notebook = b'"cells"' in head and b'"cell_type"' in head
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and (is_notebook or path.suffix.lower() == ".ipynb"):
         return "ipynb"
+    if (envelope := _ENVELOPE.match(head)) and _HEADERS.match(head, envelope.end()):
+        return "mbox"
     headers = _HEADERS.match(head)
     if headers and (
         path.suffix.lower() == ".eml" or (_MESSAGE.search(headers[0]) and b"\nFrom:" in b"\n" + headers[0])
@@ -114,6 +118,8 @@ def read_document(path: Path) -> Document | None:
         from llasa_cli.documents.notebook import read_notebook as read
     elif kind == "eml":
         from llasa_cli.documents.mail import read_email as read
+    elif kind == "mbox":
+        from llasa_cli.documents.mail import read_mailbox as read
     else:
         return None
     return read(path)

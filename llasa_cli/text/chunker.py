@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from llasa_cli.text.marks import CHAPTER, PATTERN, RATE, VOICE
-from llasa_cli.text.sentences import closed, ended, full_stop, sentences_in
+from llasa_cli.text.sentences import closed, column_after, ended, full_stop, sentences_in
 from llasa_cli.text.width import MAX_CHARACTERS, join, split, spoken_length
 
 SENTENCE_PAUSE_S = 0.25
@@ -149,11 +149,13 @@ class _Mark:
 
 def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_Sentence | _Gap | _Mark]:
     line_ends = 0  # at the end of the text so far: a blank line may be torn between two parts
+    column = 0
     for part in parts:
         body = part.lstrip()
         if not body:
             line_ends += part.count("\n")
             continue
+        column = 0 if "\n" in part[: len(part) - len(body)] else column
         if line_ends + part[: len(part) - len(body)].count("\n") > 1:
             yield _Gap(paragraph=True)
         line_ends = body[len(body.rstrip()) :].count("\n")
@@ -161,11 +163,12 @@ def _parse(parts: Iterable[str], report: Callable[[str], object]) -> Iterator[_S
         for found in _GAP.finditer(body):
             gap = _gap(found, report)
             if gap is not None:
-                yield from map(_Sentence, sentences_in(body[at : found.start()]))
+                yield from map(_Sentence, sentences_in(body[at : found.start()], 0 if at else column))
                 yield gap
                 at = found.end()
-        yield from map(_Sentence, sentences_in(body[at:]))
+        yield from map(_Sentence, sentences_in(body[at:], 0 if at else column))
         yield _Gap()
+        column = column_after(part, column)
 
 
 def _gap(found: re.Match[str], report: Callable[[str], object]) -> _Gap | _Mark | None:

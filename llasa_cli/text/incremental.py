@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from llasa_cli.errors import UsageError
 from llasa_cli.text.encoding import STANDARD_INPUT, TextEncoding, detect_stream_encoding, encoding_of_stream
-from llasa_cli.text.sentences import sentence_ends
+from llasa_cli.text.sentences import column_after, sentence_ends
 
 PIECE_BYTES = 65536
 LONGEST_WAIT = 4 * PIECE_BYTES
@@ -44,17 +44,18 @@ def read_sentences(
         UsageError: The data are binary. Bytes that fit no encoding are replaced (U+FFFD).
     """
     decoder = _StreamDecoder(on_warning, name)
-    waiting = ""
+    waiting, column = "", 0
     while True:
         data = read(PIECE_BYTES)
         waiting += decoder.decode(data)
         if not data:
             break
-        end = _last_end(waiting)
+        end = _last_end(waiting, column)
         if _is_line(waiting[end:]) and not (is_more_waiting and is_more_waiting()):
             end = len(waiting)
         if waiting[:end].strip():
             yield waiting[:end]
+            column = column_after(waiting[:end], column)
             waiting = waiting[end:]
     if waiting.strip():
         yield waiting
@@ -105,10 +106,10 @@ def _is_line(text: str) -> bool:
     )
 
 
-def _last_end(waiting: str) -> int:
+def _last_end(waiting: str, column: int = 0) -> int:
     """The end of the last sentence that no further text can change; 0 if there is none."""
     last = 0
-    for end in sentence_ends(waiting, growing=True):
+    for end in sentence_ends(waiting, growing=True, column=column):
         if not _OPEN_MARKUP.search(waiting[max(last, end - 100) : end]):
             last = end
     if last or len(waiting) < LONGEST_WAIT:

@@ -4,9 +4,11 @@
 
 In every format the codes of a colored terminal are removed. What becomes of
 
-    plain       entities ("&amp;") are decoded; rows of signs ("====") and times before lines ("[00:12]") are left out
+    plain       entities ("&amp;") are decoded; rows of signs ("====") and times before lines ("[00:12]") are left out, and so
+                are the license and the marks of Project Gutenberg (see `text.gutenberg`)
     markdown    see `text.markdown`
-    html        the words; headings and items of a list get a full stop, cells commas; script, style and head are left out
+    html        the words; headings and items of a list get a full stop, cells commas; script, style, head, navigation, banners,
+                page numbers, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
     srt         the words of SubRip, WebVTT, SBV and SubStation Alpha cues, without numbers, times, notes and tags
 
@@ -24,6 +26,7 @@ from itertools import chain
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
+from llasa_cli.text.gutenberg import without_license, without_marks
 from llasa_cli.text.latex import with_plain_commands, with_spoken_formulas
 from llasa_cli.text.marks import RATE, VOICE, mark
 from llasa_cli.text.sentences import ended
@@ -94,7 +97,6 @@ _PAGE_NUMBER = re.compile(
 _CELL_TABS = re.compile(r"(?<=[^\s.)\-*•:;,])\t+(?=\S)")
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
-_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
 
 
 def read_markup(parts: Iterable[str], text_format: str = "auto") -> Iterator[str]:
@@ -113,7 +115,7 @@ def read_markup(parts: Iterable[str], text_format: str = "auto") -> Iterator[str
     """
     if text_format not in FORMATS:
         raise ValueError(f"The text format must be one of {', '.join(FORMATS)}, not {text_format!r}.")
-    clean = _without_terminal_codes(parts)
+    clean = without_license(_without_terminal_codes(parts))
     return _read_auto(clean) if text_format == "auto" else _READERS[text_format](clean)
 
 
@@ -179,7 +181,7 @@ def _decoded_again(match: re.Match[str]) -> str:
 
 
 def _plain(text: str) -> str:
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
+    text = without_marks(_ENTITY.sub(lambda match: html.unescape(match[0]), text))
     if _DIFF.search(text):
         text = _DIFF_LINE.sub(_changed_line, _DIFF.sub("", text))
     text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
@@ -211,7 +213,7 @@ def _read_markdown(parts: Iterable[str]) -> Iterator[str]:
 
 
 def _read_html(parts: Iterable[str]) -> Iterator[str]:
-    return _read_elements(parts, _HtmlWords())
+    return without_license(_read_elements(parts, _HtmlWords()))
 
 
 def _read_ssml(parts: Iterable[str]) -> Iterator[str]:
@@ -245,6 +247,50 @@ VOID = frozenset("area base br col embed hr img input link meta source track wbr
 """Elements that are never closed."""
 
 
+_HIDDEN_CLASSES = frozenset("visually-hidden sr-only screen-reader-text screen-reader-only noprint".split())
+_PAGE_NUMBERS = frozenset("pagenum pageno pagebreak page-number x-ebookmaker-pageno".split())
+_FURNITURE = re.compile(
+    r"(?:cookies?|gdpr|consent|onetrust|breadcrumbs?|skip-?(?:link|nav|to)|shar(?:e|ing)|social|sidebar|pg-boilerplate)(?:[-_].*)?"
+    r"|toc|navbox|catlinks|printfooter|site-footer|mw-(?:editsection|jump-link|navigation)|jump-to-nav|siteSub",
+    re.IGNORECASE,
+)
+"""Classes and identifiers of what surrounds the text of a page: banners, buttons, lists of links, licenses."""
+_FURNITURE_ROLES = frozenset("navigation search contentinfo dialog alertdialog menu menubar toolbar".split())
+_FURNITURE_TYPES = frozenset("pagebreak toc landmarks page-list noteref backlink index loi lot".split())
+_NOTES = frozenset("footnote footnotes endnote endnotes rearnote rearnotes".split())
+_COPYRIGHT = frozenset("copyright-page imprint colophon halftitlepage".split())
+"""Pages of a book that no reader reads aloud."""
+
+
+_QUOTATIONS = frozenset("gmail_quote gmail_attr moz-cite-prefix yahoo_quoted protonmail_quote".split())
+_SIGNATURES = frozenset("gmail_signature moz-signature".split())
+"""Classes of programs for e-mail."""
+
+
+def unspoken_content(tag: str, attributes: Mapping[str, str]) -> str | None:
+    """What an HTML element holds that is not read aloud: "footnotes", "copyright pages" or "quotations" (of an e-mail); empty if it is not a part of the
+    text. None if it is read."""
+    if tag in UNREAD or is_hidden(attributes) or (tag == "dialog" and "open" not in attributes):
+        return ""
+    classes = set(f"{attributes.get('class', '')} {attributes.get('id', '')}".lower().split())
+    role = attributes.get("role", "").lower()
+    types = set(f"{attributes.get('epub:type', '')} {role.replace('doc-', '')}".lower().split())
+    is_block = tag in _BLOCKS or tag in _LINES
+    if types & _FURNITURE_TYPES or role in _FURNITURE_ROLES or classes & (_HIDDEN_CLASSES | _PAGE_NUMBERS):
+        return ""
+    if types & _NOTES or (is_block and classes & _NOTES):
+        return "footnotes"
+    if types & _COPYRIGHT:
+        return "copyright pages"
+    if classes & _QUOTATIONS or (tag == "blockquote" and attributes.get("type") == "cite"):
+        return "quotations"
+    if classes & _SIGNATURES:
+        return ""
+    if tag not in ("html", "body", "main", "article") and any(map(_FURNITURE.fullmatch, classes)):
+        return ""
+    return None
+
+
 def is_hidden(attributes: Mapping[str, str]) -> bool:
     """Whether an HTML element with these attributes is not shown, or is only decoration."""
     if "hidden" in attributes or attributes.get("aria-hidden") == "true":
@@ -252,10 +298,77 @@ def is_hidden(attributes: Mapping[str, str]) -> bool:
     return bool(re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", attributes.get("style", "")))
 
 
+_NOTE_MARK = re.compile(r"\s*[\[(]?\s*(?:\d{1,4}|[*†‡§¶]{1,3}|[ivxlc]{1,6}|[a-z]|[↩↑⤴^]\ufe0e?)\s*[\])]?\s*")
+_PAGE_LINK = re.compile(r"p(?:a?ge?)?_?\d", re.IGNORECASE)
+"""A link to a page, whose number is a part of the text."""
+_MOST_MARKS = 50
+"""Links and raised characters inside each other; deeper ones are text."""
+
+
+class NoteMarks:
+    """Finds the marks of footnotes, and the notes: a mark is a link to a note, and the note has a link back.
+
+    One object serves all pages of a document, in their order.
+    """
+
+    def __init__(self) -> None:
+        self._notes: set[str] = set()
+        """The identifiers that marks lead to."""
+        self._sources: set[str] = set()
+        """The identifiers of marks."""
+        self._open: list[tuple[str, int, str]] = []
+        """Open `a` and `sup` elements: name, where their text begins, the link inside the document or none."""
+        self._links: list[str] = []
+        """The links of the marks in this block."""
+
+    def begin(self, tag: str, words: list[str], link: str) -> None:
+        """An `a` or `sup` element begins; `words` are those of the block so far."""
+        if len(self._open) < _MOST_MARKS:
+            self._open.append((tag, len(words), link.rpartition("#")[2] if "#" in link else ""))
+
+    def end(self, tag: str, words: list[str]) -> None:
+        """Drop the mark of a note from the words; other raised digits are written as such."""
+        if all(name != tag for name, _, _ in self._open):
+            return
+        while self._open:
+            name, start, link = self._open.pop()
+            text = "".join(words[start:])
+            link = link or next((outer for _, _, outer in self._open if outer), "")
+            if name == "sup" and not link and _RAISED.fullmatch(text):
+                words[start:] = [text.translate(_SUPERSCRIPTS)]
+            elif (
+                link
+                and _NOTE_MARK.fullmatch(text)
+                and (name == "sup" or not text.strip().isalpha())
+                and not _PAGE_LINK.match(link)
+            ):
+                words[start:] = []
+                self._links.append(link)
+            if name == tag:
+                return
+
+    def end_block(self, anchors: Iterable[str], is_heading: bool = False) -> bool:
+        """Whether the block that ends here is a note.
+
+        Args:
+            anchors: The identifiers in it.
+        """
+        links, found = set(self._links), set(anchors)
+        self._links, self._open = [], []
+        if found & self._notes and links & self._sources and not is_heading:
+            return True
+        if links:
+            self._notes |= links
+            self._sources |= found
+        return False
+
+
+_RAISED = re.compile(r"[\d\[\]()*†, ]+")
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[]()*† ")
+
+
 class _HtmlWords(HTMLParser):
     """Collects the words of a document in paragraphs and lines."""
-
-    skipped = UNREAD
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -263,7 +376,8 @@ class _HtmlWords(HTMLParser):
         self._words: list[str] = []
         self._skipping: list[str] = []
         """Open elements inside the outermost one that is left out, which comes first."""
-        self._raised = self._preformatted = False
+        self._preformatted = False
+        self._notes, self._anchors = NoteMarks(), list[str]()
 
     def take(self) -> list[str]:
         """The blocks that are complete since the last call."""
@@ -276,6 +390,10 @@ class _HtmlWords(HTMLParser):
         text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip(" ,\n")
         self._words = []
         if any(character.isalnum() for character in text):
+            is_note = self._notes.end_block(self._anchors, is_heading=re.fullmatch("h[1-6]", name) is not None)
+            self._anchors = []
+            if is_note:
+                return
             if name in _WITH_STOP:
                 text = ended(text)
             self._ready.append(text + ("\n" if name in _LINES else "\n\n"))
@@ -284,10 +402,12 @@ class _HtmlWords(HTMLParser):
         if tag == "body" or (self._skipping in (["p"], ["li"]) and tag in ("li", *_BLOCKS)):
             self._skipping = []  # <head>, <p> and <li> need not be closed
         is_code = tag == "code" and self._preformatted
-        if self._skipping or tag in self.skipped or is_code or is_hidden({name: v or "" for name, v in attrs}):
+        given = {name: value or "" for name, value in attrs}
+        if self._skipping or is_code or unspoken_content(tag, given) is not None:
             if tag not in VOID:
                 self._skipping.append(tag)
             return
+        self._anchors += [given[name] for name in ("id", "name") if given.get(name)]
         if tag == "break":
             self._words.append(f" {self.get_starttag_text()} ")
         elif tag == "br":
@@ -295,10 +415,11 @@ class _HtmlWords(HTMLParser):
         elif tag in _CELLS:
             self._end_cell()  # </td> and </th> may be left out
         elif tag == "img":
-            self._words.append(f" {dict(attrs).get('alt') or ''} ")
+            self._words.append(f" {given.get('alt', '')} ")
+        elif tag in ("a", "sup"):
+            self._notes.begin(tag, self._words, given.get("href", ""))
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block(tag if tag in _LINES else "p")  # the line before it need not be closed
-        self._raised = tag == "sup" or (self._raised and tag == "a")  # the mark of a note is a link
         self._preformatted = tag == "pre" or (self._preformatted and tag not in _BLOCKS)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -307,13 +428,14 @@ class _HtmlWords(HTMLParser):
         del self._skipping[open_before:]
 
     def handle_endtag(self, tag: str) -> None:
-        self._raised = self._raised and tag == "a"
         self._preformatted = self._preformatted and tag != "pre"
         if self._skipping:
             while tag in self._skipping and self._skipping.pop() != tag:
                 pass
         elif tag in _CELLS:
             self._end_cell()
+        elif tag in ("a", "sup"):
+            self._notes.end(tag, self._words)
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # the last line may not be closed
 
@@ -327,9 +449,7 @@ class _HtmlWords(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._skipping:
             return
-        if self._raised and re.fullmatch(r"[\d\[\]()*†, ]+", data):
-            data = data.translate(_RAISED)
-        self._words.append(re.sub(r"\s+", " ", data))
+        self._words.append(re.sub(r"[^\S\n]+" if self._preformatted else r"\s+", " ", data))
 
 
 SSML_ELEMENTS = frozenset("speak p s break sub say-as voice prosody emphasis lang".split())
@@ -350,8 +470,6 @@ class _SsmlWords(_HtmlWords):
     Raises:
         UsageError: An element or a value is unknown, or an element is not closed where it has to be; the message has its place.
     """
-
-    skipped: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()

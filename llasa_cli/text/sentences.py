@@ -143,11 +143,12 @@ _MONTHS = _words(
 )
 
 
-def sentence_ends(text: str, growing: bool = False) -> Iterator[int]:
+def sentence_ends(text: str, growing: bool = False, column: int = 0) -> Iterator[int]:
     """Yield the positions at which a new sentence begins.
 
     Args:
         text: A text of any length.
+        column: The length of the line so far, if the text begins inside a line (see `column_after`).
         growing: More text may follow. A boundary that it could still undo is not given, nor any after it, so a text that
             arrives in pieces is cut as the whole would be.
     """
@@ -156,7 +157,7 @@ def sentence_ends(text: str, growing: bool = False) -> Iterator[int]:
         if found["paragraph"] or found["item"]:
             end: int | None = found.end()
         elif found["line"]:
-            end = _line_end(found, begin, growing)
+            end = _line_end(found, begin, growing, column)
         else:
             end = _end_of(found, begin, growing)
         if end is None:
@@ -171,9 +172,15 @@ def split_sentences(text: str) -> list[str]:
     return list(sentences_in(text))
 
 
-def sentences_in(text: str) -> Iterator[str]:
+def column_after(text: str, column: int = 0) -> int:
+    """The length of the last line of a text that began at a column."""
+    _, newline, last = text.rpartition("\n")
+    return len(last.strip()) + (0 if newline else column)
+
+
+def sentences_in(text: str, column: int = 0) -> Iterator[str]:
     """Yield the sentences of `split_sentences`, each in one line."""
-    for begin, end in pairwise(chain([0], sentence_ends(text), [len(text)])):
+    for begin, end in pairwise(chain([0], sentence_ends(text, column=column), [len(text)])):
         sentence = join_lines(text[begin:end])
         if sentence:
             yield sentence
@@ -235,10 +242,10 @@ def ended(text: str) -> str:
     return text.rstrip() + full_stop(bare[-1])
 
 
-def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
+def _line_end(found: re.Match[str], begin: int, growing: bool, column: int) -> int | None:
     """The boundary at a line end: 0 where the sentence continues in the next line, None if only more text can tell.
 
-    A heading without a mark is a sentence of its own. So is a line of Chinese or Japanese without a mark, unless it was
+    A sentence that begins late in a long line continues in the next one. A heading without a mark is a sentence of its own. So is a line of Chinese or Japanese without a mark, unless it was
     wrapped: then the text has marks, and the line is as long as the next.
     """
     text, end = found.string, found.end()
@@ -260,6 +267,10 @@ def _line_end(found: re.Match[str], begin: int, growing: bool) -> int | None:
             return None
     if is_spaceless(line[-1]) and is_spaceless(following[0]):
         return _cjk_line_end(end, line, following, unsure, wrapped=bool(earlier.strip()))
+    begin_of_line = text.rfind("\n", 0, found.start()) + 1
+    before = len(text[begin_of_line:begin].strip()) + (0 if begin_of_line else column)
+    if before and before + len(line) > _LONGEST_HEADING:
+        return 0
     if earlier.strip() or len(line) > _LONGEST_HEADING or not line.lstrip(_OPENERS + "#")[:1].isupper():
         return 0
     first = following.lstrip(_OPENERS)[:1]

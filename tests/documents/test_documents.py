@@ -81,7 +81,7 @@ def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> 
         ("<p>Said<a href='#f3'>[3]</a> so.</p>", "Said so."),
         ("<p>See <a href='#part'>part a</a>.</p>", "See part a."),
         ("<p>a<script>var b;</script><style>p{}</style> c</p>", "a c"),
-        ("<p>One<br/>two</p>", "One two"),
+        ("<p>One<br/>two\nthree</p>", "One\ntwo three"),
         ("<p>unclosed <b>bold", "unclosed bold"),
         ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", "yes"),
         ("<p>&lt;tag&gt; &amp; more</p>", "<tag> & more"),
@@ -89,6 +89,32 @@ def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> 
 )
 def test_html_is_read_as_its_words(html: str, text: str) -> None:
     assert " ".join(block.text for block in read_html(html).blocks) == text
+
+
+def test_a_book_is_read_without_copyright_contents_and_notes_on_a_page_of_their_own(tmp_path: Path) -> None:
+    """The pages of Standard Ebooks (imprint, <hgroup>), pandoc (contents as a page) and InDesign (notes at the end)."""
+    pages = {
+        "title.xhtml": '<section epub:type="titlepage"><h1>The Garden</h1><p>By A. Writer.</p></section>',
+        "imprint.xhtml": '<section epub:type="imprint"><p>All rights reserved.</p></section>',
+        "toc.xhtml": "<h1>Contents</h1><ul>"
+        + "".join(f'<li><a href="{number}.xhtml">A long title {number}</a></li>' for number in range(3))
+        + "</ul>",
+        "1.xhtml": '<hgroup><h2>I</h2><p>The Gate</p></hgroup><p>It was open.<a id="m1" href="notes.xhtml#n1">1</a></p>'
+        "<p>Roses are red,<br/>Violets are blue.</p>",
+        "notes.xhtml": '<h2>Notes</h2><p id="n1"><a href="1.xhtml#m1">1</a> As gates are.</p><p>And so on.</p>',
+    }
+    contents = "".join(
+        f'<li><a href="{name}">{title}</a></li>'
+        for name, title in (("title.xhtml", "Titlepage"), ("1.xhtml", "I: The Gate"), ("notes.xhtml", "Notes"))
+    )
+    book = read_document(write_epub(tmp_path / "a.epub", pages, contents))
+    assert book is not None
+    assert [(chapter.title, chapter.paragraphs) for chapter in book.chapters] == [
+        ("", ("The Garden.", "By A. Writer.")),
+        ("I: The Gate", ("It was open.", "Roses are red,\nViolets are blue.")),
+        ("Notes", ("And so on.",)),
+    ]
+    assert dict(book.omitted) == {"copyright pages": 1, "contents pages": 1, "footnotes": 1}
 
 
 NUMBERS = ("one", "two", "three", "four", "five")
@@ -348,12 +374,50 @@ def test_the_words_of_a_message_are_read(tmp_path: Path) -> None:
         (b"Content-Type: text/plain; charset=nonsense\r\n\r\nHello.", ("Hello.",)),
         (b"\r\n> Hello.\r\n", ("Hello.",)),
         (b"\r\n---- Forwarded message ----\r\nFrom: c@d.e\r\n\r\nHello.\r\n", ("Hello.",)),
+        (b"\r\nYes.\r\n\r\nFrom: Bob <b@c.d>\r\nSent: Monday\r\nTo: Jane\r\n\r\nWhen?\r\n", ("Yes.",)),
+        (b"\r\nYes.\r\n\r\nSent from my iPhone\r\n", ("Yes.",)),
+        (
+            b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nYes.\n-----BEGIN PGP SIGNATURE-----\n\niQIz\n",
+            ("Yes.",),
+        ),
+        (
+            b"Content-Type: text/html\r\n\r\n<p>Caf\xc3\xa9.</p><div class=gmail_quote>On Monday <p>Old.</p></div>",
+            ("Café.",),
+        ),
+        (
+            b"Content-Type: text/html\r\n\r\n<p>Yes.</p><blockquote type=cite>Old.</blockquote><p>No.</p>",
+            ("Yes.", "No."),
+        ),
+        (
+            b"Content-Type: text/html\r\n\r\n<p>Yes.</p><p><b>From:</b> Bob<br><b>Sent:</b> Monday</p><p>Old.</p>",
+            ("Yes.",),
+        ),
+        (
+            b"Content-Type: text/html\r\n\r\n<div class=gmail_quote><p>All is a quotation.</p></div>",
+            ("All is a quotation.",),
+        ),
+        (
+            b"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n\r\n"
+            b"--b\r\nContent-Type: text/html\r\n\r\n<p>Here.</p>\r\n--b--\r\n",
+            ("Here.",),
+        ),
     ],
 )
 def test_messages_of_all_kinds_are_read(tmp_path: Path, content: bytes, paragraphs: tuple[str, ...]) -> None:
     path = tmp_path / "a.eml"
     path.write_bytes(b"From: a@example.com\r\nSubject: X\r\n" + content)
     assert read_document(path).chapters == (Chapter("X", paragraphs),)
+
+
+def test_each_message_of_a_mailbox_is_a_chapter(tmp_path: Path) -> None:
+    path = tmp_path / "box.mbox"
+    path.write_text(
+        "From a@b.c Mon Nov 30 15:49:17 2026\nFrom: A <a@b.c>\nSubject: One\n\nHello.\n\n>From here on.\n\n"
+        "From a@b.c Mon Nov 30 15:50:17 2026\nFrom: A <a@b.c>\nSubject: Two\n\nBye.\n",
+        encoding="utf-8",
+    )
+    assert kind_of(path) == "mbox"
+    assert read_document(path).chapters == (Chapter("One", ("Hello.", "From here on.")), Chapter("Two", ("Bye.",)))
 
 
 def test_lines_with_colons_are_no_message(tmp_path: Path) -> None:

@@ -19,6 +19,28 @@ PAGE = (
 )
 SRT = "1\n00:00:01,000 --> 00:00:03,500\nHello there.\n\n2\n00:00:04,000 --> 00:00:06,000\n<i>How are\nyou?</i>\n"
 VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:start\n<v Ann>Hello &amp; welcome.\n"
+LICENSE = (
+    "The Project Gutenberg EBook of Nights, by A. Writer\n\nThis eBook is for the use of anyone.\n\nTitle: Nights\n\n"
+    "*** START OF THIS PROJECT GUTENBERG EBOOK NIGHTS ***\n\n\nProduced by Jane Doe and the Online\nTeam at http://www.pgdp.net\n\n\n"
+)
+LICENSE_END = (
+    "\n\nEnd of Project Gutenberg's Nights\n\n*** END OF THIS PROJECT GUTENBERG EBOOK NIGHTS ***\n\n***** This file\n"
+)
+WIKI = (
+    '<div id="mw-navigation"><h2>Menu</h2></div><main><h1>Barn</h1><a class="mw-jump-link" href="#x">Jump</a><p>A barn is a building.'
+    '<sup id="cite_ref-1"><a href="#cite_note-1">[1]</a></sup><sup class="noprint">[<a href="/c">citation needed</a>]</sup></p>'
+    '<div role="navigation">Contents</div><h2>History<span class="mw-editsection">[<a href="e">edit</a>]</span></h2><p>It evolved.</p>'
+    '<h2>Notes</h2><ol><li id="cite_note-1"><b><a href="#cite_ref-1">^</a></b> Smith, p. 5.</li><li>After it, page 5.</li></ol></main>'
+)
+SITE = (
+    '<a class="skip-link" href="#m">Skip</a><form role="search"><label>Search</label></form><div id="cookie-banner"><p>We use cookies.</p>'
+    '</div><div class="breadcrumbs">Home</div><header><h1>Title</h1></header><p>By Jane.</p><p>Text.</p><div class="share"><a href="t">Tweet</a>'
+    '</div><dialog>Popup</dialog><details><summary>Details.</summary>More.</details><footer class="site-footer">© 2026</footer>'
+)
+WORD = (
+    '<p>It ended.<a href="#_ftn1" name="_ftnref1"><span class=MsoFootnoteReference>[1]</span></a> He won.</p><p>So.</p><div>'
+    '<p class=MsoFootnoteText><a href="#_ftnref1" name="_ftn1">[1]</a> A note.</p></div><div class="footnotes"><p>Another.</p></div>'
+)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +56,16 @@ VTT = "WEBVTT - A title\n\nNOTE\na note\n\nintro\n00:01.000 --> 00:03.500 align:
         ("html", "<div>Not <!-- this --> that<script>x()</script></div>", "Not that"),
         ("html", '<p>A <a href="http://x.y/z">link</a> and <img src="p.png" alt="a picture">.</p>', "A link and a picture ."),
         ("html", "<p>He won.<sup>[1]</sup> Then m<sup>2</sup></p>", "He won.¹ Then m²"),
-        ("html", '<p>A word<sup><a href="#1">1</a></sup> here, the 4<sup>th</sup></p>', "A word¹ here, the 4th"),
+        ("html", '<p>A word<sup><a href="#1">1</a></sup> here, the 4<sup>th</sup></p>', "A word here, the 4th"),
+        ("html", WIKI, "Barn. A barn is a building. History. It evolved. Notes. After it, page 5."),
+        ("html", SITE, "Title. By Jane. Text. Details. More."),
+        ("html", '<p>One<span class="pagenum">[12]</span> two, see <a href="#page5">5</a>.</p>', "One two, see 5."),
+        ("html", WORD, "It ended. He won. So."),
+        ("html", f"<html><pre>{LICENSE}</pre><p>It was [5] dark.</p><pre>{LICENSE_END}</pre>", "It was [5] dark."),
+        ("plain", f"{LICENSE}It was _very_ dark.\n\n[Illustration]\n\nHe\nslept.{LICENSE_END}", "It was very dark. He slept."),
+        ("plain", "A word.[A] [B]\n\n[Footnote A: See the\n\nlast page.]\n\n[Illustration: _The cat_]\n\n[Pg 12] On.", "A word. [B] The cat On."),
+        ("plain", "_The door opens. He\ncomes in._ Use snake_case and ¯\\_(ツ)_/¯.", "The door opens. He comes in. Use snake_case and ¯\\_(ツ)_/¯."),
+        ("plain", "Project Gutenberg is a library. It has books.", "Project Gutenberg is a library. It has books."),
         ("html", "<nav><ul><li>Home</li></ul></nav><p>Text</p><button>Send</button><noscript>No</noscript>", "Text"),
         ("html", "<div hidden><div>a</div>b</div><p aria-hidden=true>c<p>d<i style='display: none'>e</i></p>", "d"),
         ("html", "<div hidden/><p>Text<img hidden alt=x><br hidden> goes on</p>", "Text goes on"),

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from llasa_cli.text.chunker import chunk_text
 from llasa_cli.text.incremental import read_sentences
-from llasa_cli.text.sentences import split_sentences
+from llasa_cli.text.sentences import column_after, sentences_in, split_sentences
 
 GOLDEN = Path(__file__).with_name("golden_sentences.txt")
 KNOWN_MISSES = {
@@ -76,7 +77,10 @@ def test_a_pipe_is_cut_into_the_same_sentences_wherever_it_is_torn(seed: int) ->
         for cuts in (few, list(range(1, len(data)))):
             parts = arriving(data, cuts)
             assert "".join(parts).strip() == text.strip()
-            got = [sentence for part in parts for sentence in split_sentences(part)]
+            got, column = list[str](), 0
+            for part in parts:
+                got += sentences_in(part, column)
+                column = column_after(part, column)
             assert spoken(got) == spoken(split_sentences(text)), text
 
 
@@ -117,3 +121,21 @@ def test_a_hostile_line_is_read_through(piece: str) -> None:
     text = piece * (40_000 // len(piece)) + "end"
     sentences = split_sentences(text)
     assert "".join("".join(sentences).split()) == "".join(text.split())
+
+
+def test_a_sentence_that_begins_late_in_a_wrapped_line_continues_in_the_next_one() -> None:
+    text = (
+        "There was hope, he said, but in the end it was of little use. Gurnard's\n"
+        "Head is near, and another meeting should have been called for. May\n"
+        "I go?\n\nChapter 1. The Storm\nIt was a dark and stormy night, and so on.\n"
+    )
+    assert split_sentences(text) == [
+        "There was hope, he said, but in the end it was of little use.",
+        "Gurnard's Head is near, and another meeting should have been called for.",
+        "May I go?",
+        "Chapter 1.",
+        "The Storm",
+        "It was a dark and stormy night, and so on.",
+    ]
+    pieces = arriving(text.encode(), list(range(1, len(text))))
+    assert [sentence for chunk in chunk_text(pieces) for sentence in chunk.sentences] == split_sentences(text)
