@@ -60,8 +60,20 @@ def _plain_errors() -> Iterator[None]:
         message = error.format_message()
         if hasattr(error, "possibilities"):  # an option that does not exist
             message, hint = _unknown_option(error, hint)
+        elif isinstance(error, typer.BadParameter):
+            message = _wrong_number(error) or message
         show_error(message, hint)
         raise typer.Exit(2) from None
+
+
+def _wrong_number(error: Any) -> str:
+    """The sentence about an option whose value is not a number; empty for any other error.
+
+    Only the message tells them apart. Typer has pydantic's ("valid integer", "valid number") or click's ("valid float").
+    """
+    kinds = {"valid integer": "a whole number", "valid number": "a number", "valid float": "a number"}
+    kind = next((kind for said, kind in kinds.items() if said in error.message), None)
+    return f"{max(error.param.opts, key=len)} must be {kind}." if kind and error.param else ""
 
 
 def _unknown_option(error: Any, hint: str) -> tuple[str, str]:
