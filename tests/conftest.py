@@ -161,7 +161,14 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder
         initializer_range=0.4,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    about = {"format": 1, "codec": "codec", "speakers": list(SPEAKERS), "default_speaker": "heart", "language": ["en"]}
+    about = {
+        "format": 1,
+        "codec": "codec",
+        "speakers": list(SPEAKERS),
+        "default_speaker": "heart",
+        "speaker_notes": {"bella": "woman, American"},
+        "language": ["en"],
+    }
     (folder / "llasa.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 

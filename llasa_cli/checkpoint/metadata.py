@@ -59,6 +59,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "cpu_dtype": _is_text,
     "style": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "speaker_notes": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     "sampling": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "most_characters": lambda value: type(value) is int and value > 0,
     "slowest_s_a_character": lambda value: _is_number(value) and value > 0,

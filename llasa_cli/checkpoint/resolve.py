@@ -116,6 +116,11 @@ class Checkpoint:
         return own or (self.entry.speakers if self.entry is not None else ())
 
     @property
+    def speaker_notes(self) -> dict[str, str]:
+        """A few words about each speaker, such as "woman, British", as far as the metadata has them."""
+        return dict(self.metadata.get("speaker_notes") or {})
+
+    @property
     def style_fields(self) -> tuple[str, ...]:
         """The style fields of its prompts: those of the metadata, else those that the catalog knows. It may be empty."""
         own = tuple(self.metadata.get("style") or ())

@@ -25,7 +25,7 @@ app = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COLUMNS = ("voice", "kind", "seconds", "language", "made with", "says")
+_COLUMNS = ("voice", "kind", "seconds", "language", "made with", "about")
 
 
 _JSON = Flag("Print JSON, one voice a line.")
@@ -76,17 +76,19 @@ def voices(context: typer.Context, options: Parsed[ListOptions]) -> None:
     claim_stdout()
     checkpoint, codec = _look_up(model)
     speakers = checkpoint.known_speakers if checkpoint is not None else ()
+    about = checkpoint.speaker_notes if checkpoint is not None else {}
     default = checkpoint.metadata.get("default_speaker") if checkpoint is not None else None
     saved = list_voices()
     if json:
         for speaker in speakers:
-            result(as_json({"name": speaker, "kind": "speaker", "default": speaker == default, "model": model}))
+            facts = {"name": speaker, "kind": "speaker", "default": speaker == default, "model": model}
+            result(as_json(facts | {"about": about.get(speaker, "")}))
         for entry in saved:
             result(as_json(_facts(entry, codec)))
         return
     kinds = ["speaker (default)" if speaker == default else "speaker" for speaker in speakers]
     rows: list[tuple[str, ...]] = [
-        (speaker, kind, "", "", model, "") for speaker, kind in zip(speakers, kinds, strict=True)
+        (speaker, kind, "", "", model, about.get(speaker, "")) for speaker, kind in zip(speakers, kinds, strict=True)
     ]
     rows += [_row(entry, codec) for entry in saved]
     if rows:
@@ -164,7 +166,7 @@ def _row(entry: VoiceEntry, codec: str | None) -> tuple[str, ...]:
         f"{seconds_of(voice):.1f}",
         voice.language or "",
         made_with,
-        " ".join(voice.text.split()),
+        f"says: {' '.join(voice.text.split())}",
     )
 
 

@@ -43,13 +43,23 @@ class VoiceStore:
         return self._checkpoint.codec_identity
 
     def describe(self) -> list[dict[str, Any]]:
-        """The voices that a request can name. `id` repeats `name`: Open WebUI reads both."""
+        """The voices that a request can name, with a few words about those that have them. `id` repeats `name`: Open WebUI reads both."""
         from llasa_cli.voices.library import list_voices
 
         default = self._synthesizer.prompt_format.default_speaker
         kinds = dict.fromkeys(self._synthesizer.speakers, "speaker")
         found = [*kinds.items(), *((entry.name, "saved") for entry in list_voices() if entry.voice is not None)]
-        return [{"id": name, "name": name, "kind": kind, "default": name == default} for name, kind in found]
+        about = self._checkpoint.speaker_notes
+        return [
+            {
+                "id": name,
+                "name": name,
+                "kind": kind,
+                "default": name == default,
+                "about": about.get(name, "") if kind == "speaker" else "",
+            }
+            for name, kind in found
+        ]
 
     def find(self, name: str | None) -> tuple[str | None, Reference | None]:
         """A voice's name -> (speaker, reference); one of them is None, both for the model's default.

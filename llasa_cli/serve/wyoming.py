@@ -183,17 +183,17 @@ class _Handler(AsyncEventHandler):
         await self.write_event(AudioStop().event())
 
     async def _info(self) -> Info:
-        names = [voice["name"] for voice in await asyncio.to_thread(self._voices.describe)] or ["default"]
+        found = await asyncio.to_thread(self._voices.describe) or [{"name": "default", "about": ""}]
         voices = [
             TtsVoice(
-                name=name,
-                description=name,
+                name=voice["name"],
+                description=f"{voice['name']} ({voice['about']})" if voice["about"] else voice["name"],
                 attribution=_ATTRIBUTION,
                 installed=True,
                 version=__version__,
                 languages=self._languages or ["en"],
             )
-            for name in names
+            for voice in found
         ]
         program = TtsProgram(
             name="llasa",

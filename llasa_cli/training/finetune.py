@@ -128,6 +128,8 @@ def _describe_run(
     counts = Counter(name for name in rows.speakers if name is not None)
     metadata["speakers"] = list(dict.fromkeys([*known_speakers, *sorted(counts)]))
     metadata["default_speaker"] = counts.most_common(1)[0][0] if counts else None
+    notes = metadata.get("speaker_notes") or {}
+    metadata["speaker_notes"] = {name: note for name, note in notes.items() if name not in counts} or None
     metadata["base"] = base_name(options.model)
     metadata["chats"] = bool(options.chat)  # a model that is trained on speech alone forgets how to chat
     if prompt_format.spell_out:

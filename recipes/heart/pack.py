@@ -16,6 +16,8 @@ from pathlib import Path
 from teachers import NAMED_SPEAKERS
 
 MOST_BYTES = 45_000_000
+NOTES = {"af": "woman, American", "bf": "woman, British", "am": "man, American", "bm": "man, British"}
+"""What the first letters of a teacher's style say about the speaker."""
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -51,6 +53,9 @@ def main() -> None:
         "cpu_dtype": "int8",
         "speakers": arguments.speakers,
         "default_speaker": arguments.speakers[0],
+        "speaker_notes": {
+            name: NOTES[style[:2]] for name, style in NAMED_SPEAKERS.items() if name in arguments.speakers
+        },
         # The model knows letters, not digits, and sentences of the length it was trained on.
         "spell_out": True,
         "most_characters": 120,

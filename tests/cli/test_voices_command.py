@@ -113,6 +113,7 @@ def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, fold
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["voice", "heart", "bella"]
     assert "speaker (default)" in out.splitlines()[1]
+    assert out.splitlines()[2].endswith("woman, American")
     assert "No voice is saved" in said
     save(kim)
     save(replace(kim, name="lee", codec="000000000000", text="Red \x1b[31m [bold]letters[/bold]"))

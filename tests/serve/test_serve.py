@@ -164,7 +164,9 @@ def test_a_wrong_key_is_refused(server: Running) -> None:
 def test_models_and_voices_are_listed(server: Running) -> None:
     assert [model.id for model in client_of(server).models.list()] == [server.model]
     voices = http.get(f"{server.url}/v1/audio/voices", headers=server.headers).json()["voices"]
-    assert {"id": "heart", "name": "heart", "kind": "speaker", "default": True} in voices
+    heart = {"id": "heart", "name": "heart", "kind": "speaker", "default": True, "about": ""}
+    assert heart in voices
+    assert heart | {"id": "bella", "name": "bella", "default": False, "about": "woman, American"} in voices
     models = http.get(f"{server.url}/v1/audio/models", headers=server.headers).json()["models"]
     assert [model["id"] for model in models] == [server.model]
 
@@ -455,7 +457,8 @@ def test_a_wyoming_client_hears_speech(wyoming_port: int) -> None:
     from wyoming.tts import Synthesize, SynthesizeVoice
 
     (described,) = talk(wyoming_port, [Describe()], "info")
-    assert {"heart", "bella"} <= {voice.name for voice in Info.from_event(described).tts[0].voices}
+    voices = {voice.name: voice.description for voice in Info.from_event(described).tts[0].voices}
+    assert (voices["heart"], voices["bella"]) == ("heart", "bella (woman, American)")
     events = talk(wyoming_port, [Synthesize("Hi.", voice=SynthesizeVoice(name="heart"))], "audio-stop")
     assert events[0].type == "audio-start"
     assert heard(events) >= 640  # a code, at any seed
