@@ -265,7 +265,9 @@ class _Run:
         validator.add_all(self._read(source, problems), self._reporter.checked)
         self._destination.refuse_overwriting_clips(self._plan.clips(), options)
         counts = self._plan.counts()
-        self._report_warnings(problems, validator.warnings.lines)
+        note = self._checkpoint.metadata.get("cloning_note")
+        notes = [note] if note and any(True for _ in self._plan.clips()) else []
+        self._report_warnings(problems, [*validator.warnings.lines, *notes])
         if counts.failed:
             self._reporter.rejected(self._plan.invalid(), counts.failed)
         problems.refuse()

@@ -56,6 +56,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "base": _is_text,
     "default_speaker": _is_text,
     "join": _is_text,
+    "cloning_note": _is_text,
     "cpu_dtype": _is_text,
     "style": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "speakers": lambda value: isinstance(value, list) and all(map(_is_text, value)),

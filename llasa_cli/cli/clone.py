@@ -100,6 +100,8 @@ def clone(
     at_once = None if source is None else passages_at_once(scheduling, model, source, output, speech)
     check_paths(output, options.ref, source.path if source is not None else None)
     with Console(console_options.quiet, console_options.verbose) as console:
+        if model.metadata.get("cloning_note"):
+            console.line(f"warning: {model.metadata['cloning_note']}")
         clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
         voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript + cast.key
         with (

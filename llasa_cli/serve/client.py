@@ -63,7 +63,11 @@ class RemoteSynthesizer:
         self.license = str(facts["license"])
         self.speakers = self.known_speakers = tuple(facts["speakers"])
         self.style_fields = tuple(facts.get("style") or ())
-        self.metadata = {"spell_out": facts["spell_out"], "language": facts["language"] or []}
+        self.metadata = {
+            "spell_out": facts["spell_out"],
+            "language": facts["language"] or [],
+            "cloning_note": facts.get("cloning_note"),
+        }
         self._sampling: Mapping[str, Any] = facts["sampling"]
         self._max_characters = int(facts["max_characters"])
 

@@ -218,6 +218,7 @@ def model_facts(synthesizer: SpeechModel) -> dict[str, Any]:
         "codec": checkpoint.codec_identity,
         "license": checkpoint.license,
         "language": checkpoint.metadata.get("language"),
+        "cloning_note": checkpoint.metadata.get("cloning_note"),
         "spell_out": bool(checkpoint.metadata.get("spell_out")),
         "sampling": asdict(checkpoint.sampling(SamplingRequest())),
     }

@@ -151,7 +151,8 @@ class VoiceStore:
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
         )
-        return list(clip.warnings)
+        note = self._checkpoint.metadata.get("cloning_note")
+        return [*clip.warnings, *([note] if note else [])]
 
     def remove(self, name: str) -> None:
         """Delete a saved voice.

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("codec", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--speakers", nargs="+", default=list(NAMED_SPEAKERS), help="the first is the default")
+    parser.add_argument("--cloning-note", help="a warning for whoever clones with this model, by what judge.py found")
     parser.add_argument("--temperature", type=float, default=0.4)
     parser.add_argument("--top-p", type=float, default=0.9)
     parser.add_argument("--guidance", type=float, default=1.0, help="above 1 needs a model trained with --text-dropout")
@@ -56,6 +57,7 @@ def main() -> None:
         "speaker_notes": {
             name: NOTES[style[:2]] for name, style in NAMED_SPEAKERS.items() if name in arguments.speakers
         },
+        "cloning_note": arguments.cloning_note,
         # The model knows letters, not digits, and sentences of the length it was trained on.
         "spell_out": True,
         "most_characters": 120,

@@ -108,6 +108,26 @@ def test_text_is_spoken_and_the_voice_is_kept(run: Command, clip: Path, tmp_path
     assert find("kim").text == "other words are in it"
 
 
+def test_a_model_that_can_not_clone_says_so_wherever_a_clip_is_given(
+    run: Command, clip: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(random_checkpoint, model)
+    about = model / "llasa.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"cloning_note": "It is too small to clone."}))
+    lists = {"clips": [{"text": "Hello.", "ref": str(clip), "ref_text": WORDS}], "speakers": [{"text": "Hello."}]}
+    said = {}
+    for name, items in lists.items():
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, items)))
+        batch = ("batch", str(tmp_path / f"{name}.jsonl"), "-o", str(tmp_path / name), "--dry-run")
+        said[name] = [run(*batch, "-m", str(other))[2] for other in (model, random_checkpoint)]
+    clone = ("clone", "--ref", str(clip), "--ref-text", WORDS, "--save", "kim", "--force")
+    said["clone"] = [run(*clone, "-m", str(other))[2] for other in (model, random_checkpoint)]
+    warning = "warning: It is too small to clone."
+    found = {name: [text.count(warning) for text in texts] for name, texts in said.items()}
+    assert found == {"clips": [1, 0], "speakers": [0, 0], "clone": [1, 0]}
+
+
 def test_voices_are_listed_shown_and_removed(run: Command, kim: SavedVoice, folder: Path) -> None:
     code, out, said = run("voices")
     assert code == 0
