@@ -8,7 +8,6 @@ typedef __m512i integers; /* 16 int32 */
 
 INLINE integers zero(void) { return _mm512_setzero_si512(); }
 INLINE pairs read_pairs(const void *from) { return _mm512_loadu_si512(from); }
-INLINE integers read_integers(const void *from) { return _mm512_loadu_si512(from); }
 INLINE integers plus(integers a, integers b) { return _mm512_add_epi32(a, b); }
 INLINE integers sixteenth(integers a) { return _mm512_srai_epi32(a, 4); }
 INLINE pairs masked(pairs a, int16_t mask) { return _mm512_and_si512(a, _mm512_set1_epi16(mask)); }
@@ -32,6 +31,11 @@ INLINE void accumulate(integers *sums, pairs a, pairs b) {
 #define PART(VECTOR, P) (VECTOR)
 #define part_zero zero()
 #define part_read(FROM) read_pairs(FROM)
+#define part_add plus
+#define part_sixteenth sixteenth
+#define part_masked masked
+#define part_shifted shifted
+#define part_widen widen_32_bytes
 #define part_accumulate accumulate
 INLINE few part_to_floats(part found) { return (few)_mm512_cvtepi32_ps(found); }
 /* 32 int8, or 16 and zeros. */
@@ -118,7 +122,6 @@ enum { PART_BYTES = 64 / PARTS };
 
 INLINE integers zero(void) { PARTWISE(part_zero); }
 INLINE pairs read_pairs(const void *from) { PARTWISE(part_read((const char *)from + p * PART_BYTES)); }
-INLINE integers read_integers(const void *from) { return read_pairs(from); }
 INLINE integers plus(integers a, integers b) { PARTWISE(part_add(a.part[p], b.part[p])); }
 INLINE integers sixteenth(integers a) { PARTWISE(part_sixteenth(a.part[p])); }
 INLINE pairs masked(pairs a, int16_t mask) { PARTWISE(part_masked(a.part[p], mask)); }

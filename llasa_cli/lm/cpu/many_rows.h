@@ -3,8 +3,7 @@
  * bit for bit that of one_row.h: sums of integers are exact, and the floats are added in the same order.
  */
 enum { BAND = 8, SOME = 16 }; /* rows of weights and rows of states whose sums are kept in the first-level cache */
-#if defined AVX512 || defined __aarch64__
-#define REGISTERS_32
+#ifdef REGISTERS_32
 enum { TALL = 4, WIDE = 4 }; /* of these, the tile whose sums are kept in registers */
 #else
 enum { TALL = 4, WIDE = 2 };

@@ -100,6 +100,7 @@ INLINE void prepare(row *states, long width, const matrix *by) {
 }
 
 enum { CHAINS = PARTS == 1 ? 4 : 2 };
+enum { LOCKSTEP = 4 }; /* rows of int4 weights that share the loads of the states */
 
 /* A row of weights with `count` rows of states, one or two, from state `from` on. Each pair has several sums, because an
  * addition takes 4 cycles. Weights have `bytes` bytes each; those `ahead` bytes on are needed next. */
@@ -234,43 +235,124 @@ INLINE void dot_q8_0(const int count, const row *states, const char *weights, co
     for (int s = 0; s < count; s++) out[s] = total(sums[s]);
 }
 
-/* Weights in int4 or, with `is_q4_0`, in q4_0. */
-INLINE void dot_int4(const int count, const row *states, const char *weights, const uint16_t *scales, long width,
-                     float *out, const int is_q4_0) {
-    few sums[PAIR][PARTS] = {0}, scale[PARTS];
-    for (long span = 0; span * SPAN < width; span++) {
-        long at = span * SPAN, end = at + SPAN < width ? at + SPAN : width;
-        EACH_PART scale[p] = is_q4_0 ? read_fp16((const char *)scales, span * LANES + p * FEW) * 16
-                                     : read_bf16((const char *)scales, span * LANES + p * FEW);
-        integers plain[PAIR], sixteenfold[PAIR];
-#pragma GCC unroll 2
-        for (int s = 0; s < count; s++) plain[s] = read_integers(states[s].excess + span), sixteenfold[s] = zero();
-#pragma GCC unroll 4
-        for (; at < end; at += BLOCK) {
-            pairs word = read_pairs(weights + at / 2), later = shifted(word, 8);
-            pairs first = masked(word, 0x0F), second = masked(word, 0xF0);
-            pairs third = masked(later, 0x0F), fourth = masked(later, 0xF0);
-#pragma GCC unroll 2
+/* Add a span of `tall` rows of int4 weights, `apart` bytes from each other, with `count` rows of states. As many bytes as it reads are
+ * prefetched, from `ahead` on. */
+INLINE void add_span_int4(const int count, const int tall, const row *states, long span, const char *weights, long apart,
+                          const few (*scales)[PARTS], long size, const char *ahead, few (*sums)[PAIR][PARTS]) {
+    for (int p = 0; p < PARTS; p++) {
+        part plain[LOCKSTEP][PAIR], sixteenfold[LOCKSTEP][PAIR];
+        UNROLL
+        for (int r = 0; r < tall; r++)
+            UNROLL
             for (int s = 0; s < count; s++) {
-                const char *numbers = (const char *)states[s].numbers[0] + 2 * at;
-                plain[s] = add_products(plain[s], first, read_pairs(numbers));
-                sixteenfold[s] = add_products(sixteenfold[s], second, read_pairs(numbers + 64));
-                plain[s] = add_products(plain[s], third, read_pairs(numbers + 128));
-                sixteenfold[s] = add_products(sixteenfold[s], fourth, read_pairs(numbers + 192));
+                plain[r][s] = part_read((const char *)(states[s].excess + span) + p * (64 / PARTS));
+                sixteenfold[r][s] = part_zero;
+            }
+        UNROLL
+        for (long at = 0; at < size; at += BLOCK) {
+            part word[LOCKSTEP], state[PAIR];
+            UNROLL
+            for (int r = 0; r < tall; r++) {
+                word[r] = part_read(weights + r * apart + at / 2 + p * (64 / PARTS));
+                if (!p) __builtin_prefetch(ahead + at / 2 * tall + 64 * r, 0, 2);
+            }
+            UNROLL
+            for (int n = 0; n < 4; n++) {
+                UNROLL
+                for (int s = 0; s < count; s++)
+                    state[s] = part_read((const char *)states[s].numbers[0] + 2 * (span * SPAN + at + 32 * n) +
+                                         p * (64 / PARTS));
+                UNROLL
+                for (int r = 0; r < tall; r++) {
+                    if (n == 2) word[r] = part_shifted(word[r], 8);
+                    part weight = part_masked(word[r], n % 2 ? 0xF0 : 0x0F);
+                    UNROLL
+                    for (int s = 0; s < count; s++)
+                        part_accumulate(n % 2 ? &sixteenfold[r][s] : &plain[r][s], weight, state[s]);
+                }
             }
         }
-#pragma GCC unroll 2
-        for (int s = 0; s < count; s++) {
-            plain[s] = plus(plain[s], sixteenth(sixteenfold[s]));
-            add_scaled(sums[s], plain[s], 1, scale, states[s].scales[span]);
-        }
+        UNROLL
+        for (int r = 0; r < tall; r++)
+            UNROLL
+            for (int s = 0; s < count; s++) {
+                part found = part_add(plain[r][s], part_sixteenth(sixteenfold[r][s]));
+                sums[r][s][p] = part_scaled(sums[r][s][p], found, 1, scales[r][p], states[s].scales[span]);
+            }
     }
-#pragma GCC unroll 2
-    for (int s = 0; s < count; s++) out[s] = total(sums[s]);
+}
+
+/* Spans `from` to `to` of `tall` rows of weights in int4 or q4_0, `apart` rows from each other, of which the first is `r`. They
+ * are added to the sums of earlier spans. */
+INLINE void add_spans_int4(const int count, const int tall, const matrix *by, const row *states, long r, long apart, long from,
+                           long to, const char *ahead, const char *scales_ahead, few (*sums)[PAIR][PARTS]) {
+    const long width = by->width, spans = (width + SPAN - 1) / SPAN;
+    const char *weights = (const char *)by->weights + r * width / 2;
+    const char *stored = (const char *)by->scales + r * spans * 2 * LANES;
+    few some[LOCKSTEP][PAIR][PARTS], scales[LOCKSTEP][PARTS];
+    UNROLL
+    for (int i = 0; i < tall; i++)
+        UNROLL
+        for (int s = 0; s < count; s++) EACH_PART some[i][s][p] = from ? sums[i * apart][s][p] : (few){0};
+    for (long span = from; span < to; span++) {
+        UNROLL
+        for (int i = 0; i < tall; i++) {
+            const char *here = stored + (i * apart * spans + span) * 2 * LANES;
+            EACH_PART scales[i][p] = by->format == format_q4_0 ? read_fp16(here, p * FEW) * 16 : read_bf16(here, p * FEW);
+            if (i % 2 == 0) __builtin_prefetch(scales_ahead + ((span - from) * tall + i) * 2 * LANES, 0, 2);
+        }
+        add_span_int4(count, tall, states, span, weights + span * (SPAN / 2), apart * width / 2, scales,
+                      width - span * SPAN < SPAN ? width - span * SPAN : SPAN, ahead + (span - from) * tall * (SPAN / 2), some);
+    }
+    UNROLL
+    for (int i = 0; i < tall; i++)
+        UNROLL
+        for (int s = 0; s < count; s++) EACH_PART sums[i * apart][s][p] = some[i][s][p];
+}
+
+/* Rows `first` to `end` in int4 or q4_0, group by group. While a group is multiplied, the next is prefetched to the second-level
+ * cache from its beginning to its end, which memory serves quickest. There it may be read in another order: some rows in
+ * lockstep, and wide rows in pieces, so that the states stay in the first-level cache. After these rows the thread goes on
+ * with row `next`. */
+INLINE void products_int4(const int count, const matrix *by, const row *states, float *out, long stride, long first,
+                          long end, long next, int add) {
+    enum { GROUP_BYTES = 32768, MOST = 64, PIECE_SPANS = 8 };
+#ifdef REGISTERS_32
+    const int tall = LOCKSTEP;
+#else
+    const int tall = LOCKSTEP / count;
+#endif
+    const long width = by->width, spans = (width + SPAN - 1) / SPAN;
+    long group = GROUP_BYTES / (width / 2) / LOCKSTEP * LOCKSTEP;
+    group = group > MOST ? MOST : group < 2 * LOCKSTEP ? 2 * LOCKSTEP : group;
+    for (; first < end; first += group) {
+        const long rows = end - first < group ? end - first : group, apart = rows / tall;
+        const long then = first + rows < end ? first + rows : next;
+        const char *ahead = (const char *)by->weights + then * width / 2;
+        const char *scales_ahead = (const char *)by->scales + then * spans * 2 * LANES;
+        few sums[MOST][PAIR][PARTS];
+        for (long from = 0; from < spans; from += PIECE_SPANS) {
+            const long to = from + PIECE_SPANS < spans ? from + PIECE_SPANS : spans;
+#define ADD_SPANS(TALL, R, APART)                                                                                      \
+    add_spans_int4(count, TALL, by, states, first + (R), APART, from, to, ahead, scales_ahead, sums + (R));            \
+    ahead += (TALL) * (to - from) * (SPAN / 2), scales_ahead += (TALL) * (to - from) * 2 * LANES
+            for (long r = 0; r < apart; r++) {
+                ADD_SPANS(tall, r, apart);
+            }
+            for (long r = apart * tall; r < rows; r++) {
+                ADD_SPANS(1, r, 0);
+            }
+        }
+        for (long r = 0; r < rows; r++)
+            for (int s = 0; s < count; s++) {
+                float *to = out + s * stride + first + r;
+                *to = total(sums[r][s]) + (add ? *to : 0);
+            }
+    }
 }
 
 INLINE void products_of(const int count, const matrix *by, const row *states, float *out, long stride, long first,
-                        long end, int add) {
+                        long end, long next, int add) {
     long width = by->width, spans = (width + SPAN - 1) / SPAN;
     const char *weights = by->weights;
 /* Whole rows of weights. */
@@ -304,35 +386,35 @@ INLINE void products_of(const int count, const matrix *by, const row *states, fl
     case format_bf16: PIECES(2, bf16);
     case format_fp16: PIECES(2, fp16);
     case format_int8: EACH(width, dot_int8(count, states, here, width, found), ((const float *)by->scales)[r]);
-    case format_int4:
-        EACH(width / 2,
-             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 0), 1);
     case format_q8_0:
         EACH(width, dot_q8_0(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found), 1);
-    case format_q4_0:
-        EACH(width / 2,
-             dot_int4(count, states, here, (const uint16_t *)by->scales + r * spans * LANES, width, found, 1), 1);
+    case format_int4:
+    case format_q4_0: products_int4(count, by, states, out, stride, first, end, next, add);
     }
 }
 
-static void products_1(const matrix *by, const row *states, float *out, long stride, long first, long end, int add) {
-    products_of(1, by, states, out, stride, first, end, add);
+static void products_1(const matrix *by, const row *states, float *out, long stride, long first, long end, long next,
+                       int add) {
+    products_of(1, by, states, out, stride, first, end, next, add);
 }
 
-static void products_2(const matrix *by, const row *states, float *out, long stride, long first, long end, int add) {
-    products_of(2, by, states, out, stride, first, end, add);
+static void products_2(const matrix *by, const row *states, float *out, long stride, long first, long end, long next,
+                       int add) {
+    products_of(2, by, states, out, stride, first, end, next, add);
 }
 
 /* Rows `first` to `end` of the product of a matrix with `count` rows of states that were prepared for it; stored in `out`,
- * float [count][stride], or added to it. Three or four rows of states take turns in pairs on a few rows of weights, which are
- * in cache by then: more at once would take longer to compile than they save. */
+ * float [count][stride], or added to it. After them the thread goes on with row `next`. Three or four rows of states take
+ * turns in pairs on a few rows of weights, which are in cache by then: more at once would take longer to compile than they
+ * save. */
 static void products(const matrix *by, const row *states, long count, float *out, long stride, long first, long end,
-                     int add) {
+                     long next, int add) {
     long some = count > 2 ? LANES : end - first;
     for (; first < end; first += some) {
         long to = first + some < end ? first + some : end;
         for (long s = 0; s < count; s += 2)
-            (count - s > 1 ? products_2 : products_1)(by, states + s, out + s * stride, stride, first, to, add);
+            (count - s > 1 ? products_2 : products_1)(by, states + s, out + s * stride, stride, first, to, to < end ? to : next,
+                                                  add);
     }
 }
 
@@ -342,10 +424,29 @@ INLINE int take(long *taken, long rows, long *first, long *end) {
     long at = __atomic_load_n(taken, __ATOMIC_RELAXED), some;
     do {
         if (at >= rows) return 0;
-        some = ((rows - at) / (4 * omp_get_num_threads()) + LANES) / LANES * LANES;
+        some = ((rows - at) / (2 * omp_get_num_threads()) + LANES) / LANES * LANES;
         if (some > rows - at) some = rows - at;
     } while (!__atomic_compare_exchange_n(taken, &at, at + some, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     *first = at, *end = at + some;
+    return 1;
+}
+
+/* Rows of a shared product that this thread has taken, and those that it has taken to go on with. */
+typedef struct {
+    long *taken, rows, first, end, next, next_end;
+} share;
+
+INLINE share begin_share(long *taken, long rows) {
+    share own = {taken, rows};
+    take(taken, rows, &own.next, &own.next_end);
+    return own;
+}
+
+/* Go on; returns 0 when all rows are taken. Without more of them `next` is what follows. */
+INLINE int go_on(share *own) {
+    if (own->next == own->next_end) return 0;
+    own->first = own->next, own->end = own->next_end;
+    if (!take(own->taken, own->rows, &own->next, &own->next_end)) own->next = own->next_end = own->end;
     return 1;
 }
 
@@ -354,9 +455,9 @@ static void multiply_one(const matrix *by, const float *states, long width, floa
 #pragma omp parallel
     {
         row *here = own_states();
-        long first, end;
         for (long i = 0; i < width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
         prepare(here, width, by);
-        while (take(&taken, by->rows, &first, &end)) products(by, here, 1, out, 0, first, end, 0);
+        share own = begin_share(&taken, by->rows);
+        while (go_on(&own)) products(by, here, 1, out, 0, own.first, own.end, own.next, 0);
     }
 }

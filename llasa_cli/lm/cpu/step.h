@@ -301,15 +301,15 @@ void step(const network *net, long count, float *hidden, float *past, long layer
 #pragma omp parallel firstprivate(next)
     {
         row *here = own_states();
-        long first, end;
         long thread = omp_get_thread_num(), threads = omp_get_num_threads();
         long first_head = heads * thread / threads, end_head = heads * (thread + 1) / threads;
         for (long number = 0; number < net->layer_count; number++) {
             const layer *l = net->layers + number;
             /* 1. Queries, keys and values. Every thread prepares the states for itself. */
             prepare_normed(here, count, hidden, l->input_norm, net, &l->query_key_value);
-            while (take(next, projected_size, &first, &end))
-                products(&l->query_key_value, here, count, projected, projected_size, first, end, 0);
+            share own = begin_share(next, projected_size);
+            while (go_on(&own))
+                products(&l->query_key_value, here, count, projected, projected_size, own.first, own.end, own.next, 0);
             wait_for_all(&all);
             /* 2. Attention, each thread with its share of the key-value heads. */
             for (long s = 0; s < count && first_head < end_head; s++) {
@@ -326,27 +326,31 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             wait_for_all(&all);
             /* 3. Output projection, added to the hidden state. */
             prepare_copied(here, count, mixed, mixed_size, mixed_size, &l->output);
-            while (take(next + 1, hidden_size, &first, &end))
-                products(&l->output, here, count, hidden, hidden_size, first, end, 1);
+            own = begin_share(next + 1, hidden_size);
+            while (go_on(&own))
+                products(&l->output, here, count, hidden, hidden_size, own.first, own.end, own.next, 1);
             wait_for_all(&all);
             /* 4. SwiGLU: gate and up of the same rows in one go, then down, added to the hidden state. */
             prepare_normed(here, count, hidden, l->middle_norm, net, &l->gate_up);
-            while (take(next + 2, inner_size, &first, &end)) {
-                products(&l->gate_up, here, count, inner, 2 * inner_size, first, end, 0);
-                products(&l->gate_up, here, count, inner, 2 * inner_size, inner_size + first, inner_size + end, 0);
+            own = begin_share(next + 2, inner_size);
+            while (go_on(&own)) {
+                const long up = inner_size + own.first;
+                products(&l->gate_up, here, count, inner, 2 * inner_size, own.first, own.end, up, 0);
+                products(&l->gate_up, here, count, inner, 2 * inner_size, up, inner_size + own.end, own.next, 0);
                 for (float *of = inner; of < inner + count * 2 * inner_size; of += 2 * inner_size)
-                    gated(of, of + inner_size, of, first, end);
+                    gated(of, of + inner_size, of, own.first, own.end);
             }
             wait_for_all(&all);
             prepare_copied(here, count, inner, 2 * inner_size, inner_size, &l->down);
-            while (take(next + 3, hidden_size, &first, &end))
-                products(&l->down, here, count, hidden, hidden_size, first, end, 1);
+            own = begin_share(next + 3, hidden_size);
+            while (go_on(&own)) products(&l->down, here, count, hidden, hidden_size, own.first, own.end, own.next, 1);
             next += 4;
             wait_for_all(&all);
         }
         /* 5. The head. */
         prepare_normed(here, count, hidden, net->norm, net, &net->head);
-        while (take(next, net->head.rows, &first, &end))
-            products(&net->head, here, count, logits, net->head.rows, first, end, 0);
+        share own = begin_share(next, net->head.rows);
+        while (go_on(&own))
+            products(&net->head, here, count, logits, net->head.rows, own.first, own.end, own.next, 0);
     }
 }

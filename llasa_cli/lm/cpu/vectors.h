@@ -30,6 +30,9 @@ typedef uint16_t few_shorts __attribute__((vector_size(32 / PARTS), aligned(2)))
 #ifndef AVX512
 typedef _Float16 few_halves __attribute__((vector_size(32 / PARTS), aligned(2)));
 #endif
+#if defined AVX512 || defined __aarch64__
+#define REGISTERS_32
+#endif
 #define UNROLL _Pragma("GCC unroll 4")
 /* Load a vector once for several uses: GCC 12 would read it from memory at each. */
 #ifdef AVX2_ONLY
