@@ -26,6 +26,7 @@ STANDARD_INPUT = "Standard input"
 _BLOCK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
 _LONG_ASCII = re.compile(rb"([\x00-\x7f]{200})[\x00-\x7f]*([\x00-\x7f]{200})")
+_JAPANESE_MAIL = re.compile(rb"\x1b\$[@B][!-~]{2,}\x1b\([BJ]")
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """The bytes that a program writes if it encodes the halves of a surrogate pair separately."""
 _ENOUGH = 0.75
@@ -64,8 +65,8 @@ def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncodin
         if head.startswith(mark):
             return TextEncoding(codec)
     _refuse_document(head, open_file, name)
-    if codec := _utf_16_without_mark(head):
-        return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
+    if found := _without_high_bytes(head, name):
+        return found
     with open_file() as file:
         valid, invalid, sample, cut = _count_utf_8(file, name)
     if cut and invalid == len(cut) and (valid or len(cut) > 1 or cut[0] < 0xC4):
@@ -84,9 +85,7 @@ def detect_stream_encoding(head: bytes, name: str) -> TextEncoding:
         if head.startswith(mark):
             return TextEncoding(codec)
     _refuse_document(head, lambda: io.BytesIO(head), name)
-    if codec := _utf_16_without_mark(head[:4096]):
-        return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.")
-    return TextEncoding("utf-8")
+    return _without_high_bytes(head[:4096], name) or TextEncoding("utf-8")
 
 
 def encoding_of_stream(data: bytes, has_utf_8: bool, name: str) -> TextEncoding:
@@ -185,13 +184,33 @@ def _document_error(name: str, kind: str, command: str) -> UsageError:
     return UsageError(f"{name} is not text but {kind}.", hint)
 
 
+def _without_high_bytes(head: bytes, name: str) -> TextEncoding | None:
+    """An encoding that may be taken for UTF-8, since its bytes are those of ASCII."""
+    if _JAPANESE_MAIL.search(head):
+        return TextEncoding("iso2022_jp", f"{name} is read as Japanese (ISO-2022-JP).")
+    codec = _utf_16_without_mark(head)
+    return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.") if codec else None
+
+
+_NEVER_IN_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+"""Bytes that texts in a code page or in UTF-8 do not have. UTF-16 has them for spaces, line ends and full stops."""
+_USUAL = re.compile(
+    r"[\t\n\f\r -~\u00a0-\u024f\u0370-\u06ff\u0900-\u0eff\u1e00-\u1fff\u2010-\u2026\u20ac\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uffee]"
+)
+_LEAST_USUAL = 0.95
+
+
 def _utf_16_without_mark(head: bytes) -> str:
-    """ "utf-16-le" or "utf-16-be" if nearly every second byte is zero, else empty."""
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    most = len(head) // 2
-    if most and max(even, odd) > 0.8 * most and min(even, odd) < 0.05 * most:
-        return "utf-16-be" if even > odd else "utf-16-le"
-    return ""
+    """ "utf-16-le" or "utf-16-be" if nearly all characters are letters and marks of a language, else empty."""
+    if not _NEVER_IN_BYTES.search(head):
+        return ""
+    best, most = "", _LEAST_USUAL
+    for codec in ("utf-16-le", "utf-16-be"):
+        text = head[: len(head) // 2 * 2].decode(codec, "replace")
+        share = len(_USUAL.findall(text)) / max(1, len(text))
+        if share > most:
+            best, most = codec, share
+    return best
 
 
 def _count_utf_8(file: BinaryIO, name: str) -> tuple[int, int, bytes, bytes]:
@@ -265,6 +284,13 @@ _WESTERN = (
     "àçèéíïòóúü",
 )
 _CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
+_HEBREW = "".join(map(chr, range(0x5D0, 0x5EB)))
+_ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيًٌٍَُِّْپچژگ"
+_THAI = "".join(map(chr, [*range(0xE01, 0xE3B), *range(0xE3F, 0xE5C)]))
+_VOWELS = set("аеёиоуыэюяіїєў" + "αεηιουωάέήίόύώϊϋΐΰ")
+_LEAST_VOWELS = 0.3
+"""The share of vowels in Cyrillic and Greek; Hebrew and Thai that are read as these have less."""
+_OTHER_SCRIPTS = (_CYRILLIC, _GREEK, _HEBREW, _ARABIC, _THAI)
 _TYPOGRAPHY = set("‘’‚“”„–—…«»‹›•·¿¡€£°§©®™½¼¾×\u00a0\u00ad、。，！？：；（）「」『』《》〈〉【】・ー～")
 _BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
     # Lead bytes of the frequent characters, and the least trail byte.
@@ -281,12 +307,21 @@ _CODE_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("big5", "Chinese (Big5)", ()),
     ("cp1252", "Windows-1252 (Western European)", _WESTERN),
     ("cp1251", "Windows-1251 (Cyrillic)", (_CYRILLIC,)),
+    ("cp1255", "Windows-1255 (Hebrew)", (_HEBREW,)),
     ("koi8_r", "KOI8-R (Cyrillic)", (_CYRILLIC,)),
     ("cp866", "code page 866 (Cyrillic)", (_CYRILLIC,)),
+    ("mac_cyrillic", "Mac Cyrillic", (_CYRILLIC,)),
     ("cp1253", "Windows-1253 (Greek)", (_GREEK,)),
+    ("koi8_u", "KOI8-U (Cyrillic)", (_CYRILLIC,)),
+    ("iso8859_5", "ISO 8859-5 (Cyrillic)", (_CYRILLIC,)),
+    ("cp1256", "Windows-1256 (Arabic)", (_ARABIC,)),
+    ("iso8859_6", "ISO 8859-6 (Arabic)", (_ARABIC,)),
+    ("cp874", "Windows-874 (Thai)", (_THAI,)),
+    ("iso8859_15", "ISO 8859-15 (Western European)", _WESTERN),
     ("cp1250", "Windows-1250 (Central European)", _CENTRAL),
     ("iso8859_2", "ISO 8859-2 (Central European)", _CENTRAL),
     ("cp1254", "Windows-1254 (Turkish)", ("çğıöşüİâîû",)),
+    ("cp852", "code page 852 (Central European)", _CENTRAL),
     ("mac_roman", "Mac Roman (Western European)", _WESTERN),
     ("cp850", "code page 850 (Western European)", _WESTERN),
 )
@@ -307,7 +342,7 @@ def _alphabet_fit(text: str, codec: str, alphabets: tuple[str, ...]) -> float:
     """The share of the characters beyond ASCII that are typography, or letters of the best alphabet in a fitting case."""
     beyond = misplaced = 0
     letters: dict[str, int] = {}
-    is_other_script = alphabets[0] in (_CYRILLIC, _GREEK)
+    is_other_script = alphabets[0] in _OTHER_SCRIPTS
     for at, character in enumerate(text):
         if character.isascii():
             continue
@@ -318,12 +353,15 @@ def _alphabet_fit(text: str, codec: str, alphabets: tuple[str, ...]) -> float:
         if character in _TYPOGRAPHY and not opens_in_word and (character, codec) != ("\u00a0", "cp850"):
             continue
         foreign = is_other_script and before.isascii() and before.isalpha()
-        if not character.isalpha() or foreign or (character.isupper() and before.islower()):
+        if not (character.isalpha() or character in _THAI) or foreign or (character.isupper() and before.islower()):
             misplaced += 1
         else:
             letters[character.lower()] = letters.get(character.lower(), 0) + 1
     if is_other_script and sum(letters.values()) < 0.3 * sum(map(str.isalpha, text)):
         return 0.0  # a stray byte in a Latin text
+    count = sum(letters.values())
+    if alphabets[0] in (_CYRILLIC, _GREEK) and sum(letters[c] for c in _VOWELS & set(letters)) < _LEAST_VOWELS * count:
+        return 0.0  # another script that has letters at the same places
     known = max(sum(count for letter, count in letters.items() if letter in alphabet) for alphabet in alphabets)
     return (beyond - misplaced - sum(letters.values()) + known) / max(1, beyond)
 

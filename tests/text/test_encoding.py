@@ -37,6 +37,15 @@ def read(data: bytes) -> tuple[str, str]:
         ("Добрый день, как дела? Сегодня хорошая погода.", "cp1251", "Windows-1251"),
         ("Добрый день, как дела? Сегодня хорошая погода.", "koi8_r", "KOI8-R"),
         ("Добрый день, как дела?", "cp866", "866"),
+        ("Учора я їздив до Києва.", "koi8_u", "KOI8-U"),
+        ("Добрый день, как дела? Сегодня хорошая погода.", "iso8859_5", "ISO 8859-5"),
+        ("Добрый день, как дела? Сегодня хорошая погода.", "mac_cyrillic", "Mac Cyrillic"),
+        ("אתמול נסעתי לירושלים. מזג האוויר היה יפה.", "cp1255", "Windows-1255"),
+        ("ذهبت أمس إلى القاهرة. كان الطقس جميلا.", "cp1256", "Windows-1256"),
+        ("เมื่อวานฉันไปกรุงเทพ อากาศดีมาก", "cp874", "Windows-874"),
+        ("Wczoraj pojechałem do Łodzi, powiedział żołnierz.", "cp852", "code page 852"),
+        ("Cela coûte 5 €, c’est déjà l’été à Paris.".replace("’", "'"), "iso8859_15", "ISO 8859-15"),
+        ("昨日、東京へ行きました。", "iso2022_jp", "ISO-2022-JP"),
         ("Καλημέρα, τι κάνετε;", "cp1253", "Windows-1253"),
         ("L’été dernier, nous sommes allés à la mer.", "mac_roman", "Mac Roman"),
         ("Die Straße führt über den Fluß.", "cp850", "850"),
@@ -60,10 +69,19 @@ def test_unicode_is_read_without_a_warning(encoding: str) -> None:
 
 
 def test_utf_16_without_a_byte_order_mark_is_recognized() -> None:
+    texts = (
+        *(
+            "Hello there, friend.\n",
+            "Вчера я поехал в Москву. Погода была хорошая.\n",
+            "昨日、東京へ行きました。「また」と言った。",
+        ),
+        *("어제 서울에 갔습니다.\n", "昨天我去了北京。天气很好，我们去公园。", "Χθες πήγα στην Αθήνα.\n" * 99),
+    )
     for encoding in ("utf-16-le", "utf-16-be"):
-        text, warning = read("Hello there, friend.\n".encode(encoding))
-        assert text == "Hello there, friend.\n"
-        assert "UTF-16" in warning
+        for written in texts:
+            text, warning = read(written.encode(encoding))
+            assert text == written
+            assert "UTF-16" in warning
 
 
 def test_damaged_utf_8_is_not_taken_for_a_code_page() -> None:
