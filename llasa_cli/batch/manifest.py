@@ -50,7 +50,10 @@ _NO_LISTS = {
 _ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
 _COMPARED_LINES = 200
 _TEXTS = ("text", "ref_text")
-_PLAIN_QUOTES = re.compile(r'(?:^|\t)"(?:[^"\t]|"")*"[^"\t]')
+_NO_DELIMITER = "\x1f"
+"""The delimiter of a table with one column, whose texts may have commas."""
+_SHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|ERROR!)", re.IGNORECASE)
+"""What a spreadsheet shows for a formula that failed."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def read_manifest(
     if layout.form == "json":
         rows = _read_json_rows(lines(problems), problems, known)
     elif layout.form == "table":
-        is_quoted = layout.delimiter != "|" and not (layout.delimiter == "\t" and _has_plain_quotes(lines(Problems())))
+        is_quoted = layout.delimiter not in "\t|" or not _has_plain_quotes(lines(Problems()), layout.delimiter)
         rows = _read_table_rows(lines(problems), layout, is_quoted, problems, known)
     else:
         # Either every line has an id or none has: a bar in one sentence does not turn its beginning into an id.
@@ -199,19 +202,18 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
         raise UsageError(
             f"The list is {_NO_LISTS[ending]}.", "A list has one text a line. llasa say -f FILE reads other texts."
         )
+    number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    if ending in (".json", ".jsonl", ".ndjson") and first.lstrip().startswith("["):
+        raise UsageError("The list is a JSON array.", "Write one object per line: jq -c '.[]' LIST > list.jsonl")
     if ending in (".jsonl", ".ndjson"):
         return _Layout("json")
-    number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
     if separator := separator_of(first):
         return _Layout("table", separator, number)
     if ending == ".json" or ending not in _DELIMITERS:
-        if ending == ".json" and first.lstrip().startswith("["):
-            raise UsageError("The list is a JSON array.", "Write one object per line: jq -c '.[]' LIST > list.jsonl")
         with suppress(ValueError, RecursionError):
             row = json.loads(first)
-            return _Layout(
-                "json" if isinstance(row, dict) and "text" in (_known_name(name, known) for name in row) else "lines"
-            )
+            has_text = isinstance(row, dict) and "text" in (_known_name(name, known) for name in row)
+            return _Layout("json" if has_text or ending == ".json" else "lines")
         if ending == ".json":
             raise UsageError(
                 "The list does not have one JSON object per line.", "Convert it: jq -c . LIST > list.jsonl"
@@ -223,6 +225,8 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
                 return _Layout("table", delimiter)
         return _Layout("lines")
     delimiters = _DELIMITERS[ending]
+    if _column_names(first, _NO_DELIMITER, known) == ["text"]:
+        return _Layout("table", _NO_DELIMITER)
     for delimiter in delimiters:
         if "text" in _column_names(first, delimiter, known):
             return _Layout("table", delimiter)
@@ -277,6 +281,7 @@ def _read_lines(
     open_list: Callable[[], BinaryIO], encoding: TextEncoding, problems: Problems
 ) -> Iterator[tuple[int, str]]:
     """Numbered lines without their ends. Only CR, LF and CRLF end a line: JSON may hold U+2028 as it is."""
+    is_wide = encoding.name.startswith(("utf-16", "utf-32"))
     with open_text(open_list, encoding) as file:
         number = 0
         while line := file.readline(LONGEST_LINE):
@@ -286,7 +291,9 @@ def _read_lines(
                 while line and not line.endswith("\n"):
                     line = file.readline(LONGEST_LINE)
                 continue
-            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+            if not line.isascii() and (
+                any("\udc80" <= character <= "\udcff" for character in line) or (is_wide and "\ufffd" in line)
+            ):
                 problems.add(number, f"bytes that are not {encoding.name}")
             elif "\0" in line:
                 problems.add(number, "a NUL character")
@@ -308,9 +315,17 @@ def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[
             yield number, {"id": own_id.strip(), "text": normalized.strip() or text.strip()}
 
 
-def _has_plain_quotes(lines: Iterator[tuple[int, str]]) -> bool:
-    """Whether a tab-separated table has quotation marks in its texts: some field continues after its closing mark."""
-    return any(_PLAIN_QUOTES.search(line) for _, line in lines)
+def _has_plain_quotes(lines: Iterator[tuple[int, str]], delimiter: str) -> bool:
+    """Whether a table with tabs or bars has quotation marks in its texts: a field continues after its closing mark, or some
+    mark is not closed."""
+    bar = re.escape(delimiter)
+    continues = re.compile(rf'(?:^|{bar})"(?:[^"{bar}]|"")*"[^"{bar}]')
+    count = 0
+    for _, line in lines:
+        count += line.count('"')
+        if continues.search(line):
+            return True
+    return count % 2 == 1
 
 
 def _read_table_rows(
@@ -325,9 +340,14 @@ def _read_table_rows(
         elif not names:
             names = [_known_name(name.strip(), known) for name in row]
             if "text" not in names:
+                there = shorten(", ".join(name for name in names if name))
                 raise UsageError(
-                    "The table has no column `text`.", "Name the columns in its first line: " + ", ".join(known) + "."
+                    f"The table has no column `text`; its first line is: {there}.",
+                    "Name the columns in its first line: " + ", ".join(known) + ".",
                 )
+            twice = [name for name in known if names.count(name) > 1]
+            if twice:
+                raise UsageError(f"The table has two columns `{twice[0]}`.", "Rename one of them.")
             problems.add_unknown(first, (name for name in names if name and name not in known))
         elif any(row[len(names) :]):
             problems.add(
@@ -348,7 +368,8 @@ def _read_json_rows(
         if isinstance(found, BadLine):
             problems.add(number, found.message)
             continue
-        row = {_known_name(name, known): value for name, value in found.items()}
+        # pandas writes NaN where a number is missing.
+        row = {_known_name(name, known): None if value != value else value for name, value in found.items()}
         problems.add_unknown(number, (name for name in row if name not in known))
         yield number, row
 
@@ -362,13 +383,20 @@ def _row_errors(row: dict[str, Any], known: Sequence[str]) -> Iterator[str]:
             yield f"{name} is not text"
         elif "\0" in str(row.get(name)):
             yield f"{name} has a NUL character"
+    if _SHEET_ERROR.fullmatch(str(row.get("text", "")).strip()):
+        yield f"the text is the error of a formula: {row['text']}"
     seed = row.get("seed")
-    whole = str(seed).removesuffix(".0")  # spreadsheets write 5.0 where some rows have no seed
+    whole = _whole(seed)
     if seed is not None and not (whole.isascii() and whole.isdigit() and len(whole) < 19):
         yield f"the seed {shorten(str(seed))} is not a whole number from 0"
     for name in ("speed", *SAMPLING):
         if row.get(name) is not None and (what := _number_error(name, row[name])):
             yield f"{name} {shorten(str(row[name]))} {what}"
+
+
+def _whole(value: Any) -> str:
+    """A whole number as spreadsheets write it where some rows have none: 5.0 or 5,0."""
+    return str(value).removesuffix(".0").removesuffix(",0")
 
 
 def _number(value: Any) -> float:
@@ -411,7 +439,7 @@ def _make_item(number: int, row: dict[str, Any], folder: Path, problems: Problem
         speaker=_to_text(row.get("speaker")),
         ref=folder / ref if ref else None,
         ref_text=_to_text(row.get("ref_text")),
-        seed=None if seed is None else int(str(seed).removesuffix(".0")),
+        seed=None if seed is None else int(_whole(seed)),
         sampling=sampling,
         speed=None if row.get("speed") is None else _number(row["speed"]),
         style=tuple((part, text) for column, part in style.items() if (text := _to_text(row.get(column)))),

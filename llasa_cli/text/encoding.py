@@ -197,12 +197,15 @@ _NEVER_IN_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _USUAL = re.compile(
     r"[\t\n\f\r -~\u00a0-\u024f\u0370-\u06ff\u0900-\u0eff\u1e00-\u1fff\u2010-\u2026\u20ac\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff01-\uffee]"
 )
-_LEAST_USUAL = 0.95
+_LEAST_ZEROS, _LEAST_USUAL = 0.3, 0.95
+"""The share of bytes that ASCII does not have in a text of ASCII letters, and of characters that a language has."""
 
 
 def _utf_16_without_mark(head: bytes) -> str:
     """ "utf-16-le" or "utf-16-be" if nearly all characters are letters and marks of a language, else empty."""
-    if not _NEVER_IN_BYTES.search(head):
+    count = len(_NEVER_IN_BYTES.findall(head))
+    is_utf_8 = not _count_block(head[: len(head) - len(_cut_letter(head))])[1]
+    if not count or (is_utf_8 and count < _LEAST_ZEROS * len(head)):
         return ""
     best, most = "", _LEAST_USUAL
     for codec in ("utf-16-le", "utf-16-be"):
@@ -392,5 +395,7 @@ def _east_asian_fit(sample: bytes, codec: str) -> float:
 
 
 def open_text(open_file: Callable[[], BinaryIO], encoding: TextEncoding) -> io.TextIOWrapper:
-    """Open a file for reading text. Line ends of all systems become "\\n"; bytes that are damaged become U+DC80 to U+DCFF."""
-    return io.TextIOWrapper(open_file(), encoding.name, errors="surrogateescape")
+    """Open a file for reading text. Line ends of all systems become "\\n"; bytes that are damaged become U+DC80 to U+DCFF, and
+    U+FFFD in UTF-16 and UTF-32."""
+    errors = "replace" if encoding.name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    return io.TextIOWrapper(open_file(), encoding.name, errors=errors)

@@ -91,6 +91,34 @@ def test_tables_of_spreadsheets_are_read_whatever_their_delimiter_and_line_ends(
     assert dict(found[0].sampling) == {"temperature": 0.7}
 
 
+@pytest.mark.parametrize(
+    ("source", "ending", "texts"),
+    [
+        ('text\nOne, two.\n"Three, four."\n', ".csv", ["One, two.", "Three, four."]),
+        ('id|text\na|"He said ""hi"".\nThen left."\nb|Bye.\n', ".csv", ['He said "hi".\nThen left.', "Bye."]),
+        ('id|text\na|"Hi," he said.\nb|"Bye.\n', ".csv", ['"Hi," he said.', '"Bye.']),
+        ("id;text;seed;speed\na;One.;1,0;1,25\n", ".csv", ["One."]),
+        ('{"text": "One.", "seed": NaN, "speed": NaN}\n', ".jsonl", ["One."]),
+    ],
+)
+def test_tables_that_pandas_and_spreadsheets_write_are_read(source: str, ending: str, texts: list[str]) -> None:
+    assert [item.text for item in read(source, ending)] == texts
+
+
+@pytest.mark.parametrize(
+    ("source", "ending", "says"),
+    [
+        ("text,text\nOne.,Two.\n", ".csv", "two columns `text`"),
+        ("file,transcript\na.wav,One.\n", ".csv", "its first line is: 'file, transcript'"),
+        ("id,text\na,#REF!\n", ".csv", "the error of a formula: #REF!"),
+        ("One.\nTwo.".encode("utf-16") + b"x", "", "line 2: bytes that are not utf-16"),
+        ('[{"text": "One."},\n{"text": "Two."}]\n', ".jsonl", "is a JSON array"),
+    ],
+)
+def test_what_a_list_does_not_say_is_refused_and_named(source: str | bytes, ending: str, says: str) -> None:
+    assert says in str(refusal(source, ending))
+
+
 def test_a_text_that_is_split_by_a_delimiter_is_refused() -> None:
     assert "line 2: 3 fields" in refusal("id,text\na,Well, well\n", ".csv").hint
     assert "put a text with ';' in quotes" in refusal("id;text\na;Well; well\n", ".csv").hint
@@ -274,7 +302,7 @@ def test_everything_that_is_wrong_is_reported_at_once() -> None:
 
 
 def test_of_many_problems_the_first_are_listed_and_all_are_counted() -> None:
-    error = refusal("[]\n" * 5000, ".jsonl")
+    error = refusal("1\n" * 5000, ".jsonl")
     assert error.message.startswith("5000 lines")
     assert error.hint.count("line ") == SHOWN
     assert error.hint.endswith(f"and {5000 - SHOWN} more")
