@@ -22,9 +22,9 @@ import torch
 from codec import machine
 from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.codec.codec import Codec, load_codec
-from llasa_cli.lm.engine import GenerationRequest
 from llasa_cli.lm.kv_cache import group_slots
 from llasa_cli.lm.loader import LanguageModel, load_language_model
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingRequest
 

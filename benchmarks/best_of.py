@@ -166,7 +166,7 @@ def cost(speech: Synthesizer, text: str, seed: int, count: int) -> tuple[float, 
 
 def generate(speech: Synthesizer, text: str, seed: int, count: int) -> list[TakeRow]:
     """-> takes in the order of their seeds, decoded."""
-    from llasa_cli.lm.engine import GenerationRequest
+    from llasa_cli.lm.request import GenerationRequest
 
     session = session_of(speech, seed, count)
     candidates = session.candidates(TextChunk(text, (text,), 0.0))

@@ -35,11 +35,12 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from codec import machine  # noqa: E402
 from llasa_cli.device import WeightFormat, pick_weight_format  # noqa: E402
 from llasa_cli.lm.cuda_graphs import GraphedDecodeStep  # noqa: E402
-from llasa_cli.lm.engine import GenerationRequest, SlotEngine  # noqa: E402
+from llasa_cli.lm.engine import SlotEngine  # noqa: E402
 from llasa_cli.lm.layer import LayerWeights  # noqa: E402
 from llasa_cli.lm.linear import Embedding, Linear  # noqa: E402
 from llasa_cli.lm.llama import Llama  # noqa: E402
 from llasa_cli.lm.llama_config import LlamaConfig  # noqa: E402
+from llasa_cli.lm.request import GenerationRequest  # noqa: E402
 from llasa_cli.prompt import Prompt, PromptFormat  # noqa: E402
 from llasa_cli.settings import ATTENTIONS, SamplingOptions  # noqa: E402
 

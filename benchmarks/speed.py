@@ -126,8 +126,8 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
     import torch
 
     from llasa_cli.checkpoint.resolve import find_model
-    from llasa_cli.lm.engine import GenerationRequest
     from llasa_cli.lm.loader import load_language_model
+    from llasa_cli.lm.request import GenerationRequest
     from llasa_cli.prompt import PromptFormat, Reference
     from llasa_cli.settings import SamplingOptions
 

@@ -88,14 +88,15 @@ class GraphedDecodeStep(DecodeStep):
 
     def _capture(self, key: GraphKey) -> _CapturedStep:
         """Run once without capture, so that libraries choose their kernels, restore the state, and capture."""
-        state = (self._ids, self._positions, self._sampled, self._spoken, self._log_probabilities, self._ended)
-        before = [tensor.clone() for tensor in state]
+        state = self._state
+        changed = (state.ids, state.positions, state.sampled, state.spoken, state.log_probabilities, state.ended)
+        before = [tensor.clone() for tensor in changed]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             self._run(key)
         torch.cuda.current_stream().wait_stream(side)
-        for tensor, value in zip(state, before, strict=True):
+        for tensor, value in zip(changed, before, strict=True):
             tensor.copy_(value)
         graph = torch.cuda.CUDAGraph()
         # Capture this thread only: in a batch another thread decodes audio meanwhile, which would break a global capture.

@@ -1,7 +1,7 @@
 """The decode step: one token of every slot goes through the network and one code is sampled for each, on the model's device.
 
     step = DecodeStep(network, prompt_format, slots=4)
-    step.admit(slot, prompt, sampling, seed)          the prompt is prefilled, less its last token
+    step.admit(slot, request)                         the prompt is prefilled, less its last token
     codes = step()()                                  one code for each slot; free slots give meaningless ones
     step.release(slot)
 
@@ -24,15 +24,16 @@ from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.cpu.fused_sampler import FusedSampler
 from llasa_cli.lm.kv_cache import SlotGroup, exact_groups, group_slots
 from llasa_cli.lm.llama import Llama
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.lm.sampler import (
-    SamplerState,
+    SlotState,
     apply_repetition_penalty,
     classifier_free_guidance,
     sample,
     sampling_kind,
     uniforms,
 )
-from llasa_cli.prompt import Prompt, PromptFormat
+from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, SamplingOptions
 
 SLOT_MULTIPLE = 4
@@ -66,95 +67,56 @@ class DecodeStep:
         is_fused = slots * (2 if guided else 1) <= network.fused_rows or (is_exact and network.fused_rows > 0)
         self._slots = slots if slots == 1 or is_fused else -(-slots // SLOT_MULTIPLE) * SLOT_MULTIPLE
         self.rows = 2 * self._slots if guided else self._slots
-        device = network.device
         self._cache = network.new_cache(self.rows)
         self._is_exact = self.rows == 1
         self._lengths = [0] * self.rows  # tokens in the cache; 0 marks a free row
         self._sampling: list[SamplingOptions | None] = [None] * self._slots
-
-        def zeros(count: int) -> torch.Tensor:
-            return torch.zeros(count, dtype=torch.int64, device=device)
-
-        self._ids, self._positions = zeros(self.rows), zeros(self.rows)  # for the tokens that the next step takes
-        self._increments = zeros(self.rows)  # 1 where the row is in use, 0 where it is free
-        self._sampled = zeros(self._slots)  # codes sampled so far
-        self._uniforms = torch.zeros(self._slots, CONTEXT_TOKENS, device=device)
-        self._sampler = SamplerState.greedy(self._slots, device)
-        self._spoken = torch.zeros(self._slots, prompt_format.code_count + 1, dtype=torch.bool, device=device)
-        self._log_probabilities = torch.zeros(self._slots, device=device)
-        self._ended = torch.zeros(self._slots, dtype=torch.bool, device=device)
-        self._limits = zeros(self._slots)
-        self._fused_sampler = self._new_fused_sampler() if is_fused else None
-
-    def _new_fused_sampler(self) -> FusedSampler | None:
-        kernels = load_kernels()
-        if kernels is None:
-            return None
-        return FusedSampler(
-            kernels,
-            self.prompt_format.first_code_id,
-            self.guided,
-            self._sampler,
-            self._uniforms,
-            self._spoken,
-            self._sampled,
-            self._limits,
-            self._log_probabilities,
-            self._ended,
-            self._ids,
-            self._positions,
-        )
+        self._state = SlotState.empty(self._slots, self.rows, prompt_format.code_count, network.device)
+        self._increments = torch.zeros_like(self._state.ids)  # 1 where the row is in use, 0 where it is free
+        kernels = load_kernels() if is_fused else None
+        self._fused_sampler = None
+        if kernels is not None:
+            self._fused_sampler = FusedSampler(kernels, prompt_format.first_code_id, self._state)
 
     def _rows_of(self, slot: int) -> tuple[int, ...]:
         return (slot, self._slots + slot) if self.guided else (slot,)
 
-    def admit(
-        self,
-        slot: int,
-        prompt: Prompt,
-        sampling: SamplingOptions,
-        seed: int,
-        begun: Sequence[int] = (),
-        source: int | None = None,
-        limit: int = CONTEXT_TOKENS,
-    ) -> None:
+    def admit(self, slot: int, request: GenerationRequest, source: int | None = None) -> None:
         """Start a sequence in a free slot: prefill its tokens but for the last one, which the next step takes.
 
         Args:
-            begun: Codes that the speech begins with; the first sampled code follows them.
             source: A slot in use whose tokens begin in the same way. They are copied instead of computed.
-            limit: The codes of the sequence, `begun` included, after which nothing is added to its likelihood.
         """
-        spoken = [code + self.prompt_format.first_code_id for code in begun]
+        state, prompt, first_code = self._state, request.prompt, self.prompt_format.first_code_id
+        begun = [code + first_code for code in request.begun]
         sources = (None, None) if source is None else self._rows_of(source)
         for row, known, start in zip(self._rows_of(slot), sources, (prompt.ids, prompt.unconditional), strict=False):
-            ids = [*start, *spoken]
+            ids = [*start, *begun]
             if known is None:
                 self.network.prefill(self._cache, row, ids[:-1])
             else:
                 self._cache.copy(known, row, len(ids) - 1)
             self._lengths[row] = len(ids) - 1
-            self._ids[row], self._positions[row], self._increments[row] = ids[-1], len(ids) - 1, 1
-        self._sampling[slot], self._sampled[slot] = sampling, len(begun)
-        self._uniforms[slot] = uniforms(seed)
-        self._sampler.set(slot, sampling)
-        self._spoken[slot] = False
-        self._log_probabilities[slot], self._ended[slot], self._limits[slot] = 0, False, limit
-        before = [*prompt.ids[len(prompt.ids) - prompt.reference_codes :], *spoken]
+            state.ids[row], state.positions[row], self._increments[row] = ids[-1], len(ids) - 1, 1
+        self._sampling[slot] = request.sampling
+        state.options.set(slot, request.sampling)
+        state.uniforms[slot] = uniforms(request.seed)
+        state.sampled[slot], state.limits[slot] = len(begun), request.limit
+        state.log_probabilities[slot], state.ended[slot], state.spoken[slot] = 0, False, False
+        before = [*prompt.ids[len(prompt.ids) - prompt.reference_codes :], *begun]
         if before:
-            codes = torch.tensor(before, device=self._ids.device) - self.prompt_format.first_code_id
-            self._spoken[slot, codes] = True
+            state.spoken[slot, torch.tensor(before, device=state.ids.device) - first_code] = True
 
     def log_probability(self, slot: int) -> float:
         """The natural logarithm of the probability of all codes sampled in the slot, END included, by the prompt with the
         text, before guidance and all other sampling options. On a GPU this waits for the step that was started last."""
-        return float(self._log_probabilities[slot])
+        return float(self._state.log_probabilities[slot])
 
     def release(self, slot: int) -> None:
         """Free a slot. It is still computed, as one of a single token, so that shapes don't change."""
         self._sampling[slot] = None
         for row in self._rows_of(slot):
-            self._lengths[row], self._increments[row], self._positions[row] = 0, 0, 0
+            self._lengths[row], self._increments[row], self._state.positions[row] = 0, 0, 0
 
     def __call__(self) -> Callable[[], list[int]]:
         """Start a step of all slots.
@@ -174,7 +136,7 @@ class DecodeStep:
         """The step of the slots in use -> the codes of all slots, INVALID for the others."""
         used = [slot for slot, sampling in enumerate(self._sampling) if sampling is not None]
         rows = used + [self._slots + slot for slot in used] if self.guided else used
-        ids = self._ids if len(rows) == self.rows else self._ids[rows]
+        ids = self._state.ids if len(rows) == self.rows else self._state.ids[rows]
         logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows])
         codes = [INVALID] * self._slots
         for slot, code in zip(used, sampler(logits, used), strict=True):
@@ -203,32 +165,33 @@ class DecodeStep:
         early_exit: bool = True,
     ) -> torch.Tensor:
         """The step itself -> the sampled codes, int64 (slots,)."""
+        state, code_count = self._state, self.prompt_format.code_count
         # 1. Forward pass; rows with the text come first.
-        logits = self.network.decode(self._cache, self._ids, self._positions, groups, is_exact)  # (rows, codes + 1)
+        logits = self.network.decode(self._cache, state.ids, state.positions, groups, is_exact)  # (rows, codes + 1)
         invalid = ~logits.amax(-1).isfinite()
         plain = logits[: self._slots]
         total = plain.logsumexp(-1)
         # 2. Guidance: two rows of logits become one.
         if self.guided:
             conditional, unconditional = logits[: self._slots], logits[self._slots :]
-            logits = classifier_free_guidance(conditional, unconditional, self._sampler.guidance)  # (slots, codes + 1)
+            logits = classifier_free_guidance(conditional, unconditional, state.options.guidance)  # (slots, codes + 1)
             invalid = invalid.view(2, -1).any(0)
         # 3. Repetition penalty, and no END as the first code: speech has at least one.
         if penalized:
-            logits = apply_repetition_penalty(logits, self._spoken, self._sampler.penalty)
-        logits[:, -1].masked_fill_(self._sampled == 0, -torch.inf)
+            logits = apply_repetition_penalty(logits, state.spoken, state.options.penalty)
+        logits[:, -1].masked_fill_(state.sampled == 0, -torch.inf)
         # 4. Sample.
-        u = self._uniforms.gather(1, self._sampled[:, None])
-        sampled = sample(logits, self._sampler, u, kinds, early_exit)
+        u = state.uniforms.gather(1, state.sampled[:, None])
+        sampled = sample(logits, state.options, u, kinds, early_exit)
         # 5. Add up the likelihood, up to END or the limit: with lookahead a step follows that does not count.
         gained = plain.gather(1, sampled[:, None])[:, 0] - total
-        self._log_probabilities.add_(gained.masked_fill_(self._ended | (self._sampled >= self._limits), 0.0))
-        self._ended.logical_or_(sampled == self.prompt_format.code_count)
+        state.log_probabilities.add_(gained.masked_fill_(state.ended | (state.sampled >= state.limits), 0.0))
+        state.ended.logical_or_(sampled == code_count)
         # 6. The sampled codes are the tokens of the next step.
-        code = sampled.clamp(max=self.prompt_format.code_count - 1)
-        self._ids.view(-1, self._slots).copy_(code + self.prompt_format.first_code_id)
+        code = sampled.clamp(max=code_count - 1)
+        state.ids.view(-1, self._slots).copy_(code + self.prompt_format.first_code_id)
         if penalized:
-            self._spoken.scatter_(1, code[:, None], True)
-        self._positions.add_(self._increments).clamp_(max=CONTEXT_TOKENS - 1)
-        self._sampled.add_(self._increments[: self._slots]).clamp_(max=CONTEXT_TOKENS - 1)
+            state.spoken.scatter_(1, code[:, None], True)
+        state.positions.add_(self._increments).clamp_(max=CONTEXT_TOKENS - 1)
+        state.sampled.add_(self._increments[: self._slots]).clamp_(max=CONTEXT_TOKENS - 1)
         return sampled.masked_fill(invalid, INVALID)

@@ -24,49 +24,9 @@ from llasa_cli.errors import ModelError
 from llasa_cli.lm.cuda_graphs import GraphedDecodeStep
 from llasa_cli.lm.decode_step import DecodeStep
 from llasa_cli.lm.llama import Llama
-from llasa_cli.prompt import Prompt, PromptFormat
-from llasa_cli.settings import CONTEXT_TOKENS, SamplingOptions
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """A prompt and how to continue it; the caller chooses `tag`.
-
-    Attributes:
-        begun: Codes that the speech begins with. They are part of the result.
-    """
-
-    prompt: Prompt
-    sampling: SamplingOptions
-    seed: int
-    tag: Any = None
-    begun: tuple[int, ...] = ()
-
-    @property
-    def limit(self) -> int:
-        """The most codes that can be generated: `max_seconds`, or the room in the context."""
-        room = CONTEXT_TOKENS - len(self.prompt.ids)
-        return max(1, min(room, round(self.sampling.max_seconds * self.prompt.codes_per_second)))
-
-    @property
-    def guided(self) -> bool:
-        """Whether guidance is on; a guidance of 1 changes nothing and costs nothing."""
-        return self.sampling.guidance != 1
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Attributes:
-    codes: Speech codes, 0 to code_count - 1, 50 per second.
-    ended: The model generated END; otherwise the sequence reached its limit.
-    log_probability: Natural logarithm of the probability of the sampled codes and of END, given the prompt, without the
-        sampling options; None where the engine doesn't compute it.
-    """
-
-    request: GenerationRequest
-    codes: tuple[int, ...]
-    ended: bool
-    log_probability: float | None = None
+from llasa_cli.lm.request import Finished, GenerationRequest
+from llasa_cli.prompt import PromptFormat
+from llasa_cli.settings import CONTEXT_TOKENS
 
 
 @dataclass(eq=False)
@@ -197,16 +157,7 @@ class SlotEngine:
             slot = self._waiting[0]
             sequence = self._sequences[slot]
             assert sequence is not None
-            request = sequence.request
-            self.decode_step(request.guided).admit(
-                slot,
-                request.prompt,
-                request.sampling,
-                request.seed,
-                request.begun,
-                self._slot_like(request),
-                request.limit,
-            )
+            self.decode_step(sequence.request.guided).admit(slot, sequence.request, self._slot_like(sequence.request))
             self._waiting.pop(0)
         # 2. Start a step, guided and unguided sequences apart.
         running = [s if s is not None and s.steps < s.request.limit else None for s in self._sequences]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 
-from llasa_cli.lm.engine import GenerationRequest, SlotEngine
+from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.llama import Llama
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import SamplingOptions
 

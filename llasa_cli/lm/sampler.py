@@ -70,6 +70,53 @@ class SamplerState:
         return SamplerState(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class SlotState:
+    """All that changes from step to step of S slots, in tensors that stay in place: CUDA graphs and `sampling.h` hold their addresses.
+
+    A slot has R / S rows in the network: one, or two with guidance.
+
+    Attributes:
+        options: The sampling options.
+        uniforms: float32 (S, tokens), the random numbers of each sequence.
+        spoken: bool (S, n), True for the codes of the reference and of the speech so far.
+        sampled: int64 (S,), the number of codes of the speech so far.
+        limits: int64 (S,), the number of codes after which nothing is added to the likelihood.
+        log_probabilities: float32 (S,), the likelihood of the sampled codes.
+        ended: bool (S,), whether END was sampled.
+        ids, positions: int64 (R,), the tokens that the next step takes, and their positions.
+    """
+
+    options: SamplerState
+    uniforms: torch.Tensor
+    spoken: torch.Tensor
+    sampled: torch.Tensor
+    limits: torch.Tensor
+    log_probabilities: torch.Tensor
+    ended: torch.Tensor
+    ids: torch.Tensor
+    positions: torch.Tensor
+
+    @classmethod
+    def empty(cls, slots: int, rows: int, code_count: int, device: torch.device) -> SlotState:
+        """The state of free slots."""
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        return cls(
+            options=SamplerState.greedy(slots, device),
+            uniforms=zeros(slots, CONTEXT_TOKENS, dtype=torch.float32),
+            spoken=zeros(slots, code_count + 1, dtype=torch.bool),
+            sampled=zeros(slots),
+            limits=zeros(slots),
+            log_probabilities=zeros(slots, dtype=torch.float32),
+            ended=zeros(slots, dtype=torch.bool),
+            ids=zeros(rows),
+            positions=zeros(rows),
+        )
+
+
 def sample(
     logits: torch.Tensor, state: SamplerState, u: torch.Tensor, kinds: frozenset[str], early_exit: bool = True
 ) -> torch.Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 
 from llasa_cli.checkpoint.gguf_file import is_gguf
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.lm.request import Finished, GenerationRequest
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS, ModelOptions
 

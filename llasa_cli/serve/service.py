@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError
-from llasa_cli.lm.engine import Finished
+from llasa_cli.lm.request import Finished
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.batched import Attempt, SynthesisRequest, TextProgress

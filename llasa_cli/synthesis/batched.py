@@ -20,7 +20,7 @@ from queue import Queue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.errors import LlasaError
-from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.lm.request import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.candidates import Candidate, Candidates

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llasa_cli.lm.engine import GenerationRequest, SlotEngine
+from llasa_cli.lm.engine import SlotEngine
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SearchPlan
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.verifiers import Verifier, mean_probability

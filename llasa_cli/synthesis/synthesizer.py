@@ -456,7 +456,7 @@ class SynthesisSession:
 
     def _generate_checked(self, chunk: TextChunk) -> tuple[Utterance, np.ndarray]:
         """Generate takes of a chunk until the best one is known. Returns the utterance and its samples, float32 [n]."""
-        from llasa_cli.lm.engine import GenerationRequest
+        from llasa_cli.lm.request import GenerationRequest
 
         candidates = self.candidates(chunk)
         if self._engine is None:

@@ -49,7 +49,7 @@ def test_the_graphed_step_makes_the_same_calls_whatever_the_data(model: Language
     with torch.inference_mode():
         for round_ in range(3):
             for slot, request in enumerate(requests(model)[round_ : round_ + 4]):
-                step.admit(slot, request.prompt, request.sampling, request.seed)
+                step.admit(slot, request)
             if round_ == 2:
                 step.release(1)
             step.compute([SlotGroup(0, step.rows, 256)], *EVERY_KIND, early_exit=False)
@@ -117,7 +117,7 @@ def test_a_step_that_can_not_be_captured_runs_call_by_call(
     wanted = list(model.generate(request.prompt, request.sampling, request.seed))
 
     def generate() -> list[int]:
-        step.admit(0, request.prompt, request.sampling, request.seed)
+        step.admit(0, request)
         made = []
         for _ in wanted:
             step._advance_lengths()

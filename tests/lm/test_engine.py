@@ -14,11 +14,12 @@ import torch
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.engine import EnginePool, Finished, GenerationRequest, SlotEngine
+from llasa_cli.lm.engine import EnginePool, SlotEngine
 from llasa_cli.lm.kv_cache import KVCache
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.lm.prefix_cache import PREFILL_BLOCK
+from llasa_cli.lm.request import Finished, GenerationRequest
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
 from tests.lm.test_greedy_parity import SMALL, transformers_codes, write_model

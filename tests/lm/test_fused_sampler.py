@@ -10,7 +10,7 @@ import torch
 from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.cpu.fused_sampler import FusedSampler
 from llasa_cli.lm.sampler import (
-    SamplerState,
+    SlotState,
     apply_repetition_penalty,
     classifier_free_guidance,
     sample,
@@ -42,30 +42,17 @@ class Slots:
         kernels, slots = load_kernels(), len(OPTIONS)
         assert kernels is not None
         generator = torch.Generator().manual_seed(sampled)
-        self.state = SamplerState.greedy(slots, torch.device("cpu"))
-        for slot, options in enumerate(OPTIONS):
-            self.state.set(slot, options)
-            self.state.guidance[slot] = 0.5 + 0.25 * slot
-        self.uniforms = torch.rand(slots, 2048, generator=generator)
-        self.spoken = torch.rand(slots, CODES + 1, generator=generator) < 0.3
-        self.sampled, self.limits = torch.full((slots,), sampled), torch.full((slots,), 1000)
-        self.log_probabilities, self.ended = torch.zeros(slots), torch.zeros(slots, dtype=torch.bool)
         rows = 2 * slots if guided else slots
-        self.ids, self.positions = torch.zeros(rows, dtype=torch.int64), torch.arange(rows)
-        self.sampler = FusedSampler(
-            kernels,
-            FIRST,
-            guided,
-            self.state,
-            self.uniforms,
-            self.spoken,
-            self.sampled,
-            self.limits,
-            self.log_probabilities,
-            self.ended,
-            self.ids,
-            self.positions,
-        )
+        state = SlotState.empty(slots, rows, CODES, torch.device("cpu"))
+        for slot, options in enumerate(OPTIONS):
+            state.options.set(slot, options)
+            state.options.guidance[slot] = 0.5 + 0.25 * slot
+        state.uniforms.copy_(torch.rand(slots, 2048, generator=generator))
+        state.spoken.copy_(torch.rand(slots, CODES + 1, generator=generator) < 0.3)
+        state.sampled.fill_(sampled)
+        state.limits.fill_(1000)
+        state.positions.copy_(torch.arange(rows))
+        self.state, self.sampler = state, FusedSampler(kernels, FIRST, state)
 
 
 @pytest.mark.parametrize("guided", [False, True])
@@ -77,21 +64,21 @@ def test_the_codes_are_those_of_the_sampler_in_torch(guided: bool, width: float)
         slots = Slots(guided, sampled)
         logits = torch.randn(2 if guided else 1, len(used), CODES + 1, generator=generator) * width
         plain, wanted = logits[0].log_softmax(-1), logits[0]
-        state = slots.state.rows(torch.tensor(used))
+        state = slots.state.options.rows(torch.tensor(used))
         if guided:
             wanted = classifier_free_guidance(logits[0], logits[1], state.guidance)
-        wanted = apply_repetition_penalty(wanted, slots.spoken[used], state.penalty)
+        wanted = apply_repetition_penalty(wanted, slots.state.spoken[used], state.penalty)
         if sampled == 0:
             wanted[:, -1] = -torch.inf
-        codes = sample(wanted, state, slots.uniforms[used, sampled, None], KINDS).tolist()
+        codes = sample(wanted, state, slots.state.uniforms[used, sampled, None], KINDS).tolist()
         assert slots.sampler(logits.flatten(0, 1).clone(), used) == codes
         counted = plain[torch.arange(len(used)), codes] if sampled < 1000 else torch.zeros(len(used))
-        torch.testing.assert_close(slots.log_probabilities[used], counted, rtol=1e-4, atol=1e-4)
-        assert slots.ended[used].tolist() == [code == CODES for code in codes]
-        assert (slots.ids[: len(OPTIONS)][used] - FIRST).tolist() == [min(code, CODES - 1) for code in codes]
-        assert slots.sampled.tolist() == [sampled + 1] * len(OPTIONS)
-        assert all(slots.spoken[slot, min(code, CODES - 1)] for slot, code in zip(used, codes, strict=True))
-        assert slots.positions.tolist() == list(range(1, len(slots.positions) + 1))
+        torch.testing.assert_close(slots.state.log_probabilities[used], counted, rtol=1e-4, atol=1e-4)
+        assert slots.state.ended[used].tolist() == [code == CODES for code in codes]
+        assert (slots.state.ids[: len(OPTIONS)][used] - FIRST).tolist() == [min(code, CODES - 1) for code in codes]
+        assert slots.state.sampled.tolist() == [sampled + 1] * len(OPTIONS)
+        assert all(slots.state.spoken[slot, min(code, CODES - 1)] for slot, code in zip(used, codes, strict=True))
+        assert slots.state.positions.tolist() == list(range(1, len(slots.state.positions) + 1))
 
 
 @pytest.mark.parametrize(("guided", "bad"), itertools.product([False, True], [float("nan"), float("inf")]))
@@ -103,11 +90,11 @@ def test_logits_that_are_not_finite_give_no_code_and_change_nothing(guided: bool
     codes = slots.sampler(logits, list(range(count)))
     assert codes[-1] == -1
     assert min(codes[:-1]) >= 0
-    assert slots.sampled.tolist() == [4] * (count - 1) + [3]
+    assert slots.state.sampled.tolist() == [4] * (count - 1) + [3]
 
 
 def test_slots_that_are_not_named_stay_as_they_are() -> None:
     slots = Slots(True)
     slots.sampler(torch.randn(4, CODES + 1), [4, 9])
-    assert slots.sampled.tolist() == [4 if slot in (4, 9) else 3 for slot in range(len(OPTIONS))]
-    assert slots.ids.count_nonzero() == 4
+    assert slots.state.sampled.tolist() == [4 if slot in (4, 9) else 3 for slot in range(len(OPTIONS))]
+    assert slots.state.ids.count_nonzero() == 4

@@ -16,9 +16,9 @@ from llasa_cli.lm import linear
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.engine import GenerationRequest
 from llasa_cli.lm.linear import INTEGER_FORMATS
 from llasa_cli.lm.loader import LanguageModel, load_language_model
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions
 from tests.lm.test_greedy_parity import LLAMA3, SMALL, transformers_codes, write_model

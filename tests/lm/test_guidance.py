@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llasa_cli.lm.engine import GenerationRequest
 from llasa_cli.lm.loader import load_language_model
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.lm.sampler import classifier_free_guidance
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
 from llasa_cli.settings import SamplingOptions

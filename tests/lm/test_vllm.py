@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import ModelError, UsageError
-from llasa_cli.lm.engine import GenerationRequest
 from llasa_cli.lm.loader import load_language_model
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.lm.vllm import VllmModel
 from llasa_cli.prompt import Prompt, PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import LlasaError
-from llasa_cli.lm.engine import Finished, GenerationRequest
+from llasa_cli.lm.request import Finished, GenerationRequest
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest, is_out_of_memory

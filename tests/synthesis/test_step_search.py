@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from llasa_cli.errors import UsageError
-from llasa_cli.lm.engine import GenerationRequest
+from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.settings import ModelOptions, SamplingRequest, SearchPlan, SpeechOptions
 from llasa_cli.synthesis.candidates import Candidate
 from llasa_cli.synthesis.step_search import StepSearch

@@ -10,7 +10,7 @@ import ctypes
 import torch
 
 from llasa_cli.lm.cpu.build import Kernels, address
-from llasa_cli.lm.sampler import SamplerState
+from llasa_cli.lm.sampler import SlotState
 
 
 class _Sampler(ctypes.Structure):
@@ -30,41 +30,21 @@ class _Sampler(ctypes.Structure):
 
 
 class FusedSampler:
-    """The tensors of a `DecodeStep`, which must stay where they are, and the call that samples and advances them.
+    """The tensors of a `DecodeStep`, which must stay where they are, and the call that samples and advances them."""
 
-    Args:
-        guided: Each slot has a second row of logits, of the prompt without text.
-        state: The options of S sequences.
-        uniforms: float32 (S, tokens), random numbers.
-        spoken: bool (S, n).
-        sampled, limits: int64 (S,).
-        log_probabilities: float32 (S,).
-        ended: bool (S,).
-        ids, positions: int64 (S,), or (2 S,) with guidance: the tokens of the next step and their positions.
-    """
-
-    def __init__(
-        self,
-        kernels: Kernels,
-        first_code_id: int,
-        guided: bool,
-        state: SamplerState,
-        uniforms: torch.Tensor,
-        spoken: torch.Tensor,
-        sampled: torch.Tensor,
-        limits: torch.Tensor,
-        log_probabilities: torch.Tensor,
-        ended: torch.Tensor,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-    ) -> None:
-        options = (state.temperature, state.top_p, state.min_p, state.penalty, state.guidance, state.top_k, state.kind)
-        self._tensors = (*options, uniforms, spoken, sampled, limits, log_probabilities, ended, ids, positions)
+    def __init__(self, kernels: Kernels, first_code_id: int, state: SlotState) -> None:
+        options = state.options
+        self._tensors = (
+            *(options.temperature, options.top_p, options.min_p, options.penalty, options.guidance, options.top_k),
+            *(options.kind, state.uniforms, state.spoken, state.sampled, state.limits, state.log_probabilities),
+            *(state.ended, state.ids, state.positions),
+        )
         assert all(tensor.is_contiguous() for tensor in self._tensors)
-        self._kernels, self._rows_each, self._logits = kernels, 2 if guided else 1, spoken.shape[1]
-        slots = len(sampled) if guided else 0
+        slots = len(state.sampled)
+        self._kernels, self._rows_each, self._logits = kernels, len(state.ids) // slots, state.spoken.shape[1]
         addresses = [tensor.data_ptr() for tensor in self._tensors]
-        self._sampler = _Sampler(self._logits, uniforms.shape[1], first_code_id, slots, *addresses)
+        second_rows = slots if self._rows_each == 2 else 0
+        self._sampler = _Sampler(self._logits, state.uniforms.shape[1], first_code_id, second_rows, *addresses)
 
     def __call__(self, logits: torch.Tensor, slots: list[int]) -> list[int]:
         """Sample for N of the slots.
