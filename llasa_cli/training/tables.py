@@ -45,25 +45,7 @@ def read_table(table: Path, columns: Columns, codes: Path | None) -> Iterator[En
         UsageError: The table can't be read, or has no known form.
     """
     with _open(table) as file:
-        first = file.readline(_LONGEST_HEADER)
-        skipped = 0 if separator_of(first) is None else 1
-        if skipped:
-            first = file.readline(_LONGEST_HEADER)
-        file.seek(0)
-        lines = islice(enumerate(file, start=1), skipped, None)
-        header = _header(first, columns)
-        if first.lstrip()[:1] == "{":
-            yield from _read_json_lines(table, lines, columns, codes)
-        elif header is not None:
-            yield from _read_named_columns(table, lines, *header, columns, codes)
-        elif "|" in first:
-            yield from _read_ljspeech(table, file, codes)
-        else:
-            raise UsageError(
-                f"The first line of {table} does not name the columns audio and text.",
-                "Start a table with audio,text or audio,text,speaker, or write id|text as LJSpeech does; "
-                "name other columns with --text-column and --audio-column.",
-            )
+        yield from _TableReader(table, columns, codes).read(file)
 
 
 def is_table(path: Path, columns: Columns) -> bool:
@@ -101,26 +83,109 @@ def _header(first: str, columns: Columns) -> tuple[str, list[str]] | None:
     return None
 
 
-def _read_named_columns(
-    table: Path, lines: Numbered, delimiter: str, names: list[str], columns: Columns, codes: Path | None
-) -> Iterator[Entry]:
-    # Tables with tabs or bars are written without quoting; a text may begin with a quotation mark.
-    is_plain = delimiter in "|\t"
-    found = columns.find(names)
-    for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
-        if getattr(columns, kind) is not None and kind not in found:
-            there = ", ".join(name for name in names if name)
-            raise UsageError(f"{table} has no column {getattr(columns, kind)}.", f"{flag} takes one of: {there}.")
-    rows = read_cells(lines, delimiter, is_quoted=not is_plain, is_strict=False, longest_cell=_LONGEST_CELL)
-    for number, cells in islice(rows, 1, None):
-        where = f"{table}:{number}"
-        if isinstance(cells, BadLine):
-            yield _problem(where, cells.reason)
-        elif any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
-            yield _problem(where, "a quotation mark is not closed")
-        elif any(cell.strip() for cell in cells):
-            named = dict(zip(names, map(_unquoted, cells) if is_plain else cells, strict=False))
-            yield _entry(table, where, {kind: named.get(name) or "" for kind, name in found.items()}, codes)
+class _TableReader:
+    """Reads one table; the arguments are those of `read_table`."""
+
+    def __init__(self, table: Path, columns: Columns, codes: Path | None) -> None:
+        self._table, self._columns, self._codes = table, columns, codes
+
+    def read(self, file: Any) -> Iterator[Entry]:
+        first = file.readline(_LONGEST_HEADER)
+        skipped = 0 if separator_of(first) is None else 1
+        if skipped:
+            first = file.readline(_LONGEST_HEADER)
+        file.seek(0)
+        lines = islice(enumerate(file, start=1), skipped, None)
+        header = _header(first, self._columns)
+        if first.lstrip()[:1] == "{":
+            yield from self._read_json_lines(lines)
+        elif header is not None:
+            yield from self._read_named_columns(lines, *header)
+        elif "|" in first:
+            yield from self._read_ljspeech(file)
+        else:
+            raise UsageError(
+                f"The first line of {self._table} does not name the columns audio and text.",
+                "Start a table with audio,text or audio,text,speaker, or write id|text as LJSpeech does; "
+                "name other columns with --text-column and --audio-column.",
+            )
+
+    def _read_named_columns(self, lines: Numbered, delimiter: str, names: list[str]) -> Iterator[Entry]:
+        # Tables with tabs or bars are written without quoting; a text may begin with a quotation mark.
+        is_plain = delimiter in "|\t"
+        found = self._columns.find(names)
+        for kind, flag in (("audio", "--audio-column"), ("speaker", "--speaker-column")):
+            own = getattr(self._columns, kind)
+            if own is not None and kind not in found:
+                there = ", ".join(name for name in names if name)
+                raise UsageError(f"{self._table} has no column {own}.", f"{flag} takes one of: {there}.")
+        rows = read_cells(lines, delimiter, is_quoted=not is_plain, is_strict=False, longest_cell=_LONGEST_CELL)
+        for number, cells in islice(rows, 1, None):
+            if isinstance(cells, BadLine):
+                yield self._problem(number, cells.reason)
+            elif any(cell.count("\n") > _MAX_CELL_LINES for cell in cells):
+                yield self._problem(number, "a quotation mark is not closed")
+            elif any(cell.strip() for cell in cells):
+                named = dict(zip(names, map(_unquoted, cells) if is_plain else cells, strict=False))
+                yield self._entry(number, {kind: named.get(name) or "" for kind, name in found.items()})
+
+    def _read_json_lines(self, lines: Numbered) -> Iterator[Entry]:
+        for number, fields in read_objects(lines):
+            if isinstance(fields, BadLine):
+                yield self._problem(number, fields.reason)
+            else:
+                found = self._columns.find(fields)
+                yield self._entry(number, {kind: fields[name] for kind, name in found.items()})
+
+    def _read_ljspeech(self, file: Any) -> Iterator[Entry]:
+        text_at, speaker_at = _text_and_speaker_columns(file)
+        file.seek(0)
+        for number, line in enumerate(file, start=1):
+            cells = line.rstrip("\r\n").split("|")
+            if len(cells) < 2:
+                if line.strip():
+                    yield self._problem(number, "not in the form id|text")
+                continue
+            # The third column of LJSpeech is the text with numbers and abbreviations written out.
+            text = cells[text_at] if len(cells) > text_at and cells[text_at].strip() else cells[1]
+            speaker = cells[speaker_at] if speaker_at and len(cells) > speaker_at else ""
+            yield self._entry(number, {"id": cells[0], "text": text, "speaker": speaker})
+
+    def _where(self, number: int) -> str:
+        return f"{self._table}:{number}"
+
+    def _problem(self, number: int, reason: str) -> Entry:
+        where = self._where(number)
+        return Entry(where, str(number), (), lambda: Problem(where, reason))
+
+    def _entry(self, number: int, fields: Mapping[str, Any]) -> Entry:
+        row_id, audio = _cell(fields.get("id")), _cell(fields.get("audio"))
+        names = [f"{self._table}\nid\n{row_id}"] if row_id else []
+        if audio:
+            names.append(os.path.join(os.path.dirname(self._table), audio))
+        where = self._where(number)
+        return Entry(where, row_id or audio or str(number), tuple(names), lambda: self._row(where, fields))
+
+    def _row(self, where: str, fields: Mapping[str, Any]) -> Row | Problem:
+        row_id, name, text, speaker = (_cell(fields.get(kind)) for kind in ("id", "audio", "text", "speaker"))
+        if not all(_is_utf8(cell) for cell in (row_id, name, text, speaker)):
+            return Problem(where, NOT_UTF8)
+        name = name or row_id
+        row, folder = Row(where, None, text, speaker or None), self._table.parent
+        given = fields.get("codes")
+        if isinstance(given, list):
+            if not all(isinstance(code, int) for code in given):
+                return Problem(where, "codes are not whole numbers")
+            return normalized(replace(row, codes=tuple(given)))
+        if _cell(given):
+            return normalized(replace(row, codes=find_file(folder, _cell(given), (CODES_ENDING,))))
+        if not name:
+            return Problem(where, NO_AUDIO)
+        if name.endswith(CODES_ENDING):
+            return normalized(replace(row, codes=find_file(folder, name, ())))
+        if self._codes is not None:
+            return normalized(with_codes(row, self._codes, name))
+        return normalized(replace(row, audio=find_file(folder, name, (".wav", ".flac"))))
 
 
 def _unquoted(cell: str) -> str:
@@ -130,31 +195,6 @@ def _unquoted(cell: str) -> str:
     return inner.replace('""', '"') if quoted else cell
 
 
-def _read_json_lines(table: Path, lines: Numbered, columns: Columns, codes: Path | None) -> Iterator[Entry]:
-    for number, fields in read_objects(lines):
-        where = f"{table}:{number}"
-        if isinstance(fields, BadLine):
-            yield _problem(where, fields.reason)
-        else:
-            yield _entry(table, where, {kind: fields[name] for kind, name in columns.find(fields).items()}, codes)
-
-
-def _read_ljspeech(table: Path, lines: Any, codes: Path | None) -> Iterator[Entry]:
-    text_at, speaker_at = _text_and_speaker_columns(lines)
-    lines.seek(0)
-    for number, line in enumerate(lines, start=1):
-        where = f"{table}:{number}"
-        cells = line.rstrip("\r\n").split("|")
-        if len(cells) < 2:
-            if line.strip():
-                yield _problem(where, "not in the form id|text")
-            continue
-        # The third column of LJSpeech is the text with numbers and abbreviations written out.
-        text = cells[text_at] if len(cells) > text_at and cells[text_at].strip() else cells[1]
-        speaker = cells[speaker_at] if speaker_at and len(cells) > speaker_at else ""
-        yield _entry(table, where, {"id": cells[0], "text": text, "speaker": speaker}, codes)
-
-
 def _text_and_speaker_columns(lines: Iterable[str]) -> tuple[int, int]:
     """Which columns hold the text and the speaker, 0 where none does: a speaker's name is one word, most texts have several."""
     cells = [line.split("|") for line in islice(lines, _COMPARED_LINES)]
@@ -162,42 +202,6 @@ def _text_and_speaker_columns(lines: Iterable[str]) -> tuple[int, int]:
     if words and words.count((True, False)) >= len(words) / 2:
         return 1, 2
     return (2, 1) if words and words.count((False, True)) >= len(words) / 2 else (2, 0)
-
-
-def _problem(where: str, reason: str) -> Entry:
-    return Entry(where, where.rpartition(":")[2], (), lambda: Problem(where, reason))
-
-
-def _entry(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Entry:
-    row_id, audio = _cell(fields.get("id")), _cell(fields.get("audio"))
-    names = [f"{table}\nid\n{row_id}"] if row_id else []
-    if audio:
-        names.append(os.path.join(os.path.dirname(table), audio))
-    label = row_id or audio or where.rpartition(":")[2]
-    return Entry(where, label, tuple(names), lambda: _row(table, where, fields, codes))
-
-
-def _row(table: Path, where: str, fields: Mapping[str, Any], codes: Path | None) -> Row | Problem:
-    row_id, name, text, speaker = (_cell(fields.get(kind)) for kind in ("id", "audio", "text", "speaker"))
-    if not all(_is_utf8(cell) for cell in (row_id, name, text, speaker)):
-        return Problem(where, NOT_UTF8)
-    name = name or row_id
-    given = fields.get("codes")
-    if isinstance(given, list):
-        if not all(isinstance(code, int) for code in given):
-            return Problem(where, "codes are not whole numbers")
-        return normalized(Row(where, None, text, speaker or None, tuple(given)))
-    if _cell(given):
-        file = find_file(table.parent, _cell(given), (CODES_ENDING,))
-        return normalized(Row(where, None, text, speaker or None, file))
-    if not name:
-        return Problem(where, NO_AUDIO)
-    row = Row(where, None, text, speaker or None)
-    if codes is None and not name.endswith(CODES_ENDING):
-        row = replace(row, audio=find_file(table.parent, name, (".wav", ".flac")))
-    elif name.endswith(CODES_ENDING):
-        row = replace(row, codes=find_file(table.parent, name, ()))
-    return normalized(with_codes(row, codes, name))
 
 
 def _cell(value: Any) -> str:
