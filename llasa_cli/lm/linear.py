@@ -148,11 +148,11 @@ class Embedding:
         return F.embedding(ids, self._rows).to(self.dtype)
 
 
-class QuantizedEmbedding(Embedding):
-    """Rows that stay quantized in a file until they are looked up.
+class FileEmbedding(Embedding):
+    """Rows that stay in a file, on a CPU, until they are looked up.
 
     Args:
-        read_rows: int64 (N,) -> float32 (N, W).
+        read_rows: int64 (N,) -> (N, W).
     """
 
     def __init__(self, read_rows: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype) -> None:

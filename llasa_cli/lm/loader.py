@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from llasa_cli.checkpoint.gguf_file import is_gguf, read_gguf
+from llasa_cli.checkpoint.gguf_file import forget_gguf, is_gguf, read_gguf
 from llasa_cli.checkpoint.safetensors_header import AGAIN
 from llasa_cli.device import WeightFormat, pick_device, pick_weight_format
 from llasa_cli.errors import ModelError
@@ -22,7 +22,7 @@ from llasa_cli.lm.cpu.build import load_kernels
 from llasa_cli.lm.engine import EnginePool, SlotEngine
 from llasa_cli.lm.generation import Generation
 from llasa_cli.lm.layer import LayerWeights
-from llasa_cli.lm.linear import Embedding, Linear, QuantizedEmbedding
+from llasa_cli.lm.linear import Embedding, FileEmbedding, Linear
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import read_adapter
@@ -35,6 +35,8 @@ from llasa_cli.settings import SamplingOptions
 LARGE_MATRIX = 4 << 20
 """The number of weights from which on free memory is returned to the system after a matrix was packed. For smaller matrices it
 would take time and gain nothing."""
+SMALL_EMBEDDING = 64 << 20
+"""Bytes of an embedding up to which all of it may stay in memory. Reading single rows from a file takes some microseconds more."""
 AS_STORED = "stored"
 """The name of a `WeightFormat` that keeps each tensor in the format of its file."""
 _FLOATING = {"BF16": "bf16", "F16": "fp16"}
@@ -107,10 +109,11 @@ def load_language_model(
     """
     where = pick_device(device)
     kind = pick_weight_format(dtype, where)
-    release_free_memory()  # reading the vocabulary took much memory for a moment
     config_json = _read_config(folder)
     config = LlamaConfig.from_json(config_json)
     weights = Weights(folder, where, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
+    forget_gguf()
+    release_free_memory()  # reading the vocabulary took much memory for a moment
     weights.check(config, prompt_format.vocabulary_size, bool(config_json.get("tie_word_embeddings", False)))
     if on_checked is not None:
         on_checked()
@@ -228,10 +231,12 @@ def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: Weigh
 
 
 def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
-    """Read the embedding. On a CPU it stays mapped in its file, in the file's format: a step reads one row of it."""
-    if weights.device.type == "cpu" and weights.is_quantized(EMBEDDING):
-        return QuantizedEmbedding(weights.row_reader(EMBEDDING), kind.compute_dtype)
-    rows = weights.mapped(EMBEDDING)
+    """Read the embedding. On a CPU a large one stays in its file, in the file's format: a step reads one row of it."""
+    place = weights.files[EMBEDDING]
+    is_large = weights.is_quantized(EMBEDDING) or place.end - place.begin > SMALL_EMBEDDING
+    if weights.device.type == "cpu" and is_large and not weights.is_changed(EMBEDDING):
+        return FileEmbedding(weights.row_reader(EMBEDDING), kind.compute_dtype)
+    rows = weights.stored(EMBEDDING)
     if weights.device.type != "cpu":
         rows = rows.to(weights.device, kind.storage_dtype)
     return Embedding(rows, kind.compute_dtype)

@@ -22,7 +22,14 @@ from llasa_cli.checkpoint.gguf_file import (
     read_gguf_tensor,
     split_blocks,
 )
-from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation, is_finite, locate_tensors, read_tensor
+from llasa_cli.checkpoint.safetensors_header import (
+    AGAIN,
+    TensorLocation,
+    is_finite,
+    locate_tensors,
+    read_tensor,
+    row_reader,
+)
 from llasa_cli.errors import ModelError
 from llasa_cli.lm.llama_config import LlamaConfig
 from llasa_cli.lm.lora import Adapter
@@ -109,22 +116,31 @@ class Weights:
             raise ModelError(f"{name} in {place.file} contains NaN or infinite values.", AGAIN)
         return tensor
 
-    def mapped(self, name: str) -> torch.Tensor:
-        """Like `stored`, for a tensor of which single rows are used: the pages read for the check don't stay in memory.
+    def is_changed(self, name: str) -> bool:
+        """Whether the adapter changes a tensor."""
+        return self._adapter is not None and self._adapter.changes(name)
 
-        It can't be one for which `is_quantized` holds.
+    def row_reader(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function that reads rows of a tensor from its file: row numbers, int64 (N,) -> (N, W), as they are stored, or float32
+        of a quantized tensor.
+
+        The tensor can't be one for which `is_changed` holds.
+
+        Raises:
+            ModelError: As for `stored`.
         """
-        tensor = self.stored(name)
-        if self._adapter is not None and self._adapter.changes(name):
-            return tensor
-        del tensor
-        return _read(self._place(name))
+        place = self._place(name)
+        read = row_reader(place)
+        if self.is_quantized(name):
+            return lambda numbers: dequantize(read(numbers), place.dtype)
+        dtype = self.stored(name).dtype
+        return lambda numbers: read(numbers).view(dtype)
 
     # --- quantized tensors ---
 
     def is_quantized(self, name: str) -> bool:
         """Whether a tensor lies in blocks of integers and scales, and no adapter changes it."""
-        return self._place(name).dtype in BLOCK_FORMATS and not (self._adapter and self._adapter.changes(name))
+        return self._place(name).dtype in BLOCK_FORMATS and not self.is_changed(name)
 
     def groups(self, name: str, rows: slice, *shape: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Rows of a quantized tensor, some at a time: integers, int8 (R, W), and float16 scales (R, W / 32).
@@ -146,14 +162,6 @@ class Weights:
             if not self.is_checked and not is_finite(scales.float()):
                 raise ModelError(f"{name} in {place.file} contains NaN or infinite values.", AGAIN)
             yield integers, scales
-
-    def row_reader(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        """A function that reads rows of a quantized tensor: row numbers, int64 (N,) -> float32 (N, W)."""
-        self._check_place(name, self._place(name).shape)
-        place = self._place(name)
-        assert isinstance(place, GgufLocation)
-        raw = raw_rows(place)
-        return lambda numbers: dequantize(raw[numbers], place.dtype)
 
     def _place(self, name: str) -> TensorLocation:
         if name not in self.files:

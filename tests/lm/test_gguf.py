@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, quants
 
-from llasa_cli.checkpoint.gguf_file import BLOCK_FORMATS, GgufLocation, dequantize, read_gguf, read_gguf_tensor
+from llasa_cli.checkpoint.gguf_file import (
+    BLOCK_FORMATS,
+    GgufLocation,
+    _read_gguf,
+    dequantize,
+    read_gguf,
+    read_gguf_tensor,
+)
 from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.device import WeightFormat
 from llasa_cli.errors import LlasaError, ModelError, UsageError
@@ -395,6 +403,19 @@ def test_16_bit_tensors_stay_in_the_file(files: dict[str, Path]) -> None:
     place = read_gguf(files["F16"]).tensors["model.embed_tokens.weight"]
     assert isinstance(place, GgufLocation)
     assert read_gguf_tensor(place).dtype == torch.float16
+
+
+def test_neither_the_header_nor_rows_of_the_embedding_stay_in_memory(files: dict[str, Path]) -> None:
+    model = load(files["Q8_0"])
+    assert _read_gguf.cache_info().currsize == 0
+    expected = read_gguf_tensor(read_gguf(files["Q8_0"]).tensors[EMBEDDING])
+    ids = torch.arange(0, len(expected), 7)
+    assert torch.equal(model.network.embedding(ids), expected[ids])
+    if sys.platform == "linux":
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        mapped = [lines[at + 1 :] for at, line in enumerate(lines) if line.endswith(str(files["Q8_0"]))]
+        resident = [int(next(line for line in found if line.startswith("Rss:")).split()[1]) << 10 for found in mapped]
+        assert resident.count(0) == 1  # the embedding; the others are norms, which are used where they are
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
