@@ -1,7 +1,7 @@
 """X-Codec2 in both directions: transformers' `Xcodec2Model` encodes, `decoder.py` decodes.
 
     codec = load_codec(folder)
-    codes = codec.encode(samples)      float32 [n], mono, 16 kHz -> n // 320 codes, 50 a second
+    codes = codec.encode(samples)      float32 [n], mono, 16 kHz -> n // 320 codes, 50 a second (or 25)
     samples = codec.decode(codes)      -> float32 [codes * samples_per_code], mono, at codec.sampling_rate
 
 Decoding is not causal: attention and GroupNorm use the whole sequence, so a part that is decoded alone differs from the same
@@ -49,7 +49,7 @@ class Codec:
 
     Attributes:
         sampling_rate: The rate of decoded sound in Hz: 16,000, or that of a finetuned decoder. Encoding takes 16,000 Hz.
-        codes_per_second: 50, or the number that the codec's config.json states.
+        codes_per_second: 50, or another number by the codec's files.
         samples_per_code: Samples of decoded sound for each code.
         code_count: Codes are 0 to code_count - 1.
         identity: A short hash of configuration and weights. The codes of one codec are noise to another.
@@ -74,14 +74,22 @@ class Codec:
         Raises:
             ModelError: A tensor is missing in the file, or this program has no encoder of this kind.
         """
+        import torch.nn.functional as F
+
         ratios = self._stored.settings.get("downsampling_ratios")
-        if self.codes_per_second * HOP != SAMPLING_RATE_HZ or (ratios is not None and math.prod(ratios) != HOP):
+        pooling = self._decoder.config.pooling
+        frames_per_second = self.codes_per_second * pooling
+        if frames_per_second * HOP != SAMPLING_RATE_HZ or (ratios is not None and math.prod(ratios) != HOP):
             raise ModelError(
-                f"Clips can't be encoded with the codec in {self._stored.folder}: it does not have 50 codes a second.",
+                f"Clips can't be encoded with the codec in {self._stored.folder}: its encoder does not have 50 frames a second.",
                 "Use a saved voice, codes that were made elsewhere, or a speaker of the model.",
             )
         model = _read_encoder(self._stored)
         model = model.eval().to(self._device)
+        if pooling > 1:
+            model.fc_encoder.register_forward_hook(
+                lambda layer, inputs, frames: F.avg_pool1d(frames.transpose(1, 2), pooling).transpose(1, 2)
+            )
         if self._device.type == "cpu":
             from llasa_cli.codec.antialias import use_shifted_filters
 
@@ -89,7 +97,7 @@ class Codec:
         return model
 
     def encode(self, samples: np.ndarray) -> list[int]:
-        """Encode one clip: float32 [n] -> n // 320 codes.
+        """Encode one clip: float32 [n] -> n // 320 codes, or n // 320 // 2 with 25 codes a second.
 
         Raises:
             AudioError: The clip is shorter than 40 ms.
@@ -124,7 +132,8 @@ class Codec:
                     torch.from_numpy(features).to(self._device),
                 )
             # X-Codec2's encoder gives floor(T / 320) + 1 codes, the last of which is padding (LLaSA_training keeps T // 320 too).
-            for index, codes in zip(indices, encoded.audio_codes[:, 0, :count].tolist(), strict=True):
+            codes_each = count // self._decoder.config.pooling
+            for index, codes in zip(indices, encoded.audio_codes[:, 0, :codes_each].tolist(), strict=True):
                 out[index] = codes
         return out
 

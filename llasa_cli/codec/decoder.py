@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,9 +51,11 @@ class DecoderConfig:
     hop: int
     """Samples between frames of the ISTFT; a frame has four times as many."""
     codes_per_second: float
-    """The number of codes for a second of sound: 50 in the published codecs."""
+    """The number of codes for a second of sound: 50 in most codecs."""
     upsampling: tuple[int, ...] = ()
     """Factors of the upsampling stages; their product is the number of frames per code."""
+    pooling: int = 1
+    """Frames of the encoder whose mean becomes one code: 2 in the codecs with 25 codes a second."""
 
     @property
     def samples_per_code(self) -> int:
@@ -94,8 +96,20 @@ class DecoderConfig:
                 f"The codec's config.json is invalid: {config.layers} layers, {config.heads} heads, levels {config.levels}.",
                 "Fetch the codec again.",
             )
+        pooling = config._pooling(settings)
+        config = replace(config, codes_per_second=config.codes_per_second / pooling, pooling=pooling)
         config._check(settings, shapes)
         return config
+
+    def _pooling(self, settings: Mapping[str, Any]) -> int:
+        """The factor by which the sampling rate is lower than with a code for each frame of the encoder.
+
+        Nothing else in the files tells that frames are pooled.
+        """
+        stated, rate = _stated_rate(settings), self.sampling_rate
+        if type(stated) is int and stated > 0 and rate % stated == 0:
+            return rate // stated
+        return 1
 
     def _check(self, settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
         stages = sum(name.startswith(_UPSAMPLE) and name.endswith(".weight") for name in shapes)
@@ -108,7 +122,7 @@ class DecoderConfig:
             # Otherwise a code would not give a whole number of frames.
             if factor < 1 or taps < factor or (taps - factor) % 2:
                 raise ModelError(f"The codec's upsampling by {factor} with {taps} taps is not supported.")
-        stated = settings.get("output_sampling_rate", settings.get("sample_rate"))
+        stated = _stated_rate(settings)
         if self.hop < 2 or self.hop % 2 or stated not in (None, self.sampling_rate):
             raise ModelError(
                 f"The codec's weights give {self.sampling_rate} Hz ({self.samples_per_code} samples per code), "
@@ -116,8 +130,13 @@ class DecoderConfig:
             )
 
 
+def _stated_rate(settings: Mapping[str, Any]) -> Any:
+    """The sampling rate of decoded sound in config.json; None if it states none."""
+    return settings.get("output_sampling_rate", settings.get("sample_rate"))
+
+
 def _codes_per_second(settings: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """The encoder's sampling rate divided by the samples of one code.
+    """The encoder's sampling rate divided by the samples of one of its frames.
 
     Raises:
         ModelError: config.json states impossible values, or values that the encoder's weights contradict.

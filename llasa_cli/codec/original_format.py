@@ -26,6 +26,9 @@ SEMANTIC_REPO = "facebook/w2v-bert-2.0"
 SEMANTIC_LAYERS = 16
 """The original uses `hidden_states[16]`, the output of 16 layers."""
 _HEAD_WIDTH = 64
+_HOP_OF_25_CODES = 960
+"""Samples for a code of X-Codec-2.0-25TPS-24k (Malaysia AI, Scicom). It averages two frames of the encoder to one code, at 24 kHz;
+neither the shapes nor the config.json of its code tell that."""
 
 _RENAMED = (
     (r"fc_prior\.", "fc_encoder."),
@@ -171,6 +174,8 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
         blocks = range(_count(shapes, "acoustic_encoder.block."))
         ratios = [shapes[f"acoustic_encoder.block.{block}.conv1.weight"][2] // 2 for block in blocks]
         settings |= {"encoder_hidden_size": first[0], "downsampling_ratios": ratios}
+    if shapes.get(decoder + "head.linear.weight", (0,))[0] == 4 * _HOP_OF_25_CODES + 2:
+        settings["sample_rate"] = 24_000
     return settings
 
 

@@ -75,7 +75,7 @@ class CodecTensors:
         self._add(places, sources)
         # The shapes don't tell these two.
         stated = {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
-        self.settings = stated | original.configuration(_checked(self.shapes, self.folder))
+        self.settings = original.configuration(_checked(self.shapes, self.folder)) | stated
 
     def __call__(self, name: str) -> torch.Tensor:
         """Read one tensor, with the dtype of its file.

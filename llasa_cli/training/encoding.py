@@ -18,6 +18,17 @@ from llasa_cli.training.rows import Columns, Unusable
 ReadBatch = list[tuple[CheckedRow, np.ndarray | Unusable]]
 
 
+def require_usual_rate(codes_per_second: float) -> None:
+    """Raises:
+    UsageError: A codec has another number of codes a second than the lengths of recordings are counted in.
+    """
+    if codes_per_second != CODES_PER_SECOND:
+        raise UsageError(
+            f"Recordings can't be encoded for training with {codes_per_second:g} codes a second, only with {CODES_PER_SECOND}.",
+            "Make the codes elsewhere, and give them in the rows.",
+        )
+
+
 class Encoder(Protocol):
     """The part of a codec (`codec.codec.Codec`) that `llasa prepare` uses."""
 

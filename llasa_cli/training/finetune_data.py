@@ -17,6 +17,7 @@ from llasa_cli.training.dataset import (
     find_held_out_split,
     read_index,
 )
+from llasa_cli.training.encoding import require_usual_rate
 from llasa_cli.training.index import tokenizer_fingerprint
 from llasa_cli.training.options import FinetuneOptions
 from llasa_cli.training.starting_point import StartingPoint
@@ -98,6 +99,7 @@ def _read_recordings(
     places = [place for place in (start.tokenizer, start.folder) if place is not None and read_metadata(place)]
     home = places[0] if places else options.output
     codec = load_codec(find_codec(home, options.codec or read_metadata(home).get("codec")), str(device))
+    require_usual_rate(codec.codes_per_second)
     if codec.code_count != prompt_format.code_count:
         raise UsageError(
             f"The model has {prompt_format.code_count} speech codes, the codec {codec.code_count}.",

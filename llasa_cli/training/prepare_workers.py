@@ -21,7 +21,7 @@ from llasa_cli.checkpoint.resolve import Checkpoint, codec_identity, resolve_che
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions
-from llasa_cli.training.encoding import Encoder
+from llasa_cli.training.encoding import Encoder, require_usual_rate
 from llasa_cli.training.index import merge_indexes, tokenizer_fingerprint
 from llasa_cli.training.options import PrepareOptions
 from llasa_cli.training.prepare import OnProgress, Progress, prepare
@@ -115,7 +115,9 @@ class LazyCodec:
         if self._loaded is None:
             from llasa_cli.codec.codec import load_codec
 
-            self._loaded = load_codec(self._folder, own_device(self._device, self._local))
+            loaded = load_codec(self._folder, own_device(self._device, self._local))
+            require_usual_rate(loaded.codes_per_second)
+            self._loaded = loaded
         return self._loaded.encode_batch(clips)
 
 

@@ -213,6 +213,30 @@ def test_a_decoder_for_another_rate_has_that_rate_and_the_same_codes(
         assert codec.encode(expected["clip"]) == expected["codes"].tolist(), "only the decoder was finetuned"
 
 
+@pytest.mark.parametrize("about", [{}, {"sample_rate": 24_000}], ids=str)
+def test_25_codes_a_second_are_means_of_two_frames(
+    changed: Callable[..., Path], original: Path, expected: dict[str, np.ndarray], about: dict[str, int]
+) -> None:
+    """As `encode_code` of malaysia-ai/X-Codec-2.0-25TPS-24k: nn.AvgPool1d(2) between `fc_prior` and the quantizer."""
+    codec = load_codec(changed(lambda tensors: add_upsampler(tensors, (), 960), **about), "cpu")
+    assert (codec.sampling_rate, codec.codes_per_second, codec.samples_per_code) == (24_000, 25, 960)
+    clip, frames = expected["clip"], []
+    usual = load_codec(original, "cpu")
+    usual._encoder.fc_encoder.register_forward_hook(lambda layer, inputs, found: frames.append(found))
+    count = len(usual.encode(clip)) // 2
+    with torch.inference_mode():
+        pooled = torch.nn.AvgPool1d(2, stride=2)(frames[0].transpose(1, 2)).transpose(1, 2)
+        codes = usual._encoder.quantizer(pooled)[1].flatten().tolist()
+    assert codec.encode(clip) == codes[:count]
+    assert len(set(codes)) > 2
+    assert codec.decode(codes).shape == (960 * len(codes),)
+
+
+def test_a_stated_rate_of_48_khz_means_50_codes(changed: Callable[..., Path]) -> None:
+    codec = load_codec(changed(lambda tensors: add_upsampler(tensors, (), 960), sample_rate=48_000), "cpu")
+    assert (codec.sampling_rate, codec.codes_per_second) == (48_000, 50)
+
+
 def test_the_upsampler_equals_torchs_modules(changed: Callable[..., Path]) -> None:
     folder = changed(lambda tensors: add_upsampler(tensors, (3,), 160), sample_rate=24_000, upsample_factors=[3])
     decoder = load_codec(folder, "cpu")._decoder

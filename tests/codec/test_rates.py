@@ -12,10 +12,11 @@ import torch
 
 from llasa_cli.codec.codec import load_codec, read_codec_config
 from llasa_cli.codec.fbank import HOP, filter_bank, pad_audio
-from llasa_cli.errors import ModelError
+from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.training.prepare_workers import LazyCodec
 
 RATIOS = {50: (2, 2, 4, 4, 5), 25: (2, 4, 4, 4, 5)}
 
@@ -73,6 +74,8 @@ def test_clips_are_encoded_as_by_transformers_or_refused(neucodec: Path) -> None
     if codec.codes_per_second != 50:
         with pytest.raises(ModelError, match="can't be encoded"):
             codec.encode(clip)
+        with pytest.raises(UsageError, match="only with 50"):
+            LazyCodec(neucodec, "cpu", 0).encode_batch([clip])
         return
     features = torch.from_numpy(filter_bank(clip, margin=0))[None]
     with torch.inference_mode():
