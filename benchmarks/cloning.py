@@ -43,7 +43,7 @@ from judge import Judges, Scores  # noqa: E402
 from llasa_cli.audio.reader import read_clip  # noqa: E402
 from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
-from llasa_cli.voices.reference import check_reference  # noqa: E402
+from llasa_cli.voices.reference import check_sound, check_transcript  # noqa: E402
 
 RATE_HZ = 16_000
 
@@ -95,7 +95,7 @@ def read_voices(folder: Path, most: int) -> list[Voice]:
         with_text = [path for path in clips if path.with_suffix(".txt").is_file()][:most]
         for path in with_text:
             text = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
-            clip = check_reference(read_clip(path), RATE_HZ, text)
+            clip = check_transcript(check_sound(read_clip(path), RATE_HZ), text)
             voices.append(Voice(speaker.name, path.stem, clip.samples, clip.transcript))
     if len({voice.speaker for voice in voices}) < 2:
         raise SystemExit(f"{folder} needs two speakers' folders or more, of NAME.wav and NAME.txt.")

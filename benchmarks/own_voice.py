@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 from llasa_cli.audio.reader import read_clip  # noqa: E402
 from llasa_cli.settings import ModelOptions, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.synthesizer import Synthesizer  # noqa: E402
-from llasa_cli.voices.reference import check_reference  # noqa: E402
+from llasa_cli.voices.reference import check_sound, check_transcript  # noqa: E402
 from recipes.heart.judge import SENTENCES, Judges, Scores  # noqa: E402
 
 _SHORTEST_FILE_BYTES = 2 * 16_000 * 2
@@ -81,7 +81,7 @@ def main() -> None:
     decoded = ((text, base.codec.decode(base.codec.encode(samples))) for text, samples in clips)
     likeness.report("through the codec", decoded, leave_one_out=True)
     text, samples = max(clips, key=lambda clip: len(clip[1]))
-    reference = base.encode_reference(check_reference(samples, 16_000, text).samples, text)
+    reference = base.encode_reference(check_transcript(check_sound(samples, 16_000), text).samples, text)
     for name, synthesizer, voice in (
         ("base", base, None),
         ("base, cloning", base, reference),

@@ -260,11 +260,6 @@ def clip_digest(path: Path) -> str:
 # --- the sound ---
 
 
-def check_reference(samples: np.ndarray, sampling_rate: int, transcript: str) -> ReferenceClip:
-    """`check_sound` and `check_transcript` in one call."""
-    return check_transcript(check_sound(samples, sampling_rate), transcript)
-
-
 def check_rate(file_rate: int) -> tuple[str, ...]:
     """Warnings about a file's sampling rate.
 

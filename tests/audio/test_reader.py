@@ -11,7 +11,7 @@ import soundfile
 
 from llasa_cli.audio.reader import read_clip, read_recording
 from llasa_cli.errors import AudioError, UsageError
-from llasa_cli.voices.reference import check_reference
+from llasa_cli.voices.reference import check_sound, check_transcript
 
 
 def syllables(seconds: float, rate: int = 16_000) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_missing_and_empty_files_are_errors(tmp_path: Path) -> None:
 def test_a_reference_loses_the_silence_around_it_and_nothing_else() -> None:
     quiet = np.zeros(16_000, np.float32)
     speech = np.concatenate([syllables(1.0), quiet[:8000], syllables(1.0)])
-    clip = check_reference(np.concatenate([quiet, speech, quiet]), 16_000, "some twenty letters here")
+    clip = check_transcript(check_sound(np.concatenate([quiet, speech, quiet]), 16_000), "some twenty letters here")
     assert len(clip.samples) / 16_000 == pytest.approx(2.7, abs=0.05)
     assert clip.warnings == ()
 
@@ -76,14 +76,14 @@ def test_a_clip_that_would_not_give_the_voice_is_refused(
     samples: np.ndarray, text: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        check_reference(samples, 16_000, text)
+        check_transcript(check_sound(samples, 16_000), text)
 
 
 def test_clipped_and_quiet_clips_get_a_warning() -> None:
     loud = np.clip(tone(2.0, 16_000) * 10, -1, 1)
-    assert "clipped" in check_reference(loud, 16_000, "some twenty letters here").warnings[0]
+    assert "clipped" in check_transcript(check_sound(loud, 16_000), "some twenty letters here").warnings[0]
     quiet = np.concatenate([syllables(1.0), np.zeros(3200, np.float32), syllables(1.0)]) * 0.02
-    assert "quiet" in check_reference(quiet, 16_000, "some twenty letters here").warnings[0]
+    assert "quiet" in check_transcript(check_sound(quiet, 16_000), "some twenty letters here").warnings[0]
 
 
 def test_a_damaged_mp3_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ import pytest
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.text.width import count_letters
 from llasa_cli.voices.reference import (
-    check_reference,
     check_sound,
     check_transcript,
     cut_at_pause,
@@ -50,7 +49,7 @@ LONG = joined(SENTENCES, (0.5, 0.6, 0.4, 0.5, 0.5))
 
 
 def test_sound_and_words_are_cut_at_the_same_sentence() -> None:
-    clip = check_reference(LONG, RATE, " ".join(SENTENCES))
+    clip = check_transcript(check_sound(LONG, RATE), " ".join(SENTENCES))
     assert clip.transcript == " ".join(SENTENCES[:3])
     expected = sum(map(len, map(spoken, SENTENCES[:3]))) / RATE + 0.5 + 0.6 + 0.2
     assert clip.seconds == pytest.approx(expected, abs=0.1)
@@ -65,7 +64,7 @@ def test_scripts_without_blanks_are_cut_without_one() -> None:
         "我们下个星期去北京旅行。",
         "孩子们在院子里高兴地玩。",
     )
-    clip = check_reference(joined(sentences, (0.5,) * 5), RATE, "".join(sentences))
+    clip = check_transcript(check_sound(joined(sentences, (0.5,) * 5), RATE), "".join(sentences))
     assert clip.transcript == "".join(sentences[:4])
 
 
@@ -83,7 +82,7 @@ def test_scripts_without_blanks_are_cut_without_one() -> None:
 )
 def test_a_cut_that_would_be_a_guess_is_refused(sound: np.ndarray, words: tuple[str, ...]) -> None:
     with pytest.raises(AudioError, match="15 s is the most") as raised:
-        check_reference(sound, RATE, " ".join(words))
+        check_transcript(check_sound(sound, RATE), " ".join(words))
     assert "--asr" in raised.value.hint
 
 
