@@ -51,7 +51,8 @@ class FileSink(Sink):
         self._guard: _Guarded | None = None
         self._sound: Any = None
         if not os.path.isdir(self._target.parent):
-            raise UsageError(f"The folder {path.parent} does not exist.", "Create it, or choose another path.")
+            folder = self._target.parent if path.is_symlink() else path.parent
+            raise UsageError(f"The folder {folder} does not exist.", "Create it, or choose another path.")
         if os.path.isdir(self._target):
             raise UsageError(f"{path} is a folder.", "Give the name of a file in it.")
         try:

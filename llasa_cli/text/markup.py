@@ -10,7 +10,7 @@ In every format the codes of a colored terminal are removed. What becomes of
     html        the words; headings and items of a list get a full stop, cells commas; script, style, head, navigation, banners,
                 page numbers, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
-    srt         the words of SubRip, WebVTT, SBV and SubStation Alpha cues, without numbers, times, notes and tags
+    srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes and tags
 
 The text is read in parts, so that a pipe is spoken as it grows and a long file is not held.
 """
@@ -41,7 +41,7 @@ _SSML = re.compile(r"\s*(?:<\?xml[^<>]*>\s*)?(?:<!--.*?-->\s*)*<speak\b", re.DOT
 _TIME = r"(?:\d{1,2}:)?\d{1,2}:\d\d[,.]\d{1,3}"
 _CUE_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}.*|{_TIME},{_TIME}")
 _SUBTITLES = re.compile(
-    rf"\ufeff?\s*(?:WEBVTT\b[^\n]*\n|(?:\d+[ \t]*\n)?\s*{_TIME}\s*-->|{_TIME},{_TIME}[ \t\r]*\n|\[Script Info\])"
+    rf"\ufeff?\s*(?:WEBVTT\b[^\n]*\n|(?:\d+[ \t]*\n)?\s*{_TIME}\s*-->|{_TIME},{_TIME}[ \t\r]*\n|\[Script Info\]|\{{\d+\}}\{{\d+\}})"
 )
 _LATEX = re.compile(r"\s*(?:%[^\n]*\n\s*)*\\documentclass\b")
 _ASS_LINE = re.compile(r"Dialogue:(?:[^,]*,){9}(.*)")
@@ -610,7 +610,13 @@ def _said_as(text: str, kind: str) -> str:
     return text
 
 
-_CUE_TAGS = re.compile(r"<[^<>]*>|\{\\[^{}]*\}|[♪♫]")
+_CUE_TAGS = re.compile(r"<rt>[^<>]*</rt>|</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}|[♪♫]")
+_DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|\Z)")
+"""A shape in SubStation Alpha."""
+_FRAMES = re.compile(r"\{\d+\}\{\d*\}(?:\{[a-zA-Z]:[^{}]*\})*(.*)")
+"""A cue of MicroDVD, by the numbers of its frames; a bar ends a line."""
+_SPEAKER_SIGN = re.compile(r"^(?:-\s*(?=\w)|>{2,}\s*)")
+"""What is before the words of another speaker."""
 
 
 def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
@@ -621,10 +627,17 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
         is_ass = is_ass or bare == "[Script Info]"
         if is_ass:
             cue = _ASS_LINE.match(bare)
-            words = " ".join(re.sub(r"\\[Nnh]", " ", _CUE_TAGS.sub("", cue[1])).split()) if cue else ""
+            words = (
+                " ".join(re.sub(r"\\[Nnh]", " ", _CUE_TAGS.sub("", _DRAWING.sub("", cue[1]))).split()) if cue else ""
+            )
             if words and words != previous:
                 previous = words
                 yield words + "\n"
+            continue
+        if frames := _FRAMES.match(bare):
+            text = " ".join(_CUE_TAGS.sub("", frames[1].replace("|", " ")).split())
+            if not re.fullmatch(r"[\d.]*", text):  # the first cue may be the frames in a second
+                yield _SPEAKER_SIGN.sub("", text) + "\n"
             continue
         if _CUE_TIMES.match(bare):
             skipping, after_blank, waiting = False, False, ""  # `waiting` was the cue's number or name
@@ -638,7 +651,7 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
             waiting = ""
         text = html.unescape(_CUE_TAGS.sub("", bare)).strip()
         if text and not skipping and text != previous:
-            text = re.sub(r"^-\s*(?=\w)", "", text) + "\n"
+            text = _SPEAKER_SIGN.sub("", text) + "\n"
             previous = text.strip()
             if after_blank or bare.isdigit():  # some files have no blank lines
                 waiting = text

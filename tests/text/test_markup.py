@@ -105,6 +105,9 @@ WORD = (
         ("srt", VTT, "Hello & welcome."),
         ("srt", "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}- Go!\n\n2\n00:00:02,000 --> 00:00:03,000\n42\n", "Go! 42"),
         ("srt", "1\n00:00:01,000 --> 00:00:02,000\nHi.\n2\n00:00:03,000 --> 00:00:04,000\nBye.\n42\n", "Hi. Bye. 42"),
+        ("srt", "1\n00:00:01,000 --> 00:00:02,000\n>> ANN: 1 < 2 and 3 > 2.\n<c.a>Yes</c> <00:00:01.500><ruby>漢<rt>kan</rt></ruby>\n", "ANN: 1 < 2 and 3 > 2. Yes 漢"),
+        ("srt", "{1}{1}23.976\n{10}{25}Hello there.\n{30}{60}{y:i}How are|you?\n", "Hello there. How are you?"),
+        ("srt", "[Script Info]\n\n[Events]\nDialogue: 0,1,2,D,,0,0,0,,{\\p1}m 0 0 l 9 0{\\p0}Hi\nDialogue: 0,3,4,D,,0,0,0,,{\\an7\\p1}m 0\n", "Hi"),
         ("srt", "0:00:01.000,0:00:03.000\nHello there.\n\n0:00:04.000,0:00:05.000\nBye.\n", "Hello there. Bye."),
         (
             "srt",
