@@ -54,7 +54,7 @@ class TextOptions(Options):
 class BookOptions(Options):
     """The part of a book that is read."""
 
-    chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, RTF) and stop.", panel=_BOOKS)] = (
+    chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, ODT, ...) and stop.", panel=_BOOKS)] = (
         False
     )
     first_chapter: Annotated[

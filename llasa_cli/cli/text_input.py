@@ -101,7 +101,7 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
                 return book
         if chapters != (1, None):
             raise UsageError(
-                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX, RTF or notebook file with -f."
+                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file with -f."
             )
         if text_format == "auto" and path.suffix.lower() in MARKDOWN_ENDINGS:
             text_format = "markdown"
@@ -143,7 +143,7 @@ def _from_arguments(text: str, text_format: str) -> TextInput:
 
 
 def _book_source(path: Path, chapters: tuple[int, int | None], text_format: str) -> TextInput | None:
-    """The chapters of a document (EPUB, PDF, DOCX, RTF, notebook, e-mail); None for a file of text."""
+    """The chapters of a document (EPUB, PDF, DOCX, ODT, RTF, FB2, notebook, e-mail); None for a file of text."""
     from llasa_cli.documents.reader import WRITTEN_AS_TEXT, kind_of, read_document, refuse_source
 
     if text_format == "auto":

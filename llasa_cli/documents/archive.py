@@ -1,4 +1,4 @@
-"""Reading ZIP files of unknown origin (EPUB, DOCX) with bounded time and memory."""
+"""Reading ZIP files of unknown origin (EPUB, DOCX, ODT) with bounded time and memory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Archive:
         if any(mark in data for mark in _ENTITY):
             raise self.problem(f"defines entities in {name}, which are not read")
         try:
-            return _parsed(data)
+            return parse_xml(data)
         except RecursionError:
             raise self.problem(f"has elements in {name} that lie too deep inside each other") from None
         except (ElementTree.ParseError, LookupError, ValueError) as error:
@@ -82,8 +82,15 @@ class Archive:
         self._zip.close()
 
 
-def _parsed(data: bytes) -> ElementTree.Element:
-    """The root element. Raises RecursionError where elements lie deeper than MAX_DEPTH."""
+def parse_xml(data: bytes) -> ElementTree.Element:
+    """The root element.
+
+    Raises:
+        ParseError: It is not XML, or defines entities, which can grow without bound.
+        RecursionError: Elements lie deeper than MAX_DEPTH.
+    """
+    if any(mark in data for mark in _ENTITY):
+        raise ElementTree.ParseError("it defines entities")
     parser: Any = ElementTree.XMLPullParser(("start", "end"))
     depth, root = 0, None
     for at in range(0, len(data), _BLOCK):

@@ -2,7 +2,7 @@
 
     document = read_document(path)         None for a file of text
 
-EPUB, HTML, notebooks and e-mail need nothing but Python; PDF, DOCX and RTF need the extra `book`.
+EPUB, ODT, FB2, HTML, notebooks and e-mail need nothing but Python; PDF, DOCX and RTF need the extra `book`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from llasa_cli.errors import UsageError
 HEAD_BYTES = 4096
 _OTHER_FILES = {
     b"\xd0\xcf\x11\xe0": ("an old Word document (.doc)", "Save it as .docx."),
-    b"PK\x03\x04": ("a ZIP file that is no EPUB and no Word document", "Unpack it and name a file in it."),
+    b"PK\x03\x04": (
+        "a ZIP file that is no EPUB, Word document or OpenDocument text",
+        "Unpack it and name a file in it.",
+    ),
     b"PK\x05\x06": ("an empty ZIP file", "A whole file is needed."),
     b"\x1f\x8b": ("a gzip file", "Unpack it first: gunzip."),
     b"\x89PNG": ("an image", "Run text recognition over it first."),
@@ -50,7 +53,7 @@ def refuse_source(path: Path) -> None:
 
 
 def kind_of(path: Path) -> str | None:
-    """ "epub", "pdf", "docx", "rtf", "ipynb", "eml", "mbox", or None for a file that is text (or no document at all).
+    """ "epub", "pdf", "docx", "odt", "fb2", "rtf", "ipynb", "eml", "mbox", or None for a file that is text (or no document at all).
 
     Raises:
         UsageError: The file can't be read, or is of another kind without readable text, which the message names.
@@ -64,6 +67,8 @@ def kind_of(path: Path) -> str | None:
         return "pdf"
     if head.startswith(b"{\\rtf"):
         return "rtf"
+    if b"<FictionBook" in head:
+        return "fb2"
     is_notebook = b'"cells"' in head and b'"cell_type"' in head
     if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and (is_notebook or path.suffix.lower() == ".ipynb"):
         return "ipynb"
@@ -78,18 +83,22 @@ def kind_of(path: Path) -> str | None:
         raise UsageError(f"{path} is a Kindle book.", "Convert it to EPUB, for example with Calibre.")
     if head.startswith(b"PK"):
         import zipfile
+        import zlib
 
         if zipfile.is_zipfile(path):
             try:
                 with zipfile.ZipFile(path) as archive:
                     names = set(archive.namelist())
-            except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+                    declared = archive.read("mimetype") if "mimetype" in names else b""
+            except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, OSError, RuntimeError) as error:
                 raise UsageError(f"{path} is damaged: it can't be unpacked.", "A whole file is needed.") from error
             if "META-INF/container.xml" in names:
                 return "epub"
             if "word/document.xml" in names:
                 return "docx"
-            if "xl/workbook.xml" in names:
+            if declared.strip().decode("ascii", "replace") == "application/vnd.oasis.opendocument.text":
+                return "odt"
+            if "xl/workbook.xml" in names or b"spreadsheet" in declared:
                 raise UsageError(f"{path} is a spreadsheet.", "Save it as CSV; llasa batch reads that.")
         elif head.startswith(b"PK\x03\x04"):
             raise UsageError(f"{path} is a ZIP file that is damaged or cut short.", "A whole file is needed.")
@@ -112,6 +121,10 @@ def read_document(path: Path) -> Document | None:
         from llasa_cli.documents.pdf import read_pdf as read
     elif kind == "docx":
         from llasa_cli.documents.docx import read_docx as read
+    elif kind == "odt":
+        from llasa_cli.documents.odt import read_odt as read
+    elif kind == "fb2":
+        from llasa_cli.documents.fb2 import read_fb2 as read
     elif kind == "rtf":
         from llasa_cli.documents.rtf import read_rtf as read
     elif kind == "ipynb":

@@ -351,6 +351,58 @@ def test_the_text_cells_of_a_notebook_are_read(tmp_path: Path) -> None:
         assert book.omitted == {"code cells": 1}
 
 
+ODT = (
+    '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+    'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+    'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0">'
+    '<office:automatic-styles><style:style style:name="P1" style:parent-style-name="Title"/></office:automatic-styles><office:body>'
+    "<office:text><text:tracked-changes><text:p>deleted</text:p></text:tracked-changes><text:p text:style-name='P1'>Walks</text:p>"
+    "<text:table-of-content><text:p>One 1</text:p></text:table-of-content><text:h text:outline-level='1'>One</text:h>"
+    "<text:p>It was<text:s/>dark<text:note><text:p>A note.</text:p></text:note>.<text:line-break/>He <text:span>slept</text:span>.</text:p>"
+    "<text:list><text:list-item><text:p>First</text:p></text:list-item></text:list><text:p><draw:frame/></text:p><table:table>"
+    "<table:table-row><table:table-cell><text:p>Bob</text:p></table:table-cell><table:table-cell><text:p>5</text:p></table:table-cell>"
+    "</table:table-row></table:table><text:h text:outline-level='1'>Two</text:h><text:p>End.</text:p></office:text></office:body>"
+    "</office:document-content>"
+)
+FB2 = (
+    '<?xml version="1.0" encoding="utf-8"?><FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0" '
+    'xmlns:l="http://www.w3.org/1999/xlink"><description><title-info><author><first-name>Jane</first-name><last-name>Doe</last-name>'
+    "</author><book-title>Walks</book-title><lang>en</lang></title-info></description><body><section><title><p>One</p><p>The Gate</p></title>"
+    '<p>It was dark.<a l:href="#n1" type="note">[1]</a></p><empty-line/><poem><stanza><v>Red</v><v>Blue</v></stanza></poem></section>'
+    '<section><title><p>Two</p></title><p>End.</p></section></body><body name="notes"><section id="n1"><p>A note.</p></section></body>'
+    '<binary id="c">iVBORw0KGgo</binary></FictionBook>'
+)
+
+
+def test_opendocument_texts_are_read_by_their_headings(tmp_path: Path) -> None:
+    path = tmp_path / "a.odt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
+        archive.writestr("content.xml", ODT)
+    book = read_document(path)
+    assert book.chapters == (
+        Chapter("Walks", ()),
+        Chapter("One", ("It was dark.\nHe slept.", "First", "Bob, 5.")),
+        Chapter("Two", ("End.",)),
+    )
+    assert book.omitted == {"footnotes": 1, "images": 1}
+
+
+def test_fictionbooks_are_read_by_their_sections(tmp_path: Path) -> None:
+    path = tmp_path / "a.fb2"
+    path.write_text(FB2, encoding="utf-8")
+    book = read_document(path)
+    assert (book.title, book.author, book.language) == ("Walks", "Jane Doe", "en")
+    assert book.chapters == (
+        Chapter("One. The Gate", ("It was dark.", "[pause:1]", "Red\nBlue")),
+        Chapter("Two", ("End.",)),
+    )
+    assert book.omitted == {"footnotes": 1}
+    path.write_text(FB2[:-20], encoding="utf-8")
+    with pytest.raises(UsageError, match="is not XML"):
+        read_document(path)
+
+
 def test_the_words_of_a_message_are_read(tmp_path: Path) -> None:
     message = EmailMessage()
     message["From"], message["Subject"], message["Message-ID"] = "Renée Smith <r@example.com>", "Café tomorrow", "<1@x>"
