@@ -30,6 +30,9 @@ RESPELLED = {
     "ieee": "eye triple ee",
     "naacp": "en double ay see pee",
     "gif": "gif",
+    "yaml": "yammel",
+    "toml": "tommel",
+    "bleu": "blue",
     "ok": "okay",
 }
 """Acronyms that are read in a way of their own."""

@@ -73,7 +73,7 @@ _TITLES = _words(
 )
 """A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
-    """pvt det ofc st ste mt gt gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
+    """pvt det ofc st ste mt gt cllr gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
     sec ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
 )
 """Titles only with a capital: "5 ms" and "the col." are other words."""
@@ -96,7 +96,7 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBERS = _words(
     """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    sc ss bap bapt bur max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
+    sc ss tbl bap bapt bur max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
     exp thm prop def cor supp reg sched dkt mvt alg ct evid
     ca c b r fl q v vv l ll n
     lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
@@ -480,6 +480,8 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if (token == "Co" and re.match(rf"(?:{COUNTIES})\b", following)) or (
         small in ("dep", "arr") and re.match(r"[A-Z]{3}\b", following)
     ):
+        return 0
+    if small == "nr" or (token == "c" and re.match(r"B\.?C|A\.?D|C\.?E", following)):
         return 0
     if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):
         return 0

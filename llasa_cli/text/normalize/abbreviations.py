@@ -130,7 +130,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     capital = written[0].isupper()
     if written.isupper() and word in UNITS and not (following.isdigit() or before(match, 2).strip()[-1:].isdigit()):
         return None  # HR
-    if word == "p.a" and capital:
+    if (word == "p.a" and capital) or (word == "s.t" and written != word):
         return None
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
@@ -140,7 +140,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
     if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
         return "edition" + ("." if may_end_sentence(match) else "")
-    if word == "incl" and (not following or after(match).startswith(" in ")):
+    if word == "incl" and (not following or following in ";,)" or after(match).startswith(" in ")):
         return "included" + ("" if following else ".")
     if word in ("sr", "jr") and following.isupper() and not _NAME_BEFORE.search(before(match, 30)):
         return ABBREVIATIONS[word]
@@ -184,6 +184,8 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return "including"
     if word in ("b", "d") and re.match(rf"\s(?:{MONTH})\b", after(match)):
         return BEFORE_NUMBERS[word]
+    if word == "nr" and not following.isdigit():
+        return "near"
     if word == "pop" and following.islower() and re.search(r"\b(?:the|its|a)\s$", before(match, 4)):
         return "population"
     if word == "cent" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
@@ -211,7 +213,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     if word in ("dep", "arr") and re.match(r"\s[A-Z]{3}\b", after(match, 5)):
         return BEFORE_NUMBERS[word]
     if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        is_era = re.match(r"\s(?:B\.?C|A\.?D|C\.?E)\b", after(match, 5))
+        is_era = re.match(r"\s(?:B\.?C\.?E|B\.?C|A\.?D|C\.?E)\b", after(match, 5))
         return "century" + ("." if may_end_sentence(match) and not is_era else "")
     if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
         return TITLES[word]
@@ -279,7 +281,7 @@ def say_dotted_letters(match: re.Match[str]) -> str | None:
 
 def say_before_number(match: re.Match[str]) -> str | None:
     word = match[0].lower()
-    if word not in BARE_BEFORE_NUMBERS or re.search(r"\d\s?$", before(match, 3)):
+    if word not in BARE_BEFORE_NUMBERS or match[0] == "PP" or re.search(r"\d\s?$", before(match, 3)):
         return None
     return BEFORE_NUMBERS[word]
 

@@ -73,7 +73,7 @@ def _address(match: re.Match[str]) -> str:
 
 _END = r"(?P<end>(?=[.,;:!?)\]\"”'’>]*(?:\s|$)|[(\[]|:\d))"
 ADDRESS_CLASSES = [
-    TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./-]{{0,200}}\w)?){_END}", _address),
+    TokenClass("address", rf"(?<![\w.-])(?P<address>(?:localhost|[a-z][\w-]{{0,63}}(?:\.[\w-]{{1,63}}){{1,5}}):\d{{2,5}}(?:/[\w./?=&%-]{{0,200}}\w)?){_END}", _address),
     TokenClass("option", r"""(?<![^\s`"'(\[])(?P<dashes>--?)(?P<name>[A-Za-z][\w-]*)""", _option),
     TokenClass("address", rf"(?P<address>(?i:[a-z][a-z\d+.-]{{1,11}}://|www\.)[^\s<>\"“”]{{1,300}}?){_END}", _address),
     TokenClass("address", rf"(?<![\w.+@-])(?P<address>[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}(?::[\w./-]{{1,200}}\w)?){_END}", _address),

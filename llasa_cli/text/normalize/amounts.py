@@ -100,8 +100,10 @@ def say_scaled(match: re.Match[str]) -> str | None:
         following = after(match, 14)
         if amount in ("3", "5", "8", "10", "15", "20", "50", "100") and _RACE.search(before(match, 24)):
             return f" {decimal(amount)} kay "
-        if _FEW_LETTERS.match(following.lstrip()) or (
-            scale == "K" and amount in "48" and not _COUNTED.match(following)
+        if (
+            _FEW_LETTERS.match(following.lstrip())
+            or re.match(r"\s(?:@|in|at)\s\d\d?:\d\d", following)
+            or (scale == "K" and amount in "48" and not _COUNTED.match(following))
         ):
             return f" {decimal(amount)} kay "
     if scale == "m" and not _is_millions(match):

@@ -116,7 +116,7 @@ def say_ratio(match: re.Match[str]) -> str:
         return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
     if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # the ratio of a screen
         return f" {decimal(match[1])} by "
-    book = re.search(r"([A-Z][a-z'’]+)\.?\s$", before(match, 20))
+    book = re.search(r"([A-Z][a-z'’]+)\.?\s(?:\d{1,3}:\d[\d:,;–\s-]{0,16}[–,;-]\s?)?$", before(match, 40))
     return f" {decimal(match[1])} " + ("" if book and book[1].lower().replace("’", "'") in BIBLE_NAMES else "to ")
 
 
@@ -217,6 +217,11 @@ def say_range(match: re.Match[str]) -> str | None:
     start, following, dash = before(match, 45), after(match, 45), match[0]
     if start.rstrip()[-1:].isdigit() and _SUBTRACTION.match(following):
         return " minus "
+    if (
+        re.search(r"\b(?:Table|Figure|Exhibit|Listing|Example|Problem|Equation|(?:Fig|Tbl|Ex|Eq)\.) [A-Z]?\d+$", start)
+        and dash == "-"
+    ):
+        return " dash "
     locator = re.search(r"([A-Za-z]+)\.?\s\d{1,4}(?:\s\d⁄\d)?\s$", start)
     if (
         locator
@@ -273,6 +278,25 @@ def _is_product(match: re.Match[str]) -> bool:
     return bool(left and re.match(r"\s(?:\d[\d.]*|\d*[a-z]|\()(?![\w-])(?!\s[A-Za-z]{2})", after(match, 12)))
 
 
+_RATIO_WORDS = frozenset(
+    "the as a an of in on at to for this his its that what is was per than returns gains profits revenues sales earnings points rewards miles odds levels times wins losses results speeds yields bonus".split()
+)
+
+
+def say_times(match: re.Match[str]) -> str:
+    """2x faster, a 3x increase -> times; bought 2x AA batteries, 1x onion -> two batteries."""
+    things = re.match(r"(?:\s[\w\"″&-]+){1,3}", after(match))
+    words = things[0].split() if things else []
+    plural = next((at for at, word in enumerate(words) if re.fullmatch(r"[A-Za-z]+[^suiaA-Z]s", word)), None)
+    single = match[1] == "1" and words and words[0].isalpha()
+    counted = single or (plural is not None and not _RATIO_WORDS & {word.lower() for word in words[: plural + 1]})
+    led = re.search(
+        r"\b(?:an?|the|by|of|at|is|was|are|about|over|nearly|almost|up to|than|to|or|with|uses?)\s$", before(match, 9)
+    )
+    is_count = counted and not led and match[1].isdigit() and int(match[1]) < 51
+    return f" {cardinal(int(match[1]))} " if is_count else f" {decimal(match[1])} times "
+
+
 def say_symbol(match: re.Match[str]) -> str | None:
     """A sign by its name, where it stands for a word: "x < 5", but not a hashtag, nor the sign before an item of a list."""
     sign, start, following = match[0], before(match, 2), after(match, 2)
@@ -281,7 +305,7 @@ def say_symbol(match: re.Match[str]) -> str | None:
     joined = bool(re.search(r"[\w)]$", start) and re.match(r"[\w(-]|\.\d", following))
     spaced = bool(re.search(r"\S\s$", start) and re.match(r"\s\S", following))
     if sign in ("<", ">"):
-        joined = bool(re.search(r"(?:\d|\b\w)$", start) and re.match(r"-?\d|\w\b", following))
+        joined = bool(re.search(r"(?:\d|\b\w)$", start) and re.match(r"-?\.?\d|\w\b", following))
     if sign in ("<", ">", "=", "==") and not (joined or spaced):
         return " "
     if sign == "#" and not following[:1].isdigit():

@@ -121,6 +121,21 @@ def _character_names(written: str) -> str:
     return " ".join(digits(c) if c.isdigit() else LETTERS[c.lower()] for c in written)
 
 
+def say_postcode(match: re.Match[str]) -> str:
+    """NW8 9HA -> en double-you eight, nine aitch ay; G12 8QQ -> jee twelve, ..."""
+    area, district, rest = re.fullmatch(r"([A-Z]+)(\d+)(.*)", match[0]).groups()
+    parts = f"{rest[:1].strip()} {rest[1:]}" if rest[:1].isalpha() else f" {rest.strip()}"
+    first, second = parts.split(" ", 1)
+    return f" {spell(area)} {cardinal(int(district))} {_character_names(first)}, {_character_names(second.strip())} "
+
+
+def say_following_pages(match: re.Match[str]) -> str | None:
+    """pp. 45f. and 67ff. -> forty five and following; but 67f of another kind."""
+    if not match["many"] and not re.search(r"(?:\bpp?\.|\bpages?|§)\s?$", before(match, 7)):
+        return None
+    return f" {cardinal(int(match['page']))} and following "
+
+
 def say_docket(match: re.Match[str]) -> str:
     """No. 2:21-cv-00123 -> two, twenty one see vee zero zero one two three."""
     office = f"{cardinal(int(match['office']))}, " if match["office"] else ""
@@ -248,7 +263,7 @@ HEXADECIMAL = TokenClass(
     |(?=[a-f]{{0,10}}\d{{1,10}}[a-f]{{1,10}}\d)[\da-f]{{7,40}}(?!\w)
     |[\dA-Fa-f]{{8}}(?:-[\dA-Fa-f]{{4}}){{3}}-[\dA-Fa-f]{{12}}(?!\w)|0x[\dA-Fa-f]{{1,16}}(?!\w)
     |(?=[\dA-Fa-f:]{{0,5}}[\d:])[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}}::(?:[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{0,6}})?(?![\w:])
-    |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))""",
+    |[\dA-Fa-f]{{1,4}}(?::[\dA-Fa-f]{{1,4}}){{7}}(?![\w:]))|(?<=\w:)(?=[a-f]{{0,10}}\d{{1,10}}[a-f]{{1,10}}\d)[\da-f]{{12,64}}(?!\w)""",
     say_hexadecimal,
 )
 VERSE = TokenClass(

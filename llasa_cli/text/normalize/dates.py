@@ -57,11 +57,11 @@ def say_day_and_month(match: re.Match[str]) -> str:
 
 _POINTED = r"(?:[01]?\d|2[0-4])\.[0-5]\d"
 _TIME_BEFORE = re.compile(
-    rf"\b(?:(?i:open(?:s|ed|ing)?|clos(?:es|ed|ing)|doors|hours|times?|kick-?off|departs?|departing|departure|leaves?|leaving|left|arriv\w+|served|"
-    r"starts?|started|starting|begins?|began|ends?|ended|finish\w*|daily|weekdays|weekends|runs?|available|reception|surgery|lessons?|classes|mass|sessions?|show|screening|"
-    r"film|breakfast|lunch|dinner|supper|tea|bedtime|curfew|check-(?:in|out)|trains?|bus|buses|ferry|flight|match|game|party|ceremony)"
+    rf"\b(?:(?i:open(?:s|ed|ing)?|clos(?:es|ed|ing)|doors|hours|times?|kick-?off|departs?|departing|departure|arrives|arriving|daily|weekdays|weekends|breakfast|lunch|dinner|bedtime|curfew|check-(?:in|out))"
     r"(?:\s(?:is|are|was|were|will be|on|open|opens|start|starts|end|ends|hours|times|daily|approx\.?|about|only|today|tomorrow|back|home|work|for work|(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)days?)){0,2}"
     r"(?:\s(?:at|from|by|between|until|till|around))?"
+    r"|(?:leaves?|leaving|left|arrived?|served|starts?|started|starting|begins?|began|ends?|ended|finish\w*|runs?|available|reception|surgery|lessons?|classes|mass|sessions?|show|screening|"
+    r"film|supper|tea|trains?|bus|buses|ferry|flight|match|game|party|ceremony)(?:\s(?:is|are|was|were|will be|only|today|tomorrow|back|home|work|for work|school)){0,2}\s(?:at|from|by|between|until|till|around|about|approx\.?)"
     rf"|(?:{DAY}|(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)day)s?(?:\s(?:at|from|until|till))?"
     r"|(?i:woke(?: up)?|wake(?: up)?|get up|got up|meet(?: \w+)?|met(?: \w+)?|see you|be (?:there|here|back)|home|tonight|tomorrow|yesterday|today|morning|evening|afternoon|night)\sat"
     r")[.:,]?\s\(?$"
@@ -78,12 +78,18 @@ _PRICES = re.compile(
 
 def _is_pointed_time(match: re.Match[str]) -> bool:
     """open 6.30 to 23.15, the 10.15 train; but "shares opened at 12.40" and "version 3.10"."""
-    if re.match(r"\.\d|\s?%|\s?[€£$]|\s(?:an?|per|each)\s", after(match, 6)):
+    if re.match(r"\.\d|[A-Za-gi-z]|\s?%|\s?[€£$]|\s(?:an?|per|each)\s", after(match, 6)):
         return False
     if _TIME_AFTER.match(match.string, match.end()):
         return True
     start = re.sub(rf"(?:{_POINTED}\s?(?:[-–,]|,?\s?(?:to|until|till|and|or)\b)\s?){{1,5}}$", "", before(match, 60))
     return bool(_TIME_BEFORE.search(start)) and not _PRICES.search(start + after(match, 20))
+
+
+def say_first_day(match: re.Match[str]) -> str:
+    """from 6-12 July, on 8 and 9 July -> the sixth to the twelfth of July."""
+    article = "" if re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) else "the "
+    return article + ordinal(int(match["day"]))
 
 
 def say_time(match: re.Match[str]) -> str | None:
@@ -134,7 +140,7 @@ def say_exact_time(match: re.Match[str]) -> str:
 
 
 _LASTING = re.compile(
-    r"(?P<sure>\b(?:wait(?:s|ed)?|sleep|within|takes?|took|lasts?|lasted|timeout of|timed out after|another)\s|[=<>~≤≥]\s?|\b\d+\s?(?:m|min|mins)\s)$"
+    r"(?P<sure>\b(?:wait(?:s|ed)?|sleep|within|takes?|took|lasts?|lasted|timeout of|timed out after|another)\s|[=<>~≤≥@]\s?|\b\d+\s?(?:m|min|mins)\s)$"
     r"|\b(?:after|every|for|in|up to|[Tt]hen|plus)\s$|(?P<people>\b(?:about|only|just|under|over|to)\s)$"
 )
 """Before a number of seconds; `sure` where no decade stands, `people` where an age may stand."""
@@ -146,6 +152,8 @@ _DURATION_NOUN = re.compile(
 def say_seconds(match: re.Match[str]) -> str | None:
     """wait 45s -> forty five seconds; but "in his 30s" and "80s music"."""
     count = int(match["seconds"])
+    if re.match(r"\s?(?:→|->)\s?\d", after(match, 6)) or re.search(r"(?:→|->)\s?$", before(match, 4)):
+        return f" {counted(count, 'second')}"
     if re.match(
         r"\sof\s(?:video|audio|silence|footage|music|planks?|rest|work|squats|jumping|running|walking|burpees|cardio)\b|\s(?:on|off)\s?(?:[,/;.]|$)",
         after(match, 20),
@@ -226,7 +234,8 @@ def say_military_time(match: re.Match[str]) -> str | None:
     train = re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) and re.match(
         r"\s(?:to|from|train|bus|flight|ferry|service|departure)\b", after(match, 12)
     )
-    if not (placed or train) or not (match["hours"] is not None or "00" < hour < "10"):
+    zulu = re.match(r"\sZulu\b", after(match, 6))
+    if not (placed or train or zulu) or not (match["hours"] is not None or "00" < hour < "10"):
         return None
     said = f"oh {cardinal(int(hour[1]))}" if hour[0] == "0" else cardinal(int(hour))
     minutes = "hundred" if minute == "00" else f"{'oh ' if minute[0] == '0' else ''}{cardinal(int(minute))}"
@@ -234,7 +243,10 @@ def say_military_time(match: re.Match[str]) -> str | None:
 
 
 def say_hours_and_minutes(match: re.Match[str]) -> str:
-    """1h 20m 30s; 5m 3s; 1h30."""
+    """1h 20m 30s; 5m 3s; 1h30; 3d 4h."""
+    if match["day"]:
+        rest = _duration(match["day_hour"], match["day_minute"], None)
+        return f"{counted(int(match['day']), 'day')} {'' if rest == 'zero seconds' else rest}"
     if match["bare_minute"]:
         hour = int(match["bare_hour"])
         said = counted(hour, "hour") if hour < 13 else cardinal(hour)
@@ -294,7 +306,12 @@ def say_season(match: re.Match[str]) -> str | None:
 def say_weekday_and_date(match: re.Match[str]) -> str | None:
     """Tue 3/5 -> Tuesday March fifth; by 12/20 and by 20/12 -> by December twentieth; but "reduced by 3/4"."""
     month, day = int(match["month"]), int(match["day"])
-    day_first = 12 < month < 32 and 0 < day < 13 and not re.match(r"\s(?:vision|aspect|time|of)\b", after(match, 8))
+    day_first = (
+        12 < month < 32
+        and 0 < day < 13
+        and (month, day) != (24, 7)
+        and not re.match(r"\s(?:vision|aspect|time|of)\b", after(match, 8))
+    )
     if day_first:
         month, day = day, month
     if not (0 < month < 13 and 0 < day < 32) or (month, day) == (9, 11):

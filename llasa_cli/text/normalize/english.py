@@ -61,6 +61,9 @@ _GROUPS = (
     re.compile(r"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w|[.,]\d| \d)(?=\s?(?:%|(?:[kcm]?m|k?g|ft|mi|lbs?|GB|MB|W|V)\b))"),
 )  # fmt: skip
 """The forms in which other countries group the digits of long numbers."""
+_DECIMAL_COMMA = re.compile(
+    r"(?<![\w,.])(?<!\d )(\d{1,4}),(\d{1,2})(?=\s?(?:[%‰]|°|(?:[kcm]?m|[km]?g|[GM]B|k?W|km/h|ml|cm²|hPa|million(?:s|en)?|billion)\b))"
+)
 _INDIAN_SCALE = re.compile(
     r"((?:₹|\bRs\.?|\bINR)\s?\d[\d.,]{0,12})\s?(L(?:akhs?|acs?)?|la(?:khs|cs?)|[cC]r(?:s|ores)?)\b(?!\.\w)(?:\.(?=[,;)]))?|(?<=\d)/-(?=[\s.,;)]|$)"
 )
@@ -167,6 +170,8 @@ def plain_characters(text: str) -> str:
     text = re.sub(r"``([^`']{1,200})\'\'", r'"\1"', text)
     text = re.sub(r"(?<![\w$€£])([$€£])-(?=\d)", r"-\1", text)
     text = re.sub(r"(?<=[$€£]\d),(?=\d\s(?:m|b|tr)illion\b)", ".", text)
+    text = re.sub(r"(?<=[A-Za-z])(?<!\bUS)\$(?=[A-Za-z])", "s", text)  # Ke$ha
+    text = _DECIMAL_COMMA.sub(r"\1.\2", text)
     text = _INDIAN_SCALE.sub(_lakh_or_crore, text)
     text = _COMMA_CENTS.sub(_with_point, text)
     for pattern in _GROUPS:

@@ -43,7 +43,13 @@ def _score(match: re.Match[str]) -> str | None:
     first, second = int(match["first"]), int(match["second"])
     if match["sign"] == "/" and (_ODDS.search(before(match, 60)) or _OUTSIDER.match(after(match, 12))):
         return f"{cardinal(first)} to {cardinal(second)} "
-    if match["sign"] == "/" and second == 1 and first > 13 and not match["declared"] and not _is_cricket(match):
+    if (
+        match["sign"] == "/"
+        and match["second"] == "1"
+        and first > 13
+        and not match["declared"]
+        and not _is_cricket(match)
+    ):
         return f"{cardinal(first)} to one "
     score = second < 11 and (first > second or first < 11) and len(match["second"]) < 3
     if match["sign"] == "-" and not (first > 19 and _is_cricket(match, _LIMITED_OVERS)):

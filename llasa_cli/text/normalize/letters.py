@@ -139,7 +139,9 @@ def say_without_vowel(match: re.Match[str]) -> str | None:
     if match[0].lower() in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]):
         return None
     short = ABBREVIATIONS.get(match[0].lower())
-    code = match[0] in ("rm", "cf", "lg", "hr", "pls") or re.match(r"::|\s-\w|\(", after(match, 3))
+    code = match[0] in ("rm", "cf", "lg", "hr") or re.match(r"::|-\w|\s-\w|\(", after(match, 3))
+    if match[0] == "nr" and not re.match(r"\s(?:the\b|[A-Z])", after(match, 5)):
+        code = re.match("", "")
     return short if short and not code else spell(match[0])
 
 
@@ -184,8 +186,8 @@ def _is_letter_a(match: re.Match[str]) -> bool:
             start[-1:] == "(" and following[:1] == ")"
         ):
             return True
-        return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(])\s*$", start))
-    if re.match(r"[-–—+#&](?!\s)|\+(?!\s?\d)|\s?[=<>|∪∩⊂→]", following) or re.match(
+        return bool(re.match(r"[.)]\s", following) and re.search(r"(?:^|[\n(]|[;:.]\s)\s*$", start))
+    if re.match(r"[:)]|[-–—+#&](?!\s)|\+(?!\s?\d)|\s?[=<>|∪∩⊂→]", following) or re.match(
         r"\.(?:\s|$)|(?:,|,?\s(?:to|and|or|through|vs\.?))\s[B-Z]\b", following
     ):
         return True

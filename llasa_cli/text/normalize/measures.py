@@ -102,7 +102,9 @@ _CONTAINER = re.compile(
     r"jugs?|steaks?|bulbs?|lamps?|chargers?|motors?|sockets?|outlets?|adapters?|resistors?|capacitors?|fences?|poles?|ladders?|ceilings?|waves?|rope|hose|ruler|screen|monitor|radius|relay|sprint|hurdles|freestyle|"
     r"butterfly|backstroke|breaststroke|medley|steeplechase|dumbbells?|kettlebells?|trail|hike|heats?)\b"
 )
-_OUTING = re.compile(r"\s(?:runs?|walks?|races?|rides?|hikes?|swim|drives?|dash|final|loop|course|stretch)\b")
+_OUTING = re.compile(
+    r"\s(?:runs?|walks?|races?|rides?|hikes?|swim|drives?|dash|final|loop|course|stretch|delays?|breaks?|workouts?|sessions?|meetings?|calls?|videos?|tours?|episodes?|naps?|intervals?|rests?|timers?|waits?)\b"
+)
 """Nouns that an amount stands before: "two 500ml bottles", "the 4x100m relay"; the second only after a unit without a space."""
 
 
@@ -114,7 +116,13 @@ def _is_short_hour(match: re.Match[str]) -> bool:
     ):
         return True
     nouns = {"hr": _SHORT_HOUR, "mm": _CALIBER, "m": _OUTING, "km": _OUTING, "mi": _OUTING, "min": _OUTING}.get(unit)
-    return nouns is not None and (unit == "min" or not match["joint"]) and bool(nouns.match(match.string, match.end()))
+    if match["joint"] and re.search(r"\b(?:[Ii]n|[Aa]fter|[Ww]ithin|[Ff]or|[Ee]very)\s$", before(match, 8)):
+        return False  # in 45 min call me
+    return (
+        nouns is not None
+        and (unit in ("min", "hr") or not match["joint"])
+        and bool(nouns.match(match.string, match.end()))
+    )
 
 
 def say_torque(match: re.Match[str]) -> str:
@@ -130,6 +138,11 @@ def say_tonnes(match: re.Match[str]) -> str:
     return f" {decimal(match['amount'])} {'teaspoon' if is_spoon else 'tonne'}{'' if match['amount'] == '1' else 's'}"
 
 
+_WEATHER = re.compile(
+    r"\d\s?°|\b(?:heat\w*|hot|hotter|hottest|cold\w*|cool\w*|warm\w*|temperatures?|mercury|thermometers?|degrees|weather|forecast|overnight|nights?|summer|winter|Celsius)\b"
+)
+
+
 def say_bare_degrees(match: re.Match[str]) -> str | None:
     """Bake at 350F, 180C/350F; but a man of 32F, and seat 12C."""
     placed = re.search(
@@ -138,7 +151,13 @@ def say_bare_degrees(match: re.Match[str]) -> str | None:
         re.I,
     )
     warm = re.match(r"\s(?:fever|temperatures?|heat|weather|water|wash|oven|days?)\b", after(match, 14))
-    if is_place(match) or not (placed or warm or (len(match[1]) == 3 and match[1][0] in "1234")):
+    near = before(match, 60) + "/" + after(match, 60)
+    weather = (
+        "." in match[1]
+        or re.match(r"\s\(\d+(?:\.\d)?[CF]\)", after(match, 9))
+        or (match[2] == "C" and _WEATHER.search(near))
+    )
+    if is_place(match) or not (placed or warm or weather or (len(match[1]) == 3 and match[1][0] in "1234")):
         return None
     return f" {decimal(match[1])} degrees {'Celsius' if match[2] == 'C' else 'Fahrenheit'} "
 
@@ -178,6 +197,8 @@ def say_two_units(match: re.Match[str]) -> str | None:
 def _is_cased_unit(match: re.Match[str]) -> bool:
     """60W, 12 V and 0.26A; not seat 12A, nor "5 A students"."""
     unit, spaced = match["unit"], match["joint"].isspace()
+    if unit == "L" and before(match, 2) == "f/":
+        return False  # a lens
     if is_place(match) or (unit == "K" and not spaced) or re.match(r"-\d", after(match, 2)):
         return False
     if unit == "A" and re.search(r"\b[A-Z]{2,}\s$", before(match, 6)):
@@ -231,12 +252,18 @@ def say_resolution(match: re.Match[str]) -> str:
     return f" {pairs(match[1])} by {pairs(match[2])} "
 
 
+PERIODS = frozenset("second sec minute min hour day night week month year person".split())
+
+
 def say_per(match: re.Match[str]) -> str | None:
     """$5/hr -> per hour; 6 / 2 = 3 -> divided by."""
     start = before(match, 26)
     if match["rest"] is None:
         return " divided by "
-    if not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}\.?(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
+    noun = re.search(r"\b[a-z]{2,}s\s?$", start) and match["each"] in PERIODS
+    if re.search(r"\d(?:st|nd|rd|th)(?:/\w+)?$|[A-Za-z_/-]\d+$", start):
+        return None
+    if not noun and not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}\.?(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
         return None
     if match["area"]:
         names = unit_names(match["area"])

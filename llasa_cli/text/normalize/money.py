@@ -35,7 +35,11 @@ def say_money(match: re.Match[str]) -> str | None:
     if match["sign_after"] and re.fullmatch(r"\d+,\d\d", amount):
         amount = amount.replace(",", ".")
     whole, _, cents = amount.replace(",", "").partition(".")
-    cash = re.match(r"\s(?:bills|notes|coins|tickets|stamps|vouchers|coupons)\b", after(match, 10))
+    cash = re.match(
+        r"\s(?:bills?|notes?|coins?|tickets?|stamps?|vouchers?|coupons?|fees?|fines?|bonus|discounts?|deposits?|prizes?|tolls?|donations?|surcharge|penalty|loans?|grants?|bonds?|invoices?|budget|deals?|settlement|mortgage|"
+        r"refunds?|rewards?|bounty|salary|copay|deductible|threshold|gift cards?)\b",
+        after(match, 14),
+    )
     single = match["joint"] == "-" or is_before_noun(match) or cash is not None
     low = f"{decimal(match['low'].rstrip('-–—'))} to " if match["low"] else ""
     scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")

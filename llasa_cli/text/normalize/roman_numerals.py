@@ -57,6 +57,8 @@ def say_small_numeral(match: re.Match[str]) -> str | None:
     )
     if match[0] == "x":
         listed = None
+    if after(match, 1) == ")" and re.search(r"(?:^|\s)$", before(match, 1)):  # i) ... ii) ...
+        listed = re.search(r"(?<![\w(])i{2,3}\)", match.string)
     pages = r"\b(?:pp\.|[Pp]ages)\s"
     if re.search(rf"{pages}$", before(match, 8)) and re.match(r"[-–][ivxlc]{1,6}\b", after(match, 8)):
         return cardinal(number)

@@ -99,6 +99,7 @@ NUMBER_CLASSES = [
         |(?P<first>0?[1-9]|[12]\d|3[01])(?P<sep>[/.-])(?P<second>0?[1-9]|[12]\d|3[01])(?P=sep)(?P<year>[12]\d{3}|\d\d)(?![\w/-]|\.\d)""",
         dates.say_numeric_date,
     ),
+    TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])(?=(?:,\s\d{{1,2}}){{0,2}}(?:\s?[-–]\s?|\s(?:and|to|or|&)\s)(?:[12]\d|3[01]|0?[1-9])\s(?:{dates.MONTH})\b)", dates.say_first_day),
     TokenClass(
         "date",
         rf"(?P<day>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?[ ](?P<month>{dates.MONTH})\b(?P<stop>\.?)(?![ ]\d\d?(?!\d))",
@@ -109,7 +110,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<minutes>\d{1,2}):(?P<seconds>[0-5]\d\.\d{1,3})(?![\w:])", lambda m: f" {cardinal(int(m['minutes']))} {'oh ' if m['seconds'][0] == '0' else ''}{decimal(m['seconds'].removeprefix('0'))} "),
     TokenClass(
         "duration",
-        r"""(?P<hour>\d{1,3})h\s?(?P<minute>[0-5]?\d)m(?:in)?(?:\s?(?P<second>[0-5]?\d)s)?\b
+        r"""(?P<day>\d{1,3})d\s?(?P<day_hour>\d{1,2})h(?:\s?(?P<day_minute>\d{1,2})m)?\b|(?P<hour>\d{1,3})h\s?(?P<minute>[0-5]?\d)m(?:in)?(?:\s?(?P<second>[0-5]?\d)s)?\b
         |(?P<only_minute>\d{1,3})m\s?(?P<only_second>[0-5]?\d)s\b|(?P<bare_hour>\d\d?)h(?P<bare_minute>[0-5]\d)\b""",
         dates.say_hours_and_minutes,
     ),
@@ -123,6 +124,7 @@ NUMBER_CLASSES = [
         (?:h\b|Z\b|\s?(?P<half>{dates.HALF_DAY}|(?<=\d)[ap]\b))?(?!\d)|(?P<only_hour>0?[1-9]|1[0-2])\s?(?P<only_half>{dates.HALF_DAY})""",
         dates.say_time,
     ),
+    TokenClass("time", r"(1[0-2]|[1-9])/(?=(?:1[0-2]|[1-9]):[0-5]\d(?!\d))", lambda m: f"{cardinal(int(m[1]))} or "),
     TokenClass("date", r"(?P<month>0?[1-9]|1[0-2])/(?P<year>19[5-9]\d|20[0-9]\d)(?![\w/-]|[.,]\d)", dates.say_month_and_year),
     TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])(?P<joint>[-/])(?P<month>{dates.MONTH})(?P=joint)(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", dates.say_dashed_date),
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
@@ -144,7 +146,7 @@ NUMBER_CLASSES = [
         r"""(?=\+(?:[ ()-]*\d){7,15})\+\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,10}\)?){1,6}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,7}){1,2}(?!\w|[.,-]\d)
         |(?:1[ ])?[2-9]\d\d[ ]\d{3}[ ]\d{4}(?![\w-]|[.,]\d)|1[38]00[ ]\d{3}[ ]\d{3}(?![\w-]|[.,]\d)
         |\(\d{3}\)\s?\d{3}[ -]\d{4}(?!\w)|555[ ]\d{4}(?![\w-]|[.,]\d) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
-        |\(0\d{1,4}\)\s?\d{3,4}[ -]?\d{3,4}(?![\w-])|0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-])""",
+        |\(0\d{1,4}\)\s?\d{3,4}[ -]?\d{3,4}(?![\w-])|0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-]) | (?!\d\d00|(?:19|20)\d\d[ ](?:19|20))\d{4}(?:[ ]\d{4}){2}(?![\w-])""",
         codes.say_telephone,
     ),
     TokenClass("phone", r"(?P<number>\d{5,6})(?![\w-]|[.,]\d)|[*\#]\d{2,4}[*\#]?(?!\w)", codes.say_short_code),
@@ -154,13 +156,15 @@ NUMBER_CLASSES = [
     TokenClass("code number", r"(?<=ISSN[ ])\d{4}-\d{3}[\dX](?!\w)|(?<=ISSN:[ ])\d{4}-\d{3}[\dX](?!\w)", lambda m: f" {digits(m[0][:4])}, {digits(m[0][5:])}{' ex' if m[0][-1] == 'X' else ''} "),
     TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {LETTERS[m['letter'].lower()]} "),
     TokenClass("phone", r"\d{4}(?![\w-]|[.,:/]\d)", codes.say_card_number),
+    TokenClass("abbreviation", r"(?P<page>\d{1,4})f(?P<many>f)?\b\.?", codes.say_following_pages),
+    TokenClass("measure", r"(?P<years>\d[\d,.]{0,12})\sy(?=[,;.)]|$|\sold\b)", lambda m: None if re.search(r"[+*/^-]\s?$", before(m, 2)) else f" {decimal(m['years'].rstrip('.,'))} years"),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", codes.say_emergency),
     TokenClass("score", r"\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])", lambda m: " ".join(cardinal(int(n)) for n in m[0].split("-"))),
     TokenClass("model number", r"(\d{3})-(\d|(?<=7[0-8]7-)[1-9]00)(?![\w-]|[.,]\d)", codes.say_model),
     TokenClass(
         "money",
         rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{money.SIGNS}])\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})
-        (?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{amounts.LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
+        (?:\s?(?P<short_scale>(?i:k|mm|mn|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{amounts.LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
         (?P<same>[ ](?:USD|US|EUR|GBP|JPY|INR)\b(?![ ]?\d))?
         |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[$€£¥₹₽₺₪₴])(?!\.?\d))""",
         money.say_money,
@@ -168,7 +172,7 @@ NUMBER_CLASSES = [
     TokenClass(
         "money",
         rf"""(?:(?P<code>{"|".join(MONEY_CODES)})\.?\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})(?!\w*-\w)
-        |(?P<low_before>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount_before>{amounts.AMOUNT}))(?:\s?(?P<short_scale>(?i:k|m|bn?|tn?))\b|\s(?P<scale>{amounts.LONG_SCALES})\b)?
+        |(?P<low_before>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount_before>{amounts.AMOUNT}))(?:\s?(?P<short_scale>(?i:k|mm|mn|m|bn?|tn?))\b|\s(?P<scale>{amounts.LONG_SCALES})\b)?
         (?(code)|\s?(?P<code_after>{"|".join(MONEY_CODES)})\b)""",
         money.say_coded_money,
     ),
@@ -208,7 +212,7 @@ NUMBER_CLASSES = [
     TokenClass("times", r"(\d)in(\d)\b", lambda m: f"{cardinal(int(m[1]))} in {cardinal(int(m[2]))}"),
     TokenClass("times", r"24x7\b", lambda m: "twenty four seven"),
     TokenClass("formula", r"(?!802\.)(?P<factor>\d{1,9}(?:\.\d{1,9})?)(?P<variables>[a-z]{1,3})(?![\w'’]|\.\w)", arithmetic.say_product),
-    TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", lambda m: f" {decimal(m[1])} times "),
+    TokenClass("times", r"(\d+(?:\.\d+)?)x\b(?!\d)", arithmetic.say_times),
     TokenClass("resolution", r"([1-9]\d{2,3})\s?[x×]\s?([1-9]\d{2,3})(?![\w.,])(?!\s?(?:=|mm|cm|m|ft|in)\b)", measures.say_resolution),
     TokenClass("measure", r"(\d)-?PTs?\b(?!\.)", lambda m: f" {cardinal(int(m[1]))} point "),
     TokenClass("measure", r"(\d+)(?:-pt\b|\s?pt\b(?=\.?\s(?:font|type|text|lead|shot)))(?:\.(?=\s[a-z]|[,;]))?", lambda m: f" {decimal(m[1])} point"),
@@ -227,7 +231,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(?P<amount>\d+\.\d+)\s?pp\b(?!\.\s?\d)", lambda m: f" {decimal(m['amount'])} percentage points"),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)pc\b(?![.'’-]\w)", lambda m: f" {decimal(m['amount'])} percent"),
     TokenClass("ordinal", r"(\d{1,4}\.)(\d)(?:st|nd|rd|th)\b", lambda m: f"{cardinal(int(m[1][:-1]))} point {ordinal(int(m[2]))}"),
-    TokenClass("degrees", r"(?<=\d[-–])(\d{2,3})\s([CF])\b(?!['’-])", lambda m: f" {cardinal(int(m[1]))} degrees {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
+    TokenClass("degrees", r"(?<=\d[-–])(\d{2,3})\s?([CF])\b(?!['’-])", lambda m: f" {cardinal(int(m[1]))} degrees {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?°(?:\s?(?P<scale>[CFK])\b)?(?!\s?\d{{1,2}}(?:\.\d+)?\s?['’′])", measures.say_degrees),
     TokenClass("measure", r"(?P<weeks>\d{1,2})w(?P<days>[0-6])d(?!\w)", lambda m: f" {amounts.counted(int(m['weeks']), 'week')} {amounts.counted(int(m['days']), 'day')} "),
     TokenClass("measure", r"(?P<caliber>\d\d)(?=[ -]cal\b\.?\s(?:guns?|pistols?|rifles?|revolvers?|bullets?|rounds?|ammo))", lambda m: f" {cardinal(int(m['caliber']))} "),
@@ -236,7 +240,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", rf"(?P<amount>\d+\.\d+)[ ]M(?=[ ](?:solutions?\b|{letters.FORMULA}(?!\w)))", lambda m: f" {decimal(m['amount'])} molar"),
     TokenClass("measure", r"(\d{1,3})[ -]?y\.?o\b\.?", lambda m: f" {cardinal(int(m[1]))} year old"),
     TokenClass("time", r"(1[0-2]|[1-9])(?::([0-5]\d))?([ap])\s?[-–]\s?(1[0-2]|[1-9])(?::([0-5]\d))?([ap])(?!\w)", dates.say_half_days),
-    TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h)\b))?", dates.say_military_time),
+    TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h|Zulu)\b))?", dates.say_military_time),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", measures.say_two_units),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
@@ -274,6 +278,7 @@ _MONEY_PER = {
     "pp": " per person",
     "pn": " per night",
     "p/w": " per week",
+    "p/h": " per hour",
     "p/m": " per month",
     "pw": " per week",
     "pa": " per annum",
@@ -315,7 +320,7 @@ LETTER_NUMBER_CLASSES = [
 """The classes whose tokens may begin with a letter: US$5, the x of 3x4."""
 SIGN_CLASSES = [
     TokenClass("range", r"[-–—]", arithmetic.say_range),
-    TokenClass("minus", r"-(?=[a-z](?![\w-]))", lambda m: " minus " if re.search(r"[=:?^*/+]\s?$", before(m, 3)) else None),
+    TokenClass("minus", r"-(?=(?:[a-z]|[A-Z]{1,2})(?![\w-]))", lambda m: " minus " if re.search(r"[=:?^*/+]\s?$", before(m, 3)) else None),
     TokenClass("per", r"/(?=[$€£]\d)", lambda m: " for " if re.search(r"(?<![\w.,$€£])\d$", before(m, 3)) else None),
     TokenClass("per", r"/ea\b\.?", lambda m: " each" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
     TokenClass("minus", r"-(?=\s[a-z])", lambda m: " minus " if re.search(r"=\s?\d[\d.]{0,8}\s$", before(m, 12)) else None),
@@ -374,6 +379,7 @@ WORD_CLASSES = [
     codes.VERSE,
     TokenClass("code number", r"[A-Z]{2}\d{2}(?:(?:[ ](?=[A-Z]*\d)[A-Z\d]{4}|[ ][A-Z]{4}(?=[ ]\d{4})){2,7}(?:[ ][A-Z\d]{1,4})?|(?:[A-Z]{4})?\d{11,26})(?![\w-])", codes.say_bank_account),
     codes.SERIAL_NUMBER,
+    TokenClass("zip code", r"(?:[A-Z]{1,2}\d[A-Z\d]?[ ]\d(?!GB|TB|MB)[ABD-HJLNP-UW-Z]{2}|[A-Z]\d[A-Z][ ]\d[A-Z]\d)(?![\w-])", codes.say_postcode),
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
@@ -404,8 +410,9 @@ WORD_CLASSES = [
     TokenClass("date", rf"(?P<day>{dates.DAY})\b(?P<to>)", dates.say_weekday),
     TokenClass("title", r"(?P<title>[A-Z][A-Za-z]+)(?=[ ][A-Z]|[ ](?:and|&|AND)[ ](?:M[Rr]|M[Rr][Ss]|M[Ss]|D[Rr]|Miss)\b)", abbreviations.say_title),
     TokenClass("model number", r"(?P<letters>[A-Z])\.(?P<number>\d{3})(?![\w-]|\.\d)", codes.say_dashed_code),
-    TokenClass("abbreviation", r"(?P<event>b|d|m|bapt?|bur)\.(?=\s?(?:(?:abt|ca?|bef|aft|about|circa)\.?\s)?(?:\d{1,2}\s[A-Z][a-z]{2}|\d{1,2}/\d{1,2}/\d\d|(?:1\d|20)\d\d(?!\d)))", abbreviations.say_event),
+    TokenClass("abbreviation", r"(?P<event>b|d|m|bapt?|bur)\.(?=\s?(?:(?:abt|ca?|bef|aft|about|circa)\.?\s)?(?:\d{1,2}\s[A-Z][a-z]{2}|\d{1,2}(?P<joint>[/.])\d{1,2}(?P=joint)\d\d|(?:1\d|20)\d\d(?!\d)))", abbreviations.say_event),
     TokenClass("abbreviation", r"(?:abt|bef|aft)\b\.?(?=\s(?:\d{4}(?!\d)|\d{1,2}\s[A-Z][a-z]{2}))", lambda m: {"a": "about", "b": "before", "f": "after"}[m[0][1] if m[0].startswith("aft") else m[0][0]]),
+    TokenClass("title", r"St(?=-[A-Z])", lambda m: "saint"),
     TokenClass("abbreviation", rf"Co\.(?=\s(?:{COUNTIES})\b)", lambda m: "county"),
     TokenClass("abbreviation", r"(?P<short>feat|ft)\.?(?=\s(?:[A-Z]|\d))", abbreviations.say_featuring),
     TokenClass("abbreviation", r"(?P<many>s)?s\.?\s?(?=\d{1,4}[A-Z]{0,2}(?:\((?:\d|[a-z]\))|(?P<plain>(?![\w%]))))", abbreviations.say_section),
@@ -425,8 +432,13 @@ WORD_CLASSES = [
     TokenClass("model number", r"(?P<name>HTTP|TLS|SSL|SMTP|OAuth)/(?P<version>\d(?:\.\d)?)(?![\w.])", lambda m: f"{letters.spell(m['name']) if m['name'].isupper() else m['name']} {decimal(m['version'])} "),
     TokenClass("abbreviation", r"(?P<word>aff|rev|vac|remand)['’]d\b", lambda m: {"aff": "affirmed", "rev": "reversed", "vac": "vacated", "remand": "remanded"}[m["word"]]),
     TokenClass("date", r"(?:Mo|Tu|We|Th|Fr|Sa|Su)(?:\s?[-–/]\s?(?:Mo|Tu|We|Th|Fr|Sa|Su)){1,4}(?!\w)", dates.say_short_weekdays),
-    TokenClass("date", r"(?:M/?W/?F|T/Th|TTh|M/W|W/F)(?=\s\d)", dates.say_short_weekdays),
+    TokenClass("date", r"(?:M/?W/?F|T/Th|TTh|M/W|W/F)(?=\s(?:\d|noon|at|from|only|mornings?|evenings?))", dates.say_short_weekdays),
     TokenClass("letter", r"PM(?=\d)", lambda m: "pee em "),
+    TokenClass("phone", r"(?P<which>Ph|Mob)\.?(?=:?\s?[+(]?\d{2})", lambda m: "phone" if m["which"] == "Ph" else "mobile"),
+    TokenClass("abbreviation", r"(?P<whose>[SDRW])/[oO](?=[.:]?\s(?:Sh|Shri|Smt|Mr|Late|H\.|[A-Z][a-z]))", lambda m: {"S": "son of", "D": "daughter of", "R": "resident of", "W": "wife of"}[m["whose"]]),
+    TokenClass("abbreviation", r"Rt\.?[ ]Hon\b\.?|H\.[ ]?No\.", lambda m: "right honorable" if m[0][0] == "R" else "house number"),
+    TokenClass("letter", r"K–(?=\d{1,2}\b)", lambda m: "kay "),
+    TokenClass("formula", r"ln(?=\s[A-Za-z]\b)", lambda m: "natural log of"),
     TokenClass("degrees", r"(?P<which>Lat|Lon|Long)(?=[:.]?\s-?\d{1,3}\.\d)", lambda m: "latitude" if m["which"] == "Lat" else "longitude"),
     TokenClass("measure", r"(?P<what>Ht|Wt)(?=:?\s\d)", lambda m: "height" if m["what"] == "Ht" else "weight"),
     TokenClass("formula", r"Na(?=[ ]\d{3}\b)", lambda m: "en ay"),
@@ -464,7 +476,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: letters.spell(m["letters"].replace(".", "")) + "s"),
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word not in SMALL_CHAT)})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and abbreviations.YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
-    TokenClass("date", r"FY\s?(?P<first>(?:19|20)\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first']))} {('oh ' if m['second'][0] == '0' else '') + cardinal(int(m['second'])) if m['second'] else ''} "),
+    TokenClass("date", r"FY\s?(?P<first>(?:19|20)?\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first'])) if len(m['first']) == 4 or m['first'][0] != '0' else 'oh ' + cardinal(int(m['first']))} {('oh ' if m['second'][0] == '0' else '') + cardinal(int(m['second'])) if m['second'] else ''} "),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", dates.say_business_date),
     TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
     TokenClass("unit", r"(?:(?<=\bper[ ])|(?:(?<=\beach[ ])|(?<=\bevery[ ]))(?=\w\w))(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
@@ -490,6 +502,7 @@ WORD_CLASSES = [
     TokenClass("letter", r"(?<=\bin[ ])(?P<note>[A-G])b\b", lambda m: LETTERS[m["note"].lower()] + " flat"),
     TokenClass("unit", r"(?:(?<=\d[kKM][ ])|(?<=illion[ ])|(?<=housand[ ]))(?P<unit>mi|ft|gal|(?:sq|cu)\.?[ ]?(?:ft|km|mi|m))\b", lambda m: (measures.unit_names(m["unit"]) or (None, None))[1]),
     TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(LETTERS[c.lower()] for c in m[0][::2])),
+    TokenClass("abbreviation", r"(?P<short>yrs?|mos?|hrs?|wks?|mths?)['’](?=\s[a-z])", lambda m: ABBREVIATIONS.get(m["short"], "month") + "'"),
     TokenClass("abbreviation", r"s/he\b", lambda m: "she or he"),
     TokenClass("abbreviation", r"a/c\b", lambda m: "ay see"),
     TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: _MONEY_PER[m[0]] if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
@@ -527,7 +540,7 @@ WORD_CLASSES = [
     *codes.CODE_CLASSES,
     TokenClass("stammer", r"(?P<letter>[B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z])-(?=(?i:(?P=letter))[A-Za-z-])(?!(?i:boys?|clamps?|class|day|tops?|town)\b)", lambda m: m["letter"] + "uh-"),
     TokenClass("letter", r"([A-Za-z])\s?[-–—]\s?([A-Za-z])(?![\w'’-])(?<=[A-Z])|([a-z])(?!)", letters.say_letter_range),
-    TokenClass("letter", r"(?<![\w.]['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", letters.say_letter),
+    TokenClass("letter", r"(?<![\w.+]['’])(?P<letter>[A-Za-z])(?P<stop>\.(?!\w))?(?![\w])(?!['’](?!s\b))", letters.say_letter),
     TokenClass("acronym", r"(?<![\w'’-])[b-df-hj-np-tv-xz]{2,5}\b(?!['’])", letters.say_without_vowel),
 ]  # fmt: skip
 """The token classes, in the order in which they are tried."""

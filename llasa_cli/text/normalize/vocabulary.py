@@ -16,7 +16,7 @@ LETTERS = dict(
     )
 )
 TITLES = word_table(
-    "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,gt great,col colonel,capt captain,"
+    "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,cllr councillor,gt great,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
     "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur,"
     "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert"
@@ -56,19 +56,19 @@ BEFORE_NUMBERS = word_table(
     "chap chapter,sec section,sect section,eq equation,apt apartment,ste suite,ext extension,ca circa,c circa,rm room,"
     "bldg building,hwy highway,rte route,rt route,max maximum,min minimum,approx approximately,est established,b born,"
     "d died,r reigned,fl floor,pop population,temp temperature,alt altitude,qty quantity,lvl level,lv level,ex exercise,q question,"
-    "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,app appendix,iss issue,col column,"
-    "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,yr year,op opus,avg average,"
+    "pt part,ep episode,art article,cl clause,par paragraph,para paragraph,tab table,tbl table,tbls tables,app appendix,iss issue,col column,"
+    "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,yr year,rwy runway,hdg heading,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
     "dec December,sc scene,thm theorem,prop proposition,def definition,cor corollary,supp supplementary,reg regulation,sched schedule,dkt docket,mvt movement,alg algorithm,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset(
-    "lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos yr".split()
+    "lvl flt apt bldg hwy rte ste vol ext approx fig ch pp max min avg rm pt nos yr rwy hdg".split()
 )
 """Abbreviations that are also written without a full stop before a number."""
 ABBREVIATIONS = word_table(
-    "vs versus,etc et cetera,s.t such that,rgds regards,sts stitches,lge large,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
+    "vs versus,etc et cetera,s.t such that,rgds regards,pymt payment,pymts payments,stn station,mth month,mths months,pkt packet,pkts packets,wknd weekend,mtgs meetings,mgrs managers,pkgs packages,tkt ticket,tkts tickets,grps groups,pgs pages,sqn squadron,rgt regiment,nr near,sts stitches,lge large,e.g for example,i.e that is,approx approximately,jr junior,sr senior,inc incorporated,"
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,a.k.a ay kay ay,p.a per annum,mfr manufacturer,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
@@ -115,7 +115,7 @@ STATES = word_table(
 """Abbreviated states, after a comma: "Springfield, Ill."."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
-    "figure table canto psalm wrestlemania unit grade group division corps mark model apollo".split()
+    "figure table canto psalm movement wrestlemania unit grade group division corps mark model apollo".split()
 )
 BEFORE_LONG_NUMERALS = frozenset("option page line step category question item clause section".split())
 """Words before numerals of two letters and more: "option IV", but "option X"."""
@@ -128,7 +128,7 @@ RULERS = frozenset(
 )
 CROWNS = frozenset("king queen pope emperor empress tsar czar kaiser prince sultan".split())
 WITHOUT_VOWELS = frozenset(
-    "ng mr mrs ms dr st ft mt jr sr lt sgt cpl pvt ltd rd ln pl ct bldg blvd hm hmm hmmm mm mmm sh shh shhh psst pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll ssh cwm crwth".split()
+    "ng mr mrs ms dr st ft mt jr sr lt sgt cpl pvt ltd rd ln pl ct bldg blvd hm hmm hmmm mm mmm sh shh shhh psst pssht pst brr brrr tsk grr grrr zz zzz nth pfft th st nd rd ll ssh cwm crwth".split()
 )
 """Words without a vowel that are read as they are. Others are letters: fps, html."""
 LETTER_NOUNS = frozenset(
@@ -138,7 +138,7 @@ LETTER_NOUNS = frozenset(
 """Words before a capital A that name it: "vitamin A"."""
 LOCATORS = LETTER_NOUNS | frozenset(
     "seat exit lane terminal row apt bldg ste rm apartment room suite flat unit figure fig table form page number no bus route highway line floor "
-    "chapter part lesson episode track day week item task test season volume article exhibit studio lot bay dock pier track".split()
+    "chapter part lesson episode track day week item task test season volume article exhibit studio lot bay dock pier track rwy runway".split()
 )
 """Words before a number and a letter that name a place: "seat 12A" has no amperes."""
 
@@ -224,6 +224,8 @@ ROUND_NUMBERS = {
 """Zeros of a number that stands for many: "1,000s of people"."""
 SCALES = {
     "T": "trillion",
+    "mm": "million",
+    "mn": "million",
     "k": "thousand",
     "m": "million",
     "b": "billion",
@@ -279,7 +281,7 @@ UNITS = _units(
 CASED_UNITS = _units(
     "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
     "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
-    "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,inHg inch of mercury/inches of mercury,kWp kilowatt peak/kilowatts peak,Sv sievert"
+    "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,μSv microsievert,inHg inch of mercury/inches of mercury,kWp kilowatt peak/kilowatts peak,Sv sievert"
 )
 """Units that are only read as such in this spelling."""
 SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
@@ -317,11 +319,12 @@ UNIT_WORDS = (
     "hrs",
     "pts",
     "yds",
+    "px",
 )
 """Units that are read as such without an amount too: "in kWh"."""
 UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
 SHORT_UNITS_IN_CAPITALS = frozenset(
-    "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GAL GALS YD YDS WK WKS MA".split()
+    "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GA HA LM CAL GAL GALS YD YDS WK WKS MA".split()
 )
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
 SHORT_EACH = word_table(
@@ -334,7 +337,8 @@ EACH = frozenset(
     [
         *SHORT_EACH,
         *"second minute hour night week month year person head item mile gallon liter dl ml "
-        "share unit user seat page side serving dose session visit game ticket barrel ton tonne acre child adult room piece box bottle bag".split(),
+        "share unit user seat page side serving dose session visit game ticket barrel ton tonne acre child adult room piece box bottle bag group class "
+        "family household team patient student customer order call click query request token image sample step epoch batch node core".split(),
     ]
 )
 """The words that may follow a slash after an amount: "$5/hr", "60 miles/hour"."""
