@@ -123,7 +123,7 @@ def _character_names(written: str) -> str:
 
 def say_postcode(match: re.Match[str]) -> str:
     """NW8 9HA -> en double-you eight, nine aitch ay; G12 8QQ -> jee twelve, ..."""
-    area, district, rest = re.fullmatch(r"([A-Z]+)(\d+)(.*)", match[0]).groups()
+    area, district, rest = re.findall(r"([A-Z]+)(\d+)(.*)", match[0])[0]
     parts = f"{rest[:1].strip()} {rest[1:]}" if rest[:1].isalpha() else f" {rest.strip()}"
     first, second = parts.split(" ", 1)
     return f" {spell(area)} {cardinal(int(district))} {_character_names(first)}, {_character_names(second.strip())} "
