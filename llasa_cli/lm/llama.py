@@ -34,8 +34,8 @@ from llasa_cli.lm.llama_config import LlamaConfig, rope_frequencies
 from llasa_cli.lm.prefix_cache import PREFILL_BLOCK, PrefixCache
 from llasa_cli.settings import CONTEXT_TOKENS
 
-Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(layer, queries (N, H, D), keys and values (N, 2 K, D)) -> (N, H D)."""
+Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""(layer, queries (N, H, D), keys and values (N, 2 K, D)) -> (N, H D), or None to end the computation."""
 
 
 class Llama:
@@ -133,10 +133,11 @@ class Llama:
         end = begin + len(ids)
         cache.reserve(end)
 
-        def attend(layer: int, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor:
+        def attend(layer: int, queries: torch.Tensor, keys_values: torch.Tensor) -> torch.Tensor | None:
             past = cache.layer(layer)[slot, :end]  # (L, 2 K, D)
             past[begin:] = keys_values
-            return self.attention.prefill(queries, past)
+            # After the last layer's keys and values nothing of these tokens is needed.
+            return None if layer == self.config.layers - 1 else self.attention.prefill(queries, past)
 
         self.forward(ids, torch.arange(begin, end, device=ids.device), attend)
 
@@ -208,7 +209,8 @@ class Llama:
 
         Args:
             ids, positions: int64 (N,).
-            attend: The attention over these and earlier tokens; everything else is computed for each token alone.
+            attend: The attention over these and earlier tokens; everything else is computed for each token alone. With None
+                the hidden states before this layer are returned.
         """
         config = self.config
         rotated = config.heads + config.key_value_heads
@@ -229,7 +231,10 @@ class Llama:
                 self._kernels.rotate(heads, rotated, cosine, sine)
             else:
                 rotate_(heads[:, :rotated], cosine, sine)
-            hidden = hidden + layer.output(attend(index, heads[:, : config.heads], heads[:, config.heads :]))
+            mixed = attend(index, heads[:, : config.heads], heads[:, config.heads :])
+            if mixed is None:
+                return hidden
+            hidden = hidden + layer.output(mixed)
             hidden = hidden + layer.down(self._gated(layer.gate_up(self._normed(hidden, layer.middle_norm))))
         return hidden
 

@@ -16,7 +16,6 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llasa_cli.text.normalize.english import normalize
 from llasa_cli.wording import shorten
 
 LONGEST_RUN = 3
@@ -80,6 +79,8 @@ def units_of(text: str) -> list[str]:
     """The words of a text without case, marks and punctuation, numbers in words; characters of scripts without spaces."""
     text = unicodedata.normalize("NFKC", text)
     if re.search(r"\d", text) and not _NO_BLANKS.search(text):
+        from llasa_cli.text.normalize.english import normalize  # its expressions take .1 s
+
         text = normalize(text)
     text = "".join(map(_plain, text.casefold()))
     text = re.sub(r"['’ʼ`]", "", text)
