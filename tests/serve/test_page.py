@@ -96,6 +96,7 @@ def test_the_page_makes_a_voice_and_speaks(server: tuple[str, Path], browser: An
     assert browser.execute_script("return playing.count") > 12_000
     assert browser.execute_script("return Math.max(...playing.samples.map(p => Math.max(...p)))") > 0.02
     assert browser.find_element(By.ID, "download").get_attribute("href").startswith("blob:")
+    assert browser.execute_script("return replay.src === download.href")
     shown = os.environ.get("LLASA_SCREENSHOTS")
     if shown:
         browser.save_screenshot(str(Path(shown) / "serve-page.png"))
@@ -104,4 +105,34 @@ def test_the_page_makes_a_voice_and_speaks(server: tuple[str, Path], browser: An
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
         )
         browser.save_screenshot(str(Path(shown) / "serve-page-phone.png"))
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_speech_can_be_stopped_until_it_has_been_played(server: tuple[str, Path], browser: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    url, _ = server
+    browser.get(url)
+    wait = WebDriverWait(browser, 120)
+    text, stop, status = (browser.find_element(By.ID, name) for name in ("text", "stop", "status"))
+    wait.until(lambda _: browser.find_element(By.ID, "voice").find_elements(By.TAG_NAME, "option"))
+
+    def speak(words: str, script: str = "") -> None:
+        text.clear()
+        text.send_keys(words, Keys.CONTROL, Keys.ENTER)
+        browser.execute_script(script)
+        wait.until(lambda _: "seed" in status.text)
+
+    speak(
+        "It was early in the morning.", "playing.context.suspend()"
+    )  # as if it were generated much faster than it is played
+    assert stop.is_enabled()
+    stop.send_keys(Keys.ENTER)
+    assert not stop.is_enabled()
+    browser.execute_script("replay.play()")
+    speak("Hello.")
+    assert browser.execute_script("return replay.paused")
+    wait.until(lambda _: not stop.is_enabled())
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
