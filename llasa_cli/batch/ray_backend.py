@@ -12,7 +12,8 @@ import queue
 import signal
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ _MOST_EVENTS = 256
 _CONNECT_TIMEOUT_S = 10.0
 _MOST_RESTARTS = 20
 """The number of actors that may die in a row without a completed item."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the exception of a signal's handler pass calls of Ray, whose compiled code raises SystemError because of it."""
+    try:
+        yield
+    except SystemError as error:
+        raise error.__cause__ or error from None
 
 
 class Speaker:
@@ -70,6 +80,7 @@ class RayBackend(WorkerPool["_Actor"]):
         LlasaError: There is no cluster at this address.
     """
 
+    @interruptible()
     def __init__(self, config: WorkerConfig, address: str, workers: int | None) -> None:
         self._config = replace(config, models=for_other_machines(config.models))
         self._ray, self._starts_ray = connect_ray(address)
@@ -87,6 +98,7 @@ class RayBackend(WorkerPool["_Actor"]):
         config = replace(self._config, threads=1) if "num_cpus" in self._needs else self._config
         return _Actor(actor_class.remote(config))
 
+    @interruptible()
     def events(self, timeout_s: float) -> list[Event]:
         for actor in self._workers:
             actor.send()
@@ -120,6 +132,7 @@ class RayBackend(WorkerPool["_Actor"]):
         if actor.has_exited:
             self._workers.remove(actor)
 
+    @interruptible()
     def finish(self) -> None:
         self._finishing = True
         for actor in list(self._workers):
@@ -188,6 +201,9 @@ def connect_ray(address: str) -> tuple[Any, bool]:
         UsageError: Ray is not installed.
         LlasaError: There is no cluster at this address.
     """
+    os.environ.setdefault(
+        "RAY_ENABLE_AUTO_CONNECT", "0"
+    )  # a call after the end would start another cluster; read at import
     ray = _import_ray()
     if ray.is_initialized():
         return ray, False
@@ -195,17 +211,22 @@ def connect_ray(address: str) -> tuple[Any, bool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to a server
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    hint = "Start one with `ray start --head`; --ray local uses this machine alone."
     try:
-        _check_reachable(address)
+        if _is_reachable(address):
+            hint = (
+                "Its port answers. If the cluster has a token, copy ~/.ray/auth_token from the machine of"
+                " `ray start --head` and set RAY_AUTH_MODE=token."
+            )
         # The dashboard of a new cluster is a port on which every user of this machine could start programs. Without an address
         # Ray would join the cluster of RAY_ADDRESS, or the last one that was started here, even if that is gone.
         new_cluster = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **new_cluster)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise LlasaError(
-            f"There is no Ray cluster at {address}: {first_line(error)}",
-            "Start one with `ray start --head`; --ray local uses this machine alone.",
-        ) from error
+        with interruptible():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **new_cluster)
+    except Exception as error:  # Ray raises `Exception` itself if a node does not start in time
+        if address == "local":
+            raise LlasaError(f"Ray can't be started: {first_line(error)}", "The machine may be too busy.") from error
+        raise LlasaError(f"No Ray cluster can be used at {address}: {first_line(error)}", hint) from error
     finally:
         with suppress(ValueError):  # not in the main thread, where Ray sets none either
             for number, handler in handlers.items():
@@ -228,11 +249,17 @@ def for_other_machines(models: ModelOptions) -> ModelOptions:
     )
 
 
-def _check_reachable(address: str) -> None:
-    """Raise OSError at once if there is no server. Ray itself would try for more than a minute."""
+def _is_reachable(address: str) -> bool:
+    """Whether the address is a host and a port that answers.
+
+    Raises:
+        OSError: There is no server. Ray itself would try for more than a minute.
+    """
     host, _, port = address.rpartition(":")
-    if host and "/" not in host and port.isdigit():
-        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    if not host or "/" in host or not port.isdigit():
+        return False
+    socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
+    return True
 
 
 def _import_ray() -> Any:

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llasa_cli.batch.ray_backend import connect_ray, for_other_machines
+from llasa_cli.batch.ray_backend import connect_ray, for_other_machines, interruptible
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.errors import LlasaError, ModelError, UsageError
 from llasa_cli.memory import share_arenas
@@ -202,11 +202,9 @@ class RayService(JobQueue):
         self._serve = _import_serve()
         self._stopped = threading.Event()
         try:
-            self._handle = self._deploy(replace(config, models=for_other_machines(config.models)), replicas)
-            self._replicas = self._count_replicas()
-        except SystemError as error:  # an exception of a signal's handler, as Ray's compiled code reports it
-            self._end()
-            raise error.__cause__ or error from None
+            with interruptible():
+                self._handle = self._deploy(replace(config, models=for_other_machines(config.models)), replicas)
+                self._replicas = self._count_replicas()
         except BaseException:
             self._end()
             raise

@@ -120,7 +120,8 @@ def test_a_ray_cluster_that_loses_workers_and_a_node_loses_no_item(tmp_path: Pat
     from ray.cluster_utils import Cluster
 
     run(command, tmp_path / "uninterrupted", "--batch-size", "2")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray's own niceness of 15 lets a busy machine starve its workers.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]

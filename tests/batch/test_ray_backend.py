@@ -11,6 +11,7 @@ import pytest
 from llasa_cli.batch import ray_backend
 from llasa_cli.batch.messages import Event, FatalError, Lost, WorkerConfig
 from llasa_cli.batch.ray_backend import RayBackend, Speaker
+from llasa_cli.cli.console import Terminated
 from llasa_cli.errors import ModelError
 from llasa_cli.settings import ModelOptions
 
@@ -84,6 +85,16 @@ def test_an_actor_that_can_not_be_created_ends_the_run(
     else:
         assert ray.created == 2
         assert all(isinstance(event, FatalError) and reason in event.error.message for event in events)
+
+
+def test_a_signal_during_a_call_of_ray_ends_the_run_as_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(FakeRay):
+        def wait(self, calls: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+            raise SystemError("CoreWorker.wait returned a result with an exception set") from Terminated(15)
+
+    monkeypatch.setattr(ray_backend, "connect_ray", lambda address: (Interrupted(RayError()), False))
+    with pytest.raises(Terminated):
+        RayBackend(CONFIG, "auto", 2).events(0.0)
 
 
 def test_an_error_of_the_model_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:

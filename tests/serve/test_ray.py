@@ -34,6 +34,7 @@ def server(random_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("ray")
     port = free_port()
     environment = os.environ | {"PYTHONPATH": str(ROOT), "LLASA_STATE": str(folder / "state")}
+    environment["RAY_worker_niceness"] = "0"  # Ray's own 15 lets a busy machine starve them
     environment["RAY_ADDRESS"] = "127.0.0.1:1"  # `--ray local` joins no other cluster
     process = subprocess.Popen(
         [
