@@ -23,7 +23,9 @@ def list_chapters(file: str | None, json: bool) -> None:
     path = Path(file)
     document = read_document(path)
     if document is None:
-        raise UsageError(f"{path} is a text without chapters.", "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file.")
+        raise UsageError(
+            f"{path} is a text without chapters.", "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file."
+        )
     if json:
         chapters = [{"number": n, "title": c.title, "words": c.words} for n, c in enumerate(document.chapters, 1)]
         facts = {"title": document.title, "author": document.author, "language": document.language}

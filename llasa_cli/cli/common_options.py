@@ -54,9 +54,9 @@ class TextOptions(Options):
 class BookOptions(Options):
     """The part of a book that is read."""
 
-    chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, ODT, ...) and stop.", panel=_BOOKS)] = (
-        False
-    )
+    chapters: Annotated[
+        bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, ODT, ...) and stop.", panel=_BOOKS)
+    ] = False
     first_chapter: Annotated[
         int, Flag("The first chapter of a book to read.", names=("--from",), minimum=1, metavar="N", panel=_BOOKS)
     ] = 1

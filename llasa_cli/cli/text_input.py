@@ -101,7 +101,8 @@ def open_text(options: TextOptions, command: str, chapters: tuple[int, int | Non
                 return book
         if chapters != (1, None):
             raise UsageError(
-                "--from and --to choose chapters of a book.", "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file with -f."
+                "--from and --to choose chapters of a book.",
+                "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file with -f.",
             )
         if text_format == "auto" and path.suffix.lower() in MARKDOWN_ENDINGS:
             text_format = "markdown"

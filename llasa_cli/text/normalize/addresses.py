@@ -50,8 +50,13 @@ _URL_SIGNS = {
 }
 
 
-def _address(match: re.Match[str]) -> str:
+def _address(match: re.Match[str]) -> str | None:
     """bob@example.com -> bob at example dot com; /etc/hosts -> slash etc slash hosts."""
+    if re.fullmatch(r"(?i:https?://)?t\.co/\w{6,14}", match["address"]):
+        return " "  # the short form of a link in a post says nothing
+    parts = re.fullmatch(r"(?P<first>[a-z]*)\.(?P<second>[A-Z]{4,6})", match["address"])
+    if parts and is_word(parts["second"].lower()) and (not parts["first"] or is_word(parts["first"])):
+        return None  # the end of a sentence: presidency.MAKE
     written = (
         re.sub(r"^(?i:(?:https?|s?ftp|ssh|git|wss?|file)://)?(?i:www\.)?", "", match["address"]).rstrip("/") or match[0]
     )

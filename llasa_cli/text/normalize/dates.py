@@ -184,6 +184,8 @@ def say_minutes(match: re.Match[str]) -> str | None:
     """Prep: 15m and 5m ago -> minutes; elsewhere they are meters."""
     count = int(match["minutes"])
     following = after(match, 12)
+    if match["space"]:
+        return f" {counted(count, 'minute')}" if re.search(r"\btime:\s$", before(match, 6)) else None
     if re.match(r"\s(?:read|timer|timeout|delay|break|nap|call|countdown|candles?)\b", following):
         return f" {cardinal(count)} minute"
     if _MINUTES_BEFORE.search(before(match, 20)) or re.match(r"\s(?:ago|later|left)\b", following):

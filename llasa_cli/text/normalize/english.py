@@ -170,6 +170,7 @@ def plain_characters(text: str) -> str:
     text = re.sub(r"``([^`']{1,200})\'\'", r'"\1"', text)
     text = re.sub(r"(?<![\w$€£])([$€£])-(?=\d)", r"-\1", text)
     text = re.sub(r"(?<=[$€£]\d),(?=\d\s(?:m|b|tr)illion\b)", ".", text)
+    text = re.sub(r"(?<=[\w.!?)…])(?=https?://)", " ", text)  # a link without a space before it
     text = re.sub(r"(?<=[A-Za-z])(?<!\bUS)\$(?=[A-Za-z])", "s", text)  # Ke$ha
     text = _DECIMAL_COMMA.sub(r"\1.\2", text)
     text = _INDIAN_SCALE.sub(_lakh_or_crore, text)

@@ -41,7 +41,11 @@ def _is_cricket(match: re.Match[str], words: re.Pattern[str] = _CRICKET) -> bool
 def _score(match: re.Match[str]) -> str | None:
     """287/6 -> two hundred eighty seven for six; in a text about cricket 45/2 and 214-8 too; at odds of 100/1 -> to."""
     first, second = int(match["first"]), int(match["second"])
-    if match["sign"] == "/" and (_ODDS.search(before(match, 60)) or _OUTSIDER.match(after(match, 12))):
+    if match["sign"] == "/" and (
+        _ODDS.search(before(match, 60))
+        or re.match(r"[.,]?\s(?:[Bb]est |[Tt]op )?odds\b", after(match, 14))
+        or _OUTSIDER.match(after(match, 12))
+    ):
         return f"{cardinal(first)} to {cardinal(second)} "
     if (
         match["sign"] == "/"

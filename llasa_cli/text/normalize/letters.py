@@ -102,7 +102,9 @@ def say_mixed_case(match: re.Match[str]) -> str | None:
     said = []
     for part in parts:
         bare = part.removesuffix("s")
-        if len(part) == 1 or (bare.isupper() and (len(part) == 2 or is_spelled(bare))):
+        if len(part) == 2 and not part.isupper() and is_word(part.lower()):  # ThisIsUs
+            said.append(part)
+        elif len(part) == 1 or (bare.isupper() and (len(part) == 2 or is_spelled(bare))):
             said.append(spell(part) if len(part) > 1 else LETTERS[part.lower()])
         else:
             said.append(RESPELLED.get(part.lower(), part))

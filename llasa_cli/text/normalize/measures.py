@@ -55,7 +55,11 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
         in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
         if len(short) == 1 or short == "HRs" or (short in SHORT_UNITS_IN_CAPITALS and not in_capitals):
             return None
-        if short[1:].islower() and short not in ("Mbit", "Hz", "Pa") and re.match(r"\.?\s[A-Z]", following):
+        if (
+            short[1:].islower()
+            and short not in ("Mbit", "Hz", "Pa", "Tbsp", "Tsp", "Lb", "Lbs", "Oz", "Kg")
+            and re.match(r"\.?\s[A-Z]", following)
+        ):
             return None
     prefix = UNIT_KINDS[kind[0].lower()] if kind else ""
     return prefix + names[0], prefix + names[1]
@@ -63,6 +67,8 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
 
 def say_measure(match: re.Match[str]) -> str | None:
     names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
+    if match["unit"] == "TB" and _SPOONFUL.match(match.string, match.end()):
+        names = UNITS["tbsp"]
     if match["unit"] == "ft" and NUMBERED_SONG.search(before(match, 12) + f"{match['amount']} "):
         return None  # Ep. 12 ft. Dr. Dre
     if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
@@ -97,8 +103,11 @@ _CALIBER = re.compile(
 )
 
 
+_SPOONFUL = re.compile(
+    r"\s(?:of )?(?:[a-z-]+ ){0,2}(?:oil|butter|sugar|salt|flour|allspice|juice|sauce|powder|pepper|garlic|cinnamon|honey|vinegar|milk|cream|water|paste|syrup|starch|cornstarch|parsley|ginger|cumin|paprika)\b"
+)
 _CONTAINER = re.compile(
-    r"\.?\s(?:plastic |glass |paper |cotton )?(?:bags?|packs?|packets?|packages?|tins?|cans?|jars?|bottles?|box|boxes|cartons?|tubes?|tablets?|capsules?|pills?|doses?|bars?|blocks?|sachets?|tubs?|"
+    r"\.?\s(?:plastic |glass |paper |cotton |large |small )?(?:bags?|packs?|packets?|packages?|tins?|cans?|jars?|bottles?|box|boxes|cartons?|tubes?|tablets?|capsules?|pills?|doses?|bars?|blocks?|sachets?|tubs?|"
     r"jugs?|steaks?|bulbs?|lamps?|chargers?|motors?|sockets?|outlets?|adapters?|resistors?|capacitors?|fences?|poles?|ladders?|ceilings?|waves?|rope|hose|ruler|screen|monitor|radius|relay|sprint|hurdles|freestyle|"
     r"butterfly|backstroke|breaststroke|medley|steeplechase|dumbbells?|kettlebells?|trail|hike|heats?)\b"
 )
@@ -152,6 +161,8 @@ def say_bare_degrees(match: re.Match[str]) -> str | None:
     )
     warm = re.match(r"\s(?:fever|temperatures?|heat|weather|water|wash|oven|days?)\b", after(match, 14))
     near = before(match, 60) + "/" + after(match, 60)
+    if match[0][-2] == " " and not (placed or _WEATHER.search(near) or re.search(r"\d [CF] ?\(\s?$", before(match, 8))):
+        return None
     weather = (
         "." in match[1]
         or re.match(r"\s\(\d+(?:\.\d)?[CF]\)", after(match, 9))
@@ -164,7 +175,7 @@ def say_bare_degrees(match: re.Match[str]) -> str | None:
 
 def say_degrees(match: re.Match[str]) -> str:
     """1°C -> one degree Celsius; a 45° angle -> a forty five degree angle."""
-    scale = {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}.get(match["scale"] or "", "")
+    scale = {"C": " Celsius", "F": " Fahrenheit", "K": " Kelvin"}.get((match["scale"] or "").upper(), "")
     single = match["amount"] == "1" or (not scale and is_before_noun(match))
     return f" {decimal(match['amount'])} degree{'' if single else 's'}{scale} "
 

@@ -117,7 +117,7 @@ NUMBER_CLASSES = [
     TokenClass("verse", r"(?P<chapter>\d{1,3}):(?P<number>\d{1,3})(?P<part>[a-c])\b", codes.say_part_of_verse),
     TokenClass("time", r"(?P<hours>\d{1,2}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d[.,]\d{1,6})Z?(?![\w:])", dates.say_exact_time),
     TokenClass("measure", r"(?P<seconds>\d{1,3})s(?![\w'’-])", dates.say_seconds),
-    TokenClass("measure", r"(?P<minutes>\d{1,3})m(?![\w'’-])", dates.say_minutes),
+    TokenClass("measure", r"(?P<minutes>\d{1,3})(?P<space>\s)?m(?![\w'’./-])", dates.say_minutes),
     TokenClass(
         "time",
         rf"""(?P<hour>[01]?\d|2[0-4])(?::|(?P<point>\.))(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?
@@ -223,7 +223,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(\d)\s([T])(?=\s(?!cells?\b|lymph|helper|killer)[a-z]{3})|(\d)\s([Tt])\.(?=\s[a-z])", lambda m: f" {amounts.counted(int(m[1] or m[3]), 'tablespoon' if (m[2] or m[4]) == 'T' else 'teaspoon')}"),
     TokenClass("measure", r"(?P<age>\d{1,3})(?:\s?y\.?o\.?\s?|\s?)(?P<sex>[MF])\b(?=,?\s(?:with|w/|who|presents|presented|presenting|c/o|s/p|h/o|admitted|here for|complaining)\b|,?\sw/)", lambda m: f" {cardinal(int(m['age']))} year old {'female' if m['sex'] == 'F' else 'male'} "),
     TokenClass("degrees", r"(?<=[^\w.][-−])(\d{1,2}(?:\.\d)?)([CF])\b(?!['’-])", lambda m: f" {decimal(m[1])} {'degree' if m[1] == '1' else 'degrees'} {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
-    TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)([CF])\b(?!['’-])", measures.say_bare_degrees),
+    TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)(?:[ ](?=[CF](?:[.,;)/]|$|[ ][(/])))?([CF])\b(?!['’-])", measures.say_bare_degrees),
     TokenClass("measure", r"(?P<amount>(?:8[5-9]|9\d|10\d)\d)\s?mb\b(?!/)", lambda m: f" {decimal(m['amount'])} millibars" if re.search(r"\b(?:[Pp]ressure|[Bb]arometer|[Hh]urricane|[Cc]yclone|[Ll]ow)\b", before(m, 40)) else None),
     TokenClass("degrees", r"(?P<amount>\d+(?:\.\d+)?)\s?deg\.?\s(?P<scale>[CF])\b", measures.say_degrees),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)\s(?P<unit>Ma|Ga|ka|kya|mya|Gyr|Myr|ly|kpc|Mpc|AU)\b(?!\.\w)", lambda m: f" {decimal(m['amount'])} {_LONG_TIMES[m['unit']]}"),
@@ -232,7 +232,7 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)pc\b(?![.'’-]\w)", lambda m: f" {decimal(m['amount'])} percent"),
     TokenClass("ordinal", r"(\d{1,4}\.)(\d)(?:st|nd|rd|th)\b", lambda m: f"{cardinal(int(m[1][:-1]))} point {ordinal(int(m[2]))}"),
     TokenClass("degrees", r"(?<=\d[-–])(\d{2,3})\s?([CF])\b(?!['’-])", lambda m: f" {cardinal(int(m[1]))} degrees {'Celsius' if m[2] == 'C' else 'Fahrenheit'} "),
-    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?°(?:\s?(?P<scale>[CFK])\b)?(?!\s?\d{{1,2}}(?:\.\d+)?\s?['’′])", measures.say_degrees),
+    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?°(?:\s?(?P<scale>[CFKcf])\b)?(?!\s?\d{{1,2}}(?:\.\d+)?\s?['’′])", measures.say_degrees),
     TokenClass("measure", r"(?P<weeks>\d{1,2})w(?P<days>[0-6])d(?!\w)", lambda m: f" {amounts.counted(int(m['weeks']), 'week')} {amounts.counted(int(m['days']), 'day')} "),
     TokenClass("measure", r"(?P<caliber>\d\d)(?=[ -]cal\b\.?\s(?:guns?|pistols?|rifles?|revolvers?|bullets?|rounds?|ammo))", lambda m: f" {cardinal(int(m['caliber']))} "),
     TokenClass("measure", r"(?P<days>\d{1,3})d(?!\w)", measures.say_days),
@@ -243,7 +243,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h|Zulu)\b))?", dates.say_military_time),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", measures.say_two_units),
-    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
+    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z~]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NSEW]\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
