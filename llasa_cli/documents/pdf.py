@@ -45,6 +45,8 @@ _HEADING_RATIO = 1.15
 _HEADING_CHARACTERS = 150
 _HEADING_SHARE = 0.1
 """The share of headings in a document's characters above which its larger lines are no headings, as on slides."""
+_NO_FACT = re.compile(r"^(?:\(?anonymous\)?|\(?untitled\)?|\(?unspecified\)?)$|^Microsoft Word - ", re.IGNORECASE)
+"""What programs write where no title or author was given."""
 _LIST_MARK = re.compile(r"(?:[•▪◦‣·–-]|\(?\d{1,3}[.)]|[a-z]\))\s+")
 
 
@@ -68,7 +70,9 @@ def read_pdf(path: Path) -> Document:
         pages = list(_read_pages(reader, path))
         outline = dict(_outline(reader))
         facts = reader.metadata
-        title, author = (clean(str(value or "")) for value in (facts and facts.title, facts and facts.author))
+        title, author = (
+            _NO_FACT.sub("", clean(str(value or ""))) for value in (facts and facts.title, facts and facts.author)
+        )
     except UsageError:
         raise
     except Exception as error:  # the library passes on errors of every kind for damaged files

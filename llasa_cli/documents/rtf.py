@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from llasa_cli.documents.document import Document, chapters_by_heading, clean, with_guessed_headings
+from llasa_cli.documents.document import (
+    Block,
+    Document,
+    as_sentence,
+    chapters_by_heading,
+    clean,
+    with_guessed_headings,
+)
 from llasa_cli.errors import UsageError
 
 MAX_BYTES = 64 << 20
@@ -14,25 +21,51 @@ MAX_BYTES = 64 << 20
 _TOKEN = re.compile(r"\\(?P<word>[a-z]+)(?P<number>-?\d+)? ?|\\'[\da-fA-F]{2}|\\.|(?P<group>[{}])|[^\\{}]+", re.DOTALL)
 
 
-def _without_hidden_text(source: str) -> str:
-    """RTF without the words that are formatted as hidden (\\v) or as deleted by a tracked change."""
-    if not re.search(r"\\(?:v|deleted)(?![a-z\d])", source):
+_CELL, _HEADING = "\x01", "\x02"
+"""Marks in the text: the end of a cell; the level of a heading, a digit, follows."""
+_OUTLINE_LEVELS = 6
+_FACT = re.compile(r"\{\\(title|author) ([^{}]{1,1000})\}")
+
+
+def _prepared(source: str) -> str:
+    """RTF without the words that are formatted as hidden (\\v) or as deleted by a tracked change, with marks for cells and
+    headings."""
+    if not re.search(r"\\(?:v|deleted|cell|nestcell|outlinelevel)(?![a-z])", source):
         return source
     kept: list[str] = []
     is_hidden, around = False, list[bool]()
     for token in _TOKEN.finditer(source):
+        word = token["word"]
         if token["group"] == "{":
             around.append(is_hidden)
         elif token["group"]:
             is_hidden = around.pop() if around else False
-        elif token["word"] in ("v", "deleted"):
+        elif word in ("v", "deleted"):
             is_hidden = token["number"] != "0"
-        elif token["word"] == "plain":
+        elif word == "plain":
             is_hidden = False
-        elif is_hidden and (token["word"] in (None, "u", "line", "tab", "emdash", "endash")):
+        elif is_hidden and (word in (None, "u", "line", "tab", "emdash", "endash")):
+            continue
+        elif word in ("cell", "nestcell"):
+            kept.append(_CELL)
+            continue
+        elif word == "outlinelevel" and int(token["number"] or 9) < _OUTLINE_LEVELS:
+            kept.append(f"{_HEADING}{token['number']}")
             continue
         kept.append(token[0])
     return "".join(kept)
+
+
+def _block(line: str) -> Block | None:
+    """A line as a heading, a row of a table or a paragraph; None if it has no words."""
+    level = 0
+    if found := re.search(rf"{_HEADING}(\d)", line):
+        level = int(found[1]) + 1
+        line = re.sub(rf"{_HEADING}\d", "", line)
+    cells = [text for cell in line.split(_CELL) if (text := clean(cell))]
+    if not cells:
+        return None
+    return Block(as_sentence(", ".join(cells)) if _CELL in line else cells[0], level)
 
 
 def read_rtf(path: Path) -> Document:
@@ -48,10 +81,16 @@ def read_rtf(path: Path) -> Document:
     if path.stat().st_size > MAX_BYTES:
         raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MB.", "Save it without images.")
     try:
-        text = rtf_to_text(_without_hidden_text(path.read_text(encoding="latin-1")), errors="replace")
+        source = path.read_text(encoding="latin-1")
+        text = rtf_to_text(_prepared(source), errors="replace")
+        facts = {name: clean(rtf_to_text("{\\rtf1 " + value + "}")) for name, value in _FACT.findall(source)}
     except (ValueError, IndexError, LookupError, RecursionError) as error:
         raise UsageError(f"{path} is damaged: {type(error).__name__}.", "Save it anew.") from error
-    paragraphs = [clean(line) for line in text.splitlines() if clean(line)]
-    if not paragraphs:
+    # A cell may hold paragraphs of its own.
+    lines = re.sub(rf"\n+(?={_CELL})", "", text).splitlines()
+    blocks = [block for line in lines if (block := _block(line)) is not None]
+    if not blocks:
         raise UsageError(f"{path} holds no text.", "A document with words is needed.")
-    return Document("", "", "", tuple(chapters_by_heading(with_guessed_headings(paragraphs))))
+    if not any(block.level for block in blocks):
+        blocks = list(with_guessed_headings(block.text for block in blocks))
+    return Document(facts.get("title", ""), facts.get("author", ""), "", tuple(chapters_by_heading(blocks)))

@@ -351,6 +351,22 @@ def test_the_text_cells_of_a_notebook_are_read(tmp_path: Path) -> None:
         assert book.omitted == {"code cells": 1}
 
 
+def test_headings_tables_and_facts_of_rtf_are_read_as_such(tmp_path: Path) -> None:
+    pytest.importorskip("striprtf")
+    path = tmp_path / "a.rtf"
+    path.write_bytes(
+        rb"{\rtf1\ansi{\stylesheet{\s1\outlinelevel0 heading 1;}}{\info{\title Caf\'e9}{\author Jane Doe}}\pard\s1\outlinelevel0 The Gate\par"
+        rb"\pard It was | dark.\par\trowd\pard\intbl Bob\cell 5\cell\row{{\pard\intbl Ann\par}\cell}{{\pard\intbl 6\par}\cell}\row"
+        rb"\pard\s1\outlinelevel0 The Calm\par\pard End.\par}"
+    )
+    book = read_document(path)
+    assert (book.title, book.author) == ("Café", "Jane Doe")
+    assert book.chapters == (
+        Chapter("The Gate", ("It was | dark.", "Bob, 5.", "Ann, 6.")),
+        Chapter("The Calm", ("End.",)),
+    )
+
+
 ODT = (
     '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
     'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
