@@ -15,6 +15,7 @@ Parsed by markdown-it (CommonMark, with tables and struck text), which comes wit
     ==marked==, H~2~O   the words, H2O
     code blocks         left out
     footnotes           left out, mark and note
+    boxes, tabs         of MkDocs: their name, with a full stop, and their text
     HTML                tags and comments dropped, with what is in script and style; words between tags are read;
                         <br> ends a line, <break> is a pause (see `text.chunker`)
     front matter        left out (between two lines of --- or +++ at the very beginning)
@@ -79,6 +80,23 @@ _EMOJI_NAME = re.compile(r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])
 _PRODUCT = re.compile(r"`[^`\n]*`|(?<=\d)\*(?=\d)")
 """The star between two digits, which Markdown takes for emphasis; code stays as it is."""
 _CONTAINER = re.compile(r"^:{3,}[ \t]*(?:(?P<kind>[a-z]+)\b)?[ \t]*(?P<title>[^\n]*)$\n?", re.MULTILINE)
+_UNSPOKEN = re.compile(
+    r"%%(?!%).{0,2000}?%%"  # Obsidian: comments
+    r"|[ \t]\^[a-zA-Z][\w-]*[ \t]*$"  # and names of blocks
+    r"|!\[\[[^\[\]|]+\.(?:png|jpe?g|gif|svg|webp|pdf|mp[34]|wav|canvas)(?:\|[^\[\]]*)?\]\]|!(?=\[\[)"  # and embedded files
+    r"|(?<=\S)\{:?[ ]?[.#][a-z][^{}\n]{0,100}\}"  # attributes
+    r"|\^\[[^\[\]\n]{1,500}\]"  # Pandoc: notes in the line
+    r"|^\[\[?_?TOC_?\]?\][ \t]*$|^\*\[[^\[\]\n]+\]:[^\n]*$"  # MkDocs: contents and abbreviations
+    r"|^\|[ ](?=[^|\n]*$)",  # Pandoc: the bars of verse
+    re.MULTILINE | re.DOTALL | re.IGNORECASE,
+)
+_SPAN = re.compile(r"(?<![\]!])\[([^\[\]\n]{1,300})\]\{[ ]?[.#][a-zA-Z][^{}\n]{0,100}\}")
+_BOX = re.compile(
+    r"^(?:(?:!!!|\?\?\?)\+?[ \t]+(?P<kind>[a-z]+)[^\"\n]*(?:\"(?P<title>[^\"\n]*)\")?|===[!+]?[ \t]+\"(?P<tab>[^\"\n]+)\")[^\"\n]*$"
+    r"(?P<body>(?:\n(?:[ \t]*\n)*(?:[ ]{4}|\t)[^\n]*)*)",
+    re.MULTILINE,
+)
+"""An admonition or a tab of MkDocs; what is indented below belongs to it."""
 _TASK = re.compile(r"\[[ xX]\]\s+")
 _DEFINITION = re.compile(r"(\S)\n:[ \t]+")
 _ALERT = re.compile(r"\[!(\w+)\]\s*")
@@ -259,6 +277,7 @@ def _parser() -> MarkdownIt:
 
 def _words(piece: str) -> str:
     """One or more complete blocks as paragraphs, each with a blank line after it."""
+    piece = _UNSPOKEN.sub("", _SPAN.sub(r"\1", _BOX.sub(_box, piece)))
     piece = _PRODUCT.sub(lambda found: found[0] if found[0][0] == "`" else r"\*", with_spoken_formulas(piece))
     return _Reader().read(_parser().parse(piece))
 
@@ -323,6 +342,13 @@ class _Reader:
     def _end_lines(self) -> None:
         self._paragraph("\n".join(self._lines))
         self._lines = []
+
+
+def _box(found: re.Match[str]) -> str:
+    """'!!! note "Do this"' and what is indented below -> "Note. Do this.", and the same as paragraphs."""
+    names = ((found["kind"] or "").capitalize(), found["title"] or found["tab"] or "")
+    body = re.sub(r"^(?:[ ]{4}|\t)", "", found["body"], flags=re.MULTILINE)
+    return " ".join(ended(name) for name in names if name) + f"\n{body}"
 
 
 def _container_name(found: re.Match[str]) -> str:
