@@ -87,7 +87,7 @@ class Linear:
         The parts are consumed one at a time, so that at most one of them is in memory twice.
 
         Raises:
-            UsageError: int4 is requested on another device than a CPU, or without a C compiler and torch 2.6.
+            UsageError: int4 is requested on another device than a CPU.
         """
         where, shape = torch.device(device), (rows, width)
         is_small = kind.name == "fp32" and rows * width <= SMALL_MATRIX
@@ -106,8 +106,6 @@ class Linear:
             return TorchLinear(parts, shape, kind, where)
         if where.type != "cpu":
             raise UsageError("--dtype int4 runs on a CPU only.", "Use int8 or bf16.")
-        if not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
-            raise UsageError("--dtype int4 needs a C compiler, or torch 2.6.", "Use int8 or bf16.")
         return TorchInt4Linear(parts, shape, kind)
 
     @staticmethod
