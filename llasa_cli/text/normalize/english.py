@@ -68,7 +68,9 @@ _INDIAN_SCALE = re.compile(
     r"((?:₹|\bRs\.?|\bINR)\s?\d[\d.,]{0,12})\s?(L(?:akhs?|acs?)?|la(?:khs|cs?)|[cC]r(?:s|ores)?)\b(?!\.\w)(?:\.(?=[,;)]))?|(?<=\d)/-(?=[\s.,;)]|$)"
 )
 """₹5L, Rs 2.5 cr and ₹500/-."""
-_COMMA_CENTS = re.compile(r"([$€£])(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)")
+_COMMA_CENTS = re.compile(
+    r"([$€£][ ]?)(\d{1,3}(?:\.\d{3}){0,4}),(\d\d)(?!\d|,\d)|(\d{1,3}(?:\.\d{3})+),(\d\d?)(?!\d|,\d)"
+)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)(?=[A-Za-z])", re.IGNORECASE)
 _QUOTED = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)([A-Za-z](?:[^'.!?;]{0,60}?(?:'[a-z][^'.!?;]{0,60}?){0,3}[A-Za-z,])?)'(?![A-Za-z])", re.IGNORECASE)  # fmt: skip
@@ -171,7 +173,7 @@ def plain_characters(text: str) -> str:
     text = re.sub(r"(?<![\w$€£])([$€£])-(?=\d)", r"-\1", text)
     text = re.sub(r"(?<=[$€£]\d),(?=\d\s(?:m|b|tr)illion\b)", ".", text)
     text = re.sub(r"(?<=[\w.!?)…])(?=https?://)", " ", text)  # a link without a space before it
-    text = re.sub(r"(?<=[A-Za-z])(?<!\bUS)\$(?=[A-Za-z])", "s", text)  # Ke$ha
+    text = re.sub(r"\b(?![A-Z]{1,2}\$(?:m|bn|k|tn)\b)([A-Z][A-Za-z]{0,6})\$(?=[A-Za-z]{1,3}\b)", r"\1s", text)  # Ke$ha
     text = _DECIMAL_COMMA.sub(r"\1.\2", text)
     text = _INDIAN_SCALE.sub(_lakh_or_crore, text)
     text = _COMMA_CENTS.sub(_with_point, text)
