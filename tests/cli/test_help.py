@@ -27,6 +27,7 @@ OTHER_PROGRAMS = {
     "--random",
     "--no-deps",
     "--head",
+    "--generate",
     "--address",
 }
 """Flags of torchrun, Slurm, Ray, pip and our own benchmarks that pages mention."""

@@ -295,7 +295,7 @@ _SIZE = TokenClass("size", r"(?<=″[ ])[WDHL]\b", lambda m: {"W": "wide", "D": 
 _EXTENSION = TokenClass("phone", r"(?<=\d{4}[ ])x\s?(\d{2,5})\b", lambda m: f"extension {digits(m[1])}")
 _TIMES = TokenClass(
     "times",
-    r"(?<=\()x(?!86|64)(\d{1,2})(?=\))|(?<=[a-z\d)][ ])x(?!86|64)(?P<glued>\d{1,2})(?=[.;)]|,(?![ ][a-z]\d)|$)(?<!(?:and|let|for|the|put)[ ]x\d)|(?<=[A-Za-z.][ ])x[ ]?(?P<count>\d{1,2})(?:(?P<for_days>d)\b|(?=[ ]?(?:days?|wks?|weeks?|months?)\b))",
+    r"(?<=\()x(?!86|64|32)(\d{1,2})(?=\))|(?<=[a-z\d)][ ])x(?!86|64|32)(?P<glued>\d{1,2})(?=[.;)]|,(?![ ][a-z]\d)|$)(?<!(?:and|let|for|the|put)[ ]x\d)|(?<=[A-Za-z.][ ])x[ ]?(?P<count>\d{1,2})(?:(?P<for_days>d)\b|(?=[ ]?(?:days?|wks?|weeks?|months?)\b))",
     lambda m: (
         f"for {amounts.counted(int(m['count']), 'day')} "
         if m["for_days"]
