@@ -1,7 +1,7 @@
 """Whether a sentence may be played while it is still being generated: only if generation is faster than playback.
 
     gate = RealTimeStreamGate()                        one for the whole command, since it measures every sentence
-    pieces = decode_stream(codec, gate.watch(codes), before)
+    pieces = decode_stream(codec, gate.watch(codes, codec.codes_per_second), before)
     for piece in gate.hold(pieces, sampling_rate):     the same pieces; if generation is slow, all of them at the end
         sink.write(piece)
 
@@ -36,12 +36,8 @@ class RealTimeStreamGate:
         is_late: Whether the last sentence was held back to its end, because generation was too slow.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.perf_counter,
-        codes_per_second: float = CODES_PER_SECOND,
-    ) -> None:
-        self.is_late, self._codes_per_second = False, codes_per_second
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.is_late, self._codes_per_second = False, float(CODES_PER_SECOND)
         self._clock = clock
         self._speech_s = self._work_s = 0.0  # earlier sentences, with fading weight
         self._codes = 0  # this sentence
@@ -60,9 +56,10 @@ class RealTimeStreamGate:
         """Whether the next sentence may be streamed. Before the first measurement it may."""
         return self.speed is None or self.speed >= MARGIN
 
-    def watch(self, codes: Iterable[int]) -> Iterator[int]:
+    def watch(self, codes: Iterable[int], codes_per_second: float = CODES_PER_SECOND) -> Iterator[int]:
         """Pass on the codes of a sentence and count them. The time before the first one is prefill and does not count."""
         self._end_sentence()
+        self._codes_per_second = codes_per_second
         for code in codes:
             self._codes += 1
             if self._codes == 1:

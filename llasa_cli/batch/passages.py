@@ -24,8 +24,9 @@ from llasa_cli.batch.messages import Exited, FatalError, Lost, Note, Spoken, Wor
 from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.prompt import PromptFormat, Reference
 from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions
-from llasa_cli.synthesis.synthesizer import ResumePoint, StreamGate, Synthesizer, nothing_to_say, text_chunks
-from llasa_cli.synthesis.utterance import Utterance
+from llasa_cli.synthesis.synthesizer import Synthesizer, nothing_to_say, text_chunks
+from llasa_cli.synthesis.text_to_speech import StreamGate
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ class PassageSynthesizer:
         self.checkpoint, self._options, self._verifiers = checkpoint, options, verifiers
         self._synthesizer = synthesizer
         self._encoder: Synthesizer | None = None
-        self.name, self.revision = checkpoint.name, checkpoint.revision
 
     @property
     def sampling_rate(self) -> int:
@@ -89,12 +89,14 @@ class PassageSynthesizer:
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
         cast: Mapping[str, ResolvedVoice] | None = None,
+        is_growing: bool = False,
     ) -> Iterator[AudioChunk]:
-        """Speak a text of any length; see `Synthesizer.stream`.
+        """Speak a text of any length; see `TextToSpeech`.
 
         Args:
-            verifiers: Not used: the workers load those of the constructor.
-            gate: Not used: the sound comes in whole passages.
+            verifiers: Has no effect: the workers load those of the constructor.
+            gate: Has no effect: the sound comes in whole passages.
+            is_growing: Has no effect: the text is read as far as the workers need it.
 
         Raises:
             UsageError: The text has nothing to say, or the prompt is too long.

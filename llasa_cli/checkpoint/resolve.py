@@ -50,6 +50,16 @@ class ModelDescription(Protocol):
     @property
     def license(self) -> str: ...
 
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        """Complete a request with the model's own values, else with the general defaults."""
+
+    def check_unlisted_speaker(self, tag: str) -> None:
+        """Refuse a speaker that is not among `known_speakers`, unless the model may know others.
+
+        Raises:
+            UsageError: The model can't know this speaker.
+        """
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -96,6 +106,12 @@ class Checkpoint:
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
         """Complete a request: open values come from the checkpoint's `llasa.json`, else from the general defaults."""
         return request.over(self.metadata.get("sampling") or {})
+
+    def check_unlisted_speaker(self, tag: str) -> None:
+        """See `ModelDescription`. A model that lists no speakers may know any tag that it was trained with."""
+        from llasa_cli.prompt import PromptFormat
+
+        PromptFormat.load(self.folder).prompt("", speaker=tag)
 
     @cached_property
     def revision(self) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout
+from llasa_cli.cli.speech_plan import LONG_BYTES, SpeechPlan
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
-from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions, WordTiming
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions
 from llasa_cli.wording import format_clock, shorten
 
 if TYPE_CHECKING:
@@ -22,12 +23,9 @@ if TYPE_CHECKING:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.side_file import SideFile
     from llasa_cli.audio.sink import Sink
-    from llasa_cli.checkpoint.resolve import ModelDescription
-    from llasa_cli.synthesis.synthesizer import Utterance
+    from llasa_cli.synthesis.utterance import Utterance
     from llasa_cli.voices.resolve import ResolvedVoice
 
-LONG_BYTES = 20_000
-"""The size, about twenty minutes of speech, from which on a text can be resumed."""
 MOST_RETRIES_LISTED = 20
 """The number of retried chunks that are listed at the end; the rest are only counted."""
 CHAPTER_FORMAT = "mp3"
@@ -42,7 +40,7 @@ class AudioOutput:
     """
 
     sink: Sink
-    options: OutputOptions
+    plan: SpeechPlan
     console: Console
     side_files: list[SideFile] = field(default_factory=list)
     """Subtitles and word times."""
@@ -62,8 +60,6 @@ class AudioOutput:
     """Chapters so far, those of earlier runs included; `words` likewise."""
     retry_lines: list[str] = field(default_factory=list)
     """The times and texts of the first MOST_RETRIES_LISTED chunks that were generated again, for a person to listen to."""
-    best_of: int = 1
-    """The number of takes of each chunk. More attempts are retries."""
     retried: int = 0
     """The number of chunks that were generated again."""
     on_finished: Callable[[], None] | None = None
@@ -87,9 +83,9 @@ class AudioOutput:
         self.failed += bool(utterance.problems)
         self.words += sum(len(sentence.split()) for sentence in utterance.sentences)
         self.chapters += bool(utterance.chapter)
-        if utterance.retried and utterance.attempts > self.best_of:
+        if utterance.retried and utterance.attempts > self.plan.speech.best_of:  # more attempts than takes
             self._add_retry(utterance, begin)
-        if self.options.json:
+        if self.plan.output.json:
             hidden = ("codes", "sentences", "is_voice", "words")
             row = {name: value for name, value in utterance.to_row().items() if name not in hidden}
             if not utterance.candidates:
@@ -140,55 +136,39 @@ def check_paths(options: OutputOptions, *inputs: Path | None) -> None:
     refuse_overwriting([sound, options.subtitles, options.words], inputs)
 
 
-def open_audio_output(
-    options: OutputOptions,
-    source: TextInput,
-    speech: SpeechOptions,
-    checkpoint: ModelDescription,
-    console: Console,
-    voice: str = "",
-    verifiers: VerifierOptions = NO_VERIFIERS,
-    timing: WordTiming | None = None,
-) -> AudioOutput:
-    """Open the sink and the files beside it that the options ask for.
+def open_audio_output(plan: SpeechPlan, console: Console, voice: str) -> AudioOutput:
+    """Open the sink and the files beside it that the options ask for. A resumed run has the seed that it began with.
 
     Args:
-        speech: Without a seed one is drawn; a resumed run has the seed that it began with.
         voice: Identifies the voice among the settings that a resumed run must share.
-        verifiers: The verifiers that judge the takes besides the checks.
-        timing: How the times of words are found; None if they are not requested.
 
     Raises:
         UsageError, LlasaError: The output can't be written; see `audio.writers`.
     """
-    _refuse_contradictions(options, speech)
+    options, source = plan.output, plan.source
+    _refuse_contradictions(options, plan.speech)
     from llasa_cli.prompt import parse_style
 
-    parse_style(speech.style, checkpoint.style_fields)
+    parse_style(plan.speech.style, plan.model.checkpoint.style_fields)
     from llasa_cli.audio.beside import open_side_files
     from llasa_cli.audio.sink import TeeSink
     from llasa_cli.audio.writers import open_sink
 
-    seed = speech.seed if speech.seed is not None else secrets.randbelow(LARGEST_SEED)
+    seed = plan.speech.seed if plan.speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     side_files = open_side_files(*options.side_files)
     try:
         kept = _is_resumable(options, source)
-        play = options.play if options.play is not None else options.output is None
         writer = _book_writer(options, source)
         if not kept and writer is None:
-            sink = open_sink(options.output, options.file_format, play, claim_stdout(), options.audio_device)
-            return AudioOutput(sink, options, console, side_files, seed=seed)
-        settings = [*_speech_key(speech, verifiers), asdict(checkpoint.options), voice, verifiers.recognizer]
-        key = [*settings, checkpoint.revision, source.markdown]
-        if options.check.choose_by or (options.check.verify and not verifiers):  # a server's verifiers
-            key.append(options.check.judging)
-        if timing is not None:  # the words of the chunks that are kept
-            key.append(asdict(timing))
-        stored = _open_resumable_sink(options, source, seed, key, writer, kept)
+            sink = open_sink(options.output, options.file_format, plan.plays, claim_stdout(), options.audio_device)
+            return AudioOutput(sink, plan, console, side_files, seed=seed)
+        digest = _digest(plan, voice) if kept else ""
+        stored = _open_resumable_sink(options, seed, digest, writer, kept)
         if kept:
-            return AudioOutput(stored, options, console, side_files, stored, int(stored.facts["seed"]), writer)
-        both = TeeSink([stored, open_sink(None, None, True, audio_device=options.audio_device)]) if play else stored
-        return AudioOutput(both, options, console, side_files, seed=seed, writer=writer)
+            return AudioOutput(stored, plan, console, side_files, stored, int(stored.facts["seed"]), writer)
+        player = open_sink(None, None, True, audio_device=options.audio_device) if plan.plays else None
+        both = stored if player is None else TeeSink([stored, player])
+        return AudioOutput(both, plan, console, side_files, seed=seed, writer=writer)
     except BaseException:
         for file in side_files:
             file.abort()
@@ -203,8 +183,21 @@ def voice_key(voice: ResolvedVoice) -> str:
     return f"ChosenVoice(speaker={voice.speaker!r}, reference={voice.reference!r}, language={voice.language!r})"
 
 
+def _digest(plan: SpeechPlan, voice: str) -> str:
+    """Identifies the text and the settings that a resumed run must share. The form of the settings must not change."""
+    model, check, verifiers = plan.model.checkpoint, plan.output.check, plan.verifiers
+    voices = voice + (plan.cast.key if plan.cast is not None else "")
+    key = [*_speech_key(plan.speech, verifiers), asdict(model.options), voices, verifiers.recognizer]
+    key += [model.revision, plan.source.markdown]
+    if check.choose_by or (check.verify and not verifiers):  # a server's verifiers
+        key.append(check.judging)
+    if plan.timing is not None:  # the words of the chunks that are kept
+        key.append(asdict(plan.timing))
+    assert plan.source.digest is not None
+    return hashlib.sha256(as_json([*key, plan.source.digest()]).encode()).hexdigest()
+
+
 def _speech_key(speech: SpeechOptions, verifiers: VerifierOptions) -> list[Any]:
-    """The options of the speech among the settings of a resumable run. With default values its form must not change."""
     values = asdict(speech)
     for name in ("style", "search"):
         if not values[name]:
@@ -279,7 +272,7 @@ def _book_writer(options: OutputOptions, source: TextInput) -> BookWriter | None
 
 
 def _open_resumable_sink(
-    options: OutputOptions, source: TextInput, seed: int, key: list[Any], writer: BookWriter | None, kept: bool
+    options: OutputOptions, seed: int, digest: str, writer: BookWriter | None, kept: bool
 ) -> ResumableSink:
     from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.writers import pick_format
@@ -288,8 +281,4 @@ def _open_resumable_sink(
     assert options.output is not None
     kind = writer.file_format if writer is not None else pick_format(options.output, options.file_format)
     path = writer.path if writer is not None else Path(options.output)
-    digest = ""
-    if kept:
-        assert source.digest is not None
-        digest = hashlib.sha256(as_json([*key, source.digest()]).encode()).hexdigest()
     return ResumableSink(path, kind, digest, {"seed": seed}, writer, kept)

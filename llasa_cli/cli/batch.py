@@ -74,7 +74,7 @@ def batch(
     )
     if speech.search is not None:
         raise UsageError("--search speaks one text at a time.", "Use --best-of for a batch.")
-    speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words())
+    speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words)
     voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:
         transcriber = ReferenceTranscriber(checks.asr, reference.language, models.device, console.stage, console.line)
@@ -134,7 +134,7 @@ class _Printer:
 
     def finished(self, summary: BatchSummary) -> None:
         """Print the closing lines."""
-        from llasa_cli.cli.speak import SECONDS_A_CHARACTER
+        from llasa_cli.text.width import SECONDS_A_CHARACTER
 
         tally, counts = summary.tally, summary.counts
         if tally is None:

@@ -13,8 +13,10 @@ from llasa_cli.cli.audio_output import open_audio_output, voice_key
 from llasa_cli.cli.common_options import CheckOptions, ConsoleOptions, OutputOptions, SoundOptions, VoiceOptions
 from llasa_cli.cli.console import Console, claim_stdout
 from llasa_cli.cli.flags import with_flags
-from llasa_cli.cli.speak import load_synthesizer, speak
-from llasa_cli.cli.text_input import TextInput
+from llasa_cli.cli.model import LocalModel, load_synthesizer
+from llasa_cli.cli.speak import speak
+from llasa_cli.cli.speech_plan import SpeechPlan
+from llasa_cli.cli.text_input import NO_TEXT, TextInput
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import LARGEST_SEED, MODEL_FLAG, ChatOptions, ModelOptions, SpeechOptions
@@ -22,9 +24,6 @@ from llasa_cli.settings import LARGEST_SEED, MODEL_FLAG, ChatOptions, ModelOptio
 if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.synthesis.chat import Conversation
-
-_NO_SOURCE = TextInput((), None, False)
-"""The output needs its text source only to decide whether a run can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,11 @@ def chat(
     speech = replace(speech, seed=seed, speaker=chosen.speaker)
     check = CheckOptions(accept_failed=True)
     verifiers = check.verifiers(speech, chosen.language)
+    output = OutputOptions(**vars(sound), check=check)
+    plan = SpeechPlan(LocalModel(checkpoint), NO_TEXT, speech, output, verifiers)
     with (
         Console(console_options.quiet, console_options.verbose) as console,
-        open_audio_output(
-            OutputOptions(**vars(sound), check=check),
-            _NO_SOURCE,
-            speech,
-            checkpoint,
-            console,
-            voice_key(chosen),
-            verifiers,
-        ) as audio_output,
+        open_audio_output(plan, console, voice_key(chosen)) as audio_output,
     ):
         synthesizer = load_synthesizer(checkpoint, console, chosen.speaker)
         from llasa_cli.lm.text_generation import load_text_generator
@@ -85,7 +78,7 @@ def chat(
         conversation = Conversation(generator, synthesizer.prompt_format, question.system)
         printer = _AnswerPrinter(sys.stderr.buffer if sound.output == "-" else claim_stdout())
         parts = _spoken(conversation, _questions(question.text), answers, seed, printer)
-        speak(synthesizer, TextInput(parts, None, False), speech, chosen.reference, audio_output, console, verifiers)
+        speak(replace(plan, source=TextInput(parts, None)), synthesizer, chosen.reference, audio_output)
 
 
 def resolve_chat_model(options: ModelOptions) -> Checkpoint:

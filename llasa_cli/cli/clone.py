@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.audio_output import check_paths, open_audio_output
 from llasa_cli.cli.chapters import list_chapters
-from llasa_cli.cli.common_options import (
-    BookOptions,
-    CastOptions,
-    ConsoleOptions,
-    LexiconOptions,
-    OutputOptions,
-    ReferenceOptions,
-    RemoteOptions,
-    TextOptions,
-)
+from llasa_cli.cli.common_options import ReferenceOptions, SpeakOptions, TextOptions
 from llasa_cli.cli.console import Console, as_json, claim_stdout, result
-from llasa_cli.cli.flags import Parsed, with_flags
-from llasa_cli.cli.speak import find_cast, find_model, find_verifiers, open_synthesizer, passages_at_once, speak
-from llasa_cli.cli.text_input import TextInput, open_text
+from llasa_cli.cli.flags import with_flags
+from llasa_cli.cli.model import find_model
+from llasa_cli.cli.speak import speak
+from llasa_cli.cli.speech_plan import plan_speech
+from llasa_cli.cli.text_input import NO_TEXT, TextInput, open_text
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import REFERENCE_FLAG, ModelOptions, SpeechOptions
+from llasa_cli.settings import REFERENCE_FLAG
 
 if TYPE_CHECKING:
-    from llasa_cli.batch.passages import PassageSynthesizer
+    from llasa_cli.checkpoint.resolve import ModelDescription
     from llasa_cli.prompt import Reference
-    from llasa_cli.serve.client import RemoteSynthesizer
-    from llasa_cli.synthesis.synthesizer import Synthesizer
     from llasa_cli.voices.library import SavedVoice
     from llasa_cli.voices.reference import ReferenceClip
 
@@ -58,80 +48,57 @@ class CloneOptions(Options):
 
 
 @with_flags
-def clone(
-    options: CloneOptions,
-    text: TextOptions,
-    book: BookOptions,
-    reference_options: ReferenceOptions,
-    cast_options: CastOptions,
-    lexicon: LexiconOptions,
-    console_options: ConsoleOptions,
-    output: OutputOptions,
-    models: Parsed[ModelOptions],
-    speech: SpeechOptions,
-    remote: RemoteOptions,
-    scheduling: SchedulingOptions,
-) -> None:
+def clone(options: CloneOptions, text: TextOptions, reference_options: ReferenceOptions, common: SpeakOptions) -> None:
     """Speak text in the voice of a reference clip, save the voice, or both."""
     claim_stdout()
-    if book.chapters:
-        list_chapters(text.file, output.json)
+    if text.book.chapters:
+        list_chapters(text.file, common.output.json)
         return
-    if reference_options.ref_text is not None and not cast_options.cast:
-        output.check.refuse_unused(speech, output.needs_words)
-    speech = replace(speech, lexicon=lexicon.words())
-    model = find_model(models, remote, output.check, speech, console_options.quiet)
+    if reference_options.ref_text is not None:
+        common.refuse_unused_recognizer()
+    model = find_model(common)
+    _check_name(options, model.checkpoint)
+    source = _open_text(text, common, is_saved=options.save is not None)
+    from llasa_cli.voices.resolve import ResolvedVoice
+
+    plan = plan_speech(common, model, source, ResolvedVoice(language=reference_options.language))
+    check_paths(common.output, options.ref, source.path)
+    with Console(common.console.quiet, common.console.verbose) as console:
+        if model.checkpoint.metadata.get("cloning_note"):
+            console.line(f"warning: {model.checkpoint.metadata['cloning_note']}")
+        clip = _load_clip(options.ref, reference_options, common, console)
+        voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript
+        speaks = source is not NO_TEXT
+        with open_audio_output(plan, console, voice) if speaks else nullcontext() as audio_output:
+            text_to_speech = plan.load(console)
+            console.stage("encoding the reference clip")
+            reference = text_to_speech.encode_reference(clip.samples, clip.transcript)
+            if not reference.text:
+                raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
+            if options.save is not None:
+                saved = _saved_voice(options, reference_options.language, model.checkpoint, reference, clip)
+                _save(saved, options.force, console, common.output.json, prints_path=not speaks)
+            if audio_output is not None:
+                speak(plan, text_to_speech, reference, audio_output)
+
+
+def _check_name(options: CloneOptions, checkpoint: ModelDescription) -> None:
+    """Raises UsageError if the voice can't be saved under its name, or an option needs `--save`."""
     if options.save is not None:
         from llasa_cli.voices.library import check_free
         from llasa_cli.voices.resolve import check_not_a_speaker
 
         check_free(options.save, options.force)
-        check_not_a_speaker(options.save, model)
+        check_not_a_speaker(options.save, checkpoint)
     elif options.force or options.license_note is not None:
         raise UsageError("--force and --license have no effect without --save.", "Add --save NAME.")
-    source = _open_text(text, book, output, speech, is_saved=options.save is not None)
-    cast = find_cast(model, cast_options, output.check.asr, models.values["device"], console_options.quiet)
-    if source is not None:
-        source = source.with_voices(cast.find, cast.names)
-    verifiers = find_verifiers(model, output.check, speech, reference_options.language)
-    from llasa_cli.checkpoint.metadata import only_language
-
-    timing = output.check.timing(output.needs_words, reference_options.language or only_language(model.metadata))
-    at_once = None if source is None else passages_at_once(scheduling, model, source, output, speech)
-    check_paths(output, options.ref, source.path if source is not None else None)
-    with Console(console_options.quiet, console_options.verbose) as console:
-        if model.metadata.get("cloning_note"):
-            console.line(f"warning: {model.metadata['cloning_note']}")
-        clip = _load_clip(options.ref, reference_options, output.check.asr, models.values["device"], console)
-        voice = hashlib.sha256(clip.samples.tobytes()).hexdigest() + clip.transcript + cast.key
-        with (
-            open_audio_output(output, source, speech, model, console, voice, verifiers, timing)
-            if source is not None
-            else nullcontext() as audio_output
-        ):
-            synthesizer = open_synthesizer(model, console, None, at_once, verifiers)
-            console.stage("encoding the reference clip")
-            reference = synthesizer.encode_reference(clip.samples, clip.transcript)
-            if not reference.text:
-                raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
-            if options.save is not None:
-                saved = _saved_voice(
-                    options.save, synthesizer, reference, clip, reference_options.language, options.license_note
-                )
-                _save(saved, options.force, console, output.json, prints_path=source is None)
-            if source is not None and audio_output is not None:
-                cast.encode(synthesizer.encode_reference)
-                speak(
-                    synthesizer, source, speech, reference, audio_output, console, verifiers, timing, cast=cast.voices
-                )
 
 
-def _open_text(
-    text: TextOptions, book: BookOptions, output: OutputOptions, speech: SpeechOptions, is_saved: bool
-) -> TextInput | None:
-    """The text to speak; None if the voice is only saved. With --save, standard input is read only if `-f -` names it."""
+def _open_text(text: TextOptions, common: SpeakOptions, is_saved: bool) -> TextInput:
+    """The text to speak; NO_TEXT if the voice is only saved. With --save, standard input is read only if `-f -` names it."""
     if not is_saved or text.text or text.file is not None:
-        return open_text(text, "clone", (book.first_chapter, book.last_chapter))
+        return open_text(text, "clone")
+    output = common.output
     about_sound = (
         output.output,
         output.play,
@@ -141,12 +108,12 @@ def _open_text(
         output.stream,
         output.loudness,
     )
-    if any(value is not None for value in about_sound) or output.check.verify or speech.best_of > 1:
+    if any(value is not None for value in about_sound) or output.check.verify or common.speech.best_of > 1:
         raise UsageError("There is no text to speak.", "Give a text, -f - for standard input, or --save NAME alone.")
-    return None
+    return NO_TEXT
 
 
-def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: str, console: Console) -> ReferenceClip:
+def _load_clip(path: Path, options: ReferenceOptions, common: SpeakOptions, console: Console) -> ReferenceClip:
     """Read and check the clip, and transcribe it where no transcript is given."""
     from llasa_cli.voices.reference import ReferenceTranscriber, load_reference
 
@@ -156,6 +123,7 @@ def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: s
     if options.ref_text is not None:
         return clip
     shown = len(clip.warnings)
+    recognizer, device = common.output.check.asr, common.models.values["device"]
     clip = ReferenceTranscriber(recognizer, options.language, device, console.stage, console.line).complete(clip)
     for warning in clip.warnings[shown:]:
         console.line(f"warning: {warning}")
@@ -163,12 +131,11 @@ def _load_clip(path: Path, options: ReferenceOptions, recognizer: str, device: s
 
 
 def _saved_voice(
-    name: str,
-    synthesizer: Synthesizer | RemoteSynthesizer | PassageSynthesizer,
+    options: CloneOptions,
+    language: str | None,
+    model: ModelDescription,
     reference: Reference,
     clip: ReferenceClip,
-    language: str | None,
-    license_note: str | None,
 ) -> SavedVoice:
     """The voice to save: the clip's codes and transcript, and their origin."""
     from datetime import datetime, timezone
@@ -177,14 +144,14 @@ def _saved_voice(
     from llasa_cli.voices.library import SavedVoice
 
     return SavedVoice(
-        name=name,
+        name=str(options.save),
         text=clip.transcript,
         codes=reference.codes,
-        codec=synthesizer.checkpoint.codec_identity,
-        language=language or only_language(synthesizer.checkpoint.metadata),
-        model=synthesizer.name,
-        revision=synthesizer.revision,
-        license=f"recording: {' '.join((license_note or 'not stated').split())}; model: {synthesizer.checkpoint.license}",
+        codec=model.codec_identity,
+        language=language or only_language(model.metadata),
+        model=model.name,
+        revision=model.revision,
+        license=f"recording: {' '.join((options.license_note or 'not stated').split())}; model: {model.license}",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         sound={
             "seconds": round(clip.seconds, 2),

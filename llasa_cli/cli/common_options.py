@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS
+from llasa_cli.batch.options import SchedulingOptions
+from llasa_cli.cli.flags import Parsed
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import (
@@ -20,6 +23,7 @@ from llasa_cli.settings import (
     TEXT_FORMATS,
     WORDS_FLAG,
     WORDS_PER_CUE_FLAG,
+    ModelOptions,
     SpeechOptions,
     VerifierOptions,
     WordTiming,
@@ -29,25 +33,6 @@ from llasa_cli.wording import listed
 
 _CLIP, _SOUND, _CHECKS, _BOOKS, _SERVER = "Reference clip", "Sound", "Checks", "Books", "Server"
 _BEST = "Best of several"
-
-
-@dataclass(frozen=True)
-class TextOptions(Options):
-    """The source of the text."""
-
-    text: Annotated[tuple[str, ...], Flag("The text; several arguments are joined.", is_argument=True)] = ()
-    file: Annotated[
-        str | None, Flag("Read the text from a file; - is standard input.", names=("-f", "--file"), metavar="PATH")
-    ] = None
-    text_format: Annotated[
-        str,
-        Flag(
-            "The markup of the text: auto, plain, markdown, html, ssml or srt (subtitles). auto recognizes it in files and "
-            "pipes; arguments are plain.",
-            choices=TEXT_FORMATS,
-        ),
-    ] = TEXT_FORMATS[0]
-    markdown: Annotated[bool | None, Flag("The same as --text-format markdown, or plain.")] = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +59,26 @@ class BookOptions(Options):
 
 
 @dataclass(frozen=True)
+class TextOptions(Options):
+    """The source of the text."""
+
+    text: Annotated[tuple[str, ...], Flag("The text; several arguments are joined.", is_argument=True)] = ()
+    file: Annotated[
+        str | None, Flag("Read the text from a file; - is standard input.", names=("-f", "--file"), metavar="PATH")
+    ] = None
+    text_format: Annotated[
+        str,
+        Flag(
+            "The markup of the text: auto, plain, markdown, html, ssml or srt (subtitles). auto recognizes it in files and "
+            "pipes; arguments are plain.",
+            choices=TEXT_FORMATS,
+        ),
+    ] = TEXT_FORMATS[0]
+    markdown: Annotated[bool | None, Flag("The same as --text-format markdown, or plain.")] = None
+    book: BookOptions = field(default_factory=BookOptions)
+
+
+@dataclass(frozen=True)
 class LexiconOptions(Options):
     """The pronunciation of words."""
 
@@ -85,6 +90,7 @@ class LexiconOptions(Options):
         ),
     ] = None
 
+    @cached_property
     def words(self) -> tuple[tuple[str, str], ...]:
         """The respellings.
 
@@ -351,3 +357,22 @@ class ConsoleOptions(Options):
 
     quiet: Annotated[bool, Flag("Print errors only.", names=("-q", "--quiet"))] = False
     verbose: Annotated[bool, Flag("Print a line for each chunk.")] = False
+
+
+@dataclass(frozen=True)
+class SpeakOptions(Options):
+    """What `say` and `clone` share: how a text is spoken, by which model, and where the sound goes."""
+
+    cast: CastOptions
+    lexicon: LexiconOptions
+    console: ConsoleOptions
+    output: OutputOptions
+    models: Parsed[ModelOptions]
+    speech: SpeechOptions
+    remote: RemoteOptions
+    scheduling: SchedulingOptions
+
+    def refuse_unused_recognizer(self) -> None:
+        """Raises UsageError if a recognizer was chosen and no option uses it. A clip of the cast may need it."""
+        if not self.cast.cast:
+            self.output.check.refuse_unused(self.speech, self.output.needs_words)

@@ -181,8 +181,13 @@ class Parsed(Generic[T]):
         for parameter in parameters_of(self._options):
             if parameter.default is MISSING and parameter.name not in others:
                 self.required(parameter.name)
-        made: T = _build(self._options, self.values, "", others)
+        made: T = _build(self._options, self, "", others)
         return made
+
+    def part(self, options: type[T]) -> Parsed[T]:
+        """The values of a dataclass in one of the fields."""
+        names = {parameter.name for parameter in parameters_of(options)}
+        return Parsed(options, {name: self.values[name] for name in names}, self.given & names)
 
     def required(self, name: str) -> Any:
         """A required value.
@@ -249,16 +254,18 @@ def _parse(options: type[T], values: Mapping[str, Any], given: set[str]) -> Pars
     return Parsed(options, found, {parameter.name for parameter in parameters if parameter.keyword in given})
 
 
-def _build(options: Any, values: Mapping[str, Any], prefix: str = "", others: Mapping[str, Any] | None = None) -> Any:
-    made = dict(others or {})
+def _build(options: Any, parsed: Parsed[Any], prefix: str = "", others: Mapping[str, Any] | None = None) -> Any:
+    made, values = dict(others or {}), parsed.values
     for field in fields(options):
-        _, flag, inner = _field_kind(options, field.name)
+        kind, flag, inner = _field_kind(options, field.name)
         if field.name in made:
             continue
-        if inner is not None and flag is None:
-            made[field.name] = _build(inner, values)
+        if get_origin(kind) is Parsed:
+            made[field.name] = parsed.part(inner)
+        elif inner is not None and flag is None:
+            made[field.name] = _build(inner, parsed)
         elif inner is not None:
-            made[field.name] = _build(inner, values, field.name + "_") if values[prefix + field.name] else None
+            made[field.name] = _build(inner, parsed, field.name + "_") if values[prefix + field.name] else None
         elif flag is not None:
             made[field.name] = values[prefix + field.name]
     return options(**made)
@@ -290,7 +297,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) is Union else (kind,)
+    return get_args(kind) if isinstance(kind, UnionType) or get_origin(kind) in (Union, Parsed) else (kind,)
 
 
 def _is_mapping(kind: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from llasa_cli.cli.common_options import ConsoleOptions, LexiconOptions
 from llasa_cli.cli.console import Console, claim_stdout, result
 from llasa_cli.cli.flags import with_flags
-from llasa_cli.cli.speak import load_synthesizer
+from llasa_cli.cli.model import load_synthesizer
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.memory import share_arenas
 from llasa_cli.options import Flag, Options
@@ -159,7 +159,7 @@ def serve(
         )
     _check_ray(options)
     _check_packages(options.wyoming is not None)
-    words = lexicon.words()
+    words = lexicon.words
     if options.voice_dir is not None:
         os.environ["LLASA_VOICES"] = str(options.voice_dir)
     from llasa_cli.batch.process_backend import choose_devices

@@ -79,16 +79,17 @@ class TextInput:
         return replace(self, parts=voiced(self.parts), markdown=is_markdown, words=words, chapters=chapters)
 
 
-def open_text(options: TextOptions, command: str, chapters: tuple[int, int | None] = (1, None)) -> TextInput:
-    """The text of the arguments, of a file, or of standard input as it arrives.
+NO_TEXT = TextInput((), None)
 
-    Args:
-        chapters: The first and the last chapter of a book to read, from 1; None reads to its end.
+
+def open_text(options: TextOptions, command: str) -> TextInput:
+    """The text of the arguments, of a file, or of standard input as it arrives.
 
     Raises:
         UsageError: The text is missing, given twice or empty, or the file can't be read.
     """
     text, file, text_format = list(options.text), options.file, _text_format(options)
+    chapters = (options.book.first_chapter, options.book.last_chapter)
     if text and file:
         raise UsageError("The text is given twice: as arguments and as a file.", "Give one of them.")
     if text and text != ["-"]:

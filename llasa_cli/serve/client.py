@@ -1,4 +1,4 @@
-"""A model that runs in `llasa serve`, with the methods of `Synthesizer` that a command needs. torch is not imported.
+"""A model that runs in `llasa serve`: a `TextToSpeech` that needs no torch.
 
     server = RemoteSynthesizer.connect("http://127.0.0.1:8880", api_key=None)
     for chunk in server.stream("Hello.", SpeechOptions(seed=7)): ...        the same audio as `Synthesizer.stream`
@@ -14,9 +14,9 @@ import http.client
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -25,10 +25,13 @@ from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
 from llasa_cli.prompt import Reference, parse_style
 from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.utterance import ResumePoint, Utterance
+from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from llasa_cli.synthesis.text_to_speech import StreamGate
+    from llasa_cli.synthesis.verifiers import Verifier
     from llasa_cli.voices.resolve import ResolvedVoice
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -44,39 +47,77 @@ class ServerUnreachable(ModelError):
     """No server answers at the address."""
 
 
-class RemoteSynthesizer:
-    """Build it with `connect`. It also has the attributes of the model's `Checkpoint` that commands need.
+@dataclass(frozen=True)
+class ServedModel:
+    """The model of a server: a `ModelDescription`.
 
     Attributes:
-        name: The name that the server gives the model.
-        sampling_rate: Hz.
-        speakers, revision, codec_identity, metadata, license: The attributes of a `Checkpoint` or a `Synthesizer`.
-        options: The options of a model of this name; device and dtype are the server's.
+        name: The name that the server gives it.
+        metadata: The values of the model's `llasa.json` that commands read.
     """
 
-    def __init__(self, connection: Connection, name: str, facts: Mapping[str, Any]) -> None:
-        self._connection = connection
-        self.name = name
-        self.options = ModelOptions(model=name)
+    name: str
+    revision: str
+    codec_identity: str
+    license: str
+    known_speakers: tuple[str, ...]
+    style_fields: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+    @classmethod
+    def from_facts(cls, name: str, facts: Mapping[str, Any]) -> ServedModel:
+        """The model by the facts that the server gives (`serve.http.model_facts`)."""
+        return cls(
+            name,
+            revision=str(facts["revision"]),
+            codec_identity=str(facts["codec"]),
+            license=str(facts["license"]),
+            known_speakers=tuple(facts["speakers"]),
+            style_fields=tuple(facts.get("style") or ()),
+            metadata={part: facts.get(part) for part in ("spell_out", "language", "cloning_note")}
+            | {"sampling": facts["sampling"]},
+        )
+
+    @property
+    def options(self) -> ModelOptions:
+        """The options of a model of this name; device and dtype are the server's."""
+        return ModelOptions(model=self.name)
+
+    def sampling(self, request: SamplingRequest) -> SamplingOptions:
+        return request.over(self.metadata["sampling"])
+
+    def check_unlisted_speaker(self, tag: str) -> None:
+        """See `ModelDescription`. The server lists all speakers."""
+        known = ", ".join(self.known_speakers) or "none that it lists"
+        raise UsageError(f"The server's model has no speaker {shorten(tag)}.", f"Its speakers: {known}.")
+
+
+class RemoteSynthesizer:
+    """Build it with `connect`.
+
+    Attributes:
+        checkpoint: The server's model.
+        sampling_rate: Hz.
+        judging: Fields of the requests that choose the server's verifiers: `choose_by` and `verify`.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, facts: Mapping[str, Any], judging: Mapping[str, Any] | None = None
+    ) -> None:
+        self._connection, self.judging = connection, dict(judging or {})
+        self.checkpoint = ServedModel.from_facts(name, facts)
         self.sampling_rate = int(facts["sampling_rate"])
-        self.revision, self.codec_identity = str(facts["revision"]), str(facts["codec"])
-        self.license = str(facts["license"])
-        self.speakers = self.known_speakers = tuple(facts["speakers"])
-        self.style_fields = tuple(facts.get("style") or ())
-        self.metadata = {
-            "spell_out": facts["spell_out"],
-            "language": facts["language"] or [],
-            "cloning_note": facts.get("cloning_note"),
-        }
-        self._sampling: Mapping[str, Any] = facts["sampling"]
         self._max_characters = int(facts["max_characters"])
 
     @classmethod
-    def connect(cls, url: str, api_key: str | None, model: str | None = None) -> RemoteSynthesizer:
+    def connect(
+        cls, url: str, api_key: str | None, model: str | None = None, judging: Mapping[str, Any] | None = None
+    ) -> RemoteSynthesizer:
         """Ask a server for its model.
 
         Args:
             model: The required model; None accepts any.
+            judging: See the class.
 
         Raises:
             UsageError: The address or the key is wrong.
@@ -87,21 +128,13 @@ class RemoteSynthesizer:
         found = connection.json("GET", "/v1/models")
         try:
             entry = found["data"][0]
-            server = cls(connection, str(entry["id"]), entry["llasa"])
+            server = cls(connection, str(entry["id"]), entry["llasa"], judging)
         except (KeyError, IndexError, TypeError, ValueError):
             raise ServerUnreachable(f"There is no llasa server at {url}.", _START_HINT) from None
-        if model not in (None, server.name):
-            raise ModelError(f"The server at {url} has the model {server.name}, not {model}.", "Leave out -m.")
+        name = server.checkpoint.name
+        if model not in (None, name):
+            raise ModelError(f"The server at {url} has the model {name}, not {model}.", "Leave out -m.")
         return server
-
-    @property
-    def checkpoint(self) -> RemoteSynthesizer:
-        """This object, which has the attributes of a checkpoint that commands need."""
-        return self
-
-    def sampling(self, request: SamplingRequest) -> SamplingOptions:
-        """Complete a request with the model's own values."""
-        return request.over(self._sampling)
 
     def resolve_voice(self, voice: str | None, speaker: str | None) -> ResolvedVoice:
         """Find a voice: a speaker, or a voice that is saved on this machine or on the server.
@@ -113,11 +146,12 @@ class RemoteSynthesizer:
         from llasa_cli.voices.resolve import adapt_voice, resolve_voice
 
         is_here = voice is None or is_voice_path(voice) or voice_exists(voice)
-        if speaker is not None or is_here or match_speaker(str(voice), self.speakers) is not None:
-            return resolve_voice(voice, speaker, self)
+        is_tag = voice is not None and match_speaker(voice, self.checkpoint.known_speakers) is not None
+        if speaker is not None or is_here or is_tag:
+            return resolve_voice(voice, speaker, self.checkpoint)
         found = self._connection.json("GET", f"/v1/audio/voices/{quote(str(voice), safe='')}")
         saved = SavedVoice(str(voice), found["text"], tuple(found["codes"]), found["codec"], found["language"])
-        return adapt_voice(saved, self)
+        return adapt_voice(saved, self.checkpoint)
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
         """Make a voice to clone from a clip that `voices.reference` has prepared; see `Synthesizer.encode_reference`."""
@@ -138,17 +172,18 @@ class RemoteSynthesizer:
         on_utterance: Callable[[Utterance], None] | None = None,
         *,
         on_note: Callable[[str], None] | None = None,
-        is_streamed: bool = False,
-        is_growing: bool = False,
+        verifiers: Sequence[Verifier] = (),
+        gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
-        judging: Mapping[str, Any] | None = None,
+        cast: Mapping[str, ResolvedVoice] | None = None,
+        is_growing: bool = False,
     ) -> Iterator[AudioChunk]:
-        """Speak a text; see `Synthesizer.stream`.
+        """Speak a text; see `TextToSpeech`.
 
         Args:
-            is_streamed: Ask for sound before its chunk is complete.
-            is_growing: Send each part of the text when it arrives.
-            judging: More fields of the requests: `choose_by` and `verify`.
+            verifiers: Has no effect: the server has its own.
+            gate: Asks for sound before its chunk is complete; the server decides for which chunk.
+            cast: Has no effect: a request has one voice.
 
         Raises:
             LlasaError: The server refuses the request, or the connection is lost.
@@ -164,7 +199,7 @@ class RemoteSynthesizer:
         continues, trailing_space = False, ""
         for group in _groups(parts, limit, self._max_characters):
             # The blank lines after the last group decide the pause before this one.
-            body = self._body([trailing_space, *group], options, voice) | {"stream": is_streamed} | dict(judging or {})
+            body = self._body([trailing_space, *group], options, voice) | {"stream": gate is not None} | self.judging
             last = "".join(group[-2:])
             trailing_space = last[len(last.rstrip()) :]
             body |= {"skipped_chunks": skipped, "continues": continues}
@@ -185,7 +220,7 @@ class RemoteSynthesizer:
 
     def _body(self, parts: list[str], options: SpeechOptions, voice: Reference | None) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "model": self.name,
+            "model": self.checkpoint.name,
             "input": parts,
             "voice": options.speaker,
             "response_format": "f32",
@@ -193,14 +228,14 @@ class RemoteSynthesizer:
             "chunk_events": True,
             "seed": (options.seed or 0) % LARGEST_SEED,
             "retries": options.retries,
-            "style": parse_style(options.style, self.style_fields),
+            "style": parse_style(options.style, self.checkpoint.style_fields),
             "best_of": options.best_of,
             "good_enough": options.good_enough,
             "candidate": options.candidate,
             "markdown": options.markdown,
         }
         if voice is not None:
-            body["voice"] = {"text": voice.text, "codes": voice.codes, "codec": self.codec_identity}
+            body["voice"] = {"text": voice.text, "codes": voice.codes, "codec": self.checkpoint.codec_identity}
         return body | {name: value for name, value in asdict(options.sampling).items() if value is not None}
 
 

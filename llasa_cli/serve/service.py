@@ -552,8 +552,8 @@ class SpeechService(JobQueue):
         try:
             job.send(np.zeros(round(attempt.candidates.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
-            gate = RealTimeStreamGate(codes_per_second=codec.codes_per_second)
-            decoded = decode_stream(codec, gate.watch(codes()), tuple(reference))
+            gate = RealTimeStreamGate()
+            decoded = decode_stream(codec, gate.watch(codes(), codec.codes_per_second), tuple(reference))
             for piece in gate.hold(decoded, rate):
                 pieces.append(piece)
                 job.send(piece)

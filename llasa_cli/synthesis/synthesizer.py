@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
@@ -36,6 +36,7 @@ from llasa_cli.settings import (
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
+from llasa_cli.synthesis.text_to_speech import StreamGate
 from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 from llasa_cli.text.unicode import whole_characters
@@ -53,19 +54,6 @@ if TYPE_CHECKING:
     from llasa_cli.voices.resolve import ResolvedVoice
 
 T = TypeVar("T")
-
-
-class StreamGate(Protocol):
-    """Decides which chunks are streamed, and when their audio is passed on. See `audio.stream_gate.RealTimeStreamGate`."""
-
-    def wants(self, text: str) -> bool:
-        """Whether the audio of this chunk is needed before the chunk is complete."""
-
-    def watch(self, codes: Iterable[int]) -> Iterator[int]:
-        """Pass the codes of a chunk through while they are generated."""
-
-    def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
-        """Yield the pieces of a chunk's audio, each when it may be played."""
 
 
 class Synthesizer:
@@ -119,7 +107,6 @@ class Synthesizer:
         """
         notify = on_stage or (lambda stage: None)
         checkpoint = options if isinstance(options, Checkpoint) else resolve_checkpoint(options or ModelOptions())
-        options = checkpoint.options
         notify(f"loading {checkpoint.name}")
         codec_folder = checkpoint.codec_folder
         prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
@@ -127,45 +114,21 @@ class Synthesizer:
         prompt_format.language = prompt_format.language or checkpoint.language
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import load_codec, read_codec_config
-        from llasa_cli.lm.loader import load_language_model
 
         codec_config = read_codec_config(codec_folder)  # reads the header only
-        known = codec_config.code_count
         prompt_format.codes_per_second = codec_config.codes_per_second
-        if known != prompt_format.code_count:
+        if codec_config.code_count != prompt_format.code_count:
             raise ModelError(
-                f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows {known}.",
+                f"The model speaks {prompt_format.code_count} codes, the codec in {codec_folder} knows "
+                f"{codec_config.code_count}.",
                 "Name the codec that belongs to the model with --codec.",
             )
-        if read_model is not None:
-            model = read_model(checkpoint.folder, prompt_format, options)
-            notify("loading its codec")
-            codec = load_codec(codec_folder, options.device)
+        if read_model is None:
+            model, codec = _load_model_and_codec(checkpoint, prompt_format)
         else:
-            codecs: list[Codec] = []
-
-            def begin_codec() -> None:
-                # The codec is read in the background while the model is read and the first codes are generated.
-                codecs.append(load_codec(codec_folder, options.device, wait=False))
-
-            try:
-                model = load_language_model(
-                    checkpoint.weights_folder,
-                    prompt_format,
-                    options.device,
-                    options.dtype,
-                    checkpoint.adapter,
-                    options.attention,
-                    checkpoint.metadata.get("cpu_dtype"),
-                    on_checked=begin_codec,
-                )
-            except BaseException:
-                for begun in codecs:
-                    begun.stop()
-                raise
-            (codec,) = codecs
-            if model.device.type != "cpu":
-                codec.wait()  # no other thread may allocate GPU memory while CUDA graphs are recorded
+            model = read_model(checkpoint.folder, prompt_format, checkpoint.options)
+            notify("loading its codec")
+            codec = load_codec(codec_folder, checkpoint.options.device)
         return cls(prompt_format, model, codec, checkpoint)
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:
@@ -212,27 +175,16 @@ class Synthesizer:
         gate: StreamGate | None = None,
         resume_from: ResumePoint | None = None,
         cast: Mapping[str, ResolvedVoice] | None = None,
+        is_growing: bool = False,
     ) -> Iterator[AudioChunk]:
-        """Speak a text of any length, chunk by chunk.
+        """Speak a text of any length, chunk by chunk; see `TextToSpeech`.
 
         With neither a reference nor a speaker, a Llasa model picks a random voice for each chunk. In that case the first
         good utterance becomes the reference of all later chunks.
 
         Args:
             text: One text, or an iterable whose parts are spoken as they arrive.
-            options: Sampling, seed, speaker and number of retries.
-            reference: A voice to clone; see `encode_reference`.
-            on_utterance: Called for each chunk, before its audio is yielded. For a streamed chunk it is called after all of
-                its audio has been consumed.
-            on_note: Called with each warning about the text, such as a pause that can't be read.
-            verifiers: Judge the takes that pass the checks, such as a recognizer.
-            gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
-                was played can't be replaced. All other chunks are completed and checked first.
-            resume_from: The point at which an earlier run of the same text stopped.
-            cast: The voices of the text by the names in its marks (`text.marks.VOICE`).
-
-        Yields:
-            Audio, mono. The pause before a chunk is part of it, or a chunk of its own if the speech is streamed.
+            is_growing: Has no effect: parts are always spoken as they arrive.
 
         Raises:
             UsageError: The text has nothing to say, the speaker or a style field is unknown, or the prompt is too long.
@@ -298,6 +250,34 @@ class Synthesizer:
         if normalize is not None:
             text = normalize(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
+
+
+def _load_model_and_codec(checkpoint: Checkpoint, prompt_format: PromptFormat) -> tuple[LanguageModel, Codec]:
+    """Load both. The codec is read in the background while the model is read and the first codes are generated."""
+    from llasa_cli.codec.codec import load_codec
+    from llasa_cli.lm.loader import load_language_model
+
+    options = checkpoint.options
+    codecs: list[Codec] = []
+    try:
+        model = load_language_model(
+            checkpoint.weights_folder,
+            prompt_format,
+            options.device,
+            options.dtype,
+            checkpoint.adapter,
+            options.attention,
+            checkpoint.metadata.get("cpu_dtype"),
+            on_checked=lambda: codecs.append(load_codec(checkpoint.codec_folder, options.device, wait=False)),
+        )
+    except BaseException:
+        for begun in codecs:
+            begun.stop()
+        raise
+    (codec,) = codecs
+    if model.device.type != "cpu":
+        codec.wait()  # no other thread may allocate GPU memory while CUDA graphs are recorded
+    return model, codec
 
 
 def text_chunks(
@@ -425,6 +405,7 @@ class SynthesisSession:
         from llasa_cli.codec.streaming import decode_stream
 
         began = time.monotonic()
+        codec = self.synthesizer.codec
         codes: list[int] = []
         pieces: list[np.ndarray] = []
         spoken: list[np.ndarray] = []
@@ -433,7 +414,8 @@ class SynthesisSession:
         reference_codes = voice.codes if voice is not None else ()
         speed = self.options.speed * chunk.speed
         with self.synthesizer.model.generate(self.prompt(chunk), self.sampling, seed) as generation:
-            audio = decode_stream(self.synthesizer.codec, gate.watch(_recorded(generation, codes)), reference_codes)
+            watched = gate.watch(_recorded(generation, codes), codec.codes_per_second)
+            audio = decode_stream(codec, watched, reference_codes)
             heard = _recorded(audio, spoken)
             for piece in gate.hold(heard if speed == 1 else _at_speed(heard, self._rate, speed), self._rate):
                 pieces.append(piece)

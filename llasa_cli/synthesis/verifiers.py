@@ -22,7 +22,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from llasa_cli.asr import Recognizer, find_recognizer, load_recognizer
-from llasa_cli.errors import UsageError
 from llasa_cli.settings import VerifierOptions, WordTiming
 from llasa_cli.speaker_embedding import SpeakerEncoder, find_speaker_encoder, load_speaker_encoder
 from llasa_cli.text.word_check import error_rate, word_problems
@@ -177,15 +176,6 @@ class LikelihoodVerifier:
 
     def score(self, take: Take) -> Score:
         return Score(take.likelihood)
-
-
-def refuse_without_reference(options: VerifierOptions, has_reference: bool) -> None:
-    """Raises UsageError if likeness is wanted and there is no clip to compare with."""
-    if options.likeness is not None and not has_reference:
-        raise UsageError(
-            "--choose-by likeness compares with a reference clip, and this voice has none.",
-            "Use clone, or a saved voice with --voice.",
-        )
 
 
 def mean_probability(log_probability: float | None, codes: int) -> float | None:

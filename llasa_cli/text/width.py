@@ -11,6 +11,8 @@ from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 MAX_CHARACTERS = 200
 """The usual limit of a chunk: about 13 s of English, well inside the training lengths, and long enough for intonation."""
+SECONDS_A_CHARACTER = 0.08
+"""English is read at 0.055 to 0.09 seconds a character."""
 CJK_LENGTH = 3
 """An East Asian character takes as long as three letters: 200 Chinese characters are 45 s, more than the context holds."""
 

@@ -93,18 +93,12 @@ def _speaker_tag(name: str, checkpoint: ModelDescription) -> str:
     Raises:
         UsageError: The model can't know this speaker.
     """
-    from llasa_cli.checkpoint.resolve import Checkpoint
-    from llasa_cli.prompt import PromptFormat
     from llasa_cli.voices.library import match_speaker, strip_speaker_prefix
 
     found = match_speaker(name, checkpoint.known_speakers)
-    if found is None and not isinstance(checkpoint, Checkpoint):
-        known = ", ".join(checkpoint.known_speakers) or "none that it lists"
-        raise UsageError(f"The server's model has no speaker {shorten(name)}.", f"Its speakers: {known}.")
     if found is None:
         found = strip_speaker_prefix(name)
-        assert isinstance(checkpoint, Checkpoint)
-        PromptFormat.load(checkpoint.folder).prompt("", speaker=found)  # raises for a speaker that can't be known
+        checkpoint.check_unlisted_speaker(found)
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llasa_cli.cli.app import app
-from llasa_cli.cli.common_options import TextOptions
+from llasa_cli.cli.common_options import BookOptions, TextOptions
 from llasa_cli.cli.text_input import open_text
 from llasa_cli.errors import UsageError
 from tests.documents.make import write_epub
@@ -33,8 +33,12 @@ def test_the_chapters_of_a_book_are_listed(book: Path) -> None:
     assert "Chapter 2" in CliRunner().invoke(app, ["say", "-f", str(book), "--chapters"]).stdout
 
 
+def chapters_of(path: Path, first: int, last: int | None = None) -> TextOptions:
+    return TextOptions(file=str(path), book=BookOptions(first_chapter=first, last_chapter=last))
+
+
 def test_chapters_can_be_chosen(book: Path) -> None:
-    text = "".join(open_text(TextOptions(file=str(book)), "say", chapters=(2, 2)).parts)
+    text = "".join(open_text(chapters_of(book, 2, 2), "say").parts)
     assert "Text number 2." in text
     assert "number 1" not in text
     assert "number 3" not in text
@@ -43,13 +47,13 @@ def test_chapters_can_be_chosen(book: Path) -> None:
 @pytest.mark.parametrize("chapters", [(4, None), (2, 1)])
 def test_an_empty_choice_of_chapters_is_refused(book: Path, chapters: tuple[int, int | None]) -> None:
     with pytest.raises(UsageError, match="3 chapters"):
-        open_text(TextOptions(file=str(book)), "say", chapters=chapters)
+        open_text(chapters_of(book, *chapters), "say")
 
 
 def test_chapters_of_a_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Text.", encoding="utf-8")
     with pytest.raises(UsageError, match="chapters of a book"):
-        open_text(TextOptions(file=str(tmp_path / "a.txt")), "say", chapters=(2, None))
+        open_text(chapters_of(tmp_path / "a.txt", 2), "say")
 
 
 def test_a_book_becomes_an_audiobook_with_its_chapters(book: Path, random_checkpoint: Path, tmp_path: Path) -> None:

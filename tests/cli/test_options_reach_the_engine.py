@@ -46,9 +46,7 @@ class FakeSynthesizer:
 
     sampling_rate = 16_000
     model = SimpleNamespace(is_small=False)
-    codec = SimpleNamespace(codes_per_second=50)
-    checkpoint = SimpleNamespace(sampling=lambda request: request.over({}))
-    name, revision = "fake", "0"
+    checkpoint = SimpleNamespace(name="fake", revision="0", sampling=lambda request: request.over({}))
     problems: tuple[str, ...] = ()
     history: list[tuple[str, Any]] = []  # noqa: RUF012 (emptied by the fixture)
 

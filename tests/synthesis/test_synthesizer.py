@@ -118,7 +118,7 @@ class Always:
     def wants(self, text: str) -> bool:
         return True
 
-    def watch(self, codes: Iterable[int]) -> Iterator[int]:
+    def watch(self, codes: Iterable[int], codes_per_second: float) -> Iterator[int]:
         return iter(codes)
 
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
