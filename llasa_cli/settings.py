@@ -359,20 +359,32 @@ class WordTiming:
     language: str | None = None
 
 
-def check_word_options(
-    subtitles: Path | None, subtitles_by: str, words_per_cue: int | None, words: Path | None
-) -> bool:
-    """-> whether the times of words are needed
+class SideFileOptions:
+    """The files beside the sound, for options with these fields."""
 
-    Raises:
-        UsageError: An option has no effect.
-    """
-    by_word = subtitles_by == "word"
-    if by_word and subtitles is None:
-        raise UsageError("--subtitles-by has no effect without --subtitles.", "Add --subtitles FILE.srt.")
-    if words_per_cue is not None and not by_word:
-        raise UsageError("--words-per-cue has no effect without --subtitles-by word.", "Add --subtitles-by word.")
-    return by_word or words is not None
+    subtitles: Path | None
+    subtitles_by: str
+    words_per_cue: int | None
+    words: Path | None
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether an option requests the times of words.
+
+        Raises:
+            UsageError: An option has no effect.
+        """
+        by_word = self.subtitles_by == "word"
+        if by_word and self.subtitles is None:
+            raise UsageError("--subtitles-by has no effect without --subtitles.", "Add --subtitles FILE.srt.")
+        if self.words_per_cue is not None and not by_word:
+            raise UsageError("--words-per-cue has no effect without --subtitles-by word.", "Add --subtitles-by word.")
+        return by_word or self.words is not None
+
+    @property
+    def side_files(self) -> tuple[Path | None, Path | None, int | None]:
+        """The arguments of `audio.beside.open_side_files`."""
+        return self.subtitles, self.words, (self.words_per_cue or 1) if self.subtitles_by == "word" else None
 
 
 @dataclass(frozen=True)

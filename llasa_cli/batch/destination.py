@@ -15,7 +15,6 @@ from typing import BinaryIO
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS, OTHER_ENDINGS
 from llasa_cli.batch.options import BatchOptions
 from llasa_cli.errors import LlasaError, UsageError
-from llasa_cli.settings import check_word_options
 
 _BLOCK_BYTES = 1 << 20
 
@@ -97,7 +96,6 @@ class Destination:
             raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
         if options.loudness is not None:
             raise UsageError("--loudness needs a single output file.", "For example: -o book.wav.")
-        check_word_options(options.subtitles, options.subtitles_by, options.words_per_cue, options.words)
         if options.words is not None and options.words.exists() and not options.words.is_dir():
             raise UsageError(
                 f"{options.words} is not a folder.", "Give --words a folder: each item gets a .json file in it."

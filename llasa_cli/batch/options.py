@@ -18,6 +18,7 @@ from llasa_cli.settings import (
     SUBTITLES_FLAG,
     WORDS_FLAG,
     WORDS_PER_CUE_FLAG,
+    SideFileOptions,
     VerifierOptions,
     WordTiming,
 )
@@ -85,7 +86,7 @@ class SchedulingOptions(Options):
 
 
 @dataclass(frozen=True)
-class BatchOptions(Options):
+class BatchOptions(Options, SideFileOptions):
     """A list to a folder of files, or to one file."""
 
     source: Annotated[
@@ -154,8 +155,3 @@ class BatchOptions(Options):
     """Whether speech that still fails its checks counts as a success."""
     dry_run: Annotated[bool, Flag("Check the whole list and write nothing.")] = False
     json: Annotated[bool, Flag("Print one JSON object for each item, and a summary.")] = False
-
-    @property
-    def side_files(self) -> tuple[Path | None, Path | None, int | None]:
-        """The arguments of `audio.beside.open_side_files` for the one file."""
-        return self.subtitles, self.words, (self.words_per_cue or 1) if self.subtitles_by == "word" else None

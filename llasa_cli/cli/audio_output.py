@@ -193,7 +193,6 @@ def _digest(plan: SpeechPlan, voice: str) -> str:
         key.append(check.judging)
     if plan.timing is not None:  # the words of the chunks that are kept
         key.append(asdict(plan.timing))
-    assert plan.source.digest is not None
     return hashlib.sha256(as_json([*key, plan.source.digest()]).encode()).hexdigest()
 
 
@@ -227,7 +226,7 @@ def _refuse_contradictions(options: OutputOptions, speech: SpeechOptions) -> Non
 def _is_resumable(options: OutputOptions, source: TextInput) -> bool:
     from llasa_cli.audio.writers import is_plain_file
 
-    possible = source.digest is not None and not options.play and is_plain_file(options.output)
+    possible = source.reread is not None and not options.play and is_plain_file(options.output)
     if options.resume and not possible:
         raise UsageError(
             "--resume needs an output file and a text that can be read again.",

@@ -20,7 +20,7 @@ from llasa_cli.cli.flags import Parsed, with_flags
 from llasa_cli.cli.progress import ProgressLine, closing_line, summary_facts
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, Options
-from llasa_cli.settings import ModelOptions, SpeechOptions, check_word_options
+from llasa_cli.settings import ModelOptions, SpeechOptions
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
@@ -59,19 +59,12 @@ def batch(
     from llasa_cli.voices.resolve import resolve_voice
 
     claim_stdout()
-    needs_words = check_word_options(
-        *(options.values[name] for name in ("subtitles", "subtitles_by", "words_per_cue", "words"))
-    )
+    built = options.build(ref_text=reference.ref_text, language=reference.language, accept_failed=checks.accept_failed)
     language = reference.language
-    if needs_words and language is None:
+    if built.needs_words and language is None:
         language = only_language(resolve_checkpoint(models).metadata)
-    built = options.build(
-        ref_text=reference.ref_text,
-        language=reference.language,
-        verifiers=checks.verifiers(speech, reference.language),
-        accept_failed=checks.accept_failed,
-        timing=checks.timing(needs_words, language),
-    )
+    verifiers = checks.verifiers(speech, reference.language)
+    built = replace(built, verifiers=verifiers, timing=checks.timing(built.needs_words, language))
     if speech.search is not None:
         raise UsageError("--search speaks one text at a time.", "Use --best-of for a batch.")
     speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words)

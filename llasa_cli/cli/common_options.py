@@ -24,10 +24,10 @@ from llasa_cli.settings import (
     WORDS_FLAG,
     WORDS_PER_CUE_FLAG,
     ModelOptions,
+    SideFileOptions,
     SpeechOptions,
     VerifierOptions,
     WordTiming,
-    check_word_options,
 )
 from llasa_cli.wording import listed
 
@@ -307,17 +307,9 @@ class CheckOptions(Options):
 
         return WordTiming(find_aligner(self.asr, language), language)
 
-    def refuse_unused(self, speech: SpeechOptions, needs_words: bool) -> None:
-        """Raises UsageError if a recognizer was chosen and no option uses it."""
-        chooses = speech.best_of > 1 and "words" in (self.choose_by or ("words",))
-        if self.asr != DEFAULT_LISTENER and not (self.verify or chooses or needs_words):
-            raise UsageError(
-                "--asr has no effect without --verify.", "Add --verify, --best-of or --words, or leave out --asr."
-            )
-
 
 @dataclass(frozen=True)
-class OutputOptions(SoundOptions):
+class OutputOptions(SoundOptions, SideFileOptions):
     """The destination of the sound, and the files that are written beside it."""
 
     subtitles: Annotated[Path | None, SUBTITLES_FLAG] = None
@@ -335,20 +327,6 @@ class OutputOptions(SoundOptions):
     ] = None
     check: CheckOptions = field(default_factory=CheckOptions)
     json: Annotated[bool, Flag("Print a description of the result as JSON.")] = False
-
-    @property
-    def needs_words(self) -> bool:
-        """Whether an option requests the times of words.
-
-        Raises:
-            UsageError: An option has no effect.
-        """
-        return check_word_options(self.subtitles, self.subtitles_by, self.words_per_cue, self.words)
-
-    @property
-    def side_files(self) -> tuple[Path | None, Path | None, int | None]:
-        """The arguments of `audio.beside.open_side_files`."""
-        return self.subtitles, self.words, (self.words_per_cue or 1) if self.subtitles_by == "word" else None
 
 
 @dataclass(frozen=True)
@@ -374,5 +352,10 @@ class SpeakOptions(Options):
 
     def refuse_unused_recognizer(self) -> None:
         """Raises UsageError if a recognizer was chosen and no option uses it. A clip of the cast may need it."""
-        if not self.cast.cast:
-            self.output.check.refuse_unused(self.speech, self.output.needs_words)
+        check = self.output.check
+        chooses = self.speech.best_of > 1 and "words" in (check.choose_by or ("words",))
+        is_used = self.cast.cast or check.verify or chooses or self.output.needs_words
+        if check.asr != DEFAULT_LISTENER and not is_used:
+            raise UsageError(
+                "--asr has no effect without --verify.", "Add --verify, --best-of or --words, or leave out --asr."
+            )

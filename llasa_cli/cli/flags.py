@@ -208,19 +208,18 @@ def with_flags(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function)
     shown: dict[str, inspect.Parameter] = {}
     for hint in hints.values():
-        options = get_args(hint)[0] if get_origin(hint) is Parsed else hint
-        if is_dataclass(options):
-            for parameter in parameters_of(options):
-                assert parameter.keyword not in shown, f"{function.__name__} has two flags {parameter.title}"
-                shown[parameter.keyword] = parameter.as_signature(get_origin(hint) is Parsed)
+        options = _dataclass_in(hint)
+        for parameter in parameters_of(options) if options is not None else ():
+            assert parameter.keyword not in shown, f"{function.__name__} has two flags {parameter.title}"
+            shown[parameter.keyword] = parameter.as_signature(get_origin(hint) is Parsed)
 
     @functools.wraps(function)
     def run(typer_context: typer.Context, **values: Any) -> None:
         given = {name for name in values if _is_given(typer_context, name)}
         arguments: dict[str, Any] = {}
         for name, hint in hints.items():
-            if get_origin(hint) is Parsed or is_dataclass(hint):
-                options = get_args(hint)[0] if get_origin(hint) is Parsed else hint
+            options = _dataclass_in(hint)
+            if options is not None:
                 parsed = _parse(options, values, given)
                 arguments[name] = parsed if get_origin(hint) is Parsed else parsed.build()
             elif hint is typer.Context:
@@ -288,7 +287,12 @@ def _field_kind(options: Any, name: str) -> tuple[Any, Flag | None, Any]:
     annotation = annotations_of(options)[name]
     flag = flag_of(annotation)
     kind = annotation if get_origin(annotation) is not Annotated else get_args(annotation)[0]
-    return kind, flag, next((part for part in _alternatives(kind) if is_dataclass(part)), None)
+    return kind, flag, _dataclass_in(kind)
+
+
+def _dataclass_in(kind: Any) -> Any:
+    """The dataclass of a type: itself, in an optional one, or in `Parsed`; None for another type."""
+    return next((part for part in _alternatives(kind) if is_dataclass(part)), None)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

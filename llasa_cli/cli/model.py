@@ -8,7 +8,7 @@ text_to_speech = model.load(console, voice.speaker)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.common_options import CheckOptions, SpeakOptions, VoiceOptions
@@ -24,49 +24,6 @@ if TYPE_CHECKING:
     from llasa_cli.voices.resolve import ResolvedVoice
 
 
-class ModelSource(Protocol):
-    """A model that was found and is not loaded yet.
-
-    Attributes:
-        is_remote: A server has the model. It speaks a text in one voice, and decides itself how much it speaks at once.
-    """
-
-    is_remote: bool
-
-    @property
-    def checkpoint(self) -> ModelDescription:
-        """The model."""
-
-    def find_voice(self, options: VoiceOptions) -> ResolvedVoice:
-        """The voice that `--voice` and `--speaker` mean.
-
-        Raises:
-            UsageError: See `voices.resolve.resolve_voice`.
-        """
-
-    def find_verifiers(self, check: CheckOptions, speech: SpeechOptions, language: str | None) -> VerifierOptions:
-        """The verifiers that judge the takes on this machine.
-
-        Raises:
-            UsageError, ModelError: See `CheckOptions.verifiers`.
-        """
-
-    def load(
-        self,
-        console: Console,
-        speaker: str | None,
-        scheduling: SchedulingOptions | None,
-        verifiers: VerifierOptions,
-    ) -> TextToSpeech:
-        """Load the model.
-
-        Args:
-            speaker: A speaker that will be requested. An unknown one is refused before the weights are read.
-            scheduling: How several passages of a text are synthesized at once; None synthesizes one after the other.
-            verifiers: The verifiers that the workers load that speak several passages.
-        """
-
-
 @dataclass(frozen=True)
 class LocalModel:
     """A model on this machine."""
@@ -75,20 +32,33 @@ class LocalModel:
     is_remote = False
 
     def find_voice(self, options: VoiceOptions) -> ResolvedVoice:
+        """The voice that `--voice` and `--speaker` mean.
+
+        Raises:
+            UsageError: See `voices.resolve.resolve_voice`.
+        """
         from llasa_cli.voices.resolve import resolve_voice
 
         return resolve_voice(options.voice, options.speaker, self.checkpoint)
 
     def find_verifiers(self, check: CheckOptions, speech: SpeechOptions, language: str | None) -> VerifierOptions:
+        """The verifiers that judge the takes on this machine.
+
+        Raises:
+            UsageError, ModelError: See `CheckOptions.verifiers`.
+        """
         return check.verifiers(speech, language)
 
     def load(
-        self,
-        console: Console,
-        speaker: str | None = None,
-        scheduling: SchedulingOptions | None = None,
-        verifiers: VerifierOptions = NO_VERIFIERS,
+        self, console: Console, speaker: str | None, scheduling: SchedulingOptions | None, verifiers: VerifierOptions
     ) -> TextToSpeech:
+        """Load the model.
+
+        Args:
+            speaker: A speaker that will be requested. An unknown one is refused before the weights are read.
+            scheduling: How several passages of a text are synthesized at once; None synthesizes one after the other.
+            verifiers: The verifiers that the workers load that synthesize several passages.
+        """
         if scheduling is None:
             return load_synthesizer(self.checkpoint, console, speaker)
         from llasa_cli.batch.passages import PassageSynthesizer
@@ -99,7 +69,7 @@ class LocalModel:
 
 @dataclass(frozen=True)
 class ServerModel:
-    """The model of a server, which is loaded there."""
+    """The model of a server: it speaks a text in one voice, judges the takes itself, and is loaded there."""
 
     server: RemoteSynthesizer
     is_remote = True
@@ -112,7 +82,6 @@ class ServerModel:
         return self.server.resolve_voice(options.voice, options.speaker)
 
     def find_verifiers(self, check: CheckOptions, speech: SpeechOptions, language: str | None) -> VerifierOptions:
-        """None: the server has its own."""
         check.chosen(speech)
         return NO_VERIFIERS
 
@@ -120,7 +89,11 @@ class ServerModel:
         return self.server
 
 
-def find_model(options: SpeakOptions) -> ModelSource:
+Model = LocalModel | ServerModel
+"""A model that was found and is not loaded. A caller uses what both have in common."""
+
+
+def find_model(options: SpeakOptions) -> Model:
     """The model on this machine, or the one of the server that the options name.
 
     Raises:

@@ -122,9 +122,7 @@ class _UtteranceRecorder:
             if self._gate is not None and utterance.text and not utterance.streamed:
                 self._gate.add(utterance)
             if self._output.resumable is not None:
-                # Only the utterance that later ones take their voice from needs its codes.
-                row = utterance.to_row()
-                self._output.resumable.commit(row if utterance.is_voice else row | {"codes": []})
+                self._output.resumable.commit(utterance.to_short_row())
             _report_utterance(utterance, begin, end, self._output.console)
             self._output.sink.flush()
 

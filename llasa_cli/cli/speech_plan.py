@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.cli.common_options import OutputOptions, SpeakOptions, VoiceOptions
 from llasa_cli.cli.console import Console, note
-from llasa_cli.cli.model import ModelSource
+from llasa_cli.cli.model import Model
 from llasa_cli.cli.text_input import TextInput
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import NO_VERIFIERS, SpeechOptions, VerifierOptions, WordTiming
@@ -38,7 +38,7 @@ class SpeechPlan:
         cast: The voices of a dialogue. A pipe adds some while it is read.
     """
 
-    model: ModelSource
+    model: Model
     source: TextInput
     speech: SpeechOptions
     output: OutputOptions
@@ -69,7 +69,7 @@ class SpeechPlan:
         return self.model.load(console, self.speech.speaker, self.scheduling, self.verifiers)
 
 
-def plan_speech(options: SpeakOptions, model: ModelSource, source: TextInput, voice: ResolvedVoice) -> SpeechPlan:
+def plan_speech(options: SpeakOptions, model: Model, source: TextInput, voice: ResolvedVoice) -> SpeechPlan:
     """Check the options that depend on the model, the voice and the text.
 
     Args:
@@ -91,7 +91,7 @@ def plan_speech(options: SpeakOptions, model: ModelSource, source: TextInput, vo
     return replace(plan, scheduling=_passages_at_once(options.scheduling, plan))
 
 
-def _find_cast(options: SpeakOptions, model: ModelSource) -> Cast:
+def _find_cast(options: SpeakOptions, model: Model) -> Cast:
     """The voices of a dialogue. Their clips are checked here, and transcribed where they have no transcript.
 
     Raises:

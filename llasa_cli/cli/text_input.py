@@ -31,7 +31,6 @@ class TextInput:
         parts: The parts of the text, as they become known, without markup other than Markdown.
         size: Bytes; None for a pipe, whose length is unknown.
         markdown: Whether the parts are Markdown.
-        digest: Computes the SHA-256 of the whole text; None for a pipe.
         path: The file that is read.
         warnings: Messages for the user. Reading a pipe may append more.
         book: The document whose chapters are read; None for another text.
@@ -44,7 +43,6 @@ class TextInput:
     parts: Iterable[str]
     size: int | None
     markdown: bool = False
-    digest: Callable[[], str] | None = None
     path: Path | None = None
     warnings: list[str] = field(default_factory=list)
     book: Document | None = None
@@ -52,6 +50,14 @@ class TextInput:
     is_rows: bool = False
     words: int | None = None
     chapters: int = 0
+
+    def digest(self) -> str:
+        """The SHA-256 of a text that can be read again."""
+        assert self.reread is not None
+        digest = hashlib.sha256()
+        for part in self.reread():
+            digest.update(part.encode(errors="replace"))
+        return digest.hexdigest()
 
     def with_voices(self, find: Callable[[str], str], names: Collection[str]) -> TextInput:
         """The same text with marks where the voice changes (see `text.dialogue`), and with its words counted.
@@ -141,7 +147,7 @@ def _from_arguments(text: str, text_format: str) -> TextInput:
 
     size = len(text.encode(errors="replace"))
     is_markdown = text_format == "markdown"
-    return TextInput(_with_words(parts(), "The text"), size, is_markdown, lambda: _digest(parts()), reread=parts)
+    return TextInput(_with_words(parts(), "The text"), size, is_markdown, reread=parts)
 
 
 def _book_source(path: Path, chapters: tuple[int, int | None], text_format: str) -> TextInput | None:
@@ -164,7 +170,7 @@ def _book_source(path: Path, chapters: tuple[int, int | None], text_format: str)
     parts = list(document.parts(first, last))
     size = sum(len(part.encode()) for part in parts)
     words = _with_words(parts, str(path))
-    return TextInput(words, size, False, lambda: _digest(parts), path, book=document, reread=lambda: parts)
+    return TextInput(words, size, False, path, book=document, reread=lambda: parts)
 
 
 def _from_file(path: Path, text_format: str) -> TextInput:
@@ -193,19 +199,11 @@ def _from_file(path: Path, text_format: str) -> TextInput:
         _with_words(read(), str(path)),
         size,
         is_markdown,
-        lambda: _digest(read()),
         path,
         [encoding.warning] if encoding.warning else [],
         reread=read,
         is_rows=is_rows,
     )
-
-
-def _digest(parts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode(errors="replace"))
-    return digest.hexdigest()
 
 
 def _piped(pipe: BinaryIO, warnings: list[str], name: str = "") -> Iterator[str]:

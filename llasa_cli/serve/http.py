@@ -32,14 +32,13 @@ from llasa_cli.serve.limits import RequestLimits, ServerSettings
 from llasa_cli.serve.metrics import FIRST_SOUNDS_KEPT, metrics_text
 from llasa_cli.serve.requests import ClipFile, SpeechRequest, Transcript, VoiceName, find_voice
 from llasa_cli.serve.responses import (
-    JobEvents,
     check_headers,
     encoded,
     response_body,
     server_sent_events,
     unless_disconnected,
 )
-from llasa_cli.serve.service import JobQueue, SpeechModel
+from llasa_cli.serve.service import EventQueue, JobQueue, SpeechModel
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import SamplingRequest
 from llasa_cli.synthesis.batched import SynthesisRequest
@@ -108,7 +107,7 @@ class _Endpoints:
         self._service, self._voices, self._settings = service, voices, settings
         self._began = time.time()
         self._first_sounds: deque[float] = deque(maxlen=FIRST_SOUNDS_KEPT)
-        self._model, self._facts = service.synthesizer.name, model_facts(service.synthesizer)
+        self._model, self._facts = service.synthesizer.checkpoint.name, model_facts(service.synthesizer)
 
     async def check_key(self, request: Request) -> None:
         if self._settings.api_key is None:
@@ -129,10 +128,10 @@ class _Endpoints:
         judges = body.judges(self._service.verifiers, reference is not None)
         rate = self._service.synthesizer.sampling_rate
         encoder = Encoder(body.response_format, rate, body.speed)
-        events = JobEvents(asyncio.get_running_loop())
+        events = EventQueue()
         received = time.monotonic()
         synthesis = SynthesisRequest(None, text, options, reference, body.skipped_chunks, body.continues)
-        job = await asyncio.to_thread(self._service.submit, synthesis, events.put, body.stream, judges)
+        job = await asyncio.to_thread(self._service.submit, synthesis, events.emit, body.stream, judges)
 
         def on_first_sound() -> None:
             self._first_sounds.append(time.monotonic() - received)
@@ -210,9 +209,9 @@ def model_facts(synthesizer: SpeechModel) -> dict[str, Any]:
     """The facts about the model that `llasa --server` needs; see `serve.client`."""
     checkpoint = synthesizer.checkpoint
     return {
-        "revision": synthesizer.revision,
+        "revision": checkpoint.revision,
         "sampling_rate": synthesizer.sampling_rate,
-        "speakers": list(synthesizer.speakers),
+        "speakers": list(synthesizer.prompt_format.speakers),
         "style": list(synthesizer.prompt_format.style_fields),
         "default_speaker": synthesizer.prompt_format.default_speaker,
         "codec": checkpoint.codec_identity,

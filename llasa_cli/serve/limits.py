@@ -22,6 +22,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from llasa_cli.serve.api_errors import ApiError
+
 MAX_CLIP_BYTES = 20_000_000
 HEADER_TIMEOUT_S = 30.0
 """The time that a client may take to send the head of a request."""
@@ -143,8 +145,9 @@ def _too_large(most: int) -> str:
 
 
 def _error(status: int, message: str) -> JSONResponse:
-    content = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return JSONResponse({"error": content}, status, {"Connection": "close"})
+    response = ApiError(status, message).response()
+    response.headers["Connection"] = "close"
+    return response
 
 
 class TimedProtocol(H11Protocol):

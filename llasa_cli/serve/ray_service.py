@@ -34,6 +34,7 @@ from llasa_cli.serve.service import (
     Audio,
     Done,
     Event,
+    EventQueue,
     Failed,
     JobQueue,
     Note,
@@ -100,14 +101,9 @@ class SpeechReplica:
 
         The `Audio` of a chunk is in the same list as its `Spoken`, unless it is streamed.
         """
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Event] = asyncio.Queue()
-
-        def emit(event: Event) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, event)
-
+        arrived = EventQueue()
         try:
-            job = await asyncio.to_thread(self._service.submit, request, emit, streamed, judges)
+            job = await asyncio.to_thread(self._service.submit, request, arrived.emit, streamed, judges)
         except LlasaError as error:
             yield [Failed(error)]
             return
@@ -139,10 +135,8 @@ class ReplicatedModel:
         from llasa_cli.codec.codec import read_codec_config
 
         self.checkpoint = checkpoint
-        self.name, self.revision = checkpoint.name, checkpoint.revision
         self.prompt_format = PromptFormat.load(checkpoint.folder, checkpoint.metadata)
         self.prompt_format.style_fields = checkpoint.style_fields
-        self.speakers = self.prompt_format.speakers
         self.sampling_rate = read_codec_config(checkpoint.codec_folder).sampling_rate
         self._encode = encode
 

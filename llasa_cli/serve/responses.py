@@ -13,7 +13,7 @@ from fastapi import Request
 from llasa_cli.serve.api_errors import ApiError, Disconnected
 from llasa_cli.serve.encoders import Encoder
 from llasa_cli.serve.limits import Truncated
-from llasa_cli.serve.service import Audio, Done, Event, Failed, Note, SpeechJob, Spoken
+from llasa_cli.serve.service import Audio, Done, Event, EventQueue, Failed, Note, SpeechJob, Spoken
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.text.unicode import whole_characters
 
@@ -33,20 +33,6 @@ def check_headers(job: SpeechJob) -> dict[str, str]:
         "X-Llasa-Attempts": ", ".join(str(utterance.attempts) for utterance in spoken),
         "X-Llasa-Problems": problems.encode("ascii", "replace").decode(),
     }
-
-
-class JobEvents:
-    """Passes the events of a job from its threads to the event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._queue = loop, asyncio.Queue[Event]()
-
-    def put(self, event: Event) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
-
-    async def get(self) -> Event:
-        return await self._queue.get()
 
 
 async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
@@ -72,24 +58,28 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
         await asyncio.wait(tasks)
 
 
-async def encoded(job: SpeechJob, events: JobEvents, encoder: Encoder) -> AsyncIterator[bytes]:
+async def encoded(job: SpeechJob, events: EventQueue, encoder: Encoder) -> AsyncIterator[bytes]:
     """The encoded sound of a job, piece by piece.
 
     Raises:
         ApiError: The job failed.
     """
-    while True:
+    event: Event | None = None
+    while not isinstance(event, Done):
         event = await events.get()
-        if isinstance(event, Audio):
-            data = encoder.encode(event.samples)
-            job.consumed(len(event.samples))
-            if data:
-                yield data
-        elif isinstance(event, Failed):
+        if isinstance(event, Failed):
             raise ApiError.of(event.error)
-        elif isinstance(event, Done):
-            yield encoder.finish()
-            return
+        data = _encode(event, job, encoder)
+        if data or isinstance(event, Done):
+            yield data
+
+
+def _encode(event: Event, job: SpeechJob, encoder: Encoder) -> bytes:
+    """The bytes that an event completes."""
+    if isinstance(event, Audio):
+        job.consumed(len(event.samples))
+        return encoder.encode(event.samples)
+    return encoder.finish() if isinstance(event, Done) else b""
 
 
 async def response_body(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -110,7 +100,7 @@ async def response_body(job: SpeechJob, first: bytes, rest: AsyncIterator[bytes]
 
 async def server_sent_events(
     job: SpeechJob,
-    events: JobEvents,
+    events: EventQueue,
     encoder: Encoder,
     seed: int | None,
     has_chunk_events: bool,
@@ -125,19 +115,14 @@ async def server_sent_events(
             except asyncio.TimeoutError:
                 yield ": waiting\n\n"
                 continue
-            data = b""
-            if isinstance(event, Audio):
-                data = encoder.encode(event.samples)
-                job.consumed(len(event.samples))
-            elif isinstance(event, Done):
-                data = encoder.finish()
+            data = _encode(event, job, encoder)
             if data:
                 if not has_sound:
                     on_first_sound()
                 has_sound = True
                 yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
             if isinstance(event, Spoken) and has_chunk_events:
-                yield _event({"type": "llasa.chunk", **_row(event.utterance)})
+                yield _event({"type": "llasa.chunk", **event.utterance.to_short_row()})
             elif isinstance(event, Note) and has_chunk_events:
                 yield _event({"type": "llasa.note", "text": whole_characters(event.text)})
             elif isinstance(event, Failed):
@@ -149,12 +134,6 @@ async def server_sent_events(
                 return
     finally:
         job.cancel()
-
-
-def _row(utterance: Utterance) -> dict[str, Any]:
-    """An utterance in the form of `Utterance.from_row`. Only the one that sets the voice needs its codes."""
-    row = utterance.to_row()
-    return row if utterance.is_voice else row | {"codes": []}
 
 
 def _summary(utterance: Utterance) -> dict[str, Any]:

@@ -16,6 +16,7 @@ and prompt alone, whatever else is in the batch.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -83,6 +84,19 @@ class Failed:
 
 
 Event = Audio | Spoken | Note | Done | Failed
+
+
+class EventQueue(asyncio.Queue[Event]):
+    """The events of a job in an event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner = asyncio.get_running_loop()
+
+    def emit(self, event: Event) -> None:
+        """Add an event. This may be called by any thread."""
+        if not self._owner.is_closed():
+            self._owner.call_soon_threadsafe(self.put_nowait, event)
 
 
 class QueueFull(LlasaError):
@@ -201,10 +215,7 @@ class _Worker:
 class SpeechModel(Protocol):
     """The interface of a server's model: a `Synthesizer`, or a model whose weights are on other machines."""
 
-    name: str
-    revision: str
     sampling_rate: int
-    speakers: tuple[str, ...]
     prompt_format: PromptFormat
     checkpoint: Checkpoint
 

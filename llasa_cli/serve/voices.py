@@ -47,7 +47,7 @@ class VoiceStore:
         from llasa_cli.voices.library import list_voices
 
         default = self._synthesizer.prompt_format.default_speaker
-        kinds = dict.fromkeys(self._synthesizer.speakers, "speaker")
+        kinds = dict.fromkeys(self._synthesizer.prompt_format.speakers, "speaker")
         found = [*kinds.items(), *((entry.name, "saved") for entry in list_voices() if entry.voice is not None)]
         about = self._checkpoint.speaker_notes
         return [
@@ -71,7 +71,7 @@ class VoiceStore:
 
         if name is None or name in ("", "default"):
             return None, None
-        if name in self._synthesizer.speakers:
+        if name in self._synthesizer.prompt_format.speakers:
             return name, None
         known = {voice["name"] for voice in self.describe()}
         if name not in known:  # compared with names only: a path in a request is never opened
@@ -134,7 +134,7 @@ class VoiceStore:
         from llasa_cli.voices.library import SavedVoice, check_name, save
 
         check_name(name)
-        if name in self._synthesizer.speakers:
+        if name in self._synthesizer.prompt_format.speakers:
             raise UsageError(f"{name!r} is a speaker of the model.", "Choose another name.")
         text = _transcript(text)
         with self._lock:
@@ -147,7 +147,7 @@ class VoiceStore:
                 codes=reference.codes,
                 codec=self._checkpoint.codec_identity,
                 model=self._checkpoint.name,
-                revision=self._synthesizer.revision,
+                revision=self._checkpoint.revision,
                 created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
         )

@@ -23,7 +23,7 @@ from llasa_cli import __version__
 from llasa_cli.audio.chunk import to_pcm16
 from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.prompt import Reference
-from llasa_cli.serve.service import Audio, Done, Event, Failed, JobQueue, Spoken
+from llasa_cli.serve.service import Audio, Done, Event, EventQueue, Failed, JobQueue, Spoken
 from llasa_cli.serve.voices import VoiceStore
 from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.synthesis.batched import SynthesisRequest
@@ -129,21 +129,17 @@ class _Handler(AsyncEventHandler):
             raise UsageError("A request has one voice: [voice:NAME] can't change it.")
         if not any(character.isalnum() for character in text):
             return
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        events = EventQueue()
         name = (self._voice.speaker or self._voice.name) if self._voice is not None else None
         speaker, reference = await asyncio.to_thread(self._voices.find, name)
         options = SpeechOptions(seed=secrets.randbelow(LARGEST_SEED), speaker=speaker)
 
-        def emit(event: Event) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, event)
-
         request = SynthesisRequest(None, text, options, reference or self._first_voice, continues=self._has_started)
-        job = await asyncio.to_thread(self._service.submit, request, emit, True)
+        job = await asyncio.to_thread(self._service.submit, request, events.emit, True)
         rate = self._service.synthesizer.sampling_rate
         try:
             while True:
-                event = await self._next(queue)
+                event = await self._next(events)
                 if isinstance(event, Spoken) and event.utterance.is_voice:
                     self._first_voice = Reference(event.utterance.text, event.utterance.codes)
                 if isinstance(event, Done | Failed):
@@ -162,7 +158,7 @@ class _Handler(AsyncEventHandler):
         finally:
             job.cancel()
 
-    async def _next(self, queue: asyncio.Queue[Event]) -> Event:
+    async def _next(self, events: EventQueue) -> Event:
         """The next event of a request.
 
         Raises:
@@ -170,7 +166,7 @@ class _Handler(AsyncEventHandler):
         """
         while True:
             with suppress(asyncio.TimeoutError):
-                return await asyncio.wait_for(queue.get(), _CHECK_S)
+                return await asyncio.wait_for(events.get(), _CHECK_S)
             if self.reader.at_eof():
                 raise ConnectionResetError("the client has disconnected")
 

@@ -59,6 +59,10 @@ class Utterance:
         row = asdict(self)
         return {"tries" if name == "attempts" else name: value for name, value in row.items()}
 
+    def to_short_row(self) -> dict[str, Any]:
+        """The fields that a later part of the text needs: only the utterance that sets the voice keeps its codes."""
+        return self.to_row() | ({} if self.is_voice else {"codes": ()})
+
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Utterance:
         """Rebuild an utterance from `to_row` after a round trip through JSON, which turns tuples into lists."""

@@ -169,7 +169,7 @@ def test_the_digest_of_a_text_changes_with_its_words_only(tmp_path: Path) -> Non
             read(tmp_path, "b.txt", "It is cold.\n", text_format="plain"),
             read(tmp_path, "c.txt", "It is dry.\n"),
         )
-        if source.digest is not None
+        if source.reread is not None
     ]
     assert digests[0] == digests[1] != digests[2]
 
