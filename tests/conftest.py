@@ -20,6 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network
+# Otherwise each of the dozens of programs that tests start would compile the package again: 26 of 267 processor seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ.pop("LLASA_MODEL", None)
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
