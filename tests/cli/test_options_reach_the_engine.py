@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint
 from llasa_cli.cli.app import app
+from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions, VerifierOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
@@ -274,6 +275,25 @@ def test_sound_is_streamed_only_to_a_player_or_with_stream(engine: type[FakeSynt
     for flags, live in ((["-o", str(tmp_path / "a.wav")], False), (["-o", str(tmp_path / "a.wav"), "--stream"], True)):
         assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 0
         assert (seen(engine)["more"]["gate"] is not None) == live
+
+
+@pytest.mark.parametrize("flags", [["--play", "-o", "a.wav"], ["--play", "-o", "b.mp3", "--loudness", "-19"], []])
+def test_the_audio_device_reaches_the_player(
+    engine: type[FakeSynthesizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    asked: list[str | None] = []
+
+    class NoSpeaker:
+        def __init__(self, device: str | None = None) -> None:
+            asked.append(device)
+            raise LlasaError("There is no such device.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("llasa_cli.audio.player.SpeakerSink", NoSpeaker)
+    assert CliRunner().invoke(app, ["say", "hi", *flags, "--audio-device", "headset"]).exit_code == 1
+    monkeypatch.setenv("LLASA_AUDIO_DEVICE", "3")
+    assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 1
+    assert asked == ["headset", "3"]
 
 
 def test_json_is_printed_only_for_a_complete_file(
