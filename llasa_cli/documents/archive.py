@@ -82,6 +82,11 @@ class Archive:
         self._zip.close()
 
 
+def local_name(element: ElementTree.Element) -> str:
+    """The element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
 def parse_xml(data: bytes) -> ElementTree.Element:
     """The root element.
 

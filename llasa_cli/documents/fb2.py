@@ -9,8 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from llasa_cli.documents.archive import MAX_MEMBER_BYTES, parse_xml
-from llasa_cli.documents.document import Block, Document, chapters_by_heading, clean
+from llasa_cli.documents.archive import MAX_MEMBER_BYTES, local_name, parse_xml
+from llasa_cli.documents.document import Block, Document, as_sentence, chapters_by_heading, clean
 from llasa_cli.documents.html import SCENE_BREAK
 from llasa_cli.errors import UsageError
 
@@ -33,18 +33,18 @@ def read_fb2(path: Path) -> Document:
     omitted: Counter[str] = Counter()
     blocks: list[Block] = []
     for body in root:
-        if _name(body) == "body" and body.get("name", "") in ("notes", "comments"):
-            omitted["footnotes"] += sum(_name(section) == "section" for section in body.iter())
-        elif _name(body) == "body":
+        if local_name(body) == "body" and body.get("name", "") in ("notes", "comments"):
+            omitted["footnotes"] += sum(local_name(section) == "section" for section in body.iter())
+        elif local_name(body) == "body":
             blocks += _blocks(body, 0, omitted)
     if not blocks:
         raise UsageError(f"{path} holds no text.", "A book with words is needed.")
-    info = next((element for element in root.iter() if _name(element) == "title-info"), Element("none"))
-    facts = {_name(element): element for element in reversed(info)}
+    info = next((element for element in root.iter() if local_name(element) == "title-info"), Element("none"))
+    facts = {local_name(element): element for element in reversed(info)}
     author = " ".join(
         clean(part.text or "")
         for part in facts.get("author", Element("none"))
-        if _name(part) in ("first-name", "middle-name", "last-name") and part.text
+        if local_name(part) in ("first-name", "middle-name", "last-name") and part.text
     )
     return Document(
         _text(facts.get("book-title"), omitted),
@@ -55,14 +55,10 @@ def read_fb2(path: Path) -> Document:
     )
 
 
-def _name(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
 def _blocks(parent: Element, depth: int, omitted: Counter[str]) -> Iterator[Block]:
     """The paragraphs of a section, with its titles as headings."""
     for child in parent:
-        name = _name(child)
+        name = local_name(child)
         if name == "title":
             lines = [text for line in child if (text := _text(line, omitted))]
             if lines:
@@ -73,11 +69,11 @@ def _blocks(parent: Element, depth: int, omitted: Counter[str]) -> Iterator[Bloc
         elif name == "tr":
             cells = [text for cell in child if (text := _text(cell, omitted))]
             if cells:
-                yield Block(", ".join(cells) + ".")
+                yield Block(as_sentence(", ".join(cells)))
         elif name == "empty-line":
             yield Block(SCENE_BREAK)
         elif name == "stanza":
-            lines = [text for line in child if _name(line) == "v" and (text := _text(line, omitted))]
+            lines = [text for line in child if local_name(line) == "v" and (text := _text(line, omitted))]
             if lines:
                 yield Block("\n".join(lines))
         elif name == "image":
@@ -95,8 +91,10 @@ def _words(element: Element, omitted: Counter[str]) -> Iterator[str]:
     yield element.text or ""
     for child in element:
         text = "".join(_words(child, omitted))
-        is_mark = _name(child) == "a" and (child.get("type") == "note" or re.fullmatch(r"\s*\[?\w{1,4}\]?\s*", text))
-        if _name(child) == "image":
+        is_mark = local_name(child) == "a" and (
+            child.get("type") == "note" or re.fullmatch(r"\s*\[?\w{1,4}\]?\s*", text)
+        )
+        if local_name(child) == "image":
             omitted["images"] += 1
         elif not is_mark:
             yield text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from llasa_cli.documents.archive import Archive
+from llasa_cli.documents.archive import Archive, local_name
 from llasa_cli.documents.document import Block, Document, as_sentence, chapters_by_heading, clean
 
 _OMITTED = {"note": "footnotes", "annotation": "comments", "frame": "images"}
@@ -34,20 +34,16 @@ def read_odt(path: Path) -> Document:
         archive.close()
     omitted: Counter[str] = Counter()
     body = next(
-        (element for element in content.iter() if _name(element) == "text" and _space(element) == "office"), None
+        (element for element in content.iter() if local_name(element) == "text" and _space(element) == "office"), None
     )
     blocks = list(_blocks(body, _parents(content), omitted)) if body is not None else []
     if not blocks:
         raise archive.problem("holds no text")
-    facts = {_name(element): clean(element.text or "") for element in meta.iter()}
+    facts = {local_name(element): clean(element.text or "") for element in meta.iter()}
     author = facts.get("initial-creator") or facts.get("creator", "")
     return Document(
         facts.get("title", ""), author, facts.get("language", ""), tuple(chapters_by_heading(blocks)), omitted=omitted
     )
-
-
-def _name(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
 
 
 def _space(element: Element) -> str:
@@ -62,13 +58,15 @@ def _value(element: Element, name: str) -> str:
 def _parents(content: Element) -> dict[str, str]:
     """The styles that LibreOffice derived for single paragraphs -> the named styles that they come from."""
     return {
-        _value(style, "name"): _value(style, "parent-style-name") for style in content.iter() if _name(style) == "style"
+        _value(style, "name"): _value(style, "parent-style-name")
+        for style in content.iter()
+        if local_name(style) == "style"
     }
 
 
 def _blocks(parent: Element, styles: dict[str, str], omitted: Counter[str]) -> Iterator[Block]:
     for child in parent:
-        name = _name(child)
+        name = local_name(child)
         if name in _UNREAD:
             continue
         if name in ("h", "p"):
@@ -76,11 +74,12 @@ def _blocks(parent: Element, styles: dict[str, str], omitted: Counter[str]) -> I
             style = _value(child, "style-name")
             level = 1 if "Title" in (style, styles.get(style)) else 0
             if name == "h":
-                level = min(6, int(_value(child, "outline-level") or 1) + 1)
+                outline = _value(child, "outline-level")
+                level = min(6, int(outline) + 1) if outline.isdecimal() and len(outline) < 3 else 2
             if text:
                 yield Block(" ".join(text.split("\n")) if level else text, level)
         elif name == "table-row":
-            cells = (clean(" ".join(_words(cell, omitted))) for cell in child if _name(cell) == "table-cell")
+            cells = (clean(" ".join(_words(cell, omitted))) for cell in child if local_name(cell) == "table-cell")
             row = ", ".join(cell for cell in cells if cell)
             if row:
                 yield Block(as_sentence(row))
@@ -92,7 +91,7 @@ def _words(element: Element, omitted: Counter[str]) -> Iterator[str]:
     """The words of a paragraph or a cell."""
     yield element.text or ""
     for child in element:
-        name = _name(child)
+        name = local_name(child)
         if name in _OMITTED:
             omitted[_OMITTED[name]] += 1
         elif name in _AS_TEXT:
