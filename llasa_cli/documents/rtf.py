@@ -49,7 +49,7 @@ def _prepared(source: str) -> str:
         elif word in ("cell", "nestcell"):
             kept.append(_CELL)
             continue
-        elif word == "outlinelevel" and int(token["number"] or 9) < _OUTLINE_LEVELS:
+        elif word == "outlinelevel" and 0 <= int(token["number"] or 9) < _OUTLINE_LEVELS:
             kept.append(f"{_HEADING}{token['number']}")
             continue
         kept.append(token[0])
