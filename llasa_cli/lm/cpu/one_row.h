@@ -312,8 +312,8 @@ INLINE void add_spans_int4(const int count, const int tall, const matrix *by, co
 
 /* Rows `first` to `end` in int4 or q4_0, group by group. While a group is multiplied, the next is prefetched to the second-level
  * cache from its beginning to its end, which memory serves quickest. There it may be read in another order: some rows in
- * lockstep, and wide rows in pieces, so that the states stay in the first-level cache. After these rows the thread goes on
- * with row `next`. */
+ * lockstep, and wide rows in pieces, so that the states stay in the first-level cache. After these rows the thread multiplies
+ * row `next`. */
 INLINE void products_int4(const int count, const matrix *by, const row *states, float *out, long stride, long first,
                           long end, long next, int add) {
     enum { GROUP_BYTES = 32768, MOST = 64, PIECE_SPANS = 8 };
@@ -404,7 +404,7 @@ static void products_2(const matrix *by, const row *states, float *out, long str
 }
 
 /* Rows `first` to `end` of the product of a matrix with `count` rows of states that were prepared for it; stored in `out`,
- * float [count][stride], or added to it. After them the thread goes on with row `next`. Three or four rows of states take
+ * float [count][stride], or added to it. After them the thread multiplies row `next`. Three or four rows of states take
  * turns in pairs on a few rows of weights, which are in cache by then: more at once would take longer to compile than they
  * save. */
 static void products(const matrix *by, const row *states, long count, float *out, long stride, long first, long end,
@@ -431,7 +431,7 @@ INLINE int take(long *taken, long rows, long *first, long *end) {
     return 1;
 }
 
-/* Rows of a shared product that this thread has taken, and those that it has taken to go on with. */
+/* Rows of a shared product that this thread has taken, and those that it has taken to multiply next. */
 typedef struct {
     long *taken, rows, first, end, next, next_end;
 } share;
@@ -442,8 +442,8 @@ INLINE share begin_share(long *taken, long rows) {
     return own;
 }
 
-/* Go on; returns 0 when all rows are taken. Without more of them `next` is what follows. */
-INLINE int go_on(share *own) {
+/* Begin the next rows; returns 0 when all rows are taken. Without more of them `next` is what follows. */
+INLINE int take_next(share *own) {
     if (own->next == own->next_end) return 0;
     own->first = own->next, own->end = own->next_end;
     if (!take(own->taken, own->rows, &own->next, &own->next_end)) own->next = own->next_end = own->end;
@@ -458,6 +458,6 @@ static void multiply_one(const matrix *by, const float *states, long width, floa
         for (long i = 0; i < width / LANES; i++) here->plain[i] = ((const floats *)states)[i];
         prepare(here, width, by);
         share own = begin_share(&taken, by->rows);
-        while (go_on(&own)) products(by, here, 1, out, 0, own.first, own.end, own.next, 0);
+        while (take_next(&own)) products(by, here, 1, out, 0, own.first, own.end, own.next, 0);
     }
 }

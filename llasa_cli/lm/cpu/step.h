@@ -308,7 +308,7 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             /* 1. Queries, keys and values. Every thread prepares the states for itself. */
             prepare_normed(here, count, hidden, l->input_norm, net, &l->query_key_value);
             share own = begin_share(next, projected_size);
-            while (go_on(&own))
+            while (take_next(&own))
                 products(&l->query_key_value, here, count, projected, projected_size, own.first, own.end, own.next, 0);
             wait_for_all(&all);
             /* 2. Attention, each thread with its share of the key-value heads. */
@@ -327,13 +327,13 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             /* 3. Output projection, added to the hidden state. */
             prepare_copied(here, count, mixed, mixed_size, mixed_size, &l->output);
             own = begin_share(next + 1, hidden_size);
-            while (go_on(&own))
+            while (take_next(&own))
                 products(&l->output, here, count, hidden, hidden_size, own.first, own.end, own.next, 1);
             wait_for_all(&all);
             /* 4. SwiGLU: gate and up of the same rows in one go, then down, added to the hidden state. */
             prepare_normed(here, count, hidden, l->middle_norm, net, &l->gate_up);
             own = begin_share(next + 2, inner_size);
-            while (go_on(&own)) {
+            while (take_next(&own)) {
                 const long up = inner_size + own.first;
                 products(&l->gate_up, here, count, inner, 2 * inner_size, own.first, own.end, up, 0);
                 products(&l->gate_up, here, count, inner, 2 * inner_size, up, inner_size + own.end, own.next, 0);
@@ -343,14 +343,14 @@ void step(const network *net, long count, float *hidden, float *past, long layer
             wait_for_all(&all);
             prepare_copied(here, count, inner, 2 * inner_size, inner_size, &l->down);
             own = begin_share(next + 3, hidden_size);
-            while (go_on(&own)) products(&l->down, here, count, hidden, hidden_size, own.first, own.end, own.next, 1);
+            while (take_next(&own)) products(&l->down, here, count, hidden, hidden_size, own.first, own.end, own.next, 1);
             next += 4;
             wait_for_all(&all);
         }
         /* 5. The head. */
         prepare_normed(here, count, hidden, net->norm, net, &net->head);
         share own = begin_share(next, net->head.rows);
-        while (go_on(&own))
+        while (take_next(&own))
             products(&net->head, here, count, logits, net->head.rows, own.first, own.end, own.next, 0);
     }
 }
