@@ -277,7 +277,7 @@ def test_sound_is_streamed_only_to_a_player_or_with_stream(engine: type[FakeSynt
         assert (seen(engine)["more"]["gate"] is not None) == live
 
 
-@pytest.mark.parametrize("flags", [["--play", "-o", "a.wav"], ["--play", "-o", "b.mp3", "--loudness", "-19"], []])
+@pytest.mark.parametrize("flags", [["--play", "-o", "a.wav"], ["--play", "-o", "b.m4b"], []])
 def test_the_audio_device_reaches_the_player(
     engine: type[FakeSynthesizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
