@@ -162,11 +162,12 @@ def open_audio_output(plan: SpeechPlan, console: Console, voice: str) -> AudioOu
         if not kept and writer is None:
             sink = open_sink(options.output, options.file_format, plan.plays, claim_stdout(), options.audio_device)
             return AudioOutput(sink, plan, console, side_files, seed=seed)
+        # A missing device is an error before anything is written.
+        player = open_sink(None, None, True, audio_device=options.audio_device) if plan.plays else None
         digest = _digest(plan, voice) if kept else ""
         stored = _open_resumable_sink(options, seed, digest, writer, kept)
         if kept:
             return AudioOutput(stored, plan, console, side_files, stored, int(stored.facts["seed"]), writer)
-        player = open_sink(None, None, True, audio_device=options.audio_device) if plan.plays else None
         both = stored if player is None else TeeSink([stored, player])
         return AudioOutput(both, plan, console, side_files, seed=seed, writer=writer)
     except BaseException:

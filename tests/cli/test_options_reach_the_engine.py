@@ -294,6 +294,7 @@ def test_the_audio_device_reaches_the_player(
     monkeypatch.setenv("LLASA_AUDIO_DEVICE", "3")
     assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 1
     assert asked == ["headset", "3"]
+    assert list(tmp_path.iterdir()) == [], "a device that is missing leaves nothing behind"
 
 
 def test_json_is_printed_only_for_a_complete_file(
