@@ -1,4 +1,4 @@
-"""PDF: lines of pages to paragraphs, without running heads, page numbers and hyphens at line ends.
+"""PDF: lines of pages to paragraphs, without running heads, page numbers, footnotes and hyphens at line ends.
 
 Chapters come from the bookmarks, else from lines in a larger font than the text, else from lines such as "Chapter 3".
 """
@@ -12,8 +12,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from llasa_cli.documents.document import (
@@ -27,6 +28,7 @@ from llasa_cli.documents.document import (
     clean,
     with_guessed_headings,
 )
+from llasa_cli.documents.pdf_lines import Line, lines_of, without_notes
 from llasa_cli.errors import UsageError
 
 MAX_PAGES = 10_000
@@ -45,6 +47,8 @@ _HEADING_RATIO = 1.15
 _HEADING_CHARACTERS = 150
 _HEADING_SHARE = 0.1
 """The share of headings in a document's characters above which its larger lines are no headings, as on slides."""
+_LARGEST_STEP = 1.4
+"""The distance of two lines of a paragraph, at most, in usual distances."""
 _NO_FACT = re.compile(r"^(?:\(?anonymous\)?|\(?untitled\)?|\(?unspecified\)?)$|^Microsoft Word - ", re.IGNORECASE)
 """What programs write where no title or author was given."""
 _LIST_MARK = re.compile(r"(?:[•▪◦‣·–-]|\(?\d{1,3}[.)]|[a-z]\))\s+")
@@ -84,37 +88,31 @@ def read_pdf(path: Path) -> Document:
             f"{path} has no text: its pages are images.", "Run text recognition over it first, such as ocrmypdf."
         )
     heads = running_lines(pages)
-    cleaned = [_without_edges(page, heads) for page in pages]
-    omitted = {"running heads and page numbers": sum(map(len, pages)) - sum(map(len, cleaned))}
+    edged = [_without_edges(page, heads) for page in pages]
+    omitted = {"running heads and page numbers": sum(map(len, pages)) - sum(map(len, edged))}
+    size, continues, cleaned = _text_size(edged), False, list[list[Line]]()
+    for page in edged:
+        kept, notes, continues = without_notes(page, size, continues)
+        cleaned.append(kept)
+        omitted["footnotes"] = omitted.get("footnotes", 0) + notes
     if outline:
         chapters = _by_outline(cleaned, outline)
     elif blocks := blocks_by_size(cleaned):
         chapters = chapters_by_heading(blocks)
         if len(chapters) > 1 and chapters[0].title and chapters[0].words <= TITLE_PAGE_WORDS and blocks[0].level == 1:
-            page, first, *rest = chapters
-            chapters = [replace(first, opening=(as_sentence(page.title), *page.paragraphs)), *rest]
-            title = title or page.title
+            front, first, *rest = chapters
+            chapters = [replace(first, opening=(as_sentence(front.title), *front.paragraphs)), *rest]
+            title = title or front.title
     else:
         chapters = chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
     return Document(title, author, "", tuple(chapters), None, {name: count for name, count in omitted.items() if count})
-
-
-class Line(str):
-    """A line of text with the size of its font in points; 0 if that is unknown."""
-
-    size: float
-
-    def __new__(cls, text: str, size: float = 0.0) -> Line:
-        line = super().__new__(cls, text)
-        line.size = size
-        return line
 
 
 def _read_pages(reader: Any, path: Path) -> Iterator[list[Line]]:
     """The lines of each page, within MAX_READ_S and MAX_CHARACTERS."""
     began, characters = time.monotonic(), 0
     for number, page in enumerate(reader.pages, 1):
-        lines = _lines_of(page)
+        lines = lines_of(page)
         characters += sum(map(len, lines))
         if characters > MAX_CHARACTERS:
             raise UsageError(
@@ -123,36 +121,6 @@ def _read_pages(reader: Any, path: Path) -> Iterator[list[Line]]:
         if time.monotonic() - began > MAX_READ_S:
             raise UsageError(f"{path} takes too long to read: page {number} of {len(reader.pages)}.", "Split it.")
         yield lines
-
-
-def _lines_of(page: Any) -> list[Line]:
-    pieces: list[tuple[str, float]] = []
-
-    def note(text: str, matrix: Sequence[float], text_matrix: Sequence[float], font: Any, size: float) -> None:
-        pieces.append((text, _in_points(size, matrix, text_matrix)))
-
-    text = page.extract_text(visitor_text=note)
-    if "".join(piece for piece, _ in pieces) != text:
-        pieces = [(text, 0.0)]
-    lines: list[Line] = []
-    line, sizes = "", Counter[float]()
-    for part, size in [(part, size) for piece, size in pieces for part in piece.splitlines(keepends=True)] + [
-        ("\n", 0)
-    ]:
-        line += part
-        sizes[size] += len(part.strip())
-        if part.splitlines() != [part]:
-            if clean(line):
-                lines.append(Line(clean(line), sizes.most_common(1)[0][0]))
-            line, sizes = "", Counter()
-    return lines
-
-
-def _in_points(size: float, *matrices: Sequence[float]) -> float:
-    """The size that a font has on the page, in half points."""
-    for matrix in matrices:
-        size *= math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
-    return round(2 * abs(size)) / 2 if math.isfinite(size) else 0.0
 
 
 def _outline(reader: Any) -> Iterator[tuple[int, str]]:
@@ -216,11 +184,7 @@ def blocks_by_size(pages: Sequence[Sequence[Line]]) -> list[Block]:
 
     A line such as "Chapter 3" above a larger heading is a part of it.
     """
-    characters = Counter[float]()
-    for page in pages:
-        for line in page:
-            characters[line.size] += len(line)
-    body = characters.most_common(1)[0][0]
+    body = _text_size(pages)
     if not body:
         return []
     runs: list[tuple[float, list[Line]]] = []
@@ -238,7 +202,9 @@ def blocks_by_size(pages: Sequence[Sequence[Line]]) -> list[Block]:
             runs.append((0.0, lines))
     sizes = Counter(size for size, _ in runs if size)
     headings = sum(len(line) for size, lines in runs if size for line in lines)
-    if max(sizes.values(), default=0) < 2 or headings > _HEADING_SHARE * sum(characters.values()):
+    if max(sizes.values(), default=0) < 2 or headings > _HEADING_SHARE * sum(
+        len(line) for page in pages for line in page
+    ):
         return []
     levels = {size: level for level, size in enumerate(sorted(sizes, reverse=True), 1)}
     usual = _usual_length(pages)
@@ -255,6 +221,15 @@ def blocks_by_size(pages: Sequence[Sequence[Line]]) -> list[Block]:
     return blocks
 
 
+def _text_size(pages: Sequence[Sequence[Line]]) -> float:
+    """The size in which most characters are; 0 if that is unknown."""
+    characters = Counter[float]()
+    for page in pages:
+        for line in page:
+            characters[line.size] += len(line)
+    return characters.most_common(1)[0][0]
+
+
 def _usual_length(pages: Sequence[Sequence[str]]) -> int:
     """The length that a full line of the text has."""
     lengths = sorted(len(line) for page in pages for line in page)
@@ -264,13 +239,16 @@ def _usual_length(pages: Sequence[Sequence[str]]) -> int:
 def paragraphs_of(pages: Sequence[Sequence[str]], usual: int | None = None) -> Iterator[str]:
     """Join lines into paragraphs: across pages, and across hyphens at line ends.
 
-    A paragraph ends after a line that ends a sentence and is clearly shorter than the others, and before a list item.
+    A paragraph ends after a line that ends a sentence and is clearly shorter than the others, before a list item, and before
+    a gap unless its last line is a full one inside a sentence.
 
     Args:
         usual: The length of a full line; None: that of these lines.
     """
     usual = _usual_length(pages) if usual is None else usual
     lines = [line for page in pages for line in page]
+    steps = [step for one, other in pairwise(lines) if (step := _step(one, other)) > 0]
+    largest = _LARGEST_STEP * median(steps) if steps else math.inf
     text = ""
     for line, following in zip(lines, [*lines, ""][1:], strict=True):
         if text and _LIST_MARK.match(line):
@@ -279,11 +257,17 @@ def paragraphs_of(pages: Sequence[Sequence[str]], usual: int | None = None) -> I
         text = _joined(text, line)
         is_short = len(line) < 0.8 * usual
         is_heading = is_short and text == line and _looks_like_heading(line) and not following[:1].islower()
-        if is_heading or (is_short and _SENTENCE_END.search(line)):
+        ends = _SENTENCE_END.search(line) is not None
+        if is_heading or (is_short and ends) or ((is_short or ends) and _step(line, following) > largest):
             yield text
             text = ""
     if text:
         yield text
+
+
+def _step(line: str, following: str) -> float:
+    """The distance between two lines of a page; 0 if it is unknown."""
+    return line.height - following.height if isinstance(line, Line) and isinstance(following, Line) else 0.0
 
 
 def _looks_like_heading(line: str) -> bool:

@@ -62,11 +62,11 @@ def write_epub(
     return path
 
 
-Page = list["str | tuple[str, int]"]
+Page = list["str | tuple[str, int] | tuple[str, int, int, int]"]
 
 
 def write_pdf(path: Path, pages: list[Page]) -> Path:
-    """A PDF whose pages show lines of text in Helvetica of 11 points, or of a given size, one below the other."""
+    """A PDF whose pages show lines of text in Helvetica of 11 points, or of a given size, one below the other, or each at its place."""
     objects: list[bytes] = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"",
@@ -74,9 +74,11 @@ def write_pdf(path: Path, pages: list[Page]) -> Path:
     ]
     kids = []
     for lines in pages:
-        shown = [(line, 11) if isinstance(line, str) else line for line in lines]
-        escaped = [(line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)"), size) for line, size in shown]
-        text = "".join(f" /F1 {size} Tf {1.3 * size:.1f} TL T* ({line}) Tj" for line, size in escaped)
+        text = ""
+        for line, size, *place in ((line, 11) if isinstance(line, str) else line for line in lines):
+            escaped = line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)")
+            move = "1 0 0 1 {} {} Tm".format(*place) if place else f"{1.3 * size:.1f} TL T*"
+            text += f" /F1 {size} Tf {move} ({escaped}) Tj"
         text = f"BT 72 760 Td{text} ET"
         stream = text.encode("latin-1")
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))

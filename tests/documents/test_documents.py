@@ -207,6 +207,74 @@ def test_running_heads_are_lines_that_repeat_on_pages_close_to_each_other(heads:
     assert bool({pattern for pattern, _ in found} & {"the storm", "the storm #", "yes.", "chapter #"}) == are_running
 
 
+def columns(step: int, widths: tuple[int, ...] = (72, 320)) -> Page:
+    """Lines of two columns that were drawn from column to column, below a title and above the number of the page."""
+    lines = [f"and line {number} of this long column" for number in range(20)]
+    drawn: Page = [("The Garden in the Rain", 11, 200, 750)]
+    for at in range(10):
+        for column, x in enumerate(widths):
+            drawn.append((lines[10 * column + at], 11, x, 700 - 14 * at - step * column))
+    return [*drawn, ("7", 11, 300, 40)]
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_columns_that_are_drawn_line_by_line_are_read_one_after_the_other(tmp_path: Path, step: int) -> None:
+    book = read_document(write_pdf(tmp_path / "a.pdf", [columns(step)]))
+    text = " ".join(f"and line {number} of this long column" for number in range(20))
+    assert book.chapters[0].paragraphs == ("The Garden in the Rain", text)
+
+
+def test_the_rows_of_a_table_and_pieces_of_a_line_are_read_across(tmp_path: Path) -> None:
+    table = [
+        (cell, 11, x, 700 - 14 * row) for row in range(12) for cell, x in ((f"Plant {row}", 72), ("Red and blue", 320))
+    ]
+    pieces = [(word, 11, 72 + 60 * at, 500) for at, word in enumerate(("A", "line", "in", "pieces."))]
+    (chapter,) = read_document(write_pdf(tmp_path / "a.pdf", [[*table, *pieces]])).chapters
+    assert "Plant 3 Red and blue" in " ".join(chapter.paragraphs)
+    assert "A line in pieces." in " ".join(chapter.paragraphs)
+
+
+def test_footnotes_of_a_pdf_are_left_out_with_their_marks(tmp_path: Path) -> None:
+    page: Page = [
+        *((line, 11, 72, 700 - 14 * at) for at, line in enumerate(paragraph("one"))),
+        ("1", 7, 240, 662),
+        ("The next line has a square of 3 m", 11, 72, 644),
+        ("2", 7, 250, 648),
+        ("and the 4", 11, 72, 630),
+        ("th", 7, 118, 634),
+        ("line ends.", 11, 130, 630),
+        ("*", 7, 190, 634),
+    ]
+    notes: Page = [
+        ("1", 6, 72, 123),
+        ("See the second volume of", 9, 78, 120),
+        ("the letters.", 9, 72, 109),
+        ("* Or so.", 9, 72, 98),
+    ]
+    small: Page = [("Table 2", 9, 72, 300), ("2 is a number.", 9, 72, 289), ("And so on.", 11, 72, 270)]
+    book = read_document(write_pdf(tmp_path / "a.pdf", [[*page, *notes], [*page, *small]]))
+    line = "The next line has a square of 3 m² and the 4th line ends."
+    kept = (f"{joined('one')}¹ {line}*", "Table 2", "2 is a number.", "And so on.")
+    assert book.chapters[0].paragraphs == (joined("one"), line, *kept)
+    assert book.omitted == {"footnotes": 2}
+
+
+def test_a_footnote_may_go_on_on_the_next_page(tmp_path: Path) -> None:
+    def page(number: int, *notes: str) -> Page:
+        text = [(line, 11, 72, 700 - 14 * at) for at, line in enumerate(paragraph(NUMBERS[number]))]
+        return [*text, (str(number), 7, 240, 662), *((note, 9, 72, 120 - 11 * at) for at, note in enumerate(notes))]
+
+    pages = [
+        page(1, "1 See the second", "volume of the"),
+        page(2, "letters of her", "aunt.", "2 Or so."),
+        page(3, "other words."),
+    ]
+    (chapter,) = read_document(write_pdf(tmp_path / "a.pdf", pages)).chapters
+    assert " ".join(chapter.paragraphs) == " ".join(
+        [joined("two"), joined("three"), joined("four") + "³", "other words."]
+    )
+
+
 def test_a_paragraph_goes_across_pages(tmp_path: Path) -> None:
     pages = [[*paragraph("one")[:3], "1"], [paragraph("one")[3], "2"]]
     (chapter,) = read_document(write_pdf(tmp_path / "book.pdf", pages)).chapters
