@@ -206,41 +206,28 @@ def create_backend(options: BatchOptions | SchedulingOptions, config: WorkerConf
     return ProcessBackend(config, choose_devices(options.devices, config.models.device, options.workers or 1))
 
 
+@dataclass
 class _Run:
     """One run on an output folder that is locked."""
 
-    def __init__(
-        self,
-        options: BatchOptions,
-        speech: SpeechOptions,
-        checkpoint: Checkpoint,
-        voices: BatchVoices,
-        transcriber: ReferenceTranscriber,
-        reporter: BatchReporter,
-        destination: Destination,
-        plan: Plan,
-        results: Results,
-    ) -> None:
-        from llasa_cli.batch.validate import settings_digest
-        from llasa_cli.checkpoint.resolve import revision_of
+    options: BatchOptions
+    speech: SpeechOptions
+    checkpoint: Checkpoint
+    voices: BatchVoices
+    transcriber: ReferenceTranscriber
+    reporter: BatchReporter
+    destination: Destination
+    plan: Plan
+    results: Results
+    _is_running: bool = False
 
-        self._options, self._speech, self._checkpoint = options, speech, checkpoint
-        self._transcriber, self._reporter, self._destination = transcriber, reporter, destination
-        self._plan, self._results = plan, results
-        self._find_voice = lru_cache(_CACHED_VOICES)(partial(voices.find, checkpoint))
+    def __post_init__(self) -> None:
+        from llasa_cli.batch.validate import settings_digest
+
+        self._find_voice = lru_cache(_CACHED_VOICES)(partial(self.voices.find, self.checkpoint))
         self._find_clip = lru_cache(_CACHED_VOICES)(self._transcribed_clip)
-        self._settings = settings_digest(
-            speech,
-            destination.item_format,
-            revision_of(checkpoint.codec_folder),
-            checkpoint.options.dtype,
-            checkpoint.revision,
-            options.verifiers,
-            options.engine,
-            options.timing,
-        )
-        self._slots = options.slots
-        self._is_running = False
+        self._settings = settings_digest(self.speech, self.options, self.destination.item_format, self.checkpoint)
+        self._slots = self.options.slots
 
     # --- before the model is loaded ---
 
@@ -253,23 +240,23 @@ class _Run:
         from llasa_cli.batch.manifest import Problems
         from llasa_cli.batch.validate import SharedSettings, Validator
 
-        options = self._options
+        options = self.options
         if options.ref is not None:
             from llasa_cli.voices.reference import load_reference
 
             load_reference(options.ref, options.ref_text)  # an error in the flags concerns all items
-        self._plan.add_earlier(self._earlier_rows())
-        shared = SharedSettings(self._settings, self._speech.seed, options.ref, options.ref_text)
-        validator = Validator(self._plan, shared, self._voice_key)
+        self.plan.add_earlier(self._earlier_rows())
+        shared = SharedSettings(self._settings, self.speech.seed, options.ref, options.ref_text)
+        validator = Validator(self.plan, shared, self._voice_key)
         problems = Problems()
-        validator.add_all(self._read(source, problems), self._reporter.checked)
-        self._destination.refuse_overwriting_clips(self._plan.clips(), options)
-        counts = self._plan.counts()
-        note = self._checkpoint.metadata.get("cloning_note")
-        notes = [note] if note and any(True for _ in self._plan.clips()) else []
+        validator.add_all(self._read(source, problems), self.reporter.checked)
+        self.destination.refuse_overwriting_clips(self.plan.clips(), options)
+        counts = self.plan.counts()
+        note = self.checkpoint.metadata.get("cloning_note")
+        notes = [note] if note and any(True for _ in self.plan.clips()) else []
         self._report_warnings(problems, [*validator.warnings.lines, *notes])
         if counts.failed:
-            self._reporter.rejected(self._plan.invalid(), counts.failed)
+            self.reporter.rejected(self.plan.invalid(), counts.failed)
         problems.refuse()
         if not counts.all:
             raise UsageError("The list has no items.", "Write one text a line.")
@@ -278,14 +265,14 @@ class _Run:
     def _read(self, source: ListSource, problems: Problems) -> Iterator[Item]:
         from llasa_cli.batch.manifest import read_manifest
 
-        style = self._checkpoint.style_fields
+        style = self.checkpoint.style_fields
         return read_manifest(source.open, source.name, source.path.parent, problems, style_fields=style)
 
     def _earlier_rows(self) -> Iterator[tuple[ByteRange, dict[str, Any]]]:
         """The rows of earlier runs. The same settings continue with the same number of slots, which decides the last bits."""
-        for place, row in self._results.rows():
+        for place, row in self.results.rows():
             slots = row.get("batch")
-            if self._options.slots is None and row.get("settings") == self._settings and row.get("status") in COMPLETE:
+            if self.options.slots is None and row.get("settings") == self._settings and row.get("status") in COMPLETE:
                 self._slots = slots if isinstance(slots, int) and slots > 0 else self._slots
             yield place, row
 
@@ -300,25 +287,25 @@ class _Run:
             f"line {line}: the column {name!r} is unknown and ignored" for name, line in problems.unknown.items()
         ]
         for text in [*unknown, *problems.warnings.lines, *more]:
-            self._reporter.message(f"warning: {text}")
+            self.reporter.message(f"warning: {text}")
 
     def _report_removed(self) -> None:
         from llasa_cli.batch.manifest import Messages
 
         removed = Messages()
-        for path in self._plan.removed():
+        for path in self.plan.removed():
             removed.add(f"{path} (the file is kept)")
         for text in removed.lines:
-            self._reporter.message(f"no longer in the list: {text}")
+            self.reporter.message(f"no longer in the list: {text}")
 
     # --- with the model ---
 
     def make(self) -> BatchSummary:
         """Synthesize the missing items, sort the rows, and concatenate the items if one file is wanted."""
-        counts = self._plan.counts()
-        reporter = self._reporter
+        counts = self.plan.counts()
+        reporter = self.reporter
         scheduler = Scheduler(
-            self._plan, self._results, self._work_item, self._row, self._on_row, reporter.message, reporter.progress
+            self.plan, self.results, self._work_item, self._row, self._on_row, reporter.message, reporter.progress
         )
         tally = self._tally = scheduler.tally
         facts: dict[str, Any] = {}
@@ -333,41 +320,41 @@ class _Run:
                     tally.stop_clock()
                     backend.close()
                     facts = backend.facts()
-            self._results.reorder(self._plan.rows_in_order())
+            self.results.reorder(self.plan.rows_in_order())
         except BaseException:
             if tally.made:
                 reporter.interrupted(tally)
             raise
-        tally.failed_checks = self._plan.failed_checks()
+        tally.failed_checks = self.plan.failed_checks()
         self._write_missing_words()
         joined, joined_s = self._concatenate(tally)
-        accepts = self._options.accept_failed
+        accepts = self.options.accept_failed
         if joined is not None and (accepts or not tally.failed_checks):
             self._remove_parts()
-        awaited = self._destination.joined if joined is None else None
-        return BatchSummary(counts, tally, facts, self._results.path, joined, joined_s, awaited, accepts)
+        awaited = self.destination.joined if joined is None else None
+        return BatchSummary(counts, tally, facts, self.results.path, joined, joined_s, awaited, accepts)
 
     def _start_workers(self) -> WorkerBackend:
-        options = self._options
+        options = self.options
         config = WorkerConfig(
-            models=self._checkpoint.options,
-            folder=self._destination.folder.resolve(),
-            work=self._plan.work.resolve(),
+            models=self.checkpoint.options,
+            folder=self.destination.folder.resolve(),
+            work=self.plan.work.resolve(),
             slots=self._slots,
             verifiers=options.verifiers,
-            marks=self._destination.joined is not None or options.timing is not None,
+            marks=self.destination.joined is not None or options.timing is not None,
             timing=options.timing,
             engine=options.engine,
-            token=self._plan.token,
+            token=self.plan.token,
         )
-        self._reporter.stage(f"loading {self._checkpoint.name}")
+        self.reporter.stage(f"loading {self.checkpoint.name}")
         return create_backend(options, config)
 
     def _work_item(self, task: Task) -> WorkItem:
         from llasa_cli.batch.validate import seed_of
 
         item = task.item
-        seed = item.seed if item.seed is not None else self._speech.seed
+        seed = item.seed if item.seed is not None else self.speech.seed
         voice: Reference | ReferenceFile | None = None
         speaker = None
         if item.ref is not None:
@@ -376,12 +363,12 @@ class _Run:
             found = self._find_voice(item.voice, item.speaker)
             voice, speaker = found.reference, found.speaker
         options = replace(
-            self._speech,
-            sampling=SamplingRequest(**asdict(self._speech.sampling) | dict(item.sampling)),
+            self.speech,
+            sampling=SamplingRequest(**asdict(self.speech.sampling) | dict(item.sampling)),
             seed=seed if seed is not None else seed_of(task.key, task.path),
             speaker=speaker,
-            speed=self._speech.speed if item.speed is None else item.speed,
-            style=(*self._speech.style, *(f"{name}={value}" for name, value in item.style)),
+            speed=self.speech.speed if item.speed is None else item.speed,
+            style=(*self.speech.style, *(f"{name}={value}" for name, value in item.style)),
         )
         return WorkItem(task.number, item.text, task.path, options, voice)
 
@@ -391,14 +378,14 @@ class _Run:
 
         if transcript is not None:
             return ReferenceFile(path.resolve(), transcript)
-        self._transcriber.check()
-        return ReferenceFile(path.resolve(), None, self._transcriber.transcribe(load_reference(path, None)))
+        self.transcriber.check()
+        return ReferenceFile(path.resolve(), None, self.transcriber.transcribe(load_reference(path, None)))
 
     def _row(self, task: Task, outcome: Completed | Failed) -> dict[str, Any]:
         """The row of an item in `results.jsonl`. Its fields and their order are a file format."""
         item = task.item
         row: dict[str, Any] = {"id": item.id, "line": item.number}
-        made_by = {"model": self._checkpoint.name, "revision": self._checkpoint.revision, "settings": self._settings}
+        made_by = {"model": self.checkpoint.name, "revision": self.checkpoint.revision, "settings": self._settings}
         if isinstance(outcome, Failed):
             return {**row, "path": None, "text": item.text, **made_by, "status": "error", "error": outcome.error}
         row |= {"path": task.path, "text": item.text, "seconds": outcome.seconds, "seed": outcome.seed, **made_by}
@@ -416,24 +403,24 @@ class _Run:
 
     def _on_row(self, row: dict[str, Any]) -> None:
         self._write_words(row, replace_file=True)
-        self._reporter.row(row, self._is_running)
+        self.reporter.row(row, self._is_running)
 
     def _write_missing_words(self) -> None:
         """Write the word times of items that an earlier run made and whose file is not there."""
-        if self._options.words is not None and self._destination.joined is None:
-            for _, row in self._results.rows():
+        if self.options.words is not None and self.destination.joined is None:
+            for _, row in self.results.rows():
                 self._write_words(row, replace_file=False)
 
     def _write_words(self, row: dict[str, Any], replace_file: bool) -> None:
         """Write the word times of an item into the folder of --words."""
         from llasa_cli.audio.word_file import WordFile
 
-        folder = self._options.words
-        if folder is None or self._destination.joined is not None or not row.get("marks"):
+        folder = self.options.words
+        if folder is None or self.destination.joined is not None or not row.get("marks"):
             return
         name, _, ending = row["path"].rpartition(".")
         # Items of one name and several formats have a file each.
-        path = folder / f"{name if ending == self._destination.item_format else row['path']}.json"
+        path = folder / f"{name if ending == self.destination.item_format else row['path']}.json"
         if not replace_file and path.exists():
             return
         try:
@@ -446,20 +433,20 @@ class _Run:
 
     def _concatenate(self, tally: Tally) -> tuple[Path | None, float]:
         """Write the one file, if it is wanted and no item is missing. -> its path and its seconds"""
-        joined = self._destination.joined
+        joined = self.destination.joined
         if joined is None or tally.failed:
             return None, 0.0
         from llasa_cli.batch.concatenate import concatenate
 
-        self._reporter.stage("concatenating the items")
-        pause_s = ITEM_PAUSE_S if self._options.pause_s is None else self._options.pause_s
+        self.reporter.stage("concatenating the items")
+        pause_s = ITEM_PAUSE_S if self.options.pause_s is None else self.options.pause_s
         seconds = concatenate(
             lambda: self._parts(tally.all),
             joined,
-            self._destination.joined_format,
+            self.destination.joined_format,
             pause_s,
-            self._options.side_files,
-            self._options.loudness,
+            self.options.side_files,
+            self.options.loudness,
         )
         return joined, seconds
 
@@ -467,17 +454,17 @@ class _Run:
         """The items of the list; their rows are the first ones of the results."""
         from llasa_cli.batch.concatenate import Part
 
-        for _, row in islice(self._results.rows(), count):
-            title = row["id"] if FORMATS[self._destination.joined_format][0] == "MP4" else ""
-            yield Part(self._destination.folder / row["path"], marks_of(row), title)
+        for _, row in islice(self.results.rows(), count):
+            title = row["id"] if FORMATS[self.destination.joined_format][0] == "MP4" else ""
+            yield Part(self.destination.folder / row["path"], marks_of(row), title)
 
     def _remove_parts(self) -> None:
         """Remove the files of the items after the one file is written."""
-        folder = self._destination.folder
-        remove_items(folder, (row["path"] for _, row in self._results.rows() if row.get("path")))
-        self._plan.close()
-        self._results.close()
-        remove_items(folder, [self._results.path.name])
+        folder = self.destination.folder
+        remove_items(folder, (row["path"] for _, row in self.results.rows() if row.get("path")))
+        self.plan.close()
+        self.results.close()
+        remove_items(folder, [self.results.path.name])
 
 
 def marks_of(row: dict[str, Any]) -> tuple[SpokenPart, ...]:

@@ -17,15 +17,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.batch.manifest import SAMPLING, Item, Messages
+from llasa_cli.batch.options import BatchOptions
 from llasa_cli.batch.plan import Plan
 from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import LARGEST_SEED, SpeechOptions, VerifierOptions, WordTiming
+from llasa_cli.settings import LARGEST_SEED, SpeechOptions
 from llasa_cli.text.dialogue import has_voices
 from llasa_cli.voices.reference import clip_digest, load_reference
+
+if TYPE_CHECKING:
+    from llasa_cli.checkpoint.resolve import Checkpoint
 
 _CACHED = 1000
 """Voices and clips whose checks are cached in memory; the plan has the rest."""
@@ -48,33 +52,27 @@ class SharedSettings:
     ref_text: str | None = None
 
 
-def settings_digest(
-    options: SpeechOptions,
-    item_format: str,
-    codec_revision: str,
-    dtype: str,
-    model_revision: str,
-    verifiers: VerifierOptions,
-    engine: str,
-    timing: WordTiming | None = None,
-) -> str:
+def settings_digest(speech: SpeechOptions, options: BatchOptions, item_format: str, checkpoint: Checkpoint) -> str:
     """A hash of all settings outside the list that decide how the items sound and what their rows contain."""
-    speech: dict[str, Any] = {
-        "sampling": {name: getattr(options.sampling, name) for name in SAMPLING},
+    from llasa_cli.checkpoint.resolve import revision_of
+
+    shared: dict[str, Any] = {
+        "sampling": {name: getattr(speech.sampling, name) for name in SAMPLING},
         "seed": None,
-        "speaker": options.speaker,
-        "retries": options.retries,
-        "markdown": options.markdown,
+        "speaker": speech.speaker,
+        "retries": speech.retries,
+        "markdown": speech.markdown,
     }
-    if options.style:
-        speech["style"] = list(options.style)
-    best_of: list[Any] = []
-    if options.best_of > 1:
-        best_of = [options.best_of, options.good_enough, options.candidate, asdict(verifiers)]
-    words = [] if timing is None else [{"words": asdict(timing)}]
-    parts = [speech, item_format, codec_revision, dtype, model_revision, verifiers.recognizer, engine, *best_of, *words]
-    if options.speed != 1 or options.lexicon:
-        parts.append({"speed": options.speed, "lexicon": options.lexicon})
+    if speech.style:
+        shared["style"] = list(speech.style)
+    model = [revision_of(checkpoint.codec_folder), checkpoint.options.dtype, checkpoint.revision]
+    parts: list[Any] = [shared, item_format, *model, options.verifiers.recognizer, options.engine]
+    if speech.best_of > 1:
+        parts += [speech.best_of, speech.good_enough, speech.candidate, asdict(options.verifiers)]
+    if options.timing is not None:
+        parts.append({"words": asdict(options.timing)})
+    if speech.speed != 1 or speech.lexicon:
+        parts.append({"speed": speech.speed, "lexicon": speech.lexicon})
     return _digest(parts)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from llasa_cli.batch.options import BatchOptions
 from llasa_cli.batch.validate import settings_digest, voice_digest
-from llasa_cli.checkpoint.resolve import Checkpoint
+from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.cli.app import app
 from llasa_cli.prompt import Reference
-from llasa_cli.settings import NO_VERIFIERS, SpeechOptions
+from llasa_cli.settings import ModelOptions, SpeechOptions
 
 FIXTURE = Path(__file__).parent / "earlier_version"
 CODEC_REVISION = "5e918069f61e"
@@ -71,11 +72,9 @@ def test_a_killed_run_continues_after_its_last_complete_row(folder: Path) -> Non
     assert not (folder / "out" / "results.jsonl.part").exists()
 
 
-def test_the_content_of_the_hashes_has_not_changed() -> None:
-    row = earlier_rows()[0]
-    digest = settings_digest(
-        SpeechOptions(), "wav", CODEC_REVISION, "auto", str(row["revision"]), NO_VERIFIERS, "llasa"
-    )
-    assert digest == row["settings"]
+def test_the_content_of_the_hashes_has_not_changed(folder: Path) -> None:
+    checkpoint = resolve_checkpoint(ModelOptions(model=str(folder / "model")))
+    options = BatchOptions(source="list.jsonl", output=folder / "out")
+    assert settings_digest(SpeechOptions(), options, "wav", checkpoint) == earlier_rows()[0]["settings"]
     assert voice_digest("kore", None) == "df38128efe05"
     assert voice_digest(None, Reference("what is said", (1, 2, 3))) == "4e878400135b"
