@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 
 from llasa_cli.documents.document import CHAPTER_LINE, Block, as_sentence, clean
-from llasa_cli.text.markup import VOID, NoteMarks, unspoken_content
+from llasa_cli.text.list_numbers import OrderedLists, numbered
+from llasa_cli.text.markup import LISTS, VOID, NoteMarks, unspoken_content
 
 _BLOCKS = set(
     "p div section article aside main header footer li dt dd blockquote figure figcaption caption address ul ol dl body "
@@ -56,6 +58,7 @@ class HtmlBlocks(HTMLParser):
         self._in_link = False
         self._links = self._linked = 0  # links inside the document, and the characters in them
         self._cells = 0
+        self._lists, self._number = OrderedLists(), ""
 
     @property
     def is_contents(self) -> bool:
@@ -96,6 +99,10 @@ class HtmlBlocks(HTMLParser):
             self._cells = 0
             self._groups += tag == "hgroup"
             self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else _SUBTITLE if self._groups else 0
+            if tag in LISTS:
+                self._lists.begin(tag, values)
+            elif tag == "li":
+                self._number = self._lists.item(values)
 
     def _skip(self, tag: str) -> None:
         """Leave out an element until it is closed."""
@@ -126,6 +133,9 @@ class HtmlBlocks(HTMLParser):
             self._end_block()
             self._groups -= tag == "hgroup"
             self._level = _SUBTITLE if self._groups > 0 else 0
+            if tag in LISTS:
+                self._lists.end(tag)
+            self._number = "" if tag in ("li", *LISTS) else self._number
 
     def handle_data(self, data: str) -> None:
         if not self._skipped:
@@ -139,17 +149,20 @@ class HtmlBlocks(HTMLParser):
             return
         if self._notes.end_block(self._anchors, is_heading=self._level > 0):
             self.omitted["footnotes"] += 1
+            self._lists.is_of_notes()
         else:
             if self._level:
                 text = _heading(text)
             elif self._cells and text[-1].isalnum():
                 text += "."
+            text, self._number = numbered(self._number, text), ""
             self.blocks.append(Block(text, self._level, tuple(self._anchors)))
         self._anchors = []
 
     def close(self) -> None:
         super().close()
         self._end_block()
+        self.blocks = [replace(block, text=self._lists.written(block.text)) for block in self.blocks]
 
 
 def _lines(text: str) -> str:

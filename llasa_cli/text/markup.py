@@ -7,7 +7,7 @@ In every format the codes of a colored terminal are removed. What becomes of
     plain       entities ("&amp;") are decoded; rows of signs ("====") and times before lines ("[00:12]") are left out, and so
                 are the license and the marks of Project Gutenberg (see `text.gutenberg`)
     markdown    see `text.markdown`
-    html        the words; headings and items of a list get a full stop, cells commas; script, style, head, navigation, banners,
+    html        the words; headings and items of a list get a full stop, those of ordered ones their number, cells commas; script, style, head, navigation, banners,
                 page numbers, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
     srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes and tags
@@ -28,6 +28,7 @@ from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
 from llasa_cli.text.gutenberg import without_license, without_marks
 from llasa_cli.text.latex import with_plain_commands, with_spoken_formulas
+from llasa_cli.text.list_numbers import OrderedLists, numbered
 from llasa_cli.text.marks import RATE, VOICE, mark
 from llasa_cli.text.sentences import ended
 
@@ -225,7 +226,6 @@ def _read_elements(parts: Iterable[str], reader: _HtmlWords) -> Iterator[str]:
         reader.feed(part)
         yield from reader.take()
     reader.close()
-    reader.end_block()
     yield from reader.take()
 
 
@@ -237,6 +237,8 @@ _CELLS = frozenset(("td", "th"))
 _LINES = frozenset("li dt dd tr br option caption".split())
 _WITH_STOP = frozenset("h1 h2 h3 h4 h5 h6 li dt dd tr caption figcaption title".split())
 """Elements whose text gets a full stop where it has no mark."""
+_ARTICLES = ("article", "main")
+LISTS = ("ol", "ul", "menu")
 
 
 UNREAD = frozenset(
@@ -250,11 +252,14 @@ VOID = frozenset("area base br col embed hr img input link meta source track wbr
 _HIDDEN_CLASSES = frozenset("visually-hidden sr-only screen-reader-text screen-reader-only noprint".split())
 _PAGE_NUMBERS = frozenset("pagenum pageno pagebreak page-number x-ebookmaker-pageno".split())
 _FURNITURE = re.compile(
-    r"(?:cookies?|gdpr|consent|onetrust|breadcrumbs?|skip-?(?:link|nav|to)|shar(?:e|ing)|social|sidebar|pg-boilerplate)(?:[-_].*)?"
+    r"(?:cookies?|gdpr|consent|onetrust|breadcrumbs?|skip-?(?:link|nav|to)|shar(?:e|ing)|social|sidebar|pg-boilerplate|newsletter|adverts?|advertisement"
+    r"|promo)(?:[-_].*)?|related[-_]?(?:articles?|content|links|posts?|stories)|ads?|pull-?quote|infobox|ambox|sistersitebox|portalbox"
     r"|toc|navbox|catlinks|printfooter|site-footer|mw-(?:editsection|jump-link|navigation)|jump-to-nav|siteSub",
     re.IGNORECASE,
 )
 """Classes and identifiers of what surrounds the text of a page: banners, buttons, lists of links, licenses."""
+_NAMED_BY_WORDS = frozenset("section h1 h2 h3 h4 h5 h6".split())
+"""Elements whose identifiers are made of the words of a heading ("social-history")."""
 _FURNITURE_ROLES = frozenset("navigation search contentinfo dialog alertdialog menu menubar toolbar".split())
 _FURNITURE_TYPES = frozenset("pagebreak toc landmarks page-list noteref backlink index loi lot".split())
 _NOTES = frozenset("footnote footnotes endnote endnotes rearnote rearnotes".split())
@@ -286,6 +291,8 @@ def unspoken_content(tag: str, attributes: Mapping[str, str]) -> str | None:
         return "quotations"
     if classes & _SIGNATURES:
         return ""
+    if tag in _NAMED_BY_WORDS:
+        classes = set(attributes.get("class", "").lower().split())
     if tag not in ("html", "body", "main", "article") and any(map(_FURNITURE.fullmatch, classes)):
         return ""
     return None
@@ -378,11 +385,16 @@ class _HtmlWords(HTMLParser):
         """Open elements inside the outermost one that is left out, which comes first."""
         self._preformatted = False
         self._notes, self._anchors = NoteMarks(), list[str]()
+        self._lists, self._number = OrderedLists(), ""
+        self._is_page, self._articles, self._has_article = False, 0, False
+        """Whether it is a whole page; its open `article` and `main` elements; whether there were any."""
 
     def take(self) -> list[str]:
         """The blocks that are complete since the last call."""
+        if self._lists.is_counting:
+            return []
         ready, self._ready = self._ready, []
-        return ready
+        return [self._lists.written(text) for text in ready]
 
     def end_block(self, name: str = "p") -> None:
         """End a paragraph, or the line of a list or table."""
@@ -393,20 +405,33 @@ class _HtmlWords(HTMLParser):
             is_note = self._notes.end_block(self._anchors, is_heading=re.fullmatch("h[1-6]", name) is not None)
             self._anchors = []
             if is_note:
+                self._lists.is_of_notes()
                 return
             if name in _WITH_STOP:
                 text = ended(text)
+            text, self._number = numbered(self._number, text), ""
             self._ready.append(text + ("\n" if name in _LINES else "\n\n"))
+
+    def close(self) -> None:
+        super().close()
+        self.end_block()
+        self._lists.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "body" or (self._skipping in (["p"], ["li"]) and tag in ("li", *_BLOCKS)):
             self._skipping = []  # <head>, <p> and <li> need not be closed
         is_code = tag == "code" and self._preformatted
         given = {name: value or "" for name, value in attrs}
-        if self._skipping or is_code or unspoken_content(tag, given) is not None:
+        is_aside = not self._articles and (
+            (tag == "aside" and self._is_page) or (tag == "footer" and self._has_article)
+        )
+        if self._skipping or is_code or is_aside or unspoken_content(tag, given) is not None:
             if tag not in VOID:
                 self._skipping.append(tag)
             return
+        self._is_page = self._is_page or tag in ("html", "body")
+        self._articles += tag in _ARTICLES
+        self._has_article = self._has_article or tag in _ARTICLES
         self._anchors += [given[name] for name in ("id", "name") if given.get(name)]
         if tag == "break":
             self._words.append(f" {self.get_starttag_text()} ")
@@ -420,6 +445,10 @@ class _HtmlWords(HTMLParser):
             self._notes.begin(tag, self._words, given.get("href", ""))
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block(tag if tag in _LINES else "p")  # the line before it need not be closed
+            if tag in LISTS:
+                self._lists.begin(tag, given)
+            elif tag == "li":
+                self._number = self._lists.item(given)
         self._preformatted = tag == "pre" or (self._preformatted and tag not in _BLOCKS)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -438,6 +467,10 @@ class _HtmlWords(HTMLParser):
             self._notes.end(tag, self._words)
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # the last line may not be closed
+            self._articles = max(0, self._articles - (tag in _ARTICLES))
+            if tag in LISTS:
+                self._lists.end(tag)
+            self._number = "" if tag in ("li", *LISTS) else self._number
 
     def _end_cell(self) -> None:
         """Put a comma after a cell that has words."""

@@ -83,6 +83,11 @@ def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> 
         ("<p>a<script>var b;</script><style>p{}</style> c</p>", "a c"),
         ("<p>One<br/>two\nthree</p>", "One\ntwo three"),
         ("<p>unclosed <b>bold", "unclosed bold"),
+        (
+            "<ol start=2><li><p>One</p><p>more</p></li><li>Two</li></ol><p>x</p><ol reversed type=A><li>y<li>z",
+            "2. One more 3. Two x B. y A. z",
+        ),
+        ("<ol><li><img src=a></li><li id=n><ul><li>in</li></ul></li></ol>", "in"),
         ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", "yes"),
         ("<p>&lt;tag&gt; &amp; more</p>", "<tag> & more"),
     ],

@@ -37,6 +37,11 @@ SITE = (
     '</div><div class="breadcrumbs">Home</div><header><h1>Title</h1></header><p>By Jane.</p><p>Text.</p><div class="share"><a href="t">Tweet</a>'
     '</div><dialog>Popup</dialog><details><summary>Details.</summary>More.</details><footer class="site-footer">© 2026</footer>'
 )
+PAPER = (
+    '<html><body><aside>Links.</aside><main><h1>Title</h1><article><p>Text.</p><aside>Tip.</aside><div class="pullquote">Text.</div>'
+    '<section id="social-history"><h2 id="social">Social</h2><p>Text.</p></section></article></main><aside><p>Ad</p></aside>'
+    "<footer>© 2026</footer><article>More.</article></body></html>"
+)
 WORD = (
     '<p>It ended.<a href="#_ftn1" name="_ftnref1"><span class=MsoFootnoteReference>[1]</span></a> He won.</p><p>So.</p><div>'
     '<p class=MsoFootnoteText><a href="#_ftnref1" name="_ftn1">[1]</a> A note.</p></div><div class="footnotes"><p>Another.</p></div>'
@@ -61,6 +66,14 @@ WORD = (
         ("html", SITE, "Title. By Jane. Text. Details. More."),
         ("html", '<p>One<span class="pagenum">[12]</span> two, see <a href="#page5">5</a>.</p>', "One two, see 5."),
         ("html", WORD, "It ended. He won. So."),
+        ("html", "<ol start=3><li>Open<li>Go in<ul><li>milk</ul><ol type=a><li>x<li>y</ol></ol><p>So.", "3. Open. 4. Go in milk. a. x. b. y. So."),
+        ("html", "<ol type=I><li><p>A b.</p><p>C.</p><li value=9>D<li></ol>", "I. A b. C. IX. D."),
+        ("html", "<ol reversed><li>A<ol reversed><li>x</ol><li>B</ol><ol reversed start=9><li>C</ol>", "2. A 1. x. 1. B. 9. C."),
+        ("html", "<ol reversed><li>A<ol reversed><li>B", "1. A 1. B"),
+        ("html", "<ol class=list-unstyled><li>A</ol><ol style='list-style: none'><li>B</ol><ol><li>1. C<li>2) D</ol>", "A. B. 1. C. 2) D."),
+        ("html", '<ol style="list-style-type: lower-roman"><li hidden>A</li><li></li><li>B</li></ol><li>C</li>', "ii. B. C."),
+        ("html", PAPER, "Title. Text. Tip. Social. Text. More."),
+        ("html", "<html><aside>Links.</aside><p>Text.</p><blockquote>Q<footer>Bob</footer></blockquote></html>", "Text. Q Bob"),
         ("html", f"<html><pre>{LICENSE}</pre><p>It was [5] dark.</p><pre>{LICENSE_END}</pre>", "It was [5] dark."),
         ("plain", f"{LICENSE}It was _very_ dark.\n\n[Illustration]\n\nHe\nslept.{LICENSE_END}", "It was very dark. He slept."),
         ("plain", "A word.[A] [B]\n\n[Footnote A: See the\n\nlast page.]\n\n[Illustration: _The cat_]\n\n[Pg 12] On.", "A word. [B] The cat On."),
