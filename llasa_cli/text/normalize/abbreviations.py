@@ -10,7 +10,7 @@ import re
 from llasa_cli.text.normalize.dates import MONTH
 from llasa_cli.text.normalize.letters import STARTERS, spell
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
-from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
+from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
     BARE_BEFORE_NUMBERS,
@@ -72,7 +72,7 @@ def say_direction(match: re.Match[str]) -> str | None:
     """5th Ave. NW -> fifth avenue northwest; 12 N. Main St. -> twelve north Main street."""
     name = DIRECTIONS[match[0].replace(".", "").lower()]
     if re.search(rf"(?:[A-Za-z]|\d(?:st|nd|rd|th))\s{_PLACE}\b\.?,?\s$", before(match, 18)):
-        return name + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+        return with_stop(match, name)
     degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
     wind = len(name) > 5 and (
         re.match(
@@ -99,7 +99,7 @@ def say_state(match: re.Match[str]) -> str | None:
     """Springfield, Ill. -> Springfield, Illinois; but "he said, Miss. Lee"."""
     if not re.search(r"(?:\b[A-Z][\w.'’-]+,\s|\([DRI]-)$", before(match)):
         return None
-    return STATES[match["state"]] + ("." if may_end_sentence(match) else "")
+    return with_stop(match, STATES[match["state"]])
 
 
 def say_floor(match: re.Match[str]) -> str:

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.normalize.amounts import counted
 from llasa_cli.text.normalize.letters import spell
-from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, year
+from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, two_digits, year
 from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
 
@@ -104,7 +104,7 @@ def say_time(match: re.Match[str]) -> str | None:
         return _duration(written, match["minute"], second)
     said = cardinal(hour)
     if minute:
-        said += f" oh {cardinal(minute)}" if minute < 10 else f" {cardinal(minute)}"
+        said += f" {two_digits(minute)}"
     elif not half:
         said += " hundred" if hour > 12 or hour == 0 else " o'clock"
     if second and int(second):
@@ -129,10 +129,8 @@ def _duration(*counts: str | None) -> str:
 def say_exact_time(match: re.Match[str]) -> str:
     """1:30:45.2 -> one hour thirty minutes forty five point two seconds; at 13:55:36.120 -> thirteen fifty five and ..."""
     if len(match["hours"]) == 2 and (match["hours"] > "09" or re.search(r"\d(?:T|\s)$", before(match, 2))):
-        minutes = (
-            f"oh {cardinal(int(match['minutes']))}" if match["minutes"] < "10" else cardinal(int(match["minutes"]))
-        )
         seconds = decimal(match["seconds"].removeprefix("0").replace(",", "."))
+        minutes = two_digits(int(match["minutes"]))
         return f" {cardinal(int(match['hours']))} {minutes} and {seconds} seconds{_after_date(match)} "
     counts = ((int(match["hours"]), "hour"), (int(match["minutes"]), "minute"))
     said = [counted(count, name) for count, name in counts if count]
@@ -224,7 +222,7 @@ def say_half_days(match: re.Match[str]) -> str:
     """6a-10:30p -> six ay em to ten thirty pee em."""
     times = []
     for hour, minute, half in (match.group(1, 2, 3), match.group(4, 5, 6)):
-        spoken = f" {'oh ' if minute[0] == '0' else ''}{cardinal(int(minute))}" if minute and minute != "00" else ""
+        spoken = f" {two_digits(int(minute))}" if minute and minute != "00" else ""
         times.append(f"{cardinal(int(hour))}{spoken} {'ay' if half == 'a' else 'pee'} em")
     return " to ".join(times)
 
@@ -239,9 +237,7 @@ def say_military_time(match: re.Match[str]) -> str | None:
     zulu = re.match(r"\sZulu\b", after(match, 6))
     if not (placed or train or zulu) or not (match["hours"] is not None or "00" < hour < "10"):
         return None
-    said = f"oh {cardinal(int(hour[1]))}" if hour[0] == "0" else cardinal(int(hour))
-    minutes = "hundred" if minute == "00" else f"{'oh ' if minute[0] == '0' else ''}{cardinal(int(minute))}"
-    return f"{said} {minutes} "
+    return f"{two_digits(int(hour))} {'hundred' if minute == '00' else two_digits(int(minute))} "
 
 
 def say_hours_and_minutes(match: re.Match[str]) -> str:
@@ -302,7 +298,7 @@ def say_season(match: re.Match[str]) -> str | None:
     first, second = int(match["first"]), int(match["second"])
     if (first + 1) % 100 != second:
         return None
-    return f" {year(first)} {'oh ' if 0 < second < 10 else ''}{cardinal(second) if second else 'hundred'} "
+    return f" {year(first)} {two_digits(second) if second else 'hundred'} "
 
 
 def say_weekday_and_date(match: re.Match[str]) -> str | None:
@@ -333,7 +329,7 @@ def say_weekday_and_date(match: re.Match[str]) -> str | None:
 def say_business_date(match: re.Match[str]) -> str:
     """Q4'23 -> cue four twenty three."""
     part = f" {cardinal(int(match['part']))}" if match["part"] else ""
-    return f"{spell(match['kind'])}{part} {'oh ' if match['year'][0] == '0' else ''}{cardinal(int(match['year']))}"
+    return f"{spell(match['kind'])}{part} {two_digits(int(match['year']))}"
 
 
 def say_month(match: re.Match[str]) -> str | None:

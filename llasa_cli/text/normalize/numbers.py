@@ -61,7 +61,12 @@ def year(number: int) -> str:
         return cardinal(number)
     if not low:
         return f"{cardinal(high)} hundred"
-    return f"{cardinal(high)} {'oh ' if low < 10 else ''}{cardinal(low)}"
+    return f"{cardinal(high)} {two_digits(low)}"
+
+
+def two_digits(number: int) -> str:
+    """5 -> "oh five", 15 -> "fifteen": minutes, and the end of a year."""
+    return f"{'oh ' if number < 10 else ''}{cardinal(number)}"
 
 
 def pairs(text: str) -> str:
@@ -70,8 +75,7 @@ def pairs(text: str) -> str:
         return digits(text)
     number = int(text)
     if len(text) == 3 and number % 100:
-        low = number % 100
-        return f"{cardinal(number // 100)} {'oh ' if low < 10 else ''}{cardinal(low)}"
+        return f"{cardinal(number // 100)} {two_digits(number % 100)}"
     return year(number)
 
 

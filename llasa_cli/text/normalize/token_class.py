@@ -38,6 +38,11 @@ def after(match: re.Match[str], length: int = 40) -> str:
     return match.string[match.end() : match.end() + length]
 
 
+def with_stop(match: re.Match[str], words: str) -> str:
+    """Words with the full stop of a shortened form, where it ends the sentence too."""
+    return words + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+
+
 def may_end_sentence(match: re.Match[str]) -> bool:
     """Whether nothing follows a token, or a capital."""
     following = after(match, 20).lstrip()[:1]

@@ -7,7 +7,6 @@ number), `WORD_CLASSES` and `LETTER_NUMBER_CLASSES` (a letter) or `SIGN_CLASSES`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from llasa_cli.text.normalize import (
     abbreviations,
@@ -22,8 +21,8 @@ from llasa_cli.text.normalize import (
     money,
     roman_numerals,
 )
-from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman, year
-from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence
+from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman, two_digits, year
+from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
     BARE_ABBREVIATIONS,
@@ -35,6 +34,7 @@ from llasa_cli.text.normalize.vocabulary import (
     KEYS,
     LAW,
     LETTERS,
+    MARKED_WORDS,
     MONEY_CODES,
     MONTH_NAMES,
     PLACES,
@@ -267,10 +267,6 @@ NUMBER_CLASSES = [
 """The token classes, in the order in which they are tried."""
 
 
-def _constant(words: str) -> Callable[[re.Match[str]], str]:
-    return lambda match: words
-
-
 _MONEY_PER = {
     "pcm": " per calendar month",
     "pppn": " per person per night",
@@ -283,6 +279,11 @@ _MONEY_PER = {
     "pw": " per week",
     "pa": " per annum",
 }
+_MARKED_WORDS = "|".join(
+    re.escape(form).replace("'", "['’]")
+    for word in MARKED_WORDS
+    for form in {word, word.capitalize(), word.upper() if len(word) > 4 else word}
+)
 _PARTS = {"v": "volume", "w": "weight", "m": "mass"}
 
 
@@ -322,7 +323,7 @@ SIGN_CLASSES = [
     TokenClass("range", r"[-–—]", arithmetic.say_range),
     TokenClass("minus", r"-(?=(?:[a-z]|[A-Z]{1,2})(?![\w-]))", lambda m: " minus " if re.search(r"[=:?^*/+]\s?$", before(m, 3)) else None),
     TokenClass("per", r"/(?=[$€£]\d)", lambda m: " for " if re.search(r"(?<![\w.,$€£])\d$", before(m, 3)) else None),
-    TokenClass("per", r"/ea\b\.?", lambda m: " each" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("per", r"/ea\b\.?", lambda m: with_stop(m, " each")),
     TokenClass("minus", r"-(?=\s[a-z])", lambda m: " minus " if re.search(r"=\s?\d[\d.]{0,8}\s$", before(m, 12)) else None),
     TokenClass("minus", r"(?<=[^\w.][ijkmnxyz])-(?=\d{1,2}(?![\w-]))", arithmetic.say_minus),
     TokenClass("rule", r"<?[-=]{1,3}>", lambda m: ", "),
@@ -366,7 +367,7 @@ SIGN_CLASSES = [
     TokenClass("rule", r"/\*+(?=\s)|(?<!\S)\*+/(?=\s|$)|(?<![^\s;}])//+(?=\s)", lambda m: ", "),  # the marks of comments
     TokenClass("rule", r"(?P<money>[$€£])(?P=money)+(?!\d)", lambda m: " "),
     TokenClass("rule", r"(?P<sign>[=_*~#+<>|^])(?P=sign){2,}|-{4,}|\.{4,}|<<|>>", lambda m: ", " if m[0][0] in "-." else " "),
-    TokenClass("abbreviation", r"&c\b\.?", lambda m: "et cetera" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("abbreviation", r"&c\b\.?", lambda m: with_stop(m, "et cetera")),
     TokenClass("symbol", r"\+=|&&|\|\|", lambda m: {"+=": " plus equals ", "&&": " and ", "||": " or "}[m[0]]),
     TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
@@ -390,7 +391,7 @@ WORD_CLASSES = [
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})\.(?=\s(?P<next>[A-Z]\w*))", roman_numerals.say_heading_number),
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})(?P<rest>(?:\.(?:[A-Z]|\d{1,3}|[ivx]{1,4}|[a-z]))+)(?!\w|\.\w)", roman_numerals.say_outline),
     TokenClass("code number", r"(?:Pub\.\s?L\.|P\.\s?L\.|PL)\s(?P<no>No\.\s)?(?P<congress>\d{2,3})[-–](?P<law>\d{1,3})(?![\w-])", codes.say_public_law),
-    *(TokenClass("abbreviation", re.escape(written).replace("\\ ", r"\s") + r"(?!\w)", _constant(said)) for written, said in LAW.items()),
+    TokenClass("abbreviation", rf"(?:{'|'.join(map(re.escape, LAW))})(?!\w)", lambda m: LAW[m[0]]),
     TokenClass("abbreviation", rf"(?:(?<=,[ ])|(?<=\([DRI]-))(?P<state>{'|'.join(map(re.escape, STATES))})\.", abbreviations.say_state),
     TokenClass("abbreviation", r"(?P<first>EXT|INT)\.?/(?:EXT|INT)\.", lambda m: "exterior, interior" if m["first"] == "EXT" else "interior, exterior"),
     TokenClass("abbreviation", r"sat\.(?=\sfat)", lambda m: "saturated"),
@@ -421,16 +422,15 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: PLACES[m[0].lower()]),
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\#?\d)", abbreviations.say_before_number),
     TokenClass("abbreviation", r"(?<=[\w).][ ])v\.?(?=[ ][A-Z])|[Vv]s\b\.?", lambda m: "versus"),
-    TokenClass("abbreviation", r"et[ ]al\b\.?", lambda m: "et al" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("abbreviation", r"et[ ]al\b\.?", lambda m: with_stop(m, "et al")),
     TokenClass("abbreviation", r"(?P<reporter>(?:[A-Z]\.){1,2})(?=[ ]?[23]d\b|4th\b)", lambda m: letters.spell(m["reporter"].replace(".", "")) + " "),
     TokenClass("abbreviation", r"(?<=\()Ret\.(?=\))", lambda m: "retired"),
-    TokenClass("abbreviation", r"(?:d/b/a|[afn]/k/a)\b", lambda m: letters.spell(m[0].replace("/", ""))),
+    TokenClass("abbreviation", rf"(?:{_MARKED_WORDS})(?![\w/])", lambda m: MARKED_WORDS[m[0].lower().replace("’", "'")]),
     TokenClass("formula", r"d(?P<of>[xytu])(?![\w/])", lambda m: f" dee {LETTERS[m['of']]}" if re.search(r"∫|[=)+]|squared|cubed|\^", before(m, 30)) and not re.match(r":|\sof\b", after(m, 4)) else None),
     TokenClass("abbreviation", r"[hd]x\b", lambda m: "history" if m[0] == "hx" else "diagnosis"),
     TokenClass("abbreviation", r"S(?P<season>\d{1,2})\s?E(?P<episode>\d{1,3})\b", lambda m: f"season {cardinal(int(m['season']))} episode {cardinal(int(m['episode']))} "),
     TokenClass("model number", r"x86[_-]64\b", lambda m: "ex eighty six sixty four"),
     TokenClass("model number", r"(?P<name>HTTP|TLS|SSL|SMTP|OAuth)/(?P<version>\d(?:\.\d)?)(?![\w.])", lambda m: f"{letters.spell(m['name']) if m['name'].isupper() else m['name']} {decimal(m['version'])} "),
-    TokenClass("abbreviation", r"(?P<word>aff|rev|vac|remand)['’]d\b", lambda m: {"aff": "affirmed", "rev": "reversed", "vac": "vacated", "remand": "remanded"}[m["word"]]),
     TokenClass("date", r"(?:Mo|Tu|We|Th|Fr|Sa|Su)(?:\s?[-–/]\s?(?:Mo|Tu|We|Th|Fr|Sa|Su)){1,4}(?!\w)", dates.say_short_weekdays),
     TokenClass("date", r"(?:M/?W/?F|T/Th|TTh|M/W|W/F)(?=\s(?:\d|noon|at|from|only|mornings?|evenings?))", dates.say_short_weekdays),
     TokenClass("letter", r"PM(?=\d)", lambda m: "pee em "),
@@ -442,15 +442,9 @@ WORD_CLASSES = [
     TokenClass("degrees", r"(?P<which>Lat|Lon|Long)(?=[:.]?\s-?\d{1,3}\.\d)", lambda m: "latitude" if m["which"] == "Lat" else "longitude"),
     TokenClass("measure", r"(?P<what>Ht|Wt)(?=:?\s\d)", lambda m: "height" if m["what"] == "Ht" else "weight"),
     TokenClass("formula", r"Na(?=[ ]\d{3}\b)", lambda m: "en ay"),
-    TokenClass("abbreviation", r"CONT['’]D\b", lambda m: "continued"),
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
     TokenClass("title", r"M\.(?=\s(?:de|du|des|le|la)\s)", lambda m: "monsieur"),
-    TokenClass("abbreviation", r"w/in\b", lambda m: "within"),
-    TokenClass("abbreviation", r"w/e\b", lambda m: "whatever"),
-    TokenClass("chat", r"(?:tl;dr|TL;DR)\b", lambda m: "tee el dee are"),
     TokenClass("chat", r"(?<!\d[ ])bc\b(?=[ ][a-z])", lambda m: "because"),
-    TokenClass("abbreviation", r"[wW]/o(?:ut)?(?![\w/])", lambda m: "without"),
-    TokenClass("abbreviation", r"[aA]dd['’]l\b|[iI]nt['’]l\b|[gG]ov['’]t\b|[aA]ss['’]n\b|[dD]ep['’]t\b", lambda m: {"a": "additional", "i": "international", "g": "government", "d": "department"}[m[0][0].lower()] if m[0][1] != "s" else "association"),
     TokenClass("key", rf"(?P<key>(?i:{'|'.join(KEYS)}))\b(?P<joint>/)?", abbreviations.say_key),
     TokenClass("direction", abbreviations.DIRECTION, abbreviations.say_direction),
     TokenClass("floor", r"(?<=(?:st|nd|rd|th)[ ])[Ff]lr?\b\.?", abbreviations.say_floor),
@@ -459,24 +453,21 @@ WORD_CLASSES = [
     TokenClass("formula", r"(?P<ion>OH|NO[23]|HCO3|CN|MnO4|HSO4|ClO[34]?)-(?![\w-])", lambda m: f"{' '.join(cardinal(int(c)) if c.isdigit() else LETTERS[c.lower()] for c in m['ion'])} minus "),
     TokenClass("formula", r"(?P<first>[vwm])/(?P<second>[vwm])(?![\w/])", lambda m: f"{_PARTS[m['first']]} by {_PARTS[m['second']]}" if re.search(r"(?:%|\))\s?\(?$", before(m, 3)) else None),
     TokenClass("unit", r"(?P<size>[kKMGT]?i?[Bb]|[kKMGT]bit|km|mi)/(?P<each>s|sec|h|hr|min)\b", measures.say_rate),
-    TokenClass("abbreviation", r"[nN]/[aA](?!\w)", lambda m: "en ay"),
     TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", measures.say_unit_name),
     TokenClass("letter", r"v(?=\d+(?:\.\d+)+\b)", lambda m: "vee "),
     TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: letters.say_grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
     TokenClass("abbreviation", r"w/c(?=[ ]\d|[ ][A-Z][a-z])", lambda m: "week commencing"),
     TokenClass("abbreviation", r"[wW]/(?=[\s,;)]|$|\w{3})", lambda m: "with "),
     TokenClass("abbreviation", r"c/o\b", lambda m: "complaining of" if re.search(r"(?:\b(?:[Pp]t|[Pp]atient|year old)|\d\s?[MF]|y/o [MF])\s$", before(m, 12)) else "care of"),
-    TokenClass("abbreviation", r"b/c\b", lambda m: "because"),
-    TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: f"el el {LETTERS[m[1].lower()]}" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
-    TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: f"{LETTERS[m[1].lower()]} ess see" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: with_stop(m, f"el el {LETTERS[m[1].lower()]}")),
+    TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: with_stop(m, f"{LETTERS[m[1].lower()]} ess see")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
-    TokenClass("abbreviation", r"(?:h/o|[fF]/u|r/o|s/p)\b(?!/)", lambda m: {"h": "history of", "f": "follow up", "r": "rule out", "s": "status post"}[m[0][0].lower()]),
     TokenClass("abbreviation", r"(?<![\w/])([qmwy])/\1(?![\w/])", lambda m: f"{SHORT_PERIODS[m[1]]} over {SHORT_PERIODS[m[1]]}"),
     TokenClass("abbreviation", r"No(?=\d{1,3}(?!\w))", lambda m: "number "),
     TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: letters.spell(m["letters"].replace(".", "")) + "s"),
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word not in SMALL_CHAT)})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and abbreviations.YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
-    TokenClass("date", r"FY\s?(?P<first>(?:19|20)?\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first'])) if len(m['first']) == 4 or m['first'][0] != '0' else 'oh ' + cardinal(int(m['first']))} {('oh ' if m['second'][0] == '0' else '') + cardinal(int(m['second'])) if m['second'] else ''} "),
+    TokenClass("date", r"FY\s?(?P<first>(?:19|20)?\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first'])) if len(m['first']) == 4 else two_digits(int(m['first']))} {two_digits(int(m['second'])) if m['second'] else ''} "),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", dates.say_business_date),
     TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
     TokenClass("unit", r"(?:(?<=\bper[ ])|(?:(?<=\beach[ ])|(?<=\bevery[ ]))(?=\w\w))(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
@@ -503,8 +494,6 @@ WORD_CLASSES = [
     TokenClass("unit", r"(?:(?<=\d[kKM][ ])|(?<=illion[ ])|(?<=housand[ ]))(?P<unit>mi|ft|gal|(?:sq|cu)\.?[ ]?(?:ft|km|mi|m))\b", lambda m: (measures.unit_names(m["unit"]) or (None, None))[1]),
     TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(LETTERS[c.lower()] for c in m[0][::2])),
     TokenClass("abbreviation", r"(?P<short>yrs?|mos?|hrs?|wks?|mths?)['’](?=\s[a-z])", lambda m: ABBREVIATIONS.get(m["short"], "month") + "'"),
-    TokenClass("abbreviation", r"s/he\b", lambda m: "she or he"),
-    TokenClass("abbreviation", r"a/c\b", lambda m: "ay see"),
     TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: _MONEY_PER[m[0]] if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
     TokenClass("date", rf"(?P<month>{dates.MONTH})-(?P<year>\d\d)(?![\w-])", lambda m: f"{MONTH_NAMES[m['month']]} {cardinal(int(m['year']))}" if m["year"] > "12" else None),
     TokenClass("abbreviation", r"Fwd?(?=:)", lambda m: "forward"),
@@ -531,7 +520,7 @@ WORD_CLASSES = [
     TokenClass("acronym", r"[A-Z]{1,5}(?:[&/][A-Z]{1,5}){1,3}(?![\w/&]|\.\w)", letters.say_joined_capitals),
     TokenClass("model number", r"(?P<name>ISO|IEC|RFC|IEEE|MIL|DIN|EN|ANSI|UL)[ -](?P<first>\d{2,5})(?:-(?P<second>\d{1,4}))?(?![\w-]|\.\d)", codes.say_standard),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{3,4})(?![\w-]|\.\d)", codes.say_dashed_code),
-    TokenClass("abbreviation", r"(?<=\d[ ])ff\b\.?", lambda m: "and following" + ("." if m[0].endswith(".") and may_end_sentence(m) else "")),
+    TokenClass("abbreviation", r"(?<=\d[ ])ff\b\.?", lambda m: with_stop(m, "and following")),
     TokenClass("capitals", r"(?P<word>[A-Z]{2,}s?)(?P<ending>['’](?:[A-Z]{1,2}|s|CLOCK)\b)?(?![\w])", letters.say_capitals),
     TokenClass("capitals", r"(?P<word>[A-Z])(?P<ending>['’](?:M|D|LL|VE|CLOCK|RE)\b)", lambda m: m[0]),
     TokenClass("acronym", rf"(?:{'|'.join(SPELLED_NAMES)})\b", lambda m: SPELLED_NAMES[m[0]]),
@@ -550,54 +539,12 @@ WORDS_WITH_CLASS = frozenset(
         *BEFORE_NUMBERS,
         *SHORT_EACH,
         *WITHOUT_VOWELS,
-        "etc",
-        "vs",
-        "w",
-        "y",
-        "and",
-        "he",
-        "she",
-        "him",
-        "his",
-        "her",
-        "degrees",
-        "sq",
-        "cu",
-        "dev",
-        "lim",
-        "deg",
-        *(word + mark + "d" for word in ("aff", "rev") for mark in "'’"),
-        "bid",
-        "def",
-        "sat",
-        "log",
-        "ma",
-        "cent",
-        "s",
-        "ss",
-        "bap",
-        "bapt",
-        "bur",
-        "abt",
-        "bef",
-        "aft",
-        "feat",
-        "ff",
-        "et",
-        "ov",
-        "hx",
-        "pa",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "dx",
-        *(vowel + mark + "s" for vowel in "aeiou" for mark in "'’"),
         *CHAT,
         *UNIT_WORDS,
         *KEYS,
-        *(("i " * count).replace(" ", "") for count in (1, 2, 3)),
-        *"iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
+        *(word.replace("'", mark) for word in (*MARKED_WORDS, *(f"{vowel}'s" for vowel in "aeiou")) for mark in "'’"),
+        *"etc vs w y and he she him his her degrees sq cu dev lim deg bid def sat log ma cent s ss bap bapt bur abt bef aft".split(),
+        *"feat ff et ov hx pa sin cos tan cot dx i ii iii iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
     ]
 )
 """Words in small letters that may be more than themselves; the rest is copied without a look at the classes."""

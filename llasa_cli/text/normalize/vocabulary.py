@@ -78,6 +78,13 @@ ABBREVIATIONS = word_table(
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
     "ave avenue,hwy highway,apt apartment,esq esquire,ext extension,lb pound,lbs pounds,oz ounces,tbsp tablespoon,tsp teaspoon"
 )
+MARKED_WORDS = word_table(
+    "w/in within,w/e whatever,w/o without,w/out without,b/c because,n/a en ay,a/c ay see,s/he she or he,h/o history of,f/u follow up,"
+    "r/o rule out,s/p status post,d/b/a dee bee ay,a/k/a ay kay ay,f/k/a eff kay ay,n/k/a en kay ay,tl;dr tee el dee are,"
+    "cont'd continued,add'l additional,int'l international,gov't government,ass'n association,dep't department,nat'l national,"
+    "aff'd affirmed,rev'd reversed,vac'd vacated,remand'd remanded"
+)
+"""Short forms with a mark inside."""
 COUNTIES = (
     "Antrim|Armagh|Carlow|Cavan|Clare|Cork|Derry|Donegal|Down|Dublin|Durham|Fermanagh|Galway|Kerry|Kildare|Kilkenny|Laois|Leitrim|Limerick|"
     "Londonderry|Longford|Louth|Mayo|Meath|Monaghan|Offaly|Roscommon|Sligo|Tipperary|Tyrone|Waterford|Westmeath|Wexford|Wicklow"
@@ -193,46 +200,25 @@ ELEMENTS = (
 )
 """The symbols of chemical elements, as alternatives of a pattern."""
 
-CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "¥": ("yen", "yen", "sen", "sen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-    "₩": ("won", "won", "jeon", "jeon"),
-    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
-    "₺": ("lira", "lira", "kurus", "kurus"),
-    "₪": ("shekel", "shekels", "agora", "agorot"),
-    "₱": ("peso", "pesos", "centavo", "centavos"),
-    "₫": ("dong", "dong", "dong", "dong"),
-    "₦": ("naira", "naira", "kobo", "kobo"),
-    "₴": ("hryvnia", "hryvnias", "kopeck", "kopecks"),
-    "฿": ("baht", "baht", "satang", "satang"),
-    "₿": ("bitcoin", "bitcoins", "satoshi", "satoshis"),
+CURRENCIES: dict[str, tuple[str, ...]] = {
+    sign: tuple(names.split("/"))
+    for sign, names in word_table(
+        "$ dollar/dollars/cent/cents,€ euro/euros/cent/cents,£ pound/pounds/penny/pence,"
+        "¥ yen/yen/sen/sen,₹ rupee/rupees/paisa/paise,₩ won/won/jeon/jeon,"
+        "₽ ruble/rubles/kopeck/kopecks,₺ lira/lira/kurus/kurus,₪ shekel/shekels/agora/agorot,"
+        "₱ peso/pesos/centavo/centavos,₫ dong/dong/dong/dong,₦ naira/naira/kobo/kobo,"
+        "₴ hryvnia/hryvnias/kopeck/kopecks,฿ baht/baht/satang/satang,"
+        "₿ bitcoin/bitcoins/satoshi/satoshis"
+    ).items()
 }
+"""One and many of a unit of money, and of its small one."""
 DOLLARS = word_table(
     "US ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
-ROUND_NUMBERS = {
-    2: "hundreds",
-    3: "thousands",
-    4: "tens of thousands",
-    5: "hundreds of thousands",
-    6: "millions",
-}
+ROUND_NUMBERS = dict(enumerate("hundreds,thousands,tens of thousands,hundreds of thousands,millions".split(","), 2))
 """Zeros of a number that stands for many: "1,000s of people"."""
-SCALES = {
-    "T": "trillion",
-    "mm": "million",
-    "mn": "million",
-    "k": "thousand",
-    "m": "million",
-    "b": "billion",
-    "bn": "billion",
-    "t": "trillion",
-    "tn": "trillion",
-}
+SCALES = word_table("T trillion,mm million,mn million,k thousand,m million,b billion,bn billion,t trillion,tn trillion")
 
 
 def _units(text: str) -> dict[str, tuple[str, str]]:
@@ -286,40 +272,8 @@ CASED_UNITS = _units(
 """Units that are only read as such in this spelling."""
 SIGN_UNITS = _units("″ inch/inches,¢ cent,in inch/inches,c cup")
 """The letters only with a full stop inside a sentence ("2 c. flour"): elsewhere they are words."""
-UNIT_WORDS = (
-    "mmHg",
-    "kWh",
-    "MWh",
-    "GWh",
-    "mAh",
-    "kHz",
-    "MHz",
-    "GHz",
-    "Hz",
-    "hPa",
-    "kPa",
-    "MPa",
-    "dB",
-    "kV",
-    "kW",
-    "GW",
-    "Mbps",
-    "Gbps",
-    "kbps",
-    "km",
-    "kg",
-    "cm",
-    "mph",
-    "kph",
-    "rpm",
-    "mpg",
-    "dpi",
-    "psi",
-    "lbs",
-    "hrs",
-    "pts",
-    "yds",
-    "px",
+UNIT_WORDS = tuple(
+    "mmHg kWh MWh GWh mAh kHz MHz GHz Hz hPa kPa MPa dB kV kW GW Mbps Gbps kbps km kg cm mph kph rpm mpg dpi psi lbs hrs pts yds px".split()
 )
 """Units that are read as such without an amount too: "in kWh"."""
 UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
