@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
-from llasa_cli.text.normalize.vocabulary import COUNTIES, STATES
+from llasa_cli.text.normalize.vocabulary import ABBREVIATIONS, BEFORE_NUMBERS, COUNTIES, STATES
 from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
@@ -93,13 +93,9 @@ _NEVER_LAST = _words(
     örn bkz"""
 )
 """An explanation, a name or a number follows."""
-_BEFORE_NUMBERS = _words(
-    """no nos n° № nr nrs p pp ch chap sec art arts fig figs vol vols eq ed ver abb tab bd kap s seite ziff abs par lin anm
-    jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez déc janv févr avr juil ene abr ago dic gen mag giu
-    sc ss tbl bap bapt bur max min approx ext apt hwy ste rte bldg rm est pop temp alt qty lvl lv ex pt ep cl para app iss col ph bk op avg rs gr div lat term eqs chs sects cols refs pts ref kr wt sect dep arr plat cir
-    exp thm prop def cor supp reg sched dkt mvt alg ct evid
-    ca c b r fl q v vv l ll n
-    lug set ott pág págs pag pagg cap núm num tel tél blz hfdst str sid kap č čís nº см кв рис т стр"""
+_BEFORE_NUMBERS = (frozenset(BEFORE_NUMBERS) - _words("cat d km mi")) | _words(
+    """n° № nrs arts abb bd kap s seite ziff abs lin anm febr mär okt dez déc janv févr avr juil ene abr ago dic gen mag giu
+    ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
 )
 """Abbreviations only before a number: "No. 5", but "No. I won't."."""
 _MONTHS_CUT = _words(
@@ -111,9 +107,8 @@ _SOMETIMES_LAST = _words(
 )
 """The sentence continues if the next word begins with a small letter."""
 _LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
-_SHORTENED = _words(
-    """mfr avg temp std dev mgmt mgr asst misc equip attn intl govt dir mfg assn wks wk yrs yr mos mo prev orig elec sched
-    addr flr dist div pkg appt encl recd esp tbsp tsp gal qt vol ref info fwd ext max bldg apt hwy sq mtg conf pls msg mktg lg med qtr qtrs mkt nos ed assoc rm ff acct ea btwn avail vit plz"""
+_SHORTENED = (frozenset(ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
+    "dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")

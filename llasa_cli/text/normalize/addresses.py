@@ -11,7 +11,7 @@ from llasa_cli.text.lexicon import is_spelled, is_word
 from llasa_cli.text.normalize.letters import spell
 from llasa_cli.text.normalize.numbers import decimal
 from llasa_cli.text.normalize.token_class import TokenClass, after, before
-from llasa_cli.text.normalize.vocabulary import COMMANDS, LETTERS, NEAR_OPTIONS
+from llasa_cli.text.normalize.vocabulary import COMMANDS, LETTERS, NEAR_OPTIONS, word_table
 
 
 def _option(match: re.Match[str]) -> str | None:
@@ -33,21 +33,9 @@ def _option(match: re.Match[str]) -> str | None:
     return f"{'dash dash' if is_long else 'dash'} {said}"
 
 
-_URL_SIGNS = {
-    ".": "dot",
-    "/": "slash",
-    "@": "at",
-    "-": "dash",
-    ":": "colon",
-    "\\": "backslash",
-    "&": "and",
-    "=": "equals",
-    "~": "tilde",
-    "+": "plus",
-    "?": "question mark",
-    "#": "hash",
-    "%": "percent",
-}
+_URL_SIGNS = word_table(
+    ". dot,/ slash,@ at,- dash,: colon,\\ backslash,& and,= equals,~ tilde,+ plus,? question mark,# hash,% percent"
+)
 
 
 def _address(match: re.Match[str]) -> str | None:

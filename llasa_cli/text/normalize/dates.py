@@ -11,7 +11,7 @@ from llasa_cli.text.normalize.amounts import counted
 from llasa_cli.text.normalize.letters import spell
 from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal, two_digits, year
 from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
-from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS
+from llasa_cli.text.normalize.vocabulary import MONTH_NAMES, MONTHS, WEEKDAYS, word_table
 
 MONTH = "|".join(sorted(MONTH_NAMES, key=len, reverse=True))
 DAY = "Mon|Tues?|Weds?|Thurs?|Thur|Thu|Fri|Sat|Sun"
@@ -197,19 +197,9 @@ def say_countdown(match: re.Match[str]) -> str:
     return f"tee {'plus' if match['sign'] == '+' else 'minus'} {_duration(*([None] * (3 - len(counts))), *counts)}"
 
 
-_SHORT_WEEKDAYS = {
-    "M": "Monday",
-    "T": "Tuesday",
-    "W": "Wednesday",
-    "Th": "Thursday",
-    "F": "Friday",
-    "Mo": "Monday",
-    "Tu": "Tuesday",
-    "We": "Wednesday",
-    "Fr": "Friday",
-    "Sa": "Saturday",
-    "Su": "Sunday",
-}
+_SHORT_WEEKDAYS = word_table(
+    "M Monday,T Tuesday,W Wednesday,Th Thursday,F Friday,Mo Monday,Tu Tuesday,We Wednesday,Fr Friday,Sa Saturday,Su Sunday"
+)
 
 
 def say_short_weekdays(match: re.Match[str]) -> str:

@@ -10,7 +10,16 @@ import re
 from llasa_cli.text.normalize.amounts import counted, is_before_noun
 from llasa_cli.text.normalize.numbers import cardinal, decimal
 from llasa_cli.text.normalize.token_class import after, before
-from llasa_cli.text.normalize.vocabulary import CURRENCIES, DOLLARS, EACH, MONEY_CODES, SCALES, SHORT_EACH, UNITS
+from llasa_cli.text.normalize.vocabulary import (
+    CURRENCIES,
+    DOLLARS,
+    EACH,
+    MONEY_CODES,
+    SCALES,
+    SHORT_EACH,
+    UNITS,
+    word_table,
+)
 
 SIGNS = "".join(CURRENCIES)
 
@@ -73,18 +82,9 @@ def say_coded_money(match: re.Match[str]) -> str | None:
     return f"{said} {decimal(amount)} {scale + ' ' if scale else ''}{one if single else many} "
 
 
-GLUED_CODES = {
-    "N": "naira",
-    "R": "rand",
-    "P": "pesos",
-    "RM": "ringgit",
-    "Rp": "rupiah",
-    "Tk": "taka",
-    "Sh": "shillings",
-    "KSh": "Kenyan shillings",
-    "Kč": "Czech koruna",
-    "zl": "zlotys",
-}
+GLUED_CODES = word_table(
+    "N naira,R rand,P pesos,RM ringgit,Rp rupiah,Tk taka,Sh shillings,KSh Kenyan shillings,Kč Czech koruna,zl zlotys"
+)
 """Letters before an amount: "N5,000"."""
 
 

@@ -15,15 +15,10 @@ _ONES = (
 ).split()
 _TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SCALES = ("", " thousand", " million", " billion", " trillion")
-_ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
+_ORDINALS = dict(
+    pair.split()
+    for pair in "one first,two second,three third,five fifth,eight eighth,nine ninth,twelve twelfth".split(",")
+)
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 LONGEST_NUMBER = 15
 """Digits. Longer numbers are read digit by digit."""

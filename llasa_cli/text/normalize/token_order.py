@@ -49,21 +49,9 @@ from llasa_cli.text.normalize.vocabulary import (
     UNIT_WORDS,
     WEEKDAYS,
     WITHOUT_VOWELS,
+    word_table,
 )
 
-_LONG_TIMES = {
-    "Ma": "million years ago",
-    "Ga": "billion years ago",
-    "ka": "thousand years ago",
-    "kya": "thousand years ago",
-    "mya": "million years ago",
-    "Gyr": "billion years",
-    "Myr": "million years",
-    "ly": "light years",
-    "kpc": "kiloparsecs",
-    "Mpc": "megaparsecs",
-    "AU": "astronomical units",
-}
 NUMBER_CLASSES = [
     *games.GAME_NUMBER_CLASSES,
     TokenClass("measure", r"(?P<prime>[35])['’′](?!\w)(?:-(?=[ACGTUN]{2}))?", measures.say_prime),
@@ -226,7 +214,6 @@ NUMBER_CLASSES = [
     TokenClass("degrees", r"(\d{2,3}(?:\.\d)?)(?:[ ](?=[CF](?:[.,;)/]|$|[ ][(/])))?([CF])\b(?!['’-])", measures.say_bare_degrees),
     TokenClass("measure", r"(?P<amount>(?:8[5-9]|9\d|10\d)\d)\s?mb\b(?!/)", lambda m: f" {decimal(m['amount'])} millibars" if re.search(r"\b(?:[Pp]ressure|[Bb]arometer|[Hh]urricane|[Cc]yclone|[Ll]ow)\b", before(m, 40)) else None),
     TokenClass("degrees", r"(?P<amount>\d+(?:\.\d+)?)\s?deg\.?\s(?P<scale>[CF])\b", measures.say_degrees),
-    TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)\s(?P<unit>Ma|Ga|ka|kya|mya|Gyr|Myr|ly|kpc|Mpc|AU)\b(?!\.\w)", lambda m: f" {decimal(m['amount'])} {_LONG_TIMES[m['unit']]}"),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?bp\b(?![.'’-]\w)", money.say_points),
     TokenClass("measure", r"(?P<amount>\d+\.\d+)\s?pp\b(?!\.\s?\d)", lambda m: f" {decimal(m['amount'])} percentage points"),
     TokenClass("measure", r"(?P<amount>\d+(?:\.\d+)?)pc\b(?![.'’-]\w)", lambda m: f" {decimal(m['amount'])} percent"),
@@ -267,18 +254,10 @@ NUMBER_CLASSES = [
 """The token classes, in the order in which they are tried."""
 
 
-_MONEY_PER = {
-    "pcm": " per calendar month",
-    "pppn": " per person per night",
-    "ppn": " per person per night",
-    "pp": " per person",
-    "pn": " per night",
-    "p/w": " per week",
-    "p/h": " per hour",
-    "p/m": " per month",
-    "pw": " per week",
-    "pa": " per annum",
-}
+_MONEY_PER = word_table(
+    "pcm per calendar month,pppn per person per night,ppn per person per night,pp per person,pn per night,p/w per week,"
+    "p/h per hour,p/m per month,pw per week,pa per annum"
+)
 _MARKED_WORDS = "|".join(
     re.escape(form).replace("'", "['’]")
     for word in MARKED_WORDS
@@ -494,7 +473,7 @@ WORD_CLASSES = [
     TokenClass("unit", r"(?:(?<=\d[kKM][ ])|(?<=illion[ ])|(?<=housand[ ]))(?P<unit>mi|ft|gal|(?:sq|cu)\.?[ ]?(?:ft|km|mi|m))\b", lambda m: (measures.unit_names(m["unit"]) or (None, None))[1]),
     TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(LETTERS[c.lower()] for c in m[0][::2])),
     TokenClass("abbreviation", r"(?P<short>yrs?|mos?|hrs?|wks?|mths?)['’](?=\s[a-z])", lambda m: ABBREVIATIONS.get(m["short"], "month") + "'"),
-    TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: _MONEY_PER[m[0]] if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
+    TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: f" {_MONEY_PER[m[0]]}" if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
     TokenClass("date", rf"(?P<month>{dates.MONTH})-(?P<year>\d\d)(?![\w-])", lambda m: f"{MONTH_NAMES[m['month']]} {cardinal(int(m['year']))}" if m["year"] > "12" else None),
     TokenClass("abbreviation", r"Fwd?(?=:)", lambda m: "forward"),
     TokenClass("unit", r"(?<=\d[ ])wt\s?%", lambda m: "weight percent"),

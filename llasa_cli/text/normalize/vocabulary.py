@@ -266,7 +266,10 @@ UNITS = _units(
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
     "W watt,V volt,A amp,Pa pascal,Ah amp hour,Wh watt hour,N newton,J joule,L liter,K kelvin/kelvins,Ω ohm,kΩ kiloohm,MΩ megaohm,GΩ gigaohm,mΩ milliohm,eV electron volt,"
-    "keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
+    "Ma million years ago/million years ago,Ga billion years ago/billion years ago,ka thousand years ago/thousand years ago,"
+    "kya thousand years ago/thousand years ago,mya million years ago/million years ago,Gyr billion years/billion years,"
+    "Myr million years/million years,ly light year,Mly million light years/million light years,Gly billion light years/billion light years,"
+    "kpc kiloparsec,Mpc megaparsec,AU astronomical unit,NM nautical mile,keV kiloelectron volt,MeV megaelectron volt,GeV gigaelectron volt,mM millimolar/millimolar,μM micromolar/micromolar,"
     "nM nanomolar/nanomolar,lx lux/lux,Bq becquerel,mPa millipascal,mEq milliequivalent,rad radian,Nm newton meter,mW milliwatt,kN kilonewton,mSv millisievert,μSv microsievert,inHg inch of mercury/inches of mercury,kWp kilowatt peak/kilowatts peak,Sv sievert"
 )
 """Units that are only read as such in this spelling."""
