@@ -329,7 +329,7 @@ def events_of(service: SpeechService, text: str, **sampling: Any) -> list[Event]
 
 def test_a_sentence_does_not_wait_for_a_book(synthesizer: Synthesizer) -> None:
     service = SpeechService(synthesizer, slots=2)
-    book = threading.Thread(target=events_of, args=(service, "A long sentence about nothing. " * 40), daemon=True)
+    book = threading.Thread(target=events_of, args=(service, "A long sentence about nothing. " * 400), daemon=True)
     book.start()
     time.sleep(0.1)
     assert isinstance(events_of(service, "Short.")[-1], Done)
