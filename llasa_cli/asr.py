@@ -8,18 +8,18 @@ A recognizer is named by `pocketsphinx` (English; the package carries its model)
 hub's cache. The files in the folder tell its kind: a transformers model runs in transformers' pipeline, a CTranslate2
 model in faster-whisper (`pip install 'llasa-cli[asr]'`). Nothing is downloaded here.
 
-To add a kind of recognizer: write a class with `transcribe` and `align`, choose it in `load_recognizer` by its name or files, and name it in `--asr`'s help.
+To add a kind of recognizer: write a subclass of `Recognizer`, choose it in `load_recognizer` by its name or files, and name it in `--asr`'s help.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.audio.reader import resample
 from llasa_cli.checkpoint.resolve import find_helper_model
@@ -33,14 +33,9 @@ if TYPE_CHECKING:
 
 POCKETSPHINX = "pocketsphinx"
 SAMPLING_RATE_HZ = 16_000
-_KNOWN = (
-    *("openai/whisper-large-v3-turbo", "openai/whisper-large-v3", "openai/whisper-medium", "openai/whisper-small"),
-    *(
-        "Systran/faster-whisper-small",
-        "Systran/faster-whisper-base",
-        "openai/whisper-tiny",
-        "Systran/faster-whisper-tiny",
-    ),
+_KNOWN = tuple(
+    "openai/whisper-large-v3-turbo openai/whisper-large-v3 openai/whisper-medium openai/whisper-small "
+    "Systran/faster-whisper-small Systran/faster-whisper-base openai/whisper-tiny Systran/faster-whisper-tiny".split()
 )
 """The recognizers that replace the default one if it is not on this machine, best first."""
 _MAX_PART_S = 28.0
@@ -73,14 +68,16 @@ _CTRANSLATE2_FILES = ("config.json", "model.bin")
 _POCKETSPHINX_HINT = "For English, --asr pocketsphinx also works (pip install pocketsphinx)."
 
 
-class Recognizer(Protocol):
-    """A loaded recognizer.
+class Recognizer:
+    """A loaded recognizer. A subclass has `_transcribe` and `_align`, which get sound of its own rate that is not silent.
 
     Attributes:
         name: The requested name.
+        sampling_rate: Hz, of the sound that the subclass gets.
     """
 
     name: str
+    sampling_rate = SAMPLING_RATE_HZ
 
     def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
         """Transcribe float32 [n], mono, of any length. -> the words; empty for silence
@@ -88,6 +85,8 @@ class Recognizer(Protocol):
         Args:
             language: Such as "en"; None lets the recognizer detect it.
         """
+        samples = resample(samples, sampling_rate, self.sampling_rate)
+        return "" if _is_silent(samples) else " ".join(self._transcribe(samples, language).split())
 
     def align(
         self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
@@ -103,6 +102,16 @@ class Recognizer(Protocol):
             The beginning and the end of each in seconds; None if this sound and text can't be aligned (too long, silent, or in
             a language that the recognizer does not know).
         """
+        samples = resample(samples, sampling_rate, self.sampling_rate)
+        return None if _is_silent(samples) else self._align(samples, words, language)
+
+    def _transcribe(self, samples: np.ndarray, language: str | None) -> str:
+        raise NotImplementedError
+
+    def _align(
+        self, samples: np.ndarray, words: Sequence[str], language: str | None
+    ) -> list[tuple[float, float]] | None:
+        raise NotImplementedError
 
 
 def check_recognizer(name: str = DEFAULT_LISTENER) -> None:
@@ -136,15 +145,11 @@ def find_recognizer(name: str = DEFAULT_LISTENER, language: str | None = None) -
         check_recognizer(name)
         return name
     except ModelError:
-        if name != DEFAULT_LISTENER:
+        others = (*_KNOWN, *([POCKETSPHINX] if language is None or _is_english(language) else []))
+        found = _first_here(others, check_recognizer) if name == DEFAULT_LISTENER else None
+        if found is None:
             raise
-        for other in (*_KNOWN, *([POCKETSPHINX] if language is None or _is_english(language) else [])):
-            try:
-                check_recognizer(other)
-                return other
-            except ModelError:
-                continue
-        raise
+        return found
 
 
 def check_aligner(name: str) -> None:
@@ -184,12 +189,15 @@ def find_aligner(name: str = DEFAULT_LISTENER, language: str | None = None) -> s
     order: tuple[str, ...] = (*whispers, POCKETSPHINX)
     if language is not None:
         order = (POCKETSPHINX, *whispers) if _is_english(language) else whispers
-    for other in order:
-        try:
-            check_aligner(other)
-            return other
-        except ModelError:
-            continue
+    return _first_here(order, check_aligner)
+
+
+def _first_here(names: Iterable[str], check: Callable[[str], None]) -> str | None:
+    """The first recognizer that `check` does not refuse; None if there is none."""
+    for name in names:
+        with suppress(ModelError):
+            check(name)
+            return name
     return None
 
 
@@ -239,7 +247,7 @@ def _find_folder(name: str) -> Path:
     return find_helper_model(name, "recognizer", kinds, "pocketsphinx", _POCKETSPHINX_HINT)
 
 
-class _TransformersPipeline:
+class _TransformersPipeline(Recognizer):
     """transformers' speech recognition pipeline."""
 
     def __init__(self, name: str, folder: Path, device: str) -> None:
@@ -247,16 +255,13 @@ class _TransformersPipeline:
         placed = pick_device(device)
         with _without_messages():
             self._run = _read_pipeline(folder, placed)
+        self.sampling_rate = self._run.feature_extractor.sampling_rate
         settings = getattr(self._run.model, "generation_config", None)
         self._is_whisper = self._run.model.config.model_type == "whisper"
         self._is_multilingual = bool(getattr(settings, "is_multilingual", False))
 
-    def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
-        rate = self._run.feature_extractor.sampling_rate
-        parts = [
-            self._transcribe_part(part, language) for part in _split_long(resample(samples, sampling_rate, rate), rate)
-        ]
-        return " ".join(" ".join(parts).split())
+    def _transcribe(self, samples: np.ndarray, language: str | None) -> str:
+        return " ".join(self._transcribe_part(part, language) for part in _split_long(samples, self.sampling_rate))
 
     def _transcribe_part(self, samples: np.ndarray, language: str | None) -> str:
         if _is_silent(samples):
@@ -265,7 +270,7 @@ class _TransformersPipeline:
         if self._is_whisper and self._is_multilingual:
             options = {"task": "transcribe"} | ({"language": language} if language else {})
         # The pipeline modifies its input.
-        given = {"raw": samples.copy(), "sampling_rate": self._run.feature_extractor.sampling_rate}
+        given = {"raw": samples.copy(), "sampling_rate": self.sampling_rate}
         try:
             with _without_messages():
                 found = self._run(given, **({"generate_kwargs": options} if options else {}))
@@ -275,22 +280,21 @@ class _TransformersPipeline:
             return self._transcribe_part(samples, None)  # the model does not know the language and has to detect it
         return str(found["text"])
 
-    def align(
-        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    def _align(
+        self, samples: np.ndarray, words: Sequence[str], language: str | None
     ) -> list[tuple[float, float]] | None:
         import torch
 
         extractor, tokenizer, model = self._run.feature_extractor, self._run.tokenizer, self._run.model
-        samples = resample(samples, sampling_rate, extractor.sampling_rate)
-        seconds = len(samples) / extractor.sampling_rate
-        if not self._is_whisper or _is_silent(samples) or seconds > _WHISPER_S:
+        seconds = len(samples) / self.sampling_rate
+        if not self._is_whisper or seconds > _WHISPER_S:
             return None
         tokens = [tokenizer.encode(f" {word}", add_special_tokens=False) for word in words]
         said = [token for word in tokens for token in word]
         settings, config = model.generation_config, model.config
         end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
         with torch.inference_mode(), _without_messages():
-            features = extractor(samples, sampling_rate=extractor.sampling_rate, return_tensors="pt").input_features
+            features = extractor(samples, sampling_rate=self.sampling_rate, return_tensors="pt").input_features
             encoded = model.get_encoder()(features.to(model.device, model.dtype))
             start = [config.decoder_start_token_id]
             if self._is_multilingual:
@@ -370,7 +374,7 @@ def _broken(folder: Path, error: Exception) -> ModelError:
     return ModelError(f"The recognizer in {folder} can't be loaded: {first_line(error)}", "Fetch it again.")
 
 
-class _FasterWhisper:
+class _FasterWhisper(Recognizer):
     """A Whisper in CTranslate2's format, by the package faster-whisper; several times as fast on a CPU."""
 
     def __init__(self, name: str, folder: Path, device: str) -> None:
@@ -390,24 +394,20 @@ class _FasterWhisper:
         except (RuntimeError, ValueError, OSError) as error:
             raise _broken(folder, error) from error
 
-    def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
-        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
-        if _is_silent(samples):
-            return ""
+    def _transcribe(self, samples: np.ndarray, language: str | None) -> str:
         if language not in (None, *self._model.supported_languages):
             language = None  # the model does not know the language and has to detect it
         segments, _ = self._model.transcribe(samples, language=language, beam_size=5, condition_on_previous_text=False)
-        return " ".join(" ".join(segment.text for segment in segments).split())
+        return " ".join(segment.text for segment in segments)
 
-    def align(
-        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    def _align(
+        self, samples: np.ndarray, words: Sequence[str], language: str | None
     ) -> list[tuple[float, float]] | None:
         import numpy as np
         from faster_whisper.tokenizer import Tokenizer
 
-        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
         seconds = len(samples) / SAMPLING_RATE_HZ
-        if _is_silent(samples) or seconds > _WHISPER_S:
+        if seconds > _WHISPER_S:
             return None
         if language not in self._model.supported_languages:
             is_multilingual = self._model.model.is_multilingual
@@ -427,7 +427,7 @@ class _FasterWhisper:
         return _spans_of(np.array(found.alignments), [len(word) for word in tokens], seconds)
 
 
-class _Pocketsphinx:
+class _Pocketsphinx(Recognizer):
     """pocketsphinx: small and English only, with many mistakes."""
 
     def __init__(self) -> None:
@@ -437,25 +437,21 @@ class _Pocketsphinx:
         self._decoder = Decoder(samprate=float(SAMPLING_RATE_HZ), loglevel="FATAL")
         self._aligner: Decoder | None = None
 
-    def transcribe(self, samples: np.ndarray, sampling_rate: int, language: str | None = None) -> str:
+    def _transcribe(self, samples: np.ndarray, language: str | None) -> str:
         if language is not None and not _is_english(language):
             raise LlasaError(f"pocketsphinx understands English, not {language!r}.", "Give a Whisper model with --asr.")
-        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
-        if _is_silent(samples):
-            return ""
         _decode(self._decoder, samples)
         found = self._decoder.hyp()
-        return " ".join(found.hypstr.split()) if found is not None else ""
+        return found.hypstr if found is not None else ""
 
-    def align(
-        self, samples: np.ndarray, sampling_rate: int, words: Sequence[str], language: str | None = None
+    def _align(
+        self, samples: np.ndarray, words: Sequence[str], language: str | None
     ) -> list[tuple[float, float]] | None:
         from pocketsphinx import Decoder
 
         from llasa_cli.text.normalize.english import normalize
 
-        samples = resample(samples, sampling_rate, SAMPLING_RATE_HZ)
-        if _is_silent(samples) or (language is not None and not _is_english(language)):
+        if language is not None and not _is_english(language):
             return None
         spoken = [re.findall("[a-z]+(?:'[a-z]+)*", normalize(word).lower()) for word in words]
         if not all(spoken):

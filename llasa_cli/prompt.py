@@ -28,18 +28,12 @@ from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, PRONUNCIATIONS_KEY
 from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
-from llasa_cli.prompt_tokens import LLASA, NEUTTS, SPEECH_END, SPEECH_START, TokenNames, token_names
+from llasa_cli.prompt_tokens import LLASA, MARKERS, NEUTTS, SPEECH_END, SPEECH_START, TokenNames, token_names
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 from llasa_cli.text.phones import to_phones
 from llasa_cli.text.pronunciations import PRONUNCIATIONS, Pronunciations
 
 INSTRUCTION = "Convert the text to speech:"
-_MARKERS = tuple(
-    f"<|{kind}_{task}_{end}|>"
-    for kind in ("TEXT", "SPEECH")
-    for task in ("GENERATION", "UNDERSTANDING")
-    for end in ("START", "END")
-)
 NO_LABEL = -100
 """The label that transformers and torch leave out of the loss."""
 
@@ -150,7 +144,7 @@ class PromptFormat:
             )
         self.text_start_id, self.text_end_id = vocabulary[self.tokens.text_start], vocabulary[self.tokens.text_end]
         self.start_id, self.end_id = vocabulary[SPEECH_START], vocabulary[SPEECH_END]
-        self.marker_ids = tuple(vocabulary[token] for token in _MARKERS if token in vocabulary)
+        self.marker_ids = tuple(vocabulary[token] for token in MARKERS if token in vocabulary)
         self.first_code_id = vocabulary[self.tokens.first_code]
         self.vocabulary_size, self.code_count = vocabulary.count(self.tokens)
         self.codes_per_second: float = CODES_PER_SECOND

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+MARKERS = tuple(
+    f"<|{task}_{end}|>"
+    for task in ("TEXT_GENERATION", "TEXT_UNDERSTANDING", "SPEECH_GENERATION", "SPEECH_UNDERSTANDING")
+    for end in ("START", "END")
+)
+"""The tokens around text and codes in Llasa's vocabulary, in the order of their ids. Two tasks use four of them."""
+CODE_COUNT = 65_536
+"""Codes of the published codec. Their tokens follow the markers."""
 SPEECH_START, SPEECH_END = "<|SPEECH_GENERATION_START|>", "<|SPEECH_GENERATION_END|>"
 
 

@@ -41,6 +41,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from llasa_cli import prompt_tokens
 from llasa_cli.checkpoint.metadata import METADATA_FILE, read_metadata
 from llasa_cli.codec.codec import Codec, load_codec
 from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
@@ -48,29 +49,15 @@ from llasa_cli.errors import ModelError
 from llasa_cli.files import bring_folder, read_json_object_if_exists, write_json
 from llasa_cli.hub.catalog import repo_of
 from llasa_cli.prompt import PromptFormat, Reference
-from llasa_cli.prompt_tokens import SPEECH_END
+from llasa_cli.prompt_tokens import CODE_COUNT, SPEECH_END
 from llasa_cli.settings import CONTEXT_TOKENS
 from llasa_cli.text.pronunciations import PRONUNCIATIONS, Pronunciations
 
 if TYPE_CHECKING:
     import numpy as np
 
-MARKERS = {
-    name.lower(): f"<|{name}|>"
-    for name in (
-        "TEXT_GENERATION_START",
-        "TEXT_GENERATION_END",
-        "TEXT_UNDERSTANDING_START",
-        "TEXT_UNDERSTANDING_END",
-        "SPEECH_GENERATION_START",
-        "SPEECH_GENERATION_END",
-        "SPEECH_UNDERSTANDING_START",
-        "SPEECH_UNDERSTANDING_END",
-    )
-}
+MARKERS = {token.strip("<|>").lower(): token for token in prompt_tokens.MARKERS}
 """The eight tokens between text and codes under the draft's names, in the order of their ids."""
-
-CODE_COUNT = 65_536
 _PROCESSOR_FILE = "processor_config.json"
 _CODEC_FOLDER = "codec"
 

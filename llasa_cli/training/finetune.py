@@ -19,6 +19,7 @@ from llasa_cli.errors import LlasaError, UsageError
 from llasa_cli.files import bring_folder, copy_files, output_folder, write_json
 from llasa_cli.hub.catalog import PUBLISHED_CODEC
 from llasa_cli.prompt import PromptFormat
+from llasa_cli.prompt_tokens import CODE_COUNT
 from llasa_cli.training.dataset import TrainingRows, read_index
 from llasa_cli.training.finetune_data import count_steps, read_data
 from llasa_cli.training.options import FinetuneOptions
@@ -42,7 +43,7 @@ from llasa_cli.training.starting_point import (
 )
 from llasa_cli.training.stop_signal import StopSignals
 from llasa_cli.training.trainer_arguments import check_packages, process_rank, training_arguments
-from llasa_cli.training.vocabulary import CODE_COUNT, TOKENIZER_FILES, codec_size
+from llasa_cli.training.vocabulary import TOKENIZER_FILES, codec_size
 
 if TYPE_CHECKING:
     import torch

@@ -14,12 +14,13 @@ from llasa_cli.checkpoint.resolve import base_of, find_folder, is_adapter
 from llasa_cli.errors import UsageError
 from llasa_cli.files import read_json_object
 from llasa_cli.hub.catalog import repo_of
+from llasa_cli.prompt_tokens import CODE_COUNT
 from llasa_cli.training.dataset import read_index
 from llasa_cli.training.options import FinetuneOptions, LoraOptions
 from llasa_cli.training.run_state import base_name, data_fingerprint, last_checkpoint, refuse_other_content
 from llasa_cli.training.schedule import default_learning_rate, default_warm_up
 from llasa_cli.training.trainer_arguments import process_rank
-from llasa_cli.training.vocabulary import CODE_COUNT, codec_size, extend_tokenizer, knows_speech
+from llasa_cli.training.vocabulary import codec_size, extend_tokenizer, knows_speech
 
 _NEW_TOKENIZER = ".tokenizer"
 """Folder in the output that holds a text model's tokenizer with the new tokens."""

@@ -14,16 +14,9 @@ from llasa_cli.checkpoint.resolve import codec_identity
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import copy_files, make_folder, read_json_object, read_json_object_if_exists, write_text
 from llasa_cli.hub.catalog import repo_of
-from llasa_cli.prompt_tokens import SPEECH_START
+from llasa_cli.prompt_tokens import CODE_COUNT, MARKERS, SPEECH_START
 from llasa_cli.text.pronunciations import PRONUNCIATIONS
 
-CODE_COUNT = 65_536
-"""Codes of the published codec."""
-MARKERS = tuple(
-    f"<|{task}_{end}|>"
-    for task in ("TEXT_GENERATION", "TEXT_UNDERSTANDING", "SPEECH_GENERATION", "SPEECH_UNDERSTANDING")
-    for end in ("START", "END")
-)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.lm.loader import load_language_model
 from llasa_cli.prompt import PromptFormat
+from llasa_cli.prompt_tokens import MARKERS
 from llasa_cli.settings import SamplingOptions
 from llasa_cli.training.finetune import finetune
 from llasa_cli.training.merge import extend_model
 from llasa_cli.training.options import FinetuneOptions, LoraOptions
-from llasa_cli.training.vocabulary import MARKERS, extend_tokenizer
+from llasa_cli.training.vocabulary import extend_tokenizer
 
 
 def test_on_llama_3_the_ids_are_the_published_ones(tmp_path: Path) -> None:
