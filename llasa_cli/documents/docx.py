@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.documents.archive import Archive
-from llasa_cli.documents.document import TITLE_PAGE_WORDS, Block, Document, as_sentence, chapters_by_heading, clean
+from llasa_cli.documents.document import (
+    CHAPTER_LINE,
+    TITLE_PAGE_WORDS,
+    Block,
+    Document,
+    as_sentence,
+    chapters_by_heading,
+    clean,
+)
+from llasa_cli.documents.docx_lists import ListNumbers
 from llasa_cli.errors import UsageError
 
 _TITLE, _AUTHOR = "Title", ("Author", "Byline")
 """Names of styles; pandoc has the style Author."""
+_CONTENTS = re.compile(r"(?:toc \d|toc heading|table of figures|index \d)$", re.IGNORECASE)
+"""Styles of the lines of a table of contents."""
 _BY = re.compile(r"(?:[Ww]ritten )?[Bb][Yy]:? ([A-Z]\S*(?: \S+){0,5})")
 """A line with the author, such as "by Jane Doe"."""
 
@@ -96,6 +107,7 @@ def _blocks(document: Any) -> Iterator[tuple[Block, str]]:
     from docx.table import Table
     from docx.text.paragraph import Paragraph
 
+    numbers = ListNumbers(document)
     for element in _body(document.element.body):
         if _name(element) == "tbl":
             for row in Table(element, document._body).rows:
@@ -105,9 +117,11 @@ def _blocks(document: Any) -> Iterator[tuple[Block, str]]:
                     yield Block(text if not text[-1].isalnum() else text + "."), ""
             continue
         part = Paragraph(element, document._body)
-        text = clean("".join(_text(element)))
-        if text:
-            style = (part.style.name or "") if part.style is not None else ""
+        number, text = numbers.before(element), clean("".join(_text(element)))
+        style = (part.style.name or "") if part.style is not None else ""
+        if text and not _CONTENTS.match(style):
+            number = as_sentence(number) if CHAPTER_LINE.fullmatch(number) else number
+            text = f"{number} {text}" if number else text
             level = 1 if style == _TITLE else 0
             if style.startswith("Heading ") and style[8:].isdigit():
                 level = min(6, int(style[8:]) + 1)
@@ -119,15 +133,26 @@ def _name(element: Any) -> str:
 
 
 def _body(parent: Any) -> Iterator[Any]:
-    """The paragraphs and tables of a document, those in content controls too, without its table of contents."""
+    """The paragraphs and tables of a document, those in content controls and text boxes too, without its table of contents."""
     for child in parent:
         name = _name(child)
         if name in ("p", "tbl"):
             yield child
+            for box in _boxes(child) if name == "p" else ():
+                yield from _body(box)
         elif name in ("sdt", "sdtContent", "customXml", "ins", "moveTo") and not any(
             _name(part) == "docPartGallery" and "Contents" in "".join(part.attrib.values()) for part in child.iter()
         ):
             yield from _body(child)
+
+
+def _boxes(parent: Any) -> Iterator[Any]:
+    """The contents of the text boxes of a paragraph, once where Word also writes them for its earlier versions."""
+    for child in parent:
+        if _name(child) == "txbxContent":
+            yield child
+        elif _name(child) not in ("Fallback", "del", "moveFrom"):
+            yield from _boxes(child)
 
 
 _LEFT_OUT = frozenset("pPr rPr tcPr tblPr sdtPr del moveFrom Fallback txbxContent instrText".split())

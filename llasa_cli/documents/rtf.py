@@ -21,16 +21,18 @@ MAX_BYTES = 64 << 20
 _TOKEN = re.compile(r"\\(?P<word>[a-z]+)(?P<number>-?\d+)? ?|\\'[\da-fA-F]{2}|\\.|(?P<group>[{}])|[^\\{}]+", re.DOTALL)
 
 
-_CELL, _HEADING = "\x01", "\x02"
-"""Marks in the text: the end of a cell; the level of a heading, a digit, follows."""
+_CELL, _HEADING, _ITEM = "\x01", "\x02", "\x03"
+"""Marks in the text: the end of a cell; the level of a heading, a digit, follows; the sign or number of a list's item follows."""
+_BEFORE_ITEM = re.compile(rf"{_ITEM}(?P<number>[^\t]*)\t?")
+_NUMBER = re.compile(r"\s*\(?(?:[\d.]*\d[.)]?|(?:[a-zA-Z]|[ivxlcIVXLC]+)[.)])\s*|.*\w.*\d.*")
 _OUTLINE_LEVELS = 6
 _FACT = re.compile(r"\{\\(title|author) ([^{}]{1,1000})\}")
 
 
 def _prepared(source: str) -> str:
-    """RTF without the words that are formatted as hidden (\\v) or as deleted by a tracked change, with marks for cells and
-    headings."""
-    if not re.search(r"\\(?:v|deleted|cell|nestcell|outlinelevel)(?![a-z])", source):
+    """RTF without the words that are formatted as hidden (\\v) or as deleted by a tracked change, with marks for cells, headings
+    and items of lists."""
+    if not re.search(r"\\(?:v|deleted|cell|nestcell|outlinelevel|listtext|pntext)(?![a-z])", source):
         return source
     kept: list[str] = []
     is_hidden, around = False, list[bool]()
@@ -49,6 +51,9 @@ def _prepared(source: str) -> str:
         elif word in ("cell", "nestcell"):
             kept.append(_CELL)
             continue
+        elif word in ("listtext", "pntext"):
+            kept.append(_ITEM)
+            continue
         elif word == "outlinelevel" and 0 <= int(token["number"] or 9) < _OUTLINE_LEVELS:
             kept.append(f"{_HEADING}{token['number']}")
             continue
@@ -62,6 +67,7 @@ def _block(line: str) -> Block | None:
     if found := re.search(rf"{_HEADING}(\d)", line):
         level = int(found[1]) + 1
         line = re.sub(rf"{_HEADING}\d", "", line)
+    line = _BEFORE_ITEM.sub(lambda found: found["number"] + " " if _NUMBER.fullmatch(found["number"]) else "", line)
     cells = [text for cell in line.split(_CELL) if (text := clean(cell))]
     if not cells:
         return None

@@ -400,6 +400,56 @@ def test_hidden_and_deleted_words_of_rich_text_are_not_read(tmp_path: Path) -> N
     assert read_document(path).chapters[0].paragraphs == ("Seen text.", "End back new.")
 
 
+def test_items_of_rich_text_have_their_numbers_and_no_bullets(tmp_path: Path) -> None:
+    pytest.importorskip("striprtf")
+    path = tmp_path / "a.rtf"
+    path.write_bytes(
+        rb"{\rtf1\ansi{\fonttbl{\f3 Symbol;}}{\listtext\pard\plain\f3 \'b7\tab}Milk\par{\listtext o\tab}Eggs\par"
+        rb"{\listtext\pard\plain 1.\tab}\ls2 Open\par{\pntext\f0 b)\tab}{\*\pn\pndec}Go in\par{\listtext 1.2\tab}So\par}"
+    )
+    assert read_document(path).chapters[0].paragraphs == ("Milk", "Eggs", "1. Open", "b) Go in", "1.2 So")
+
+
+def test_a_word_document_has_the_numbers_of_its_lists_and_its_text_boxes(tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    from docx.oxml import parse_xml
+
+    namespace = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    document = docx.Document()
+    levels = (("decimal", "%1."), ("lowerLetter", "%2)"), ("decimal", "%1.%3"), ("bullet", "o"))
+    numbering = document.part.numbering_part.element
+    definition = "".join(
+        f'<w:lvl w:ilvl="{at}"><w:start w:val="1"/><w:numFmt w:val="{form}"/><w:lvlText w:val="{text}"/></w:lvl>'
+        for at, (form, text) in enumerate(levels)
+    )
+    numbering.insert(0, parse_xml(f'<w:abstractNum {namespace} w:abstractNumId="99">{definition}</w:abstractNum>'))
+    again = '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="5"/></w:lvlOverride>'
+    for number, change in ((98, ""), (99, again)):
+        numbering.append(
+            parse_xml(f'<w:num {namespace} w:numId="{number}"><w:abstractNumId w:val="99"/>{change}</w:num>')
+        )
+
+    def add(text: str, level: int, number: int = 98) -> None:
+        properties = document.add_paragraph(text)._p.get_or_add_pPr()
+        properties.append(
+            parse_xml(f'<w:numPr {namespace}><w:ilvl w:val="{level}"/><w:numId w:val="{number}"/></w:numPr>')
+        )
+
+    for text, level in (("A", 0), ("x", 1), ("y", 1), ("z", 2), ("m", 3), ("", 0), ("C", 0), ("w", 1)):
+        add(text, level)
+    add("E", 0, 99)
+    document.add_paragraph("First", style="List Number")
+    document.add_paragraph("Milk", style="List Bullet")
+    document.add_paragraph("Chapter 1\t5", style="TOC Heading")
+    box = f"<w:txbxContent {namespace}><w:p><w:r><w:t>In a box.</w:t></w:r></w:p></w:txbxContent>"
+    shape = f'<w:r {namespace} xmlns:m="m"><m:Choice>{box}</m:Choice><m:Fallback>{box}</m:Fallback></w:r>'
+    document.add_paragraph("After it.")._p.append(parse_xml(shape))
+    document.save(str(tmp_path / "a.docx"))
+    assert read_document(tmp_path / "a.docx").chapters[0].paragraphs == (
+        *("1. A", "a) x", "b) y", "1.1 z", "m", "3. C", "a) w", "5. E", "1. First", "Milk", "After it.", "In a box."),
+    )
+
+
 NOTEBOOK = {
     "cells": [
         {
@@ -475,6 +525,46 @@ def test_opendocument_texts_are_read_by_their_headings(tmp_path: Path) -> None:
         Chapter("Two", ("End.",)),
     )
     assert book.omitted == {"footnotes": 1, "images": 1}
+
+
+def test_opendocument_texts_have_the_numbers_of_their_lists_and_headings_and_their_text_boxes(tmp_path: Path) -> None:
+    def level(number: int, form: str, more: str = "") -> str:
+        return f"<text:level text:level='{number}' style:num-format='{form}' style:num-suffix='.'{more}/>"
+
+    def item(inside: str, start: str = "") -> str:
+        return f"<text:list-item{start}>{inside}</text:list-item>"
+
+    lists = f"<text:list-style style:name='L1'>{level(1, '1')}{level(2, 'a')}{level(3, '')}</text:list-style></office:automatic-styles>"
+    inner = f"<text:list>{item('<text:p>x</text:p>')}{item('<text:p>y</text:p>')}</text:list>"
+    text = (
+        f"<text:list text:style-name='L1'>{item(f'<text:p>A</text:p>{inner}<text:p>more</text:p>')}{item('<text:p>B</text:p>')}</text:list>"
+        f"<text:list text:style-name='L1' text:continue-numbering='true'>{item('<text:p>C</text:p>')}</text:list>"
+        + f"<text:list text:style-name='L1'>{item('<text:p>D</text:p>')}{item('<text:p>E</text:p>', ' text:start-value=' + repr('7'))}</text:list>"
+        "<text:p>By it.<draw:frame><draw:text-box><text:p>In a box.</text:p></draw:text-box></draw:frame></text:p>"
+        "<text:h text:outline-level='1'>Three"
+    )
+    outline = ODT[: ODT.index("<office:automatic-styles>")].replace("document-content", "document-styles")
+    outline += f"<text:outline-style>{level(1, 'I')}</text:outline-style></office:document-styles>"
+    path = tmp_path / "a.odt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
+        content = ODT.replace("</office:automatic-styles>", lists).replace("<text:h text:outline-level='1'>Two", text)
+        archive.writestr("content.xml", content)
+        archive.writestr("styles.xml", outline)
+    _, one, three = read_document(path).chapters
+    assert (one.title, three.title) == ("I. One", "II. Three")
+    assert one.paragraphs[-10:] == (
+        "1. A",
+        "a. x",
+        "b. y",
+        "more",
+        "2. B",
+        "3. C",
+        "1. D",
+        "7. E",
+        "By it.",
+        "In a box.",
+    )
 
 
 def test_fictionbooks_are_read_by_their_sections(tmp_path: Path) -> None:
