@@ -26,6 +26,7 @@ from llasa_cli.asr import load_recognizer
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.candidates import Candidates
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.verifiers import LikelihoodVerifier, Score, Take, Verifier
 from llasa_cli.text.chunker import TextChunk
 from llasa_cli.text.word_check import error_rate, units_of
@@ -152,7 +153,9 @@ TakeRow = tuple[tuple[int, ...], np.ndarray, bool, float | None]
 
 
 def session_of(speech: Synthesizer, seed: int, count: int, verifiers: tuple[Verifier, ...] = ()) -> SynthesisSession:
-    return SynthesisSession(speech, SpeechOptions(seed=seed, best_of=count, retries=0), None, verifiers, None)
+    return SynthesisSession(
+        speech, SpeechOptions(seed=seed, best_of=count, retries=0), None, StreamSettings(verifiers=verifiers)
+    )
 
 
 def cost(speech: Synthesizer, text: str, seed: int, count: int) -> tuple[float, float]:

@@ -206,6 +206,7 @@ def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     """From the process's start to the first samples, as `llasa say` gets them."""
     from llasa_cli.settings import ModelOptions, SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer
+    from llasa_cli.synthesis.text_to_speech import StreamSettings
 
     speech = Synthesizer.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind))
 
@@ -216,7 +217,7 @@ def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
         watch = staticmethod(iter)
         hold = staticmethod(lambda pieces, sampling_rate: iter(pieces))
 
-    next(iter(speech.stream(TEXT, SpeechOptions(seed=1), gate=AtOnce())))
+    next(iter(speech.stream(TEXT, SpeechOptions(seed=1), settings=StreamSettings(gate=AtOnce()))))
     return {"first_at": time.time()}
 
 

@@ -20,6 +20,7 @@ from llasa_cli.asr import load_recognizer
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.speaker_embedding import load_speaker_encoder
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import LikenessVerifier, Verifier, WordVerifier
 from llasa_cli.text.word_check import error_rate, units_of
@@ -62,7 +63,7 @@ def main() -> None:
             heard: list[Utterance] = []
             began = time.process_time()
             request = SpeechOptions(seed=1000 * number, retries=0, **chosen)
-            chunks = speech.stream(line, request, reference, heard.append, verifiers=verifiers)
+            chunks = speech.stream(line, request, reference, heard.append, StreamSettings(verifiers=verifiers))
             samples = np.concatenate([chunk.samples for chunk in chunks])
             cpu_s = time.process_time() - began
             words = len(units_of(line))

@@ -6,8 +6,9 @@ dataclass of the command that alone has the option; see `llasa_cli.options`. The
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from secrets import randbelow
 from typing import TYPE_CHECKING, Annotated, Any
 
 from llasa_cli.errors import UsageError
@@ -309,6 +310,10 @@ class SpeechOptions(Options):
     ] = None
     markdown: bool = False
     """The text is Markdown: its marks are not spoken."""
+
+    def with_seed(self) -> "SpeechOptions":
+        """The same options with a seed, which is drawn if none was given."""
+        return self if self.seed is not None else replace(self, seed=randbelow(LARGEST_SEED))
 
     def __post_init__(self) -> None:
         super().__post_init__()

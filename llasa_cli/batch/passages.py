@@ -12,8 +12,7 @@ The text is read as far as the workers need it and the sound is held until its t
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +22,16 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.batch.messages import Exited, FatalError, Lost, Note, Spoken, WorkerBackend, WorkerConfig, WorkItem
 from llasa_cli.batch.options import SchedulingOptions
 from llasa_cli.prompt import PromptFormat, Reference
-from llasa_cli.settings import LARGEST_SEED, NO_VERIFIERS, SpeechOptions, VerifierOptions
+from llasa_cli.settings import NO_VERIFIERS, SpeechOptions, VerifierOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer, nothing_to_say, text_chunks
-from llasa_cli.synthesis.text_to_speech import StreamGate
-from llasa_cli.synthesis.utterance import ResumePoint, Utterance
-from llasa_cli.synthesis.verifiers import Verifier
+from llasa_cli.synthesis.text_to_speech import PLAIN, StreamSettings
+from llasa_cli.synthesis.utterance import Utterance
 
 if TYPE_CHECKING:
     import numpy as np
 
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.text.chunker import TextChunk
-    from llasa_cli.voices.resolve import ResolvedVoice
 
 _UNKNOWN = 1 << 30
 """The number of passages that are left while the end of the text has not been read."""
@@ -83,32 +80,21 @@ class PassageSynthesizer:
         options: SpeechOptions,
         reference: Reference | None = None,
         on_utterance: Callable[[Utterance], None] | None = None,
-        *,
-        on_note: Callable[[str], None] | None = None,
-        verifiers: Sequence[Verifier] = (),
-        gate: StreamGate | None = None,
-        resume_from: ResumePoint | None = None,
-        cast: Mapping[str, ResolvedVoice] | None = None,
-        is_growing: bool = False,
+        settings: StreamSettings = PLAIN,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length; see `TextToSpeech`.
 
         Args:
-            verifiers: Has no effect: the workers load those of the constructor.
-            gate: Has no effect: the sound comes in whole passages.
-            is_growing: Has no effect: the text is read as far as the workers need it.
+            settings: Neither verifiers nor a gate have an effect: the workers load the verifiers of the constructor, and the
+                sound comes in whole passages. The text is read as far as the workers need it, growing or not.
 
         Raises:
             UsageError: The text has nothing to say, or the prompt is too long.
             LlasaError: The workers can't be started, or die again and again.
         """
-        if options.seed is None:
-            options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        notify = on_note or (lambda text: None)
-        chunks = text_chunks(self.checkpoint.metadata, text, options, notify)
-        run = _Run(
-            self._needs_voice(options, reference), options, reference, resume_from or ResumePoint(), notify, cast or {}
-        )
+        options = options.with_seed()
+        chunks = text_chunks(self.checkpoint.metadata, text, options, settings.on_note)
+        run = _Run(self._needs_voice(options, reference), options, reference, settings)
         with closing(self._start(options.best_of)) as backend:
             for utterance, sound in run.speak(backend, chunks):
                 if on_utterance is not None:
@@ -150,20 +136,12 @@ class _Run:
     """
 
     def __init__(
-        self,
-        needs_voice: bool,
-        options: SpeechOptions,
-        reference: Reference | None,
-        resume_from: ResumePoint,
-        notify: Callable[[str], None],
-        cast: Mapping[str, ResolvedVoice],
+        self, needs_voice: bool, options: SpeechOptions, reference: Reference | None, settings: StreamSettings
     ) -> None:
         self.has_words = False
-        self._cast = cast
-        self._needs_voice = needs_voice
+        self._needs_voice, self._settings = needs_voice, settings
         self._options = replace(options, lexicon=())  # the chunks have been respelled
-        self._voice = reference or resume_from.voice
-        self._skipped, self._notify = resume_from.chunks, notify
+        self._voice = reference or settings.resume_from.voice
         self._open: dict[int, TextChunk] = {}
         """Passages that a worker has, or that wait for one."""
         self._lost: list[int] = []
@@ -182,10 +160,12 @@ class _Run:
                 if isinstance(event, Spoken):
                     self._settle(event)
                 elif isinstance(event, Lost):
-                    self._notify(f"a worker has died ({event.reason}); its passages are given to other workers")
+                    self._settings.on_note(
+                        f"a worker has died ({event.reason}); its passages are given to other workers"
+                    )
                     self._lost += [number for number in event.numbers if number in self._open]
                 elif isinstance(event, Note):
-                    self._notify(event.text.removeprefix("warning: "))
+                    self._settings.on_note(event.text.removeprefix("warning: "))
                 elif isinstance(event, FatalError):
                     raise event.error
                 elif isinstance(event, Exited):
@@ -198,7 +178,7 @@ class _Run:
     def _passages(self, chunks: Iterator[TextChunk]) -> Iterator[TextChunk]:
         for number, chunk in enumerate(chunks):
             self.has_words = self.has_words or bool(chunk.text)
-            if number >= self._skipped:
+            if number >= self._settings.resume_from.chunks:
                 yield chunk
 
     def _submit(self, backend: WorkerBackend, passages: Iterator[TextChunk]) -> None:
@@ -224,7 +204,7 @@ class _Run:
     def _item(self, number: int, chunk: TextChunk) -> WorkItem:
         if not chunk.voice:
             return WorkItem(number, "", "", self._options, self._voice, chunk)
-        voice = self._cast[chunk.voice]
+        voice = self._settings.cast[chunk.voice]
         options = replace(self._options, speaker=voice.speaker)
         return WorkItem(number, "", "", options, voice.reference, replace(chunk, voice=""))
 

@@ -38,6 +38,8 @@ def speak(plan: SpeechPlan, text_to_speech: TextToSpeech, reference: Reference |
     Raises:
         LlasaError: When the output is closed: a chunk still fails its checks. The file is kept.
     """
+    from llasa_cli.synthesis.text_to_speech import StreamSettings
+
     console, source = output.console, plan.source
     if plan.cast is not None:
         plan.cast.encode(text_to_speech.encode_reference)
@@ -50,6 +52,7 @@ def speak(plan: SpeechPlan, text_to_speech: TextToSpeech, reference: Reference |
 
     console.stage("speaking")
     resume_from = _resume_point(output)
+    cast = plan.cast.voices if plan.cast is not None else {}
     tally = TextTally(source.words, source.chapters, output.words, output.clock_s)
     progress = ProgressLine(console)
     chunks = text_to_speech.stream(
@@ -57,12 +60,7 @@ def speak(plan: SpeechPlan, text_to_speech: TextToSpeech, reference: Reference |
         replace(plan.speech, seed=output.seed, markdown=source.markdown),
         reference,
         recorder.add,
-        on_note=warn,
-        verifiers=verifiers,
-        gate=gate,
-        resume_from=resume_from,
-        cast=plan.cast.voices if plan.cast is not None else {},
-        is_growing=source.size is None,
+        StreamSettings(warn, verifiers, gate, resume_from, cast, is_growing=source.size is None),
     )
     for chunk in chunks:
         output.sink.write(chunk)

@@ -14,9 +14,9 @@ import http.client
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -24,14 +24,13 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.errors import AudioError, LlasaError, ModelError, UsageError
 from llasa_cli.prompt import Reference, parse_style
 from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.utterance import ResumePoint, Utterance
+from llasa_cli.synthesis.text_to_speech import PLAIN, StreamSettings
+from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.wording import shorten
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from llasa_cli.synthesis.text_to_speech import StreamGate
-    from llasa_cli.synthesis.verifiers import Verifier
     from llasa_cli.voices.resolve import ResolvedVoice
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -170,36 +169,29 @@ class RemoteSynthesizer:
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
         on_utterance: Callable[[Utterance], None] | None = None,
-        *,
-        on_note: Callable[[str], None] | None = None,
-        verifiers: Sequence[Verifier] = (),
-        gate: StreamGate | None = None,
-        resume_from: ResumePoint | None = None,
-        cast: Mapping[str, ResolvedVoice] | None = None,
-        is_growing: bool = False,
+        settings: StreamSettings = PLAIN,
     ) -> Iterator[AudioChunk]:
         """Speak a text; see `TextToSpeech`.
 
         Args:
-            verifiers: Has no effect: the server has its own.
-            gate: Asks for sound before its chunk is complete; the server decides for which chunk.
-            cast: Has no effect: a request has one voice.
+            settings: A gate asks for sound before its chunk is complete; the server decides for which chunk. Verifiers and a
+                cast have no effect: the server has its own verifiers, and a request has one voice.
 
         Raises:
             LlasaError: The server refuses the request, or the connection is lost.
         """
-        options = options or SpeechOptions()
-        if options.seed is None:
-            options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        resume_from = resume_from or ResumePoint()
-        notify, note = on_utterance or (lambda utterance: None), on_note or (lambda text: None)
-        skipped, voice = resume_from.chunks, reference or resume_from.voice
+        options = (options or SpeechOptions()).with_seed()
+        skipped, voice = settings.resume_from.chunks, reference or settings.resume_from.voice
         parts = [text] if isinstance(text, str) else text
-        limit = 1 if is_growing else _REQUEST_CHARACTERS
+        limit = 1 if settings.is_growing else _REQUEST_CHARACTERS
         continues, trailing_space = False, ""
         for group in _groups(parts, limit, self._max_characters):
             # The blank lines after the last group decide the pause before this one.
-            body = self._body([trailing_space, *group], options, voice) | {"stream": gate is not None} | self.judging
+            body = (
+                self._body([trailing_space, *group], options, voice)
+                | {"stream": settings.gate is not None}
+                | self.judging
+            )
             last = "".join(group[-2:])
             trailing_space = last[len(last.rstrip()) :]
             body |= {"skipped_chunks": skipped, "continues": continues}
@@ -209,12 +201,13 @@ class RemoteSynthesizer:
                 if kind == "speech.audio.delta":
                     yield AudioChunk(_samples(event["audio"]), self.sampling_rate)
                 elif kind == "llasa.note":
-                    note(event["text"])
+                    settings.on_note(event["text"])
                 elif kind == "llasa.chunk":
                     utterance = Utterance.from_row(event)
                     if utterance.is_voice:
                         voice = Reference(utterance.text, utterance.codes)
-                    notify(utterance)
+                    if on_utterance is not None:
+                        on_utterance(utterance)
                 elif kind == "speech.audio.done":
                     skipped = max(0, skipped - int(event["count"]))
 

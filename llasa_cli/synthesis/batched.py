@@ -25,6 +25,7 @@ from llasa_cli.prompt import Reference
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer, nothing_to_say
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Verifier
 
@@ -429,7 +430,9 @@ class TextProgress:
 
     def __post_init__(self) -> None:
         request = self.request
-        self.session = SynthesisSession(self.synthesizer, request.options, request.reference, self.verifiers, None)
+        self.session = SynthesisSession(
+            self.synthesizer, request.options, request.reference, StreamSettings(verifiers=self.verifiers)
+        )
 
     @property
     def is_complete(self) -> bool:

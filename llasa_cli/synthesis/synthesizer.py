@@ -12,9 +12,8 @@ or one after the other until one passes the checks of `synthesis.quality`; `synt
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -36,9 +35,8 @@ from llasa_cli.settings import (
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
-from llasa_cli.synthesis.text_to_speech import StreamGate
-from llasa_cli.synthesis.utterance import ResumePoint, Utterance
-from llasa_cli.synthesis.verifiers import Verifier
+from llasa_cli.synthesis.text_to_speech import PLAIN, StreamGate, StreamSettings
+from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.text.unicode import whole_characters
 from llasa_cli.text.width import MAX_CHARACTERS
 
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
     from llasa_cli.synthesis.step_search import StepSearch
     from llasa_cli.text.chunker import TextChunk
     from llasa_cli.text.respelling import Lexicon
-    from llasa_cli.voices.resolve import ResolvedVoice
 
 T = TypeVar("T")
 
@@ -169,13 +166,7 @@ class Synthesizer:
         options: SpeechOptions | None = None,
         reference: Reference | None = None,
         on_utterance: Callable[[Utterance], None] | None = None,
-        *,
-        on_note: Callable[[str], None] | None = None,
-        verifiers: Sequence[Verifier] = (),
-        gate: StreamGate | None = None,
-        resume_from: ResumePoint | None = None,
-        cast: Mapping[str, ResolvedVoice] | None = None,
-        is_growing: bool = False,
+        settings: StreamSettings = PLAIN,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length, chunk by chunk; see `TextToSpeech`.
 
@@ -183,8 +174,7 @@ class Synthesizer:
         good utterance becomes the reference of all later chunks.
 
         Args:
-            text: One text, or an iterable whose parts are spoken as they arrive.
-            is_growing: Has no effect: parts are always spoken as they arrive.
+            text: One text, or an iterable whose parts are spoken as they arrive, growing or not.
 
         Raises:
             UsageError: The text has nothing to say, the speaker or a style field is unknown, or the prompt is too long.
@@ -193,10 +183,8 @@ class Synthesizer:
             for chunk in synthesizer.stream("One sentence. Another one."):
                 player.write(chunk.samples)
         """
-        options = options or SpeechOptions()
-        if options.seed is None:
-            options = replace(options, seed=secrets.randbelow(LARGEST_SEED))
-        chunks = self.text_chunks([text] if isinstance(text, str) else text, options, on_note)
+        options = (options or SpeechOptions()).with_seed()
+        chunks = self.text_chunks([text] if isinstance(text, str) else text, options, settings.on_note)
         if isinstance(text, str):
             # Refuse an empty text here, not when the first audio is requested.
             first = []
@@ -207,22 +195,19 @@ class Synthesizer:
             else:
                 raise nothing_to_say(self._metadata)
             chunks = chain(first, chunks)
-        session = SynthesisSession(self, options, reference, verifiers, gate, cast)
-        return self._stream(chunks, session, on_utterance, resume_from or ResumePoint())
+        session = SynthesisSession(self, options, reference, settings)
+        return self._stream(chunks, session, on_utterance or (lambda utterance: None))
 
     def _stream(
         self,
         chunks: Iterable[TextChunk],
         session: SynthesisSession,
-        on_utterance: Callable[[Utterance], None] | None,
-        resume_from: ResumePoint,
+        notify: Callable[[Utterance], None],
     ) -> Iterator[AudioChunk]:
-        notify = on_utterance or (lambda utterance: None)
-        session.voice = session.voice or resume_from.voice
         has_words = False
         for number, chunk in enumerate(chunks):
             has_words = has_words or bool(chunk.text)
-            if number >= resume_from.chunks:
+            if number >= session.settings.resume_from.chunks:
                 yield from session.synthesize(chunk, notify)
         if not has_words:
             raise nothing_to_say(self._metadata)
@@ -332,19 +317,15 @@ class SynthesisSession:
         synthesizer: Synthesizer,
         options: SpeechOptions,
         reference: Reference | None,
-        verifiers: Sequence[Verifier],
-        gate: StreamGate | None,
-        cast: Mapping[str, ResolvedVoice] | None = None,
+        settings: StreamSettings = PLAIN,
     ) -> None:
-        self.synthesizer, self.options = synthesizer, options
-        self._cast = {} if cast is None else cast  # a text that grows may still add voices
-        self._verifiers, self._gate = verifiers, gate
+        self.synthesizer, self.options, self.settings = synthesizer, options, settings
         self._engine: SlotEngine | None = None
         self.sampling = synthesizer.sampling(options.sampling)
         self._rate = synthesizer.sampling_rate
         default_speaker = synthesizer.prompt_format.default_speaker
         self.needs_voice = reference is None and options.speaker is None and default_speaker is None
-        self.voice = reference
+        self.voice = reference or settings.resume_from.voice
 
     def synthesize(self, chunk: TextChunk, notify: Callable[[Utterance], None]) -> Iterator[AudioChunk]:
         """Yield the pause before a chunk and its speech."""
@@ -352,11 +333,11 @@ class SynthesisSession:
             utterance, pause = self.silence(chunk)
             notify(utterance)
             yield AudioChunk(pause, self._rate)
-        elif self._gate is not None and self._gate.wants(chunk.text):
+        elif (gate := self.settings.gate) is not None and gate.wants(chunk.text):
             _, pause = self.silence(chunk)
             if len(pause):
                 yield AudioChunk(pause, self._rate)
-            utterance = yield from self._generate_streamed(chunk, self._gate)
+            utterance = yield from self._generate_streamed(chunk, gate)
             notify(self._adopt_voice(utterance, chunk))
         else:
             utterance, sound = self.finish(chunk, *self._generate_checked(chunk))
@@ -449,7 +430,7 @@ class SynthesisSession:
             from llasa_cli.synthesis import step_search
 
             plan, seed = SearchPlan.parse(self.options.search), self.options.seed or 0
-            search = step_search.StepSearch(plan, candidates, engine, self.sampling, seed, self._verifiers)
+            search = step_search.StepSearch(plan, candidates, engine, self.sampling, seed, self.settings.verifiers)
         running: dict[int, Candidate] = {}
         try:
             while not candidates.finished:
@@ -486,7 +467,7 @@ class SynthesisSession:
         """The reference and the speaker of a chunk."""
         if not chunk.voice:
             return self.voice, self.options.speaker
-        named = self._cast.get(chunk.voice)
+        named = self.settings.cast.get(chunk.voice)
         if named is None:
             raise UsageError(f"There is no voice {chunk.voice!r} for this text.", "Give it with --cast NAME=VOICE.")
         return named.reference, named.speaker
@@ -501,7 +482,7 @@ class SynthesisSession:
             self.sampling.temperature == 0,
             lambda codes, samples, ended: self._find_problems(chunk, codes, samples, ended),
             self._length_limits(chunk)[1],
-            self._verifiers,
+            self.settings.verifiers,
             self.synthesizer.codec,
         )
 

@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import ModelDescription
     from llasa_cli.prompt import Reference
     from llasa_cli.settings import SpeechOptions
-    from llasa_cli.synthesis.utterance import ResumePoint, Utterance
     from llasa_cli.synthesis.verifiers import Verifier
     from llasa_cli.voices.resolve import ResolvedVoice
 
@@ -34,6 +36,31 @@ class StreamGate(Protocol):
 
     def hold(self, pieces: Iterable[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Yield the pieces of a chunk's audio, each when it may be played."""
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a text is spoken chunk by chunk, besides its `SpeechOptions`.
+
+    Attributes:
+        on_note: Called with each warning about the text, such as a pause that can't be read.
+        verifiers: Judge the takes that pass the checks, such as a recognizer. Workers and servers have their own.
+        gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that was
+            played can't be replaced. All other chunks are completed and checked first. Without one, none is streamed.
+        resume_from: The point at which an earlier run of the same text stopped.
+        cast: The voices of the text by the names in its marks (`text.marks.VOICE`). A text that grows may still add some.
+        is_growing: The parts are still being written: each is spoken when it arrives.
+    """
+
+    on_note: Callable[[str], None] = lambda text: None
+    verifiers: Sequence[Verifier] = ()
+    gate: StreamGate | None = None
+    resume_from: ResumePoint = field(default_factory=ResumePoint)
+    cast: Mapping[str, ResolvedVoice] = field(default_factory=dict)
+    is_growing: bool = False
+
+
+PLAIN = StreamSettings()
 
 
 class TextToSpeech(Protocol):
@@ -61,13 +88,7 @@ class TextToSpeech(Protocol):
         options: SpeechOptions,
         reference: Reference | None,
         on_utterance: Callable[[Utterance], None],
-        *,
-        on_note: Callable[[str], None],
-        verifiers: Sequence[Verifier],
-        gate: StreamGate | None,
-        resume_from: ResumePoint,
-        cast: Mapping[str, ResolvedVoice],
-        is_growing: bool,
+        settings: StreamSettings,
     ) -> Iterator[AudioChunk]:
         """Speak a text of any length, chunk by chunk.
 
@@ -77,13 +98,6 @@ class TextToSpeech(Protocol):
             reference: A voice to clone; see `encode_reference`.
             on_utterance: Called for each chunk, before its audio is yielded. For a streamed chunk it is called after all of
                 its audio has been consumed.
-            on_note: Called with each warning about the text, such as a pause that can't be read.
-            verifiers: Judge the takes that pass the checks, such as a recognizer. Workers and servers have their own.
-            gate: Selects chunks whose audio is yielded while it is generated. Such a chunk has one attempt, since audio that
-                was played can't be replaced. All other chunks are completed and checked first. Without one, none is streamed.
-            resume_from: The point at which an earlier run of the same text stopped.
-            cast: The voices of the text by the names in its marks (`text.marks.VOICE`).
-            is_growing: The parts are still being written: each is spoken when it arrives.
 
         Yields:
             Audio, mono. The pause before a chunk is part of it, or a chunk of its own if the speech is streamed.

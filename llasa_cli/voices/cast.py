@@ -3,7 +3,7 @@
     cast = Cast(("Anna=bella,Bob=bob.wav",), resolve)
     cast.find("anna")                       "Anna"; UsageError for a name without a voice
     cast.encode(synthesizer.encode_reference)
-    synthesizer.stream(..., cast=cast.voices)
+    synthesizer.stream(..., settings=StreamSettings(cast=cast.voices))
 
 A name that `--cast` does not give may be a voice itself: a saved voice, the file of one, or one of the model's speakers.
 """

@@ -18,7 +18,9 @@ from llasa_cli.checkpoint.resolve import resolve_checkpoint
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+from llasa_cli.synthesis.synthesizer import Synthesizer, Utterance
+from llasa_cli.synthesis.text_to_speech import StreamSettings
+from llasa_cli.synthesis.utterance import ResumePoint
 
 SHORT = SpeechOptions(seed=1, retries=1, sampling=SamplingRequest(max_seconds=0.3))
 BOOK = "\n\n".join(f"This is paragraph {name} of a book, and it is long enough to be a chunk." for name in "abcdefgh")
@@ -72,7 +74,7 @@ def test_the_best_takes_are_those_of_one_passage_at_a_time(alone: Synthesizer, m
 
 def test_a_resumed_text_continues_where_it_stopped(alone: Synthesizer, spoken_alone: Callable[..., Any]) -> None:
     expected, _ = spoken_alone(None)
-    found, _ = spoken(at_once(alone, 4), resume_from=ResumePoint(3))
+    found, _ = spoken(at_once(alone, 4), settings=StreamSettings(resume_from=ResumePoint(3)))
     assert found == expected[3:]
 
 
@@ -139,7 +141,7 @@ def test_passages_of_a_dead_worker_are_spoken_by_another(
     )
     monkeypatch.setattr(speech, "_start", lambda together: _DyingBackend())
     notes: list[str] = []
-    found, _ = spoken(speech, on_note=notes.append)
+    found, _ = spoken(speech, settings=StreamSettings(on_note=notes.append))
     assert [one.text[:19] for one in found[:8]] == [f"This is paragraph {name}" for name in "abcdefgh"]
     assert len(notes) == 1
     assert "signal 9" in notes[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from typer.testing import CliRunner, Result
 from llasa_cli.cli.app import app
 from llasa_cli.serve.client import RemoteSynthesizer, _groups
 from llasa_cli.settings import SamplingRequest, SpeechOptions
-from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 from tests.serve.conftest import KEY, Running
 from tests.serve.test_serve import SHORT, TRANSCRIPT, clip
 
@@ -72,12 +75,12 @@ def test_parts_of_a_text_are_spoken_as_the_whole(server: Running, synthesizer: S
     here = [chunk.samples for chunk in synthesizer.stream(parts, options, None, wanted.append)]
     for is_growing in (False, True):
         found: list[Utterance] = []
-        there = [chunk.samples for chunk in client.stream(parts, options, None, found.append, is_growing=is_growing)]
+        settings = StreamSettings(is_growing=is_growing)
+        there = [chunk.samples for chunk in client.stream(parts, options, None, found.append, settings)]
         assert all(map(np.array_equal, there, here))
         assert [u.text for u in found] == [u.text for u in wanted]
-        rest = [
-            chunk.samples for chunk in client.stream(parts, options, resume_from=ResumePoint(2), is_growing=is_growing)
-        ]
+        settings = replace(settings, resume_from=ResumePoint(2))
+        rest = [chunk.samples for chunk in client.stream(parts, options, settings=settings)]
         assert all(map(np.array_equal, rest, here[2:]))
         assert (len(there), len(rest)) == (len(here), len(here) - 2)
 

@@ -17,6 +17,7 @@ from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest, is_out_of_memory
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer, Utterance
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.verifiers import Score, Take
 from llasa_cli.text.chunker import TextChunk
 
@@ -167,7 +168,9 @@ def test_a_verifier_knows_the_words_of_the_reference(speech: Synthesizer, monkey
             references.append(take.reference.text)
             return Score(1.0)
 
-    session = SynthesisSession(speech, SHORT, Reference("the words of the clip", (1, 2, 3)), [Passing()], None)
+    session = SynthesisSession(
+        speech, SHORT, Reference("the words of the clip", (1, 2, 3)), StreamSettings(verifiers=[Passing()])
+    )
     candidates = session.candidates(TextChunk("hello", ("hello",), 0))
     (candidate,) = candidates.start()
     candidates.judge(candidate, (1, 2), np.zeros(5 * 320, np.float32), True)

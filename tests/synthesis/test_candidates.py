@@ -20,6 +20,7 @@ from llasa_cli.synthesis.batched import BatchSynthesizer, SynthesisRequest
 from llasa_cli.synthesis.candidates import CHECK_EVERY, Candidates
 from llasa_cli.synthesis.quality import find_problems
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import LikelihoodVerifier, Score, Take, WordVerifier
 from llasa_cli.text.chunker import TextChunk
@@ -214,7 +215,7 @@ MODEL_OPTIONS = SpeechOptions(seed=3, best_of=3, sampling=SamplingRequest(max_se
 
 def spoken(speech: Synthesizer, options: SpeechOptions) -> tuple[Utterance, np.ndarray]:
     found: list[Utterance] = []
-    chunks = list(speech.stream(TEXT, options, None, found.append, verifiers=[LikelihoodVerifier()]))
+    chunks = list(speech.stream(TEXT, options, None, found.append, StreamSettings(verifiers=[LikelihoodVerifier()])))
     return found[0], np.concatenate([chunk.samples for chunk in chunks])
 
 

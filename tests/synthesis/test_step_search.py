@@ -14,6 +14,7 @@ from llasa_cli.settings import ModelOptions, SamplingRequest, SearchPlan, Speech
 from llasa_cli.synthesis.candidates import Candidate
 from llasa_cli.synthesis.step_search import StepSearch
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.utterance import Utterance
 from llasa_cli.synthesis.verifiers import Score, Take
 from llasa_cli.text.chunker import TextChunk
@@ -75,7 +76,7 @@ def test_the_best_unfinished_takes_are_branched_and_the_others_replaced(
     speech: Synthesizer, has_likeness: bool
 ) -> None:
     verifiers = (Loudness(),) if has_likeness else ()
-    session = SynthesisSession(speech, OPTIONS, None, verifiers, None)
+    session = SynthesisSession(speech, OPTIONS, None, StreamSettings(verifiers=verifiers))
     candidates = session.candidates(CHUNK)
     engine = speech.model.batch(6)
     search = StepSearch(SearchPlan(2, 3, 0.2), candidates, engine, session.sampling, 3, verifiers)

@@ -16,7 +16,9 @@ from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.length_band import wide_limits
 from llasa_cli.synthesis.quality import find_problems, longest_loop, longest_silence
-from llasa_cli.synthesis.synthesizer import ResumePoint, Synthesizer, Utterance
+from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
+from llasa_cli.synthesis.utterance import ResumePoint, Utterance
 from llasa_cli.synthesis.verifiers import Score, Take
 
 SHORT = SpeechOptions(sampling=SamplingRequest(max_seconds=0.6), seed=1, retries=0)
@@ -128,7 +130,7 @@ class Always:
 def test_streamed_audio_has_the_codes_of_a_complete_take(speech: Synthesizer) -> None:
     options = replace(SHORT, sampling=SamplingRequest(max_seconds=4.0), seed=2)
     takes: list[Utterance] = []
-    chunks = list(speech.stream("hello there", options, None, takes.append, gate=Always()))
+    chunks = list(speech.stream("hello there", options, None, takes.append, StreamSettings(gate=Always())))
     whole: list[Utterance] = []
     samples = speech.synthesize("hello there", options, None, whole.append)
     assert len(chunks) > 2
@@ -152,7 +154,7 @@ def test_a_take_that_a_verifier_refuses_is_retried(speech: Synthesizer) -> None:
     takes: list[Utterance] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llasa_cli.synthesis.synthesizer.find_problems", lambda *_: ())
-        list(speech.stream("hello", options, None, takes.append, verifiers=[ThirdPasses()]))
+        list(speech.stream("hello", options, None, takes.append, StreamSettings(verifiers=[ThirdPasses()])))
     assert heard == ["hello"] * 3
     assert (takes[0].attempts, takes[0].seed, takes[0].problems) == (3, options.seed + 2, ())
     assert takes[0].retried == ("3 words in a row are wrong",) * 2
@@ -198,7 +200,7 @@ def test_a_resumed_text_gives_the_same_audio_as_an_uninterrupted_one(
     uninterrupted = [chunk.samples for chunk in voiceless.stream(BOOK, SHORT, None, takes.append)]
     for count in (1, 2):
         after = ResumePoint(count, Reference(takes[0].text, takes[0].codes))
-        rest = [chunk.samples for chunk in voiceless.stream(BOOK, SHORT, resume_from=after)]
+        rest = [chunk.samples for chunk in voiceless.stream(BOOK, SHORT, settings=StreamSettings(resume_from=after))]
         assert len(rest) == 3 - count
         assert all(np.array_equal(a, b) for a, b in zip(uninterrupted[count:], rest, strict=True))
 
@@ -293,4 +295,4 @@ def test_loops_and_silence_are_measured() -> None:
 
 def test_a_seed_of_any_size_can_be_streamed(speech: Synthesizer) -> None:
     for seed in (2**31 + 5, 10**22):
-        assert list(speech.stream("hi", replace(SHORT, seed=seed), gate=Always()))
+        assert list(speech.stream("hi", replace(SHORT, seed=seed), settings=StreamSettings(gate=Always())))
