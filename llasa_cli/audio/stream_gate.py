@@ -10,6 +10,7 @@ The gate reads only a clock, which can be replaced, so the same speeds always gi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -32,13 +33,22 @@ TELLING_CODES = 8
 class RealTimeStreamGate:
     """Measures the speed of generation, and holds sound back if it is too slow.
 
+    Args:
+        growth: The ratio of the codes that are needed for successive pieces, if it may exceed `LONGEST_GROWTH`.
+        longest_s: The longest piece, in seconds.
+
     Attributes:
         is_late: Whether the last sentence was held back to its end, because generation was too slow.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        growth: float = LONGEST_GROWTH,
+        longest_s: float = math.inf,
+    ) -> None:
         self.is_late, self._codes_per_second = False, float(CODES_PER_SECOND)
-        self._clock = clock
+        self._clock, self._growth, self._longest_s = clock, max(LONGEST_GROWTH, growth), longest_s
         self._speech_s = self._work_s = 0.0  # earlier sentences, with fading weight
         self._codes = 0  # this sentence
         self._spent = self._before_first = 0.0
@@ -92,7 +102,7 @@ class RealTimeStreamGate:
         speed = self.speed
         if speed is None or speed < MARGIN:
             return False
-        return held_s * speed >= LONGEST_GROWTH * last_s
+        return held_s * speed >= min(self._growth * last_s, self._longest_s)
 
     def _timed(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         source = iter(pieces)

@@ -12,7 +12,7 @@ The cuts depend on the codes alone, so the same codes give the same sound on a s
 to 100 (2 s). Memory and work per piece are bounded for streams of any length: at most 324 codes are kept and decoded at once,
 and 3.3 codes are decoded for each code of a long stream.
 
-The windows are a compromise between the time until the first sound (48 codes are needed) and the distance to the whole
+The default windows are a compromise between the time until the first sound (48 codes are needed) and the distance to the whole
 decode: a median SI-SDR of 13 dB over 240 sentences, with a word error rate of .092 against .091. `benchmarks/stream.py`
 measures other windows.
 """
@@ -49,6 +49,11 @@ class StreamingWindows:
     """The number of codes at the end of a piece in which the quietest place for the cut is searched."""
 
     @property
+    def largest_ratio(self) -> float:
+        """The largest ratio of the codes that a piece needs after the one before it to the codes of that one."""
+        return min(self.first * self.growth, self.longest) / (self.first - self.search)
+
+    @property
     def max_decoded(self) -> int:
         """The most codes decoded at once. Long streams always use this length, since oneDNN compiles code for each new one."""
         return self.left + self.search + self.longest + self.ahead
@@ -60,6 +65,15 @@ class StreamingWindows:
             end += round(min(length, self.longest))
             yield end
             length *= self.growth
+
+    def needed(self) -> Iterator[int]:
+        """The numbers of codes after which the pieces can be decoded, without limit: 48, 68, 97, 141, ..."""
+        return (end + self.ahead for end in self.ends())
+
+
+FAST_WINDOWS = StreamingWindows(growth=12, longest=156)
+"""For models that are many times faster than playback. Most sentences have two pieces, and 1.35 codes are decoded for each code
+instead of 2.9. The second piece needs 3.1 s of speech, so a slow machine would begin to play later."""
 
 
 def decode_stream(

@@ -20,12 +20,14 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from queue import Queue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llasa_cli.checkpoint.resolve import Checkpoint
+from llasa_cli.codec.streaming import FAST_WINDOWS, StreamingWindows, decode_stream
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.lm.request import Finished
 from llasa_cli.prompt import PromptFormat, Reference
@@ -185,7 +187,9 @@ class _Running:
 
     Attributes:
         synthesizer: The one whose engine generates the codes, and whose codec decodes them.
-        codes: The queue of its streaming decoder, if it has one; None ends it.
+        codes: The queue of its streaming decoder, if it has one. Its items are the next codes; None ends it.
+        windows: Those of the streaming decoder.
+        generated: The codes so far; the engine adds to them.
         sent: The number of codes that were put into the queue.
         result: Set before the queue is ended; None if the request was cancelled.
     """
@@ -193,9 +197,25 @@ class _Running:
     job: SpeechJob
     attempt: Attempt
     synthesizer: Synthesizer
-    codes: Queue[int | None] | None = None
+    codes: Queue[Sequence[int] | None] | None = None
+    windows: StreamingWindows = field(default_factory=StreamingWindows)
+    generated: Sequence[int] = ()
     sent: int = 0
     result: Finished | None = None
+
+    def __post_init__(self) -> None:
+        # The first code, whose time the gate measures, and then those of a piece at once: each item wakes a thread.
+        self._due = chain((1,), self.windows.needed())
+        self._next = next(self._due)
+
+    def pass_on(self, is_complete: bool = False) -> None:
+        """Give the streaming decoder the codes for its next piece if they are generated, or all that are left."""
+        if self.codes is None or not (is_complete or len(self.generated) >= self._next):
+            return
+        while len(self.generated) >= self._next:
+            self._next = next(self._due)
+        self.codes.put(tuple(self.generated[self.sent :]))
+        self.sent = len(self.generated)
 
 
 class _Worker:
@@ -444,6 +464,7 @@ class SpeechService(JobQueue):
                     worker.running[id(running)] = running
                     engine.add(running.attempt.request(id(running)))
                     if running.codes is not None:
+                        running.generated = engine.codes(id(running))
                         threading.Thread(target=self._stream, args=(running,), daemon=True).start()
                 finished = engine.step() if worker.running else []
             except Exception as error:
@@ -451,9 +472,9 @@ class SpeechService(JobQueue):
                 engine = model.batch(self._slots_each)
                 continue
             self.statistics.steps += 1
-            self._pass_on_codes(worker, engine, finished)
+            self._pass_on_codes(worker, finished)
 
-    def _pass_on_codes(self, worker: _Worker, engine: Any, finished: list[Finished]) -> None:
+    def _pass_on_codes(self, worker: _Worker, finished: list[Finished]) -> None:
         for result in finished:
             running = worker.running.pop(result.request.tag)
             with self._changed:
@@ -462,16 +483,11 @@ class SpeechService(JobQueue):
             if running.codes is None:
                 worker.finished.put((running, result))
             else:
-                for code in result.codes[running.sent :]:
-                    running.codes.put(code)
-                running.result = result
+                running.generated, running.result = result.codes, result
+                running.pass_on(is_complete=True)
                 running.codes.put(None)
         for running in worker.running.values():
-            if running.codes is not None:
-                codes = engine.codes(id(running))
-                for code in codes[running.sent :]:
-                    running.codes.put(code)
-                running.sent = len(codes)
+            running.pass_on()
 
     def _startable(self) -> list[SpeechJob]:
         """Jobs that have a chunk waiting and may use another slot. The caller holds the condition."""
@@ -493,7 +509,8 @@ class SpeechService(JobQueue):
             if is_streamed:
                 job.streamed_chunks.add(attempt.number)
             job.running += 1
-            yield _Running(job, attempt, worker.synthesizer, Queue() if is_streamed else None)
+            codes: Queue[Sequence[int] | None] | None = Queue() if is_streamed else None
+            yield _Running(job, attempt, worker.synthesizer, codes, _windows(worker.synthesizer))
 
     def _drop_cancelled(self, worker: _Worker, engine: Any) -> None:
         for tag, running in list(worker.running.items()):
@@ -549,7 +566,6 @@ class SpeechService(JobQueue):
         import numpy as np
 
         from llasa_cli.audio.stream_gate import RealTimeStreamGate
-        from llasa_cli.codec.streaming import decode_stream
 
         job, attempt, queue = running.job, running.attempt, running.codes
         assert queue is not None
@@ -557,14 +573,16 @@ class SpeechService(JobQueue):
         reference = attempt.candidates.with_reference(())
 
         def codes() -> Iterator[int]:
-            while (code := queue.get()) is not None:
-                yield code
+            while (some := queue.get()) is not None:
+                yield from some
 
         try:
             job.send(np.zeros(round(attempt.candidates.pause_s * rate), np.float32))
             pieces: list[np.ndarray] = []
-            gate = RealTimeStreamGate()
-            decoded = decode_stream(codec, gate.watch(codes(), codec.codes_per_second), tuple(reference))
+            windows = running.windows
+            longest_s = (windows.longest + windows.search) / codec.codes_per_second
+            gate = RealTimeStreamGate(growth=windows.largest_ratio, longest_s=longest_s)
+            decoded = decode_stream(codec, gate.watch(codes(), codec.codes_per_second), tuple(reference), windows)
             for piece in gate.hold(decoded, rate):
                 pieces.append(piece)
                 job.send(piece)
@@ -591,6 +609,11 @@ class _Exclusive:
     def score(self, take: Take) -> Score:
         with self._lock:
             return self._verifier.score(take)
+
+
+def _windows(synthesizer: Synthesizer) -> StreamingWindows:
+    """Large pieces for a small model: decoding the same codes again would take longer than generating them."""
+    return FAST_WINDOWS if synthesizer.model.is_small else StreamingWindows()
 
 
 def _slots_by_memory(synthesizer: Synthesizer) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from llasa_cli.audio.player import PREBUFFER_S
 from llasa_cli.audio.stream_gate import LONGEST_GROWTH, RealTimeStreamGate
-from llasa_cli.codec.streaming import StreamingWindows
+from llasa_cli.codec.streaming import FAST_WINDOWS, StreamingWindows
 
 RATE = 16_000
 CODE = 320
@@ -19,8 +19,9 @@ CODE = 320
 class Machine:
     """A clock, and a model that needs `1 / speed` of real time for its codes."""
 
-    def __init__(self, speed: float, prompt_s: float = 0.3) -> None:
+    def __init__(self, speed: float, prompt_s: float = 0.3, windows: StreamingWindows | None = None) -> None:
         self.now, self.speed, self.prompt_s = 0.0, speed, prompt_s
+        self.windows = windows or StreamingWindows()
 
     def clock(self) -> float:
         return self.now
@@ -33,7 +34,7 @@ class Machine:
 
     def pieces(self, codes: Iterator[int]) -> Iterator[np.ndarray]:
         """As `decode_stream` gives them, each sample telling its place."""
-        windows, read, given = StreamingWindows(), 0, 0
+        windows, read, given = self.windows, 0, 0
         random = np.random.default_rng(0)
         for end in windows.ends():
             for _ in codes:
@@ -86,11 +87,20 @@ def test_a_slow_model_is_held_back_to_the_end_of_the_sentence(speed: float) -> N
     assert not pacing.is_fast()
 
 
-@pytest.mark.parametrize("speed", [1.26, 1.4, 1.6, 2.0, 3.0, 12.0])
+def gate_for(machine: Machine) -> RealTimeStreamGate:
+    windows = machine.windows
+    longest_s = (windows.longest + windows.search) * CODE / RATE
+    return RealTimeStreamGate(machine.clock, windows.largest_ratio, longest_s)
+
+
+@pytest.mark.parametrize("windows", [StreamingWindows(), FAST_WINDOWS])
+@pytest.mark.parametrize("speed", [1.26, 1.4, 1.6, 2.0, 3.0, 12.0, 16.0])
 @pytest.mark.parametrize("count", [60, 200, 1000])
-def test_sound_that_has_begun_never_waits_for_the_next_piece(speed: float, count: int) -> None:
-    machine = Machine(speed)
-    pieces, times = speak(machine, RealTimeStreamGate(clock=machine.clock), count)
+def test_sound_that_has_begun_never_waits_for_the_next_piece(
+    windows: StreamingWindows, speed: float, count: int
+) -> None:
+    machine = Machine(speed, windows=windows)
+    pieces, times = speak(machine, gate_for(machine), count)
     played = times[0]  # when the device has played all it was given
     for piece, moment in zip(pieces, times, strict=True):
         assert moment <= played + 1e-9
@@ -148,6 +158,22 @@ def test_the_assumed_growth_is_that_of_the_stream() -> None:
     for first, second, third in zip([0, *ends], ends, ends[1:], strict=False):
         shortest = second - windows.search - first
         assert third - second <= LONGEST_GROWTH * shortest
+
+
+@pytest.mark.parametrize(("speed", "codes_before_sound"), [(16.0, 48), (5.0, 204)])
+def test_large_pieces_are_held_back_until_the_next_one_will_arrive_in_time(
+    speed: float, codes_before_sound: int
+) -> None:
+    machine = Machine(speed, windows=FAST_WINDOWS)
+    _, times = speak(machine, gate_for(machine))
+    assert times[0] == pytest.approx(0.3 + codes_before_sound * 0.02 / speed)
+
+
+@pytest.mark.parametrize("windows", [StreamingWindows(), FAST_WINDOWS])
+def test_the_largest_ratio_is_that_of_the_pieces(windows: StreamingWindows) -> None:
+    ends = [0, *islice(windows.ends(), 10)]
+    lengths = np.diff(ends)
+    assert max(lengths[1:] / (lengths[:-1] - windows.search)) == pytest.approx(windows.largest_ratio, rel=0.03)
 
 
 def test_playback_begins_with_the_first_piece_however_short() -> None:

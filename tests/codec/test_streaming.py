@@ -10,7 +10,7 @@ import pytest
 
 from llasa_cli.checkpoint.resolve import BUILT_IN_FOLDER
 from llasa_cli.codec.codec import Codec, load_codec
-from llasa_cli.codec.streaming import StreamingWindows, crossfade, decode_stream, quietest_cut
+from llasa_cli.codec.streaming import FAST_WINDOWS, StreamingWindows, crossfade, decode_stream, quietest_cut
 
 HOP = 320
 SMALL = StreamingWindows(first=4, growth=2.0, longest=12, left=8, ahead=4, fade=1, search=2)
@@ -68,7 +68,8 @@ def spoken(codec: Codec) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(
-    "windows", [SMALL, StreamingWindows(), StreamingWindows(first=1, longest=1, left=0, ahead=0, fade=0, search=0)]
+    "windows",
+    [SMALL, StreamingWindows(), FAST_WINDOWS, StreamingWindows(first=1, longest=1, left=0, ahead=0, fade=0, search=0)],
 )
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 20, 47, 48, 49, 400, 999])
 def test_the_pieces_join_to_exactly_the_whole(windows: StreamingWindows, count: int) -> None:
@@ -97,6 +98,20 @@ def test_each_piece_is_yielded_as_soon_as_its_codes_are_available() -> None:
     assert asked == [4 + 4, 12 + 4, 24 + 4, 36 + 4]
     stream.close()  # type: ignore[attr-defined]
     assert codes.count == 40
+
+
+@pytest.mark.parametrize("windows", [SMALL, StreamingWindows(), FAST_WINDOWS])
+def test_a_piece_needs_the_codes_that_are_told(windows: StreamingWindows) -> None:
+    codes = Pulled(range(1000))
+    stream = decode_stream(Plain(), codes, windows=windows)
+    assert [codes.count for _ in islice(stream, 4)] == list(islice(windows.needed(), 4))
+
+
+def test_large_pieces_decode_few_codes_twice() -> None:
+    plain, lengths = Plain(), (80, 120, 160, 200)
+    for length in lengths:
+        list(decode_stream(plain, range(length), windows=FAST_WINDOWS))
+    assert sum(map(len, plain.history)) <= 1.4 * sum(lengths)
 
 
 def test_a_long_stream_is_decoded_in_windows_of_bounded_length() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ import httpx as plain_httpx  # noqa: E402
 
 from llasa_cli.errors import UsageError  # noqa: E402
 from llasa_cli.serve.encoders import MEDIA_TYPES, Encoder  # noqa: E402
-from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, ShuttingDown, SpeechService  # noqa: E402
+from llasa_cli.serve.service import Audio, Done, Event, Failed, QueueFull, ShuttingDown, SpeechService, Spoken  # noqa: E402
 from llasa_cli.serve.voices import VoiceStore  # noqa: E402
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions  # noqa: E402
 from llasa_cli.synthesis.batched import SynthesisRequest  # noqa: E402
@@ -312,7 +312,7 @@ def test_the_page_needs_no_other_host(server: Running) -> None:
 # --- the service itself ---
 
 
-def events_of(service: SpeechService, text: str, **sampling: Any) -> list[Event]:
+def events_of(service: SpeechService, text: str, streamed: bool = False, **sampling: Any) -> list[Event]:
     found: list[Event] = []
     over = threading.Event()
 
@@ -322,7 +322,7 @@ def events_of(service: SpeechService, text: str, **sampling: Any) -> list[Event]
             over.set()
 
     options = SpeechOptions(sampling=SamplingRequest(**SHORT | sampling), seed=1, speaker="heart", retries=0)
-    service.submit(SynthesisRequest(None, text, options), emit)
+    service.submit(SynthesisRequest(None, text, options), emit, streamed)
     assert over.wait(60)
     return found
 
@@ -350,6 +350,26 @@ def test_under_load_samples_are_those_of_a_single_text(random_checkpoint: Path, 
     for text, events in zip(texts, found, strict=True):
         served = np.concatenate([event.samples for event in events if isinstance(event, Audio)])
         assert np.array_equal(served, loaded[0].synthesize(text, speech))
+    service.stop(0)
+
+
+def samples_of(events: list[Event]) -> np.ndarray:
+    return np.concatenate([event.samples for event in events if isinstance(event, Audio)])
+
+
+def test_under_load_a_stream_has_the_samples_that_it_has_alone(random_checkpoint: Path) -> None:
+    """In windows, whose places depend on the codes alone: 250 codes have several."""
+    service = SpeechService(Synthesizer.load(ModelOptions(model=str(random_checkpoint), dtype="int8")), slots=3)
+    texts = [f"Number {number}." for number in range(4)]
+    speak_one = partial(events_of, service, streamed=True, temperature=0.8, max_seconds=5.0)
+    with ThreadPoolExecutor(len(texts)) as pool:
+        beside = [samples_of(events) for events in pool.map(speak_one, texts)]
+    for text, samples in zip(texts, beside, strict=True):
+        alone = speak_one(text)
+        assert np.array_equal(samples_of(alone), samples)
+        (spoken,) = (event.utterance for event in alone if isinstance(event, Spoken))
+        assert spoken.streamed
+        assert len(samples) == len(spoken.codes) * service.synthesizer.codec.samples_per_code
     service.stop(0)
 
 
