@@ -60,6 +60,16 @@ class Reference:
     text: str
     codes: tuple[int, ...]
 
+    def require_words(self, whose: str = "the clip") -> Reference:
+        """This reference itself.
+
+        Raises:
+            UsageError: The model can't read a word of the transcript.
+        """
+        if not any(character.isalnum() for character in self.text):
+            raise UsageError(f"The model can't read the transcript of {whose}.", "Choose another model with -m.")
+        return self
+
 
 @dataclass(frozen=True)
 class Prompt:

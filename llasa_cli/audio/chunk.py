@@ -37,3 +37,10 @@ def pcm16(samples: np.ndarray) -> np.ndarray:
 def to_pcm16(samples: np.ndarray) -> bytes:
     """float32 -1..1 -> little-endian 16-bit integers."""
     return pcm16(samples).astype("<i2").tobytes()
+
+
+def from_pcm16(samples: np.ndarray) -> np.ndarray:
+    """int16 -> float32, from which `pcm16` makes the same integers again."""
+    import numpy as np
+
+    return samples.astype(np.float32) / np.float32(32767.0)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from llasa_cli.audio.chunk import AudioChunk, to_pcm16
+from llasa_cli.audio.chunk import AudioChunk, from_pcm16, to_pcm16
 from llasa_cli.audio.sink import Sink
 from llasa_cli.audio.writers import FileSink
 from llasa_cli.errors import LlasaError, UsageError
@@ -203,8 +203,7 @@ class ResumableSink(Sink):
 
         with (self.folder / "sound.pcm").open("rb") as file:
             while block := file.read(_BLOCK_SAMPLES * _BYTES):
-                # Full scale was multiplied by 32,767, so the same integers are written again.
-                yield AudioChunk(np.frombuffer(block, "<i2").astype(np.float32) / 32767.0, self._rate)
+                yield AudioChunk(from_pcm16(np.frombuffer(block, "<i2")), self._rate)
 
     def _do(self, file: BinaryIO | None, data: bytes) -> None:
         assert file is not None

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llasa_cli.audio.chunk import AudioChunk
+from llasa_cli.audio.chunk import AudioChunk, from_pcm16
 from llasa_cli.audio.side_file import SpokenPart
 from llasa_cli.errors import LlasaError
 
@@ -103,13 +103,11 @@ def _silence(path: Path, seconds: float) -> AudioChunk:
 
 
 def _read(path: Path) -> Iterator[AudioChunk]:
-    import numpy as np
     import soundfile
 
     try:
         with soundfile.SoundFile(path) as file:
             while len(block := file.read(_BLOCK_SAMPLES, dtype="int16")):
-                # Full scale was multiplied by 32,767 when the part was written: this gives the same integers again.
-                yield AudioChunk(block.astype(np.float32) / 32767.0, file.samplerate)
+                yield AudioChunk(from_pcm16(block), file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(path, error) from error

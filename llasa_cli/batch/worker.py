@@ -37,7 +37,7 @@ from llasa_cli.batch.messages import (
 )
 from llasa_cli.batch.options import PASSAGE_SLOTS
 from llasa_cli.device import limit_threads
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import LlasaError
 from llasa_cli.files import move_to
 from llasa_cli.memory import free_device_memory
 from llasa_cli.prompt import Reference
@@ -185,10 +185,7 @@ class _ItemRequests:
         found = load_reference(clip.path, clip.transcript)
         if clip.recognized is not None:
             found = with_recognized_text(found, clip.recognized, "The recognizer")
-        reference = self._synthesizer.encode_reference(found.samples, found.transcript)
-        if not reference.text:
-            raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
-        return reference
+        return self._synthesizer.encode_reference(found.samples, found.transcript).require_words()
 
 
 class _PassageResults:

@@ -72,9 +72,7 @@ def clone(options: CloneOptions, text: TextOptions, reference_options: Reference
         with open_audio_output(plan, console, voice) if speaks else nullcontext() as audio_output:
             text_to_speech = plan.load(console)
             console.stage("encoding the reference clip")
-            reference = text_to_speech.encode_reference(clip.samples, clip.transcript)
-            if not reference.text:
-                raise UsageError("The model can't read the transcript of the clip.", "Choose another model with -m.")
+            reference = text_to_speech.encode_reference(clip.samples, clip.transcript).require_words()
             if options.save is not None:
                 saved = _saved_voice(options, reference_options.language, model.checkpoint, reference, clip)
                 _save(saved, options.force, console, common.output.json, prints_path=not speaks)

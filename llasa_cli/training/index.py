@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +38,35 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def run_identity(
-    options: PrepareOptions, prompt_format: PromptFormat, codec_identity: str | None, fingerprint: str
-) -> str:
-    """The settings that all ranks of one run share, as text."""
-    settings = {name: str(value) for name, value in asdict(options).items() if name not in ("rank", "output")}
-    settings |= {"codec": str(codec_identity), "tokenizer": fingerprint, "pad": str(prompt_format.pad_id)}
-    settings |= {"spell_out": str(prompt_format.spell_out)}
-    return json.dumps(settings, sort_keys=True)
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides what a run writes.
+
+    Attributes:
+        codec_identity: The identity of the codec; None without one.
+        fingerprint: The result of `tokenizer_fingerprint`.
+    """
+
+    options: PrepareOptions
+    prompt_format: PromptFormat
+    codec_identity: str | None
+    fingerprint: str
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits that all ranks of one run share."""
+        values = {name: str(value) for name, value in asdict(self.options).items() if name not in ("rank", "output")}
+        values |= {"codec": str(self.codec_identity), "tokenizer": self.fingerprint}
+        values |= {"pad": str(self.prompt_format.pad_id), "spell_out": str(self.prompt_format.spell_out)}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # --- one rank ---
 
 
-def describe(
-    options: PrepareOptions,
-    prompt_format: PromptFormat,
-    codec_identity: str | None,
-    fingerprint: str,
-    database: RowDatabase,
-) -> dict[str, Any]:
+def describe(settings: RunSettings, database: RowDatabase) -> dict[str, Any]:
     """The content of index.json; call `RowDatabase.hold_out` before. A clip that is not encoded yet is counted as its header says."""
+    options, prompt_format = settings.options, settings.prompt_format
     names = ("shortest", "tenth", "half", "nine_tenths", "longest")
     quantiles = database.quantiles((0, 0.1, 0.5, 0.9, 1))
     listed = [{"row": problem.where, "reason": problem.reason} for problem in database.problems(_MAX_LISTED)]
@@ -68,8 +76,8 @@ def describe(
         "seconds": {name: count / CODES_PER_SECOND for name, count in zip(names, quantiles, strict=False)},
         "clips_by_seconds": database.by_seconds(),
         "speakers": database.speakers(),
-        "codec": codec_identity,
-        "tokenizer": fingerprint,
+        "codec": settings.codec_identity,
+        "tokenizer": settings.fingerprint,
         "first_code_id": prompt_format.first_code_id,
         "code_count": prompt_format.code_count,
         "pad_id": prompt_format.pad_id,

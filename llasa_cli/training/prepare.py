@@ -19,7 +19,6 @@ finish joins their indexes.
 from __future__ import annotations
 
 import errno
-import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -111,12 +110,12 @@ def prepare(
         if on_progress is not None:
             on_progress(replace(progress, rank=options.rank))
 
+    settings = index.RunSettings(options, prompt_format, None if codec is None else codec.identity, fingerprint)
     if options.dry_run:
         with closing(open_scratch_database(None)) as scratch:
             database = _check_rows(options, prompt_format, scratch, report)
             database.hold_out(_validation_rows(options, database))
-            identity = None if codec is None else codec.identity
-            return index.describe(options, prompt_format, identity, fingerprint, database)
+            return index.describe(settings, database)
     make_folder(options.output)
     busy = UsageError(
         f"Another `llasa prepare` is writing to {options.output}.", "Wait until it has finished, or stop it."
@@ -125,7 +124,7 @@ def prepare(
         lock = options.output / f".lock-rank{options.rank:05d}"
         release = take_lock(lock, busy)
         try:
-            return _Run(options, prompt_format, codec, fingerprint, report).run()
+            return _Run(settings, codec, report).run()
         finally:
             lock.unlink(missing_ok=True)
             release()
@@ -213,18 +212,10 @@ def _validation_rows(options: PrepareOptions, database: RowDatabase) -> int:
 class _Run:
     """One rank's work on its share of the rows."""
 
-    def __init__(
-        self,
-        options: PrepareOptions,
-        prompt_format: PromptFormat,
-        codec: Encoder | None,
-        fingerprint: str,
-        report: OnProgress,
-    ) -> None:
-        self._options, self._prompt_format, self._codec = options, prompt_format, codec
-        self._fingerprint, self._report = fingerprint, report
-        self._codec_identity = None if codec is None else codec.identity
-        self._rank_prefix = rank_name(options.rank, options.ranks).partition("_")[0]
+    def __init__(self, settings: index.RunSettings, codec: Encoder | None, report: OnProgress) -> None:
+        self._settings, self._codec, self._report = settings, codec, report
+        self._options, self._prompt_format = settings.options, settings.prompt_format
+        self._rank_prefix = rank_name(self._options.rank, self._options.ranks).partition("_")[0]
 
     def _file(self, stem: str, ending: str) -> Path:
         prefix = f"_{self._rank_prefix}" if self._rank_prefix else ""
@@ -241,7 +232,7 @@ class _Run:
     def _run(self, scratch: sqlite3.Connection) -> dict[str, Any]:
         options = self._options
         database = _check_rows(options, self._prompt_format, scratch, self._report)
-        with CodeCache(options.output, self._codec_identity or "none", scratch, options.rank) as cache:
+        with CodeCache(options.output, self._settings.codec_identity or "none", scratch, options.rank) as cache:
             self._check_disk_space(database)
             encode_clips(
                 database,
@@ -314,12 +305,11 @@ class _Run:
             raise LlasaError(f"{row.where} changed while it was read: {why}.", "Run the same command again.") from why
 
     def _finish(self, database: RowDatabase) -> dict[str, Any]:
-        options, settings = self._options, (self._prompt_format, self._codec_identity, self._fingerprint)
+        options = self._options
         index.write_listing(self._file("skipped", ".jsonl"), database)
-        content = index.describe(options, *settings, database)
+        content = index.describe(self._settings, database)
         if options.ranks > 1:
-            run = hashlib.sha256(index.run_identity(options, *settings).encode()).hexdigest()[:16]
-            content |= {"rank": options.rank, "run": run}
+            content |= {"rank": options.rank, "run": self._settings.identity}
         write_json(self._file("index", ".json"), content)
         if options.ranks == 1:
             return content

@@ -101,11 +101,7 @@ class Cast:
             UsageError: The model can't read a transcript.
         """
         for name, clip in self._clips.items():
-            reference = encode_reference(clip.samples, clip.transcript)
-            if not reference.text:
-                raise UsageError(
-                    f"The model can't read the transcript of {name}'s clip.", "Choose another model with -m."
-                )
+            reference = encode_reference(clip.samples, clip.transcript).require_words(f"{name}'s clip")
             self.voices[name] = replace(self.voices[name], reference=reference)
 
     def _refuse_server(self) -> None:
@@ -140,7 +136,7 @@ def _pairs(values: Iterable[str]) -> Iterable[tuple[str, str]]:
             name, equals, voice = (part.strip() for part in pair.partition("="))
             if not (name and equals and voice):
                 raise UsageError(
-                    f"--cast takes NAME=VOICE, not {pair.strip()!r}.", "Such as --cast Anna=bella,Bob=bob.wav."
+                    f"--cast takes NAME=VOICE, not {pair.strip()!r}.", "For example: --cast Anna=bella,Bob=bob.wav."
                 )
             yield " ".join(name.split()), voice
 

@@ -133,8 +133,5 @@ def adapt_voice(voice: SavedVoice, checkpoint: ModelDescription) -> ResolvedVoic
         )
     normalize = load_normalizer(bool(checkpoint.metadata.get("spell_out")))
     text = normalize(voice.text) if normalize else voice.text
-    if not any(character.isalnum() for character in text):
-        raise UsageError(
-            f"The model can't read the transcript of the voice {voice.name}.", "Choose another model with -m."
-        )
-    return ResolvedVoice(reference=Reference(" ".join(text.split()), voice.codes), language=voice.language)
+    reference = Reference(" ".join(text.split()), voice.codes).require_words(f"the voice {voice.name}")
+    return ResolvedVoice(reference=reference, language=voice.language)
