@@ -8,6 +8,7 @@ Nothing here writes to the terminal: progress goes to a `BatchReporter`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,7 @@ from llasa_cli.batch.messages import Completed, Failed, ReferenceFile, WorkerBac
 from llasa_cli.batch.options import ITEM_PAUSE_S, BatchOptions, SchedulingOptions
 from llasa_cli.batch.plan import Counts, Plan, Task
 from llasa_cli.batch.results import COMPLETE, ByteRange, Results
-from llasa_cli.batch.scheduler import Scheduler, Tally
+from llasa_cli.batch.scheduler import Scheduler, Settled, Tally
 from llasa_cli.errors import BatchError, LlasaError, UsageError
 from llasa_cli.files import output_folder
 from llasa_cli.prompt import parse_style
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from llasa_cli.voices.resolve import ResolvedVoice
 
 _CACHED_VOICES = 1000
+_SYNC_S = 2.0
 
 
 class BatchReporter(Protocol):
@@ -303,19 +305,16 @@ class _Run:
     def make(self) -> BatchSummary:
         """Synthesize the missing items, sort the rows, and concatenate the items if one file is wanted."""
         counts = self.plan.counts()
-        reporter = self.reporter
-        scheduler = Scheduler(
-            self.plan, self.results, self._work_item, self._row, self._on_row, reporter.message, reporter.progress
-        )
+        scheduler = Scheduler(self.plan, self._work_item, self.reporter.message)
         tally = self._tally = scheduler.tally
         facts: dict[str, Any] = {}
         try:
-            scheduler.fail_invalid()
+            self._drain(scheduler.invalid())
             self._is_running = True
             if tally.to_make:
                 backend = self._start_workers()
                 try:
-                    scheduler.run(backend)
+                    self._drain(scheduler.run(backend))
                 finally:
                     tally.stop_clock()
                     backend.close()
@@ -323,7 +322,7 @@ class _Run:
             self.results.reorder(self.plan.rows_in_order())
         except BaseException:
             if tally.made:
-                reporter.interrupted(tally)
+                self.reporter.interrupted(tally)
             raise
         tally.failed_checks = self.plan.failed_checks()
         self._write_missing_words()
@@ -333,6 +332,26 @@ class _Run:
             self._remove_parts()
         awaited = self.destination.joined if joined is None else None
         return BatchSummary(counts, tally, facts, self.results.path, joined, joined_s, awaited, accepts)
+
+    def _drain(self, settled_items: Iterator[Settled | None]) -> None:
+        synced = time.monotonic()
+        for settled in settled_items:
+            if settled is not None:
+                self._record(*settled)
+                continue
+            self.reporter.progress(self._tally)
+            if time.monotonic() - synced > _SYNC_S:
+                self.results.sync()
+                synced = time.monotonic()
+        self.results.sync()
+
+    def _record(self, task: Task, outcome: Completed | Failed) -> None:
+        """Write the row of an item, and its word times."""
+        row = self._row(task, outcome)
+        checks = outcome.checks if isinstance(outcome, Completed) else ()
+        self.plan.settle(task.number, self.results.append(row), isinstance(outcome, Completed), bool(checks))
+        self._write_words(row, replace_file=True)
+        self.reporter.row(row, self._is_running)
 
     def _start_workers(self) -> WorkerBackend:
         options = self.options
@@ -400,10 +419,6 @@ class _Run:
                 for mark in outcome.marks
             ]
         return row
-
-    def _on_row(self, row: dict[str, Any]) -> None:
-        self._write_words(row, replace_file=True)
-        self.reporter.row(row, self._is_running)
 
     def _write_missing_words(self) -> None:
         """Write the word times of items that an earlier run made and whose file is not there."""

@@ -1,10 +1,10 @@
-"""Gives the items of a plan to workers, and writes the results of what comes back.
+"""Gives the items of a plan to workers, and yields what comes back.
 
-    scheduler = Scheduler(plan, results, make_work_item, make_row, callbacks...)
-    scheduler.fail_invalid()
-    scheduler.run(backend)
+    scheduler = Scheduler(plan, make_work_item, on_note)
+    for settled in scheduler.run(backend):
+        task, outcome = settled                     it is None at least twice a second, for progress
 
-It is the only writer of `results.jsonl`. Its memory does not grow with the length of the list.
+Its memory does not grow with the length of the list.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llasa_cli.batch.messages import (
     Completed,
@@ -28,11 +27,9 @@ from llasa_cli.batch.messages import (
     WorkItem,
 )
 from llasa_cli.batch.plan import Plan, Task
-from llasa_cli.batch.results import Results
 from llasa_cli.errors import LlasaError
 from llasa_cli.files import AtomicFile, move_to
 
-_SYNC_S = 2.0
 _SUSPECT_LOSSES = 2
 """An item that several workers had when they died may be the cause. Only one such item is given to a worker at a time."""
 _MOST_LOSSES = 5
@@ -89,31 +86,21 @@ class Tally:
         return self.wall_s * (self.characters_to_make - self.characters) / self.characters
 
 
+Settled = tuple[Task, Completed | Failed]
+"""An item that is complete or has failed."""
+
+
 class Scheduler:
     """Runs a plan; see the module.
 
     Args:
         make_work_item: A task in the form for workers. Raises LlasaError if it can't be made.
-        make_row: (task, outcome) -> the row of results.
-        on_row: Called with each row after it was written.
         on_note: Called with each message for the user.
-        on_progress: Called at least twice a second.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        results: Results,
-        make_work_item: Callable[[Task], WorkItem],
-        make_row: Callable[[Task, Completed | Failed], dict[str, Any]],
-        on_row: Callable[[dict[str, Any]], None],
-        on_note: Callable[[str], None],
-        on_progress: Callable[[Tally], None],
-    ) -> None:
+    def __init__(self, plan: Plan, make_work_item: Callable[[Task], WorkItem], on_note: Callable[[str], None]) -> None:
         counts = plan.counts()
-        self._plan, self._results = plan, results
-        self._make_work_item, self._make_row = make_work_item, make_row
-        self._on_row, self._on_note, self._on_progress = on_row, on_note, on_progress
+        self._plan, self._make_work_item, self._on_note = plan, make_work_item, on_note
         self.tally = Tally(counts.all, counts.there, counts.to_make, counts.characters)
         self._submitted: dict[int, int] = {}
         """Items with a worker -> how many workers died with them before."""
@@ -121,37 +108,32 @@ class Scheduler:
         self._suspects: list[int] = []
         self._left = counts.to_make
         self._losses: dict[int, int] = {}
-        self._synced = time.monotonic()
 
-    def fail_invalid(self) -> None:
-        """Write the rows of the items that can't be made."""
+    def invalid(self) -> Iterator[Settled]:
+        """The items that can't be made."""
         for task in self._plan.invalid():
-            self._settle(task, Failed(task.number, task.problem))
+            yield from self._settle(task, Failed(task.number, task.problem))
 
-    def run(self, backend: WorkerBackend) -> None:
-        """Make all items that have to be made.
+    def run(self, backend: WorkerBackend) -> Iterator[Settled | None]:
+        """Make all items that have to be made. Yields each when it is settled, and None at least twice a second.
 
         Raises:
-            LlasaError: A failure that concerns all items. Completed items are kept.
+            LlasaError: A failure that concerns all items. The completed items have been yielded.
         """
         waiting = self._plan.waiting()
         finished = False
         while True:
             while backend.capacity(self._left) > 0 and (task := self._next_task(waiting)) is not None:
-                self._submit(backend, task)
+                yield from self._submit(backend, task)
             if not self._left and not finished:
                 backend.finish()
                 finished = True
             events = backend.events(0.5)
             for event in events:
-                self._handle(event)
+                yield from self._handle(event)
             if finished and any(isinstance(event, Exited) for event in events):
-                break
-            self._on_progress(self.tally)
-            if time.monotonic() - self._synced > _SYNC_S:
-                self._results.sync()
-                self._synced = time.monotonic()
-        self._results.sync()
+                return
+            yield None
 
     def _next_task(self, waiting: Iterator[Task]) -> Task | None:
         """Lost items come before new ones; items that may kill their worker come one at a time."""
@@ -161,24 +143,24 @@ class Scheduler:
             return self._plan.task(self._suspects.pop(0))
         return next(waiting, None)
 
-    def _submit(self, backend: WorkerBackend, task: Task) -> None:
+    def _submit(self, backend: WorkerBackend, task: Task) -> Iterator[Settled]:
         try:
             item = self._make_work_item(task)
         except LlasaError as error:
-            self._settle(task, Failed(task.number, str(error)))
+            yield from self._settle(task, Failed(task.number, str(error)))
             return
         self._submitted[task.number] = self._losses.get(task.number, 0)
         backend.submit(item)
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: Event) -> Iterator[Settled]:
         if isinstance(event, (Completed, Failed)):
             # A worker that was counted as lost may still have completed the item: the first result counts.
             if event.number in self._submitted:
                 del self._submitted[event.number]
                 self._losses.pop(event.number, None)
-                self._settle(self._plan.task(event.number), event)
+                yield from self._settle(self._plan.task(event.number), event)
         elif isinstance(event, Lost):
-            self._return_items(event)
+            yield from self._return_items(event)
         elif isinstance(event, FatalError):
             raise event.error
         elif isinstance(event, Note):
@@ -188,7 +170,7 @@ class Scheduler:
             if self.tally.began is None:
                 self.tally.began = time.monotonic()
 
-    def _return_items(self, event: Lost) -> None:
+    def _return_items(self, event: Lost) -> Iterator[Settled]:
         self.tally.lost_workers += 1
         lost = [number for number in event.numbers if number in self._submitted]
         self._on_note(f"a worker has died ({event.reason}); its {len(lost)} items are given to other workers")
@@ -197,19 +179,16 @@ class Scheduler:
             if losses >= _MOST_LOSSES:
                 self._losses.pop(number)
                 reason = f"{losses} workers died while they had this item, the last one by {event.reason}."
-                self._settle(self._plan.task(number), Failed(number, reason))
+                yield from self._settle(self._plan.task(number), Failed(number, reason))
             else:
                 (self._suspects if losses >= _SUSPECT_LOSSES else self._returned).append(number)
 
-    def _settle(self, task: Task, outcome: Completed | Failed) -> None:
-        """Write the row of an item, and its file if it came from another machine."""
+    def _settle(self, task: Task, outcome: Completed | Failed) -> Iterator[Settled]:
+        """Write the file of an item if it came from another machine, and count the item after its row is written."""
         if isinstance(outcome, Completed) and outcome.data is not None:
             problem = _write_file(self._plan.work, self._plan.folder / task.path, outcome.data)
             outcome = Failed(task.number, problem) if problem else outcome
-        row = self._make_row(task, outcome)
-        made = isinstance(outcome, Completed)
-        failed_checks = isinstance(outcome, Completed) and bool(outcome.checks)
-        self._plan.settle(task.number, self._results.append(row), made, failed_checks)
+        yield task, outcome
         tally = self.tally
         if not task.problem:  # it was counted among the items to make
             self._left -= 1
@@ -220,7 +199,6 @@ class Scheduler:
             tally.retries += outcome.retries
         else:
             tally.failed += 1
-        self._on_row(row)
 
 
 def _write_file(work: Path, target: Path, data: bytes) -> str:

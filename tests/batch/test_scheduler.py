@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from llasa_cli.batch.manifest import Item
 from llasa_cli.batch.messages import Completed, Event, Exited, Failed, FatalError, Lost, Note, Ready, WorkItem
 from llasa_cli.batch.plan import Plan, Task
 from llasa_cli.batch.results import Results
-from llasa_cli.batch.scheduler import Scheduler, Tally
+from llasa_cli.batch.scheduler import Scheduler, Settled, Tally
 from llasa_cli.errors import LlasaError
 from llasa_cli.settings import SpeechOptions
 
@@ -80,8 +81,6 @@ def make_work_item(task: Task) -> WorkItem:
 
 
 def schedulern(folder: Path, backend: FakeBackend, texts: list[str], problems: dict[int, str] | None = None) -> Any:
-    rows: list[dict[str, Any]] = []
-
     def row_of(task: Task, event: Completed | Failed) -> dict[str, Any]:
         row = {"id": task.item.id, "path": task.path, "status": "ok" if isinstance(event, Completed) else "error"}
         return row | ({"error": event.error} if isinstance(event, Failed) else {})
@@ -90,11 +89,18 @@ def schedulern(folder: Path, backend: FakeBackend, texts: list[str], problems: d
     with Results(folder) as results, Plan(folder, "wav") as plan:
         for number, text in enumerate(texts, 1):
             plan.add(Item(number, str(number), str(number), text), "k", problem=(problems or {}).get(number, ""))
-        scheduler = Scheduler(plan, results, make_work_item, row_of, rows.append, notes.append, lambda tally: None)
-        scheduler.fail_invalid()
+        scheduler = Scheduler(plan, make_work_item, notes.append)
+
+        def drain(settled_items: Iterator[Settled | None]) -> None:
+            for settled in settled_items:
+                if settled is not None:
+                    task, outcome = settled
+                    plan.settle(task.number, results.append(row_of(*settled)), isinstance(outcome, Completed))
+
+        drain(scheduler.invalid())
         try:
             if scheduler.tally.to_make:
-                scheduler.run(backend)
+                drain(scheduler.run(backend))
         finally:
             results.reorder(plan.rows_in_order())
             kept = [row for _, row in results.rows()]
