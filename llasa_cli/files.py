@@ -176,7 +176,8 @@ def take_lock(path: Path, busy: LlasaError) -> Callable[[], None]:
                 raise
             if path.is_file() and not path.stat().st_size:
                 path.unlink(missing_ok=True)  # left by the attempt above
-            lock = SoftFileLock(path, timeout=0, thread_local=False)
+            # In filelock 4.1, the last for Python 3.10, the first attempt only removes the lock of an ended process.
+            lock = SoftFileLock(path, timeout=0.1, thread_local=False)
             lock.acquire()
     except Timeout as error:
         if isinstance(lock, SoftFileLock):

@@ -89,10 +89,9 @@ def test_without_locks_of_the_file_system_a_file_names_the_process(
     assert LOCK in refused.value.hint
     assert os.listdir(tmp_path) == []
     killed = f"import filelock, os; lock = filelock.SoftFileLock({str(tmp_path / LOCK)!r}); lock.acquire(); os._exit(9)"
-    if sys.version_info >= (3, 11):  # filelock for Python 3.10 does not recognize the lock of a killed process
-        subprocess.run([sys.executable, "-c", killed], check=False)
-        assert os.listdir(tmp_path) == [LOCK]
-        Results(tmp_path).close()
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    assert os.listdir(tmp_path) == [LOCK]
+    Results(tmp_path).close()
     (tmp_path / LOCK).write_text("1\nanothermachine\n")
     with pytest.raises(UsageError):
         Results(tmp_path)
