@@ -18,5 +18,10 @@ FORMATS = {
 """Format name (also the file ending) -> libsndfile's format and subtype; MP4 is written by PyAV (`audio.mp4`)."""
 FILE_FORMATS = tuple(name for name, (kind, _) in FORMATS.items() if kind != "RAW")
 """The formats whose files contain their sampling rate."""
+READ_ENDINGS = tuple(
+    f".{name}"
+    for name in "wav flac ogg oga opus mp3 aiff aif au caf m4a mp4 webm wma aac".split()  # the last with PyAV
+)
+"""Endings of recordings: of a clip in `--cast`, and in a folder for `prepare`."""
 OTHER_ENDINGS = tuple("3gp aac ac3 aif aiff alac amr au caf mka mkv mov mp2 mp4 oga w64 weba webm wma".split())
 """Endings of audio formats that can't be written: a path that ends so means a file, not a folder."""

@@ -90,12 +90,10 @@ class Destination:
             return cls._one_file(options)
         if output.suffix.lstrip(".").lower() in OTHER_ENDINGS and not output.is_dir():
             pick_format(str(output), None)  # raises: the format is not supported
-        if options.subtitles is not None:
-            raise UsageError("--subtitles needs a single output file.", "For example: -o book.wav.")
-        if options.pause_s is not None:
-            raise UsageError("--pause needs a single output file.", "For example: -o book.wav.")
-        if options.loudness is not None:
-            raise UsageError("--loudness needs a single output file.", "For example: -o book.wav.")
+        of_one_file = {"--subtitles": options.subtitles, "--pause": options.pause_s, "--loudness": options.loudness}
+        for flag, value in of_one_file.items():
+            if value is not None:
+                raise UsageError(f"{flag} needs a single output file.", "For example: -o book.wav.")
         if options.words is not None and options.words.exists() and not options.words.is_dir():
             raise UsageError(
                 f"{options.words} is not a folder.", "Give --words a folder: each item gets a .json file in it."

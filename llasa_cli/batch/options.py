@@ -136,6 +136,9 @@ class BatchOptions(Options, SideFileOptions):
     loudness: Annotated[float | None, replace(LOUDNESS_FLAG, help="Loudness of the one file in LUFS (EBU R128).")] = (
         None
     )
+    voice: str | None = None
+    """The voice of items that name none: see `voices.resolve.resolve_voice`; `speaker` likewise."""
+    speaker: str | None = None
     ref_text: str | None = None
     """The transcript of `ref`."""
     language: str | None = None

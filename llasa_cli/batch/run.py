@@ -1,6 +1,6 @@
 """Runs a batch from its list to its results, for `llasa batch`.
 
-    summary = run_batch(options, speech_options, model_options, voices, transcriber, reporter)
+    summary = run_batch(options, speech_options, model_options, transcriber, reporter)
 
 The whole list is checked first, and everything that is wrong with it is reported at once. Only then is a model loaded.
 Nothing here writes to the terminal: progress goes to a `BatchReporter`.
@@ -9,10 +9,10 @@ Nothing here writes to the terminal: progress goes to a `BatchReporter`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,6 +30,7 @@ from llasa_cli.files import output_folder
 from llasa_cli.prompt import parse_style
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
 from llasa_cli.text.spoken_words import WordTime
+from llasa_cli.voices.resolve import ResolvedVoice, resolve_voice
 
 if TYPE_CHECKING:
     from llasa_cli.batch.concatenate import Part
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from llasa_cli.checkpoint.resolve import Checkpoint
     from llasa_cli.prompt import Reference
     from llasa_cli.voices.reference import ReferenceTranscriber
-    from llasa_cli.voices.resolve import ResolvedVoice
 
 _CACHED_VOICES = 1000
 _SYNC_S = 2.0
@@ -66,25 +66,6 @@ class BatchReporter(Protocol):
 
     def interrupted(self, tally: Tally) -> None:
         """An error ends the run, but some items are complete."""
-
-
-@dataclass(frozen=True)
-class BatchVoices:
-    """The voice of the command line, and how the names in a list are resolved.
-
-    Attributes:
-        resolve: (voice, speaker, checkpoint) -> a voice. Raises UsageError for an unknown name.
-    """
-
-    resolve: Callable[[str | None, str | None, Checkpoint], ResolvedVoice]
-    voice: str | None = None
-    speaker: str | None = None
-
-    def find(self, checkpoint: Checkpoint, voice: str | None, speaker: str | None) -> ResolvedVoice:
-        """The voice that an item names, else that of the command line."""
-        if voice is None and speaker is None:
-            voice, speaker = self.voice, self.speaker
-        return self.resolve(voice, speaker, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -144,7 +125,6 @@ def run_batch(
     options: BatchOptions,
     speech: SpeechOptions,
     models: ModelOptions,
-    voices: BatchVoices,
     transcriber: ReferenceTranscriber,
     reporter: BatchReporter,
 ) -> BatchSummary:
@@ -156,7 +136,7 @@ def run_batch(
     """
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
 
-    _check_options(options, voices)
+    _check_options(options)
     if speech.speed != 1:
         from llasa_cli.audio.pyav import check_pyav
 
@@ -165,21 +145,21 @@ def run_batch(
     destination.refuse_overwriting_inputs(options)
     checkpoint = resolve_checkpoint(models)
     parse_style(speech.style, checkpoint.style_fields)
-    voices.find(checkpoint, None, None)  # an error in the flags concerns all items
+    resolve_voice(options.voice, options.speaker, checkpoint)  # an error in the flags concerns all items
     with ExitStack() as stack:
         source = stack.enter_context(ListSource(options.source))
         stack.enter_context(output_folder(destination.folder))
         results = stack.enter_context(Results(destination.folder))
         plan = stack.enter_context(Plan(destination.folder, destination.item_format))
-        run = _Run(options, speech, checkpoint, voices, transcriber, reporter, destination, plan, results)
+        run = _Run(options, speech, checkpoint, transcriber, reporter, destination, plan, results)
         run.check(source)
         if options.dry_run:
             return BatchSummary(plan.counts())
         return run.make()
 
 
-def _check_options(options: BatchOptions, voices: BatchVoices) -> None:
-    if options.ref is not None and (voices.voice is not None or voices.speaker is not None):
+def _check_options(options: BatchOptions) -> None:
+    if options.ref is not None and (options.voice is not None or options.speaker is not None):
         raise UsageError("--ref and a voice are both given.", "Leave out --ref, or leave out --voice and --speaker.")
     if options.ref_text is not None and options.ref is None:
         raise UsageError(
@@ -215,7 +195,6 @@ class _Run:
     options: BatchOptions
     speech: SpeechOptions
     checkpoint: Checkpoint
-    voices: BatchVoices
     transcriber: ReferenceTranscriber
     reporter: BatchReporter
     destination: Destination
@@ -226,7 +205,7 @@ class _Run:
     def __post_init__(self) -> None:
         from llasa_cli.batch.validate import settings_digest
 
-        self._find_voice = lru_cache(_CACHED_VOICES)(partial(self.voices.find, self.checkpoint))
+        self._find_voice = lru_cache(_CACHED_VOICES)(self._resolve_voice)
         self._find_clip = lru_cache(_CACHED_VOICES)(self._transcribed_clip)
         self._settings = settings_digest(self.speech, self.options, self.destination.item_format, self.checkpoint)
         self._slots = self.options.slots
@@ -277,6 +256,12 @@ class _Run:
             if self.options.slots is None and row.get("settings") == self._settings and row.get("status") in COMPLETE:
                 self._slots = slots if isinstance(slots, int) and slots > 0 else self._slots
             yield place, row
+
+    def _resolve_voice(self, voice: str | None, speaker: str | None) -> ResolvedVoice:
+        """The voice that an item names, else that of the command line."""
+        if voice is None and speaker is None:
+            voice, speaker = self.options.voice, self.options.speaker
+        return resolve_voice(voice, speaker, self.checkpoint)
 
     def _voice_key(self, voice: str | None, speaker: str | None) -> str:
         from llasa_cli.batch.validate import voice_digest

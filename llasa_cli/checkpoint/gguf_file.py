@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.checkpoint.safetensors_header import AGAIN, TensorLocation
+from llasa_cli.checkpoint.safetensors_header import TensorLocation, broken
 from llasa_cli.errors import LlasaError, ModelError
 from llasa_cli.settings import ARCHITECTURES
 
@@ -100,9 +100,9 @@ class GgufFile:
         key = f"{self.metadata.get('general.architecture')}.{name}"
         found = self.metadata.get(key, default)
         if not isinstance(found, kind) and found is not default:
-            raise _broken(self.path, f"its {key} is {str(found)[:40]!r}")
+            raise broken(self.path, f"its {key} is {str(found)[:40]!r}")
         if found is None:
-            raise _broken(self.path, f"it has no {key}")
+            raise broken(self.path, f"it has no {key}")
         return found
 
     def config(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class GgufFile:
         width = self.value("embedding_length")
         head_dim = self.value("attention.key_length", int, 0) or self.value("rope.dimension_count", int, 0)
         if head_dim and self.value("rope.dimension_count", int, head_dim) != head_dim:
-            raise _broken(self.path, "it rotates only a part of each head, which no Llama does")
+            raise broken(self.path, "it rotates only a part of each head, which no Llama does")
         return {
             "model_type": architecture,
             "hidden_size": width,
@@ -157,7 +157,7 @@ def read_gguf(path: Path) -> GgufFile:
     try:
         status = path.stat()
     except OSError as error:
-        raise _broken(path, error.strerror or str(error)) from error
+        raise broken(path, error.strerror or str(error)) from error
     return _read_gguf(path, status.st_size, status.st_mtime_ns)
 
 
@@ -172,7 +172,7 @@ def _read_gguf(path: Path, size: int, changed_ns: int) -> GgufFile:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _parse(path, _Reader(data), size)
     except (OSError, ValueError, struct.error, UnicodeDecodeError) as error:
-        raise _broken(path, str(error)) from error
+        raise broken(path, str(error)) from error
 
 
 class _Reader:
@@ -295,10 +295,6 @@ def _rotated(name: str, place: GgufLocation, heads_of: Mapping[str, Any]) -> Ggu
     if not isinstance(heads, int) or heads < 1 or place.shape[0] % (2 * heads):
         return place
     return GgufLocation(place.file, place.dtype, place.shape, place.begin, place.end, heads)
-
-
-def _broken(path: Path, why: str) -> ModelError:
-    return ModelError(f"{path} can't be read: {why}.", AGAIN)
 
 
 # --- tensors ---

@@ -91,7 +91,7 @@ def _places_of_shards(folder: Path, index: Path) -> dict[str, TensorLocation]:
     held = {file: read_header(folder / file) for file in files}
     for name, file in named.items():
         if name not in held[file]:
-            raise ModelError(f"{index} says that {file} has {name}, but it has not.", AGAIN)
+            raise ModelError(f"{index} says that {file} contains {name}, but it does not.", AGAIN)
     return {name: held[file][name] for name, file in named.items()}
 
 
@@ -112,16 +112,16 @@ def read_header(path: Path) -> dict[str, TensorLocation]:
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if start == b"version ":
-                raise _broken(path, "it is a pointer of Git LFS, not the file itself")
+                raise broken(path, "it is a pointer of Git LFS, not the file itself")
             if len(start) < 8 or length > size - 8:
-                raise _broken(path, "its header is truncated")
+                raise broken(path, "its header is truncated")
             if length > LONGEST_HEADER:
-                raise _broken(path, f"its header has {length:,} bytes, more than any model's")
+                raise broken(path, f"its header has {length:,} bytes, more than any model's")
             header = json.loads(file.read(length), object_pairs_hook=_unique_names)
     except (OSError, ValueError, RecursionError) as error:
-        raise _broken(path, str(error)) from error
+        raise broken(path, str(error)) from error
     if not isinstance(header, dict):
-        raise _broken(path, "its header is not a JSON object")
+        raise broken(path, "its header is not a JSON object")
     header.pop("__metadata__", None)
     spans = []
     found = {}
@@ -132,12 +132,12 @@ def read_header(path: Path) -> dict[str, TensorLocation]:
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
-            raise _broken(
+            raise broken(
                 path, f"the data of {name} {'overlaps' if begin < at else 'does not follow'} the tensor before it"
             )
         at = end
     if at != size - 8 - length:
-        raise _broken(path, f"it has {size - 8 - length:,} bytes of data, but its header says {at:,}")
+        raise broken(path, f"it has {size - 8 - length:,} bytes of data, but its header says {at:,}")
     return found
 
 
@@ -146,14 +146,14 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise _broken(path, f"its header does not say where {name} is") from error
+        raise broken(path, f"its header does not say where {name} is") from error
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise _broken(path, f"the shape or the offsets of {name} are impossible")
+        raise broken(path, f"the shape or the offsets of {name} are impossible")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        raise _broken(path, f"{name} has the unknown dtype {dtype!r}")
+        raise broken(path, f"{name} has the unknown dtype {dtype!r}")
     if math.prod(shape) * _DTYPES[dtype][0] != end - begin:
-        raise _broken(path, f"{name} has {end - begin:,} bytes, which do not fit its shape")
+        raise broken(path, f"{name} has {end - begin:,} bytes, which do not fit its shape")
     return dtype, tuple(shape), begin, end
 
 
@@ -164,7 +164,8 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _broken(path: Path, why: str) -> ModelError:
+def broken(path: Path, why: str) -> ModelError:
+    """The error for a file of weights that is damaged."""
     return ModelError(f"{path} can't be read: {why}.", AGAIN)
 
 
@@ -186,7 +187,7 @@ def read_tensor(place: TensorLocation) -> Any:
     try:
         content = np.memmap(place.file, np.uint8, "c", place.begin, place.end - place.begin)
     except (OSError, ValueError) as error:
-        raise _broken(place.file, str(error)) from error
+        raise broken(place.file, str(error)) from error
     return torch.from_numpy(content).view(dtype).view(place.shape)
 
 

@@ -52,15 +52,14 @@ def batch(
     console_options: ConsoleOptions,
 ) -> None:
     """Speak a list: one file for each item, or all items in one file. Existing items are kept; a bad item does not stop the rest."""
-    from llasa_cli.batch.run import BatchVoices, run_batch
+    from llasa_cli.batch.run import run_batch
     from llasa_cli.checkpoint.metadata import only_language
     from llasa_cli.checkpoint.resolve import resolve_checkpoint
     from llasa_cli.voices.reference import ReferenceTranscriber
-    from llasa_cli.voices.resolve import resolve_voice
 
     claim_stdout()
-    built = options.build(ref_text=reference.ref_text, language=reference.language, accept_failed=checks.accept_failed)
     language = reference.language
+    built = options.build(**vars(voice), **vars(reference), accept_failed=checks.accept_failed)
     if built.needs_words and language is None:
         language = only_language(resolve_checkpoint(models).metadata)
     verifiers = checks.verifiers(speech, reference.language)
@@ -68,11 +67,10 @@ def batch(
     if speech.search is not None:
         raise UsageError("--search speaks one text at a time.", "Use --best-of for a batch.")
     speech = replace(speech, markdown=command.markdown, lexicon=lexicon.words)
-    voices = BatchVoices(resolve_voice, voice.voice, voice.speaker)
     with Console(console_options.quiet, console_options.verbose) as console:
         transcriber = ReferenceTranscriber(checks.asr, reference.language, models.device, console.stage, console.line)
         printer = _Printer(console, built)
-        summary = run_batch(built, speech, models, voices, transcriber, printer)
+        summary = run_batch(built, speech, models, transcriber, printer)
         printer.finished(summary)
         summary.raise_for_failures()
 

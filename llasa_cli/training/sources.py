@@ -15,10 +15,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from llasa_cli.audio.formats import READ_ENDINGS
 from llasa_cli.errors import UsageError
 from llasa_cli.training.hub_datasets import is_dataset, read_dataset
 from llasa_cli.training.rows import NOT_UTF8, Columns, Entry, Problem, Row, normalized
-from llasa_cli.training.tables import AUDIO_ENDINGS, CODES_ENDING, is_table, read_table, with_codes
+from llasa_cli.training.tables import CODES_ENDING, is_table, read_table, with_codes
 
 TEXT_ENDINGS = (".txt", ".normalized.txt", ".lab", ".TXT")
 """LibriTTS writes the second, forced aligners the third, recorders the last."""
@@ -67,7 +68,7 @@ def _table_in(folder: Path, columns: Columns) -> Path | None:
     for stem in _TABLE_STEMS:
         for ending in _TABLE_ENDINGS:
             path = folder / f"{stem}{ending}"
-            if not path.is_file() or any((folder / f"{stem}{audio}").is_file() for audio in AUDIO_ENDINGS):
+            if not path.is_file() or any((folder / f"{stem}{audio}").is_file() for audio in READ_ENDINGS):
                 continue
             if f"{stem}{ending}" in ("metadata.csv", "metadata.tsv", "metadata.jsonl") or is_table(path, columns):
                 return path
@@ -81,7 +82,7 @@ def _read_folder(folder: Path, codes: Path | None) -> Iterator[Entry]:
         name = str(clip.with_suffix("")) if clip.suffix == CODES_ENDING else str(clip)
         yield Entry(str(clip), str(clip.relative_to(folder)), (name,), lambda clip=clip: _pair(folder, clip, codes))  # type: ignore[misc]
     if is_empty:
-        endings = " ".join((*AUDIO_ENDINGS, CODES_ENDING))
+        endings = " ".join((*READ_ENDINGS, CODES_ENDING))
         raise UsageError(f"There is no audio in {folder}.", f"Files with these endings are read: {endings}")
 
 
@@ -96,10 +97,10 @@ def _clips(folder: Path) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = sorted(name for name in files if not name.startswith("."))  # "._a.wav" holds macOS metadata, not sound
-        sounds = {os.path.splitext(name)[0] for name in names if name.lower().endswith(AUDIO_ENDINGS)}
+        sounds = {os.path.splitext(name)[0] for name in names if name.lower().endswith(READ_ENDINGS)}
         for name in names:
             is_codes = name.endswith(CODES_ENDING) and _stem(name) not in sounds
-            if is_codes or name.lower().endswith(AUDIO_ENDINGS):
+            if is_codes or name.lower().endswith(READ_ENDINGS):
                 yield Path(place, name)
 
 
@@ -107,7 +108,7 @@ def _stem(name: str) -> str:
     """`a` of `a.npy` and of `a.wav.npy`."""
     base = name.removesuffix(CODES_ENDING)
     stem, ending = os.path.splitext(base)
-    return stem if ending.lower() in AUDIO_ENDINGS else base
+    return stem if ending.lower() in READ_ENDINGS else base
 
 
 def _pair(folder: Path, clip: Path, codes: Path | None) -> Row | Problem:

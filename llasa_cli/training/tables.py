@@ -17,14 +17,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llasa_cli.audio.formats import READ_ENDINGS
 from llasa_cli.errors import UsageError
 from llasa_cli.text.tables import BadLine, Numbered, read_cells, read_objects, separator_of, split_names
 from llasa_cli.training.rows import NO_AUDIO, NOT_UTF8, Columns, Entry, Problem, Row, normalized
 
-AUDIO_ENDINGS = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
-    *(".m4a", ".mp4", ".webm", ".wma", ".aac"),  # with PyAV
-)
 CODES_ENDING = ".npy"
 _DELIMITERS = ",\t|;"
 _LONGEST_HEADER = 1 << 16
@@ -234,7 +231,7 @@ def with_codes(row: Row, codes: Path | None, name: str) -> Row:
     if codes is None or row.codes is not None:
         return row
     stem, ending = os.path.splitext(name)
-    stem = stem if ending.lower() in AUDIO_ENDINGS else name
+    stem = stem if ending.lower() in READ_ENDINGS else name
     names = [f"{stem}.npy", f"{name}.npy", *(f"{stem}{ending}.npy" for ending in (".wav", ".flac"))]
     candidates = [codes / part for name in names for part in (name, Path(name).name)]
     found = next((path for path in candidates if path.is_file()), codes / names[0])

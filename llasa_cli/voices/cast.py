@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llasa_cli.audio.formats import READ_ENDINGS
 from llasa_cli.errors import UsageError
 from llasa_cli.voices.resolve import ResolvedVoice
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
     from llasa_cli.prompt import Reference
     from llasa_cli.voices.reference import ReferenceClip
-
-CLIP_ENDINGS = (
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".mp4", ".webm", ".wma", ".aac", ".au", ".caf",
-)  # fmt: skip
 
 
 class Cast:
@@ -110,7 +107,7 @@ class Cast:
 
     def _voice(self, name: str, voice: str) -> ResolvedVoice:
         path = Path(voice)
-        if path.suffix.lower() not in CLIP_ENDINGS:
+        if path.suffix.lower() not in READ_ENDINGS:
             try:
                 return self._resolve(voice)
             except UsageError as error:

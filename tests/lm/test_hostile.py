@@ -148,7 +148,7 @@ FROM_THE_HEADERS = {
     "a missing shard": (index("model-1.safetensors"), "lacks model-1.safetensors"),
     "an index that names a tensor the file lacks": (
         written("model.safetensors.index.json", {"weight_map": {"model.x": "model.safetensors"}}),
-        "but it has not",
+        "but it does not",
     ),
     "an index of numbers": (written("model.safetensors.index.json", {"weight_map": {DOWN: 1}}), "names no weight"),
     "a nested index": (written("model.safetensors.index.json", "[" * 100_000), "can't be read"),
