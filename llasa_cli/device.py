@@ -13,6 +13,8 @@ from llasa_cli.wording import listed
 if TYPE_CHECKING:
     import torch
 
+    from llasa_cli.lm.loader import LanguageModel
+
 _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -42,14 +44,28 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def limit_threads(is_small: bool, threads: int | None = None) -> None:
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def named_threads() -> int | None:
+    """The number of threads in OMP_NUM_THREADS; None if it is not set."""
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return max(1, int(named)) if named.isdecimal() else None
+
+
+def limit_threads(model: LanguageModel, threads: int | None = None) -> None:
     """Let torch use one CPU thread for a small model, and otherwise `threads` if they are given; OMP_NUM_THREADS takes precedence.
 
-    A step of a small model takes microseconds: threads would wait for each other longer than they work.
+    A step of a small model takes microseconds: threads would wait for each other longer than they work. Only the sequences of
+    a step of many are shared among `threads`, or all cores.
     """
     import torch
 
-    count = 1 if is_small else threads
+    if model.is_small:
+        model.network.step_threads = threads or named_threads() or usable_cores()
+    count = 1 if model.is_small else threads
     if count is not None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count)
 

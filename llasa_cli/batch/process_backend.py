@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from llasa_cli.batch.messages import Event, Exited, Lost, WorkerConfig, WorkItem
 from llasa_cli.batch.worker import run_worker
 from llasa_cli.batch.worker_pool import PooledWorker, WorkerPool
+from llasa_cli.device import usable_cores
 from llasa_cli.errors import UsageError
 from llasa_cli.wording import describe_exit
 
@@ -65,8 +66,7 @@ class ProcessBackend(WorkerPool["_Worker"]):
 
     def __init__(self, config: WorkerConfig, devices: list[str]) -> None:
         self._config = config
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._threads = max(1, cores // len(devices))
+        self._threads = max(1, usable_cores() // len(devices))
         super().__init__([self._start(device) for device in devices], _MOST_RESTARTS)
 
     def _start(self, device: str) -> _Worker:

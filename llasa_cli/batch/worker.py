@@ -36,7 +36,7 @@ from llasa_cli.batch.messages import (
     WorkItem,
 )
 from llasa_cli.batch.options import PASSAGE_SLOTS
-from llasa_cli.device import limit_threads
+from llasa_cli.device import limit_threads, named_threads
 from llasa_cli.errors import LlasaError
 from llasa_cli.files import move_to
 from llasa_cli.memory import free_device_memory
@@ -98,7 +98,7 @@ def _run(
 
     if synthesizer is None:
         synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
-        limit_threads(synthesizer.model.is_small, config.threads)
+        limit_threads(synthesizer.model, named_threads() or config.threads)
     synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
     verifiers, timer = load_judges(config.verifiers, config.timing)
 

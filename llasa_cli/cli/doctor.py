@@ -163,13 +163,12 @@ def _pip() -> str:
 def _device(name: str) -> Iterator[Finding]:
     import torch
 
-    from llasa_cli.device import pick_device
+    from llasa_cli.device import pick_device, usable_cores
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = os.environ.get("OMP_NUM_THREADS")
     count = torch.get_num_threads()
     threads = f"{count} thread{'' if count == 1 else 's'}" + (f" (OMP_NUM_THREADS={named})" if named else "")
-    yield Finding(OK, "CPU", f"{_cpu_name()}, {usable} cores for this process, {threads}")
+    yield Finding(OK, "CPU", f"{_cpu_name()}, {usable_cores()} cores for this process, {threads}")
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
         free, whole = torch.cuda.mem_get_info(number)

@@ -140,9 +140,10 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
     import gc
     import os
 
-    from llasa_cli.device import limit_threads
+    from llasa_cli.device import limit_threads, named_threads, usable_cores
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
+    threads = named_threads() or usable_cores()
     if checkpoint.name == BUILT_IN_MODEL:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads this once, when it is imported
     gc.disable()  # garbage collection takes a tenth of the import of torch and finds nothing
@@ -151,5 +152,5 @@ def load_synthesizer(checkpoint: Checkpoint, console: Console, speaker: str | No
     finally:
         gc.freeze()
         gc.enable()
-    limit_threads(synthesizer.model.is_small)
+    limit_threads(synthesizer.model, threads if synthesizer.model.is_small else None)
     return synthesizer

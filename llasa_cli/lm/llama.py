@@ -48,6 +48,7 @@ class Llama:
 
     Attributes:
         prefix_cache: Keys and values that prompts have begun with.
+        step_threads: The most threads that share the sequences of `decode_rows`, each with some of them.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Llama:
         can_attend = config.head_dim % LANES == 0
         self.attention = Attention(attention, self.device, self.dtype, kernels if can_attend else None)
         self._kernels = kernels if config.hidden_size % LANES == 0 else None
+        self.step_threads = 1
         self._fused_step = None
         if kernels is not None and self.attention.kind == "kernel":
             self._fused_step = FusedStep.create(config, layers, norm, head, kernels)
@@ -156,7 +158,10 @@ class Llama:
         hidden, most, parts = self.embedding(ids), self._fused_step.max_rows, []
         for begin in range(0, len(slots), min(most, len(slots))):
             some = slice(begin, begin + most)
-            parts.append(self._fused_step(hidden[some], cache, slots[some], positions[some], self._cosine, self._sine))
+            rotary = self._cosine, self._sine
+            parts.append(
+                self._fused_step(hidden[some], cache, slots[some], positions[some], *rotary, self.step_threads)
+            )
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def decode(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -137,12 +139,16 @@ def test_the_number_of_threads_changes_no_bit(folder: Path, kind: str) -> None:
     assert torch.equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("kind", FORMATS)
 @torch.inference_mode()
-def test_a_sequence_gets_the_same_bits_beside_others(folder: Path, kind: str) -> None:
+def test_a_sequence_gets_the_same_bits_beside_others(
+    folder: Path, kind: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sequences of different lengths in one call, in any slots, each compared with a step of its own."""
     model = load(folder, kind)
     network, first = model.network, model.prompt_format.first_code_id
+    monkeypatch.setattr(network, "step_threads", threads)
     count = 11 if kind in INTEGER_FORMATS else 4
     prompts = [torch.tensor(model.prompt_format.prompt("hello there, " * (n % 7)).ids) for n in range(count)]
     tokens = [torch.cat([prompt[-1:], first + torch.arange(3) * 7 + slot]) for slot, prompt in enumerate(prompts)]
@@ -192,9 +198,40 @@ def test_guided_greedy_codes_equal_those_of_transformers(four_heads: Path, guida
 
 
 @torch.inference_mode()
-def test_takes_of_one_prompt_have_their_own_bits_while_others_come_and_go(folder: Path) -> None:
+def test_steps_in_several_threads_and_in_a_forked_process_have_their_own_bits(four_heads: Path) -> None:
+    """The threads that share a step serve one caller at a time, and a forked process has none of its parent's."""
+    network = load(four_heads, "int8").network
+    ids = torch.arange(16) + 100
+
+    def logits() -> torch.Tensor:
+        with torch.inference_mode():
+            return torch.stack(
+                [network.decode_rows(network.new_cache(16, 1), list(range(16)), ids, [0] * 16) for _ in range(50)]
+            )
+
+    alone = logits()
+    network.step_threads = 3
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(lambda _: logits(), range(8)):
+                assert torch.equal(found, alone)
+        child = os.fork()
+        if not child:
+            os._exit(not torch.equal(logits(), alone))
+        assert os.waitpid(child, 0)[1] == 0
+        assert torch.equal(logits(), alone)
+    finally:
+        network.step_threads = 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@torch.inference_mode()
+def test_takes_of_one_prompt_have_their_own_bits_while_others_come_and_go(
+    folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They read the prompt's keys and values from the slot of the first; that one is given up and taken for another prompt."""
     model = load(folder, "int8")
+    monkeypatch.setattr(model.network, "step_threads", threads)
     long = model.prompt_format.prompt("hello there, " * 6, Reference("a voice", tuple(range(40))))
     other = model.prompt_format.prompt("and now this, " * 5, Reference("a voice", tuple(range(50, 10, -1))))
     sampling = SamplingOptions(temperature=1, max_seconds=1)

@@ -137,6 +137,7 @@ class FusedStep:
         positions: list[int],
         cosine: torch.Tensor,
         sine: torch.Tensor,
+        threads: int = 1,
     ) -> torch.Tensor:
         """The logits of what follows the tokens, float32 (B, codes + 1).
 
@@ -145,6 +146,7 @@ class FusedStep:
             cache: float32 keys and values of earlier tokens; those of the tokens are written.
             slots, positions: B slots of the cache, all different, and positions of the tokens.
             cosine, sine: float32 (tokens, D), the rotary embeddings of all positions.
+            threads: The most threads that share many sequences.
         """
         count, past = len(positions), cache.tensor
         if not (
@@ -156,7 +158,9 @@ class FusedStep:
             raise ValueError(f"slots {slots} at {positions} in keys and values of shape {tuple(past.shape)}")
         network, rows = ctypes.byref(self._network), ctypes.c_long(count)
         logits = torch.empty(count, self._logits)
-        scratch = torch.empty(self._kernels.library.step_bytes(network, rows), dtype=torch.uint8)
+        # Each thread's part is rounded up to a whole sequence.
+        scratch_rows = ctypes.c_long(count + threads)
+        scratch = torch.empty(self._kernels.library.step_bytes(network, scratch_rows), dtype=torch.uint8)
         self._kernels.library.step(
             network,
             rows,
@@ -172,6 +176,7 @@ class FusedStep:
             address(sine),
             address(scratch),
             address(logits),
+            ctypes.c_long(threads),
         )
         return logits
 

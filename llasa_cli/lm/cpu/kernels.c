@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-extern int omp_get_thread_num(void), omp_get_num_threads(void);
+extern int omp_get_thread_num(void), omp_get_num_threads(void), omp_get_max_threads(void);
 
 #include "barrier.h"
 

@@ -198,21 +198,45 @@ long step_bytes(const network *net, long count) {
     long floats_each = 2 * (net->heads + net->key_value_heads) * net->head_dim + 2 * net->intermediate_size;
     long mixed = net->heads * net->head_dim, widest = mixed > net->hidden_size ? mixed : net->hidden_size;
     if (net->intermediate_size > widest) widest = net->intermediate_size;
-    return 4 * count * floats_each + many_bytes(count, widest);
+    return (4 * floats_each + many_bytes(1, widest) + 63) / 64 * 64 * count;
 }
 
-/* A step of many sequences with integer weights. The states of a product are prepared once, each row by one thread, which
- * also does what lies between two products of that row. */
-static void step_many(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
-                      const int64_t *slots, const int64_t *positions, const int64_t *sources, const int64_t *shared,
-                      const float *cosine, const float *sine, float *scratch, float *logits) {
+/* The arguments of `step`. */
+typedef struct {
+    const network *net;
+    long count;
+    float *hidden, *past;
+    long layer_size, slot_size;
+    const int64_t *slots, *positions, *sources, *shared;
+    const float *cosine, *sine;
+    float *scratch, *logits;
+    long parts;
+} step_arguments;
+
+enum { LEAST_ROWS = 4 }; /* of a part of a step: with fewer, too much time goes into preparing weights */
+
+/* A step of many sequences with integer weights: those with the numbers `part`, `part` + parts and so on. The states of a product are
+ * prepared once, each row by one thread, which also does what lies between two products of that row. */
+static void step_many(const void *arguments, long part) {
+    const step_arguments *all_of = arguments;
+    const network *net = all_of->net;
+    const long apart = all_of->parts, count = (all_of->count - part + apart - 1) / apart;
+    const long layer_size = all_of->layer_size, slot_size = all_of->slot_size;
+    const int64_t *sources = all_of->sources, *shared = all_of->shared;
+    const float *cosine = all_of->cosine, *sine = all_of->sine;
+    float *past = all_of->past;
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
     const long hidden_size = net->hidden_size, inner_size = net->intermediate_size;
     const long projected_size = (net->heads + 2 * heads) * width, mixed_size = net->heads * width;
+    const long hidden_stride = apart * hidden_size, logits_stride = apart * net->head.rows;
+    float *hidden = all_of->hidden + part * hidden_size, *logits = all_of->logits + part * net->head.rows;
+    float *scratch = all_of->scratch + step_bytes(net, all_of->count / apart + 1) / 4 * part;
+#define SLOT(S) all_of->slots[part + (S) * apart]
+#define POSITION(S) all_of->positions[part + (S) * apart]
     float *projected = scratch, *inner = projected + count * projected_size;
     void *memory = inner + count * 2 * inner_size;
     long tokens = 0;
-    for (long s = 0; s < count; s++) tokens += positions[s] - shared[slots[s]];
+    for (long s = 0; s < count; s++) tokens += POSITION(s) - shared[SLOT(s)];
     const int is_far = tokens * net->layer_count * 2 * heads * width * 4 > FAR_BYTES;
     long taken[8 * net->layer_count + 2], *next = taken;
     for (long i = 0; i < 8 * net->layer_count + 2; i++) taken[i] = 0;
@@ -238,8 +262,8 @@ static void step_many(const network *net, long count, float *hidden, float *past
     }
 #define NORMED(WEIGHT)                                                                                                 \
     const long filled = hidden_size;                                                                                   \
-    norm(hidden + s * hidden_size, WEIGHT, plain, net->norm_epsilon, 1, hidden_size)
-#pragma omp parallel firstprivate(next)
+    norm(hidden + s * hidden_stride, WEIGHT, plain, net->norm_epsilon, 1, hidden_size)
+#pragma omp parallel firstprivate(next) num_threads(apart > 1 ? 1 : omp_get_max_threads())
     {
         row *here = own_states();
         long first, end;
@@ -251,23 +275,23 @@ static void step_many(const network *net, long count, float *hidden, float *past
             /* 2. Attention and its output projection, added to the hidden state. */
             EACH_ROW(&l->output, {
                 float *queries = projected + s * projected_size, *keys = queries + mixed_size;
-                float *cached = past + number * layer_size + slots[s] * slot_size;
-                finish_projections(net, l, queries, cosine + positions[s] * width, sine + positions[s] * width, 0, heads);
-                __builtin_memcpy(cached + positions[s] * 2 * heads * width, keys, 4 * 2 * heads * width);
-                attend_heads(queries, cached, past + number * layer_size + sources[slots[s]] * slot_size,
-                             shared[slots[s]] / LANES * LANES, plain, positions[s] + 1, group, heads, width, 0, heads, is_far);
+                float *cached = past + number * layer_size + SLOT(s) * slot_size;
+                finish_projections(net, l, queries, cosine + POSITION(s) * width, sine + POSITION(s) * width, 0, heads);
+                __builtin_memcpy(cached + POSITION(s) * 2 * heads * width, keys, 4 * 2 * heads * width);
+                attend_heads(queries, cached, past + number * layer_size + sources[SLOT(s)] * slot_size,
+                             shared[SLOT(s)] / LANES * LANES, plain, POSITION(s) + 1, group, heads, width, 0, heads, is_far);
             } const long filled = mixed_size);
-            PRODUCT(&l->output, hidden_size, hidden, hidden_size, 1);
+            PRODUCT(&l->output, hidden_size, hidden, hidden_stride, 1);
             /* 3. SwiGLU, added to the hidden state. */
             EACH_ROW(&l->gate_up, NORMED(l->middle_norm));
             PRODUCT(&l->gate_up, 2 * inner_size, inner, 2 * inner_size, 0);
             EACH_ROW(&l->down, const float *gate = inner + s * 2 * inner_size;
                      gated(gate, gate + inner_size, plain, 0, inner_size); const long filled = inner_size);
-            PRODUCT(&l->down, hidden_size, hidden, hidden_size, 1);
+            PRODUCT(&l->down, hidden_size, hidden, hidden_stride, 1);
         }
         /* 4. The head. */
         EACH_ROW(&net->head, NORMED(net->norm));
-        PRODUCT(&net->head, net->head.rows, logits, net->head.rows, 0);
+        PRODUCT(&net->head, net->head.rows, logits, logits_stride, 0);
     }
 }
 
@@ -282,13 +306,16 @@ static void step_many(const network *net, long count, float *hidden, float *past
  *     cosine, sine  float [tokens][head_dim], as for `rotate`, by position
  *     scratch       `step_bytes`, aligned to 64 bytes
  *     logits        float [count][rows of the head]
+ *     threads       the most threads that share many sequences, each with its own ones; 1: OpenMP's threads share each product
  */
 void step(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
           const int64_t *slots, const int64_t *positions, const int64_t *sources, const int64_t *shared, const float *cosine,
-          const float *sine, float *scratch, float *logits) {
+          const float *sine, float *scratch, float *logits, long threads) {
     if (count > net->few_rows) {
-        step_many(net, count, hidden, past, layer_size, slot_size, slots, positions, sources, shared, cosine, sine, scratch,
-                  logits);
+        long parts = count / LEAST_ROWS < threads ? count / LEAST_ROWS : threads;
+        const step_arguments all = {net,  count,  hidden,  past,   layer_size, slot_size, slots,  positions,
+                                    sources, shared, cosine, sine, scratch,    logits,    parts > 1 ? parts : 1};
+        share_parts(all.parts, step_many, &all);
         return;
     }
     const long width = net->head_dim, heads = net->key_value_heads, group = net->heads / heads;
