@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
+from llasa_cli.text.contents import contents_lines
 from llasa_cli.text.marks import CHAPTER, mark
 
 HEADING_PAUSE_S = 1.0
@@ -92,6 +93,14 @@ class Block:
     text: str
     level: int = 0
     anchors: tuple[str, ...] = ()
+
+
+def without_contents(blocks: Sequence[Block], omitted: MutableMapping[str, int]) -> list[Block]:
+    """The blocks without those of a table of contents, which is counted."""
+    found = contents_lines([block.text for block in blocks])
+    if found:
+        omitted["contents pages"] = omitted.get("contents pages", 0) + 1
+    return [block for at, block in enumerate(blocks) if at not in found]
 
 
 _TERMINAL = re.compile(r"[.!?:;,…。！？]['\"”’»)\]]*$")

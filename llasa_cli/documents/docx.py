@@ -20,6 +20,7 @@ from llasa_cli.documents.document import (
 )
 from llasa_cli.documents.docx_lists import ListNumbers
 from llasa_cli.errors import UsageError
+from llasa_cli.text.contents import contents_lines
 
 _TITLE, _AUTHOR = "Title", ("Author", "Byline")
 """Names of styles; pandoc has the style Author."""
@@ -59,9 +60,11 @@ def read_docx(path: Path) -> Document:
         images = len(document.inline_shapes)
     except Exception as error:  # the library passes on errors of lxml and of its own parts
         raise archive.problem(f"is damaged: {type(error).__name__}") from error
+    found = contents_lines([block.text for block, _ in blocks])
+    blocks = [block for at, block in enumerate(blocks) if at not in found]
     if not blocks:
         raise archive.problem("holds no text")
-    omitted = {"footnotes": notes, "images": images}
+    omitted = {"footnotes": notes, "images": images, "contents pages": int(bool(found))}
     shown_title, shown_author, front = _title_page(blocks)
     chapters = chapters_by_heading(block for block, _ in blocks[front:])
     if front:

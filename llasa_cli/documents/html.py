@@ -9,6 +9,7 @@ from html import escape
 from html.parser import HTMLParser
 
 from llasa_cli.documents.document import CHAPTER_LINE, Block, as_sentence, clean
+from llasa_cli.text.contents import HEADING
 from llasa_cli.text.list_numbers import OrderedLists, numbered
 from llasa_cli.text.markup import LISTS, VOID, NoteMarks, unspoken_content
 
@@ -57,6 +58,8 @@ class HtmlBlocks(HTMLParser):
         self._groups = 0  # open <hgroup> elements
         self._in_link = False
         self._links = self._linked = 0  # links inside the document, and the characters in them
+        self._begun = -1  # where the words of an open link to a place of the page begin
+        self._led = 0  # the characters of the block in such links
         self._cells = 0
         self._lists, self._number = OrderedLists(), ""
 
@@ -87,6 +90,7 @@ class HtmlBlocks(HTMLParser):
             self._notes.begin(tag, self._text, link)
             if tag == "a" and link and not re.match(r"[a-z][a-z0-9+.-]*:", link, re.IGNORECASE):
                 self._links, self._in_link = self._links + 1, True
+                self._begun = len(self._text) if link.startswith("#") else self._begun
         elif tag in ("td", "th"):
             while self._text and not self._text[-1].strip():
                 self._text.pop()
@@ -129,6 +133,9 @@ class HtmlBlocks(HTMLParser):
         if tag in ("a", "sup"):
             self._notes.end(tag, self._text)
             self._in_link = self._in_link and tag != "a"
+            if tag == "a" and self._begun >= 0:
+                self._led += len("".join(self._text[self._begun :]).strip())
+                self._begun = -1
         elif tag == "tr" or tag in _BLOCKS:
             self._end_block()
             self._groups -= tag == "hgroup"
@@ -144,13 +151,14 @@ class HtmlBlocks(HTMLParser):
 
     def _end_block(self) -> None:
         text = _lines("".join(self._text))
-        self._text = []
+        is_contents = 0 < len(text) <= self._led
+        self._text, self._begun, self._led = [], -1, 0
         if not text:
             return
         if self._notes.end_block(self._anchors, is_heading=self._level > 0):
             self.omitted["footnotes"] += 1
             self._lists.is_of_notes()
-        else:
+        elif not (HEADING.fullmatch(text) if self._level else is_contents):
             if self._level:
                 text = _heading(text)
             elif self._cells and text[-1].isalnum():

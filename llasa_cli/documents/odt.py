@@ -8,7 +8,15 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from llasa_cli.documents.archive import Archive, local_name
-from llasa_cli.documents.document import CHAPTER_LINE, Block, Document, as_sentence, chapters_by_heading, clean
+from llasa_cli.documents.document import (
+    CHAPTER_LINE,
+    Block,
+    Document,
+    as_sentence,
+    chapters_by_heading,
+    clean,
+    without_contents,
+)
 from llasa_cli.text.list_numbers import list_number
 
 _OMITTED = {"note": "footnotes", "annotation": "comments", "frame": "images"}
@@ -38,8 +46,8 @@ def read_odt(path: Path) -> Document:
         (element for element in content.iter() if local_name(element) == "text" and _space(element) == "office"), None
     )
     reader = _Reader(_parents(content), _Lists(named, content))
-    blocks = list(reader.blocks(body)) if body is not None else []
     omitted = reader.omitted
+    blocks = without_contents(list(reader.blocks(body)) if body is not None else [], omitted)
     if not blocks:
         raise archive.problem("holds no text")
     facts = {local_name(element): clean(element.text or "") for element in meta.iter()}

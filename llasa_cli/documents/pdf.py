@@ -12,7 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
+from itertools import count, groupby, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +30,7 @@ from llasa_cli.documents.document import (
 )
 from llasa_cli.documents.pdf_lines import Line, lines_of, without_notes
 from llasa_cli.errors import UsageError
+from llasa_cli.text.contents import contents_lines
 
 MAX_PAGES = 10_000
 MAX_READ_S = 600.0
@@ -95,6 +96,7 @@ def read_pdf(path: Path) -> Document:
         kept, notes, continues = without_notes(page, size, continues)
         cleaned.append(kept)
         omitted["footnotes"] = omitted.get("footnotes", 0) + notes
+    cleaned = _without_contents(cleaned, omitted)
     if outline:
         chapters = _by_outline(cleaned, outline)
     elif blocks := blocks_by_size(cleaned):
@@ -105,7 +107,9 @@ def read_pdf(path: Path) -> Document:
             title = title or front.title
     else:
         chapters = chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
-    return Document(title, author, "", tuple(chapters), None, {name: count for name, count in omitted.items() if count})
+    return Document(
+        title, author, "", tuple(chapters), None, {name: number for name, number in omitted.items() if number}
+    )
 
 
 def _read_pages(reader: Any, path: Path) -> Iterator[list[Line]]:
@@ -177,6 +181,14 @@ def _without_edges(page: list[Line], heads: set[_Pattern]) -> list[Line]:
             if lines and is_edge(lines[end]):
                 lines.pop(end)
     return lines
+
+
+def _without_contents(pages: list[list[Line]], omitted: dict[str, int]) -> list[list[Line]]:
+    """The pages without the lines of a table of contents, which may go across pages."""
+    found = contents_lines([line for page in pages for line in page])
+    omitted["contents pages"] = int(bool(found))
+    numbers = count()
+    return [[line for line in page if next(numbers) not in found] for page in pages]
 
 
 def blocks_by_size(pages: Sequence[Sequence[Line]]) -> list[Block]:

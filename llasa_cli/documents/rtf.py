@@ -12,6 +12,7 @@ from llasa_cli.documents.document import (
     chapters_by_heading,
     clean,
     with_guessed_headings,
+    without_contents,
 )
 from llasa_cli.errors import UsageError
 
@@ -95,8 +96,11 @@ def read_rtf(path: Path) -> Document:
     # A cell may hold paragraphs of its own.
     lines = re.sub(rf"\n+(?={_CELL})", "", text).splitlines()
     blocks = [block for line in lines if (block := _block(line)) is not None]
+    omitted: dict[str, int] = {}
+    blocks = without_contents(blocks, omitted)
     if not blocks:
         raise UsageError(f"{path} holds no text.", "A document with words is needed.")
     if not any(block.level for block in blocks):
         blocks = list(with_guessed_headings(block.text for block in blocks))
-    return Document(facts.get("title", ""), facts.get("author", ""), "", tuple(chapters_by_heading(blocks)))
+    chapters = tuple(chapters_by_heading(blocks))
+    return Document(facts.get("title", ""), facts.get("author", ""), "", chapters, omitted=omitted)

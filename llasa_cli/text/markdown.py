@@ -15,6 +15,7 @@ Parsed by markdown-it (CommonMark, with tables and struck text), which comes wit
     ==marked==, H~2~O   the words, H2O
     code blocks         left out
     footnotes           left out, mark and note
+    contents            left out: their heading, and items that are a link inside of the text
     boxes, tabs         of MkDocs: their name, with a full stop, and their text
     HTML                tags and comments dropped, with what is in script and style; words between tags are read;
                         <br> ends a line, <break> is a pause (see `text.chunker`)
@@ -34,6 +35,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from llasa_cli.text.contents import HEADING
 from llasa_cli.text.latex import with_spoken_formulas
 from llasa_cli.text.sentences import ended, sentence_ends
 from llasa_cli.text.unicode import CJK_START
@@ -310,7 +312,8 @@ class _Reader:
                 if begin > self._line_number and around == "paragraph_open":
                     self._end_lines()  # a blank line between two items: they are paragraphs
                 self._line_number = end
-                self._text(_inline(token.children or []), around)
+                if not (self._depth and _is_link_inside(token.children or [])):
+                    self._text(_inline(token.children or []), around)
             elif kind == "tr_close":
                 self._line(", ".join(cell for cell in self._cells if cell))
                 self._cells = []
@@ -322,12 +325,12 @@ class _Reader:
         text = text.strip()
         if kind in ("th_open", "td_open"):
             self._cells.append(text.rstrip(".,;"))
-        elif kind == "heading_open":
+        elif kind == "heading_open" and not HEADING.fullmatch(text):
             self._paragraph(ended(_HEADING_NAME.sub("", text)))
-        elif self._depth:
+        elif kind != "heading_open" and self._depth:
             self._line(self._number + _TASK.sub("", text, count=1) if _TASK.match(text) else self._number + text)
             self._number = ""
-        else:
+        elif kind != "heading_open":
             text = _DEFINITION.sub(lambda found: ended(found[1]) + "\n", _CONTAINER.sub(_container_name, text)).strip()
             self._paragraph(_ALERT.sub(lambda found: found[1].capitalize() + ". ", text, count=1))
 
@@ -355,6 +358,17 @@ def _container_name(found: re.Match[str]) -> str:
     """ ":::tip Do this" -> "Tip. Do this."; the end of a container and a class (`::: {.wide}`) have no words."""
     title = "" if found["title"].startswith("{") else found["title"].strip("[] :")
     return " ".join(ended(part) for part in ((found["kind"] or "").capitalize(), title) if part) + "\n"
+
+
+def _is_link_inside(tokens: list[Token]) -> bool:
+    """Whether it is nothing but a link to a place of the same text, as in a table of contents."""
+    return (
+        len(tokens) > 2
+        and tokens[0].type == "link_open"
+        and tokens[-1].type == "link_close"
+        and str(tokens[0].attrs.get("href", "")).startswith("#")
+        and sum(token.type == "link_open" for token in tokens) == 1
+    )
 
 
 def _inline(tokens: list[Token]) -> str:

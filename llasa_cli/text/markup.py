@@ -8,7 +8,7 @@ In every format the codes of a colored terminal are removed. What becomes of
                 are the license and the marks of Project Gutenberg (see `text.gutenberg`)
     markdown    see `text.markdown`
     html        the words; headings and items of a list get a full stop, those of ordered ones their number, cells commas; script, style, head, navigation, banners,
-                page numbers, and footnotes with their marks are left out
+                page numbers, tables of contents, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
     srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes and tags
 
@@ -26,6 +26,7 @@ from itertools import chain
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import FASTEST, SLOWEST
 from llasa_cli.settings import TEXT_FORMATS as FORMATS
+from llasa_cli.text.contents import HEADING, is_entry, without_contents
 from llasa_cli.text.gutenberg import without_license, without_marks
 from llasa_cli.text.latex import with_plain_commands, with_spoken_formulas
 from llasa_cli.text.list_numbers import OrderedLists, numbered
@@ -183,6 +184,7 @@ def _decoded_again(match: re.Match[str]) -> str:
 
 def _plain(text: str) -> str:
     text = without_marks(_ENTITY.sub(lambda match: html.unescape(match[0]), text))
+    text = without_contents(text)
     if _DIFF.search(text):
         text = _DIFF_LINE.sub(_changed_line, _DIFF.sub("", text))
     text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
@@ -386,6 +388,10 @@ class _HtmlWords(HTMLParser):
         self._preformatted = False
         self._notes, self._anchors = NoteMarks(), list[str]()
         self._lists, self._number = OrderedLists(), ""
+        self._link, self._linked = -1, 0
+        """Where the words of an open link to a place of the page begin, and the letters in such links."""
+        self._cell, self._leads = (0, 0), False
+        """Where the words of the cell begin, and the letters in links before it; whether a cell is such a link."""
         self._is_page, self._articles, self._has_article = False, 0, False
         """Whether it is a whole page; its open `article` and `main` elements; whether there were any."""
 
@@ -400,12 +406,16 @@ class _HtmlWords(HTMLParser):
         """End a paragraph, or the line of a list or table."""
         text = "".join(self._words)
         text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip(" ,\n")
-        self._words = []
+        is_contents = 0 < _letters(text) <= self._linked or (self._leads and is_entry(text))
+        self._words, self._link, self._linked = [], -1, 0
+        self._cell, self._leads = (0, 0), False
         if any(character.isalnum() for character in text):
-            is_note = self._notes.end_block(self._anchors, is_heading=re.fullmatch("h[1-6]", name) is not None)
+            is_heading = re.fullmatch("h[1-6]", name) is not None
+            is_note = self._notes.end_block(self._anchors, is_heading)
             self._anchors = []
             if is_note:
                 self._lists.is_of_notes()
+            if is_note or (HEADING.fullmatch(text) if is_heading else is_contents):
                 return
             if name in _WITH_STOP:
                 text = ended(text)
@@ -443,6 +453,7 @@ class _HtmlWords(HTMLParser):
             self._words.append(f" {given.get('alt', '')} ")
         elif tag in ("a", "sup"):
             self._notes.begin(tag, self._words, given.get("href", ""))
+            self._link = len(self._words) if given.get("href", "").startswith("#") else self._link
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block(tag if tag in _LINES else "p")  # the line before it need not be closed
             if tag in LISTS:
@@ -465,6 +476,9 @@ class _HtmlWords(HTMLParser):
             self._end_cell()
         elif tag in ("a", "sup"):
             self._notes.end(tag, self._words)
+            if tag == "a" and self._link >= 0:
+                self._linked += _letters("".join(self._words[self._link :]))
+                self._link = -1
         elif tag in _BLOCKS or tag in _LINES:
             self.end_block("li" if tag in ("ul", "ol", "dl", "table") else tag)  # the last line may not be closed
             self._articles = max(0, self._articles - (tag in _ARTICLES))
@@ -476,13 +490,20 @@ class _HtmlWords(HTMLParser):
         """Put a comma after a cell that has words."""
         while self._words and not self._words[-1].strip():
             self._words.pop()
+        begin, linked = self._cell
+        self._leads = self._leads or 0 < _letters("".join(self._words[begin:])) <= self._linked - linked
         if self._words and self._words[-1] != ", ":
             self._words = [*self._words[:-1], self._words[-1].rstrip(), ", "]
+        self._cell = len(self._words), self._linked
 
     def handle_data(self, data: str) -> None:
         if self._skipping:
             return
         self._words.append(re.sub(r"[^\S\n]+" if self._preformatted else r"\s+", " ", data))
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalnum, text))
 
 
 SSML_ELEMENTS = frozenset("speak p s break sub say-as voice prosody emphasis lang".split())

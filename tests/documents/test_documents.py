@@ -87,6 +87,10 @@ def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> 
             "<ol start=2><li><p>One</p><p>more</p></li><li>Two</li></ol><p>x</p><ol reversed type=A><li>y<li>z",
             "2. One more 3. Two x B. y A. z",
         ),
+        (
+            "<h2>Contents</h2><p><a href='#a'>One</a></p><p>See <a href='#a'>a</a>.</p><h2><a href='#b'>One</a></h2>",
+            "See a. One",
+        ),
         ("<ol><li><img src=a></li><li id=n><ul><li>in</li></ul></li></ol>", "in"),
         ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", "yes"),
         ("<p>&lt;tag&gt; &amp; more</p>", "<tag> & more"),
@@ -398,6 +402,36 @@ def test_hidden_and_deleted_words_of_rich_text_are_not_read(tmp_path: Path) -> N
         rb"{\rtf1\ansi Seen {\v hidden {\b words} more}text.\par \v secret\v0 End \v gone \plain back {\deleted old}new.\par}"
     )
     assert read_document(path).chapters[0].paragraphs == ("Seen text.", "End back new.")
+
+
+CONTENTS_LINES = [
+    "Contents",
+    "Preface ..... v",
+    "The Gate ........ 1",
+    "The Storm ........ 12",
+    "The Gate",
+    "It was dark.",
+]
+
+
+def test_tables_of_contents_are_left_out_of_all_kinds_of_documents(tmp_path: Path) -> None:
+    docx, _ = pytest.importorskip("docx"), pytest.importorskip("striprtf")
+    (tmp_path / "a.rtf").write_text("{\\rtf1\\ansi " + "\\par ".join(CONTENTS_LINES) + "\\par}")
+    write_pdf(tmp_path / "a.pdf", [CONTENTS_LINES[:3], CONTENTS_LINES[3:]])
+    document = docx.Document()
+    for line in CONTENTS_LINES:
+        document.add_paragraph(line.replace(" ........ ", "\t"))
+    document.save(str(tmp_path / "a.docx"))
+    with zipfile.ZipFile(tmp_path / "a.odt", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.text")
+        lines = "".join(f"<text:p>{line}</text:p>" for line in CONTENTS_LINES)
+        archive.writestr(
+            "content.xml", ODT[: ODT.index("<text:tracked-changes>")] + lines + ODT[ODT.index("</office:text>") :]
+        )
+    for ending in ("rtf", "pdf", "docx", "odt"):
+        book = read_document(tmp_path / f"a.{ending}")
+        assert [*book.chapters[0].paragraphs] == ["The Gate", "It was dark."], ending
+        assert book.omitted == {"contents pages": 1}
 
 
 def test_items_of_rich_text_have_their_numbers_and_no_bullets(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ PAPER = (
     '<section id="social-history"><h2 id="social">Social</h2><p>Text.</p></section></article></main><aside><p>Ad</p></aside>'
     "<footer>© 2026</footer><article>More.</article></body></html>"
 )
+HANDBOOK = (
+    '<h1>Handbook</h1><h2>Contents</h2><ul><li><a href="#a">One</a><ul><li><a href="#c">In</a></li></ul></li></ul><table><tr><td>'
+    '<a href="#a">CHAPTER I.</a></td><td>One</td></tr><tr><td>Two</td><td><a href="#page12">12</a></td></tr></table><p>See <a href="#a">part a</a>.</p>'
+    '<table><tr><td>A</td><td><a href="#a">1</a></td></tr></table><h2 id="a"><a href="#a">One</a></h2><p>Text.<sup><a href="#n">12</a></sup></p>'
+    '<p><a href="#top">Back to top</a></p><h2><a href="#c">Two</a></h2><p>Text.</p>'
+)
 WORD = (
     '<p>It ended.<a href="#_ftn1" name="_ftnref1"><span class=MsoFootnoteReference>[1]</span></a> He won.</p><p>So.</p><div>'
     '<p class=MsoFootnoteText><a href="#_ftnref1" name="_ftn1">[1]</a> A note.</p></div><div class="footnotes"><p>Another.</p></div>'
@@ -138,6 +144,14 @@ WORD = (
         ("plain", "<<quoted>> words", "quoted words"),
         ("plain", "AT&amp;T &mdash; it&#39;s", "AT&T — it's"),
         ("plain", "Chapter 1 ........ 5", "Chapter 1, 5"),
+        ("plain", "Soup .... 5\nBread .... 3\nWine .... 12", "Soup, 5 Bread, 3 Wine, 12"),
+        ("plain", "A\nPreface ..... v\n1 One . . . . . 1\n1.1 A title that\ngoes on ___________ 3\n2 End …… 10\nOne\nB", "A One B"),
+        ("plain", "Contents\n\nOne\t1\nTwo   12\nThree\t30\n\nIt was.", "It was."),
+        ("plain", "CONTENTS\n\n CHAPTER I.   The Pool\n CHAPTER II.  Tears\n PREFACE\n\n\n\nCHAPTER I.\nThe Pool\n\nAnn", "CHAPTER I. The Pool Ann"),
+        ("plain", "Contents\nPART ONE\nI. Boy\nII. Man\nPART TWO\nI. Girl\nPART ONE\nI. Boy", "PART ONE I. Boy"),
+        ("plain", "Contents\n1 screwdriver\n2 screws\n4 bolts", "Contents 1 screwdriver 2 screws 4 bolts"),
+        ("html", HANDBOOK, "Handbook. See part a. A. One. Text. Two. Text."),
+        ("markdown", "# A\n\n## Table of Contents\n\n1. [One](#one)\n   - [`in`](#in)\n2. [Two](#two), and\n\n## One\n\n[More](#two)", "A. 2. Two, and. One. More"),
         ("plain", "\x1b[1mBold\x1b[0m hello \x1b[31mred\x1b[0m.", "Bold hello red."),
         ("plain", "A \x1b]8;;http://x.y\x07link\x1b]8;;\x07.", "A link."),
         ("plain", "┌──┐\n│ a │\n└──┘", "a"),
