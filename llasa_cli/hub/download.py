@@ -108,15 +108,10 @@ def plan_download(client: HubClient, name: str) -> DownloadPlan:
     commit = listing.commit
     read = partial(client.read_file, repo, commit)
     selection = select_files(repo, listing.files, entry, read, variant_of(name))
-    missing = sum(_missing_bytes(place, commit, file) for file in selection.files)
+    absent = [file for file in selection.files if place.find(commit, file) is None]
+    missing = sum(max(0, file.size - max(0, size_of(place.part(file)))) for file in absent)
     license = listing.license or (entry.license if entry is not None else "unknown")
     return DownloadPlan(place, revision or "main", commit, selection, missing, license)
-
-
-def _missing_bytes(place: CachedRepo, commit: str, file: RemoteFile) -> int:
-    if place.find(commit, file) is not None:
-        return 0
-    return max(0, file.size - max(0, size_of(place.part(file))))
 
 
 def _parse(name: str) -> tuple[str, str | None]:

@@ -60,21 +60,11 @@ class Synthesizer:
         sampling_rate: Sampling rate of the audio in Hz.
         speakers: The speaker tags that the model knows; may be empty.
         checkpoint: The checkpoint it was loaded from.
-        name: The name that the model was loaded by.
-        revision: Identifies the weights; see `checkpoint.resolve.Checkpoint.revision`.
         lexicon: Respellings for texts whose options have none; see `text.respelling`.
     """
 
-    def __init__(
-        self,
-        prompt_format: PromptFormat,
-        model: LanguageModel,
-        codec: Codec,
-        checkpoint: Checkpoint,
-    ) -> None:
-        self.prompt_format, self.model, self.codec = prompt_format, model, codec
-        self.checkpoint = checkpoint
-        self.name, self.revision = checkpoint.name, checkpoint.revision
+    def __init__(self, prompt_format: PromptFormat, model: LanguageModel, codec: Codec, checkpoint: Checkpoint) -> None:
+        self.prompt_format, self.model, self.codec, self.checkpoint = prompt_format, model, codec, checkpoint
         self.sampling_rate = codec.sampling_rate
         self.speakers = prompt_format.speakers
         self.lexicon: Lexicon = ()
@@ -225,13 +215,10 @@ class Synthesizer:
         return np.concatenate([chunk.samples for chunk in self.stream(text, options, reference, on_utterance)])
 
     def encode_reference(self, samples: np.ndarray, text: str) -> Reference:
-        """Make a voice to clone from a clip.
+        """See `TextToSpeech`."""
+        from llasa_cli.text.normalize.loader import load_normalizer
 
-        Args:
-            samples: float32 [n], mono, 16 kHz.
-            text: The transcript of the clip.
-        """
-        normalize = _load_normalizer(self._metadata)
+        normalize = load_normalizer(bool(self._metadata.get("spell_out")))
         if normalize is not None:
             text = normalize(text)
         return Reference(" ".join(text.split()), tuple(self.codec.encode(samples)))
@@ -279,10 +266,11 @@ def text_chunks(
         lexicon: Respellings for a text whose options have none.
     """
     from llasa_cli.text.chunker import chunk_text
+    from llasa_cli.text.normalize.loader import load_normalizer
     from llasa_cli.text.respelling import respeller
 
     most = int(metadata.get("most_characters") or MAX_CHARACTERS)
-    normalize = _load_normalizer(metadata, on_note)
+    normalize = load_normalizer(bool(metadata.get("spell_out")), on_note)
     if options.lexicon or lexicon:
         respell, spell_out = respeller(options.lexicon or lexicon), normalize or str
         normalize = lambda text: spell_out(respell(text))  # noqa: E731
@@ -293,15 +281,6 @@ def nothing_to_say(metadata: Mapping[str, Any]) -> UsageError:
     """The error for a text without a word that the model can read."""
     hint = "This voice reads Latin letters and digits." if metadata.get("spell_out") else "Give it words."
     return UsageError("There is nothing to say in this text.", hint)
-
-
-def _load_normalizer(
-    metadata: Mapping[str, Any], on_note: Callable[[str], object] | None = None
-) -> Callable[[str], str] | None:
-    """The function that spells out numbers and signs; None if this model reads them by itself."""
-    from llasa_cli.text.normalize.loader import load_normalizer
-
-    return load_normalizer(bool(metadata.get("spell_out")), on_note)
 
 
 class SynthesisSession:

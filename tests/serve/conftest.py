@@ -67,7 +67,7 @@ def server(synthesizer: Synthesizer, tmp_path_factory: pytest.TempPathFactory) -
     thread.start()
     while not web.started:
         time.sleep(0.02)
-    yield Running(service, f"http://127.0.0.1:{port}", synthesizer.name, port)
+    yield Running(service, f"http://127.0.0.1:{port}", synthesizer.checkpoint.name, port)
     web.should_exit = True
     thread.join(timeout=20)
     patch.undo()
