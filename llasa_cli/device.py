@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import DTYPES
@@ -12,8 +12,6 @@ from llasa_cli.wording import listed
 
 if TYPE_CHECKING:
     import torch
-
-    from llasa_cli.lm.loader import LanguageModel
 
 _LONG_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -55,11 +53,14 @@ def named_threads() -> int | None:
     return max(1, int(named)) if named.isdecimal() else None
 
 
-def limit_threads(model: LanguageModel, threads: int | None = None) -> None:
+def limit_threads(model: Any, threads: int | None = None) -> None:
     """Let torch use one CPU thread for a small model, and otherwise `threads` if they are given; OMP_NUM_THREADS takes precedence.
 
     A step of a small model takes microseconds: threads would wait for each other longer than they work. Only the sequences of
     a step of many are shared among `threads`, or all cores.
+
+    Args:
+        model: A `LanguageModel`.
     """
     import torch
 
