@@ -296,9 +296,11 @@ def _read_with_pyav(path: Path, max_s: float | None) -> _Frames | None:
         file.seek(0)
         blocks: list[np.ndarray] = []
         count, is_damaged = 0, False
+        # Since PyAV 19 no metadata is an error, and the argument is unknown.
+        tolerant: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
         try:
             # A file object, not a name: FFmpeg can't be led to other files or addresses.
-            with av.open(file, "r", metadata_errors="ignore") as container:
+            with av.open(file, "r", **tolerant) as container:
                 if not container.streams.audio:
                     raise AudioError(f"{path} has no sound: it is a video without an audio track.")
                 codec = container.streams.audio[0].codec_context

@@ -188,6 +188,7 @@ def test_clips_of_phones_are_read_with_pyav(tmp_path: Path, name: str, codec: st
     av = pytest.importorskip("av")
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)).astype(np.float32)
     with av.open(str(tmp_path / name), "w") as container:
+        container.metadata["title"] = "Title"
         stream = container.add_stream(codec, rate=rate, layout="mono")
         stream.bit_rate = 64_000
         resampler = av.AudioResampler(stream.format, "mono", rate, stream.frame_size or None)
@@ -195,6 +196,8 @@ def test_clips_of_phones_are_read_with_pyav(tmp_path: Path, name: str, codec: st
         frame.sample_rate = rate
         for part in [*resampler.resample(frame), *resampler.resample(None), None]:
             container.mux(stream.encode(part))
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data.replace(b"Title", b"T\xeftre"))  # not UTF-8; WMA has UTF-16
     found = read_recording(tmp_path / name, max_s=15.0)
     assert found.file_rate == rate
     assert len(found.samples) / 16_000 == pytest.approx(2.0, abs=0.15)
