@@ -118,6 +118,7 @@ class PromptFormat:
 
     Attributes:
         tokens: The names of the tokens below.
+        is_watermarked: The family's own program puts a watermark into all speech.
         text_start_id, text_end_id: `<|TEXT_UNDERSTANDING_START|>`, `<|TEXT_UNDERSTANDING_END|>`.
         start_id, end_id: `<|SPEECH_GENERATION_START|>`, `<|SPEECH_GENERATION_END|>`.
         marker_ids: The ids of these and the other markers of text and speech that the tokenizer has, eight at most.
@@ -138,6 +139,7 @@ class PromptFormat:
     """
 
     tokens: TokenNames = LLASA
+    is_watermarked = False
 
     def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], metadata: Mapping[str, Any]) -> None:
         # Training scripts save a tokenizer with these on, and a truncated text would be spoken to its middle.
@@ -470,6 +472,7 @@ class NeuTTSPromptFormat(PromptFormat):
     """
 
     tokens = NEUTTS
+    is_watermarked = True
 
     def __init__(
         self, tokenizer: Any, settings: dict[str, Any], metadata: Mapping[str, Any], neutts: Mapping[str, Any]

@@ -195,6 +195,10 @@ class ModelOptions(Options):
     attention: Annotated[
         str, Flag("auto, sdpa, flash (CUDA and the package flash-attn) or eager.", choices=ATTENTIONS, panel=_MODEL)
     ] = "auto"
+    no_watermark: Annotated[
+        bool,
+        Flag("NeuTTS: speak without the inaudible watermark that its own package puts into all speech.", panel=_MODEL),
+    ] = False
 
 
 @dataclass(frozen=True)

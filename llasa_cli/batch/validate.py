@@ -71,6 +71,8 @@ def settings_digest(speech: SpeechOptions, options: BatchOptions, item_format: s
         parts += [speech.best_of, speech.good_enough, speech.candidate, asdict(options.verifiers)]
     if options.timing is not None:
         parts.append({"words": asdict(options.timing)})
+    if checkpoint.options.no_watermark:
+        parts.append("no watermark")
     if speech.speed != 1 or speech.lexicon:
         parts.append({"speed": speech.speed, "lexicon": speech.lexicon})
     return _digest(parts)

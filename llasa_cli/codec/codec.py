@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from llasa_cli.codec.decoder import Decoder, DecoderConfig
+    from llasa_cli.codec.watermark import Watermark
     from llasa_cli.codec.weights import CodecTensors
 
 CODES_AT_ONCE = 1024
@@ -56,7 +57,10 @@ class Codec:
         speech_level: The root mean square (without silences) to which clips are brought before encoding, from
             `speech_level` in config.json. A codec that was trained at a single level needs it; the built-in codec makes a
             louder voice brighter. None, as in the published codecs, encodes clips as they are.
+        watermark: Marks everything that is decoded; None leaves it as it is.
     """
+
+    watermark: Watermark | None = None
 
     def __init__(self, stored: CodecTensors, decoder: Decoder, identity: str, device: torch.device) -> None:
         self._stored, self._decoder, self._device = stored, decoder, device
@@ -185,7 +189,7 @@ class Codec:
                     table = torch.tensor([sequences[index] for index in some], device=self._device)
                     samples = self._decoder(table).cpu().numpy()
                 for index, row in zip(some, samples, strict=True):
-                    out[index] = row
+                    out[index] = row if self.watermark is None else self.watermark(row, self.sampling_rate)
         return out
 
 

@@ -65,8 +65,10 @@ _ORIGINAL_FORMAT = ("original X-Codec2 format",)
 UNVERIFIED_NAME = "the repository's name"
 _SIZE_AND_GATE = ("size and whether it is gated",)
 _UNSEEN = ("size, license and whether it is gated",)
-_NEUTTS = ("its own package puts a watermark (Perth) into all its speech, this program does not",)
-_PHONES = ("reads phones: pip install 'llasa-cli[neutts]'", *_NEUTTS)
+_NEUTTS = (
+    "its speech has an inaudible watermark (Perth), as its own package makes it: pip install 'llasa-cli[neutts]'",
+)
+_PHONES = (*_NEUTTS, "reads phones, which the same extra makes")
 
 _llasa = CatalogEntry
 _draft = partial(CatalogEntry, size=0, quirks=_DRAFT, unverified=_UNSEEN)

@@ -101,6 +101,7 @@ class Synthesizer:
         prompt_format.language = prompt_format.language or checkpoint.language
         prompt_format.prompt("", speaker=speaker)  # refuses an unknown speaker, and imports the template library
         from llasa_cli.codec.codec import load_codec, read_codec_config
+        from llasa_cli.codec.watermark import load_watermark
 
         codec_config = read_codec_config(codec_folder)  # reads the header only
         prompt_format.codes_per_second = codec_config.codes_per_second
@@ -110,12 +111,15 @@ class Synthesizer:
                 f"{codec_config.code_count}.",
                 "Name the codec that belongs to the model with --codec.",
             )
+        is_marked = prompt_format.is_watermarked and not checkpoint.options.no_watermark
+        watermark = load_watermark() if is_marked else None
         if read_model is None:
             model, codec = _load_model_and_codec(checkpoint, prompt_format)
         else:
             model = read_model(checkpoint.folder, prompt_format, checkpoint.options)
             notify("loading its codec")
             codec = load_codec(codec_folder, checkpoint.options.device)
+        codec.watermark = watermark
         return cls(prompt_format, model, codec, checkpoint)
 
     def sampling(self, request: SamplingRequest) -> SamplingOptions:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from llasa_cli.checkpoint.gguf_file import GgufFile
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.hub.select import check_tokenizer
 from llasa_cli.prompt import NeuTTSPromptFormat, PromptFormat, Reference, gguf_neutts_settings
+from llasa_cli.settings import ModelOptions
+from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.text.phones import bundled_espeak, to_phones
 
 TABLE = [line.split("\t") for line in Path(__file__).with_name("neutts_phones.tsv").read_text("utf-8").splitlines()]
@@ -192,6 +195,23 @@ def test_ids_equal_those_of_the_package(folder: Path, monkeypatch: pytest.Monkey
                     assert list(ours.prompt(text, reference, style=style).ids) == expected, text
 
 
+def test_speech_is_watermarked_unless_it_is_refused(
+    folder: Path, random_codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    write_small_neutts(base, random_codec)
+    options = ModelOptions(model=str(base), device="cpu")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "perth").is_dir()])
+    importlib.invalidate_caches()
+    with pytest.raises(ModelError, match="resemble-perth is not installed") as refused:
+        Synthesizer.load(options)
+    assert "--no-watermark" in str(refused.value.hint)
+    assert Synthesizer.load(replace(options, no_watermark=True)).codec.watermark is None
+    monkeypatch.setattr("llasa_cli.codec.watermark.load_watermark", lambda: lambda samples, rate_hz: 0 * samples)
+    assert not Synthesizer.load(options).codec.decode([1, 2, 3]).any()
+
+
 @pytest.mark.slow
 def test_a_model_of_neutts_s_kind_is_finetuned_converted_and_clones(
     folder: Path, random_codec: Path, tmp_path: Path, llasa: list[str]
@@ -210,7 +230,18 @@ def test_a_model_of_neutts_s_kind_is_finetuned_converted_and_clones(
         run("say", text, "-o", f"{number}.wav")
     rows = "".join(f'{number}.wav,"{text}"\n' for number, text in enumerate(texts))
     (tmp_path / "table.csv").write_text(f"audio,text\n{rows}")
-    speak = ("--max-seconds", "1", "--accept-failed", "--retries", "0", "--dtype", "fp32", "--seed", "1")
+    speak = (
+        "--no-watermark",
+        "--max-seconds",
+        "1",
+        "--accept-failed",
+        "--retries",
+        "0",
+        "--dtype",
+        "fp32",
+        "--seed",
+        "1",
+    )
     run("prepare", "table.csv", "-m", "base", "-o", "data", "--validation", "0")
     run("finetune", "data", "-m", "base", "-o", "tuned", "--steps", "10", "--device", "cpu")
     run("convert", "tuned", "-o", "tuned.gguf", "--type", "bf16")
