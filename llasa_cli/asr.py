@@ -13,7 +13,6 @@ To add a kind of recognizer: write a subclass of `Recognizer`, choose it in `loa
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from llasa_cli.audio.reader import resample
 from llasa_cli.checkpoint.resolve import find_helper_model
 from llasa_cli.device import pick_device
 from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.files import read_json_object
 from llasa_cli.settings import DEFAULT_LISTENER
 from llasa_cli.wording import first_line
 
@@ -162,7 +162,7 @@ def check_aligner(name: str) -> None:
     if name == POCKETSPHINX:
         return
     folder = _find_folder(name)
-    if not _is_ctranslate2(folder) and _model_type(folder) != "whisper":
+    if not _is_ctranslate2(folder) and read_json_object(folder / "config.json").get("model_type") != "whisper":
         raise ModelError(
             f"The recognizer {name} can't find the times of words.", "Give a Whisper model or pocketsphinx with --asr."
         )
@@ -228,13 +228,6 @@ def _is_installed(module: str) -> bool:
 
 def _is_english(language: str) -> bool:
     return language.lower().startswith("en")
-
-
-def _model_type(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def _is_ctranslate2(folder: Path) -> bool:

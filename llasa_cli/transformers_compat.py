@@ -261,7 +261,9 @@ class XCodec2Model:
 
     def encode_code(self, input_waveform: torch.Tensor, sample_rate: int = SAMPLING_RATE_HZ) -> torch.Tensor:
         """float32 (1, n), 16 kHz -> int64 (1, 1, n // 320)."""
-        _require_16_khz(sample_rate)
+        if sample_rate != SAMPLING_RATE_HZ:
+            message = f"The clip has {sample_rate} Hz, but the codec needs {SAMPLING_RATE_HZ} Hz. Resample the clip."
+            raise ValueError(message)
         codes = self.codec.encode(input_waveform.reshape(-1).float().cpu().numpy())
         return torch.tensor(codes, device=self.device)[None, None]
 
@@ -473,11 +475,6 @@ def _find_or_download(name: str) -> Path:
     plan = plan_download(client, name)
     check_free_space([plan])
     return fetch(client, plan)
-
-
-def _require_16_khz(rate: int) -> None:
-    if rate != SAMPLING_RATE_HZ:
-        raise ValueError(f"The clip has {rate} Hz, but the codec needs {SAMPLING_RATE_HZ} Hz. Resample the clip.")
 
 
 AutoConfig.register(LlasaConfig.model_type, LlasaConfig, exist_ok=True)
