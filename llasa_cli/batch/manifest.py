@@ -1,4 +1,4 @@
-"""Reading a batch's list: plain lines, `id|text`, LJSpeech's three columns, CSV, TSV and JSONL, one item at a time.
+"""Reading a batch's list: plain lines, `id|text` (or a tab), LJSpeech's three columns, CSV, TSV and JSONL, one item at a time.
 
     problems = Problems()
     for item in read_manifest(open_list, "list.csv", Path("."), problems): ...     a million lines in constant memory
@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -47,7 +48,12 @@ _NO_LISTS = {
     ".org": "an Org mode file",
 }
 """Endings of files whose lines are no texts."""
-_ID_LINE = re.compile(r"\s*[^|\s][^|]{0,99}\|")
+_ID_LINES = {mark: re.compile(rf"\s*[^{mark}\s][^{mark}]{{0,99}}[{mark}]") for mark in ("|", "\t")}
+"""Beginnings of lines with an id, by the mark after it."""
+_LONGEST_TAB_ID, _MOST_ID_WORDS = 60, 3
+"""Tabs are in other texts too: what is before them is an id if it is short, and no other one of the first lines."""
+_TITLE_LINES = 10
+"""The lines above the names of a table's columns, at most."""
 _COMPARED_LINES = 200
 _TEXTS = ("text", "ref_text")
 _NO_DELIMITER = "\x1f"
@@ -169,6 +175,8 @@ def read_manifest(
         return _read_lines(open_list, encoding, reported)
 
     layout = _detect_layout(lines(Problems()), Path(name).suffix.lower(), known)
+    if layout.has_title:
+        problems.warn(f"the table begins in line {layout.skipped + 1}; what is above it is not spoken")
     if layout.form == "json":
         rows = _read_json_rows(lines(problems), problems, known)
     elif layout.form == "table":
@@ -176,8 +184,8 @@ def read_manifest(
         rows = _read_table_rows(lines(problems), layout, is_quoted, problems, known)
     else:
         # Either every line has an id or none has: a bar in one sentence does not turn its beginning into an id.
-        columns = _count_columns(lambda: lines(Problems()), problems)
-        rows = _read_line_rows(lines(problems), columns)
+        columns, mark = _count_columns(lambda: lines(Problems()), problems)
+        rows = _read_line_rows(lines(problems), columns, mark)
     for number, row in rows:
         wrong = list(_row_errors(row, known))
         if wrong:
@@ -194,7 +202,8 @@ class _Layout(NamedTuple):
     """json, table or lines."""
     delimiter: str = ""
     skipped: int = 0
-    """The number of the line `sep=`, which is not part of the table."""
+    """The number of the last line above the table: `sep=` or a title."""
+    has_title: bool = False
 
 
 def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequence[str]) -> _Layout:
@@ -202,7 +211,8 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
         raise UsageError(
             f"The list is {_NO_LISTS[ending]}.", "A list has one text a line. llasa say -f FILE reads other texts."
         )
-    number, first = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    begin = list(islice(((n, line) for n, line in lines if line.strip()), _TITLE_LINES + 1))
+    number, first = begin[0] if begin else (0, "")
     if ending in (".json", ".jsonl", ".ndjson") and first.lstrip().startswith("["):
         raise UsageError("The list is a JSON array.", "Write one object per line: jq -c '.[]' LIST > list.jsonl")
     if ending in (".jsonl", ".ndjson"):
@@ -230,8 +240,20 @@ def _detect_layout(lines: Iterator[tuple[int, str]], ending: str, known: Sequenc
     for delimiter in delimiters:
         if "text" in _column_names(first, delimiter, known):
             return _Layout("table", delimiter)
+    for delimiter in delimiters:
+        cells = [sum(map(bool, split_names(line, delimiter))) for _, line in begin]
+        for at, (number, line) in enumerate(begin):
+            names = _column_names(line, delimiter, known)
+            if "text" in names and len({*names} & {*known}) > 1 and cells[at] > max(cells[:at], default=0):
+                return _Layout("table", delimiter, number - 1, has_title=True)
     # LJSpeech's metadata.csv has bars and no names of columns.
-    return _Layout("lines") if _ID_LINE.match(first) else _Layout("table", delimiters[0])
+    is_list = _ID_LINES["|"].match(first) or (_ID_LINES["\t"].match(first) and _is_sentence(first))
+    return _Layout("lines") if is_list else _Layout("table", delimiters[0])
+
+
+def _is_sentence(line: str) -> bool:
+    """Whether the last cell of a line is no name of a column."""
+    return re.search(r"\S\s+\S|[.!?…。]$", line.rpartition("\t")[2].strip()) is not None
 
 
 def _column_names(line: str, delimiter: str, known: Sequence[str]) -> list[str]:
@@ -243,32 +265,51 @@ def _known_name(name: str, known: Sequence[str]) -> str:
     return _ALIASES.get(folded, folded) if folded in known or folded in _ALIASES else name
 
 
-def _count_columns(read: Callable[[], Iterator[tuple[int, str]]], problems: Problems) -> int:
-    """1 for plain lines, 2 for `id|text`, 3 for LJSpeech's `id|text|normalized text`."""
-    count = plain = first = three = 0
-    for number, line in read():
-        if line.strip():
-            count += 1
-            three += line.count("|") == 2
-            if not _ID_LINE.match(line):
-                plain += 1
-                first = first or number
-    if count >= 3 and 0 < plain < count / 2:
-        problems.add(first, "no id, although most lines have one (id|text); give every line an id, or no line a bar")
-    if plain:
-        return 1
-    if count and three == count and _is_normalized(read()):
-        problems.warn("the list has three columns like LJSpeech (id|text|normalized text); the third one is spoken")
-        return 3
-    return 2
+def _count_columns(read: Callable[[], Iterator[tuple[int, str]]], problems: Problems) -> tuple[int, str]:
+    """-> 1 for plain lines, 2 for `id|text`, 3 for LJSpeech's `id|text|normalized text`, and the mark between them"""
+    for mark, id_line in _ID_LINES.items():
+        count = plain = first = three = 0
+        ids: list[str] = []
+        for number, line in read():
+            if line.strip():
+                count += 1
+                three += line.count(mark) == 2
+                if not id_line.match(line):
+                    plain += 1
+                    first = first or number
+                elif len(ids) < _COMPARED_LINES:
+                    ids.append(line.partition(mark)[0].strip())
+        if mark == "\t" and not _are_ids(ids):
+            continue
+        if count >= 3 and 0 < plain < count / 2:
+            shown = "id|text" if mark == "|" else "id, tab, text"
+            problems.add(
+                first,
+                f"no id, although most lines have one ({shown}); give every line an id, or no line a {_MARKS[mark]}",
+            )
+        if plain:
+            continue
+        if count and three == count and _is_normalized(read(), mark):
+            problems.warn("the list has three columns like LJSpeech (id|text|normalized text); the third one is spoken")
+            return 3, mark
+        return 2, mark
+    return 1, ""
 
 
-def _is_normalized(lines: Iterator[tuple[int, str]]) -> bool:
+_MARKS = {"|": "bar", "\t": "tab"}
+
+
+def _are_ids(found: Sequence[str]) -> bool:
+    is_short = all(len(one) <= _LONGEST_TAB_ID and len(one.split()) <= _MOST_ID_WORDS for one in found)
+    return bool(found) and is_short and len(set(found)) == len(found) and not any(one[-1] in ".!?:," for one in found)
+
+
+def _is_normalized(lines: Iterator[tuple[int, str]], mark: str) -> bool:
     """Whether the third column is another spelling of the second: about half of its words are the same."""
     same = total = 0
     for _, (_, line) in zip(range(_COMPARED_LINES), lines, strict=False):
         if line.strip():
-            written, spoken = (set(part.casefold().split()) for part in line.split("|")[1:])
+            written, spoken = (set(part.casefold().split()) for part in line.split(mark)[1:])
             same += len(written & spoken)
             total += min(len(written), len(spoken))
     return same >= 0.4 * total
@@ -301,17 +342,17 @@ def _read_lines(
                 yield number, line.rstrip("\n")
 
 
-def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int, mark: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines:
         if not line.strip():
             continue
         if columns == 1:
             yield number, {"text": line.strip()}
         elif columns == 2:
-            own_id, _, text = line.partition("|")
+            own_id, _, text = line.partition(mark)
             yield number, {"id": own_id.strip(), "text": text.strip()}
         else:
-            own_id, text, normalized = line.split("|")
+            own_id, text, normalized = line.split(mark)
             yield number, {"id": own_id.strip(), "text": normalized.strip() or text.strip()}
 
 
@@ -331,7 +372,7 @@ def _has_plain_quotes(lines: Iterator[tuple[int, str]], delimiter: str) -> bool:
 def _read_table_rows(
     numbered: Iterator[tuple[int, str]], layout: _Layout, is_quoted: bool, problems: Problems, known: Sequence[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = ((number, line) for number, line in numbered if number != layout.skipped)
+    lines = ((number, line) for number, line in numbered if number > layout.skipped)
     # Strict: otherwise a quote that is not closed would add all following rows to its text.
     names: list[str] = []
     for first, row in read_cells(lines, layout.delimiter, is_quoted, is_strict=True, longest_cell=LONGEST_LINE):

@@ -110,6 +110,8 @@ def test_tables_that_pandas_and_spreadsheets_write_are_read(source: str, ending:
     [
         ("text,text\nOne.,Two.\n", ".csv", "two columns `text`"),
         ("file,transcript\na.wav,One.\n", ".csv", "its first line is: 'file, transcript'"),
+        ("file\ttranscript\na.wav\tOne.\n", ".tsv", "its first line is: 'file, transcript'"),
+        ("file,transcript\nid,text\n", ".csv", "its first line is: 'file, transcript'"),
         ("id,text\na,#REF!\n", ".csv", "the error of a formula: #REF!"),
         ("One.\nTwo.".encode("utf-16") + b"x", "", "line 2: bytes that are not utf-16"),
         ('[{"text": "One."},\n{"text": "Two."}]\n', ".jsonl", "is a JSON array"),
@@ -198,6 +200,40 @@ def test_of_the_three_columns_of_ljspeech_the_normalized_text_is_spoken(ending: 
     ]
     assert "third one is spoken" in warnings(source, ending)[0]
     assert [i.text for i in read("a|yes | no\nb|left | right\n")] == ["yes | no", "left | right"]
+
+
+@pytest.mark.parametrize("ending", ["", ".txt", ".tsv"])
+def test_a_tab_may_be_between_an_id_and_its_text(ending: str) -> None:
+    found = read("a1\tHello, you.\n\na2\tGo | in\tnow.\n", ending)
+    assert [(i.id, i.text) for i in found] == [("a1", "Hello, you."), ("a2", "Go | in\tnow.")]
+    assert [i.text for i in read("a\tAt 5.\tAt five.\nb\tAt 6.\tAt six.\n", ending)] == ["At five.", "At six."]
+    assert refusal("a\tYes, it is.\nb\tNo.\nAnd more.\n", ending).hint.startswith("line 3: no id")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Anna:\tHello.\nBob:\tHi.\n",
+        "she\tsaid\nshe\tleft\n",
+        "\tOne.\n\tTwo.\n",
+        "This is a whole\tline.\nAnd this is another\tline.\n",
+    ],
+)
+def test_tabs_in_texts_are_no_ids(source: str) -> None:
+    assert [i.text for i in read(source)] == [line.strip() for line in source.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Lines of the game\nDraft,,\n\nid,text,note\na,Hello.,x\n",
+        '"Lines, all",,\n,,\nid,text,seed\na,Hello.,\n',
+        "Lines of the game;;\nid;text;seed\na;Hello.;\n",
+    ],
+)
+def test_a_title_above_the_columns_of_a_table_is_skipped(source: str) -> None:
+    assert [(i.id, i.text) for i in read(source, ".csv")] == [("a", "Hello.")]
+    assert "what is above it is not spoken" in warnings(source, ".csv")[0]
 
 
 def test_one_line_without_an_id_does_not_have_all_ids_spoken() -> None:
