@@ -363,7 +363,8 @@ class Connection:
                 time.sleep(min(10.0, float(response.headers.get("Retry-After") or 1)))
 
     def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
-        if self._connection.sock is None:
+        is_new = self._connection.sock is None
+        if is_new:
             try:
                 self._connection.connect()
             except OSError as error:
@@ -371,8 +372,14 @@ class Connection:
                 raise ServerUnreachable(f"The server {self._url} can't be reached: {reason}.", _START_HINT) from error
             assert self._connection.sock is not None
             self._connection.sock.settimeout(_SILENCE_TIMEOUT_S)
-        self._connection.request(method, path, body, headers)
-        return self._connection.getresponse()
+        try:
+            self._connection.request(method, path, body, headers)
+            return self._connection.getresponse()
+        except ConnectionError:
+            if is_new:
+                raise
+            self._connection.close()  # a server closes connections without requests, as between the sentences of a pipe
+            return self._send(method, path, body, headers)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """The result of `work`; failures of the connection become a LlasaError."""

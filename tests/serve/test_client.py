@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from llasa_cli.cli.app import app
-from llasa_cli.serve.client import RemoteSynthesizer, _groups
+from llasa_cli.serve.client import Connection, RemoteSynthesizer, _groups
 from llasa_cli.settings import SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
 from llasa_cli.synthesis.text_to_speech import StreamSettings
@@ -83,6 +85,21 @@ def test_parts_of_a_text_are_spoken_as_the_whole(server: Running, synthesizer: S
         rest = [chunk.samples for chunk in client.stream(parts, options, settings=settings)]
         assert all(map(np.array_equal, rest, here[2:]))
         assert (len(there), len(rest)) == (len(here), len(here) - 2)
+
+
+def test_a_connection_that_the_server_closed_is_made_anew() -> None:
+    def answer(listening: socket.socket) -> None:
+        for _ in range(2):
+            with listening.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=answer, args=(listening,))
+        server.start()
+        client = Connection(f"http://127.0.0.1:{listening.getsockname()[1]}", None)
+        assert [client.json("GET", "/"), client.json("GET", "/")] == [{}, {}]
+        server.join()
 
 
 def test_requests_have_at_least_a_word_and_at_most_the_limit() -> None:
