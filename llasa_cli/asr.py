@@ -364,7 +364,7 @@ def _read_pipeline(folder: Path, device: Any) -> Any:
 
 
 def _broken(folder: Path, error: Exception) -> ModelError:
-    return ModelError(f"The recognizer in {folder} can't be loaded: {first_line(error)}", "Fetch it again.")
+    return ModelError(f"The recognizer in {folder} can't be loaded: {first_line(error)}", "Download it again.")
 
 
 class _FasterWhisper(Recognizer):

@@ -2,7 +2,7 @@
 
     LlasaError       1  a failure with a known cause
       UsageError     2  an argument or an option makes no sense
-      ModelError     3  the model is not on this machine, can't be fetched, or can't be run by this program
+      ModelError     3  the model is not on this machine, can't be downloaded, or can't be run by this program
       AudioError     4  the input audio can't be used
       BatchError     5  some items of a batch failed
 
@@ -38,7 +38,7 @@ class UsageError(LlasaError):
 
 
 class ModelError(LlasaError):
-    """The model is not on this machine, can't be fetched, or can't be run by this program."""
+    """The model is not on this machine, can't be downloaded, or can't be run by this program."""
 
     exit_code = 3
 

@@ -192,7 +192,7 @@ class PromptFormat:
         try:
             tokenizer = Tokenizer.from_file(str(path)) if content is None else Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"{path} can't be read: {error}.", "Fetch the checkpoint again.") from error
+            raise ModelError(f"{path} can't be read: {error}.", "Download the checkpoint again.") from error
         if is_gguf(path):
             settings = tokenizer_settings(read_gguf(path))
         else:
@@ -607,7 +607,7 @@ class _Vocabulary:
         if any(self.get(f"{prefix}{code}|>") != first + code for code in range(codes)):
             raise ModelError(
                 "This checkpoint's speech tokens are not numbered contiguously, so it can't be used.",
-                "Fetch its tokenizer again, or choose another checkpoint.",
+                "Download its tokenizer again, or choose another checkpoint.",
             )
         return size, codes
 

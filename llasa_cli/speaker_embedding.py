@@ -98,7 +98,9 @@ class _XVector:
             model = AutoModelForAudioXVector.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
         except Exception as error:  # the library's errors for a broken folder have no common type
             reason = str(error).strip().split("\n")[0]
-            raise ModelError(f"The speaker model in {folder} can't be loaded: {reason}", "Fetch it again.") from error
+            raise ModelError(
+                f"The speaker model in {folder} can't be loaded: {reason}", "Download it again."
+            ) from error
         self._model: Any = model.eval().to(self._device)
 
     def embed(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A finished sound to the file or the folder that is wanted: at a loudness, with chapters, title, author and cover.
+"""Writes finished sound to a file or to a folder of chapters: at a given loudness, with chapters, title, author and cover.
 
     writer = BookWriter(Path("book.m4b"), "m4b", loudness=-19.0, tags=BookTags(title="The Garden"))
     writer.chapters.append(ChapterStart(0.0, "One"))        while the sound is made

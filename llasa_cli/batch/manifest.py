@@ -59,7 +59,7 @@ _TEXTS = ("text", "ref_text")
 _NO_DELIMITER = "\x1f"
 """The delimiter of a table with one column, whose texts may have commas."""
 _SHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|ERROR!)", re.IGNORECASE)
-"""What a spreadsheet shows for a formula that failed."""
+"""The texts that a spreadsheet shows for a formula that failed."""
 
 
 @dataclass(frozen=True)

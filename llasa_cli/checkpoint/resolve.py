@@ -257,7 +257,7 @@ def find_helper_model(name: str, what: str, kinds: Sequence[Sequence[str]], loca
     found = find_snapshot(*repo)
     if found is None or not any(all((found / file).is_file() for file in files) for files in kinds):
         raise ModelError(
-            f"The {what} {name} is not on this machine.", f"Fetch it with: llasa download {name}\n       {hint}"
+            f"The {what} {name} is not on this machine.", f"Download it with: llasa download {name}\n       {hint}"
         )
     return found
 

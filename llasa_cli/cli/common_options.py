@@ -292,7 +292,7 @@ class CheckOptions(Options):
         return resolve_verifiers(found)
 
     def timing(self, needs_words: bool, language: str | None) -> WordTiming | None:
-        """How the times of words are found; None if they are not needed.
+        """The method that finds the times of words; None if they are not needed.
 
         Args:
             needs_words: Whether an option asks for them.
@@ -339,7 +339,7 @@ class ConsoleOptions(Options):
 
 @dataclass(frozen=True)
 class SpeakOptions(Options):
-    """What `say` and `clone` share: how a text is spoken, by which model, and where the sound goes."""
+    """The options that `say` and `clone` share: of the speech, the model and the destination of the sound."""
 
     cast: CastOptions
     lexicon: LexiconOptions

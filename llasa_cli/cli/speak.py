@@ -1,7 +1,7 @@
 """Speak a text into an open output: the last step of `say`, `clone` and `chat`.
 
-plan = plan_speech(...)                                  refuses what can be refused
-with open_audio_output(plan, console, voice) as audio_output:                  refuses a bad output
+plan = plan_speech(...)                                             refuses what can be refused
+with open_audio_output(plan, console, voice) as audio_output:       refuses a bad output
     speak(plan, plan.load(console), reference, audio_output)
 """
 

@@ -1,4 +1,4 @@
-"""All that is decided about the speech of a text before a model is loaded.
+"""The decisions about the speech of a text before a model is loaded.
 
 plan = plan_speech(options, find_model(options), open_text(text, "say"), ResolvedVoice(speaker="kore"))
 text_to_speech = plan.load(console)
@@ -112,7 +112,7 @@ def _find_cast(options: SpeakOptions, model: Model) -> Cast:
 
 
 def _passages_at_once(scheduling: SchedulingOptions, plan: SpeechPlan) -> SchedulingOptions | None:
-    """How several passages are synthesized at once: for a book or a long text that is written to a file, or any text on request.
+    """The scheduling of passages that are synthesized at once: for a book or a long text that is written to a file, or any text on request.
 
     Raises:
         UsageError: An option asks for it, and another one excludes it.

@@ -303,7 +303,7 @@ def _read_encoder(stored: CodecTensors) -> Any:
     except ModelError:
         raise
     except Exception as error:  # the library's errors for a wrong configuration have no common type
-        raise ModelError(f"The codec in {stored.folder} can't be loaded: {error}", "Fetch it again.") from error
+        raise ModelError(f"The codec in {stored.folder} can't be loaded: {error}", "Download it again.") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -319,6 +319,6 @@ def _read_encoder(stored: CodecTensors) -> Any:
     ]
     if wrong:
         raise ModelError(
-            f"The codec in {stored.folder} lacks {len(wrong)} tensors, {min(wrong)} among them.", "Fetch it again."
+            f"The codec in {stored.folder} lacks {len(wrong)} tensors, {min(wrong)} among them.", "Download it again."
         )
     return model

@@ -94,7 +94,7 @@ class DecoderConfig:
         if min(config.levels, default=0) < 2 or config.heads < 1 or not 0 <= config.layers <= len(shapes):
             raise ModelError(
                 f"The codec's config.json is invalid: {config.layers} layers, {config.heads} heads, levels {config.levels}.",
-                "Fetch the codec again.",
+                "Download the codec again.",
             )
         pooling = config._pooling(settings)
         config = replace(config, codes_per_second=config.codes_per_second / pooling, pooling=pooling)
@@ -151,7 +151,7 @@ def _codes_per_second(settings: Mapping[str, Any], shapes: Mapping[str, tuple[in
     if not are_ratios or type(rate) is not int or not 0 < rate <= 1_000_000:
         raise ModelError(
             f"The codec's config.json states downsampling ratios {str(ratios)[:40]} and the sampling rate {str(rate)[:40]}.",
-            "Fetch the codec again.",
+            "Download the codec again.",
         )
     return rate / math.prod(ratios)
 

@@ -16,7 +16,7 @@ from llasa_cli.codec import original_format as original
 from llasa_cli.errors import ModelError
 from llasa_cli.files import read_json_object
 
-AGAIN = "Fetch the codec again."
+AGAIN = "Download the codec again."
 _HINT = "A codec folder has config.json and model.safetensors."
 NATIVE_TYPES = ("xcodec2", "neucodec")
 """`model_type` in config.json of transformers' classes. NeuCodec has X-Codec2's decoder, at 24 kHz."""
@@ -97,7 +97,7 @@ class CodecTensors:
         missing = sorted(set(names) - set(self.shapes))
         if missing:
             raise ModelError(
-                f"The codec in {self.folder} lacks {missing[0]} ({len(missing)} in all).", "Fetch it again."
+                f"The codec in {self.folder} lacks {missing[0]} ({len(missing)} in all).", "Download it again."
             )
 
     def find_semantic(self) -> None:
@@ -113,7 +113,7 @@ class CodecTensors:
         except ModelError as error:
             raise ModelError(
                 f"The codec in {self.folder} can decode but not encode: it does not contain {original.SEMANTIC_REPO}.",
-                f"Fetch it with: llasa download {original.SEMANTIC_REPO}",
+                f"Download it with: llasa download {original.SEMANTIC_REPO}",
             ) from error
         places = {original.semantic_name(name): place for name, place in locate_tensors(folder).items()}
         self._add(places, original.sources(places)[0])
@@ -129,7 +129,7 @@ class CodecTensors:
         for name, source in sources.items():
             absent = [stored for stored in source.stored if stored not in self._places]
             if absent:
-                raise ModelError(f"The codec in {self.folder} lacks {absent[0]} (1 in all).", "Fetch it again.")
+                raise ModelError(f"The codec in {self.folder} lacks {absent[0]} (1 in all).", "Download it again.")
             self.shapes[name] = source.shape(lambda stored: self._places[stored].shape)
         self._sources |= sources
 
@@ -146,5 +146,5 @@ def _checked(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tupl
         "quantizer.project_out.weight",
     ):
         if len(shapes.get(name, ())) != 2:
-            raise ModelError(f"The codec in {folder} lacks {name} (1 in all).", "Fetch it again.")
+            raise ModelError(f"The codec in {folder} lacks {name} (1 in all).", "Download it again.")
     return shapes

@@ -46,7 +46,7 @@ _KINDS = {
     "wavlm": "speaker model",
     "unispeech-sat": "speaker model",
 }
-"""What a model is, by `model_type` in its config.json."""
+"""The kind of a model, by `model_type` in its config.json."""
 _SEE_LIST = "`llasa download --list` shows the models that can be used."
 
 

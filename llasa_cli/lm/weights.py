@@ -165,7 +165,7 @@ class Weights:
 
     def _place(self, name: str) -> TensorLocation:
         if name not in self.files:
-            raise ModelError(f"The checkpoint in {self.folder} has no {name}.", "It is incomplete: fetch it again.")
+            raise ModelError(f"The checkpoint in {self.folder} has no {name}.", "It is incomplete: download it again.")
         return self.files[name]
 
     def _check_place(self, name: str, shape: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What a command needs of something that speaks, wherever the model runs.
+"""The interface of everything that speaks a text, wherever the model runs.
 
     for chunk in text_to_speech.stream(parts, SpeechOptions(seed=7), reference): ...
 
@@ -40,7 +40,7 @@ class StreamGate(Protocol):
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How a text is spoken chunk by chunk, besides its `SpeechOptions`.
+    """The settings of the speech of one text, besides its `SpeechOptions`.
 
     Attributes:
         on_note: Called with each warning about the text, such as a pause that can't be read.

@@ -79,7 +79,9 @@ def codec_size(codec: str | None) -> int:
     codec_identity(Path(codec))  # raises where the folder holds no codec
     levels = read_json_object(Path(codec) / "config.json").get("quantization_levels") or []
     if not isinstance(levels, list) or not all(type(level) is int for level in levels):
-        raise ModelError(f"quantization_levels in {codec}/config.json must be a list of integers.", "Fetch it again.")
+        raise ModelError(
+            f"quantization_levels in {codec}/config.json must be a list of integers.", "Download it again."
+        )
     return math.prod(levels) if levels else CODE_COUNT
 
 
