@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 
+from llasa_cli.text.lexicon import is_word
 from llasa_cli.text.normalize.dates import MONTH
 from llasa_cli.text.normalize.letters import STARTERS, spell
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
+    AFTER_ORDINALS,
     BARE_BEFORE_NUMBERS,
     BARE_TITLES,
     BEFORE_NAMES,
@@ -21,6 +23,7 @@ from llasa_cli.text.normalize.vocabulary import (
     CHAT,
     DAYS_OR_WORDS,
     DIRECTIONS,
+    GIVEN_NAMES,
     KEYS,
     MONTH_NAMES,
     NEVER_LAST,
@@ -29,6 +32,7 @@ from llasa_cli.text.normalize.vocabulary import (
     TITLES,
     UNITS,
     WEEKDAYS,
+    word_table,
 )
 
 _NAME_BEFORE = re.compile(
@@ -102,8 +106,16 @@ def say_state(match: re.Match[str]) -> str | None:
     return with_stop(match, STATES[match["state"]])
 
 
-def say_floor(match: re.Match[str]) -> str:
-    return "floor" + ("." if match[0].endswith(".") and may_end_sentence(match) else "")
+_ERA = re.compile(r"\s(?:B\.?C|A\.?D|C\.?E)\b")
+
+
+def say_after_ordinal(match: re.Match[str]) -> str | None:
+    """the 5th Fl. -> floor; the 9th Cir. -> circuit; but "the 5th min"."""
+    word = match["short"].lower()
+    said = AFTER_ORDINALS.get(word)
+    if said is None or (not match[0].endswith(".") and (len(word) == 1 or is_word(word))):
+        return None
+    return said if _ERA.match(match.string, match.end()) else with_stop(match, said)
 
 
 def say_key(match: re.Match[str]) -> str | None:
@@ -117,6 +129,41 @@ def say_key(match: re.Match[str]) -> str | None:
         return None
     other = match["joint"] and re.match(rf"(?i:{'|'.join(KEYS)})\b", after(match, 6))
     return KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
+
+
+_BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "incl": (("", r"\s?(?:$|[;,)])|\sin\s", "included."),),
+    "exp": (("", r"\s\d\d?/\d\d", "expires"),),
+    "Sec": (("", r"\s[A-Z][a-z]{2}", "secretary"),),
+    "fl": (("", r"\s1\d{3}\b", "flourished"),),
+    "est": (
+        (r"(?:[\d%]|[$€£]\d[\d.,]*\s?(?:[KMBTkmbt]n?|(?:m|b|tr)illion))\s$", "", "estimated."),
+        ("", r"\s[$€£]\d", "estimated"),
+    ),
+    "reg": (("", r"\s[$€£]\d", "regular"),),
+    "inc": ((r"(?<!,\s)$", "", "including"),),
+    "nr": (("", r"\s?(?!\s?\d)", "near"),),
+    "pop": ((r"\b(?:the|its|a)\s$", r"\s[a-z]", "population"),),
+    "dev": ((r"\b[Ss]td\.?\s$", "", "deviation."),),
+    "vol": (("", r"\s?[a-z]", "volume"),),
+    "min": ((r"(?:^|[^\d\s])\s?$", r"\s?[a-z]", "minimum"),),
+    "mm": ((r"(?:^|[^\d\s])\s?$", r"\s\d", "measures"),),
+    **{
+        word: (("", r"\s[Nn]os?\b", said),)
+        for word, said in word_table(
+            "acct account,cat catalog,inv inventory,ref reference,ser serial,lic license,tel telephone,cert certificate"
+        ).items()
+    },
+}
+"""Short forms by what stands before and after them. The full stop of a reading stays where a sentence ends."""
+
+
+def _said_beside(match: re.Match[str], written: str) -> str | None:
+    for start, following, said in (*_BESIDE.get(written, ()), *_BESIDE.get(written[0].lower() + written[1:], ())):
+        if written == "Inc" or not re.search(start, before(match, 20)) or not re.match(following, after(match, 12)):
+            continue
+        return with_stop(match, said[:-1]) if said.endswith(".") else said
+    return None
 
 
 def say_abbreviation(match: re.Match[str]) -> str | None:
@@ -134,26 +181,26 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return None
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
         return TITLES[word]
+    if word in GIVEN_NAMES and capital and not following.isdigit():
+        return GIVEN_NAMES[word]
     if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
         r"\s(?:[A-HJ-Z](?![\w'’])|[A-Z]\d)", after(match, 3)
     ):
         return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
-    if word == "ed" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        return "edition" + ("." if may_end_sentence(match) else "")
-    if word == "incl" and (not following or following in ";,)" or after(match).startswith(" in ")):
-        return "included" + ("" if following else ".")
     if word in ("sr", "jr") and following.isupper() and not _NAME_BEFORE.search(before(match, 30)):
         return ABBREVIATIONS[word]
     if capital and word in ("sgt", "lt", "capt") and following.isdigit():
         return TITLES[word]
+    said = _said_beside(match, written)
+    if said is not None:
+        return said
     if capital and word in TITLES and following.isupper():
         named = _NAME_BEFORE.search(before(match, 30)) or (word == "st" and _ORDINAL_BEFORE.search(before(match, 30)))
+        named = named and not (word == "st" and re.match(r"\s[A-Z][a-z]+['’]s\b", after(match)))
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if word == "plz" and not _NAME_BEFORE.search(before(match, 30)):
         return "please"
-    if word == "exp" and re.match(r"\s\d\d?/\d\d", after(match, 6)):
-        return "expires"
     if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
         return PLACES[word] + _place_stop(match)
     if (
@@ -168,28 +215,8 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         )
     ):
         return WEEKDAYS[word] + ("" if following else ".")
-    if word == "sec" and capital and re.match(r"\s[A-Z][a-z]{2}", after(match)):
-        return "secretary"  # Sec. Blinken
-    if word == "min" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        return "minute" + ("." if may_end_sentence(match) else "")
-    if word == "fl" and re.match(r"\s1\d{3}\b", after(match, 6)):
-        return "flourished"
-    if word == "est" and (
-        re.search(r"[\d%]\s$", before(match, 2))
-        or re.match(r"\s[$€£]\d", after(match, 3))
-        or re.search(r"[$€£]\d[\d.,]*\s?(?:[KMBTkmbt]n?|million|billion)?\s$", before(match, 16))
-    ):
-        return "estimated" + ("." if may_end_sentence(match) else "")
-    if word == "inc" and not capital and not before(match, 2).endswith(", "):
-        return "including"
     if word in ("b", "d") and re.match(rf"\s(?:{MONTH})\b", after(match)):
         return BEFORE_NUMBERS[word]
-    if word == "nr" and not following.isdigit():
-        return "near"
-    if word == "pop" and following.islower() and re.search(r"\b(?:the|its|a)\s$", before(match, 4)):
-        return "population"
-    if word == "cent" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        return "century"
     if word == "cat" and not capital:
         return None
     if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
@@ -212,9 +239,6 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return None
     if word in ("dep", "arr") and re.match(r"\s[A-Z]{3}\b", after(match, 5)):
         return BEFORE_NUMBERS[word]
-    if word == "c" and re.search(r"\d(?:st|nd|rd|th)\s$", before(match, 5)):
-        is_era = re.match(r"\s(?:B\.?C\.?E|B\.?C|A\.?D|C\.?E)\b", after(match, 5))
-        return "century" + ("." if may_end_sentence(match) and not is_era else "")
     if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
         return TITLES[word]
     if (
@@ -223,12 +247,6 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         and (numbered or (word == "no" and re.match(r" of (?!(?:course|them|it|us|you)\b)", after(match))))
     ):
         return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
-    if word == "dev" and re.search(r"\bstd\.?\s$", before(match, 6), re.IGNORECASE):
-        return "deviation" + ("." if may_end_sentence(match) else "")
-    if word == "vol" and following.islower():
-        return "volume"
-    if word == "min" and following.islower() and not re.search(r"\d\s?$", before(match, 3)):
-        return "minimum"
     said = ABBREVIATIONS.get(word)
     if said is None:
         return None
@@ -236,7 +254,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         capital and word in BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)
     ):
         return said
-    return said + "." if may_end_sentence(match) else said
+    return with_stop(match, said)
 
 
 def _starts(match: re.Match[str]) -> bool:

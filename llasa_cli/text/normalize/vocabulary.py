@@ -18,10 +18,19 @@ LETTERS = dict(
 TITLES = word_table(
     "mr mister,mrs missus,ms miss,dr doctor,prof professor,st saint,mt mount,gen general,cllr councillor,gt great,col colonel,capt captain,"
     "lt lieutenant,sgt sergeant,rev reverend,gov governor,sen senator,rep representative,pres president,adm admiral,"
-    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur,"
-    "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert"
+    "maj major,cpl corporal,messrs messieurs,mx mix,cmdr commander,hon honorable,fr father,ft fort,insp inspector,pvt private,det detective,ofc officer,mme madame,mlle mademoiselle,mons monsieur"
 )
 """Abbreviations with a capital before a name. Elsewhere they are units ("5 ms.") or other words ("Main St.")."""
+GIVEN_NAMES = word_table(
+    "wm William,jas James,geo George,chas Charles,thos Thomas,robt Robert,benj Benjamin,saml Samuel,danl Daniel,edw Edward,"
+    "eliz Elizabeth,margt Margaret"
+)
+"""Given names as registers shorten them."""
+AFTER_ORDINALS = word_table(
+    "fl floor,flr floor,cir circuit,amend amendment,bn battalion,regt regiment,div division,bde brigade,inf infantry,cav cavalry,"
+    "cong Congress,sess session,dist district,ed edition,edn edition,min minute,cent century,c century"
+)
+"""Short forms only after an ordinal: "the 9th Cir."."""
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt gt st messrs mx cmdr cpl gov sen rev".split())
 """Titles that are also written without a full stop. "Gen Z" and "Col" are left alone."""
 PLACES = word_table(
