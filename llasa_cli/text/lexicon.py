@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 SAID_AS_WORDS = frozenset(
-    """aids apec ascii asean awol basic cad captcha cobol covid darpa dos ebitda epcot eniac fema fifa fortran gif gnu hiv/aids hipaa
+    """aids apec ascii asean awol basic bogo cad captcha cobol covid crispr darpa dos ebitda epcot eniac fema fifa fortran gif gnu hiv/aids hipaa
     icann ikea imax interpol ira iso jpeg lan laser lego lidar math mensa midi modem moma mpeg nafta nasa nasdaq nato norad
     json mom moms nylon ohio opec osha pac pin radar ram rem rom salt sars scuba sim soho sonar soweto swat taser tesla uefa unesco unicef
     vat flac xbox wan wasp wysiwyg yolo zip"""
@@ -74,7 +74,7 @@ def is_spelled(capitals: str, shouted: bool = False) -> bool:
     if word in SAID_AS_WORDS:
         return False
     if word in _MOSTLY_LETTERS:
-        return not shouted
+        return not shouted or not re.search("[aeiouy]", word)
     if is_word(word):
         return False
     if len(word) < 4 or not re.search("[aeiouy]", word):

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
-from llasa_cli.text.normalize.vocabulary import ABBREVIATIONS, BEFORE_NUMBERS, COUNTIES, STATES
+from llasa_cli.text.normalize.vocabulary import (
+    ABBREVIATIONS,
+    AFTER_ORDINALS,
+    BEFORE_NUMBERS,
+    BIBLE_BOOKS,
+    COUNTIES,
+    GIVEN_NAMES,
+    STATES,
+)
 from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
@@ -60,7 +68,7 @@ _LEGAL = re.compile(r"(?:\bPub|\bFed|\bFed\. R|\bCiv|\bCrim|\b(?:Civ|Crim)\. P)$
 """Within "Fed. R. Civ. P. 12" and "Pub. L.", where no sentence ends."""
 _AFTER_LETTER = re.compile(r"(?:^|\W)[^\W\d_]\.\s?$")
 """The text before the second short word of "p. ex."."""
-_SHORT_FORMS = frozenset("t s d m ll re ve".split())
+_CONTRACTED = frozenset("t s d m ll re ve".split())
 
 
 def _words(text: str) -> frozenset[str]:
@@ -74,8 +82,8 @@ _TITLES = _words(
 """A name follows these, in upper or lower case."""
 _CAPITAL_TITLES = _words(
     """pvt det ofc st ste mt gt cllr gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
-    sec ud uds vd vds d dña dn ир m mm av sok cad wm jas geo chas thos robt"""
-)
+    sec ud uds vd vds d dña dn ир m mm av sok cad"""
+) | frozenset(GIVEN_NAMES)
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
@@ -95,7 +103,7 @@ _NEVER_LAST = _words(
 """An explanation, a name or a number follows."""
 _BEFORE_NUMBERS = (frozenset(BEFORE_NUMBERS) - _words("cat d km mi")) | _words(
     """n° № nrs arts abb bd kap s seite ziff abs lin anm febr mär okt dez déc janv févr avr juil ene abr ago dic gen mag giu
-    ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
+    mm ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
 )
 """Abbreviations only before a number: "No. 5", but "No. I won't."."""
 _MONTHS_CUT = _words(
@@ -108,7 +116,7 @@ _SOMETIMES_LAST = _words(
 """The sentence continues if the next word begins with a small letter."""
 _LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = (frozenset(ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
-    "dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
+    "inv ser lic cert dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")
@@ -117,6 +125,10 @@ _UNITS = _words(
     "in ft lb lbs oz min mins hr hrs sec secs ms km cm mm m kg g l yd yds mi gal qt pt qts pts doz gals tsp tbsp pkg yr yrs wk wks mo mos"
 )
 """Units after a number, where the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
+_SHORT_FORMS: frozenset[str] = frozenset().union(
+    *(_TITLES, _CAPITAL_TITLES, _AFTER_TITLES, _NEVER_LAST, _BEFORE_NUMBERS, _SOMETIMES_LAST, _SHORTENED, _UNITS),
+    *(BIBLE_BOOKS, AFTER_ORDINALS),
+)
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
     When What Who How Why Where So No Yes Now For Not Or Do Does Did Is Are Was
@@ -400,7 +412,7 @@ def _last_word(before: str) -> tuple[str, str]:
     token = token.lstrip("\"'“‘„‚«»‹›¿¡([{—–-*_")
     for sign in "'’-–/(":
         head, _, tail = token.rpartition(sign)
-        if head and tail and not (sign in "'’" and tail in _SHORT_FORMS) and token.lower() not in _TITLES | _NEVER_LAST:
+        if head and tail and not (sign in "'’" and tail in _CONTRACTED) and token.lower() not in _TITLES | _NEVER_LAST:
             token = tail
     measured = _MEASURED.fullmatch(token)
     return (measured[2], f"{rest} {measured[1]}") if measured else (token, rest)
@@ -412,17 +424,10 @@ def _is_plain(before: str) -> bool:
     small = token.lower()
     return not (
         (len(token) < 4 and _AFTER_LETTER.search(rest))
-        or small in _TITLES
-        or small in _CAPITAL_TITLES
-        or small in _NEVER_LAST
-        or small in _BEFORE_NUMBERS
-        or small in _SOMETIMES_LAST
-        or small in _SHORTENED
+        or small in _SHORT_FORMS
         or token in ("Ft", "Cat", "sat", "feat")
         or token in STATES
         or _LEGAL.search(before)
-        or small in _UNITS
-        or small in _AFTER_TITLES
         or small == "es"
         or token in _WEEKDAYS
         or token.isdigit()
@@ -497,6 +502,10 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         or (token in ("INT", "EXT") and following[:2].isupper())
         or (token in ("Cat", "A.D") and first.isdigit())
     ):
+        return 0
+    if small in AFTER_ORDINALS and re.search(r"\d(?:st|nd|rd|th)$", rest):
+        return end if starts else 0
+    if small in BIBLE_BOOKS and re.match(r"\d{1,3}:\d", following):
         return 0
     if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
         return 0

@@ -131,7 +131,7 @@ def say_key(match: re.Match[str]) -> str | None:
     return KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
 
 
-_BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
+BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
     "incl": (("", r"\s?(?:$|[;,)])|\sin\s", "included."),),
     "exp": (("", r"\s\d\d?/\d\d", "expires"),),
     "Sec": (("", r"\s[A-Z][a-z]{2}", "secretary"),),
@@ -159,7 +159,7 @@ _BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
 
 
 def _said_beside(match: re.Match[str], written: str) -> str | None:
-    for start, following, said in (*_BESIDE.get(written, ()), *_BESIDE.get(written[0].lower() + written[1:], ())):
+    for start, following, said in (*BESIDE.get(written, ()), *BESIDE.get(written[0].lower() + written[1:], ())):
         if written == "Inc" or not re.search(start, before(match, 20)) or not re.match(following, after(match, 12)):
             continue
         return with_stop(match, said[:-1]) if said.endswith(".") else said
@@ -282,7 +282,7 @@ def say_featuring(match: re.Match[str]) -> str | None:
 
 def say_section(match: re.Match[str]) -> str | None:
     """s. 12(1)(b), under ss 4-6 -> section twelve, sections four to six; but "3 s 12"."""
-    placed = re.search(
+    placed = match["capital"] or re.search(
         r"\b(?:[Uu]nder|[Bb]y|of|and|see|See|with|contrary to|pursuant to|breach of)\s$", before(match, 16)
     )
     if re.search(r"[\d'’]\s?$", before(match, 2)) or (match["plain"] is not None and not placed):

@@ -25,7 +25,9 @@ _ARTICLE = re.compile(
 )
 """Before "$44 billion plan": the, its, Musk's, five-year; but "it's $20 cash"."""
 _AMOUNT_AND_NOUN = re.compile(r"\s\d[\d,.]{0,12}\s?[A-Za-z]{1,5}\s[a-z]{3}")
-_AFTER_AMOUNT = re.compile(r"(?<=\s)\d[\d,.]*\s?[A-Za-z]{1,3}\s$")
+_AFTER_AMOUNT = re.compile(
+    r"(?<=\s)\d[\d,.]*\s?[A-Za-z]{1,3}\s$|(?<=\s)(?:\d[\d,.]*\s?(?:″|[a-z]{1,2})?\s?[-–x×]\s?){1,2}$"
+)
 _FEW_LETTERS = re.compile(
     r"(?:run|race|prs?|time|pace|loop|trail|finisher|runner|course|training|pb|tv|tvs|video|monitor|display|screen|resolution|uhd|footage|walk)\b",
     re.IGNORECASE,

@@ -9,7 +9,7 @@ import re
 
 from llasa_cli.text.normalize.amounts import is_before_noun
 from llasa_cli.text.normalize.dates import MONTH, WEEKDAY
-from llasa_cli.text.normalize.measures import unit_names
+from llasa_cli.text.normalize.measures import is_inches_of_noun, unit_names
 from llasa_cli.text.normalize.money import SIGNS
 from llasa_cli.text.normalize.numbers import cardinal, decimal, ordinal
 from llasa_cli.text.normalize.token_class import after, before
@@ -38,7 +38,7 @@ def say_fraction(match: re.Match[str]) -> str | None:
     said = f" {cardinal(int(whole))} and {said}" if whole else f" {said}"
     if names is None:
         return said + " "
-    return f"{said} {names[1] if whole and not is_before_noun(match) else names[0]}"
+    return f"{said} {names[1] if whole and not (is_before_noun(match) or is_inches_of_noun(match)) else names[0]}"
 
 
 def _is_fraction(match: re.Match[str], over: int, under: int) -> bool:
@@ -113,7 +113,7 @@ def say_ratio(match: re.Match[str]) -> str:
     """3:1 -> three to one; Psalm 23:4 -> Psalm twenty three four; 45:30 -> forty five thirty, a time or shares."""
     clock = re.match(r"[0-5]\d(?![\w:]|[.,]\d)", after(match, 4))
     if clock and len(match[1]) in (2, 3) and int(match[1]) > 24:
-        return f" {cardinal(int(match[1]))} {'oh' if clock[0][0] == '0' and clock[0] != '00' else ''} "
+        return f" {cardinal(int(match[1]))} "  # the number after it says its zero
     if match[1] in ("16", "21") and re.match(r"(?:9|10)(?!\d)", after(match, 3)):  # the ratio of a screen
         return f" {decimal(match[1])} by "
     book = re.search(r"([A-Z][a-z'’]+)\.?\s(?:\d{1,3}:\d[\d:,;–\s-]{0,16}[–,;-]\s?)?$", before(match, 40))
@@ -195,6 +195,8 @@ _RANGES = [
         (r"\b(?:pp\.|[Pp]ages)\s[ivxlc]{1,6}$", r"[ivxlc]{1,6}\b", "-–"),
         (r"\d\s$", r"\s\d", "-–"),
         (r"\d\]$", r"\[\d", "-–"),
+        (r"(?<![A-Za-z])[A-Z]{3}$", r"[A-Z]{3}(?!\w)", "–"),
+        (r"(?<![\w-])(?:X{0,3}[SL]|M)$", r"(?:X{0,3}[SL]|M)(?![\w-])", "–"),
         (r"(?::\d\d|[\d ][apAP]\.?[mM]\.?|%|[′″])\s?$", r"\s?\d", "-–—"),
         (r"[\d ][apAP]\.?[mM]\.?\s?$", r"\s?(?:noon|midnight)\b", "-–—"),
         (r"\d\s?$", r"\s?\d\d?(?::\d\d)?\s?[aApP]\.?m\b", "-–—"),

@@ -30,7 +30,7 @@ def say_public_law(match: re.Match[str]) -> str:
 
 
 _PASSCODE = re.compile(
-    r"\b(?:OTP|PIN|[Pp]asscode|[Pp]ass code|(?:(?:verification|security|confirmation|access|2FA|one-time) )?[Cc]ode)(?: is|:| was)?\s$"
+    r"\b(?:OTP|PIN|[Pp]asscode|[Pp]ass code|(?:(?:verification|security|confirmation|access|2FA|one-time) )?[Cc]ode|[Ss]quawk)(?: is|:| was)?\s$"
 )
 
 
@@ -53,6 +53,8 @@ def is_zip_code(match: re.Match[str]) -> bool:
     """Minneapolis MN 55401; Hauptstr. 12, 10115 Berlin."""
     if _STATE_BEFORE.search(before(match, 3)):
         return True
+    if not before(match).strip() and re.match(r"\s[A-Z][a-zà-ÿ]+(?:,\s[A-Z]|\.?$)", after(match)):
+        return True  # 75008 Paris, France
     return bool(
         re.search(r"(?:\d[a-z]?|[A-Z][a-zà-ÿ]+),\s$", before(match, 16))
         and "-" not in match[0]
@@ -201,11 +203,18 @@ def say_code_number(match: re.Match[str]) -> str | None:
     return f" {', '.join(map(digits, groups))} "
 
 
+_PLAY = re.compile(
+    r"\b(?:Hamlet|Macbeth|Othello|Lear|Juliet|Tempest|Caesar|Cleopatra|Cymbeline|Coriolanus|Night|Dream|Venice|Verona|Henry [IV]+|Richard I+)[,:]?\s\(?$"
+)
+
+
 def say_dotted(match: re.Match[str]) -> str:
     """1.0.2 -> one point zero point two; 192.168.0.1 -> ... dot ..."""
     parts = match["number"].split(".")
     stage = {None: "", "rc": "are see"}.get(match["stage"], match["stage"])
     count = cardinal(int(match["count"])) if match["count"] else ""
+    if _PLAY.search(before(match, 24)):
+        return f" {' '.join(map(decimal, parts))} "
     is_address = len(parts) == 4 and all(len(part) < 4 and int(part) < 256 for part in parts)
     return f" {(' dot ' if is_address else ' point ').join(map(decimal, parts))} {stage} {count} "
 
@@ -254,7 +263,7 @@ def say_dashed_groups(match: re.Match[str]) -> str | None:
     return f"{', '.join(said)} "
 
 
-NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute)\s$")
+NUMBERED_PLACE = re.compile(r"\b(?:[Ff]light(?: [A-Z]{2})?|[Rr]oom|Xbox|[Hh]ighway|[Rr]oute|Hill)\s$")
 _HEX_PAIR = r"[\dA-Fa-f]{2}"
 HEXADECIMAL = TokenClass(
     "hexadecimal",
@@ -312,6 +321,13 @@ def say_dashed_code(match: re.Match[str]) -> str | None:
         return None
     version = spell(match["version"]) + " " if "version" in match.groupdict() else ""
     return f"{spell(match['letters'])} {pairs(match['number'])} {version}"
+
+
+def say_tire(match: re.Match[str]) -> str:
+    """205/55 R16 91V -> two oh five fifty five are sixteen, ninety one vee; P225/60R17."""
+    kind = "pee " if match[0][0] == "P" else ""
+    load = f", {cardinal(int(match['load']))} {LETTERS[match['speed'].lower()]}" if match["load"] else ""
+    return f" {kind}{pairs(match['width'])} {cardinal(int(match['aspect']))} {spell(match['build'])} {cardinal(int(match['rim']))}{load} "
 
 
 def say_standard(match: re.Match[str]) -> str:

@@ -69,7 +69,7 @@ _TIME_BEFORE = re.compile(
 _TIME_AFTER = re.compile(
     r"(?:\s?[-–]\s?(?:[01]?\d|2[0-4])\.[0-5]\d|\s(?:to|until|till)\s(?:[01]?\d|2[0-4])\.[0-5]\d)?"
     r"(?:\s(?:in the (?:morning|afternoon|evening)|at night|tonight|tomorrow|yesterday|sharp|every (?:morning|evening|day|night)|trains?|bus|ferry|flight|departure|"
-    r"appointment|showing|screening|performance|kick-?off|hrs|[BG]MT|BST|CES?T|UTC)\b|h\b)"
+    r"at [A-Z][a-z]+|appointment|showing|screening|performance|kick-?off|hrs|[BG]MT|BST|CES?T|UTC)\b|h\b)"
 )
 _PRICES = re.compile(
     r"\b(?:[Ss]hares?|[Ss]tocks?|[Pp]rices?|[Ii]ndex|[Pp]ound|[Dd]ollar|[Ee]uro|[Yy]en|[Rr]upee|percent|FTSE|Nasdaq|[Yy]ields?|[Rr]ates?|[Pp]oints|seconds?)\b|[%$€£]"
@@ -220,7 +220,9 @@ def say_half_days(match: re.Match[str]) -> str:
 def say_military_time(match: re.Match[str]) -> str | None:
     """at 1800 hrs -> eighteen hundred hours; at 0745 -> oh seven forty five; but "1500 hours of work"."""
     hour, minute = match["hour"], match["minute"]
-    placed = re.search(r"\b(?:at|by|until|till|before|after|since|around|from)\s$", before(match, 8), re.IGNORECASE)
+    placed = re.search(
+        r"\b(?:at|by|until|till|before|after|since|around|from|HW|LW|high|low|tide)\s$", before(match, 8), re.IGNORECASE
+    )
     train = re.search(r"\bthe\s$", before(match, 5), re.IGNORECASE) and re.match(
         r"\s(?:to|from|train|bus|flight|ferry|service|departure)\b", after(match, 12)
     )
@@ -256,6 +258,9 @@ _EARLY_YEAR = re.compile(
 
 
 def is_early_year(match: re.Match[str]) -> bool:
+    """in 1066, by 2150; but "a total of 2150"."""
+    if match[0][0] == "2" and not re.search(r"\b(?:in|by|since|until|year)\s$", before(match, 6)):
+        return False
     return bool(_EARLY_YEAR.search(before(match, 10)))
 
 

@@ -57,6 +57,7 @@ _GROUPS = (
     re.compile(r"(?<![\w.,])[1-9]\d?(?:,\d\d)+,\d{3}(?!\d|,\d)"),
     re.compile(r"(?<![\w.,])(?<!\d )[1-9]\d?(?: \d{3}){2,}(?!\w|[.,]\d| \d)"),
     re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?: \d{3})+(?=,\d\d\s?€)"),
+    re.compile(r"(?<![\w.,])[1-9]\d{0,2}\.\d{3}(?=\s?(?:€|kr\b|kroner\b|kronor\b|Kč|zł|EUR\b|euros?\b))"),
     re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: 000)+(?!\w|[.,]\d)"),
     re.compile(r"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w|[.,]\d| \d)(?=\s?(?:%|(?:[kcm]?m|k?g|ft|mi|lbs?|GB|MB|W|V)\b))"),
 )  # fmt: skip
@@ -191,8 +192,13 @@ def _charge(match: re.Match[str]) -> str:
 
 
 def _lakh_or_crore(match: re.Match[str]) -> str:
-    """₹5L -> ₹5 lakh; ₹500/- -> ₹500."""
-    return f"{match[1]} {'crore' if match[2][0] in 'cC' else 'lakh'}" if match[1] else ""
+    """₹5L -> ₹5 lakh; ₹500/- -> ₹500; but 10/- are shillings."""
+    if not match[1]:
+        rupees = re.search(
+            r"(?:₹|Rs\.?|INR)\s?[\d,.]+$|\d{3}$", match.string[max(0, match.start() - 20) : match.start()]
+        )
+        return "" if rupees else match[0]
+    return f"{match[1]} {'crore' if match[2][0] in 'cC' else 'lakh'}"
 
 
 def _greek_letter(match: re.Match[str]) -> str:

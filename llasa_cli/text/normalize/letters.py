@@ -42,6 +42,8 @@ def say_capitals(match: re.Match[str]) -> str:
         return match[0]
     if word.lower() in RESPELLED:
         return RESPELLED[word.lower()] + ending
+    if word == "US" and not before(match).strip() and re.match(r"\s[A-Z]{3}", after(match, 4)):
+        return spell(word) + ending  # US ECONOMY GREW
     if not is_spelled(bare) or (not is_spelled(bare, shouted=True) and _is_shouted(match)):
         return match[0]
     return spell(word) + ending

@@ -77,7 +77,7 @@ def say_measure(match: re.Match[str]) -> str | None:
         match["amount"] == "1"
         or match["joint"] == "-"
         or is_before_noun(match)
-        or _is_inches_of_noun(match)
+        or is_inches_of_noun(match)
         or _is_short_hour(match)
     )
     stop = "." if match["unit"] == "in." and may_end_sentence(match) else ""
@@ -90,7 +90,7 @@ _SIZE_AND_NOUN = re.compile(
 )
 
 
-def _is_inches_of_noun(match: re.Match[str]) -> bool:
+def is_inches_of_noun(match: re.Match[str]) -> bool:
     """an 8″ round tin, 9″ × 13″ pan; not 8″ wide."""
     return match["unit"] == "″" and bool(_SIZE_AND_NOUN.match(match.string, match.end()))
 

@@ -5,6 +5,7 @@ $3.50 -> three dollars and fifty cents;  CHF 50 -> fifty Swiss francs
 
 from __future__ import annotations
 
+import math
 import re
 
 from llasa_cli.text.normalize.amounts import counted, is_before_noun
@@ -34,7 +35,7 @@ def say_money(match: re.Match[str]) -> str | None:
     sign = match["sign"] or match["sign_after"]
     one, many, small, smalls = CURRENCIES[sign]
     if match["prefix"]:
-        if sign != "$":
+        if (sign == "$") == (match["prefix"] == "GH"):
             return None
         country = DOLLARS[match["prefix"]]
         one, many = f"{country} {one}".lstrip(), f"{country} {many}".lstrip()
@@ -101,6 +102,10 @@ _RAND_BEFORE = re.compile(
     r"\b(?:pa(?:id|ys?)|spen[dt]s?|earn(?:s|ed)?|costs?|costing|charge[sd]?|owe[sd]?|worth|price(?:d)? (?:of|at|is)|fine of|fee of|budget of|save[ds]?|R\d[\d.,]* (?:to|and|or))\s"
     r"(?:only |just |about |up to |me |him |her |us |them ){0,2}$"
 )
+_RAND_AFTER = re.compile(
+    r"\s(?:per|a|an|each|off|and|or|to|in|with|from|at|on|for|now|today|only|notes?|vouchers?|fines?|fees?)\b|[.,;!?)]|$"
+)
+_RAND_NEAR = re.compile(r"\b(?:is|was|as|at|for|of|to|about|over|under|than|only|just|from|around|by|and|or)\s$")
 
 
 def say_rand(match: re.Match[str]) -> str | None:
@@ -109,7 +114,8 @@ def say_rand(match: re.Match[str]) -> str | None:
     both = re.search(r"\b(?:between|from)\s$", before(match, 8)) and re.match(
         r"\s?(?:and|to|[-–])\s?R\d", after(match, 8)
     )
-    if not cents and not both and not _RAND_BEFORE.search(before(match, 30)):
+    placed = _RAND_NEAR.search(before(match, 8)) and _RAND_AFTER.match(match.string, match.end())
+    if not cents and not both and not placed and not _RAND_BEFORE.search(before(match, 30)):
         return None
     return f" {cardinal(int(whole))} rand{f' and {cardinal(int(cents))} cents' if int(cents or 0) else ''} "
 
@@ -157,6 +163,29 @@ def say_shillings(match: re.Match[str]) -> str | None:
         return None
     pence = f" {counted(int(match['pence']), 'pence').removesuffix('s')}" if match["pence"] else ""
     return f"{counted(int(match['shillings']), 'shilling')}{pence}"
+
+
+_OLD_PRICE = re.compile(
+    r"\b(?:costs?|pa(?:id|ys?)|priced?(?: at| of| was)?|sold (?:for|at)|charged?|worth)\s(?:only |just |about )?$"
+)
+_OLD_UNIT = re.compile(
+    r"\s(?:an?\s(?:yard|pound|lb|dozen|week|bottle|pint|ticket|copy|seat|pair|day|ton|quart|head)\b|each\b|apiece\b)"
+)
+
+
+def say_old_money(match: re.Match[str]) -> str | None:
+    """It cost 2/6 -> two and six; 10/- -> ten shillings; but 3/4 of it."""
+    shillings, pence = int(match["shillings"]), int(match["pence"] or 0)
+    if not match["pence"]:
+        return f" {counted(shillings, 'shilling')}"
+    fraction = shillings < pence and math.gcd(shillings, pence) == 1
+    unit = _OLD_UNIT.match(match.string, match.end())
+    priced = _OLD_PRICE.search(before(match, 24)) and pence in (0, 3, 4, 6, 9, 11) and not (fraction and pence < 6)
+    if pence > 11 or not (
+        (match["d"] and shillings < 20) or (unit and not fraction) or (priced and not after(match, 4).startswith(" of"))
+    ):
+        return None
+    return f" {cardinal(shillings)} and {cardinal(pence)}"
 
 
 def say_money_per(match: re.Match[str]) -> str | None:

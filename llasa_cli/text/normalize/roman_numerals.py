@@ -77,11 +77,15 @@ def say_small_numeral(match: re.Match[str]) -> str | None:
 
 def say_numeral(match: re.Match[str]) -> str | None:
     """Chapter IX -> chapter nine; Henry V -> Henry the fifth; but "the book I read" and "Malcolm X"."""
-    written, word = match[0], re.search(r"(?P<crown>[A-Za-z]+\s)?\b(?P<word>[A-Za-z]+)\.?\s$", before(match))
+    written, word = match[0], re.search(r"(?P<crown>[A-Za-z]+\s)?\b(?P<word>[A-Za-z]\w*)\.?\s$", before(match))
     number = roman(written)
     if number is None:
         return None
-    if len(written) > 1 and re.match(r"(?:th)?\s(?:century|centuries|dynasty)\b", after(match), re.IGNORECASE):
+    if len(written) > 1 and re.match(
+        r"(?:th)?\s(?:century|centuries|dynasty|olympi(?:ad|cs?)|(?:winter|summer) olympics|airborne|corps|legion)\b",
+        after(match),
+        re.IGNORECASE,
+    ):
         return ordinal(number)
     listed = _is_in_list(match, number)
     if word is None:
@@ -148,10 +152,19 @@ _OUTLINED = re.compile(
 )
 
 
+_LINE_OF_PLAY = re.compile(r"[IVX]+\.[ivx]+(?:\.\d+)")
+
+
+def say_progression(match: re.Match[str]) -> str | None:
+    """ii–V–I -> two five one, chords in a row; but "I-I-I don't"."""
+    numbers = [roman(numeral.upper()) for numeral in re.split("[-–]", match[0])]
+    return " ".join(cardinal(number) for number in numbers if number) + " " if len(set(numbers)) > 1 else None
+
+
 def say_outline(match: re.Match[str]) -> str | None:
     """Section II.B.3 -> section two bee three."""
     number = roman(match["numeral"])
-    if number is None or not _OUTLINED.search(before(match, 10)):
+    if number is None or not (_OUTLINED.search(before(match, 10)) or _LINE_OF_PLAY.fullmatch(match[0])):
         return None
     said = [cardinal(number)]
     for part in match["rest"].strip(".").split("."):

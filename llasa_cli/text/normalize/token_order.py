@@ -25,13 +25,16 @@ from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal,
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
 from llasa_cli.text.normalize.vocabulary import (
     ABBREVIATIONS,
+    AFTER_ORDINALS,
     BARE_ABBREVIATIONS,
     BEFORE_NUMBERS,
     CHAT,
     COUNTIES,
     DIRECTIONS,
     DOLLARS,
+    DOSES,
     KEYS,
+    KIN,
     LAW,
     LETTERS,
     MARKED_WORDS,
@@ -45,6 +48,7 @@ from llasa_cli.text.normalize.vocabulary import (
     SPELLED_NAMES,
     STATES,
     SYMBOLS,
+    TITLES,
     UNIT_KINDS,
     UNIT_WORDS,
     WEEKDAYS,
@@ -53,7 +57,10 @@ from llasa_cli.text.normalize.vocabulary import (
 )
 
 NUMBER_CLASSES = [
+    TokenClass("money", r"(?P<shillings>\d{1,2})/(?:-|(?P<pence>\d{1,2})(?P<d>d)?)(?![\w/-]|[.,:]\d)", money.say_old_money),
     *games.GAME_NUMBER_CLASSES,
+    TokenClass("model number", r"(?P<width>\d{3})/(?P<aspect>\d\d)\s?(?P<build>Z?R)\s?(?P<rim>\d\d)(?:\s(?P<load>\d{2,3})(?P<speed>[A-Z]))?(?!\w)", codes.say_tire),
+    TokenClass("time", r"(?P<east>\d{1,2})/(?P<central>\d{1,2})c\b", lambda m: f" {cardinal(int(m['east']))} {cardinal(int(m['central']))} central " if (int(m["east"]) - int(m["central"])) % 12 == 1 else None),
     TokenClass("measure", r"(?P<prime>[35])['’′](?!\w)(?:-(?=[ACGTUN]{2}))?", measures.say_prime),
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
     TokenClass(
@@ -75,11 +82,11 @@ NUMBER_CLASSES = [
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\.?\s(?P<pounds>\d{1,2})\s?lbs?\b\.?", lambda m: f" {cardinal(int(m['stone']))} stone {amounts.counted(int(m['pounds']), 'pound')}"),
     TokenClass("measure", r"(?P<stone>\d{1,2})\s?st\s(?P<pounds>\d|1[0-3])(?![\w./:-])", lambda m: f" {cardinal(int(m['stone']))} stone {cardinal(int(m['pounds']))}"),
     TokenClass("measure", r"\.(?P<caliber>\d\d)(?=[ -]?(?:cal\b|caliber|LR\b|ACP\b|Magnum))", lambda m: f" {cardinal(int(m['caliber']))} "),
-    TokenClass("code number", r"(?P<number>[1-9]\d[1-9]|[1-9][1-9]0)(?![\w-]|[.,:/]\d)", lambda m: f" {pairs(m['number'])} " if codes.NUMBERED_PLACE.search(before(m, 9)) else None),
+    TokenClass("code number", r"(?P<number>[1-9]\d[1-9]|[1-9][1-9]0)(?![\w-]|[.,:/]\d)", lambda m: f" {pairs(m['number'])} " if codes.NUMBERED_PLACE.search(before(m, 16)) or re.search(r"\b[A-Z]{3,4} $", before(m, 5) if m["number"][1] == "0" else "") else None),
     codes.HEXADECIMAL,
     TokenClass("code number", r"(?:(?P<office>\d):)?(?P<year>\d\d)-(?P<kind>cv|cr|mc|md|civ|cvs)-(?P<number>\d{2,6})(?![\w-])", codes.say_docket),
     codes.VERSE,
-    TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d)", codes.say_code_number),
+    TokenClass("code number", r"(\d{1,6}(?:-\d{1,7}){1,3})(?![\w-]|[.,]\d|[ ]\d\d[ ]\d\d)", codes.say_code_number),
     TokenClass(
         "date",
         r"""(?P<iso_year>(?:1[1-9]|20)\d\d)(?P<iso_sep>[-/])(?P<iso_month>0[1-9]|1[0-2])(?P=iso_sep)(?P<iso_day>0[1-9]|[12]\d|3[01])(?!\d)
@@ -131,7 +138,7 @@ NUMBER_CLASSES = [
     TokenClass("phone", r"1-[2-9]\d\d-(?=[A-Z]{2,})", lambda m: f"one {cardinal(int(m[0][2:5])) if m[0][3:5] == '00' else pairs(m[0][2:5])} "),
     TokenClass(
         "phone",
-        r"""(?=\+(?:[ ()-]*\d){7,15})\+\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,10}\)?){1,6}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,7}){1,2}(?!\w|[.,-]\d)
+        r"""(?=(?:\+|00)(?:[ ()-]*\d){7,15})(?:\+|00)\d{1,3}(?:[ -](?:\(0\)[ ]?)?\(?\d{1,10}\)?){1,6}(?!\w|[.,]\d) | (?<!\d[ ])0\d{2,4}(?:[ -]\d{3,7}){1,2}(?!\w|[.,-]\d|[ ]\d\d) | (?<![\d.,][ ])(?=0(?:[ -]?\d){8,10}(?!\d))0\d{0,3}(?:[ -]\d{2,4}){2,5}(?!\w|[.,-]\d)
         |(?:1[ ])?[2-9]\d\d[ ]\d{3}[ ]\d{4}(?![\w-]|[.,]\d)|1[38]00[ ]\d{3}[ ]\d{3}(?![\w-]|[.,]\d)
         |\(\d{3}\)\s?\d{3}[ -]\d{4}(?!\w)|555[ ]\d{4}(?![\w-]|[.,]\d) | (?:1[-.])?\d{3}(?P<joint>[-.])\d{3}(?P=joint)\d{4}(?![\w-]) | \d{3}-\d{4}(?![\w-])
         |\(0\d{1,4}\)\s?\d{3,4}[ -]?\d{3,4}(?![\w-])|0\d{2,4}/\d{4,9}(?!\w)|\d{1,5}(?:-\d{1,7}){3,5}(?![\w-]) | \d{3}-\d\d-\d{4}(?![\w-]) | \d{5}-\d{4}(?![\w-]) | \d{4}(?:[ -]\d{4}){3}(?![\w-]) | (?!\d\d00|(?:19|20)\d\d[ ](?:19|20))\d{4}(?:[ ]\d{4}){2}(?![\w-])""",
@@ -141,11 +148,13 @@ NUMBER_CLASSES = [
     TokenClass("phone", r"\d{7}(?![\w-]|[.,]\d)|\d{10}(?![\w-]|[.,]\d)", codes.say_undivided_telephone),
     TokenClass("code number", r"\d{6,15}(?![\w-]|[.,]\d)", codes.say_identifier),
     TokenClass("code number", r"(\d{3})[ -](\d{3})(?![\w-]|[.,]\d)|(\d{4})(?![\w-]|[.,:]\d)", codes.say_passcode),
+    TokenClass("code number", r"(?<=arXiv:)(?P<month>\d{4})\.(?P<number>\d{4,5})", lambda m: f" {digits(m['month'])} point {digits(m['number'])} "),
+    TokenClass("zip code", r"(?P<code>[1-9]\d{3})[ ](?P<letters>[A-Z]{2})(?=[ ][A-Z][a-z])", lambda m: f" {digits(m['code'])} {letters.spell(m['letters'])}" if re.search(r"\d[a-z]?,\s$", before(m, 4)) else None),
     TokenClass("code number", r"(?<=ISSN[ ])\d{4}-\d{3}[\dX](?!\w)|(?<=ISSN:[ ])\d{4}-\d{3}[\dX](?!\w)", lambda m: f" {digits(m[0][:4])}, {digits(m[0][5:])}{' ex' if m[0][-1] == 'X' else ''} "),
     TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {LETTERS[m['letter'].lower()]} "),
     TokenClass("phone", r"\d{4}(?![\w-]|[.,:/]\d)", codes.say_card_number),
     TokenClass("abbreviation", r"(?P<page>\d{1,4})f(?P<many>f)?\b\.?", codes.say_following_pages),
-    TokenClass("measure", r"(?P<years>\d[\d,.]{0,12})\sy(?=[,;.)]|$|\sold\b)", lambda m: None if re.search(r"[+*/^-]\s?$", before(m, 2)) else f" {decimal(m['years'].rstrip('.,'))} years"),
+    TokenClass("measure", r"(?P<years>\d[\d,.]{0,12})\sy(?=[,;.)]|$|\sold\b)(?!\.o\b)", lambda m: None if re.search(r"[+*/^-]\s?$", before(m, 2)) else f" {decimal(m['years'].rstrip('.,'))} years"),
     TokenClass("phone", r"(?:[2-9]11|112|999|988|\d{3}(?!\s[a-z]))\b(?![.,:'’-]\d)", codes.say_emergency),
     TokenClass("score", r"\d{1,2}(?:-\d{1,2}){2,6}(?![\w-])", lambda m: " ".join(cardinal(int(n)) for n in m[0].split("-"))),
     TokenClass("model number", r"(\d{3})-(\d|(?<=7[0-8]7-)[1-9]00)(?![\w-]|[.,]\d)", codes.say_model),
@@ -172,7 +181,7 @@ NUMBER_CLASSES = [
     TokenClass("out of", r"(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", arithmetic.say_part_of_count),
     TokenClass("date", r"(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\w/]|[.,]\d)", dates.say_weekday_and_date),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: arithmetic.say_pair(m) if arithmetic.is_special_pair(m) else None),
-    TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
+    TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)|(?<=\bin[ ])(6|9|12)/(8)(?!\w)", lambda m: f"{cardinal(int(m[1] or m[3]))} {cardinal(int(m[2] or m[4]))}"),
     TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
     TokenClass("formula", r"(?P<number>\d{1,4})!(?!!)", arithmetic.say_factorial),
     TokenClass("pair", r"(\d{1,3})/(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)", arithmetic.say_three),
@@ -247,8 +256,8 @@ NUMBER_CLASSES = [
     TokenClass("year", r"(1[1-9]\d\d|20\d\d)(?!\w|[.,]\d)", lambda m: f" {year(int(m[1]))} "),
     TokenClass("year", r"(?<!\w)['’](?P<oh>0)?(?P<short>\d{1,2})(?![\w'’])", lambda m: f"oh {cardinal(int(m['short']))}" if (m["oh"] and len(m["short"]) == 1 and not before(m, 2).strip("( ")) or (m["oh"] and before(m, 1) == " ") else None),
     TokenClass("code number", r"[45]\d\d(?![\w.,:-])", lambda m: pairs(m[0]) if codes.is_status(m) else None),
-    TokenClass("year", r"(10[1-9]\d)(?!\w|[.,]\d|\s[a-z]+s\b)", lambda m: f" {year(int(m[1]))} " if dates.is_early_year(m) else None),
-    TokenClass("ratio", r"(2[5-9]|[3-9]\d|1\d\d):00(?![\d:])", lambda m: f" {cardinal(int(m[1]))} minutes "),
+    TokenClass("year", r"(10[1-9]\d|21\d\d)(?!\w|[.,]\d|\s[a-z]+s\b)", lambda m: f" {year(int(m[1]))} " if dates.is_early_year(m) else None),
+    TokenClass("ratio", r"(2[5-9]|[3-9]\d|1\d\d):0(\d)(?![\d:])", lambda m: f" {cardinal(int(m[1]))} {'minutes' if m[2] == '0' else two_digits(int(m[2]))} "),
     TokenClass("ratio", r"(\d+):(?=\d)", arithmetic.say_ratio),
 ]  # fmt: skip
 """The token classes, in the order in which they are tried."""
@@ -336,6 +345,8 @@ SIGN_CLASSES = [
     TokenClass("symbol", r"(?<=[\w)][ ])→(?=[ ][\d∞])|(?<=\w)→(?=[\w∞])", lambda m: " to "),
     TokenClass("score", r"(?P<on>[★⭐]{1,10})(?P<off>☆{0,9})(?![★☆⭐]|\s?\(?\d)", arithmetic.say_stars),
     TokenClass("symbol", r"(?:(?<=\d)|(?<=\d[ ]))[★⭐](?P<noun>(?=\s?(?:[a-z]+\s)?(?:hotels?|resorts?|restaurants?|reviews?|ratings?|rated|hostels?|accommodation|sellers?)\b))?", lambda m: " star " if m["noun"] is not None else " stars "),
+    TokenClass("symbol", r"♩(?=\s?=)", lambda m: " quarter note "),
+    TokenClass("symbol", r"(?:[-=]>|[→⟶⇌])(?=\s\d{0,2}[A-Z])", lambda m: " yields " if re.search(r"[A-Z][A-Za-z)]*\d|[A-Z]\w*\s\+\s", before(m, 30)) and re.match(r"\s\d{0,2}(?:[A-Z][a-z]?\d*\(?)+(?![a-z])", after(m)) else None),
     TokenClass("power", r"(?<=[\w) ])\*\*(?=[ ]?(?:\d|[a-z](?!\w)))", lambda m: " to the power of "),
     TokenClass("emoticon", r"(?<!\S)(?:[:;=]['’]?-?[()DP](?!\w)|<3(?!\S))", lambda m: " "),
     TokenClass("symbol", r"(?<=\w[ ])>(?=[ ][A-Z][a-z])", lambda m: ", "),
@@ -360,6 +371,14 @@ WORD_CLASSES = [
     TokenClass("code number", r"[A-Z]{2}\d{2}(?:(?:[ ](?=[A-Z]*\d)[A-Z\d]{4}|[ ][A-Z]{4}(?=[ ]\d{4})){2,7}(?:[ ][A-Z\d]{1,4})?|(?:[A-Z]{4})?\d{11,26})(?![\w-])", codes.say_bank_account),
     codes.SERIAL_NUMBER,
     TokenClass("zip code", r"(?:[A-Z]{1,2}\d[A-Z\d]?[ ]\d(?!GB|TB|MB)[ABD-HJLNP-UW-Z]{2}|[A-Z]\d[A-Z][ ]\d[A-Z]\d)(?![\w-])", codes.say_postcode),
+    TokenClass("dose", rf"(?:{'|'.join(DOSES)})\b|q[AP]M\b|PRN\b|NPO\b", lambda m: DOSES[m[0].lower()]),
+    TokenClass("model number", r"FL(?P<level>\d{3})(?!\w)", lambda m: f"flight level {pairs(m['level'])} "),
+    TokenClass("model number", r"P(?P<width>\d{3})/(?P<aspect>\d\d)(?P<build>Z?R)(?P<rim>\d\d)(?P<load>(?!))?(?!\w)", codes.say_tire),
+    TokenClass("zip code", r"(?<=,[ ])(?:ON|IN|OR|ME|OK|HI|OH|PA|MA|DE|ID|LA|AL)(?=[ ](?:\d{5}|[A-Z]\d[A-Z])\b)", lambda m: letters.spell(m[0])),
+    TokenClass("roman numeral", r"(?:[iv]{1,3}|[IV]{1,3})(?:[-–](?:[iv]{1,3}|[IV]{1,3})){2,5}(?![\w-])", roman_numerals.say_progression),
+    TokenClass("abbreviation", rf"(?P<kin>{'|'.join(KIN)})\.(?=\sof\s[A-Z])", lambda m: KIN[m["kin"]]),
+    TokenClass("abbreviation", r"[Gg]t\.?(?=-(?:grand|aunt|uncle))", lambda m: "great"),
+    TokenClass("title", r"(?P<title>Mrs?|Ms|Dr|Prof)(?=[)\]])|(?P<patient>[Pp]t)(?=\s(?:is|was|has|had|presents|presented|denies|reports|states|admitted|with|w/)\s)", lambda m: "patient" if m["patient"] else TITLES[m["title"].lower()]),
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
@@ -395,7 +414,7 @@ WORD_CLASSES = [
     TokenClass("title", r"St(?=-[A-Z])", lambda m: "saint"),
     TokenClass("abbreviation", rf"Co\.(?=\s(?:{COUNTIES})\b)", lambda m: "county"),
     TokenClass("abbreviation", r"(?P<short>feat|ft)\.?(?=\s(?:[A-Z]|\d))", abbreviations.say_featuring),
-    TokenClass("abbreviation", r"(?P<many>s)?s\.?\s?(?=\d{1,4}[A-Z]{0,2}(?:\((?:\d|[a-z]\))|(?P<plain>(?![\w%]))))", abbreviations.say_section),
+    TokenClass("abbreviation", r"(?P<many>s)?(?:s\.?\s?|(?P<capital>S\.?\s?(?=\d{1,3}[A-Z]?\b(?:\(\d|\s(?:of|and|to)\s))))(?=\d{1,4}[A-Z]{0,2}(?:\((?:\d|[a-z]\))|(?P<plain>(?![\w%]))))", abbreviations.say_section),
     TokenClass("floor", r"(?:(?<=\d(?:st|nd|rd|th)[ ])|(?<=[23]d[ ]))(?P<short>[A-Za-z]{1,5})\b\.?", abbreviations.say_after_ordinal),
     TokenClass("abbreviation", r"[A-Za-z]+\.", abbreviations.say_abbreviation),
     TokenClass("abbreviation", rf"(?:{'|'.join(BARE_ABBREVIATIONS)})\b(?![.'’(:-]|\s?=)", lambda m: ABBREVIATIONS[m[0].lower()]),
@@ -433,7 +452,7 @@ WORD_CLASSES = [
     TokenClass("formula", r"(?P<first>[vwm])/(?P<second>[vwm])(?![\w/])", lambda m: f"{_PARTS[m['first']]} by {_PARTS[m['second']]}" if re.search(r"(?:%|\))\s?\(?$", before(m, 3)) else None),
     TokenClass("unit", r"(?P<size>[kKMGT]?i?[Bb]|[kKMGT]bit|km|mi)/(?P<each>s|sec|h|hr|min)\b", measures.say_rate),
     TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", measures.say_unit_name),
-    TokenClass("letter", r"v(?=\d+(?:\.\d+)+\b)", lambda m: "vee "),
+    TokenClass("letter", r"(?:v|(?<=\d)[b-hj-z])(?=\d+(?:\.\d+)+\b)", lambda m: LETTERS[m[0]] + " "),
     TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: letters.say_grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
     TokenClass("abbreviation", r"w/c(?=[ ]\d|[ ][A-Z][a-z])", lambda m: "week commencing"),
     TokenClass("abbreviation", r"[wW]/(?=[\s,;)]|$|\w{3})", lambda m: "with "),
@@ -515,6 +534,10 @@ WORDS_WITH_CLASS = frozenset(
     [
         *ABBREVIATIONS,
         *BEFORE_NUMBERS,
+        *AFTER_ORDINALS,
+        *map(str.lower, abbreviations.BESIDE),
+        *DOSES,
+        *KIN,
         *SHORT_EACH,
         *WITHOUT_VOWELS,
         *CHAT,
@@ -522,7 +545,7 @@ WORDS_WITH_CLASS = frozenset(
         *KEYS,
         *(word.replace("'", mark) for word in (*MARKED_WORDS, *(f"{vowel}'s" for vowel in "aeiou")) for mark in "'’"),
         *"etc vs w y and he she him his her degrees sq cu dev lim deg bid def sat log ma cent s ss bap bapt bur abt bef aft".split(),
-        *"feat ff et ov hx pa sin cos tan cot dx i ii iii iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
+        *"feat ff et ov yo gt pt hx pa sin cos tan cot dx i ii iii iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
     ]
 )
 """Words in small letters that may be more than themselves; the rest is copied without a look at the classes."""

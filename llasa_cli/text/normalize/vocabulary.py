@@ -81,7 +81,7 @@ ABBREVIATIONS = word_table(
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,a.k.a ay kay ay,p.a per annum,mfr manufacturer,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
+    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,alc alcohol,attrib attributed,amt amount,amts amounts,bdrm bedroom,bdrms bedrooms,rpt repeat,refs references,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
@@ -111,6 +111,11 @@ NEVER_LAST = frozenset(
     ("s.t", "e.g", "i.e", "vs", "excl", "incl", "w.r.t", "cf", "viz", "attn", "pls", "btwn", "a.k.a")
 )
 """Abbreviations after which the sentence continues."""
+DOSES = word_table(
+    "qam every morning,qpm every evening,qhs at bedtime,qd once daily,qod every other day,prn as needed,npo nothing by mouth"
+)
+KIN = word_table("s son,d daughter,dau daughter,bro brother,sis sister")
+"""Before "of" and a name: "s. of Robt."."""
 LAW = {
     "Fed. R. Civ. P.": "Federal Rule of Civil Procedure",
     "Fed. R. Crim. P.": "Federal Rule of Criminal Procedure",
@@ -180,7 +185,8 @@ CHAT = word_table(
     "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
     "ty thank you,yw you're welcome,tysm thank you so much,tyvm thank you very much,ilysm I love you so much,nvm never mind,"
     "rn right now,hbu how about you,wbu what about you,wdym what do you mean,hmu hit me up,gtg got to go,g2g got to go,"
-    "ily eye el why,icymi eye see why em eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
+    "ily eye el why,icymi eye see why em eye,api ay pee eye,apis ay pee eyes,cpu see pee you,cpus see pee yous,gpu jee pee you,gpus jee pee yous,url you are el,"
+    "urls you are els,usb you ess bee,doi dee oh eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
 )
 """Short forms of chats and forums, in small letters or with a capital at the start."""
 SMALL_CHAT = frozenset(("ur", "ty", "rn"))
@@ -216,13 +222,13 @@ CURRENCIES: dict[str, tuple[str, ...]] = {
         "¥ yen/yen/sen/sen,₹ rupee/rupees/paisa/paise,₩ won/won/jeon/jeon,"
         "₽ ruble/rubles/kopeck/kopecks,₺ lira/lira/kurus/kurus,₪ shekel/shekels/agora/agorot,"
         "₱ peso/pesos/centavo/centavos,₫ dong/dong/dong/dong,₦ naira/naira/kobo/kobo,"
-        "₴ hryvnia/hryvnias/kopeck/kopecks,฿ baht/baht/satang/satang,"
+        "₵ cedi/cedis/pesewa/pesewas,₡ colon/colones/centimo/centimos,₴ hryvnia/hryvnias/kopeck/kopecks,฿ baht/baht/satang/satang,"
         "₿ bitcoin/bitcoins/satoshi/satoshis"
     ).items()
 }
 """One and many of a unit of money, and of its small one."""
 DOLLARS = word_table(
-    "US ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
+    "US ,GH ,USD ,AUD Australian,CAD Canadian,NZD New Zealand,SGD Singapore,HKD Hong Kong,A Australian,AU Australian,C Canadian,CA Canadian,NZ New Zealand,HK Hong Kong,S Singapore,R Brazilian,MX Mexican,NT Taiwan"
 )
 """The country of the letters before a dollar sign; US needs no word."""
 ROUND_NUMBERS = dict(enumerate("hundreds,thousands,tens of thousands,hundreds of thousands,millions".split(","), 2))
@@ -242,7 +248,7 @@ def _units(text: str) -> dict[str, tuple[str, str]]:
 MONEY_CODES = {
     **_units(
         "USD dollar,EUR euro,GBP pound,CHF Swiss franc,JPY yen/yen,CNY yuan/yuan,RMB yuan/yuan,INR rupee,CAD Canadian dollar,"
-        "AUD Australian dollar,NZD New Zealand dollar,SGD Singapore dollar,HKD Hong Kong dollar,TWD Taiwan dollar,"
+        "AUD Australian dollar,NZD New Zealand dollar,SGD Singapore dollar,GHS cedi/cedis,PHP Philippine peso,SAR Saudi riyal,TRY lira/lira,HKD Hong Kong dollar,TWD Taiwan dollar,"
         "SEK Swedish krona/Swedish kronor,NOK Norwegian krone/Norwegian kroner,DKK Danish krone/Danish kroner,"
         "PLN zloty/zlotys,CZK Czech koruna,HUF forint,RUB ruble,RON Romanian leu/Romanian lei,BRL real/reais,MXN Mexican peso,"
         "ZAR rand/rand,KRW won/won,THB baht/baht,IDR rupiah/rupiah,MYR ringgit/ringgit,VND dong/dong,AED dirham,"
@@ -270,7 +276,7 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet,sqm square meter,sqkm square kilometer,tbsps tablespoon,tblsp tablespoon,tsps teaspoon"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet,sqm square meter,sqkm square kilometer,reb rebound,ast assist,pk pack,btl bottle,tbsps tablespoon,tblsp tablespoon,tsps teaspoon"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
@@ -295,7 +301,7 @@ SHORT_UNITS_IN_CAPITALS = frozenset(
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
 SHORT_EACH = word_table(
     "sec second,min minute,hr hour,wk week,mo month,yr year,lb pound,kg kilogram,gal gallon,oz ounce,s second,h hour,mol mole,"
-    "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,bu bushel,sqft square foot"
+    "l liter,dl deciliter,m meter,km kilometer,g gram,cm centimeter,mm millimeter,ml milliliter,day day,d day,bbl barrel,btl bottle,bu bushel,sqft square foot"
 )
 SHORT_PERIODS = word_table("q quarter,m month,w week,y year")
 """The letters of "y/y" and "q/q"."""
