@@ -195,8 +195,10 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     if said is not None:
         return said
     if capital and word in TITLES and following.isupper():
-        named = _NAME_BEFORE.search(before(match, 30)) or (word == "st" and _ORDINAL_BEFORE.search(before(match, 30)))
-        named = named and not (word == "st" and re.match(r"\s[A-Z][a-z]+['’]s\b", after(match)))
+        saint = word == "st" and re.match(r"\s[A-Z][a-z]+['’]s\b", after(match))  # 5th St. Paul's
+        named = _NAME_BEFORE.search(before(match, 30)) or (
+            word == "st" and not saint and _ORDINAL_BEFORE.search(before(match, 30))
+        )
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
         return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
     if word == "plz" and not _NAME_BEFORE.search(before(match, 30)):
