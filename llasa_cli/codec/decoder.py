@@ -16,7 +16,7 @@ changes no product of a query with a key, so the rotation is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -166,17 +166,20 @@ class Decoder:
     the products.
     """
 
-    def __init__(self, config: DecoderConfig, weights: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, config: DecoderConfig, names: Collection[str], read: Callable[[str], torch.Tensor]) -> None:
+        """Args:
+        names: The tensors in the order of use.
+        read: Reads a tensor by its name.
+        """
         self.config = config
-        names = _names(config)
-        self._norms = {name: weights[name] for name in names if "norm" in name}
-        self._upsamplers = {name: weights[name] for name in names if "upsample_layers" in name}
+        self._norms = {name: read(name) for name in names if "norm" in name}
+        self._upsamplers = {name: read(name) for name in names if "upsample_layers" in name}
         others = {*self._norms, *self._upsamplers}
         matrices = [name for name in names if name.endswith(".weight") and name not in others]
         # A tensor is read when its turn comes, and freed before the next one if it was packed.
         self._linears: BackgroundLoader[Linear] = BackgroundLoader(
             (name.removesuffix(".weight") for name in matrices),
-            lambda name: Linear(weights[name + ".weight"], weights.get(name + ".bias")),
+            lambda name: Linear(read(name + ".weight"), read(name + ".bias") if name + ".bias" in names else None),
         )
         norm = self._norms["norm.weight"]
         self._dtype = norm.dtype
@@ -292,7 +295,7 @@ class Decoder:
         """A function that applies GroupNorm with the statistics of the whole sequence, and SiLU, to a part of it."""
         groups = hidden.unflatten(-1, (_GROUPS, -1))  # (B, N, groups, width of one)
         variance, mean = torch.var_mean(groups, dim=(1, 3), correction=0, keepdim=True)
-        weight, bias = (self._norms[f"{name}.{part}"].unflatten(0, (_GROUPS, -1)) for part in _WEIGHT_AND_BIAS)
+        weight, bias = (self._norms[f"{name}.{part}"].unflatten(0, (_GROUPS, -1)) for part in ("weight", "bias"))
         scale = weight * (variance + 1e-6).rsqrt()  # (B, 1, groups, width of one)
         shift = bias - mean * scale
         scale, shift = scale.flatten(-2), shift.flatten(-2)
@@ -393,104 +396,66 @@ def read_decoder(stored: CodecTensors, device: torch.device) -> Decoder:
     """
     config = read_config(stored)
     prefixes = ("acoustic_decoder.", "quantizer.")
-    held = {name: name.split(".", 1)[1] for name in stored.shapes if name.startswith(prefixes)}
-    own = {short: name for name, short in held.items()}
-    stored.require(own.get(name, "acoustic_decoder." + name) for name in _names(config))
-    _check_shapes({short: stored.shapes[name] for short, name in own.items()}, config)
-    return Decoder(config, _Read(own, lambda name: stored(name).to(device, torch.float32)))
-
-
-class _Read(Mapping[str, torch.Tensor]):
-    """Tensors that are read at each access. Reading them all at once would take the memory of the weights twice."""
-
-    def __init__(self, names: Mapping[str, str], read: Callable[[str], torch.Tensor]) -> None:
-        self._names, self._read = names, read
-
-    def __getitem__(self, short: str) -> torch.Tensor:
-        return self._read(self._names[short])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], config: DecoderConfig) -> None:
-    """Check all shapes now, since not every wrong one fails later: a bias of one number would be broadcast.
-
-    Raises:
-        ModelError: A shape does not fit the others.
-    """
-    width = shapes["fc.weight"][0]
-    inner = shapes["layers.0.mlp.fc1.weight"][0] if config.layers else 0
-    vector, square = shapes["fc.weight"][-1], (width, width)
-    expected: dict[str, tuple[int, ...]] = {
-        "project_out.weight": (vector, len(config.levels)),
-        "fc.weight": (width, vector),
-        "embed.weight": (width, width, 7),
-        "norm.weight": (width,),
-        "head.linear.weight": (4 * config.hop + 2, width),
-    }
-    for layer in range(config.layers):
-        name = f"layers.{layer}."
-        expected |= {f"{name}self_attn.{part}_proj.weight": square for part in "qkvo"}
-        expected |= {name + "mlp.fc1.weight": (inner, width), name + "mlp.fc2.weight": (width, inner)}
-        expected |= {f"{name}{norm}.weight": (width,) for norm in ("input_layernorm", "post_attention_layernorm")}
-    for block in ("prior_net.0", "prior_net.1", "post_net.0", "post_net.1"):
-        expected |= _block_shapes(block, width)
-    for stage in range(len(config.upsampling)):
-        name, narrow = f"upsampler.upsample_layers.{stage}.weight", width >> (stage + 1)
-        expected |= {name: (2 * narrow, narrow, shapes[name][-1])} | _block_shapes(
-            f"upsampler.resnet_blocks.{stage}", narrow
-        )
-    if config.upsampling:
-        expected["upsampler.out_proj.weight"] = (width, width >> len(config.upsampling))
-    expected |= {
-        name.removesuffix("weight") + "bias": (size[1] if "upsample_layers" in name else size[0],)
-        for name, size in expected.items()
-        if name.removesuffix("weight") + "bias" in shapes
-    }
+    own = {name.split(".", 1)[1]: name for name in stored.shapes if name.startswith(prefixes)}
+    shapes = {short: stored.shapes[name] for short, name in own.items()}
+    expected = _expected_shapes(config, shapes)
+    stored.require(own.get(name, "acoustic_decoder." + name) for name in expected)
+    # All are checked now, since not every wrong one fails later: a bias of one number would be broadcast.
     for name, size in expected.items():
         if shapes[name] != size:
             raise ModelError(
                 f"The codec's {name} has the shape {shapes[name]}; the others and config.json require {size}."
             )
+    width = shapes["fc.weight"][0]
     if width % config.heads or width % _GROUPS:
         raise ModelError(
             f"The codec's width {width} is not a multiple of {config.heads} heads and of {_GROUPS} groups."
         )
+    # A tensor is read at each access. All at once would take the memory of the weights twice.
+    return Decoder(config, expected, lambda name: stored(own[name]).to(device, torch.float32))
 
 
-def _block_shapes(name: str, width: int) -> dict[str, tuple[int, ...]]:
-    norms = {f"{name}.norm{half}.weight": (width,) for half in "12"}
-    return norms | {f"{name}.conv{half}.weight": (width, width, 3) for half in "12"}
+def _expected_shapes(config: DecoderConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors that decoding needs, in the order of use.
 
+    Args:
+        shapes: The shapes in the file, of which some decide the others.
+    """
+    expected: dict[str, tuple[int, ...]] = {}
 
-def _names(config: DecoderConfig) -> list[str]:
-    """All tensors that decoding needs, in the order of use."""
+    def add(name: str, *size: int, has_bias: bool = True, outputs: int = 0) -> None:
+        expected[f"{name}.weight"] = size
+        if has_bias or f"{name}.bias" in shapes:
+            expected[f"{name}.bias"] = (outputs or size[0],)
 
-    def block(name: str) -> list[str]:
-        return [f"{name}.{part}" for part in ("norm1", "conv1", "norm2", "conv2")]
+    def add_block(name: str, width: int) -> None:
+        for half in "12":
+            add(f"{name}.norm{half}", width)
+            add(f"{name}.conv{half}", width, width, 3)
 
-    before = ["project_out", "fc", "embed", *block("prior_net.0"), *block("prior_net.1")]
-    layers = [
-        f"layers.{layer}.{name}.weight"
-        for layer in range(config.layers)
-        for name in (
-            *("input_layernorm", *(f"self_attn.{part}_proj" for part in "kvqo")),
-            *("post_attention_layernorm", "mlp.fc1", "mlp.fc2"),
-        )
-    ]
-    after = [*block("post_net.0"), *block("post_net.1"), "norm"]
+    first = shapes.get("fc.weight") or (0,)
+    width, vector = first[0], first[-1]
+    inner = (shapes.get("layers.0.mlp.fc1.weight") or (0,))[0]
+    add("project_out", vector, len(config.levels))
+    add("fc", width, vector)
+    add("embed", width, width, 7)
+    add_block("prior_net.0", width)
+    add_block("prior_net.1", width)
+    for layer in range(config.layers):
+        add(f"layers.{layer}.input_layernorm", width, has_bias=False)
+        for part in "kvqo":
+            add(f"layers.{layer}.self_attn.{part}_proj", width, width, has_bias=False)
+        add(f"layers.{layer}.post_attention_layernorm", width, has_bias=False)
+        add(f"layers.{layer}.mlp.fc1", inner, width, has_bias=False)
+        add(f"layers.{layer}.mlp.fc2", width, inner, has_bias=False)
+    add_block("post_net.0", width)
+    add_block("post_net.1", width)
+    add("norm", width)
     for stage in range(len(config.upsampling)):
-        after += [f"upsampler.upsample_layers.{stage}", *block(f"upsampler.resnet_blocks.{stage}")]
-    after += ["upsampler.out_proj"] if config.upsampling else []
-    return [*_with_biases(before), *layers, *_with_biases([*after, "head.linear"])]
-
-
-def _with_biases(names: list[str]) -> list[str]:
-    return [f"{name}.{part}" for name in names for part in _WEIGHT_AND_BIAS]
-
-
-_WEIGHT_AND_BIAS = ("weight", "bias")
+        name, narrow = f"upsampler.upsample_layers.{stage}", width >> (stage + 1)
+        add(name, 2 * narrow, narrow, (shapes.get(f"{name}.weight") or (0,))[-1], outputs=narrow)
+        add_block(f"upsampler.resnet_blocks.{stage}", narrow)
+    if config.upsampling:
+        add("upsampler.out_proj", width, width >> len(config.upsampling))
+    add("head.linear", 4 * config.hop + 2, width)
+    return expected
