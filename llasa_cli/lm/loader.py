@@ -6,10 +6,9 @@ Any Llama, Qwen 2 or Qwen 3 with a Llasa vocabulary: one safetensors file or sev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -128,12 +127,12 @@ def load_language_model(
     try:
         network = Llama(
             config,
-            head=_read_head(weights, prompt_format, config.hidden_size, kind, cache),
+            head=_read_head(weights, prompt_format, kind, cache),
             embedding=_read_embedding(weights, kind),
             layers=[
                 _read_layer(weights, f"model.layers.{index}.", config, kind, cache) for index in range(config.layers)
             ],
-            norm=weights("model.norm.weight", config.hidden_size),
+            norm=weights("model.norm.weight"),
             attention=attention,
         )
         cache.commit()
@@ -159,75 +158,71 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_head(
-    weights: Weights, prompt_format: PromptFormat, hidden_size: int, kind: WeightFormat, cache: WeightCache
-) -> Linear:
+def _read_head(weights: Weights, prompt_format: PromptFormat, kind: WeightFormat, cache: WeightCache) -> Linear:
     """The rows that can be sampled: those of the codes, then END's.
 
     A head that is stored is used even if `tie_word_embeddings` says that the embedding is the head (Llasa-3B has both).
     """
     name = HEAD if HEAD in weights.files else EMBEDDING
     first, end = prompt_format.first_code_id, prompt_format.end_id
-    parts = [
-        Part(name, slice(first, first + prompt_format.code_count), prompt_format.code_count),
-        Part(name, slice(end, end + 1), 1),
-    ]
-    return _read_cached(weights, parts, hidden_size, kind, cache)
+    parts = [Part(name, slice(first, first + prompt_format.code_count)), Part(name, slice(end, end + 1))]
+    return _read_cached(weights, parts, kind, cache)
 
 
-@dataclass(frozen=True)
-class Part:
-    """Rows of a stored matrix.
-
-    Attributes:
-        rows: The rows to read; None: all, and the matrix must have `count` of them.
-        count: The number of these rows.
-    """
+class Part(NamedTuple):
+    """Rows of a stored matrix; None: all."""
 
     name: str
-    rows: slice | None
-    count: int
+    rows: slice | None = None
 
 
-def _read_cached(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat, cache: WeightCache) -> Linear:
+def _shape_of(weights: Weights, parts: Sequence[Part]) -> tuple[int, int]:
+    """The shape of the parts below each other."""
+    shapes = [weights.files[part.name].shape for part in parts]
+    counts = [
+        len(range(*(part.rows or slice(None)).indices(rows))) for part, (rows, _) in zip(parts, shapes, strict=True)
+    ]
+    return sum(counts), shapes[0][1]
+
+
+def _read_cached(weights: Weights, parts: Sequence[Part], kind: WeightFormat, cache: WeightCache) -> Linear:
     """Like `read_linear`, but take the matrix from the cache if it is there, and add it otherwise."""
     name = " ".join(f"{part.name}[{part.rows.start}:{part.rows.stop}]" if part.rows else part.name for part in parts)
-    found = cache.get(name, (sum(part.count for part in parts), width), kind.compute_dtype)
+    rows, width = _shape_of(weights, parts)
+    found = cache.get(name, (rows, width), kind.compute_dtype)
     if found is None:
-        found = read_linear(weights, parts, width, kind)
+        found = read_linear(weights, parts, kind)
         cache.add(name, found)
-        if found.shape[0] * width >= LARGE_MATRIX:
+        if rows * width >= LARGE_MATRIX:
             release_free_memory()  # memory that packing took; else the C library keeps up to a third of the weights' size
     return found
 
 
-def read_linear(weights: Weights, parts: Sequence[Part], width: int, kind: WeightFormat) -> Linear:
-    """Stack rows of stored matrices, (count, width) each.
+def read_linear(weights: Weights, parts: Sequence[Part], kind: WeightFormat) -> Linear:
+    """Stack rows of stored matrices, whose shapes `Weights.check` has checked.
 
     Raises:
-        ModelError: A matrix is missing, damaged, or of another shape.
+        ModelError: A matrix is damaged.
     """
-    count = sum(part.count for part in parts)
-    shapes = {part.name: (part.count, width) if part.rows is None else () for part in parts}
-    formats = {weights.files[name].dtype if weights.is_quantized(name) else "" for name in shapes}
+    shape = _shape_of(weights, parts)
+    names = {part.name for part in parts}
+    formats = {weights.files[name].dtype if weights.is_quantized(name) else "" for name in names}
     own = "q4_0" if formats == {"Q4_0"} else "q8_0"
     is_kept = "" not in formats and weights.device.type == "cpu" and kind.name in (AS_STORED, _DTYPE_OF[own])
     kernels = load_kernels() if is_kept else None
     if kernels is not None:
-        blocks = (
-            block for part in parts for block in weights.groups(part.name, part.rows or slice(None), *shapes[part.name])
-        )
-        return Linear.from_blocks(blocks, (count, width), WeightFormat(own, kind.compute_dtype), kernels)
+        blocks = (block for part in parts for block in weights.groups(part.name, part.rows or slice(None)))
+        return Linear.from_blocks(blocks, shape, WeightFormat(own, kind.compute_dtype), kernels)
     if kind.name == AS_STORED:
         floating = _FLOATING.get(weights.files[parts[0].name].dtype, "fp32") if formats == {""} else "bf16"
         kind = WeightFormat(floating if "" in formats else "int8", kind.compute_dtype)
 
     def tensors() -> Iterator[torch.Tensor]:
         for name, of_one in groupby(parts, lambda part: part.name):
-            whole = weights.stored(name, *shapes[name])
+            whole = weights.stored(name)
             yield from (whole[part.rows or slice(None)] for part in of_one)
 
-    return Linear.from_parts(tensors(), count, width, kind, weights.device)
+    return Linear.from_parts(tensors(), *shape, kind, weights.device)
 
 
 def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
@@ -245,28 +240,19 @@ def _read_embedding(weights: Weights, kind: WeightFormat) -> Embedding:
 def _read_layer(
     weights: Weights, prefix: str, config: LlamaConfig, kind: WeightFormat, cache: WeightCache
 ) -> LayerWeights:
-    attention, mlp = prefix + "self_attn.", prefix + "mlp."
-    blocks = dict.fromkeys("qkvo", attention) | dict.fromkeys(("gate", "up", "down"), mlp)
-    hidden_size, intermediate_size = config.hidden_size, config.intermediate_size
-    queries, keys = config.heads * config.head_dim, config.key_value_heads * config.head_dim
+    def linear(*names: str) -> Linear:
+        """The named projections, stacked."""
+        return _read_cached(weights, [Part(f"{prefix}{name}_proj.weight") for name in names], kind, cache)
 
-    def linear(width: int, **rows: int) -> Linear:
-        """The named projections, (rows, width) each, stacked."""
-        parts = [Part(f"{blocks[name]}{name}_proj.weight", None, count) for name, count in rows.items()]
-        return _read_cached(weights, parts, width, kind, cache)
-
+    attention = prefix + "self_attn."
     return LayerWeights(
-        input_norm=weights(prefix + "input_layernorm.weight", hidden_size),
-        query_key_value=linear(hidden_size, q=queries, k=keys, v=keys),
-        output=linear(queries, o=hidden_size),
-        middle_norm=weights(prefix + "post_attention_layernorm.weight", hidden_size),
-        gate_up=linear(hidden_size, gate=intermediate_size, up=intermediate_size),
-        down=linear(intermediate_size, down=hidden_size),
-        bias=torch.cat(
-            [weights(f"{attention}{name}_proj.bias", rows) for name, rows in (("q", queries), ("k", keys), ("v", keys))]
-        )
-        if config.has_bias
-        else None,
-        query_norm=weights(attention + "q_norm.weight", config.head_dim) if config.has_head_norms else None,
-        key_norm=weights(attention + "k_norm.weight", config.head_dim) if config.has_head_norms else None,
+        input_norm=weights(prefix + "input_layernorm.weight"),
+        query_key_value=linear("self_attn.q", "self_attn.k", "self_attn.v"),
+        output=linear("self_attn.o"),
+        middle_norm=weights(prefix + "post_attention_layernorm.weight"),
+        gate_up=linear("mlp.gate", "mlp.up"),
+        down=linear("mlp.down"),
+        bias=torch.cat([weights(f"{attention}{name}_proj.bias") for name in "qkv"]) if config.has_bias else None,
+        query_norm=weights(attention + "q_norm.weight") if config.has_head_norms else None,
+        key_norm=weights(attention + "k_norm.weight") if config.has_head_norms else None,
     )

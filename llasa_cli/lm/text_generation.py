@@ -64,9 +64,8 @@ def load_text_generator(model: LanguageModel, folder: Path, adapter: Path | None
     network, prompt_format = model.network, model.prompt_format
     kind = network.head.kind
     weights = Weights(folder, model.device, kind.compute_dtype, None if adapter is None else read_adapter(adapter))
-    rows = prompt_format.first_code_id
-    part = Part(HEAD if HEAD in weights.files else EMBEDDING, slice(rows), rows)
-    head = read_linear(weights, [part], network.config.hidden_size, kind)
+    part = Part(HEAD if HEAD in weights.files else EMBEDDING, slice(prompt_format.first_code_id))
+    head = read_linear(weights, [part], kind)
     text = Llama(network.config, network.embedding, network.layers, network.norm, head)
     banned = torch.tensor(prompt_format.marker_ids, device=model.device)
     return TextGenerator(text, banned, _end_ids(folder, prompt_format))

@@ -89,25 +89,31 @@ class Weights:
             )
         expected = shapes_of(config) | {EMBEDDING: shape, HEAD: shape}
         for name, wanted in expected.items():
-            if name in self.files or name != HEAD:
-                self._check_place(name, wanted)
+            if name == HEAD and name not in self.files:
+                continue
+            # Not every wrong shape would fail later: a single row is broadcast, and a head that is too short shifts the codes.
+            place = self._place(name)
+            if place.shape != wanted:
+                raise ModelError(
+                    f"{name} has the shape {place.shape}, but config.json and the tokenizer require {wanted}.",
+                    "The files are of different models.",
+                )
+            if place.dtype not in _FORMATS and not isinstance(place, GgufLocation):
+                raise ModelError(f"{name} is stored as {place.dtype}.", "Use the checkpoint in 16 or 32 bit.")
         unexpected = [name for name in self.files if name not in expected and not _UNUSED.fullmatch(name)]
         if unexpected:
             raise ModelError(f"The checkpoint has {unexpected[0]}, which this program does not support.")
 
-    def __call__(self, name: str, *shape: int) -> torch.Tensor:
+    def __call__(self, name: str) -> torch.Tensor:
         """One tensor, on the device and in the dtype of this reader."""
-        return self.stored(name, *shape).to(self.device, self.dtype)
+        return self.stored(name).to(self.device, self.dtype)
 
-    def stored(self, name: str, *shape: int) -> torch.Tensor:
-        """One tensor as it is stored, backed by its file, and checked against `shape` if one is given.
-
-        Not every wrong shape would fail later: a single row is broadcast, and a head that is too short shifts the codes.
+    def stored(self, name: str) -> torch.Tensor:
+        """One tensor as it is stored, backed by its file.
 
         Raises:
-            ModelError: The tensor is missing, has another shape or dtype, or contains NaN or infinite values.
+            ModelError: The tensor is missing, or contains NaN or infinite values.
         """
-        self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
         tensor = _read(place)
         if self._adapter is not None:
@@ -142,7 +148,7 @@ class Weights:
         """Whether a tensor lies in blocks of integers and scales, and no adapter changes it."""
         return self._place(name).dtype in BLOCK_FORMATS and not self.is_changed(name)
 
-    def groups(self, name: str, rows: slice, *shape: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def groups(self, name: str, rows: slice) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Rows of a quantized tensor, some at a time: integers, int8 (R, W), and float16 scales (R, W / 32).
 
         Q8_0 and Q4_0 are given as they are; other formats are quantized to Q8_0.
@@ -151,7 +157,6 @@ class Weights:
             ModelError: As for `stored`.
             LlasaError: The package that reads the format is not installed.
         """
-        self._check_place(name, shape or self._place(name).shape)
         place = self._place(name)
         assert isinstance(place, GgufLocation)
         for raw in raw_rows(place)[rows].split(max(1, WEIGHTS_AT_ONCE // place.shape[-1])):
@@ -167,16 +172,6 @@ class Weights:
         if name not in self.files:
             raise ModelError(f"The checkpoint in {self.folder} has no {name}.", "It is incomplete: download it again.")
         return self.files[name]
-
-    def _check_place(self, name: str, shape: tuple[int, ...]) -> None:
-        place = self._place(name)
-        if place.shape != shape:
-            raise ModelError(
-                f"{name} has the shape {place.shape}, but config.json and the tokenizer require {shape}.",
-                "The files are of different models.",
-            )
-        if place.dtype not in _FORMATS and not isinstance(place, GgufLocation):
-            raise ModelError(f"{name} is stored as {place.dtype}.", "Use the checkpoint in 16 or 32 bit.")
 
 
 def _read(place: TensorLocation) -> torch.Tensor:
