@@ -1,8 +1,39 @@
-"""The folder of packed weights (`lm/weight_cache.py`): list its files and remove them. This module imports no torch."""
+"""The folder of packed weights (`lm/weight_cache.py`) and tokenizers (`checkpoint/indexed_tokenizer.py`): list its files and
+remove them. This module imports no torch."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
+
+from llasa_cli.files import hash_ends
+
+ENVIRONMENT_VARIABLE = "LLASA_WEIGHT_CACHE"
+
+
+def is_cache_off() -> bool:
+    """Whether the user has turned the folder off."""
+    return os.environ.get(ENVIRONMENT_VARIABLE) == "off"
+
+
+def cache_key(files: Iterable[Path], code: Iterable[Path], *settings: str) -> str:
+    """Names what is made of some files by some modules with some settings.
+
+    A file is known by its ends and by its inode's times: reading all of it would take seconds.
+
+    Raises:
+        OSError: A file can't be read.
+    """
+    digest = hashlib.sha256(repr(settings).encode())
+    for module in code:
+        digest.update(module.read_bytes())
+    for file in files:
+        facts = file.stat()
+        digest.update(repr((facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns)).encode())
+        hash_ends(digest, file)
+    return digest.hexdigest()[:32]
 
 
 def packed_weights_folder() -> Path:

@@ -25,6 +25,7 @@ from typing import Any
 from llasa_cli.chat_template import ChatTemplate, read_chat_template, token_text
 from llasa_cli.checkpoint.gguf_file import GgufFile, is_gguf, read_gguf
 from llasa_cli.checkpoint.gguf_tokenizer import LLAMA_SPLITS, PRONUNCIATIONS_KEY, tokenizer_json, tokenizer_settings
+from llasa_cli.checkpoint.indexed_tokenizer import IndexedTokenizer, load_tokenizer, without_added_tokens
 from llasa_cli.checkpoint.metadata import only_language, read_metadata
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.files import read_json_object_if_exists
@@ -142,9 +143,6 @@ class PromptFormat:
     is_watermarked = False
 
     def __init__(self, tokenizer: Any, template: str, settings: dict[str, Any], metadata: Mapping[str, Any]) -> None:
-        # Training scripts save a tokenizer with these on, and a truncated text would be spoken to its middle.
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._template = ChatTemplate(template, settings)
         vocabulary = _Vocabulary(tokenizer)
@@ -183,14 +181,13 @@ class PromptFormat:
         Raises:
             ModelError: Files are missing or damaged, or the tokenizer is not a Llasa's.
         """
-        from tokenizers import Tokenizer
-
         path = folder if is_gguf(folder) else folder / "tokenizer.json"
         if not path.is_file():
             raise ModelError(f"There is no tokenizer.json in {folder}.", "Is this the folder of a Llasa checkpoint?")
-        content = tokenizer_json(read_gguf(path)) if is_gguf(path) else None
         try:
-            tokenizer = Tokenizer.from_file(str(path)) if content is None else Tokenizer.from_str(content)
+            tokenizer = load_tokenizer(path, _read_tokenizer_json)
+        except ModelError:
+            raise
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} can't be read: {error}.", "Download the checkpoint again.") from error
         if is_gguf(path):
@@ -216,15 +213,12 @@ class PromptFormat:
     @cached_property
     def _text_tokenizer(self) -> Any:
         """The same tokenizer without its added tokens: it encodes every text as text."""
-        from tokenizers import Tokenizer
+        return without_added_tokens(self._tokenizer)
 
-        # The model is shared, not read again, which takes a second for a published vocabulary.
-        tokenizer = Tokenizer(self._tokenizer.model)
-        if self._tokenizer.normalizer is not None:
-            tokenizer.normalizer = self._tokenizer.normalizer
-        if self._tokenizer.pre_tokenizer is not None:
-            tokenizer.pre_tokenizer = self._tokenizer.pre_tokenizer
-        return tokenizer
+    @property
+    def _full_tokenizer(self) -> Any:
+        """The library's tokenizer."""
+        return self._tokenizer.full if isinstance(self._tokenizer, IndexedTokenizer) else self._tokenizer
 
     def text_ids(self, text: str) -> list[int]:
         """Encode text as plain text: without control tokens, whatever it spells."""
@@ -250,10 +244,11 @@ class PromptFormat:
 
     def decode_text(self, ids: Sequence[int]) -> str:
         """The text that `text_ids` encoded, as far as the tokenizer preserves it."""
-        if self._tokenizer.decoder is None:  # the library would put a space between any two tokens
-            text = "".join(self._tokenizer.id_to_token(token) for token in ids).strip()
+        tokenizer = self._full_tokenizer
+        if tokenizer.decoder is None:  # the library would put a space between any two tokens
+            text = "".join(tokenizer.id_to_token(token) for token in ids).strip()
             return text if self.pronunciations is None else self.pronunciations.spelled(text)
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
+        return str(tokenizer.decode(list(ids), skip_special_tokens=False)).strip()
 
     def _template_ids(self, text: str) -> list[int]:
         """Encode a part of the rendered template, control tokens included."""
@@ -410,7 +405,7 @@ class PromptFormat:
         pieces = self.chat_pieces([*messages, {"role": "assistant", "content": ""}])
         *before, _answer, (_, after) = pieces
         ids = [token for _, piece in before for token in piece]
-        if not after or after[0] not in self._tokenizer.get_added_tokens_decoder():
+        if not after or after[0] not in self._full_tokenizer.get_added_tokens_decoder():
             raise ModelError("The checkpoint's chat template has no token that ends a turn: it can't be used for chat.")
         return ids, after[0]
 
@@ -575,6 +570,11 @@ def gguf_pronunciations(path: Path) -> Pronunciations | None:
     return Pronunciations(content.encode()) if isinstance(content, str) else None
 
 
+def _read_tokenizer_json(path: Path) -> str:
+    """The content of a tokenizer.json, or of one made of a GGUF file's metadata."""
+    return tokenizer_json(read_gguf(path)) if is_gguf(path) else path.read_text(encoding="utf-8")
+
+
 class _Vocabulary:
     """The ids of a tokenizer's tokens, without a copy of its vocabulary, which takes a fifth of a second."""
 
@@ -596,6 +596,8 @@ class _Vocabulary:
 
     def count(self, names: TokenNames) -> tuple[int, int]:
         """The highest id plus 1, and how many codes there are. They must be contiguous, because decoding is arithmetic on ids."""
+        if isinstance(self._tokenizer, IndexedTokenizer):
+            return self._tokenizer.vocabulary_size, self._tokenizer.code_count
         prefix = names.code_prefix
         size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         tokens = list(map(self._tokenizer.id_to_token, range(size)))

@@ -289,7 +289,10 @@ class LlasaProcessor(ProcessorMixin):
         template = chat_template or tokenizer.get_chat_template()
         self._folder = Path(tokenizer.name_or_path).absolute()
         self._metadata = read_metadata(self._folder)
-        self._prompt_format = PromptFormat(tokenizer.backend_tokenizer, template, tokens, self._metadata)
+        backend = tokenizer.backend_tokenizer
+        backend.no_truncation()  # a truncated text would be spoken to its middle
+        backend.no_padding()
+        self._prompt_format = PromptFormat(backend, template, tokens, self._metadata)
         self._lexicon = self._folder / PRONUNCIATIONS
         self._prompt_format.pronunciations = Pronunciations.read(self._lexicon)
 

@@ -16,7 +16,8 @@ import math
 import mmap
 import re
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,8 +42,12 @@ _TYPES = {
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 """Types of metadata values; the scalars are named as in `struct`."""
+_LENGTH = struct.Struct("<Q")
+"""In front of a string."""
 _MOST = 1 << 24
 """Entries of an array, or tensors. The vocabulary of a published Llasa has 193,800."""
+_SHORT = 1_000
+"""Entries of an array of strings that becomes a list."""
 NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output.weight": "lm_head.weight",
@@ -81,7 +86,7 @@ class GgufLocation(TensorLocation):
 @dataclass(frozen=True)
 class GgufFile:
     """Attributes:
-    metadata: Python values by key; arrays are lists.
+    metadata: Python values by key; arrays are lists, long ones of strings `GgufStrings`.
     tensors: The tensors by Hugging Face's names; a name that a Llama does not have is kept as it is.
     rope_factors: The divisors of the rotary frequencies; empty if the file has none.
     """
@@ -162,7 +167,7 @@ def read_gguf(path: Path) -> GgufFile:
 
 
 def forget_gguf() -> None:
-    """Free the header that `read_gguf` keeps: some 200,000 strings in a Llasa's."""
+    """Free the header that `read_gguf` keeps: some megabytes in a Llasa's."""
     _read_gguf.cache_clear()
 
 
@@ -173,6 +178,23 @@ def _read_gguf(path: Path, size: int, changed_ns: int) -> GgufFile:
             return _parse(path, _Reader(data), size)
     except (OSError, ValueError, struct.error, UnicodeDecodeError) as error:
         raise broken(path, str(error)) from error
+
+
+class GgufStrings(Sequence[str]):
+    """The strings of a long array, decoded when they are used: those of a Llasa's tokenizer would take 40 MB."""
+
+    def __init__(self, data: bytes, ends: array[int]) -> None:
+        self._data, self._ends = data, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[index] for index in range(*at.indices(len(self)))]
+        end = self._ends[at]
+        begin = self._ends[at - 1] if at % len(self) else 0
+        return self._data[begin + _LENGTH.size : end].decode("utf-8", errors="replace")
 
 
 class _Reader:
@@ -214,7 +236,17 @@ class _Reader:
             return list(values)
         if kind != _STRING:
             raise ValueError(f"its metadata has an array of the type {kind}")
-        return [self.text() for _ in range(count)]
+        return self.strings(count) if count > _SHORT else [self.text() for _ in range(count)]
+
+    def strings(self, count: int) -> GgufStrings:
+        begin, ends = self.at, array("Q")
+        for _ in range(count):
+            (length,) = _LENGTH.unpack_from(self.data, self.at)
+            self.at += _LENGTH.size + length
+            if self.at > len(self.data):
+                raise ValueError("its header is truncated")
+            ends.append(self.at - begin)
+        return GgufStrings(self.data[begin : self.at], ends)
 
 
 def _parse(path: Path, reader: _Reader, size: int) -> GgufFile:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llasa_cli.checkpoint.gguf_file import GgufFile
+from llasa_cli.checkpoint.gguf_file import GgufFile, GgufStrings
 from llasa_cli.errors import ModelError
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -52,7 +52,7 @@ def tokenizer_json(file: GgufFile) -> str:
     if len(set(tokens)) != len(tokens) or not normal:
         raise ModelError(f"The tokenizer in {file.path} has no text tokens, or the same token twice.")
     merges = file.metadata.get("tokenizer.ggml.merges")
-    if not isinstance(merges, list):
+    if not isinstance(merges, list | GgufStrings):
         raise ModelError(f"The tokenizer in {file.path} has no merges.")
     splits = {"type": "Split", "pattern": {"Regex": _SPLITS[pre]}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -71,7 +71,7 @@ def tokenizer_json(file: GgufFile) -> str:
         "model": {
             "type": "BPE",
             "vocab": {token: id for id, token in enumerate(tokens[:end])},
-            "merges": merges,
+            "merges": list(merges),
             "ignore_merges": pre != "qwen2",
         },
     }
@@ -104,9 +104,10 @@ def llasa_metadata(file: GgufFile) -> dict[str, Any]:
     return found
 
 
-def _tokens(file: GgufFile) -> tuple[list[str], list[int]]:
-    tokens, types = (file.metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+def _tokens(file: GgufFile) -> tuple[Sequence[str], list[int]]:
+    tokens, types = (file.metadata.get(f"tokenizer.ggml.{name}", ()) for name in ("tokens", "token_type"))
+    is_list = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
+    if not is_list and not isinstance(tokens, GgufStrings):
         return [], []
     return tokens, types if isinstance(types, list) and len(types) == len(tokens) else [NORMAL] * len(tokens)
 

@@ -31,10 +31,10 @@ from typing import Any
 import torch
 
 from llasa_cli.device import WeightFormat
-from llasa_cli.files import AtomicFile, hash_ends
+from llasa_cli.files import AtomicFile
 from llasa_cli.lm.cpu.build import PAGE, Kernels, library, read_file
 from llasa_cli.lm.linear import KernelLinear, Linear
-from llasa_cli.packed_weights_folder import packed_weights, packed_weights_folder
+from llasa_cli.packed_weights_folder import cache_key, is_cache_off, packed_weights, packed_weights_folder
 
 MAGIC = b"llasapk2"
 TAIL = struct.Struct(f"<32sQ{len(MAGIC)}s")
@@ -48,7 +48,6 @@ SPARE_BYTES = 2_000_000_000
 """Bytes that must stay free on the disk."""
 SMALLEST_MODEL = 100_000_000
 """Bytes of a checkpoint below which quantizing takes no noticeable time."""
-ENVIRONMENT_VARIABLE = "LLASA_WEIGHT_CACHE"
 _CODE = [Path(__file__).with_name(name) for name in ("weight_cache.py", "linear.py", "quantize.py", "loader.py")]
 
 
@@ -73,7 +72,7 @@ class WeightCache:
         """The cache of a checkpoint made of these files, in the format `kind`. It never fails: without a folder that can
         be written, without kernels, or for a small model it holds nothing."""
         unused = WeightCache(None)
-        if os.environ.get(ENVIRONMENT_VARIABLE) == "off":
+        if is_cache_off():
             return unused
         try:
             source = sorted({file.resolve() for file in files})
@@ -83,7 +82,8 @@ class WeightCache:
             kernels = load()  # not for a small model, which may need none
             if kernels is None:
                 return unused
-            path = packed_weights_folder() / f"{_key(source, kind)}.packed"
+            key = cache_key(source, _CODE, kind.name, library().name)
+            path = packed_weights_folder() / f"{key}.packed"
             cache = WeightCache(path, kernels)
             if not cache.is_complete:
                 cache._begin(size)
@@ -227,19 +227,3 @@ def _entries(data: torch.Tensor) -> dict[str, Any]:
 def _dtype(name: str) -> torch.dtype:
     found: torch.dtype = getattr(torch, name)
     return found
-
-
-def _key(files: list[Path], kind: WeightFormat) -> str:
-    """Names the content. A file is known by its ends and by its inode's times: reading all of it would take seconds.
-
-    Raises:
-        OSError: A file can't be read.
-    """
-    digest = hashlib.sha256(repr((kind.name, library().name)).encode())
-    for code in _CODE:
-        digest.update(code.read_bytes())
-    for file in files:
-        facts = file.stat()
-        digest.update(repr((facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns)).encode())
-        hash_ends(digest, file)
-    return digest.hexdigest()[:32]

@@ -18,6 +18,7 @@ from gguf import GGMLQuantizationType, quants
 from llasa_cli.checkpoint.gguf_file import (
     BLOCK_FORMATS,
     GgufLocation,
+    GgufStrings,
     _read_gguf,
     dequantize,
     read_gguf,
@@ -300,6 +301,32 @@ def test_a_damaged_file_is_refused_wherever_it_is_cut(files: dict[str, Path], tm
     for size in (0, 3, 10, 30, 1000, len(whole) // 100, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(ModelError, match=r"cut\.gguf can't be read"):
+            read_gguf(path)
+
+
+def test_a_long_array_of_strings_is_decoded_when_it_is_used(tmp_path: Path) -> None:
+    tokens = ["", "é", "日本", *(f"token {number}" for number in range(1_500)), ""]
+    path = tmp_path / "x.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_array("tokens", tokens)
+    writer.add_array("few", tokens[:9])
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    metadata = read_gguf(path).metadata
+    assert isinstance(metadata["tokens"], GgufStrings)
+    assert metadata["few"] == tokens[:9]
+    assert list(metadata["tokens"]) == tokens
+    assert [metadata["tokens"][at] for at in (0, 1, -1, -2, -len(tokens))] == [tokens[at] for at in (0, 1, -1, -2, 0)]
+    assert metadata["tokens"][1:4] == tokens[1:4]
+    whole = path.read_bytes()
+    for size in range(len(whole) // 2, len(whole) // 2 + 20):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelError, match=r"x\.gguf can't be read"):
             read_gguf(path)
 
 

@@ -200,7 +200,7 @@ def test_weights_changed_in_place_are_packed_again(model: Path, packed: Path, ke
     second = load(model)
     assert len(list(packed.iterdir())) == 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(weight_cache.ENVIRONMENT_VARIABLE, "off")
+        patch.setenv(folder_module.ENVIRONMENT_VARIABLE, "off")
         assert_equal(second, load(model))
     assert any(not torch.equal(a, b) for a, b in zip(outputs(first), outputs(second), strict=True))
 
@@ -247,7 +247,7 @@ def test_a_small_model_and_one_with_the_cache_off_keep_nothing(
     model: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(weight_cache.ENVIRONMENT_VARIABLE, "off")
+        patch.setenv(folder_module.ENVIRONMENT_VARIABLE, "off")
         load(model)
     monkeypatch.setattr(weight_cache, "SMALLEST_MODEL", 1 << 40)
     load(model)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
+from llasa_cli.checkpoint import indexed_tokenizer
 from llasa_cli.checkpoint.gguf_file import GgufFile
 from llasa_cli.checkpoint.gguf_tokenizer import ggml_tokenizer, tokenizer_json, tokenizer_settings
 from llasa_cli.prompt import PromptFormat, Reference
@@ -22,10 +24,12 @@ from prompts import CASES, differences, style_differences
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("llama")
     write_tokenizer(folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:  # the user's cache folder is not written
+        patch.setattr(indexed_tokenizer, "packed_weights_folder", lambda: folder / "cache")
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,8 @@ def prompt_format(folder: Path) -> PromptFormat:
     return PromptFormat.load(folder)
 
 
-def test_every_prompt_equals_that_of_transformers(folder: Path) -> None:
+def test_every_prompt_equals_that_of_transformers(folder: Path, prompt_format: PromptFormat) -> None:
+    assert isinstance(prompt_format._tokenizer, indexed_tokenizer.IndexedTokenizer)
     assert len({case.text for case in CASES}) >= 50
     assert sum(case.codes != () for case in CASES) >= 50, "as many cloning prompts"
     assert differences(folder) == []
