@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -339,7 +340,7 @@ def _read_lines(
             elif "\0" in line:
                 problems.add(number, "a NUL character")
             else:
-                yield number, line.rstrip("\n")
+                yield number, unicodedata.normalize("NFC", line.rstrip("\n"))
 
 
 def _read_line_rows(lines: Iterator[tuple[int, str]], columns: int, mark: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -117,7 +118,8 @@ def as_sentence(title: str) -> str:
 
 
 def clean(text: str) -> str:
-    """White space folded, soft hyphens and zero-width characters removed."""
+    """White space folded, soft hyphens and zero-width characters removed, letters and their accents as one character."""
+    text = unicodedata.normalize("NFC", text)
     return " ".join(text.replace("\u00ad", "").replace("\u200b", "").replace("\ufeff", "").split())
 
 

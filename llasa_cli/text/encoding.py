@@ -26,7 +26,12 @@ STANDARD_INPUT = "Standard input"
 _BLOCK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
 _LONG_ASCII = re.compile(rb"([\x00-\x7f]{200})[\x00-\x7f]*([\x00-\x7f]{200})")
-_JAPANESE_MAIL = re.compile(rb"\x1b\$[@B][!-~]{2,}\x1b\([BJ]")
+_SEVEN_BITS = (
+    ("iso2022_jp", "Japanese (ISO-2022-JP)", re.compile(rb"\x1b\$[@B][!-~]{2,}\x1b\([BJ]")),
+    ("iso2022_kr", "Korean (ISO-2022-KR)", re.compile(rb"\x1b\$\)C(?s:.*)\x0e[!-~]{2,}")),
+    ("hz", "Chinese (HZ)", re.compile(rb"~\{[0-w][!-~](?:[!-w][!-~]){1,400}?~\}")),
+)
+"""Encodings of bytes below 128: codec, name for people, and a text in them. That of HZ begins with a frequent character."""
 _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """The bytes that a program writes if it encodes the halves of a surrogate pair separately."""
 _ENOUGH = 0.75
@@ -41,11 +46,18 @@ class TextEncoding:
         name: A Python codec.
         warning: A message for the user if the encoding is a guess; else empty.
         is_damaged: The file has bytes that are not UTF-8, and no code page fits them. The caller reports where they are.
+        rest: The code page of the lines that are not UTF-8, in a file that is put together; else empty.
     """
 
     name: str
     warning: str = ""
     is_damaged: bool = False
+    rest: str = ""
+
+    @property
+    def errors(self) -> str:
+        """The error handler of Python's codecs that reads what is not of this encoding, or replaces it."""
+        return f"{_REST}{self.rest}" if self.rest else "replace"
 
 
 def detect_encoding(open_file: Callable[[], BinaryIO], name: str) -> TextEncoding:
@@ -107,12 +119,35 @@ def encoding_of(name: str, valid: int, invalid: int, sample: bytes) -> TextEncod
         invalid: Bytes that are not.
         sample: Lines with bytes beyond ASCII.
     """
-    if valid >= invalid or _SURROGATE.search(sample):
-        return TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
+    damaged = TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
+    if _SURROGATE.search(sample):
+        return damaged
+    if valid >= invalid:
+        others = [line for line in sample.splitlines(keepends=True) if _count_block(line)[1]]
+        codec, label = _guess_code_page(b"".join(others))
+        if len(others) < _LEAST_OTHERS or not codec or codec not in _SINGLE_BYTES:
+            return damaged
+        codecs.register_error(f"{_REST}{codec}", _rest_handler(codec))
+        warning = f"{name} is UTF-8 with lines that are not; these are read as {label}. Save it as UTF-8 if letters are wrong."
+        return TextEncoding("utf-8", warning, rest=codec)
     codec, label = _guess_code_page(sample)
     if not codec:
-        return TextEncoding("utf-8", f"{name} has bytes that are not UTF-8.", is_damaged=True)
+        return damaged
     return TextEncoding(codec, f"{name} is not UTF-8; it is read as {label}. Save it as UTF-8 if letters are wrong.")
+
+
+_REST = "llasa-rest-"
+_LEAST_OTHERS = 2
+"""The lines in a code page of a file in UTF-8 that is put together, not damaged."""
+
+
+def _rest_handler(codec: str) -> Callable[[UnicodeError], tuple[str, int]]:
+    def handle(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        return error.object[error.start : error.end].decode(codec, "replace"), error.end
+
+    return handle
 
 
 # --- files that are not text ---
@@ -186,8 +221,9 @@ def _document_error(name: str, kind: str, command: str) -> UsageError:
 
 def _without_high_bytes(head: bytes, name: str) -> TextEncoding | None:
     """An encoding that may be taken for UTF-8, since its bytes are those of ASCII."""
-    if _JAPANESE_MAIL.search(head):
-        return TextEncoding("iso2022_jp", f"{name} is read as Japanese (ISO-2022-JP).")
+    for codec, label, written in _SEVEN_BITS:
+        if written.search(head):
+            return TextEncoding(codec, f"{name} is read as {label}.")
     codec = _utf_16_without_mark(head)
     return TextEncoding(codec, f"{name} has no byte order mark; it is read as UTF-16.") if codec else None
 
@@ -287,6 +323,9 @@ _WESTERN = (
     "àçèéíïòóúü",
 )
 _CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ")
+_TURKISH = "çğıöşüİâîû"
+_TONES = "\u0300\u0301\u0303\u0309\u0323"
+_VIETNAMESE = "àáâãèéêìíòóôõùúýăđơư" + _TONES
 _HEBREW = "".join(map(chr, range(0x5D0, 0x5EB)))
 _ARABIC = "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيًٌٍَُِّْپچژگ"
 _THAI = "".join(map(chr, [*range(0xE01, 0xE3B), *range(0xE3F, 0xE5C)]))
@@ -306,6 +345,7 @@ _CODE_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("cp949", "Korean (EUC-KR)", ()),
     ("euc_jp", "Japanese (EUC-JP)", ()),
     ("cp932", "Japanese (Shift JIS)", ()),
+    ("johab", "Korean (Johab)", ()),
     ("gb18030", "Chinese (GBK)", ()),
     ("big5", "Chinese (Big5)", ()),
     ("cp1252", "Windows-1252 (Western European)", _WESTERN),
@@ -323,11 +363,19 @@ _CODE_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("iso8859_15", "ISO 8859-15 (Western European)", _WESTERN),
     ("cp1250", "Windows-1250 (Central European)", _CENTRAL),
     ("iso8859_2", "ISO 8859-2 (Central European)", _CENTRAL),
-    ("cp1254", "Windows-1254 (Turkish)", ("çğıöşüİâîû",)),
+    ("cp1254", "Windows-1254 (Turkish)", (_TURKISH,)),
     ("cp852", "code page 852 (Central European)", _CENTRAL),
+    ("mac_latin2", "Mac Central European", _CENTRAL),
+    ("mac_turkish", "Mac Turkish", (_TURKISH,)),
+    ("cp1258", "Windows-1258 (Vietnamese)", (_VIETNAMESE,)),
     ("mac_roman", "Mac Roman (Western European)", _WESTERN),
     ("cp850", "code page 850 (Western European)", _WESTERN),
 )
+
+
+_LEAST_HANGUL, _MOST_TORN = 4, 0.1
+"""Characters of a text in Johab, and the share of them directly after a Latin letter."""
+_SINGLE_BYTES = frozenset(codec for codec, _, alphabets in _CODE_PAGES if alphabets)
 
 
 def _guess_code_page(sample: bytes) -> tuple[str, str]:
@@ -352,11 +400,16 @@ def _alphabet_fit(text: str, codec: str, alphabets: tuple[str, ...]) -> float:
         beyond += 1
         before = text[at - 1] if at else " "
         # In cp850 a no-break space is the byte 255, which damaged files have.
-        opens_in_word = character in "‚„¿¡" and before.isalpha()
+        after = text[at + 1 : at + 2]
+        opens_in_word = (character in "‚„¿¡" or (character in "€‹›§£½¼¾" and after.isalpha())) and before.isalpha()
         if character in _TYPOGRAPHY and not opens_in_word and (character, codec) != ("\u00a0", "cp850"):
             continue
         foreign = is_other_script and before.isascii() and before.isalpha()
-        if not (character.isalpha() or character in _THAI) or foreign or (character.isupper() and before.islower()):
+        if (
+            not (character.isalpha() or character in _THAI or character in _TONES)
+            or foreign
+            or (character.isupper() and before.islower())
+        ):
             misplaced += 1
         else:
             letters[character.lower()] = letters.get(character.lower(), 0) + 1
@@ -371,8 +424,11 @@ def _alphabet_fit(text: str, codec: str, alphabets: tuple[str, ...]) -> float:
 
 def _east_asian_fit(sample: bytes, codec: str) -> float:
     """The share of the characters beyond ASCII that are frequent in the language of the codec."""
-    beyond = frequent = kana = 0
+    beyond = frequent = kana = torn = 0
+    before = ""
     for character in sample.decode(codec):
+        torn += before.isascii() and before.isalpha() and not character.isascii()
+        before = character
         if character.isascii():
             continue
         beyond += 1
@@ -381,15 +437,19 @@ def _east_asian_fit(sample: bytes, codec: str) -> float:
             frequent += 1
             continue
         with suppress(UnicodeEncodeError):
-            data = character.encode(codec)
+            data = character.encode("cp949" if codec == "johab" else codec)
             if codec == "cp932":  # kana and first-level kanji; half-width katakana are what other encodings look like
                 frequent += len(data) == 2 and ("ぁ" <= character <= "ヿ" or 0x88 <= data[0] <= 0x97)
             else:
-                (low, high), (least, most) = _BLOCKS[codec]
+                (low, high), (least, most) = _BLOCKS["cp949" if codec == "johab" else codec]
                 frequent += len(data) == 2 and low <= data[0] <= high and least <= data[1] <= most
     if codec in ("euc_jp", "cp932") and kana < 0.2 * beyond:
         return 0.0  # Japanese is never written without kana
-    if codec == "cp949" and frequent < 0.9 * beyond:
+    if codec == "johab" and (beyond < _LEAST_HANGUL or torn > _MOST_TORN * beyond):
+        return 0.0  # its characters may end with the byte of a letter, and begin with that of an accented one
+    if torn > beyond / 2:
+        return 0.0  # a Latin text
+    if codec in ("cp949", "johab") and frequent < 0.9 * beyond:
         return 0.0  # Hangul's bytes are also those of Chinese characters
     return frequent / max(1, beyond)
 
@@ -397,5 +457,6 @@ def _east_asian_fit(sample: bytes, codec: str) -> float:
 def open_text(open_file: Callable[[], BinaryIO], encoding: TextEncoding) -> io.TextIOWrapper:
     """Open a file for reading text. Line ends of all systems become "\\n"; bytes that are damaged become U+DC80 to U+DCFF, and
     U+FFFD in UTF-16 and UTF-32."""
-    errors = "replace" if encoding.name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    is_wide = encoding.name.startswith(("utf-16", "utf-32"))
+    errors = encoding.errors if is_wide or encoding.rest else "surrogateescape"
     return io.TextIOWrapper(open_file(), encoding.name, errors=errors)

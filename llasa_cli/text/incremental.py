@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -94,7 +95,7 @@ class _StreamDecoder:
     def _open(self, encoding: TextEncoding) -> codecs.IncrementalDecoder:
         if encoding.warning and self._on_warning is not None:
             self._on_warning(encoding.warning)
-        return codecs.getincrementaldecoder(encoding.name)("replace")
+        return codecs.getincrementaldecoder(encoding.name)(encoding.errors)
 
 
 def _is_line(text: str) -> bool:
@@ -124,7 +125,7 @@ def _last_end(waiting: str, column: int = 0) -> int:
 def read_text_file(path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
     """Read a text file in parts of about 64 KB that end with a paragraph, or else with a sentence.
 
-    Line ends of all systems become "\\n"; a byte order mark goes. The file is checked to its end before the first part
+    Line ends of all systems become "\\n"; a byte order mark goes; letters and their accents become one character. The file is checked to its end before the first part
     is given: a book must not fail at its last page.
 
     Args:
@@ -171,8 +172,9 @@ def _last_paragraph(waiting: str) -> int:
 
 def _decoded(file: BinaryIO, path: Path, encoding: TextEncoding | None = None) -> Iterator[str]:
     """Decode a file as it is read; an error names the byte that is not UTF-8."""
-    name, damaged = ("utf-8", False) if encoding is None else (encoding.name, encoding.is_damaged)
-    decoder = codecs.getincrementaldecoder(name)("replace" if damaged else "strict")
+    is_unknown, encoding = encoding is None, encoding or TextEncoding("utf-8")
+    name, is_tolerant = encoding.name, encoding.is_damaged or encoding.rest
+    decoder = codecs.getincrementaldecoder(name)(encoding.errors if is_tolerant else "strict")
     at = 0  # bytes before `data`
     held = ""  # "\r" whose "\n" may come
     while True:
@@ -180,7 +182,7 @@ def _decoded(file: BinaryIO, path: Path, encoding: TextEncoding | None = None) -
             data = file.read1(PIECE_BYTES)  # type: ignore[attr-defined]
         except OSError as error:
             raise UsageError(f"{path} can't be read: {error.strerror}.") from error
-        if encoding is None and at == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if is_unknown and at == 0 and data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UsageError(f"{path} is UTF-16, not UTF-8 text.", "Convert it first: iconv -f utf-16 -t utf-8.")
         if b"\0" in data and name.startswith("utf-8"):
             place = at + data.index(b"\0")
@@ -198,6 +200,6 @@ def _decoded(file: BinaryIO, path: Path, encoding: TextEncoding | None = None) -
         at += len(data)
         held = "\r" if text.endswith("\r") and data else ""
         text = text.removesuffix("\r") if held else text
-        yield text.replace("\r\n", "\n").replace("\r", "\n")
+        yield unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
         if not data:
             return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 import zipfile
+from contextlib import suppress
 
 import pytest
 
 from llasa_cli.errors import UsageError
 from llasa_cli.text.encoding import detect_encoding, open_text
+from llasa_cli.text.incremental import read_sentences
 
 
 def read(data: bytes) -> tuple[str, str]:
@@ -49,17 +52,62 @@ def read(data: bytes) -> tuple[str, str]:
         ("Καλημέρα, τι κάνετε;", "cp1253", "Windows-1253"),
         ("L’été dernier, nous sommes allés à la mer.", "mac_roman", "Mac Roman"),
         ("Die Straße führt über den Fluß.", "cp850", "850"),
+        ("Le cœur a ses raisons.", "iso8859_15", "ISO 8859-15"),
         ("今天天气很好，我们去公园散步。", "gb18030", "GBK"),
         ("今天天氣很好，我們去公園散步。", "big5", "Big5"),
         ("今日はとても良い天気です。散歩に行きましょう。", "cp932", "Shift JIS"),
         ("今日はとても良い天気です。散歩に行きましょう。", "euc_jp", "EUC-JP"),
         ("오늘은 날씨가 아주 좋습니다. 공원에 갑시다.", "cp949", "EUC-KR"),
+        ("오늘은 날씨가 아주 좋습니다. 공원에 갑시다.", "iso2022_kr", "ISO-2022-KR"),
+        ("오늘은 날씨가 아주 좋습니다. 공원에 갑시다.", "johab", "Johab"),
+        ("今天天气很好，我们去公园散步。", "hz", "HZ"),
+        ("Wczoraj pojechałem do Łodzi, powiedział żołnierz.", "mac_latin2", "Mac Central European"),
+        ("Příliš žluťoučký kůň úpěl ďábelské ódy.", "mac_latin2", "Mac Central European"),
+        ("Árvíztűrő tükörfúrógép, jó napot kívánok.", "mac_latin2", "Mac Central European"),
+        ("Bugün hava çok güzel, değil mi? İyi akşamlar.", "mac_turkish", "Mac Turkish"),
     ],
 )
 def test_a_code_page_is_recognized_in_one_line(text: str, encoding: str, label: str) -> None:
     found, warning = read(f"{text}\n".encode(encoding))
     assert found == f"{text}\n"
     assert label in warning
+
+
+@pytest.mark.parametrize("text", ["Hôm nay trời đẹp quá. Chúng ta đi dạo công viên nhé.", "Tiếng Việt là ngôn ngữ chính thức."])
+def test_vietnamese_in_windows_1258_is_read_with_its_tones(text: str) -> None:
+    data = b"".join(_in_1258(letter) for letter in text)
+    found, warning = read(data)
+    assert unicodedata.normalize("NFC", found) == text
+    assert "Vietnamese" in warning
+
+
+def _in_1258(letter: str) -> bytes:
+    """A letter as Windows writes it: with a tone after it if there is no sign for both."""
+    for form in (letter, unicodedata.normalize("NFD", letter)):
+        with suppress(UnicodeEncodeError):
+            return form.encode("cp1258")
+    base, tone = next(
+        (letter_of, tone)
+        for tone in "\u0300\u0301\u0303\u0309\u0323"
+        for letter_of in "âêôăơưÂÊÔĂƠƯ"
+        if unicodedata.normalize("NFC", letter_of + tone) == letter
+    )
+    return (base + tone).encode("cp1258")
+
+
+@pytest.mark.parametrize("codec", ["cp1252", "cp1251", "cp1250"])
+def test_lines_of_another_code_page_are_read_in_a_file_that_is_utf_8(codec: str) -> None:
+    line = {"cp1252": "L’été dernier, à la mer.", "cp1251": "Добрый день, как дела?", "cp1250": "Příliš žluťoučký kůň."}[codec]
+    data = "“Über” 日本, naïve.\n".encode() * 9 + f"{line}\nplain\n{line}\n".encode(codec)
+    found, warning = read(data)
+    assert found.endswith(f"naïve.\n{line}\nplain\n{line}\n")
+    assert "with lines that are not" in warning
+    assert "".join(read_sentences(io.BytesIO(data).read1)).rstrip().endswith(line)
+
+
+@pytest.mark.parametrize("text", ["cafe\u0301", "L'ete\u0301 ~{de~} \x1b$)C a", "see ~{x} and ~{y~}, ~{ab cd~}", "a~{!!~}b"])
+def test_ascii_is_not_taken_for_an_east_asian_text(text: str) -> None:
+    assert read(text.encode()) == (text, "")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
