@@ -11,7 +11,7 @@
 | `likelihood` | the probability that the model gave the codes, its geometric mean over them; it costs nothing |
 
 The checks of `synthesis.quality` come before them and are always on. To add a verifier: write a class with `name` and `score`, and
-create it in `load_verifiers`.
+create it in `load_judges`.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def resolve_verifiers(options: VerifierOptions) -> VerifierOptions:
     return VerifierOptions(recognizer, likeness, options.likelihood, options.language)
 
 
-def load_judges(options: VerifierOptions, timing: WordTiming | None) -> tuple[tuple[Verifier, ...], WordTimer | None]:
-    """Load the verifiers and the timer of words. A recognizer that serves both is loaded once.
+def load_judges(
+    options: VerifierOptions, timing: WordTiming | None = None
+) -> tuple[tuple[Verifier, ...], WordTimer | None]:
+    """Load the verifiers, and the timer of words if one is asked for. A recognizer that serves both is loaded once.
 
     Raises:
         ModelError: A model is missing or damaged.
@@ -107,29 +109,20 @@ def load_judges(options: VerifierOptions, timing: WordTiming | None) -> tuple[tu
 
     names = {options.recognizer, timing.recognizer if timing is not None else None} - {None}
     recognizers = {name: load_recognizer(name) for name in names if name is not None}
-    timer = None
-    if timing is not None:
-        timer = WordTimer(recognizers.get(timing.recognizer or ""), timing.language)
-    return load_verifiers(options, recognizers.get(options.recognizer or "")), timer
-
-
-def load_verifiers(options: VerifierOptions, recognizer: Recognizer | None = None) -> tuple[Verifier, ...]:
-    """Load the verifiers that the options name.
-
-    Args:
-        recognizer: The recognizer of the options, if it is loaded already.
-
-    Raises:
-        ModelError: A model is missing or damaged.
-    """
-    found: list[Verifier] = []
+    verifiers: list[Verifier] = []
     if options.recognizer is not None:
-        found.append(WordVerifier(recognizer or load_recognizer(options.recognizer), options.language))
+        verifiers.append(WordVerifier(recognizers[options.recognizer], options.language))
     if options.likeness is not None:
-        found.append(LikenessVerifier(load_speaker_encoder(options.likeness)))
+        verifiers.append(LikenessVerifier(load_speaker_encoder(options.likeness)))
     if options.likelihood:
-        found.append(LikelihoodVerifier())
-    return tuple(found)
+        verifiers.append(LikelihoodVerifier())
+    timer = None if timing is None else WordTimer(recognizers.get(timing.recognizer or ""), timing.language)
+    return tuple(verifiers), timer
+
+
+def load_verifiers(options: VerifierOptions) -> tuple[Verifier, ...]:
+    """The verifiers alone; see `load_judges`."""
+    return load_judges(options)[0]
 
 
 class WordVerifier:
