@@ -114,8 +114,8 @@ class Candidates:
         self.prompt = prompt
         self.finished = False
         self.chunk = chunk
-        self._voice, self._options = voice, options
-        self._find_problems, self._verifiers, self._codec = find_problems, verifiers, codec
+        self._voice, self.options = voice, options
+        self._find_problems, self.verifiers, self._codec = find_problems, verifiers, codec
         self._codes_per_second = prompt.codes_per_second
         self._most_codes = longest_s * self._codes_per_second
         self._began = time.monotonic()
@@ -141,7 +141,7 @@ class Candidates:
         count = 1 if self._started else self._together
         numbers = range(self._first + self._started, self._first + self._started + count)
         self._started += count
-        seed = self._options.seed or 0
+        seed = self.options.seed or 0
         return [Candidate(number, (seed + number) % LARGEST_SEED) for number in numbers]
 
     def is_wanted(self, candidate: Candidate) -> bool:
@@ -155,7 +155,7 @@ class Candidates:
 
         The only take of a chunk is always completed. The check runs at each multiple of `CHECK_EVERY` codes.
         """
-        if self._options.best_of == 1 or not codes or len(codes) % CHECK_EVERY:
+        if self.options.best_of == 1 or not codes or len(codes) % CHECK_EVERY:
             return ""
         loop_s = longest_loop(codes) / self._codes_per_second
         if loop_s > LONGEST_LOOP_S:
@@ -210,8 +210,8 @@ class Candidates:
         """Whether the takes can be ranked before they are decoded."""
         return (
             self._together > 1
-            and self._options.good_enough is None
-            and all(verifier.name == LikelihoodVerifier.name for verifier in self._verifiers)
+            and self.options.good_enough is None
+            and all(verifier.name == LikelihoodVerifier.name for verifier in self.verifiers)
         )
 
     def _checked(
@@ -231,7 +231,7 @@ class Candidates:
         scores: dict[str, float] = {}
         if not problems:  # the expensive verifiers are not needed for a take that has failed already
             take = self._take(reference, samples, likelihood)
-            for verifier in self._verifiers:
+            for verifier in self.verifiers:
                 score = verifier.score(take)
                 problems += score.problems
                 if score.value is not None:
@@ -245,7 +245,7 @@ class Candidates:
         return decoded[:length], decoded[length:]
 
     def _is_good_enough(self, take: JudgedTake) -> bool:
-        wanted = self._options.good_enough
+        wanted = self.options.good_enough
         return wanted is not None and not take.problems and take.score >= wanted - _EQUAL
 
     def _add(self, take: JudgedTake) -> None:
@@ -277,13 +277,13 @@ class Candidates:
         samples = chosen.samples
         if samples is None:
             samples = self._split(self._codec.decode(self.with_reference(chosen.codes)))[1]
-        has_candidates = bool(others) or bool(self._verifiers)
+        has_candidates = bool(others) or bool(self.verifiers)
         return Utterance(
             text=self.chunk.text,
             seconds=len(samples) / self._codec.sampling_rate,
             codes=chosen.codes,
             # A search is repeated as a whole, from the seed of the request.
-            seed=(self._options.seed or 0) if self._options.search else chosen.candidate.seed,
+            seed=(self.options.seed or 0) if self.options.search else chosen.candidate.seed,
             attempts=len(self._judged),
             problems=chosen.problems,
             retried=tuple(problem for take in others for problem in take.problems),

@@ -1,6 +1,6 @@
 """Step search: unfinished takes are judged every few seconds of speech, and the best of them are branched.
 
-    search = StepSearch(SearchPlan.parse("2x4x1"), candidates, engine, sampling, seed, verifiers)      2 beams, 4 branches each, every second
+    search = StepSearch(candidates, engine, sampling)      of the options "2x4x1": 2 beams, 4 branches each, every second
     after each step of the engine:  search.branch(running)
 
 Beam x width takes run together, as many as with `--best-of` of that number, so both cost the same. Whenever all of them have
@@ -21,31 +21,23 @@ from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.request import GenerationRequest
 from llasa_cli.settings import LARGEST_SEED, SamplingOptions, SearchPlan
 from llasa_cli.synthesis.candidates import Candidate, Candidates
-from llasa_cli.synthesis.verifiers import Verifier, mean_probability
+from llasa_cli.synthesis.verifiers import mean_probability
 
 
 class StepSearch:
     """The search of one chunk.
 
     Args:
+        candidates: Their options have the search and the seed, from which the branches count up. Their verifier named
+            "likeness" judges unfinished takes, if there is one.
         engine: Has `beam` x `width` slots; sequences have the number of their candidate as a tag.
-        seed: The seed of the request; branches count up from it.
-        verifiers: The one named "likeness" judges unfinished takes, if it is among them.
     """
 
-    def __init__(
-        self,
-        plan: SearchPlan,
-        candidates: Candidates,
-        engine: SlotEngine,
-        sampling: SamplingOptions,
-        seed: int,
-        verifiers: Sequence[Verifier],
-    ) -> None:
-        self._plan, self._candidates, self._engine = plan, candidates, engine
-        self._sampling, self._seed = sampling, seed
-        self._likeness = next((one for one in verifiers if one.name == "likeness"), None)
-        self._step = max(1, round(plan.step_s * candidates.prompt.codes_per_second))
+    def __init__(self, candidates: Candidates, engine: SlotEngine, sampling: SamplingOptions) -> None:
+        self._plan = SearchPlan.parse(candidates.options.search or "")
+        self._candidates, self._engine, self._sampling = candidates, engine, sampling
+        self._likeness = next((one for one in candidates.verifiers if one.name == "likeness"), None)
+        self._step = max(1, round(self._plan.step_s * candidates.prompt.codes_per_second))
         self._due = self._step
         self._branches = 0
         self._inherited: dict[int, float] = {}
@@ -69,7 +61,7 @@ class StepSearch:
         for at, number in enumerate(order[self._plan.beam :]):
             parent = parents[at % len(parents)]
             self._branches += 1
-            seed = (self._seed + self._plan.takes + self._branches) % LARGEST_SEED
+            seed = ((self._candidates.options.seed or 0) + self._plan.takes + self._branches) % LARGEST_SEED
             self._engine.drop(number)
             self._inherited[number] = likelihoods[parent]
             self._engine.add(

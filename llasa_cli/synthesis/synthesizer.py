@@ -24,14 +24,7 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.checkpoint.resolve import Checkpoint, resolve_checkpoint
 from llasa_cli.errors import ModelError, UsageError
 from llasa_cli.prompt import Prompt, PromptFormat, Reference
-from llasa_cli.settings import (
-    LARGEST_SEED,
-    ModelOptions,
-    SamplingOptions,
-    SamplingRequest,
-    SearchPlan,
-    SpeechOptions,
-)
+from llasa_cli.settings import LARGEST_SEED, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
 from llasa_cli.synthesis.candidates import Candidate, Candidates
 from llasa_cli.synthesis.length_band import SLOWEST_S_A_CHARACTER, LengthBand, wide_limits
 from llasa_cli.synthesis.quality import find_problems
@@ -46,7 +39,6 @@ if TYPE_CHECKING:
     from llasa_cli.codec.codec import Codec
     from llasa_cli.lm.engine import SlotEngine
     from llasa_cli.lm.loader import LanguageModel
-    from llasa_cli.synthesis.step_search import StepSearch
     from llasa_cli.text.chunker import TextChunk
     from llasa_cli.text.respelling import Lexicon
 
@@ -408,12 +400,11 @@ class SynthesisSession:
         if self._engine is None:
             self._engine = self.synthesizer.model.takes_batch(self.options.best_of)
         engine = self._engine
-        search: StepSearch | None = None
+        search = None
         if self.options.search is not None:
-            from llasa_cli.synthesis import step_search
+            from llasa_cli.synthesis.step_search import StepSearch
 
-            plan, seed = SearchPlan.parse(self.options.search), self.options.seed or 0
-            search = step_search.StepSearch(plan, candidates, engine, self.sampling, seed, self.settings.verifiers)
+            search = StepSearch(candidates, engine, self.sampling)
         running: dict[int, Candidate] = {}
         try:
             while not candidates.finished:

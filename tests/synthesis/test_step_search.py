@@ -79,7 +79,7 @@ def test_the_best_unfinished_takes_are_branched_and_the_others_replaced(
     session = SynthesisSession(speech, OPTIONS, None, StreamSettings(verifiers=verifiers))
     candidates = session.candidates(CHUNK)
     engine = speech.model.batch(6)
-    search = StepSearch(SearchPlan(2, 3, 0.2), candidates, engine, session.sampling, 3, verifiers)
+    search = StepSearch(candidates, engine, session.sampling)
     running: dict[int, Candidate] = {}
     for one in candidates.start():
         running[one.number] = one
