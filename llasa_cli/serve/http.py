@@ -74,9 +74,7 @@ def create_app(service: JobQueue, voices: VoiceStore, settings: ServerSettings, 
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(
-        RequestLimits, max_body_bytes=settings.max_body_bytes, hosts=settings.hosts, origins=settings.origins
-    )
+    app.add_middleware(RequestLimits, settings=settings)
     for kind, response in ERROR_HANDLERS.items():
         app.add_exception_handler(kind, response)
     endpoints = _Endpoints(service, voices, settings)

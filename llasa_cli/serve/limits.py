@@ -1,6 +1,6 @@
 """The limits of a server: the size of requests, the time that a client may take to send and read, the origins of web pages.
 
-    app.add_middleware(RequestLimits, max_body_bytes=..., hosts=("localhost", "127.0.0.1"), origins=())
+    app.add_middleware(RequestLimits, settings=ServerSettings(hosts=("localhost", "127.0.0.1")))
     uvicorn.Config(app, http=TimedProtocol)
 
 A page of another site that is open in the user's browser can send requests to servers on the same machine. So a request with
@@ -11,7 +11,6 @@ machine (otherwise a site whose name is made to resolve to 127.0.0.1 could read 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +41,7 @@ class ServerSettings:
         max_characters: The longest input.
         max_clip_bytes: The largest upload.
         hosts: The values of `Host` that are answered; None answers all.
-        origins: Web pages of other origins that may use the server (CORS).
+        origins: Web pages of other origins that may use the server (CORS); "*" allows all.
     """
 
     api_key: str | None = None
@@ -62,23 +61,11 @@ class Truncated(Exception):
 
 
 class RequestLimits:
-    """See the module.
+    """See the module. Larger bodies than the settings allow are refused with status 413."""
 
-    Args:
-        max_body_bytes: Larger bodies are refused with status 413.
-        hosts: The names that `Host` may have; None accepts all.
-        origins: Values of `Origin` that are accepted besides the server's own; "*" accepts all.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        max_body_bytes: int,
-        hosts: Collection[str] | None = None,
-        origins: Collection[str] = (),
-    ) -> None:
-        self._app, self._max_body_bytes = app, max_body_bytes
-        self._hosts, self._origins = hosts, origins
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app, self._max_body_bytes = app, settings.max_body_bytes
+        self._hosts, self._origins = settings.hosts, settings.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

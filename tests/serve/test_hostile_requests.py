@@ -241,7 +241,7 @@ def test_pages_of_other_origins_are_refused(server: Running, headers: dict[str, 
 
 
 def test_only_names_of_this_machine_are_answered_without_a_key() -> None:
-    checked = limits.RequestLimits(None, 1, hosts=("127.0.0.1", "localhost", "::1"))  # type: ignore[arg-type]
+    checked = limits.RequestLimits(None, limits.ServerSettings(hosts=("127.0.0.1", "localhost", "::1")))  # type: ignore[arg-type]
     for host, is_answered in {
         "127.0.0.1:1": 1,
         "localhost": 1,
