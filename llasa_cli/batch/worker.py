@@ -73,8 +73,43 @@ def run_worker(
         on_start: Receives the synthesizer once it can be stopped from another thread.
         synthesizer: A loaded model; None loads the one of the configuration.
     """
+    with _errors_as_events(emit):
+        from llasa_cli.synthesis.batched import BatchSynthesizer
+        from llasa_cli.synthesis.synthesizer import Synthesizer
+        from llasa_cli.synthesis.verifiers import load_judges
+
+        if synthesizer is None:
+            synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
+            limit_threads(synthesizer.model, named_threads() or config.threads)
+        synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
+        verifiers, timer = load_judges(config.verifiers, config.timing)
+
+        def note(text: str) -> None:
+            emit(Note(text))
+            emit(Ready(batched.slots))
+
+        slots = config.slots or (_passage_slots if config.passages else default_slots)(synthesizer, config.engine)
+        engine = partial(synthesizer.model.exact_batch, together=config.together) if config.passages else None
+        batched = BatchSynthesizer(synthesizer, slots, verifiers, engine, note)
+        if on_start is not None:
+            on_start(batched)
+        emit(Ready(batched.slots))
+        requests = _ItemRequests(synthesizer, next_item, emit)
+        if config.passages:
+            batched.run(requests, _PassageResults(synthesizer.sampling_rate, emit))
+            return
+        files = _FileResults(config, synthesizer.sampling_rate, emit, timer)
+        try:
+            batched.run(requests, files)
+        finally:
+            files.abort()
+
+
+@contextmanager
+def _errors_as_events(emit: Callable[[Event], None]) -> Iterator[None]:
+    """Emit the failure of a worker, if there is one, and its end."""
     try:
-        _run(config, next_item, emit, on_start, synthesizer)
+        yield
     except LlasaError as error:
         emit(FatalError(error))
     except Exception as error:
@@ -83,44 +118,6 @@ def run_worker(
         reason = f"{type(error).__name__}: {error}"
         emit(FatalError(LlasaError(f"A worker failed: {reason}", "LLASA_DEBUG=1 shows where.")))
     emit(Exited())
-
-
-def _run(
-    config: WorkerConfig,
-    next_item: Callable[[], WorkItem | None],
-    emit: Callable[[Event], None],
-    on_start: Callable[[BatchSynthesizer], None] | None,
-    synthesizer: Synthesizer | None,
-) -> None:
-    from llasa_cli.synthesis.batched import BatchSynthesizer
-    from llasa_cli.synthesis.synthesizer import Synthesizer
-    from llasa_cli.synthesis.verifiers import load_judges
-
-    if synthesizer is None:
-        synthesizer = Synthesizer.load(config.models, read_model=_model_reader(config.engine))
-        limit_threads(synthesizer.model, named_threads() or config.threads)
-    synthesizer.codec.wait()  # a damaged codec ends the run instead of failing each item
-    verifiers, timer = load_judges(config.verifiers, config.timing)
-
-    def note(text: str) -> None:
-        emit(Note(text))
-        emit(Ready(batched.slots))
-
-    slots = config.slots or (_passage_slots if config.passages else default_slots)(synthesizer, config.engine)
-    engine = partial(synthesizer.model.exact_batch, together=config.together) if config.passages else None
-    batched = BatchSynthesizer(synthesizer, slots, verifiers, engine, note)
-    if on_start is not None:
-        on_start(batched)
-    emit(Ready(batched.slots))
-    requests = _ItemRequests(synthesizer, next_item, emit)
-    if config.passages:
-        batched.run(requests, _PassageResults(synthesizer.sampling_rate, emit))
-        return
-    files = _FileResults(config, synthesizer.sampling_rate, emit, timer)
-    try:
-        batched.run(requests, files)
-    finally:
-        files.abort()
 
 
 def _model_reader(engine: str) -> Any:

@@ -151,8 +151,9 @@ def open_audio_output(plan: SpeechPlan, console: Console, voice: str) -> AudioOu
 
     parse_style(plan.speech.style, plan.model.checkpoint.style_fields)
     from llasa_cli.audio.beside import open_side_files
+    from llasa_cli.audio.resumable import ResumableSink
     from llasa_cli.audio.sink import TeeSink
-    from llasa_cli.audio.writers import open_sink
+    from llasa_cli.audio.writers import open_sink, pick_format
 
     seed = plan.speech.seed if plan.speech.seed is not None else secrets.randbelow(LARGEST_SEED)
     side_files = open_side_files(*options.side_files)
@@ -165,7 +166,12 @@ def open_audio_output(plan: SpeechPlan, console: Console, voice: str) -> AudioOu
         # A missing device is an error before anything is written.
         player = open_sink(None, None, True, audio_device=options.audio_device) if plan.plays else None
         digest = _digest(plan, voice) if kept else ""
-        stored = _open_resumable_sink(options, seed, digest, writer, kept)
+        claim_stdout()
+        assert options.output is not None
+        path, kind = Path(options.output), options.file_format
+        if writer is not None:
+            path, kind = writer.path, writer.file_format
+        stored = ResumableSink(path, pick_format(str(path), kind), digest, {"seed": seed}, writer, kept)
         if kept:
             return AudioOutput(stored, plan, console, side_files, stored, int(stored.facts["seed"]), writer)
         both = stored if player is None else TeeSink([stored, player])
@@ -269,16 +275,3 @@ def _book_writer(options: OutputOptions, source: TextInput) -> BookWriter | None
     # A folder needs a name: "." has none.
     path = Path(os.path.abspath(output)) if is_folder else Path(output)
     return BookWriter(path, kind, options.loudness, tags, is_folder=is_folder)
-
-
-def _open_resumable_sink(
-    options: OutputOptions, seed: int, digest: str, writer: BookWriter | None, kept: bool
-) -> ResumableSink:
-    from llasa_cli.audio.resumable import ResumableSink
-    from llasa_cli.audio.writers import pick_format
-
-    claim_stdout()
-    assert options.output is not None
-    kind = writer.file_format if writer is not None else pick_format(options.output, options.file_format)
-    path = writer.path if writer is not None else Path(options.output)
-    return ResumableSink(path, kind, digest, {"seed": seed}, writer, kept)
