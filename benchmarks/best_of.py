@@ -1,7 +1,7 @@
 """Measure what `--best-of N` gains and costs: word errors by a recognizer that did not choose, and time.
 
     python benchmarks/best_of.py --chooser WHISPER_FOLDER --judge pocketsphinx [--sentences 30] [--most 8]
-    OMP_NUM_THREADS=2 python benchmarks/best_of.py [--sentences 3]                 times only
+    python benchmarks/best_of.py [--sentences 3]                 times only, with all cores
 
 Every sentence of recipes/heart/held_out.txt that is used gets `--most` takes, decoded and heard by both recognizers once. The choice among the
 first N takes is then made by `synthesis.candidates`, as the command makes it. The table gives the word error rate by each
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from llasa_cli.asr import load_recognizer
+from llasa_cli.device import limit_threads
 from llasa_cli.settings import SpeechOptions
 from llasa_cli.synthesis.candidates import Candidates
 from llasa_cli.synthesis.synthesizer import SynthesisSession, Synthesizer
@@ -59,6 +60,7 @@ def main() -> None:
     lines = [line.strip() for line in HELD_OUT.read_text(encoding="utf-8").splitlines() if line.strip()]
     lines = lines[:: max(1, len(lines) // options.sentences)][: options.sentences]
     speech = Synthesizer.load()
+    limit_threads(speech.model)
     names = tuple(name for name in (options.chooser, options.judge) if name)
     speech.codec.wait()
     recognizers = [load_recognizer(name, "cpu") for name in names]

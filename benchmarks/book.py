@@ -41,15 +41,14 @@ def book(words: int, seed: int = 1) -> str:
 
 
 def speed(arguments: argparse.Namespace, _: Path) -> bool:
-    import torch
-
     from llasa_cli.batch.options import SchedulingOptions
     from llasa_cli.batch.passages import PassageSynthesizer
+    from llasa_cli.device import limit_threads
     from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
     from llasa_cli.synthesis.synthesizer import Synthesizer
 
-    torch.set_num_threads(arguments.threads)
     synthesizer = Synthesizer.load(ModelOptions(model=arguments.model, dtype=arguments.dtype, device="cpu"))
+    limit_threads(synthesizer.model, arguments.threads)
     synthesizer.codec.wait()
     synthesizer.synthesize("Hello there.", SpeechOptions(seed=1, sampling=SamplingRequest(max_seconds=1.0)))
     options = SpeechOptions(seed=1, retries=0, sampling=SamplingRequest(max_seconds=arguments.max_seconds))

@@ -28,7 +28,7 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Produ
         return None
     try:
         layout = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
-        multiply = torch.ops.mkldnn._linear_pointwise
+        multiply = torch.ops.mkldnn._linear_pointwise.default
     except (AttributeError, NotImplementedError, RuntimeError):  # torch was built without it
         return None
 
@@ -40,7 +40,8 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Produ
         if not extra:
             out: torch.Tensor = multiply(states, layout, bias, "none", [], "")
             return out
-        padded = torch.nn.functional.pad(states.reshape(count, -1), (0, 0, 0, extra))
+        rows = states.reshape(count, -1)
+        padded = torch.cat((rows, rows.new_zeros(extra, rows.shape[1])))
         return multiply(padded, layout, bias, "none", [], "")[:count].view(*states.shape[:-1], -1)
 
     return product

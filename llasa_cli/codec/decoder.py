@@ -309,13 +309,15 @@ class Decoder:
             space: Scratch space for keys and values, (2, B, N, width).
         """
         keys, values = space
+        normed = hidden
         for rows in _blocks(hidden.shape[1]):
             normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
             keys[:, rows] = self._linear(f"{name}.self_attn.k_proj", normed)
             values[:, rows] = self._linear(f"{name}.self_attn.v_proj", normed)
         key, value = self._split_heads(keys), self._split_heads(values)
         for rows in _blocks(hidden.shape[1]):
-            normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
+            if hidden.shape[1] > CODES_PER_BLOCK:  # else it is that of the only block
+                normed = self._rms_norm(f"{name}.input_layernorm", hidden[:, rows])
             query = self._split_heads(self._linear(f"{name}.self_attn.q_proj", normed))
             mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
             hidden[:, rows] += self._linear(f"{name}.self_attn.o_proj", mixed)

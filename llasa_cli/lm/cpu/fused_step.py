@@ -27,7 +27,7 @@ FORMATS = ("fp32", "bf16", "fp16", "int8", "int4", "q8_0", "q4_0")
 FEW_ROWS = 4
 """The most sequences in a step with floating-point weights, as in `one_row.h`."""
 FEW_INTEGER_ROWS = 2
-"""The most sequences that integer weights are multiplied with one after the other, not in tiles."""
+"""The most sequences that integer weights are multiplied with one after the other, not in tiles; one with short rows of int8."""
 MAX_WIDTH = 32_768
 """The longest row of states, as in `one_row.h`."""
 

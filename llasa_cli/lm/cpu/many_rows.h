@@ -8,7 +8,8 @@ enum { TALL = 4, WIDE = 4 }; /* of these, the tile whose sums are kept in regist
 #else
 enum { TALL = 4, WIDE = 2 };
 #endif
-enum { STEPS = SPAN / 32 };   /* vectors of 16-bit numbers in a span */
+enum { SHORT = 2 * SPAN };  /* the most numbers of rows whose states stay in the first-level cache */
+enum { STEPS = SPAN / 32 }; /* vectors of 16-bit numbers in a span */
 
 /* Rows of states, prepared for a product; spans come first, because they are read span by span. */
 typedef struct {
@@ -148,16 +149,100 @@ INLINE void store_tile(const float *found, const float *by_row, long wide, long 
     }
 }
 
+/* Whether the products of a matrix with two rows and more are made by `products_of_short`. */
+static int is_short(const matrix *by) {
+#ifdef AVX512
+    return by->format == format_int8 && by->width % 32 == 0 && by->width <= SHORT;
+#else
+    return 0;
+#endif
+}
+
+#ifdef AVX512
+/* TALL rows of int8 weights with up to WIDE rows of states, of a width that is a multiple of 32. The weights are widened in the registers
+ * whenever they are multiplied, which takes no longer than loading them. */
+INLINE void short_tile(const int wide, const int8_t *weights, const int16_t *numbers, const float *state_scales, long count,
+                       long width, const float *by_row, float *out, long stride, int add) {
+    few each[LANES][PARTS] __attribute__((aligned(64)));
+    for (long begin = 0; begin < width; begin += SPAN, numbers += count * SPAN, state_scales += count) {
+        const long size = width - begin < SPAN ? width - begin : SPAN;
+        integers products[WIDE][TALL];
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) products[s][r] = zero();
+        for (long at = 0; at < size; at += 32) {
+            pairs weight[TALL];
+            UNROLL
+            for (int r = 0; r < TALL; r++) weight[r] = widen_32_bytes(weights + r * width + begin + at);
+            UNROLL
+            for (int s = 0; s < wide; s++) {
+                pairs state = read_pairs(numbers + s * SPAN + at);
+                UNROLL
+                for (int r = 0; r < TALL; r++) accumulate(&products[s][r], weight[r], state);
+            }
+        }
+        UNROLL
+        for (int s = 0; s < wide; s++)
+            UNROLL
+            for (int r = 0; r < TALL; r++) {
+                few *sum = each[s * TALL + r];
+                *sum = part_scaled(begin ? *sum : (few){0}, products[s][r], 0, (few){0}, state_scales[s]);
+            }
+    }
+    few found;
+#pragma GCC unroll 16
+    for (int i = wide * TALL; i < LANES; i++) each[i][0] = each[0][0];
+    totals(each, &found);
+#define STORE(S)                                                                                                       \
+    if (S < wide) {                                                                                                    \
+        float *to = out + S * stride;                                                                                  \
+        __m128 sum = _mm512_extractf32x4_ps((__m512)found, S), before = add ? _mm_loadu_ps(to) : _mm_setzero_ps();     \
+        _mm_storeu_ps(to, _mm_fmadd_ps(sum, _mm_loadu_ps(by_row), before));                                            \
+    }
+    STORE(0) STORE(1) STORE(2) STORE(3)
+}
+
+/* As `products_of_many`, of int8 weights and whole tiles. */
+static void products_of_short(const matrix *by, const many *states, float *out, long stride, long first, long end, int add) {
+    const long width = by->width;
+    for (; first < end; first += TALL) {
+        const int8_t *weights = (const int8_t *)by->weights + first * width;
+        for (long i = 0; i < TALL * width; i += 64) __builtin_prefetch(weights + TALL * width + i);
+#define SHORT_TILE(WIDTH)                                                                                              \
+    short_tile(WIDTH, weights, states->numbers + s * SPAN, states->scales + s, states->count, width,                    \
+               (const float *)by->scales + first, out + s * stride + first, stride, add)
+        long s = 0;
+        for (; s + WIDE <= states->count; s += WIDE) SHORT_TILE(WIDE);
+        switch (states->count - s) {
+        case 3: SHORT_TILE(3); break;
+        case 2: SHORT_TILE(2); break;
+        case 1: SHORT_TILE(1);
+        }
+    }
+}
+#endif
+
 /* Rows `first` to `end` of the product of a matrix with all states; stored in `out`, float [count][stride], or added to it. */
 static void products_of_many(const matrix *by, const many *states, float *out, long stride, long first, long end, int add) {
     const int is_int4 = by->format == format_int4 || by->format == format_q4_0, grouped = by->format != format_int8;
     const long width = by->width, spans = (width + SPAN - 1) / SPAN, row_bytes = is_int4 ? width / 2 : width;
+#ifdef AVX512
+    const long whole = first + (end - first) / TALL * TALL;
+    if (is_short(by)) {
+        products_of_short(by, states, out, stride, first, whole, add);
+        first = whole;
+    }
+#endif
     pairs weights[BAND][STEPS] __attribute__((aligned(64)));
     floats sums[BAND][SOME] __attribute__((aligned(64)));
     for (; first < end; first += BAND) {
         long rows = end - first < BAND ? end - first : BAND;
         float by_row[BAND] = {1, 1, 1, 1, 1, 1, 1, 1};
-        for (long r = 0; !grouped && r < rows; r++) by_row[r] = ((const float *)by->scales)[first + r];
+        if (!grouped && rows == BAND)
+            __builtin_memcpy(by_row, (const float *)by->scales + first, sizeof by_row);
+        else
+            for (long r = 0; !grouped && r < rows; r++) by_row[r] = ((const float *)by->scales)[first + r];
         for (long from = 0; from < states->count; from += SOME) {
             long some = states->count - from < SOME ? states->count - from : SOME;
             for (long span = 0; span < spans; span++) {

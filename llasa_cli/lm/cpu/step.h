@@ -311,7 +311,10 @@ static void step_many(const void *arguments, long part) {
 void step(const network *net, long count, float *hidden, float *past, long layer_size, long slot_size,
           const int64_t *slots, const int64_t *positions, const int64_t *sources, const int64_t *shared, const float *cosine,
           const float *sine, float *scratch, float *logits, long threads) {
-    if (count > net->few_rows) {
+    const layer *any = net->layers;
+    const int are_short = is_short(&net->head) && is_short(&any->query_key_value) && is_short(&any->output) &&
+                          is_short(&any->gate_up) && is_short(&any->down);
+    if (count > net->few_rows || (are_short && count > 1)) {
         long parts = count / LEAST_ROWS < threads ? count / LEAST_ROWS : threads;
         const step_arguments all = {net,  count,  hidden,  past,   layer_size, slot_size, slots,  positions,
                                     sources, shared, cosine, sine, scratch,    logits,    parts > 1 ? parts : 1};
