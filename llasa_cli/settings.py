@@ -37,7 +37,7 @@ ATTENTIONS = ("auto", "sdpa", "flash", "eager")
 """The values of `--attention`; see `lm.attention`."""
 
 
-TEXT_FORMATS = ("auto", "plain", "markdown", "html", "ssml", "srt")
+TEXT_FORMATS = ("auto", "plain", "markdown", "html", "ssml", "srt", "fountain")
 """The values of `--text-format`; see `text.markup`."""
 
 DEFAULT_LISTENER = "openai/whisper-base"

@@ -69,8 +69,8 @@ class TextOptions(Options):
     text_format: Annotated[
         str,
         Flag(
-            "The markup of the text: auto, plain, markdown, html, ssml or srt (subtitles). auto recognizes it in files and "
-            "pipes; arguments are plain.",
+            "The markup of the text: auto, plain, markdown, html, ssml, srt (subtitles) or fountain (screenplays). auto "
+            "recognizes it in files and pipes; arguments are plain.",
             choices=TEXT_FORMATS,
         ),
     ] = TEXT_FORMATS[0]

@@ -20,7 +20,10 @@ WRITER_PAUSE_S = 0.1
 """A line is spoken even without a mark at its end if no other follows within this time."""
 ROW_ENDINGS = (".jsonl", ".ndjson")
 """Files with a turn of a dialogue in each line."""
-MARKDOWN_ENDINGS = (".md", ".markdown", ".mdown", ".mkd")
+_FORMAT_OF_ENDING = {
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd"), "markdown"),
+    ".fountain": "fountain",
+}
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ def open_text(options: TextOptions, command: str) -> TextInput:
                 "--from and --to choose chapters of a book.",
                 "Name an EPUB, PDF, DOCX, ODT, RTF, FB2 or notebook file with -f.",
             )
-        if text_format == "auto" and path.suffix.lower() in MARKDOWN_ENDINGS:
-            text_format = "markdown"
+        if text_format == "auto":
+            text_format = _FORMAT_OF_ENDING.get(path.suffix.lower(), text_format)
         return _from_file(path, text_format)
     if sys.stdin is None or (sys.stdin.isatty() and file is None and not text):
         raise UsageError(

@@ -11,6 +11,7 @@ In every format the codes of a colored terminal are removed. What becomes of
                 page numbers, tables of contents, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
     srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes and tags
+    fountain    see `text.fountain`
 
 The text is read in parts, so that a pipe is spoken as it grows and a long file is not held.
 """
@@ -213,6 +214,12 @@ def _read_markdown(parts: Iterable[str]) -> Iterator[str]:
     from llasa_cli.text.markdown import read_markdown
 
     return read_markdown(parts)
+
+
+def _read_fountain(parts: Iterable[str]) -> Iterator[str]:
+    from llasa_cli.text.fountain import read_fountain
+
+    return read_fountain(parts)
 
 
 def _read_html(parts: Iterable[str]) -> Iterator[str]:
@@ -730,4 +737,5 @@ _READERS: dict[str, Callable[[Iterable[str]], Iterator[str]]] = {
     "html": _read_html,
     "ssml": _read_ssml,
     "srt": _read_subtitles,
+    "fountain": _read_fountain,
 }

@@ -73,7 +73,9 @@ def test_a_code_page_is_recognized_in_one_line(text: str, encoding: str, label: 
     assert label in warning
 
 
-@pytest.mark.parametrize("text", ["Hôm nay trời đẹp quá. Chúng ta đi dạo công viên nhé.", "Tiếng Việt là ngôn ngữ chính thức."])
+@pytest.mark.parametrize(
+    "text", ["Hôm nay trời đẹp quá. Chúng ta đi dạo công viên nhé.", "Tiếng Việt là ngôn ngữ chính thức."]
+)
 def test_vietnamese_in_windows_1258_is_read_with_its_tones(text: str) -> None:
     data = b"".join(_in_1258(letter) for letter in text)
     found, warning = read(data)
@@ -97,7 +99,11 @@ def _in_1258(letter: str) -> bytes:
 
 @pytest.mark.parametrize("codec", ["cp1252", "cp1251", "cp1250"])
 def test_lines_of_another_code_page_are_read_in_a_file_that_is_utf_8(codec: str) -> None:
-    line = {"cp1252": "L’été dernier, à la mer.", "cp1251": "Добрый день, как дела?", "cp1250": "Příliš žluťoučký kůň."}[codec]
+    line = {
+        "cp1252": "L’été dernier, à la mer.",
+        "cp1251": "Добрый день, как дела?",
+        "cp1250": "Příliš žluťoučký kůň.",
+    }[codec]
     data = "“Über” 日本, naïve.\n".encode() * 9 + f"{line}\nplain\n{line}\n".encode(codec)
     found, warning = read(data)
     assert found.endswith(f"naïve.\n{line}\nplain\n{line}\n")
@@ -105,7 +111,9 @@ def test_lines_of_another_code_page_are_read_in_a_file_that_is_utf_8(codec: str)
     assert "".join(read_sentences(io.BytesIO(data).read1)).rstrip().endswith(line)
 
 
-@pytest.mark.parametrize("text", ["cafe\u0301", "L'ete\u0301 ~{de~} \x1b$)C a", "see ~{x} and ~{y~}, ~{ab cd~}", "a~{!!~}b"])
+@pytest.mark.parametrize(
+    "text", ["cafe\u0301", "L'ete\u0301 ~{de~} \x1b$)C a", "see ~{x} and ~{y~}, ~{ab cd~}", "a~{!!~}b"]
+)
 def test_ascii_is_not_taken_for_an_east_asian_text(text: str) -> None:
     assert read(text.encode()) == (text, "")
 
