@@ -26,6 +26,7 @@ llama.cpp takes part if `--llama-python` (by default this Python) has `llama_cpp
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -41,7 +42,7 @@ from typing import Any
 
 BEGAN = time.time()
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "parity")]
 TEXT = "The morning train was crowded with people going to work."
 LLAMA_KINDS = ("f16", "q8_0", "q4_0")
 SHAPES: dict[str, dict[str, Any]] = {
@@ -86,7 +87,7 @@ def main() -> None:
         print(json.dumps(run_one(arguments)))
         return
     if arguments.random:
-        arguments.model = str(random_checkpoint(arguments.work / arguments.random, SHAPES[arguments.random]))
+        arguments.model = str(random_checkpoint(arguments.work / f"llama-{arguments.random}", SHAPES[arguments.random]))
     result = measure(arguments)
     print(table(result))
 
@@ -96,6 +97,10 @@ def main() -> None:
 
 def run_one(arguments: argparse.Namespace) -> dict[str, Any]:
     """`--one`: "read BYTES", "generate bf16", "say bf16", or "own FORMAT BATCH"."""
+    from llasa_cli.__main__ import limit_spinning
+
+    gc.disable()  # until the model is loaded, as the command line does
+    limit_spinning()  # before torch is imported
     import torch
 
     kind, *rest = arguments.one.split()
@@ -120,9 +125,6 @@ def run_read(size: int) -> dict[str, Any]:
 
 
 def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, Any]:
-    from llasa_cli.__main__ import limit_spinning
-
-    limit_spinning()  # before torch is imported, as the command line does
     import torch
 
     from llasa_cli.checkpoint.resolve import find_model
@@ -135,6 +137,8 @@ def run_own(arguments: argparse.Namespace, kind: str, batch: str) -> dict[str, A
     folder = find_model(arguments.model)
     prompt_format = PromptFormat.load(folder)
     model = load_language_model(folder, prompt_format, "cpu", kind)
+    gc.freeze()
+    gc.enable()
     loaded = time.perf_counter()
     reference = Reference("", tuple(range(arguments.prompt_codes))) if arguments.prompt_codes else None
     prompt, sampling = prompt_format.prompt(TEXT, reference), SamplingOptions(temperature=0, max_seconds=60)
@@ -180,6 +184,7 @@ def run_generate(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     prompt_format = PromptFormat.load(folder)
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[kind]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    gc.enable()
     loaded, loaded_at = time.perf_counter(), time.time()
     ids = torch.tensor([prompt_format.prompt(TEXT).ids])
     made = model.generate(
@@ -209,6 +214,8 @@ def run_say(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     from llasa_cli.synthesis.text_to_speech import StreamSettings
 
     speech = Synthesizer.load(ModelOptions(model=arguments.model, device="cpu", dtype=kind))
+    gc.freeze()
+    gc.enable()
 
     class AtOnce:
         """Hears each piece when it is made."""
@@ -415,17 +422,17 @@ def table(result: dict[str, Any]) -> str:
 def random_checkpoint(folder: Path, shape: dict[str, Any]) -> Path:
     """Write a Llasa of that shape with random bfloat16 weights, unless it is there already."""
     import torch
+    from llama_tokenizer import write_tokenizer
     from safetensors.torch import save_file
 
     from llasa_cli.lm.llama_config import LlamaConfig
     from llasa_cli.lm.weights import EMBEDDING, shapes_of
-    from recipes.heart.tokenizer import write_tokenizer
+    from recipes.heart.tokenizer import CHAT_TEMPLATE
 
     if (folder / "config.json").is_file():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    # 128,264 ids before the first code, as in the published vocabulary; the text tokens are the built-in voice's.
-    write_tokenizer(folder, 65_536, (), first_code_id=128_264)
+    write_tokenizer(folder, has_merges=True)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)  # nearly every byte is a token, as no published one is
     rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}
     rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 193_800, "dtype": "bfloat16"}

@@ -40,7 +40,7 @@ HEADER = 44
 MARK = "stages: "
 
 STAGES = """
-import atexit, builtins, importlib, json, sys, threading, time
+import builtins, importlib, json, sys, threading, time
 began = float(sys.argv.pop(1))
 rows, main = {}, threading.current_thread()
 IMPORTS = {"llasa_cli.cli.app", "tokenizers", "jinja2.sandbox", "numpy", "torch"}
@@ -99,11 +99,13 @@ def report():
     rows["to the exit"] = [0.0, time.time() - began, True]
     print("stages: " + json.dumps(rows), file=sys.stderr, flush=True)
 
-atexit.register(report)
 import llasa_cli.cli.app
 from llasa_cli.__main__ import main as run
 sys.argv[0] = "llasa"
-run()
+try:
+    run()
+finally:
+    report()  # at exit standard error is closed
 """
 
 

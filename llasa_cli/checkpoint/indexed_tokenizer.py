@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import struct
 from array import array
@@ -24,7 +23,7 @@ from functools import cached_property, partial
 from itertools import accumulate, count, groupby, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from llasa_cli.files import AtomicFile
 from llasa_cli.packed_weights_folder import cache_key, is_cache_off, packed_weights_folder
@@ -37,6 +36,8 @@ LONGEST_WORD = 2_000
 MAGIC = b"llasatk1"
 _HEAD = struct.Struct(f"<{len(MAGIC)}s32s6Q")
 """MAGIC, the SHA-256 of all that follows, and the bytes of its six parts."""
+_NUMBERS: tuple[Literal["Q", "I"], ...] = ("Q", "Q", "I", "I")
+"""The types of the four parts that are arrays, as `array` names them."""
 _NO_MERGE = (1 << 64) - 1
 _MOST_KNOWN = 65_536
 """Words whose ids are kept."""
@@ -57,21 +58,19 @@ def load_tokenizer(path: Path, read: Callable[[Path], str]) -> Any:
     if is_cache_off() or path.stat().st_size < SMALLEST_FILE:
         return load_full()
     cached = packed_weights_folder() / f"{cache_key([path], [Path(__file__)])}.packed"
-    with contextlib.suppress(OSError, ValueError, struct.error):
-        index = TokenIndex.open(cached)
+    index = TokenIndex.read(cached)
+    if index is None:
         with contextlib.suppress(OSError):
-            os.utime(cached)
-        return IndexedTokenizer(index, load_full)
-    with contextlib.suppress(OSError):
-        cached.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Without a folder to keep it in, indexing at each start would take longer than the library does.
-    is_kept = cached.parent.is_dir() and os.access(cached.parent, os.W_OK)
-    built = TokenIndex.build(read(path)) if is_kept else None
-    if built is None:
-        return load_full()
-    with contextlib.suppress(OSError), AtomicFile(cached) as target:
-        target.file.write(built)
-    return IndexedTokenizer(TokenIndex(built), load_full)
+            cached.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Without a folder to keep it in, indexing at each start would take longer than the library does.
+        is_kept = cached.parent.is_dir() and os.access(cached.parent, os.W_OK)
+        built = TokenIndex.build(read(path)) if is_kept else None
+        if built is None:
+            return load_full()
+        with contextlib.suppress(OSError), AtomicFile(cached) as target:
+            target.file.write(built)
+        index = TokenIndex(built)
+    return IndexedTokenizer(index, load_full)
 
 
 def without_added_tokens(tokenizer: Any) -> Any:
@@ -180,16 +179,16 @@ class TokenIndex:
         ids: The ids of the tokens without the added ones, sorted by the token's UTF-8.
         ends: The end of each of these tokens in `text`.
         text: These tokens.
-    Those between facts and text are arrays of uint64.
+    Pairs and merges are uint64, ids and ends uint32.
 
     Args:
-        data: The result of `build`, or a file of it that is mapped.
+        data: The result of `build`.
 
     Raises:
         ValueError, struct.error: The data is damaged.
     """
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
+    def __init__(self, data: bytes) -> None:
         self._data, whole = data, memoryview(data)
         magic, digest, *sizes = _HEAD.unpack_from(whole)
         rest = whole[_HEAD.size :]
@@ -198,12 +197,13 @@ class TokenIndex:
         facts, *numbers, self._text = (
             rest[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)
         )
-        self._pairs, self._merges, self._ids, self._ends = (part.cast("Q") for part in numbers)
+        views = [part.cast(kind) for part, kind in zip(numbers, _NUMBERS, strict=True)]
+        self._pairs, self._merges, self._ids, self._ends = views
         self.facts: dict[str, Any] = json.loads(bytes(facts))
 
     def __reduce__(self) -> tuple[type[TokenIndex], tuple[bytes]]:
-        """Workers that are started afresh get a copy, since a mapping can't be pickled."""
-        return TokenIndex, (bytes(self._data),)
+        """For workers that are started afresh: views can't be pickled."""
+        return TokenIndex, (self._data,)
 
     @staticmethod
     def build(tokenizer_json: str) -> bytes | None:
@@ -220,17 +220,14 @@ class TokenIndex:
         return _HEAD.pack(MAGIC, hashlib.sha256(rest).digest(), *map(len, parts)) + rest
 
     @staticmethod
-    def open(path: Path) -> TokenIndex:
-        """Map a file, so that only the parts that are looked up stay in memory.
-
-        Raises:
-            OSError, ValueError, struct.error: It can't be read, or it is damaged.
-        """
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        index = TokenIndex(data)
-        if hasattr(mmap, "MADV_DONTNEED"):
-            data.madvise(mmap.MADV_DONTNEED)  # the checksum has read all of it
+    def read(path: Path) -> TokenIndex | None:
+        """Read a file; None if it is missing or damaged."""
+        try:
+            index = TokenIndex(path.read_bytes())
+        except (OSError, ValueError, struct.error):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the files that were used last are kept the longest
         return index
 
     def id_of(self, token: str) -> int | None:
@@ -313,7 +310,7 @@ def _index(content: Mapping[str, Any]) -> list[bytes] | None:
         accumulate(len(token) for token, _ in tokens),
     )
     text = b"".join(token for token, _ in tokens)
-    return [json.dumps(facts).encode(), *(array("Q", numbers).tobytes() for numbers in arrays), text]
+    return [json.dumps(facts).encode(), *(part.tobytes() for part in map(array, _NUMBERS, arrays)), text]
 
 
 def _is_byte_level(pre_tokenizer: Any, vocabulary: Mapping[str, int]) -> bool:

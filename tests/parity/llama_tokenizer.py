@@ -7,6 +7,7 @@ meta-llama/Llama-3.2-1B-Instruct.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,12 @@ _TRAINING_TEXT = [
 ] * 3
 
 
-def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFast") -> None:
+def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFast", has_merges: bool = False) -> None:
     """`tokenizer.json` and `tokenizer_config.json`, as the published repositories hold them.
 
     Args:
         tokenizer_class: The name in the configuration; the transformers draft has `LlasaTokenizer`.
+        has_merges: Whether the tokens that never occur have about as many merges as the published ones, for measurements.
     """
     special = {id: token for token, id in IDS.items() if TEXT_TOKENS <= id < TEXT_TOKENS + SPECIAL_TOKENS}
     reserved = iter(range(SPECIAL_TOKENS))
@@ -56,6 +58,8 @@ def write_tokenizer(folder: Path, tokenizer_class: str = "PreTrainedTokenizerFas
         added.append(_added(TEXT_TOKENS + len(added), token, False))
     said: dict[str, Any] = json.loads(_text_tokenizer())
     vocabulary = said["model"]["vocab"]
+    if has_merges:
+        _add_merges(vocabulary, said["model"]["merges"])
     said["model"]["vocab"] = vocabulary | {f"<unused {id}>": id for id in range(len(vocabulary), TEXT_TOKENS)}
     said["model"]["ignore_merges"] = True
     said["added_tokens"] = added
@@ -99,6 +103,17 @@ def _text_tokenizer() -> str:
     tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
     text: str = tokenizer.to_str()
     return text
+
+
+def _add_merges(vocabulary: dict[str, int], merges: list[list[str]]) -> None:
+    """Fill the vocabulary with pairs and triples of bytes above 127, each with all ways to merge it."""
+    high = [byte for byte in vocabulary if len(byte) == 1 and byte > "~"]
+    pairs = list(map("".join, itertools.product(high, repeat=2)))
+    for token in itertools.chain(pairs, map("".join, itertools.product(pairs, high))):
+        if len(vocabulary) == TEXT_TOKENS:
+            break
+        vocabulary.setdefault(token, len(vocabulary))
+        merges += [[token[:at], token[at:]] for at in range(1, len(token))]
 
 
 def _added(id: int, content: str, special: bool) -> dict[str, Any]:
