@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from llasa_cli.codec.codec import MIN_CLIP_SAMPLES, Codec
-from llasa_cli.codec.fbank import HOP
+from llasa_cli.codec.codec import Codec
 from llasa_cli.errors import AudioError, UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.training.dataset import example, rows_to_hold_out
-from llasa_cli.training.recordings import SHORT, read_header, read_samples
+from llasa_cli.training.recordings import read_header, read_samples
 from llasa_cli.training.row_check import check_text_length
 from llasa_cli.training.rows import NO_AUDIO, Columns, Problem, Row, Unusable
 from llasa_cli.training.sources import read_rows
@@ -157,9 +156,6 @@ def _check(row: Row, prompt_format: PromptFormat) -> Clip:
     audio = row.audio
     if audio is None:
         raise Unusable(NO_AUDIO)
-    header = read_header(audio, Columns())
-    if header.samples < MIN_CLIP_SAMPLES:
-        raise Unusable(SHORT)
-    ids, codes = encode_text(prompt_format, row.text), header.samples // HOP
+    codes, ids = read_header(audio, Columns()).codes, encode_text(prompt_format, row.text)
     check_text_length(row.text, len(ids), codes, lambda: read_samples(audio, Columns()))
     return Clip(audio, tuple(ids), row.speaker, codes)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llasa_cli.codec.codec import MIN_CLIP_SAMPLES
-from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
+from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ
 from llasa_cli.errors import AudioError
 from llasa_cli.training.code_cache import clip_key
 from llasa_cli.training.hub_datasets import stored_audio
@@ -39,11 +39,16 @@ class ClipHeader:
     samples: int
     key: str
 
+    @property
+    def codes(self) -> int:
+        """The number of codes; after resampling it may be one more or less."""
+        return self.samples // HOP
+
 
 def read_header(audio: Path | DatasetAudio, columns: Columns) -> ClipHeader:
     """
     Raises:
-        Unusable: The clip is missing or not audio.
+        Unusable: The clip is missing, not audio, or too short.
     """
     import soundfile
 
@@ -64,7 +69,10 @@ def read_header(audio: Path | DatasetAudio, columns: Columns) -> ClipHeader:
             raise Unusable(EMPTY) from error
     if info.frames >= _UNKNOWN_LENGTH:
         raise Unusable("the file does not say how long it is")
-    return ClipHeader(info.frames * SAMPLING_RATE_HZ // info.samplerate, key)
+    header = ClipHeader(info.frames * SAMPLING_RATE_HZ // info.samplerate, key)
+    if header.samples < MIN_CLIP_SAMPLES:
+        raise Unusable(SHORT)
+    return header
 
 
 def read_samples(audio: Path | DatasetAudio, columns: Columns) -> np.ndarray:

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from llasa_cli.audio.vad import VoiceActivity
-from llasa_cli.codec.codec import MIN_CLIP_SAMPLES
-from llasa_cli.codec.fbank import HOP, SAMPLING_RATE_HZ
+from llasa_cli.codec.fbank import SAMPLING_RATE_HZ
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CODES_PER_SECOND, CONTEXT_TOKENS
 from llasa_cli.training.code_cache import clip_key
 from llasa_cli.training.options import PrepareOptions
-from llasa_cli.training.recordings import SHORT, read_codes, read_header, read_samples
+from llasa_cli.training.recordings import read_codes, read_header, read_samples
 from llasa_cli.training.row_database import CheckedRow
 from llasa_cli.training.rows import NO_AUDIO, Columns, Entry, Problem, Row, Unusable
 from llasa_cli.training.texts import encode_text
@@ -113,9 +112,7 @@ class RowChecker:
         if row.audio is None:
             raise Unusable(NO_AUDIO)
         header = read_header(row.audio, self._columns)
-        if header.samples < MIN_CLIP_SAMPLES:
-            raise Unusable(SHORT)
-        return None, header.key, header.samples // HOP
+        return None, header.key, header.codes
 
     def check_context(self, speaker: str | None, text_tokens: int, codes: int) -> None:
         """
