@@ -1,7 +1,7 @@
 """Option dataclasses: each option's name, default, limits and help stand once, in the field of a frozen dataclass.
 
     @dataclass(frozen=True)
-    class SamplingOptions(Options):
+    class SamplingOptions(Options, panel="Sampling"):
         top_p: Annotated[float, Flag("Keep the smallest set of codes with this total probability.", maximum=1)] = 0.95
 
 `cli.flags` builds the command line from these fields, batch lists check their columns with `Flag.problem`, and the
@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, make_dataclass, replace
 from functools import lru_cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 from llasa_cli.errors import UsageError
 
@@ -30,7 +30,7 @@ class Flag:
         minimum, maximum: Limits of a number, inclusive.
         smallest_above_zero: Positive values below this are refused; 0 is not.
         choices: The allowed values of a text option.
-        panel: The heading in `--help` under which the option is listed.
+        panel: The heading in `--help` under which the option is listed; None takes the one of its class, "" none.
         metavar: The placeholder of the value in `--help`.
         environment: The variable that is read when the flag is absent.
         is_argument: Positional instead of a flag.
@@ -81,8 +81,15 @@ class Options:
         UsageError: A value is outside its limits.
     """
 
-    def __init_subclass__(cls) -> None:
-        """Add the help of the fields to the docstring, so that `help(SamplingOptions)` shows it."""
+    panel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, panel: str | None = None) -> None:
+        """Add the help of the fields to the docstring, so that `help(SamplingOptions)` shows it.
+
+        Args:
+            panel: The heading in `--help` under which the fields of this class are listed.
+        """
+        cls.panel = panel
         found = [(name, flag_of(annotation)) for name, annotation in inspect.get_annotations(cls).items()]
         lines = [f"    {name}: {flag.help}" for name, flag in found if flag is not None]
         if lines:
@@ -116,7 +123,14 @@ def annotations_of(options: type) -> Mapping[str, Any]:
 def flags_of(options: type) -> Mapping[str, Flag]:
     """Field name -> flag, of the fields that have one."""
     found = {name: flag_of(annotation) for name, annotation in annotations_of(options).items()}
-    return {name: flag for name, flag in found.items() if flag is not None}
+    return {name: _with_panel(flag, options, name) for name, flag in found.items() if flag is not None}
+
+
+def _with_panel(flag: Flag, options: type, name: str) -> Flag:
+    if flag.panel is not None:
+        return flag
+    declared_in = next(part for part in options.__mro__ if name in inspect.get_annotations(part))
+    return replace(flag, panel=getattr(declared_in, "panel", None))
 
 
 def default_of(field: Field[Any]) -> Any:
@@ -133,8 +147,8 @@ def all_optional(options: type, defaults_from: str) -> type:
 
     def columns() -> Iterator[tuple[str, Any, Any]]:
         for field in fields(options):
-            kind, flag = get_args(annotations_of(options)[field.name])
-            flag = replace(flag, default_text=f"{defaults_from} {default_of(field):g}")
+            kind = get_args(annotations_of(options)[field.name])[0]
+            flag = replace(flags_of(options)[field.name], default_text=f"{defaults_from} {default_of(field):g}")
             yield field.name, Annotated[kind | None, flag], None
 
     return make_dataclass(options.__name__, columns(), bases=(Options,), frozen=True)

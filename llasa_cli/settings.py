@@ -109,7 +109,7 @@ DEVICE_FLAG = Flag("auto, cpu, cuda, cuda:N or mps.", panel=_MODEL, completion="
 
 
 @dataclass(frozen=True)
-class SamplingOptions(Options):
+class SamplingOptions(Options, panel=_SAMPLING):
     """The sampling of the next speech code.
 
     The defaults are those of the cards' later update ("more stable").
@@ -122,28 +122,15 @@ class SamplingOptions(Options):
             minimum=0,
             maximum=LARGEST_NUMBER,
             smallest_above_zero=SMALLEST_TEMPERATURE,
-            panel=_SAMPLING,
         ),
     ] = 0.9
     top_p: Annotated[
-        float,
-        Flag("Keep the fewest codes that together reach this probability.", minimum=0, maximum=1, panel=_SAMPLING),
+        float, Flag("Keep the fewest codes that together reach this probability.", minimum=0, maximum=1)
     ] = 0.95
-    top_k: Annotated[
-        int, Flag("Keep the k likeliest codes; 0 keeps all.", minimum=0, maximum=LARGEST_NUMBER, panel=_SAMPLING)
-    ] = 0
-    min_p: Annotated[
-        float,
-        Flag("Drop codes below this share of the likeliest one.", minimum=0, maximum=1, panel=_SAMPLING),
-    ] = 0.0
+    top_k: Annotated[int, Flag("Keep the k likeliest codes; 0 keeps all.", minimum=0, maximum=LARGEST_NUMBER)] = 0
+    min_p: Annotated[float, Flag("Drop codes below this share of the likeliest one.", minimum=0, maximum=1)] = 0.0
     repetition_penalty: Annotated[
-        float,
-        Flag(
-            "Make codes that were already spoken less likely; 1 is off.",
-            minimum=0.01,
-            maximum=LARGEST_NUMBER,
-            panel=_SAMPLING,
-        ),
+        float, Flag("Make codes that were already spoken less likely; 1 is off.", minimum=0.01, maximum=LARGEST_NUMBER)
     ] = 1.0
     guidance: Annotated[
         float,
@@ -151,12 +138,10 @@ class SamplingOptions(Options):
             "Classifier-free guidance: above 1 the speech follows the text more closely; 1 is off.",
             minimum=0,
             maximum=LARGEST_NUMBER,
-            panel=_SAMPLING,
         ),
     ] = 1.0
     max_seconds: Annotated[
-        float,
-        Flag("The longest speech of one chunk, in seconds.", minimum=0.02, maximum=LARGEST_NUMBER, panel=_SAMPLING),
+        float, Flag("The longest speech of one chunk, in seconds.", minimum=0.02, maximum=LARGEST_NUMBER)
     ] = 40.0
 
 
@@ -178,26 +163,22 @@ class SamplingRequest(_OptionalSampling):
 
 
 @dataclass(frozen=True)
-class ModelOptions(Options):
+class ModelOptions(Options, panel=_MODEL):
     """The model, its parts and its device."""
 
     model: Annotated[str, MODEL_FLAG] = BUILT_IN_MODEL
     codec: Annotated[str | None, CODEC_FLAG] = None
     device: Annotated[str, DEVICE_FLAG] = "auto"
-    dtype: Annotated[str, Flag(f"{listed(DTYPES)}.", panel=_MODEL, completion="dtypes")] = "auto"
+    dtype: Annotated[str, Flag(f"{listed(DTYPES)}.", completion="dtypes")] = "auto"
     adapter: Annotated[
         str | None,
-        Flag(
-            "Folder of a LoRA adapter trained on the model. `-m FOLDER` finds the model of an adapter by itself.",
-            panel=_MODEL,
-        ),
+        Flag("Folder of a LoRA adapter trained on the model. `-m FOLDER` finds the model of an adapter by itself."),
     ] = None
     attention: Annotated[
-        str, Flag("auto, sdpa, flash (CUDA and the package flash-attn) or eager.", choices=ATTENTIONS, panel=_MODEL)
+        str, Flag("auto, sdpa, flash (CUDA and the package flash-attn) or eager.", choices=ATTENTIONS)
     ] = "auto"
     no_watermark: Annotated[
-        bool,
-        Flag("NeuTTS: speak without the inaudible watermark that its own package puts into all speech.", panel=_MODEL),
+        bool, Flag("NeuTTS: speak without the inaudible watermark that its own package puts into all speech.")
     ] = False
 
 
@@ -240,19 +221,14 @@ class SearchPlan:
 
 
 @dataclass(frozen=True)
-class SpeechOptions(Options):
+class SpeechOptions(Options, panel=_SAMPLING):
     """One request: how to sample, which speaker, how often to retry."""
 
     sampling: SamplingRequest = field(default_factory=SamplingRequest)
-    seed: Annotated[
-        int | None,
-        Flag("Repeats a run exactly.", minimum=0, panel=_SAMPLING, default_text="drawn, and reported"),
-    ] = None
+    seed: Annotated[int | None, Flag("Repeats a run exactly.", minimum=0, default_text="drawn, and reported")] = None
     speaker: str | None = None
     """A speaker tag that the checkpoint was trained with; None takes the checkpoint's default."""
-    retries: Annotated[
-        int, Flag("How often a chunk that fails its checks is spoken again.", minimum=0, panel=_SAMPLING)
-    ] = 2
+    retries: Annotated[int, Flag("How often a chunk that fails its checks is spoken again.", minimum=0)] = 2
     best_of: Annotated[
         int,
         Flag(
@@ -299,7 +275,6 @@ class SpeechOptions(Options):
         Flag(
             "How it is spoken, for models whose prompts have such fields: mood=calm; may be repeated.",
             metavar="KEY=VALUE",
-            panel=_SAMPLING,
         ),
     ] = ()
     search: Annotated[
@@ -397,7 +372,7 @@ class SideFileOptions:
 
 
 @dataclass(frozen=True)
-class ChatOptions(Options):
+class ChatOptions(Options, panel="Answer"):
     """The sampling of a chat model's answers; the defaults are Llama 3's own."""
 
     temperature: Annotated[
@@ -408,7 +383,6 @@ class ChatOptions(Options):
             minimum=0,
             maximum=LARGEST_NUMBER,
             smallest_above_zero=SMALLEST_TEMPERATURE,
-            panel="Answer",
         ),
     ] = 0.6
     top_p: Annotated[
@@ -418,16 +392,8 @@ class ChatOptions(Options):
             names=("--answer-top-p",),
             minimum=0,
             maximum=1,
-            panel="Answer",
         ),
     ] = 0.9
     most_tokens: Annotated[
-        int,
-        Flag(
-            "The longest answer, in tokens.",
-            names=("--answer-tokens",),
-            minimum=1,
-            maximum=CONTEXT_TOKENS // 2,
-            panel="Answer",
-        ),
+        int, Flag("The longest answer, in tokens.", names=("--answer-tokens",), minimum=1, maximum=CONTEXT_TOKENS // 2)
     ] = 512

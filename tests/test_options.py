@@ -8,6 +8,7 @@ from dataclasses import fields
 import pytest
 
 from llasa_cli.batch.options import BatchOptions
+from llasa_cli.cli.common_options import OutputOptions
 from llasa_cli.errors import UsageError
 from llasa_cli.options import Flag, flags_of
 from llasa_cli.settings import ChatOptions, ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions
@@ -69,6 +70,13 @@ def test_a_request_has_the_fields_of_the_options_and_leaves_each_to_the_checkpoi
 
 def test_the_documentation_of_an_option_dataclass_lists_the_help_of_its_fields() -> None:
     assert f"    top_p: {flags_of(SamplingOptions)['top_p'].help}" in (SamplingOptions.__doc__ or "")
+
+
+def test_a_flag_has_the_panel_of_the_class_that_declares_it_unless_it_names_another() -> None:
+    panels = {name: flag.panel for name, flag in flags_of(OutputOptions).items()}
+    assert (panels["play"], panels["resume"], panels["json"]) == ("Sound", "Sound", None)
+    assert (flags_of(SpeechOptions)["seed"].panel, flags_of(SpeechOptions)["speed"].panel) == ("Sampling", "Sound")
+    assert flags_of(SamplingRequest)["top_p"].panel == "Sampling"
 
 
 @pytest.mark.parametrize(

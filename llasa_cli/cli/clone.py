@@ -28,22 +28,17 @@ if TYPE_CHECKING:
     from llasa_cli.voices.reference import ReferenceClip
 
 
-_CLIP = "Reference clip"
-
-
 @dataclass(frozen=True)
-class CloneOptions(Options):
+class CloneOptions(Options, panel="Reference clip"):
     """The reference clip, and whether its voice is saved."""
 
     ref: Annotated[Path, REFERENCE_FLAG]
-    save: Annotated[
-        str | None,
-        Flag("Save the voice for --voice NAME. A text is not needed then.", metavar="NAME", panel=_CLIP),
-    ] = None
-    force: Annotated[bool, Flag("Replace a saved voice of that name.", panel=_CLIP)] = False
+    save: Annotated[str | None, Flag("Save the voice for --voice NAME. A text is not needed then.", metavar="NAME")] = (
+        None
+    )
+    force: Annotated[bool, Flag("Replace a saved voice of that name.")] = False
     license_note: Annotated[
-        str | None,
-        Flag("Who may use the voice, and how; saved with it.", names=("--license",), panel=_CLIP),
+        str | None, Flag("Who may use the voice, and how; saved with it.", names=("--license",))
     ] = None
 
 

@@ -31,19 +31,16 @@ from llasa_cli.settings import (
 )
 from llasa_cli.wording import listed
 
-_CLIP, _SOUND, _CHECKS, _BOOKS, _SERVER = "Reference clip", "Sound", "Checks", "Books", "Server"
-_BEST = "Best of several"
+_SOUND, _BEST = "Sound", "Best of several"
 
 
 @dataclass(frozen=True)
-class BookOptions(Options):
+class BookOptions(Options, panel="Books"):
     """The part of a book that is read."""
 
-    chapters: Annotated[
-        bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, ODT, ...) and stop.", panel=_BOOKS)
-    ] = False
+    chapters: Annotated[bool, Flag("List the chapters of a book (EPUB, PDF, DOCX, ODT, ...) and stop.")] = False
     first_chapter: Annotated[
-        int, Flag("The first chapter of a book to read.", names=("--from",), minimum=1, metavar="N", panel=_BOOKS)
+        int, Flag("The first chapter of a book to read.", names=("--from",), minimum=1, metavar="N")
     ] = 1
     last_chapter: Annotated[
         int | None,
@@ -52,7 +49,6 @@ class BookOptions(Options):
             names=("--to",),
             minimum=1,
             metavar="N",
-            panel=_BOOKS,
             default_text="the book's last",
         ),
     ] = None
@@ -134,7 +130,7 @@ class VoiceOptions(Options):
 
 
 @dataclass(frozen=True)
-class RemoteOptions(Options):
+class RemoteOptions(Options, panel="Server"):
     """The running server that speaks, instead of a model that is loaded here."""
 
     server: Annotated[
@@ -143,33 +139,27 @@ class RemoteOptions(Options):
             "Let a running `llasa serve` speak: its address, such as http://127.0.0.1:8880.",
             environment="LLASA_SERVER",
             metavar="URL",
-            panel=_SERVER,
         ),
     ] = None
-    api_key: Annotated[
-        str | None, Flag("The key of the server.", environment="LLASA_API_KEY", metavar="KEY", panel=_SERVER)
-    ] = None
-    server_or_local: Annotated[bool, Flag("Load the model here if no server answers.", panel=_SERVER)] = False
+    api_key: Annotated[str | None, Flag("The key of the server.", environment="LLASA_API_KEY", metavar="KEY")] = None
+    server_or_local: Annotated[bool, Flag("Load the model here if no server answers.")] = False
 
 
 @dataclass(frozen=True)
-class ReferenceOptions(Options):
+class ReferenceOptions(Options, panel="Reference clip"):
     """The transcript and the language of a reference clip."""
 
     ref_text: Annotated[
         str | None,
         Flag(
-            "The words of the clip, exactly.",
-            names=("--ref-text", "--ref_text"),
-            panel=_CLIP,
-            default_text="transcribed by --asr",
+            "The words of the clip, exactly.", names=("--ref-text", "--ref_text"), default_text="transcribed by --asr"
         ),
     ] = None
-    language: Annotated[str | None, Flag("The language of clip and text for --asr, such as en.", panel=_CLIP)] = None
+    language: Annotated[str | None, Flag("The language of clip and text for --asr, such as en.")] = None
 
 
 @dataclass(frozen=True)
-class SoundOptions(Options):
+class SoundOptions(Options, panel=_SOUND):
     """The destination of the sound."""
 
     output: Annotated[
@@ -179,15 +169,13 @@ class SoundOptions(Options):
             "standard output.",
             names=("-o", "--output"),
             metavar="PATH",
-            panel=_SOUND,
         ),
     ] = None
-    play: Annotated[bool | None, Flag("Play the sound.", panel=_SOUND, default_text="without -o")] = None
+    play: Annotated[bool | None, Flag("Play the sound.", default_text="without -o")] = None
     audio_device: Annotated[
         str | None,
         Flag(
             "The device to play on: its number or a part of its name (`llasa doctor` lists them).",
-            panel=_SOUND,
             environment="LLASA_AUDIO_DEVICE",
             default_text="the system's",
         ),
@@ -196,7 +184,6 @@ class SoundOptions(Options):
         bool | None,
         Flag(
             "Put out sound before its sentence is complete; such a sentence can't be retried.",
-            panel=_SOUND,
             default_text="when the sound is played",
         ),
     ] = None
@@ -205,7 +192,6 @@ class SoundOptions(Options):
         Flag(
             f"{listed(FORMATS)} (raw samples).",
             names=("--format",),
-            panel=_SOUND,
             default_text="the file's ending",
             completion="formats",
         ),
@@ -213,26 +199,19 @@ class SoundOptions(Options):
 
 
 @dataclass(frozen=True)
-class CheckOptions(Options):
+class CheckOptions(Options, panel="Checks"):
     """The verifiers of the takes, and the treatment of speech that fails its checks."""
 
-    verify: Annotated[
-        bool,
-        Flag("Transcribe each chunk with --asr and speak it again if words are missing.", panel=_CHECKS),
-    ] = False
+    verify: Annotated[bool, Flag("Transcribe each chunk with --asr and speak it again if words are missing.")] = False
     asr: Annotated[
         str,
         Flag(
             "The recognizer: a Whisper model (folder or org/repo), or pocketsphinx (English). For the transcript of a clip "
             "the default is a recognizer that is installed.",
-            panel=_CHECKS,
             completion="recognizers",
         ),
     ] = DEFAULT_LISTENER
-    accept_failed: Annotated[
-        bool,
-        Flag("Succeed even if a chunk still fails its checks after the last retry.", panel=_CHECKS),
-    ] = False
+    accept_failed: Annotated[bool, Flag("Succeed even if a chunk still fails its checks after the last retry.")] = False
     choose_by: Annotated[
         tuple[str, ...],
         Flag(

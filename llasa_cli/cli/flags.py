@@ -23,7 +23,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 import typer
 
 from llasa_cli.errors import UsageError
-from llasa_cli.options import Flag, annotations_of, default_of, flag_of
+from llasa_cli.options import Flag, annotations_of, default_of, flags_of
 from llasa_cli.settings import LARGEST_NUMBER
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class Parameter:
             may_be_absent: Whether the command itself checks for required values.
         """
         declared: dict[str, Any] = {"help": self.help, "show_default": False, "show_envvar": False}
-        declared |= {"envvar": self.flag.environment, "rich_help_panel": self.flag.panel}
+        declared |= {"envvar": self.flag.environment, "rich_help_panel": self.flag.panel or None}
         if bool not in _alternatives(self.kind):
             declared["metavar"] = self.flag.metavar or (self.title if self.flag.is_argument else self._metavar)
         if self.flag.completion or self.flag.choices:
@@ -285,7 +285,7 @@ def _flattened(options: Any, values: Mapping[str, Any]) -> Iterator[tuple[str, A
 def _field_kind(options: Any, name: str) -> tuple[Any, Flag | None, Any]:
     """-> the field's type, its flag, and the dataclass that it holds, if any."""
     annotation = annotations_of(options)[name]
-    flag = flag_of(annotation)
+    flag = flags_of(options).get(name)
     kind = annotation if get_origin(annotation) is not Annotated else get_args(annotation)[0]
     return kind, flag, _dataclass_in(kind)
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llasa_cli.text.respelling import Lexicon
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SERVER = "Server"
 _EXIT_S = 15.0
 """The time after the deadline of requests in which the last responses are sent and the process ends."""
 SPARE_CONNECTIONS = 128
@@ -33,50 +32,37 @@ SPARE_CONNECTIONS = 128
 
 
 @dataclass(frozen=True)
-class ServeOptions(Options):
+class ServeOptions(Options, panel="Server"):
     """The addresses of the server, and its limits."""
 
-    host: Annotated[
-        str, Flag("The address to listen on. Any other than loopback needs a key, or --no-auth.", panel=_SERVER)
-    ] = "127.0.0.1"
-    port: Annotated[int, Flag("The port of the HTTP interface.", minimum=1, maximum=65535, panel=_SERVER)] = 8880
+    host: Annotated[str, Flag("The address to listen on. Any other than loopback needs a key, or --no-auth.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Flag("The port of the HTTP interface.", minimum=1, maximum=65535)] = 8880
     wyoming: Annotated[
-        int | None,
-        Flag(
-            "The port of the Wyoming protocol (Home Assistant).",
-            minimum=1,
-            maximum=65535,
-            metavar="PORT",
-            panel=_SERVER,
-        ),
+        int | None, Flag("The port of the Wyoming protocol (Home Assistant).", minimum=1, maximum=65535, metavar="PORT")
     ] = None
     wyoming_host: Annotated[
         str,
         Flag(
-            "The address of the Wyoming port. The protocol has no key: every machine that reaches the port can use it.",
-            panel=_SERVER,
+            "The address of the Wyoming port. The protocol has no key: every machine that reaches the port can use it."
         ),
     ] = "127.0.0.1"
     api_key: Annotated[
-        str | None,
-        Flag(
-            "Clients must send this key as a bearer token.", environment="LLASA_API_KEY", metavar="KEY", panel=_SERVER
-        ),
+        str | None, Flag("Clients must send this key as a bearer token.", environment="LLASA_API_KEY", metavar="KEY")
     ] = None
-    no_auth: Annotated[bool, Flag("Allow other machines to use the server without a key.", panel=_SERVER)] = False
+    no_auth: Annotated[bool, Flag("Allow other machines to use the server without a key.")] = False
     cors_origin: Annotated[
         tuple[str, ...],
         Flag(
             "Web pages of this origin, such as https://example.org, may use the server; may be repeated.",
             metavar="ORIGIN",
-            panel=_SERVER,
         ),
     ] = ()
     asr: Annotated[
         str | None,
         Flag(
             "A recognizer for requests with best_of or verify: a Whisper model (folder or org/repo), or pocketsphinx.",
-            panel=_SERVER,
             completion="recognizers",
             default_text="none",
         ),
@@ -85,42 +71,30 @@ class ServeOptions(Options):
         str | None,
         Flag(
             "A model that compares voices, for requests that choose by likeness: a WavLM-SV, or resemblyzer.",
-            panel=_SERVER,
             completion="speaker_models",
             default_text="none",
         ),
     ] = None
-    voice_dir: Annotated[
-        Path | None, Flag("The folder of the saved voices.", panel=_SERVER, default_text="that of llasa voices")
-    ] = None
+    voice_dir: Annotated[Path | None, Flag("The folder of the saved voices.", default_text="that of llasa voices")] = (
+        None
+    )
     slots: Annotated[
         int | None,
         Flag(
-            "Texts that are generated together.",
-            minimum=1,
-            maximum=1024,
-            panel=_SERVER,
-            default_text="by memory, at most 8 on a CPU",
+            "Texts that are generated together.", minimum=1, maximum=1024, default_text="by memory, at most 8 on a CPU"
         ),
     ] = None
-    max_requests: Annotated[
-        int, Flag("Requests in progress; further ones get status 429.", minimum=1, panel=_SERVER)
-    ] = 256
-    max_characters: Annotated[int, Flag("The longest input of a request.", minimum=1, panel=_SERVER)] = 100_000
+    max_requests: Annotated[int, Flag("Requests in progress; further ones get status 429.", minimum=1)] = 256
+    max_characters: Annotated[int, Flag("The longest input of a request.", minimum=1)] = 100_000
     devices: Annotated[
         str | None,
-        Flag(
-            "Devices with a model each: 0,1,2 or all (every GPU), or cpu,cpu.",
-            panel=_SERVER,
-            default_text="the one of --device",
-        ),
+        Flag("Devices with a model each: 0,1,2 or all (every GPU), or cpu,cpu.", default_text="the one of --device"),
     ] = None
     ray: Annotated[
         str | None,
         Flag(
             "Load the model on the machines of a Ray cluster: its address, auto, or local for a new one.",
             metavar="ADDRESS",
-            panel=_SERVER,
         ),
     ] = None
     replicas: Annotated[
@@ -128,17 +102,13 @@ class ServeOptions(Options):
         Flag(
             "With --ray: how often the model is loaded.",
             minimum=1,
-            panel=_SERVER,
             default_text="one for each GPU, or for each machine without GPUs",
         ),
     ] = None
-    background: Annotated[bool, Flag("Return when the server answers; it runs until it is stopped.", panel=_SERVER)] = (
-        False
-    )
-    stop: Annotated[bool, Flag("Stop the server on --port, and wait until it has stopped.", panel=_SERVER)] = False
+    background: Annotated[bool, Flag("Return when the server answers; it runs until it is stopped.")] = False
+    stop: Annotated[bool, Flag("Stop the server on --port, and wait until it has stopped.")] = False
     deadline: Annotated[
-        float,
-        Flag("Seconds that requests have to finish when the server stops.", minimum=0, maximum=3600, panel=_SERVER),
+        float, Flag("Seconds that requests have to finish when the server stops.", minimum=0, maximum=3600)
     ] = 10.0
 
 

@@ -74,16 +74,16 @@ class PrepareOptions(Options):
 
 
 @dataclass(frozen=True)
-class LoraOptions(Options):
+class LoraOptions(Options, panel=_START):
     """A low-rank adapter instead of all weights; the defaults are those of the published LoRA recipes."""
 
-    rank: Annotated[int, Flag("Rank of the adapter.", minimum=1, panel=_START)] = 8
-    alpha: Annotated[float, Flag("The adapter's output is scaled by alpha / rank.", panel=_START)] = 32.0
-    dropout: Annotated[float, Flag("Dropout in the adapter.", minimum=0, maximum=1, panel=_START)] = 0.1
-    targets: Annotated[
-        tuple[str, ...],
-        Flag("A linear layer to adapt; may be repeated.", names=("--lora-target",), panel=_START),
-    ] = ("q_proj", "v_proj")
+    rank: Annotated[int, Flag("Rank of the adapter.", minimum=1)] = 8
+    alpha: Annotated[float, Flag("The adapter's output is scaled by alpha / rank.")] = 32.0
+    dropout: Annotated[float, Flag("Dropout in the adapter.", minimum=0, maximum=1)] = 0.1
+    targets: Annotated[tuple[str, ...], Flag("A linear layer to adapt; may be repeated.", names=("--lora-target",))] = (
+        "q_proj",
+        "v_proj",
+    )
 
 
 @dataclass(frozen=True)
