@@ -175,6 +175,29 @@ def test_where_files_are_not_kept_in_huge_pages_they_are_copied(
     assert copied == [((file.stat().st_size,), torch.uint8)]
 
 
+def test_a_file_of_which_a_part_was_evicted_is_still_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    page = bytearray(build.PAGE)
+    with path.open("wb", buffering=0) as file:
+        for _ in range(20):
+            file.write(page)
+        os.fsync(file.fileno())
+
+    def is_mapped() -> bool:
+        data = build.read_file(path)  # held until the mappings are read
+        return len(data) == 20 * build.PAGE and str(path) in Path("/proc/self/maps").read_text()
+
+    if not is_mapped():
+        pytest.skip("this file system has no pages of 2 MB, or memory has none left")
+    with path.open("rb", buffering=0) as file:
+        begin = 10 * build.PAGE
+        os.posix_fadvise(file.fileno(), begin, build.PAGE, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for at in range(begin, begin + build.PAGE, 4096):
+            os.pread(file.fileno(), 1, at)
+    assert is_mapped()
+
+
 def test_large_floating_point_weights_are_not_kept_but_known_to_be_finite(
     model: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

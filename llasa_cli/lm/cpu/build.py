@@ -46,6 +46,8 @@ MADV_POPULATE_READ = 22
 """Read all pages now. Not in every Python's `mmap`."""
 REGION = 16 * PAGE
 """Bytes of a region that smaller tensors share."""
+_PROBES = 16
+"""Places of a file that are read to see how the file system keeps it."""
 SMALLEST_HUGE = 65_536
 """Bytes; smaller tensors are left to malloc."""
 COMPILE_TIMEOUT_S = 300
@@ -240,7 +242,7 @@ def empty_huge_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor
 def read_file(path: Path) -> torch.Tensor:
     """The bytes of a file that is never changed in place, uint8 (N,), in pages of 2 MB.
 
-    It is mapped if the file system keeps it in such pages, and else copied.
+    It is mapped if the file system keeps most of it in such pages, and else copied.
 
     Raises:
         OSError, ValueError: It can't be read, or it is empty.
@@ -251,7 +253,8 @@ def read_file(path: Path) -> torch.Tensor:
         data = torch.frombuffer(region, dtype=torch.uint8)
         with contextlib.suppress(AttributeError, OSError):
             region.madvise(mmap.MADV_HUGEPAGE)
-        _ = region[len(region) // 2]
+        for at in range(0, len(region), max(PAGE, len(region) // _PROBES)):
+            _ = region[at]
         if _has_huge_pages(data.data_ptr()):
             with contextlib.suppress(OSError):
                 region.madvise(MADV_POPULATE_READ)
@@ -267,9 +270,16 @@ def read_file(path: Path) -> torch.Tensor:
 
 
 def _has_huge_pages(address: int) -> bool:
-    """Whether the file that is mapped at an address has been read to pages of 2 MB."""
+    """Whether most of what was read of the file that is mapped at an address is in pages of 2 MB.
+
+    A part of the file may have been evicted from memory, and read again to small pages.
+    """
     with contextlib.suppress(OSError, StopIteration), open("/proc/self/smaps") as maps:
         for line in maps:
             if line.startswith(f"{address:x}-"):
-                return int(next(line for line in maps if line.startswith("FilePmdMapped:")).split()[1]) > 0
+                resident, huge = (
+                    int(next(line for line in maps if line.startswith(f"{name}:")).split()[1])
+                    for name in ("Rss", "FilePmdMapped")
+                )
+                return huge > resident / 2
     return False
