@@ -65,7 +65,7 @@ def limit_threads(model: Any, threads: int | None = None) -> None:
     import torch
 
     if model.is_small:
-        model.network.step_threads = threads or named_threads() or usable_cores()
+        model.step_threads = threads or named_threads() or usable_cores()
     count = 1 if model.is_small else threads
     if count is not None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(count)

@@ -12,7 +12,7 @@ from llasa_cli.device import limit_threads, named_threads, usable_cores
 
 
 def model(is_small: bool) -> Any:
-    return SimpleNamespace(is_small=is_small, network=SimpleNamespace(step_threads=1))
+    return SimpleNamespace(is_small=is_small, step_threads=1)
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_who_has_how_many_threads(
     loaded = model(is_small)
     limit_threads(loaded, given)
     assert asked == ([] if of_torch is None else [of_torch])
-    assert loaded.network.step_threads == of_a_step
+    assert loaded.step_threads == of_a_step

@@ -50,7 +50,7 @@ class GraphedDecodeStep(DecodeStep):
         self._host = [torch.empty(self._slots, dtype=torch.int64, pin_memory=self.captures) for _ in range(2)]
         self._turn = 0
 
-    def __call__(self) -> Callable[[], list[int]]:
+    def __call__(self, slots: list[int] | None = None) -> Callable[[], list[int]]:
         longest = max(self._advance_lengths())
         if self.network.attention.kind == "flash":
             longest = CONTEXT_TOKENS  # each sequence covers its own length, whatever the length of the group

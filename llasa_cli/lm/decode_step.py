@@ -52,6 +52,7 @@ class DecodeStep:
         guided: Each slot has a second row, for guidance. Without it the guidance of the sampling options has no effect.
         is_exact: Give each sequence the same codes, bit for bit, as in a step of one slot, whatever the number of slots. This
             needs the network's fused step; without it, it has no effect.
+        threads: The most threads that share the sequences of a fused step.
 
     Attributes:
         lookahead: The number of steps that are started before the codes of the first are read.
@@ -61,14 +62,20 @@ class DecodeStep:
     lookahead = 0
 
     def __init__(
-        self, network: Llama, prompt_format: PromptFormat, slots: int, guided: bool = False, is_exact: bool = False
+        self,
+        network: Llama,
+        prompt_format: PromptFormat,
+        slots: int,
+        guided: bool = False,
+        is_exact: bool = False,
+        threads: int = 1,
     ) -> None:
         self.network, self.prompt_format, self.guided = network, prompt_format, guided
         is_fused = slots * (2 if guided else 1) <= network.fused_rows or (is_exact and network.fused_rows > 0)
         self._slots = slots if slots == 1 or is_fused else -(-slots // SLOT_MULTIPLE) * SLOT_MULTIPLE
         self.rows = 2 * self._slots if guided else self._slots
         self._cache = network.new_cache(self.rows)
-        self._is_exact = self.rows == 1
+        self._is_exact, self._threads = self.rows == 1, threads
         self._lengths = [0] * self.rows  # tokens in the cache; 0 marks a free row
         self._sampling: list[SamplingOptions | None] = [None] * self._slots
         self._state = SlotState.empty(self._slots, self.rows, prompt_format.code_count, network.device)
@@ -118,35 +125,45 @@ class DecodeStep:
         for row in self._rows_of(slot):
             self._lengths[row], self._increments[row], self._state.positions[row] = 0, 0, 0
 
-    def __call__(self) -> Callable[[], list[int]]:
+    def __call__(self, slots: list[int] | None = None) -> Callable[[], list[int]]:
         """Start a step of all slots.
+
+        Args:
+            slots: The slots in use that are stepped, where the network has a fused step; the others wait. None: all.
 
         Returns:
             A function that waits for the codes, one for each slot (rounded up); code_count is END, INVALID marks logits that
             were NaN or infinite.
         """
-        lengths = self._advance_lengths()
+        used = self._slots_in_use() if slots is None or self._fused_sampler is None else slots
+        lengths = self._advance_lengths(used)
         self._cache.reserve(max(lengths))
         if self._fused_sampler is not None:
-            return partial(list, self._compute_used(self._fused_sampler, lengths))
+            return partial(list, self._compute_used(self._fused_sampler, lengths, used))
         groups = (exact_groups if self._is_exact else group_slots)(lengths)
         return self.compute(groups, *self._sampling_kinds(), is_exact=self._is_exact).tolist
 
-    def _compute_used(self, sampler: FusedSampler, lengths: list[int]) -> list[int]:
-        """The step of the slots in use -> the codes of all slots, INVALID for the others."""
-        used = [slot for slot, sampling in enumerate(self._sampling) if sampling is not None]
+    def _compute_used(self, sampler: FusedSampler, lengths: list[int], used: list[int]) -> list[int]:
+        """The step of some slots in use -> the codes of all slots, INVALID for the others."""
         rows = used + [self._slots + slot for slot in used] if self.guided else used
         ids = self._state.ids if len(rows) == self.rows else self._state.ids[rows]
-        logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows])
+        logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows], self._threads)
         codes = [INVALID] * self._slots
         for slot, code in zip(used, sampler(logits, used), strict=True):
             codes[slot] = code
         return codes
 
-    def _advance_lengths(self) -> list[int]:
-        """The number of tokens that the attention of each row covers in the step that starts; at least one."""
-        for slot, sampling in enumerate(self._sampling):
-            for row in self._rows_of(slot) if sampling is not None else ():
+    def _slots_in_use(self) -> list[int]:
+        return [slot for slot, sampling in enumerate(self._sampling) if sampling is not None]
+
+    def _advance_lengths(self, used: list[int] | None = None) -> list[int]:
+        """The number of tokens that the attention of each row covers in the step that starts; at least one.
+
+        Args:
+            used: The slots that are stepped; None: all in use.
+        """
+        for slot in self._slots_in_use() if used is None else used:
+            for row in self._rows_of(slot):
                 self._lengths[row] += 1
         return [max(1, length) for length in self._lengths]
 

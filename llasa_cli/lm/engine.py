@@ -4,7 +4,7 @@
     batch.add(GenerationRequest(prompt, sampling, seed, tag="line 1"))      while batch.free
     for finished in batch.step(): ...                             finished.request.tag, .codes, .ended
 
-With the same number of slots, a sequence's codes are bit for bit the same whatever else is in the batch, and in whichever
+On a CPU the sequences of a small model take turns. With the same number of slots, a sequence's codes are bit for bit the same whatever else is in the batch, and in whichever
 slot it is; with `is_exact` also with any other number of slots. Sequences with guidance take two rows of the network each, so
 they are stepped apart from those without.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ from llasa_cli.lm.request import Finished, GenerationRequest
 from llasa_cli.prompt import PromptFormat
 from llasa_cli.settings import CONTEXT_TOKENS
 
+TURN = 48
+"""Steps of a turn: the codes that a stream needs for its first sound. In so many, reading keys and values from memory once is little."""
+
 
 @dataclass(eq=False)
 class _Sequence:
@@ -36,9 +40,18 @@ class _Sequence:
     codes: list[int] = field(init=False)
     steps: int = field(init=False)
     """Steps started; with lookahead, one more than there are codes."""
+    turn_left: int = 0
+    """Steps that are left of its turn."""
+    place: int = 0
+    """Its place in the order of turns."""
 
     def __post_init__(self) -> None:
         self.codes, self.steps = list(self.request.begun), len(self.request.begun)
+
+    @property
+    def rows(self) -> int:
+        """The rows that it takes in the network."""
+        return 2 if self.request.guided else 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,9 @@ class SlotEngine:
         slots: The maximum number of sequences.
         graphed: Use the step for a GPU on any device; see `lm.cuda_graphs`.
         is_exact: See `lm.decode_step.DecodeStep`; the step for a GPU ignores it.
+        threads: See `lm.decode_step.DecodeStep`.
+        most_rows: The most rows of a step, if the network has a fused one: the sequences take turns of `TURN` steps. With
+            few of them at a time, their keys and values stay in the processor's cache. None: all sequences in each step.
     """
 
     def __init__(
@@ -64,16 +80,18 @@ class SlotEngine:
         slots: int,
         graphed: bool = False,
         is_exact: bool = False,
+        threads: int = 1,
+        most_rows: int | None = None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"a batch needs at least one slot, not {slots}")
-        self.slots = slots
+        self.slots, self._most_rows, self._places = slots, most_rows, count()
         self._end = prompt_format.code_count
         kind = GraphedDecodeStep if network.device.type == "cuda" or graphed else DecodeStep
         self._lookahead = kind.lookahead
         self._new_step: Callable[[bool], DecodeStep] = partial(kind, network, prompt_format, slots)
-        if is_exact and kind is DecodeStep:
-            self._new_step = partial(DecodeStep, network, prompt_format, slots, is_exact=True)
+        if kind is DecodeStep:
+            self._new_step = partial(DecodeStep, network, prompt_format, slots, is_exact=is_exact, threads=threads)
         self.decode_steps: dict[bool, DecodeStep] = {}
         """The steps by whether they guide; each is built when the first sequence of its kind is added."""
         self._sequences: list[_Sequence | None] = [None] * slots
@@ -103,7 +121,7 @@ class SlotEngine:
             raise ValueError("all slots are taken")
         self.decode_step(request.guided)
         slot = self._sequences.index(None)
-        self._sequences[slot] = _Sequence(request)
+        self._sequences[slot] = _Sequence(request, turn_left=TURN, place=next(self._places))
         self._waiting.append(slot)
 
     def decode_step(self, guided: bool) -> DecodeStep:
@@ -144,7 +162,7 @@ class SlotEngine:
 
     @torch.inference_mode()
     def step(self) -> list[Finished]:
-        """One more code for each sequence in the batch.
+        """One more code for each sequence in the batch, or for each whose turn it is.
 
         Returns:
             The sequences that finished. With lookahead they are reported one step later.
@@ -160,12 +178,13 @@ class SlotEngine:
             self.decode_step(sequence.request.guided).admit(slot, sequence.request, self._slot_like(sequence.request))
             self._waiting.pop(0)
         # 2. Start a step, guided and unguided sequences apart.
-        running = [s if s is not None and s.steps < s.request.limit else None for s in self._sequences]
+        running = self._in_turn([s if s is not None and s.steps < s.request.limit else None for s in self._sequences])
         started = []
         for guided, decode_step in self.decode_steps.items():
             own = [s if s is not None and s.request.guided == guided else None for s in running]
             if any(own):
-                started.append(_StartedStep(own, decode_step()))
+                slots = None if self._most_rows is None else [slot for slot, one in enumerate(own) if one is not None]
+                started.append(_StartedStep(own, decode_step(slots)))
         for sequence in running:
             if sequence is not None:
                 sequence.steps += 1
@@ -176,6 +195,23 @@ class SlotEngine:
             return []
         oldest = self._started.popleft()
         return [finished for one in oldest for finished in self._append_codes(one.sequences, one.read_codes())]
+
+    def _in_turn(self, running: list[_Sequence | None]) -> list[_Sequence | None]:
+        """The sequences whose turn it is; None in the slots of the others."""
+        waiting = [sequence for sequence in running if sequence is not None]
+        if self._most_rows is None or sum(one.rows for one in waiting) <= self._most_rows:
+            return running
+        rows = 0
+        chosen: set[int] = set()
+        for sequence in sorted(waiting, key=lambda one: one.place):
+            rows += sequence.rows
+            if chosen and rows > self._most_rows:
+                break
+            chosen.add(id(sequence))
+            sequence.turn_left -= 1
+            if sequence.turn_left <= 0:
+                sequence.turn_left, sequence.place = TURN, next(self._places)
+        return [sequence if id(sequence) in chosen else None for sequence in running]
 
     def _slot_like(self, request: GenerationRequest) -> int | None:
         """An admitted slot with the same prompt and the same first codes; None if there is none."""

@@ -48,7 +48,6 @@ class Llama:
 
     Attributes:
         prefix_cache: Keys and values that prompts have begun with.
-        step_threads: The most threads that share the sequences of `decode_rows`, each with some of them.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class Llama:
         can_attend = config.head_dim % LANES == 0
         self.attention = Attention(attention, self.device, self.dtype, kernels if can_attend else None)
         self._kernels = kernels if config.hidden_size % LANES == 0 else None
-        self.step_threads = 1
         self._fused_step = None
         if kernels is not None and self.attention.kind == "kernel":
             self._fused_step = FusedStep.create(config, layers, norm, head, kernels)
@@ -143,13 +141,16 @@ class Llama:
 
         self.forward(ids, torch.arange(begin, end, device=ids.device), attend)
 
-    def decode_rows(self, cache: KVCache, slots: list[int], ids: torch.Tensor, positions: list[int]) -> torch.Tensor:
+    def decode_rows(
+        self, cache: KVCache, slots: list[int], ids: torch.Tensor, positions: list[int], threads: int = 1
+    ) -> torch.Tensor:
         """One more token of each of up to `fused_rows` sequences. The results of one don't depend on the others.
 
         Args:
             slots: N slots of the cache, all different.
             ids: int64 (N,), their tokens.
             positions: N positions of the tokens.
+            threads: The most threads that share the sequences, each with some of them.
 
         Returns:
             The logits of what follows, float32 (N, codes + 1).
@@ -159,9 +160,7 @@ class Llama:
         for begin in range(0, len(slots), min(most, len(slots))):
             some = slice(begin, begin + most)
             rotary = self._cosine, self._sine
-            parts.append(
-                self._fused_step(hidden[some], cache, slots[some], positions[some], *rotary, self.step_threads)
-            )
+            parts.append(self._fused_step(hidden[some], cache, slots[some], positions[some], *rotary, threads))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def decode(

@@ -42,26 +42,31 @@ _FLOATING = {"BF16": "bf16", "F16": "fp16"}
 _DTYPE_OF = {"q8_0": "int8", "q4_0": "int4"}
 """Formats of `Linear.from_blocks` and the `--dtype` that asks for them."""
 
+_MOST_ROWS = 4
+"""Rows of a step of a small model: two sequences with guidance have some 7 MB of keys and values."""
+
 
 class LanguageModel:
     """A loaded model. Build it with `load_language_model`.
 
     Attributes:
         is_small: Whether one CPU thread is faster than several.
+        step_threads: The most threads that share the sequences of a step of a small model.
     """
 
     def __init__(self, network: Llama, prompt_format: PromptFormat) -> None:
         self.network, self.prompt_format = network, prompt_format
         self.device, self.dtype = network.device, network.dtype
         self.is_small = self.device.type == "cpu" and network.config.is_small
+        self.step_threads = 1
 
     def generate(self, prompt: Prompt, sampling: SamplingOptions, seed: int) -> Generation:
         """Continue a prompt: an iterator of codes. On one machine the same arguments give the same codes."""
         return Generation(self.network, self.prompt_format, prompt, sampling, seed)
 
     def batch(self, slots: int) -> SlotEngine:
-        """Continue up to `slots` prompts at once."""
-        return SlotEngine(self.network, self.prompt_format, slots)
+        """Continue up to `slots` prompts at once, beside the decoding of what is complete."""
+        return self._engine(slots, self.step_threads // 2)
 
     def exact_batch(self, slots: int, together: int = 1) -> SlotEngine | EnginePool:
         """Like `batch`, where on a CPU the codes of a sequence don't depend on the number of slots.
@@ -71,13 +76,26 @@ class LanguageModel:
                 for bit; without the fused step, the same as from `batch(together)`.
         """
         if self.device.type != "cpu" or self.network.fused_rows:
-            return SlotEngine(self.network, self.prompt_format, slots, is_exact=True)
+            return self._engine(slots, self.step_threads // 2, is_exact=True)
         return EnginePool(lambda: self.batch(together), slots)
 
-    def takes_batch(self, takes: int) -> SlotEngine:
-        """The engine of one chunk's takes: the codes of each are those of `exact_batch(..., together=takes)`."""
+    def takes_batch(self, takes: int, in_step: bool = False) -> SlotEngine:
+        """The engine of one chunk's takes: the codes of each are those of `exact_batch(..., together=takes)`.
+
+        Args:
+            in_step: All takes have equally many codes at any time.
+        """
         is_exact = self.device.type == "cpu" and self.network.fused_rows > 0
-        return SlotEngine(self.network, self.prompt_format, takes, is_exact=is_exact)
+        return self._engine(takes, self.step_threads, is_exact, in_step)
+
+    def _engine(self, slots: int, threads: int, is_exact: bool = False, in_step: bool = False) -> SlotEngine:
+        threads, most_rows = max(1, threads), None
+        if self.is_small and self.network.fused_rows and not in_step:
+            # A large model's weights don't fit a cache: there all sequences share one pass over them.
+            most_rows = max(_MOST_ROWS, 2 * threads)
+        return SlotEngine(
+            self.network, self.prompt_format, slots, is_exact=is_exact, threads=threads, most_rows=most_rows
+        )
 
 
 def load_language_model(

@@ -398,7 +398,9 @@ class SynthesisSession:
 
         candidates = self.candidates(chunk)
         if self._engine is None:
-            self._engine = self.synthesizer.model.takes_batch(self.options.best_of)
+            self._engine = self.synthesizer.model.takes_batch(
+                self.options.best_of, in_step=self.options.search is not None
+            )
         engine = self._engine
         search = None
         if self.options.search is not None:

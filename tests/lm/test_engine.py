@@ -14,7 +14,7 @@ import torch
 from llasa_cli.errors import UsageError
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu.build import load_kernels
-from llasa_cli.lm.engine import EnginePool, SlotEngine
+from llasa_cli.lm.engine import TURN, EnginePool, SlotEngine
 from llasa_cli.lm.kv_cache import KVCache
 from llasa_cli.lm.llama import Llama
 from llasa_cli.lm.loader import LanguageModel, load_language_model
@@ -143,6 +143,40 @@ def test_greedy_codes_equal_those_of_transformers(model: LanguageModel, folder: 
         wanted = transformers_codes(folder, model.prompt_format, prompts[tag].ids, 50, repetition_penalty=1.5)
         assert list(finished.codes) == wanted
         assert len(set(wanted)) > 2
+
+
+@pytest.mark.parametrize("most_rows", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sequences_that_take_turns_have_the_codes_that_they_have_alone(
+    folder: Path, most_rows: int, threads: int
+) -> None:
+    """With guidance and without; with integers, whose bits don't depend on the number of rows."""
+    model = load_language_model(folder, PromptFormat.load(folder), "cpu", "int8")
+    if not model.network.fused_rows:
+        pytest.skip("no C compiler")
+    engine = SlotEngine(model.network, model.prompt_format, 4, is_exact=True, threads=threads, most_rows=most_rows)
+    alone = {one.tag: tuple(model.generate(one.prompt, one.sampling, one.seed)) for one in requests(model)}
+    found = generate_all(engine, requests(model), random.Random(0))
+    assert {tag: one.codes for tag, one in found.items()} == alone
+
+
+def test_no_sequence_waits_longer_than_a_turn_of_each_of_the_others(folder: Path) -> None:
+    model = load_language_model(folder, PromptFormat.load(folder), "cpu", "int8")
+    if not model.network.fused_rows:
+        pytest.skip("no C compiler")
+    engine = SlotEngine(model.network, model.prompt_format, 4, most_rows=2)
+    prompt, waited, counts = model.prompt_format.prompt("hello"), [0] * 4, [0] * 4
+    for tag in range(4):
+        engine.add(GenerationRequest(prompt, SamplingOptions(temperature=0.01, max_seconds=20), tag, tag))
+    for number in range(10 * TURN):
+        finished = {one.request.tag for one in engine.step()}
+        for tag in finished:  # a new one in its place; it must not overtake the others
+            engine.add(GenerationRequest(prompt, SamplingOptions(temperature=0.01, max_seconds=20), number, tag))
+        lengths = [len(engine.codes(tag)) for tag in range(4)]
+        assert sum(length != count for length, count in zip(lengths, counts, strict=True)) <= 2 + len(finished)
+        waited = [0 if length != count else one + 1 for length, count, one in zip(lengths, counts, waited, strict=True)]
+        assert max(waited) <= 2 * TURN
+        counts = lengths
 
 
 def test_a_dropped_sequence_changes_no_later_one(model: LanguageModel) -> None:

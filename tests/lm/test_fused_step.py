@@ -18,6 +18,7 @@ from llasa_cli.lm import linear
 from llasa_cli.lm.attention import Attention
 from llasa_cli.lm.cpu import build
 from llasa_cli.lm.cpu.build import load_kernels
+from llasa_cli.lm.engine import SlotEngine
 from llasa_cli.lm.linear import INTEGER_FORMATS
 from llasa_cli.lm.loader import LanguageModel, load_language_model
 from llasa_cli.lm.request import GenerationRequest
@@ -142,13 +143,10 @@ def test_the_number_of_threads_changes_no_bit(folder: Path, kind: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("kind", FORMATS)
 @torch.inference_mode()
-def test_a_sequence_gets_the_same_bits_beside_others(
-    folder: Path, kind: str, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sequence_gets_the_same_bits_beside_others(folder: Path, kind: str, threads: int) -> None:
     """Sequences of different lengths in one call, in any slots, each compared with a step of its own."""
     model = load(folder, kind)
     network, first = model.network, model.prompt_format.first_code_id
-    monkeypatch.setattr(network, "step_threads", threads)
     count = 11 if kind in INTEGER_FORMATS else 4
     prompts = [torch.tensor(model.prompt_format.prompt("hello there, " * (n % 7)).ids) for n in range(count)]
     tokens = [torch.cat([prompt[-1:], first + torch.arange(3) * 7 + slot]) for slot, prompt in enumerate(prompts)]
@@ -164,7 +162,8 @@ def test_a_sequence_gets_the_same_bits_beside_others(
             network.extend(cache, slot, prompts[slot][:-1], 0)
         for step in range(4):
             ids = torch.stack([tokens[slot][step] for slot in slots])
-            logits = network.decode_rows(cache, slots, ids, [len(prompts[slot]) - 1 + step for slot in slots])
+            positions = [len(prompts[slot]) - 1 + step for slot in slots]
+            logits = network.decode_rows(cache, slots, ids, positions, threads)
             for row, slot in enumerate(slots):
                 assert torch.equal(logits[row], alone[slot][step]), (slots, slot)
 
@@ -203,46 +202,41 @@ def test_steps_in_several_threads_and_in_a_forked_process_have_their_own_bits(fo
     network = load(four_heads, "int8").network
     ids = torch.arange(16) + 100
 
-    def logits() -> torch.Tensor:
+    def logits(threads: int) -> torch.Tensor:
+        slots = list(range(16))
         with torch.inference_mode():
-            return torch.stack(
-                [network.decode_rows(network.new_cache(16, 1), list(range(16)), ids, [0] * 16) for _ in range(50)]
-            )
+            steps = [network.decode_rows(network.new_cache(16, 1), slots, ids, [0] * 16, threads) for _ in range(50)]
+        return torch.stack(steps)
 
-    alone = logits()
-    network.step_threads = 3
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            for found in pool.map(lambda _: logits(), range(8)):
-                assert torch.equal(found, alone)
-        child = os.fork()
-        if not child:
-            os._exit(not torch.equal(logits(), alone))
-        assert os.waitpid(child, 0)[1] == 0
-        assert torch.equal(logits(), alone)
-    finally:
-        network.step_threads = 1
+    alone = logits(1)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: logits(3), range(8)):
+            assert torch.equal(found, alone)
+    child = os.fork()
+    if not child:
+        os._exit(not torch.equal(logits(3), alone))
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(logits(3), alone)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("threads", "most_rows"), [(1, None), (2, None), (2, 2), (1, 4)])
 @torch.inference_mode()
 def test_takes_of_one_prompt_have_their_own_bits_while_others_come_and_go(
-    folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, threads: int, most_rows: int | None
 ) -> None:
     """They read the prompt's keys and values from the slot of the first; that one is given up and taken for another prompt."""
     model = load(folder, "int8")
-    monkeypatch.setattr(model.network, "step_threads", threads)
     long = model.prompt_format.prompt("hello there, " * 6, Reference("a voice", tuple(range(40))))
     other = model.prompt_format.prompt("and now this, " * 5, Reference("a voice", tuple(range(50, 10, -1))))
     sampling = SamplingOptions(temperature=1, max_seconds=1)
     requests = [GenerationRequest(long, sampling, seed, seed) for seed in range(6)]
     late = [GenerationRequest(prompt, sampling, seed, seed) for seed, prompt in enumerate((other, long), 6)]
     alone = {one.tag: list(model.generate(one.prompt, sampling, one.seed)) for one in requests[1:] + late}
-    engine = model.batch(6)
+    engine = SlotEngine(model.network, model.prompt_format, 6, threads=threads, most_rows=most_rows)
     found: dict[int, list[int]] = {}
     for request in requests:
         engine.add(request)
-    for number in range(120):
+    for number in range(120 if most_rows is None else 600):
         if number == 7:
             engine.drop(0)
             engine.add(late[0])

@@ -213,7 +213,7 @@ typedef struct {
     long parts;
 } step_arguments;
 
-enum { LEAST_ROWS = 4 }; /* of a part of a step: with fewer, too much time goes into preparing weights */
+enum { LEAST_ROWS = 2 }; /* of a part of a step */
 
 /* A step of many sequences with integer weights: those with the numbers `part`, `part` + parts and so on. The states of a product are
  * prepared once, each row by one thread, which also does what lies between two products of that row. */
