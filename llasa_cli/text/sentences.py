@@ -103,7 +103,7 @@ _NEVER_LAST = _words(
 """An explanation, a name or a number follows."""
 _BEFORE_NUMBERS = (frozenset(BEFORE_NUMBERS) - _words("cat d km mi")) | _words(
     """n° № nrs arts abb bd kap s seite ziff abs lin anm febr mär okt dez déc janv févr avr juil ene abr ago dic gen mag giu
-    mm ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
+    mm rev ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
 )
 """Abbreviations only before a number: "No. 5", but "No. I won't."."""
 _MONTHS_CUT = _words(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from llasa_cli.text.lexicon import is_word
-from llasa_cli.text.normalize.dates import MONTH
+from llasa_cli.text.normalize.dates import ERA, MONTH
 from llasa_cli.text.normalize.letters import STARTERS, spell
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
@@ -106,16 +106,13 @@ def say_state(match: re.Match[str]) -> str | None:
     return with_stop(match, STATES[match["state"]])
 
 
-_ERA = re.compile(r"\s(?:B\.?C|A\.?D|C\.?E)\b")
-
-
 def say_after_ordinal(match: re.Match[str]) -> str | None:
     """the 5th Fl. -> floor; the 9th Cir. -> circuit; but "the 5th min"."""
     word = match["short"].lower()
     said = AFTER_ORDINALS.get(word)
     if said is None or (not match[0].endswith(".") and (len(word) == 1 or is_word(word))):
         return None
-    return said if _ERA.match(match.string, match.end()) else with_stop(match, said)
+    return said if ERA.match(match.string, match.end()) else with_stop(match, said)
 
 
 def say_key(match: re.Match[str]) -> str | None:
@@ -133,7 +130,8 @@ def say_key(match: re.Match[str]) -> str | None:
 
 BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
     "incl": (("", r"\s?(?:$|[;,)])|\sin\s", "included."),),
-    "exp": (("", r"\s\d\d?/\d\d", "expires"),),
+    "exp": (("", r"\s\d\d?/\d\d", "expires"), (r"y(?:ea)?rs?\.?\s$", "", "experience.")),
+    "rev": (("", r"\s[$€£]", "revenue"),),
     "Sec": (("", r"\s[A-Z][a-z]{2}", "secretary"),),
     "fl": (("", r"\s1\d{3}\b", "flourished"),),
     "est": (
@@ -229,7 +227,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         following.isdigit()
         or bool(written in MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
         or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
-        or bool(word in ("eq", "eqs", "fig", "figs", "ref", "refs") and re.match(r"\s\(\d", after(match, 3)))
+        or bool(word in ("eq", "eqs", "fig", "figs", "ref", "refs", "pop") and re.match(r"\s\(\d", after(match, 3)))
         or bool(
             re.match(r"\s?(?:[IVXL]+|[ivx]{2,5})\b", after(match, 8))
             and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
@@ -250,7 +248,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     ):
         return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
     said = ABBREVIATIONS.get(word)
-    if said is None:
+    if said is None or re.match(r"\w", after(match, 1)):
         return None
     if word in NEVER_LAST or (
         capital and word in BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)

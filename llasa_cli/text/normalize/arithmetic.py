@@ -72,9 +72,17 @@ _COUNTED_OFF = re.compile(
 )
 
 
+_COUNTED_AFTER = re.compile(
+    r"\s(?:laps|pages|questions|votes|seats|games|stages|holes|passes|passing|shots)\b|,\s\d+ (?:yds|yards)\b"
+)
+
+
 def say_part_of_count(match: re.Match[str]) -> str | None:
     """page 3/10, Retry 3/5 -> three of ten."""
-    return f"{cardinal(int(match[1]))} of {cardinal(int(match[2]))}" if _COUNTED_OFF.search(before(match, 12)) else None
+    is_count = _COUNTED_OFF.search(before(match, 12)) or (
+        int(match[1]) <= int(match[2]) and _COUNTED_AFTER.match(match.string, match.end())
+    )
+    return f"{cardinal(int(match[1]))} of {cardinal(int(match[2]))}" if is_count else None
 
 
 def say_out_of(match: re.Match[str]) -> str | None:
@@ -159,7 +167,7 @@ def say_quotient(match: re.Match[str]) -> str | None:
 
 def say_worded_fraction(match: re.Match[str]) -> str | None:
     """2/3rds -> two thirds."""
-    over, under = int(match["over"]), int(match["under"])
+    over, under = int(match["over"]), int(match["under"].replace(",", ""))
     if not 0 < over < under:
         return None
     return f" {cardinal(over)} {ordinal(under) if over == 1 else ordinal(under) + 's'} "
@@ -252,7 +260,7 @@ def say_by(match: re.Match[str]) -> str | None:
     if match[0] != "*" and re.search(r"(?<!\w)[LWHD]\s?$", start) and re.match(r"\s?[LWHD](?![\w'’])", following):
         return " by "  # (L x W x H)
     if match[0] != "*" and not re.search(
-        r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m|lbs?|kg|reps?|sets?)\.?)\s?$", start
+        r"(?:\d|[′″'’](?:\s?[WDHL]\b)?|\d\s?(?:cm|mm|ft|in|yd|m|lbs?|kg|reps?|sets?|sts|rows)\.?)\s?$", start
     ):
         return None
     if match[0] == "*":

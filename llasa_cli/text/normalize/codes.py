@@ -74,7 +74,7 @@ def say_emergency(match: re.Match[str]) -> str | None:
 
 _TELEPHONE_BEFORE = re.compile(
     r"\b(?:call|dial|phone|tel|telephone|fax|text|cell|mobile|hotline|whatsapp|ring)\.?(?:ed|ing|s)?(?: (?:me|us|him|her|them|now|number|no\.?|is|at|on|to|the)){0,3}:?\s$"
-    r"|\bnumber(?: is|'s|’s|:)\s$|\breach(?: \w+){1,2} at\s$",
+    r"|\d{4} or\s$|\bnumber(?: is|'s|’s|:)\s$|\breach(?: \w+){1,2} at\s$",
     re.IGNORECASE,
 )
 

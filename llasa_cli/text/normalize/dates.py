@@ -252,6 +252,7 @@ def say_decade(match: re.Match[str]) -> str:
     return f" {name[:-1]}ies " if name.endswith("y") else f" {name}s "
 
 
+ERA = re.compile(r"\s(?:B\.?C|A\.?D|C\.?E)\b")
 _EARLY_YEAR = re.compile(
     r"\b(?:in|since|until|by|of|around|before|after|AD|year|circa|born|died|c\.|ca\.|r\.|b\.|d\.)\s?$|\b1\d{3}\s?[-–]\s?$"
 )
@@ -261,14 +262,14 @@ def is_early_year(match: re.Match[str]) -> bool:
     """in 1066, by 2150; but "a total of 2150"."""
     if match[0][0] == "2" and not re.search(r"\b(?:in|by|since|until|year)\s$", before(match, 6)):
         return False
-    return bool(_EARLY_YEAR.search(before(match, 10)))
+    return bool(ERA.match(match.string, match.end()) or _EARLY_YEAR.search(before(match, 10)))
 
 
 def say_month_and_year(match: re.Match[str]) -> str | None:
     """03/2025 -> March twenty twenty five; in 9/2024; but "1/2000 of it"."""
     month = match["month"]
     placed = re.search(r"\b(?:in|since|until|by|from|to|of|through|exp(?:ires|\.)?|dated)\s$", before(match, 8))
-    if len(month) < 2 and not (placed and month != "1"):
+    if len(month) < 2 and (month == "1" or (not placed and re.match(r"\s(?:of|the)\b", after(match, 6)))):
         return None
     return f"{MONTHS[int(month) - 1]} {year(int(match['year']))} "
 

@@ -57,7 +57,7 @@ _GROUPS = (
     re.compile(r"(?<![\w.,])[1-9]\d?(?:,\d\d)+,\d{3}(?!\d|,\d)"),
     re.compile(r"(?<![\w.,])(?<!\d )[1-9]\d?(?: \d{3}){2,}(?!\w|[.,]\d| \d)"),
     re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?: \d{3})+(?=,\d\d\s?€)"),
-    re.compile(r"(?<![\w.,])[1-9]\d{0,2}\.\d{3}(?=\s?(?:€|kr\b|kroner\b|kronor\b|Kč|zł|EUR\b|euros?\b))"),
+    re.compile(r"(?<![\w.,])[1-9]\d{0,2}\.\d{3}(?=\s?(?:€|kr\b|kroner\b|kronor\b|Kč|zł|EUR\b|[Ee]uros?\b))"),
     re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: 000)+(?!\w|[.,]\d)"),
     re.compile(r"(?<![\w.,$€£¥])(?<!\d )[1-9]\d{0,2}(?: \d{3})+(?!\w|[.,]\d| \d)(?=\s?(?:%|(?:[kcm]?m|k?g|ft|mi|lbs?|GB|MB|W|V)\b))"),
 )  # fmt: skip
@@ -77,7 +77,7 @@ _OPENING_QUOTE = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|rou
 _QUOTED = re.compile(r"(?<![A-Za-z])'(?!(?:tis|twas|em|cause|bout|til|round|n)\b)([A-Za-z](?:[^'.!?;]{0,60}?(?:'[a-z][^'.!?;]{0,60}?){0,3}[A-Za-z,])?)'(?![A-Za-z])", re.IGNORECASE)  # fmt: skip
 """Words between single quotation marks: 'big', but not the mark of "the boys'" without one before."""
 _GREEK = re.compile(
-    r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z]\b|[A-Za-z]?\d)|(?<=\d)[αβγδεθλπρσφψω](?=\b|[A-Za-z]\b)"
+    r"(?<!\w)(?<!\d )[α-ωΑ-ΡΣ-Ω](?!\w)|(?<!\w)[ΓΔΘΛΞΠΣΦΨαβγδεζηθκλνξπρστφχψω](?=[A-Za-z\d])|(?<=\d)[αβγδεθλπρσφψω](?=\b|[A-Za-z]\b)"
 )
 """Greek letters of formulas: alone, before one letter or a digit, and pi after a number. Not μ and Ω, with which units begin."""
 _REST_OF_ADDRESS = re.compile(r"[+.-][\w.+-]{1,64}@\w|-[\w-]{1,63}\.[a-z]{2}")
@@ -149,6 +149,7 @@ def _classified(text: str, at: int, table: list[TokenClass]) -> Token | None:
 
 def plain_characters(text: str) -> str:
     """Raised, wide, joined and Greek characters, inches and groups of digits in their plain form."""
+    text = re.sub(r"(?:№|\bn[º°])\s?(?=\d)", "No. ", text)
     text = _RAISED_PER.sub(
         lambda match: f"{'/' if match['unit_before'] else ' per '}{match['unit']}{match['power'].strip('¹')}", text
     )

@@ -143,7 +143,7 @@ GAME_NUMBER_CLASSES = [
     TokenClass("chess", rf"(?P<number>\d{{1,3}})(?:\.{{1,3}}|…)\s?(?={_MOVE}(?![\w'’]))", lambda m: f"{', ' if re.search('[a-h][1-8O0][+#]?[ ]$', before(m, 5)) else ''}{cardinal(int(m['number']))}, "),
     TokenClass("score", r"(?P<first>\d{1,3})(?P<sign>[/-])(?P<second>\d{1,3})(?P<declared>d\b|\sdec\b\.?)?(?![\w/-]|[.,]\d)", _score),
     TokenClass("chess", r"0-0(?P<long>-0)?(?![\w-])", lambda m: f"castles {'queenside' if m['long'] else 'kingside'} " if _CASTLING.search(before(m, 10)) else None),
-    TokenClass("score", r"\.(?P<average>\d{3})(?![\w.])", _batting_average),
+    TokenClass("score", r"\.(?P<average>\d{3})(?!\w|\.\d)", _batting_average),
     TokenClass("score", r"(?P<runs>\d{1,3})\*(?!\w)", _not_out),
     TokenClass("score", r"(?P<balls>\d{1,3})b(?=[,;)\s])|(?P<count>\d{1,2})x(?P<each>[46])(?=[,;)])", _boundaries),
 ]  # fmt: skip

@@ -39,6 +39,8 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
         glued: The amount stands before them without a space: "3in" has inches, "3 in all" has none.
     """
     *kind, short = re.findall(r"[^\s.-]+", written)
+    if short == "IN":  # the word, in a headline
+        return None
     if short in CASED_UNITS and not kind:
         return CASED_UNITS[short]
     is_word = (
@@ -274,7 +276,9 @@ def say_per(match: re.Match[str]) -> str | None:
     noun = re.search(r"\b[a-z]{2,}s\s?$", start) and match["each"] in PERIODS
     if re.search(r"\d(?:st|nd|rd|th)(?:/\w+)?$|[A-Za-z_/-]\d+$", start):
         return None
-    if not noun and not re.search(r"(?:\d[%¢]?|\d\s?[A-Za-zμ]{1,20}\.?(?:/[A-Za-z]{1,4})?)\+?\s?$", start):
+    if not noun and not re.search(
+        r"(?:\d\s?m?g\s[a-z]{3,12}|\d[%¢]?|\d\s?[A-Za-zμ]{1,20}\.?(?:/[A-Za-z]{1,4})?)\+?\s?$", start
+    ):
         return None
     if match["area"]:
         names = unit_names(match["area"])

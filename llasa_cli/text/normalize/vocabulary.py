@@ -28,7 +28,7 @@ GIVEN_NAMES = word_table(
 """Given names as registers shorten them."""
 AFTER_ORDINALS = word_table(
     "fl floor,flr floor,cir circuit,amend amendment,bn battalion,regt regiment,div division,bde brigade,inf infantry,cav cavalry,"
-    "cong Congress,sess session,dist district,ed edition,edn edition,min minute,cent century,c century"
+    "cong Congress,sess session,dist district,ed edition,edn edition,min minute,cent century,c century,mvt movement"
 )
 """Short forms only after an ordinal: "the 9th Cir."."""
 BARE_TITLES = frozenset("mr mrs ms mme mlle dr prof capt lt sgt mt gt st messrs mx cmdr cpl gov sen rev".split())
@@ -54,6 +54,7 @@ BIBLE_NAMES = frozenset([*BIBLE_BOOKS, *(name.lower() for name in BIBLE_BOOKS.va
 """Names before a chapter and a verse: "Psalm 23:4", which is no ratio."""
 MONTHS = "January February March April May June July August September October November December".split()
 MONTH_NAMES = {**{name[:3]: name for name in MONTHS}, "Sept": "September", **{name: name for name in MONTHS}}
+MONTH_NAMES |= {name.upper(): long for name, long in MONTH_NAMES.items()}
 WEEKDAYS = word_table(
     "mon Monday,tue Tuesday,tues Tuesday,wed Wednesday,weds Wednesday,thu Thursday,thur Thursday,thurs Thursday,fri Friday,"
     "sat Saturday,sun Sunday"
@@ -81,7 +82,11 @@ ABBREVIATIONS = word_table(
     "ltd limited,w.r.t with respect to,corp corporation,dept department,co company,cf compare,incl including,excl excluding,tel telephone,"
     "pkg package,appt appointment,a.m ay em,p.m pee em,a.k.a ay kay ay,p.a per annum,mfr manufacturer,max maximum,avg average,esp especially,misc miscellaneous,"
     "assn association,bros brothers,govt government,intl international,univ university,viz namely,mfg manufacturing,"
-    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,alc alcohol,attrib attributed,amt amount,amts amounts,bdrm bedroom,bdrms bedrooms,rpt repeat,refs references,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
+    "mgr manager,mgmt management,asst assistant,agg aggregate,natl national,svc service,svcs services,engr engineer,engrs engineers,pct percent,alc alcohol,attrib attributed,abbr abbreviated,abn airborne,apx approximately,bkgd background,bldgs buildings,cond condition,"
+    "cont continued,ctr center,dpt department,educ education,establ established,freq frequency,hdqrs headquarters,hosp hospital,"
+    "hrly hourly,illus illustrated,inst institute,mtn mountain,mtns mountains,nbr number,obs obsolete,pref preferred,prkg parking,"
+    "priv private,qtrly quarterly,regd registered,reqd required,reqs requirements,suppl supplement,terr territory,transl translated,"
+    "treas treasurer,twp township,usu usually,util utilities,vlg village,whse warehouse,wkly weekly,xlnt excellent,yrly yearly,amt amount,amts amounts,bdrm bedroom,bdrms bedrooms,rpt repeat,refs references,dir director,est established,et al and others,temp temperature,qty quantity,std standard,equip equipment,orig original,"
     "prev previous,elec electric,addr address,flr floor,rm room,acct account,ea each,btwn between,avail available,vit vitamin,mtg meeting,conf conference,pls please,msg message,mktg marketing,lg large,med medium,"
     "qtr quarter,qtrs quarters,mkt market,nos numbers,lat latitude,assoc associate,supt superintendent,wks weeks,wk week,mos months,sched schedule,"
     "attn attention,encl enclosure,recd received,hrs hours,hr hour,mins minutes,secs seconds,yrs years,yr year,bldg building,blvd boulevard,"
@@ -90,7 +95,7 @@ ABBREVIATIONS = word_table(
 MARKED_WORDS = word_table(
     "w/in within,w/e whatever,w/o without,w/out without,b/c because,n/a en ay,a/c ay see,s/he she or he,h/o history of,f/u follow up,"
     "r/o rule out,s/p status post,d/b/a dee bee ay,a/k/a ay kay ay,f/k/a eff kay ay,n/k/a en kay ay,tl;dr tee el dee are,"
-    "cont'd continued,add'l additional,int'l international,gov't government,ass'n association,dep't department,nat'l national,"
+    "cont'd continued,add'l additional,int'l international,gov't government,ass'n association,dep't department,req'd required,rec'd received,nat'l national,"
     "aff'd affirmed,rev'd reversed,vac'd vacated,remand'd remanded"
 )
 """Short forms with a mark inside."""
@@ -136,7 +141,7 @@ STATES = word_table(
 """Abbreviated states, after a comma: "Springfield, Ill."."""
 BEFORE_NUMERALS = frozenset(
     "chapter part volume book act scene section phase type class title article appendix level stage war bowl episode vol "
-    "figure table canto psalm movement wrestlemania unit grade group division corps mark model apollo".split()
+    "figure table canto psalm movement wrestlemania superbowl unit grade group division corps mark model apollo".split()
 )
 BEFORE_LONG_NUMERALS = frozenset("option page line step category question item clause section".split())
 """Words before numerals of two letters and more: "option IV", but "option X"."""
@@ -145,6 +150,8 @@ RULERS = frozenset(
     "peter leo gregory clement innocent alexander frederick nicholas catherine mary gustav christian ferdinand carlos juan "
     "pedro robert david malcolm otto rudolf wilhelm franz joseph leopold albert urban julius sixtus boniface ramses ptolemy "
     "darius xerxes cyrus constantine justinian theodosius harald olaf haakon rama margaret felipe abdullah hussein "
+    "ludwig alfonso umberto victor emmanuel maximilian theodore sigismund stanislaus ladislaus casimir matthias adrian celestine "
+    "honorius callixtus stephen basil manuel alexius mehmed murad selim suleiman antiochus artaxerxes pepin conrad lothar hassan mohammed "
     "thomas michael joseph samuel walter arthur harold martin andrew daniel steven stephen patrick anthony".split()
 )
 CROWNS = frozenset("king queen pope emperor empress tsar czar kaiser prince sultan".split())
@@ -184,7 +191,7 @@ CHAT = word_table(
     "str8 straight,idk eye dee kay,omg oh em jee,imo eye em oh,imho eye em aitch oh,ttyl tee tee why el,"
     "wyd double-you why dee,iirc eye eye are see,afaik ay eff ay eye kay,irl eye are el,aka ay kay ay,fyi eff why eye,"
     "ty thank you,yw you're welcome,tysm thank you so much,tyvm thank you very much,ilysm I love you so much,nvm never mind,"
-    "rn right now,hbu how about you,wbu what about you,wdym what do you mean,hmu hit me up,gtg got to go,g2g got to go,"
+    "rn right now,hbu how about you,wbu what about you,wdym what do you mean,hmu hit me up,gtg got to go,omw on my way,lmk let me know,gn good night,ok okay,g2g got to go,"
     "ily eye el why,icymi eye see why em eye,api ay pee eye,apis ay pee eyes,cpu see pee you,cpus see pee yous,gpu jee pee you,gpus jee pee yous,url you are el,"
     "urls you are els,usb you ess bee,doi dee oh eye,diy dee eye why,faq eff ay cue,asap ay ess ay pee"
 )
@@ -317,6 +324,6 @@ EACH = frozenset(
 SYMBOLS = word_table(
     "!= is not,< less than,> greater than,≠ is not,>= at least,≥ at least,<= at most,≤ at most,== equals,± plus or minus,≈ about,√ square root of,∛ cube root of,∅ the empty set,"
     "∑ sum,∏ product,∫ integral,∂ partial,∇ del,∆ delta,∀ for all,∃ there exists,∈ in,∉ not in,∪ union,∩ intersection,⊂ subset of,⊆ subset of,∝ proportional to,∠ angle,⇒ implies,⇔ if and only if,· times,¢ cents,&& and,⌘ command,⌥ option,⇧ shift,⌃ control,& and,@ at,% percent,‰ per mille,+ plus,= equals,# number,° degrees,/ slash,⁄ over,× times,÷ divided by,"
-    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶¶ paragraphs,¶ paragraph,∞ infinity,Ω ohms,№ number"
+    "$ dollars,€ euros,£ pounds,¥ yen,₹ rupees,₩ won,₽ rubles,₺ lira,₪ shekels,₱ pesos,₿ bitcoin,§§ sections,§ section,¶¶ paragraphs,¶ paragraph,∥ parallel to,⊥ perpendicular to,≅ congruent to,△ triangle,∴ therefore,∵ because,∞ infinity,Ω ohms,№ number"
 )
 """Signs that are said by a name wherever no class has read them."""
