@@ -189,6 +189,7 @@ def _train(run: Run, callbacks: Callbacks) -> None:
         callbacks.on_note("Stopping after this step, with a save. Press Ctrl-C again to stop without one.")
 
     set_seed(run.options.seed)
+    _read_states_of_either_numpy()
     stop = StopSignals(on_request)
     trainer = _trainer(run, callbacks, stop)
     with stop:
@@ -204,6 +205,17 @@ def _train(run: Run, callbacks: Callbacks) -> None:
     if trainer.share(step) < 1:  # a signal to this process, or to another one, has stopped the run
         callbacks.on_note(f"Saved step {step} in {output}. The same command resumes the run.")
         stop.deliver()
+
+
+def _read_states_of_either_numpy() -> None:
+    """Let runs resume that were saved with numpy 1 or 2, whichever is installed: random states name a function of numpy's."""
+    import numpy as np
+    import torch
+
+    reconstruct: Any = np.empty(0).__reduce__()[0]
+    torch.serialization.add_safe_globals(
+        [(reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    )
 
 
 def _trainer(run: Run, callbacks: Callbacks, stop: StopSignals) -> SpeechTrainer:

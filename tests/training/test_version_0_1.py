@@ -63,7 +63,15 @@ def test_an_interrupted_prepare_is_completed(files: Path) -> None:
     ]
 
 
-def test_a_run_in_the_middle_resumes_to_the_losses_of_an_uninterrupted_one(files: Path) -> None:
+@pytest.mark.parametrize("saved_with_numpy", [1, 2])
+def test_a_run_in_the_middle_resumes_to_the_losses_of_an_uninterrupted_one(files: Path, saved_with_numpy: int) -> None:
+    if saved_with_numpy == 1:
+        state = files / "run" / "checkpoint-3" / "rng_state.pth"
+        with zipfile.ZipFile(state) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(state, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, part.replace(b"cnumpy._core.", b"cnumpy.core."))
     options = FinetuneOptions(
         files / "data", files / "run", steps=6, learning_rate=1e-3, warm_up_steps=2, tokens_per_batch=200, device="cpu",
         log_every=1, evaluate_every=99, save_every_steps=3, speaker_dropout=0.2,
