@@ -61,6 +61,7 @@ _SAID_AHEAD = 10
 _SAID_IN_KOREAN = re.compile(r"\s[^.!?\"“”\n]{0,24}(?:물었|말했|외쳤|대답했|소리쳤|속삭였|했)(?:다|습니다|어요)")
 _QUOTING = "とっ、，,"
 _ROMAN = re.compile(r"[IVXLC]+")
+_NUMBER_NEXT = re.compile(r"\d|(?:[IVXLC]{2,}|[ivx]{2,})(?![^\W\d_])|[IVX][,;:)]|#\d|[$€£]")
 _INITIALS = re.compile(r"[^\W\d_](?:\.[^\W\d_]{1,2})*")
 _NUMBERING = re.compile(r"(?:\d{1,3}|[A-Z])(?:\.(?:\d{1,3}|[A-Za-z]))+")
 _CHESS_MOVE = re.compile(r"(?:[KQRBN][a-h]?[1-8]?x?[a-h][1-8]|O-O|0-0)(?![\w'’])")
@@ -463,11 +464,7 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return end if starts and small in ("incl", "excl", "mio", "mrd", "млн", "млрд", "тыс") else 0
     if token.isdigit():
         return _number_end(end, token, rest, at_start, following, word)
-    if (small in _BEFORE_NUMBERS and (len(token) > 1 or token.islower())) and (
-        first.isdigit() or (word and len(word[0]) > 1 and _ROMAN.fullmatch(word[0]))
-    ):
-        return 0
-    if small in _BEFORE_NUMBERS and word and len(word[0]) > 1 and re.fullmatch("[ivx]+", word[0]):  # vol. ii
+    if small in _BEFORE_NUMBERS and (len(token) > 1 or token.islower()) and _NUMBER_NEXT.match(following):
         return 0
     if (
         token in ("b", "d", "m", "bap", "bapt", "bur")
@@ -484,8 +481,6 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if small == "nr" or (token == "c" and re.match(r"B\.?C|A\.?D|C\.?E", following)):
         return 0
     if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):
-        return 0
-    if small in _BEFORE_NUMBERS and re.match(r"[IVX][,;:)]", following):  # Art. I, section 8
         return 0
     if _LEGAL.search(before) and re.match(r"[A-Z][a-z]{0,4}\.|\d", following):
         return 0
@@ -508,8 +503,6 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
     if small in BIBLE_BOOKS and re.match(r"\d{1,3}:\d", following):
         return 0
     if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
-        return 0
-    if small in _BEFORE_NUMBERS and re.match(r"#\d|[$€£]", following):
         return 0
     if small == "no" and re.match(r"[A-Z]{1,4}-?\d", following):
         return 0

@@ -8,32 +8,11 @@ from __future__ import annotations
 import re
 
 from llasa_cli.text.lexicon import is_word
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.dates import ERA, MONTH
 from llasa_cli.text.normalize.letters import STARTERS, spell
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
-from llasa_cli.text.normalize.vocabulary import (
-    ABBREVIATIONS,
-    AFTER_ORDINALS,
-    BARE_BEFORE_NUMBERS,
-    BARE_TITLES,
-    BEFORE_NAMES,
-    BEFORE_NUMBERS,
-    BEFORE_NUMERALS,
-    CHAT,
-    DAYS_OR_WORDS,
-    DIRECTIONS,
-    GIVEN_NAMES,
-    KEYS,
-    MONTH_NAMES,
-    NEVER_LAST,
-    PLACES,
-    STATES,
-    TITLES,
-    UNITS,
-    WEEKDAYS,
-    word_table,
-)
 
 _NAME_BEFORE = re.compile(
     r"\b(?!(?i:in|at|on|to|from|the|and|but|of|for|with|by|near|dear|hi|hello|thanks|yes|no)\b)[A-Z]\w*\s+$"
@@ -49,14 +28,16 @@ def say_title(match: re.Match[str]) -> str | None:
     """Mr Lee, Mr and Mrs Brown, St Paul; but "Main St Then"."""
     word = match["title"]
     small = word.lower()
-    if small not in BARE_TITLES or (word.isupper() and small not in ("mr", "mrs", "dr", "prof", "capt", "sgt")):
+    if small not in vocabulary.BARE_TITLES or (
+        word.isupper() and small not in ("mr", "mrs", "dr", "prof", "capt", "sgt")
+    ):
         return None
     if small in ("st", "dr") and _NAME_BEFORE.search(before(match, 30)) and not _AND_TITLE.match(after(match, 12)):
-        return PLACES[small]
-    return TITLES[small]
+        return vocabulary.PLACES[small]
+    return vocabulary.TITLES[small]
 
 
-_PLACE = rf"(?:{'|'.join(name.title() for pair in PLACES.items() for name in pair)}|Way)"
+_PLACE = rf"(?:{'|'.join(name.title() for pair in vocabulary.PLACES.items() for name in pair)}|Way)"
 _COUNTRY = re.compile(
     r"\s(?:Korea|Africa|America|Ireland|Dakota|Carolina|Sudan|Vietnam|Macedonia|Germany|Berlin|Virginia|Europe|Asia)\b"
 )
@@ -74,7 +55,7 @@ def _place_stop(match: re.Match[str]) -> str:
 
 def say_direction(match: re.Match[str]) -> str | None:
     """5th Ave. NW -> fifth avenue northwest; 12 N. Main St. -> twelve north Main street."""
-    name = DIRECTIONS[match[0].replace(".", "").lower()]
+    name = vocabulary.DIRECTIONS[match[0].replace(".", "").lower()]
     if re.search(rf"(?:[A-Za-z]|\d(?:st|nd|rd|th))\s{_PLACE}\b\.?,?\s$", before(match, 18)):
         return with_stop(match, name)
     degrees = re.search(r"°\s?$|\b(?:I|US|SR|CR|Hwy|Rte|Route|Highway)\.?[ -]\d{1,3}\s$", before(match, 14))
@@ -103,13 +84,13 @@ def say_state(match: re.Match[str]) -> str | None:
     """Springfield, Ill. -> Springfield, Illinois; but "he said, Miss. Lee"."""
     if not re.search(r"(?:\b[A-Z][\w.'’-]+,\s|\([DRI]-)$", before(match)):
         return None
-    return with_stop(match, STATES[match["state"]])
+    return with_stop(match, vocabulary.STATES[match["state"]])
 
 
 def say_after_ordinal(match: re.Match[str]) -> str | None:
     """the 5th Fl. -> floor; the 9th Cir. -> circuit; but "the 5th min"."""
     word = match["short"].lower()
-    said = AFTER_ORDINALS.get(word)
+    said = vocabulary.AFTER_ORDINALS.get(word)
     if said is None or (not match[0].endswith(".") and (len(word) == 1 or is_word(word))):
         return None
     return said if ERA.match(match.string, match.end()) else with_stop(match, said)
@@ -124,8 +105,8 @@ def say_key(match: re.Match[str]) -> str | None:
         and match["key"] not in ("Ctrl", "Cmd", "Esc", "Fn")
     ):
         return None
-    other = match["joint"] and re.match(rf"(?i:{'|'.join(KEYS)})\b", after(match, 6))
-    return KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
+    other = match["joint"] and re.match(rf"(?i:{'|'.join(vocabulary.KEYS)})\b", after(match, 6))
+    return vocabulary.KEYS[match["key"].lower()] + (" or " if other else " slash " if match["joint"] else "")
 
 
 BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -148,7 +129,7 @@ BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
     "mm": ((r"(?:^|[^\d\s])\s?$", r"\s\d", "measures"),),
     **{
         word: (("", r"\s[Nn]os?\b", said),)
-        for word, said in word_table(
+        for word, said in vocabulary.word_table(
             "acct account,cat catalog,inv inventory,ref reference,ser serial,lic license,tel telephone,cert certificate"
         ).items()
     },
@@ -173,64 +154,72 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
         return {"INT": "interior", "EXT": "exterior"}[written]  # the line before a scene
     word, following = written.lower(), after(match, 20).lstrip()[:1]
     capital = written[0].isupper()
-    if written.isupper() and word in UNITS and not (following.isdigit() or before(match, 2).strip()[-1:].isdigit()):
+    if (
+        written.isupper()
+        and word in vocabulary.UNITS
+        and not (following.isdigit() or before(match, 2).strip()[-1:].isdigit())
+    ):
         return None  # HR
     if (word == "p.a" and capital) or (word == "s.t" and written != word):
         return None
     if word in ("mr", "mrs", "dr", "prof") and _AND_TITLE.match(match.string, match.end()):
-        return TITLES[word]
-    if word in GIVEN_NAMES and capital and not following.isdigit():
-        return GIVEN_NAMES[word]
+        return vocabulary.TITLES[word]
+    if word in vocabulary.GIVEN_NAMES and capital and not following.isdigit():
+        return vocabulary.GIVEN_NAMES[word]
     if word in ("rm", "bldg", "apt", "ste", "fig", "app", "sec", "pt", "vol", "term", "vit") and re.match(
         r"\s(?:[A-HJ-Z](?![\w'’])|[A-Z]\d)", after(match, 3)
     ):
-        return BEFORE_NUMBERS.get(word) or ABBREVIATIONS[word]
+        return vocabulary.BEFORE_NUMBERS.get(word) or vocabulary.ABBREVIATIONS[word]
     if word in ("sr", "jr") and following.isupper() and not _NAME_BEFORE.search(before(match, 30)):
-        return ABBREVIATIONS[word]
+        return vocabulary.ABBREVIATIONS[word]
     if capital and word in ("sgt", "lt", "capt") and following.isdigit():
-        return TITLES[word]
+        return vocabulary.TITLES[word]
     said = _said_beside(match, written)
     if said is not None:
         return said
-    if capital and word in TITLES and following.isupper():
+    if capital and word in vocabulary.TITLES and following.isupper():
         saint = word == "st" and re.match(r"\s[A-Z][a-z]+['’]s\b", after(match))  # 5th St. Paul's
         named = _NAME_BEFORE.search(before(match, 30)) or (
             word == "st" and not saint and _ORDINAL_BEFORE.search(before(match, 30))
         )
         # "Elm St. Then" or "to St. Paul's": a name before a place, none before a saint.
-        return PLACES[word] + _place_stop(match) if named and word in PLACES else TITLES[word]
+        return (
+            vocabulary.PLACES[word] + _place_stop(match)
+            if named and word in vocabulary.PLACES
+            else vocabulary.TITLES[word]
+        )
     if word == "plz" and not _NAME_BEFORE.search(before(match, 30)):
         return "please"
-    if capital and word in PLACES and (not following.isdigit() or word not in BEFORE_NUMBERS):
-        return PLACES[word] + _place_stop(match)
+    if capital and word in vocabulary.PLACES and (not following.isdigit() or word not in vocabulary.BEFORE_NUMBERS):
+        return vocabulary.PLACES[word] + _place_stop(match)
     if (
-        word in WEEKDAYS
+        word in vocabulary.WEEKDAYS
         and capital
         and (
-            word not in DAYS_OR_WORDS
+            word not in vocabulary.DAYS_OR_WORDS
             or following.isdigit()
             or following == ","
             or re.match(rf"\s(?:{MONTH})\b", after(match))
             or _OF_A_DAY.match(match.string, match.end())
         )
     ):
-        return WEEKDAYS[word] + ("" if following else ".")
+        return vocabulary.WEEKDAYS[word] + ("" if following else ".")
     if word in ("b", "d") and re.match(rf"\s(?:{MONTH})\b", after(match)):
-        return BEFORE_NUMBERS[word]
+        return vocabulary.BEFORE_NUMBERS[word]
     if word == "cat" and not capital:
         return None
     if word in ("p", "pp") and re.match(r"\s[ivx]{1,6}\b", after(match, 8)):
-        return BEFORE_NUMBERS[word]
-    if word in BEFORE_NUMBERS and after(match, 3).startswith(" #"):
-        return BEFORE_NUMBERS[word]
+        return vocabulary.BEFORE_NUMBERS[word]
+    if word in vocabulary.BEFORE_NUMBERS and after(match, 3).startswith(" #"):
+        return vocabulary.BEFORE_NUMBERS[word]
     numbered = (
         following.isdigit()
-        or bool(written in MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
+        or bool(written in vocabulary.MONTH_NAMES and re.match(r"\s['’]\d\d(?!\d)", after(match, 4)))
         or bool(word == "no" and re.match(r"\s[A-Z]{1,4}-?\d", after(match, 8)))
         or bool(word in ("eq", "eqs", "fig", "figs", "ref", "refs", "pop") and re.match(r"\s\(\d", after(match, 3)))
         or bool(
             re.match(r"\s?(?:[IVXL]+|[ivx]{2,5})\b", after(match, 8))
-            and {word, BEFORE_NUMBERS.get(word)} & BEFORE_NUMERALS
+            and {word, vocabulary.BEFORE_NUMBERS.get(word)} & vocabulary.BEFORE_NUMERALS
         )
     )
     if word in ("b", "d", "r") and capital:
@@ -238,20 +227,20 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     if word in ("b", "d", "r", "c") and numbered and not re.match(r"\s?\d{3,4}(?!\d)|\d\d(?!\d)", after(match, 6)):
         return None
     if word in ("dep", "arr") and re.match(r"\s[A-Z]{3}\b", after(match, 5)):
-        return BEFORE_NUMBERS[word]
-    if capital and word in TITLES and re.match(r"-[A-Z]", after(match, 2)):
-        return TITLES[word]
+        return vocabulary.BEFORE_NUMBERS[word]
+    if capital and word in vocabulary.TITLES and re.match(r"-[A-Z]", after(match, 2)):
+        return vocabulary.TITLES[word]
     if (
-        word in BEFORE_NUMBERS
+        word in vocabulary.BEFORE_NUMBERS
         and not (capital and len(word) == 1 and word in "nsew")
         and (numbered or (word == "no" and re.match(r" of (?!(?:course|them|it|us|you)\b)", after(match))))
     ):
-        return BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
-    said = ABBREVIATIONS.get(word)
+        return vocabulary.BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
+    said = vocabulary.ABBREVIATIONS.get(word)
     if said is None or re.match(r"\w", after(match, 1)):
         return None
-    if word in NEVER_LAST or (
-        capital and word in BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)
+    if word in vocabulary.NEVER_LAST or (
+        capital and word in vocabulary.BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)
     ):
         return said
     return with_stop(match, said)
@@ -299,9 +288,9 @@ def say_dotted_letters(match: re.Match[str]) -> str | None:
 
 def say_before_number(match: re.Match[str]) -> str | None:
     word = match[0].lower()
-    if word not in BARE_BEFORE_NUMBERS or match[0] == "PP" or re.search(r"\d\s?$", before(match, 3)):
+    if word not in vocabulary.BARE_BEFORE_NUMBERS or match[0] == "PP" or re.search(r"\d\s?$", before(match, 3)):
         return None
-    return BEFORE_NUMBERS[word]
+    return vocabulary.BEFORE_NUMBERS[word]
 
 
-CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: CHAT[m[0]])
+CHAT_WITH_DIGIT = TokenClass("chat", r"2(?:nite|day|moro|morrow)\b", lambda m: vocabulary.CHAT[m[0]])

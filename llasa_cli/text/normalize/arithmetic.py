@@ -99,7 +99,7 @@ def say_out_of(match: re.Match[str]) -> str | None:
 
 def say_pair(match: re.Match[str]) -> str | None:
     """24/7, 9/11, 50/50; 120/80 -> one hundred twenty over eighty; 50/60 Hz -> fifty or sixty."""
-    first, second = match[1], match[2]
+    first, second = match[0].removesuffix(match["hertz"] or "").split("/")
     if (first, second) in (("24", "7"), ("9", "11")) or (first == second and len(first) == 2):
         return f" {cardinal(int(first))} {cardinal(int(second))} "
     if int(first) + int(second) == 100 and len(second) == 2:  # 80/20
@@ -332,15 +332,6 @@ def say_symbol(match: re.Match[str]) -> str | None:
     if sign in "+&" and not start.strip() and following[:1].isspace():
         return " "
     return f" {SYMBOLS[sign]} " if sign in SYMBOLS else None
-
-
-def is_special_pair(match: re.Match[str]) -> bool:
-    first, second = match[1], match[2]
-    return (
-        (first, second) in (("24", "7"), ("9", "11"))
-        or (first == second and len(first) == 2 and first != "10")
-        or match["hertz"] is not None
-    )
 
 
 _REFERRED = re.compile(

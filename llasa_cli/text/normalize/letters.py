@@ -8,17 +8,9 @@ from __future__ import annotations
 import re
 
 from llasa_cli.text.lexicon import RESPELLED, is_acronym, is_spelled, is_word
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.numbers import cardinal
 from llasa_cli.text.normalize.token_class import after, before
-from llasa_cli.text.normalize.vocabulary import (
-    ABBREVIATIONS,
-    ELEMENTS,
-    FUSED_NAMES,
-    LETTER_NOUNS,
-    LETTERS,
-    SPELLED_NAMES,
-    WITHOUT_VOWELS,
-)
 
 STARTERS = frozenset(
     "The He She It We They I You But And Then This That These There His Her My Our Their If When Take "
@@ -30,7 +22,7 @@ STARTERS = frozenset(
 def spell(letters: str) -> str:
     """ "CPUs" -> "see pee yous"."""
     plural = len(letters) > 2 and letters.endswith("s") and letters[:-1].isupper()
-    names = " ".join(LETTERS.get(letter.lower(), letter) for letter in (letters[:-1] if plural else letters))
+    names = " ".join(vocabulary.LETTERS.get(letter.lower(), letter) for letter in (letters[:-1] if plural else letters))
     return names + ("s" if plural else "")
 
 
@@ -84,9 +76,9 @@ _HUMPS = re.compile(r"[A-Z]+s\b|[A-Z]+(?![a-z])|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]
 def say_mixed_case(match: re.Match[str]) -> str | None:
     """mRNA, ChatGPT: the capitals are letters; ThrowbackThursday: words; but McDonald and iPhone."""
     word, parts = match[0], _HUMPS.findall(match[0])
-    if word in SPELLED_NAMES:
-        return SPELLED_NAMES[word]
-    if word.lower() in FUSED_NAMES:
+    if word in vocabulary.SPELLED_NAMES:
+        return vocabulary.SPELLED_NAMES[word]
+    if word.lower() in vocabulary.FUSED_NAMES:
         return word
     if re.fullmatch("[A-Z]o[A-Z]s?", word):  # MoE, PoC, QoS
         return spell(word[:3]) + word[3:]
@@ -107,13 +99,13 @@ def say_mixed_case(match: re.Match[str]) -> str | None:
         if len(part) == 2 and not part.isupper() and is_word(part.lower()):  # ThisIsUs
             said.append(part)
         elif len(part) == 1 or (bare.isupper() and (len(part) == 2 or is_spelled(bare))):
-            said.append(spell(part) if len(part) > 1 else LETTERS[part.lower()])
+            said.append(spell(part) if len(part) > 1 else vocabulary.LETTERS[part.lower()])
         else:
             said.append(RESPELLED.get(part.lower(), part))
     return " ".join(said)
 
 
-_ELEMENT = rf"(?:{ELEMENTS})\d{{0,2}}"
+_ELEMENT = rf"(?:{vocabulary.ELEMENTS})\d{{0,2}}"
 FORMULA = rf"(?:{_ELEMENT}|\((?:{_ELEMENT})+\)\d{{0,2}}){{2,12}}"
 _COMPOUND = re.compile(r"[A-Z].*(?:O|H|Cl|F|Br|S|N|P|C|As|Se|Te)$")
 """Formulas without a count are those of compounds: NaCl, but no HeHe."""
@@ -123,13 +115,14 @@ def say_formula(match: re.Match[str]) -> str | None:
     """NaCl -> en ay see el; C6H12O6 -> see six aitch twelve oh six. A formula has a symbol of two letters or two counts."""
     written = match["formula"]
     counts = re.findall(r"\d+", written)
-    two_letters = re.search(r"[A-Z][a-z]", written) and written not in SPELLED_NAMES
+    two_letters = re.search(r"[A-Z][a-z]", written) and written not in vocabulary.SPELLED_NAMES
     if not two_letters and len(counts) < 2 and not re.search(r"\(|^C\d?H\d", written):
         return None
     if not counts and (not _COMPOUND.search(written) or is_word(written.lower())):
         return None
     return " ".join(
-        cardinal(int(run)) if run.isdigit() else LETTERS[run.lower()] for run in re.findall(r"\d+|[A-Za-z]", written)
+        cardinal(int(run)) if run.isdigit() else vocabulary.LETTERS[run.lower()]
+        for run in re.findall(r"\d+|[A-Za-z]", written)
     )
 
 
@@ -140,9 +133,9 @@ def say_ion(match: re.Match[str]) -> str:
 
 
 def say_without_vowel(match: re.Match[str]) -> str | None:
-    if match[0].lower() in WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]):
+    if match[0].lower() in vocabulary.WITHOUT_VOWELS or re.search(r"(.)\1\1", match[0]):
         return None
-    short = ABBREVIATIONS.get(match[0].lower())
+    short = vocabulary.ABBREVIATIONS.get(match[0].lower())
     code = match[0] in ("rm", "cf", "lg", "hr") or re.match(r"::|-\w|\s-\w|\(", after(match, 3))
     if match[0] == "nr" and not re.match(r"\s(?:the\b|[A-Z])", after(match, 5)):
         code = re.match("", "")
@@ -153,12 +146,12 @@ def say_letter(match: re.Match[str]) -> str | None:
     """A letter by its name. The context decides whether "I" and "a" are words, and whether a full stop is an initial's."""
     letter, stop = match["letter"], match["stop"] or ""
     if letter in "ai" and re.match(r"['’]s\b", after(match, 3)):  # dot the i's
-        return LETTERS[letter]
+        return vocabulary.LETTERS[letter]
     if letter == "I" and stop and re.match(r"\s[A-Z]\.\s?[A-Z]", after(match)):  # I. M. Pei
-        return LETTERS["i"]
+        return vocabulary.LETTERS["i"]
     if letter in "Ii" or (letter.upper() == "A" and not _is_letter_a(match)):
         return None
-    name = LETTERS[letter.lower()]
+    name = vocabulary.LETTERS[letter.lower()]
     if not stop:
         return name
     if after(match, 1) in (",", ";", ":"):
@@ -198,7 +191,7 @@ def _is_letter_a(match: re.Match[str]) -> bool:
     if re.match(r"\s(?:positive|negative)(?:$|[.,;:!?)])", after(match, 11)) and re.search(r"\w\s$", start):
         return True  # the sign of a blood group
     word = re.search(r"([A-Za-z]+)\s$", start)
-    if word and word[1].lower() in LETTER_NOUNS:
+    if word and word[1].lower() in vocabulary.LETTER_NOUNS:
         return True
     return bool(start.strip() and re.match(r"\s?(?:$|[,;:!?)\]\"”]|['’]s\b)", following))
 
@@ -207,7 +200,7 @@ def say_letter_range(match: re.Match[str]) -> str:
     """A–Z -> ay to zee; but "I-I don't know"."""
     if match[1] == match[2]:
         return match[0]
-    return f"{LETTERS[match[1].lower()]} to {LETTERS[match[2].lower()]}"
+    return f"{vocabulary.LETTERS[match[1].lower()]} to {vocabulary.LETTERS[match[2].lower()]}"
 
 
 def say_spelled_word(match: re.Match[str]) -> str | None:
@@ -235,4 +228,4 @@ def say_note(match: re.Match[str]) -> str:
     kind = f" {_CHORDS[match['kind']]}" if match["kind"] else ""
     seventh = f" {cardinal(int(match['seventh']))}" if match["seventh"] else ""
     sign = {"♭": " flat", "b": " flat", "": ""}.get(match["sign"], " sharp")
-    return f"{LETTERS[match['note'].lower()]}{sign}{kind}{seventh}"
+    return f"{vocabulary.LETTERS[match['note'].lower()]}{sign}{kind}{seventh}"

@@ -7,19 +7,10 @@ from __future__ import annotations
 
 import re
 
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.amounts import counted, is_before_noun, is_place
 from llasa_cli.text.normalize.numbers import cardinal, decimal, pairs
 from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
-from llasa_cli.text.normalize.vocabulary import (
-    CASED_UNITS,
-    DIRECTIONS,
-    EACH,
-    SHORT_EACH,
-    SHORT_UNITS_IN_CAPITALS,
-    SIGN_UNITS,
-    UNIT_KINDS,
-    UNITS,
-)
 
 UNIT = (
     r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|(?<=\d[ ])in\.(?=$|\s[A-Z][a-z]*\s)|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
@@ -41,8 +32,8 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
     *kind, short = re.findall(r"[^\s.-]+", written)
     if short == "IN":  # the word, in a headline
         return None
-    if short in CASED_UNITS and not kind:
-        return CASED_UNITS[short]
+    if short in vocabulary.CASED_UNITS and not kind:
+        return vocabulary.CASED_UNITS[short]
     is_word = (
         short in ("in", "c")
         and not kind
@@ -50,12 +41,12 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
         and not re.match(r"\s(?:by|=|of)\s", following)
         and not glued
     )
-    names = SIGN_UNITS.get(short.lower()) or UNITS.get(short.lower())
+    names = vocabulary.SIGN_UNITS.get(short.lower()) or vocabulary.UNITS.get(short.lower())
     if names is None or is_word or (short.lower() == "pg" and not following.startswith("/")):
         return None
     if short[0].isupper() and not kind:
         in_capitals = re.match(r"\s[A-Z]{3}|\W{0,2}$", following)
-        if len(short) == 1 or short == "HRs" or (short in SHORT_UNITS_IN_CAPITALS and not in_capitals):
+        if len(short) == 1 or short == "HRs" or (short in vocabulary.SHORT_UNITS_IN_CAPITALS and not in_capitals):
             return None
         if (
             short[1:].islower()
@@ -63,17 +54,17 @@ def unit_names(written: str, following: str = "", glued: bool = False) -> tuple[
             and re.match(r"\.?\s[A-Z]", following)
         ):
             return None
-    prefix = UNIT_KINDS[kind[0].lower()] if kind else ""
+    prefix = vocabulary.UNIT_KINDS[kind[0].lower()] if kind else ""
     return prefix + names[0], prefix + names[1]
 
 
 def say_measure(match: re.Match[str]) -> str | None:
     names = unit_names(match["unit"], after(match), glued=not match["joint"] and match["unit"] == "in")
     if match["unit"] == "TB" and _SPOONFUL.match(match.string, match.end()):
-        names = UNITS["tbsp"]
+        names = vocabulary.UNITS["tbsp"]
     if match["unit"] == "ft" and NUMBERED_SONG.search(before(match, 12) + f"{match['amount']} "):
         return None  # Ep. 12 ft. Dr. Dre
-    if names is None or (match["unit"] in CASED_UNITS and not _is_cased_unit(match)):
+    if names is None or (match["unit"] in vocabulary.CASED_UNITS and not _is_cased_unit(match)):
         return None
     single = (
         match["amount"] == "1"
@@ -257,7 +248,7 @@ def say_coordinate(match: re.Match[str]) -> str:
         for unit in ("degrees", "minutes", "seconds")
         if match[unit]
     ]
-    return f"{' '.join(parts)} {DIRECTIONS[match['toward'].lower()]} "
+    return f"{' '.join(parts)} {vocabulary.DIRECTIONS[match['toward'].lower()]} "
 
 
 def say_resolution(match: re.Match[str]) -> str:
@@ -284,17 +275,21 @@ def say_per(match: re.Match[str]) -> str | None:
         names = unit_names(match["area"])
         return f" per {names[0]}" if names else None
     each = match["each"]
-    names = CASED_UNITS.get(each) or (
-        UNITS.get(each.lower()) if re.search(r"(?:[A-Za-zμ¢]|:\d\d)\s?$", start) else None
+    names = vocabulary.CASED_UNITS.get(each) or (
+        vocabulary.UNITS.get(each.lower()) if re.search(r"(?:[A-Za-zμ¢]|:\d\d)\s?$", start) else None
     )
     return (
-        f" per {SHORT_EACH.get(each.lower(), each)}" if each.lower() in EACH else f" per {names[0]}" if names else None
+        f" per {vocabulary.SHORT_EACH.get(each.lower(), each)}"
+        if each.lower() in vocabulary.EACH
+        else f" per {names[0]}"
+        if names
+        else None
     )
 
 
 def say_unit_name(match: re.Match[str]) -> str:
     """A unit without an amount: measured in kWh -> kilowatt-hours; a MHz -> a megahertz."""
-    one, many = CASED_UNITS.get(match[0]) or UNITS[match[0].lower()]
+    one, many = vocabulary.CASED_UNITS.get(match[0]) or vocabulary.UNITS[match[0].lower()]
     noun = re.match(
         r"\s(?:scale|levels?|range|rates?|limit|meter|readings?|values?|band|mark|output|display)\b", after(match)
     )
@@ -306,5 +301,5 @@ def say_rate(match: re.Match[str]) -> str | None:
     size = match["size"].replace("i", "") if len(match["size"]) > 2 else match["size"]
     prefixes = {"k": "kilo", "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "": ""}
     bits = re.fullmatch("([kKMGT]?)(B|b|bit)", size)
-    many = prefixes[bits[1]] + ("bytes" if bits[2] == "B" else "bits") if bits else UNITS[match["size"]][1]
-    return f"{many} {'an' if match['each'] in ('h', 'hr') else 'a'} {SHORT_EACH[match['each']]}"
+    many = prefixes[bits[1]] + ("bytes" if bits[2] == "B" else "bits") if bits else vocabulary.UNITS[match["size"]][1]
+    return f"{many} {'an' if match['each'] in ('h', 'hr') else 'a'} {vocabulary.SHORT_EACH[match['each']]}"

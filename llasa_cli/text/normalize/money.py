@@ -8,21 +8,12 @@ from __future__ import annotations
 import math
 import re
 
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.amounts import counted, is_before_noun
 from llasa_cli.text.normalize.numbers import cardinal, decimal
 from llasa_cli.text.normalize.token_class import after, before
-from llasa_cli.text.normalize.vocabulary import (
-    CURRENCIES,
-    DOLLARS,
-    EACH,
-    MONEY_CODES,
-    SCALES,
-    SHORT_EACH,
-    UNITS,
-    word_table,
-)
 
-SIGNS = "".join(CURRENCIES)
+SIGNS = "".join(vocabulary.CURRENCIES)
 
 
 _SHARED_SCALE = re.compile(
@@ -33,11 +24,11 @@ _SHARED_SCALE = re.compile(
 
 def say_money(match: re.Match[str]) -> str | None:
     sign = match["sign"] or match["sign_after"]
-    one, many, small, smalls = CURRENCIES[sign]
+    one, many, small, smalls = vocabulary.CURRENCIES[sign]
     if match["prefix"]:
         if (sign == "$") == (match["prefix"] == "GH"):
             return None
-        country = DOLLARS[match["prefix"]]
+        country = vocabulary.DOLLARS[match["prefix"]]
         one, many = f"{country} {one}".lstrip(), f"{country} {many}".lstrip()
         if match["prefix"] == "R":
             one, many = "real", "reais"
@@ -52,7 +43,7 @@ def say_money(match: re.Match[str]) -> str | None:
     )
     single = match["joint"] == "-" or is_before_noun(match) or cash is not None
     low = f"{decimal(match['low'].rstrip('-–—'))} to " if match["low"] else ""
-    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    scale = match["scale"] or (vocabulary.SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
     if match["named"]:
         return f" {low}{decimal(amount)} {scale}".rstrip() + match["named"]
     if not scale and not low and match["sign"] and _SHARED_SCALE.match(match.string, match.end()):
@@ -70,12 +61,14 @@ def say_money(match: re.Match[str]) -> str | None:
 
 def say_coded_money(match: re.Match[str]) -> str | None:
     """CHF 50 -> fifty Swiss francs; 2 million SEK -> two million Swedish kronor."""
-    one, many = MONEY_CODES[match["code"] or match["code_after"]]
+    one, many = vocabulary.MONEY_CODES[match["code"] or match["code_after"]]
     amount, low = match["amount"] or match["amount_before"], match["low"] or match["low_before"]
-    scale = match["scale"] or (SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
+    scale = match["scale"] or (vocabulary.SCALES[match["short_scale"].lower()] if match["short_scale"] else "")
     said = f" {decimal(low.rstrip('-–—'))} to" if low else ""
     whole, _, cents = amount.partition(".")
-    small = next((sign[2:] for sign in CURRENCIES.values() if sign[0] == one or one.endswith((" dollar",))), None)
+    small = next(
+        (sign[2:] for sign in vocabulary.CURRENCIES.values() if sign[0] == one or one.endswith((" dollar",))), None
+    )
     if small and len(cents) == 2 and not scale and int(whole.replace(",", "") or 0):
         and_cents = f" and {cardinal(int(cents))} {small[0] if cents == '01' else small[1]}" if int(cents) else ""
         return f"{said} {decimal(whole)} {one if whole == '1' else many}{and_cents} "
@@ -83,7 +76,7 @@ def say_coded_money(match: re.Match[str]) -> str | None:
     return f"{said} {decimal(amount)} {scale + ' ' if scale else ''}{one if single else many} "
 
 
-GLUED_CODES = word_table(
+GLUED_CODES = vocabulary.word_table(
     "N naira,R rand,P pesos,RM ringgit,Rp rupiah,Tk taka,Sh shillings,KSh Kenyan shillings,Kč Czech koruna,zl zlotys"
 )
 """Letters before an amount: "N5,000"."""
@@ -94,7 +87,7 @@ def say_glued_money(match: re.Match[str]) -> str:
     whole, _, cents = match["glued_amount"].partition(".")
     amount = whole if cents == "00" else match["glued_amount"]
     scale = match["glued_scale"] or ""
-    scale = SCALES.get(scale.lower(), scale)
+    scale = vocabulary.SCALES.get(scale.lower(), scale)
     return f" {decimal(amount)} {scale + ' ' if scale else ''}{GLUED_CODES[match['glued']]} "
 
 
@@ -191,6 +184,6 @@ def say_old_money(match: re.Match[str]) -> str | None:
 def say_money_per(match: re.Match[str]) -> str | None:
     """$/kg -> dollars per kilogram."""
     each = match["unit"].lower()
-    names = UNITS.get(each)
-    each_name = SHORT_EACH.get(each) or (each if each in EACH else names[0] if names else None)
-    return f"{CURRENCIES[match['sign']][1]} per {each_name}" if each_name else None
+    names = vocabulary.UNITS.get(each)
+    each_name = vocabulary.SHORT_EACH.get(each) or (each if each in vocabulary.EACH else names[0] if names else None)
+    return f"{vocabulary.CURRENCIES[match['sign']][1]} per {each_name}" if each_name else None

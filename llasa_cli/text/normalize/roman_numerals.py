@@ -7,17 +7,9 @@ from __future__ import annotations
 
 import re
 
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.numbers import cardinal, ordinal, roman, year
 from llasa_cli.text.normalize.token_class import after, before
-from llasa_cli.text.normalize.vocabulary import (
-    BEFORE_LONG_NUMERALS,
-    BEFORE_NUMBERS,
-    BEFORE_NUMERALS,
-    CROWNS,
-    LETTERS,
-    RULERS,
-    SERIES,
-)
 
 _PRONOUN = re.compile(
     r"['’](?:m|d|ll|ve)\b|\s(?:am|have|do|don|like|love|want|need|think|know|took|read|wrote|saw)\b", re.IGNORECASE
@@ -91,20 +83,20 @@ def say_numeral(match: re.Match[str]) -> str | None:
     if word is None:
         return cardinal(number) if listed or before(match, 1) == "§" else None
     previous = word["word"].lower()
-    previous = BEFORE_NUMBERS.get(previous, previous)
+    previous = vocabulary.BEFORE_NUMBERS.get(previous, previous)
     pronoun = number == 1 and _PRONOUN.match(match.string, match.end())
-    if previous in BEFORE_NUMERALS and re.fullmatch(r"[IVX][IVXL]*|L[IVX]+", written):
+    if previous in vocabulary.BEFORE_NUMERALS and re.fullmatch(r"[IVX][IVXL]*|L[IVX]+", written):
         is_one = not pronoun if word["word"][0].isupper() else _ONE.match(match.string, match.end())
         return cardinal(number) if number > 1 or is_one else None
-    if listed and not (previous in RULERS and word["word"][0].isupper()):
+    if listed and not (previous in vocabulary.RULERS and word["word"][0].isupper()):
         ruler = re.search(rf"\b(?P<name>[A-Z][a-z]+) [IVX]+{_LIST_JOINT}$", before(match, 40))
-        return f"the {ordinal(number)}" if ruler and ruler["name"].lower() in RULERS else cardinal(number)
-    if len(written) > 1 and previous in BEFORE_LONG_NUMERALS:
+        return f"the {ordinal(number)}" if ruler and ruler["name"].lower() in vocabulary.RULERS else cardinal(number)
+    if len(written) > 1 and previous in vocabulary.BEFORE_LONG_NUMERALS:
         return cardinal(number)
-    if previous in SERIES and word["word"][0] not in "abcdefghjklmnopqrstuvwxyz" and written in ("V", "X"):
+    if previous in vocabulary.SERIES and word["word"][0] not in "abcdefghjklmnopqrstuvwxyz" and written in ("V", "X"):
         return cardinal(number)
-    crowned = (word["crown"] or "").strip().lower() in CROWNS and word["word"][0].isupper()
-    if (previous in RULERS and word["word"][0].isupper()) or crowned:
+    crowned = (word["crown"] or "").strip().lower() in vocabulary.CROWNS and word["word"][0].isupper()
+    if (previous in vocabulary.RULERS and word["word"][0].isupper()) or crowned:
         middle = len(written) == 1 and re.match(r"\.\s?[A-Z]", after(match, 3))
         if written == "I":
             reigned = re.match(r"\s(?:was (?:crowned|born|the)|ruled|reigned|died|became|of [A-Z])\b", after(match, 14))
@@ -119,7 +111,7 @@ def say_numeral(match: re.Match[str]) -> str | None:
     person = re.search(
         r"\b(?:(?:Mr|Mrs|Ms|Dr|Prof)\.?|(?P<first>[A-Z][a-z]+)(?: [A-Z]\.)?) [A-Z][a-z]+,? $", before(match, 40)
     )
-    if person and len(written) > 1 and number < 7 and (person["first"] or "mr").lower() in RULERS | {"mr"}:
+    if person and len(written) > 1 and number < 7 and (person["first"] or "mr").lower() in vocabulary.RULERS | {"mr"}:
         return f"the {ordinal(number)}"
     if written == "IV" and (
         _INTRAVENOUS.match(match.string, match.end()) or previous in ("start", "give", "the", "an")
@@ -137,7 +129,7 @@ def say_stage(match: re.Match[str]) -> str | None:
     """stage IIIA -> stage three ay."""
     if not re.search(r"\b(?:[Ss]tage|[Tt]ype|[Gg]rade|[Cc]lass|[Pp]hase|[Tt]itle)\s$", before(match, 7)):
         return None
-    return f"{cardinal(roman(match['number']) or 0)} {LETTERS[match['letter'].lower()]} "
+    return f"{cardinal(roman(match['number']) or 0)} {vocabulary.LETTERS[match['letter'].lower()]} "
 
 
 def say_heading_number(match: re.Match[str]) -> str | None:
@@ -169,7 +161,9 @@ def say_outline(match: re.Match[str]) -> str | None:
     said = [cardinal(number)]
     for part in match["rest"].strip(".").split("."):
         small = roman(part.upper()) if len(part) > 1 or part == "i" else None
-        said.append(cardinal(int(part)) if part.isdigit() else cardinal(small) if small else LETTERS[part.lower()])
+        said.append(
+            cardinal(int(part)) if part.isdigit() else cardinal(small) if small else vocabulary.LETTERS[part.lower()]
+        )
     return " ".join(said)
 
 

@@ -20,50 +20,19 @@ from llasa_cli.text.normalize import (
     measures,
     money,
     roman_numerals,
+    vocabulary,
 )
 from llasa_cli.text.normalize.numbers import cardinal, decimal, digits, ordinal, pairs, roman, two_digits, year
 from llasa_cli.text.normalize.token_class import TokenClass, after, before, may_end_sentence, with_stop
-from llasa_cli.text.normalize.vocabulary import (
-    ABBREVIATIONS,
-    AFTER_ORDINALS,
-    BARE_ABBREVIATIONS,
-    BEFORE_NUMBERS,
-    CHAT,
-    COUNTIES,
-    DIRECTIONS,
-    DOLLARS,
-    DOSES,
-    KEYS,
-    KIN,
-    LAW,
-    LETTERS,
-    MARKED_WORDS,
-    MONEY_CODES,
-    MONTH_NAMES,
-    PLACES,
-    ROUND_NUMBERS,
-    SHORT_EACH,
-    SHORT_PERIODS,
-    SMALL_CHAT,
-    SPELLED_NAMES,
-    STATES,
-    SYMBOLS,
-    TITLES,
-    UNIT_KINDS,
-    UNIT_WORDS,
-    WEEKDAYS,
-    WITHOUT_VOWELS,
-    word_table,
-)
 
 NUMBER_CLASSES = [
     TokenClass("money", r"(?P<shillings>\d{1,2})/(?:-|(?P<pence>\d{1,2})(?P<d>d)?)(?![\w/-]|[.,:]\d)", money.say_old_money),
     *games.GAME_NUMBER_CLASSES,
     TokenClass("model number", r"(?P<width>\d{3})/(?P<aspect>\d\d)\s?(?P<build>Z?R)\s?(?P<rim>\d\d)(?:\s(?P<load>\d{2,3})(?P<speed>[A-Z]))?(?!\w)", codes.say_tire),
     TokenClass("time", r"(?P<east>\d{1,2})/(?P<central>\d{1,2})c\b", lambda m: f" {cardinal(int(m['east']))} {cardinal(int(m['central']))} central " if (int(m["east"]) - int(m["central"])) % 12 == 1 else None),
-    TokenClass("code number", r"(40[13])([kb])\b", lambda m: f" {pairs(m[1])} {LETTERS[m[2]]} "),
+    TokenClass("code number", r"(40[13])([kb])\b", lambda m: f" {pairs(m[1])} {vocabulary.LETTERS[m[2]]} "),
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})\s?(?P<of>wt|mol|vol)\s?%", lambda m: f" {decimal(m['amount'])} { {'w': 'weight', 'm': 'mole', 'v': 'volume'}[m['of'][0]] } percent"),
-    TokenClass("time", r"(?P<minutes>\d{1,2})['’′](?P<seconds>[0-5]\d)(?:″|''|’’)/(?P<each>km|mi)\b", lambda m: f" {cardinal(int(m['minutes']))} {'minutes' if m['seconds'] == '00' else two_digits(int(m['seconds']))} per {measures.UNITS[m['each']][0]}"),
+    TokenClass("time", r"(?P<minutes>\d{1,2})['’′](?P<seconds>[0-5]\d)(?:″|''|’’)/(?P<each>km|mi)\b", lambda m: f" {cardinal(int(m['minutes']))} {'minutes' if m['seconds'] == '00' else two_digits(int(m['seconds']))} per {vocabulary.UNITS[m['each']][0]}"),
     TokenClass("measure", r"(?P<prime>[35])['’′](?!\w)(?:-(?=[ACGTUN]{2}))?", measures.say_prime),
     TokenClass("note", r"(?<=[.!?][\"”’)])\d{1,3}(?=\s|$)", lambda m: ""),
     TokenClass(
@@ -126,8 +95,8 @@ NUMBER_CLASSES = [
     TokenClass("date", r"(?P<month>0?[1-9]|1[0-2])/(?P<year>19[5-9]\d|20[0-9]\d)(?![\w/-]|[.,]\d)", dates.say_month_and_year),
     TokenClass("date", rf"(?P<day>0?[1-9]|[12]\d|3[01])(?P<joint>[-/])(?P<month>{dates.MONTH})(?P=joint)(?P<year>[12]\d{{3}}|\d\d)(?![\w-])", dates.say_dashed_date),
     TokenClass("time", r"(?P<minute>\d{1,3})\+(?P<added>\d{1,2})['’′](?!\w)", lambda m: f"{cardinal(int(m['minute']))} plus {cardinal(int(m['added']))}"),
-    TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: ROUND_NUMBERS[m["zeros"].count("0")]),
-    TokenClass("year", r"(?P<year>20[1-4]\d)(?P<kind>[EAF])(?![\w.,'’-]\w|\w)", lambda m: f" {year(int(m['year']))} {LETTERS[m['kind'].lower()]} "),
+    TokenClass("scaled", r"1(?P<zeros>0{2}|,?000|0,?000|00,?000|,?000,?000)s\b", lambda m: vocabulary.ROUND_NUMBERS[m["zeros"].count("0")]),
+    TokenClass("year", r"(?P<year>20[1-4]\d)(?P<kind>[EAF])(?![\w.,'’-]\w|\w)", lambda m: f" {year(int(m['year']))} {vocabulary.LETTERS[m['kind'].lower()]} "),
     TokenClass("year", r"(?P<first>1[5-9]\d\d|20\d\d)/(?P<second>\d\d)(?![\w/]|[.,]\d)", dates.say_season),
     TokenClass("ordinal", r"([2-9]\d)ers\b", lambda m: f"{cardinal(int(m[1]))}{'rs' if m[1][1] in '1359' else 'ers'}"),
     TokenClass("fraction", r"(?P<over>\d{1,2})/(?P<under>\d{1,3}(?:,\d{3})*)(?:rds?|ths?|nds?)\b", arithmetic.say_worded_fraction),
@@ -154,7 +123,7 @@ NUMBER_CLASSES = [
     TokenClass("code number", r"(?<=arXiv:)(?P<month>\d{4})\.(?P<number>\d{4,5})", lambda m: f" {digits(m['month'])} point {digits(m['number'])} "),
     TokenClass("zip code", r"(?P<code>[1-9]\d{3})[ ](?P<letters>[A-Z]{2})(?=[ ][A-Z][a-z])", lambda m: f" {digits(m['code'])} {letters.spell(m['letters'])}" if re.search(r"\d[a-z]?,\s$", before(m, 4)) else None),
     TokenClass("code number", r"(?<=ISSN[ ])\d{4}-\d{3}[\dX](?!\w)|(?<=ISSN:[ ])\d{4}-\d{3}[\dX](?!\w)", lambda m: f" {digits(m[0][:4])}, {digits(m[0][5:])}{' ex' if m[0][-1] == 'X' else ''} "),
-    TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {LETTERS[m['letter'].lower()]} "),
+    TokenClass("code number", r"(?P<numbers>\d{2,6}(?:-\d{2,7}){1,4})-(?P<letter>[A-Z])(?![\w-])", lambda m: f" {', '.join(digits(group) for group in m['numbers'].split('-'))}, {vocabulary.LETTERS[m['letter'].lower()]} "),
     TokenClass("phone", r"\d{4}(?![\w-]|[.,:/]\d)", codes.say_card_number),
     TokenClass("abbreviation", r"(?P<page>\d{1,4})f(?P<many>f)?\b\.?", codes.say_following_pages),
     TokenClass("measure", r"(?P<years>\d[\d,.]{0,12})\sy(?=[,;.)]|$|\sold\b)(?!\.o\b)", lambda m: None if re.search(r"[+*/^-]\s?$", before(m, 2)) else f" {decimal(m['years'].rstrip('.,'))} years"),
@@ -163,7 +132,7 @@ NUMBER_CLASSES = [
     TokenClass("model number", r"(\d{3})-(\d|(?<=7[0-8]7-)[1-9]00)(?![\w-]|[.,]\d)", codes.say_model),
     TokenClass(
         "money",
-        rf"""(?:(?P<prefix>{"|".join(sorted(DOLLARS, key=len, reverse=True))})?(?P<sign>[{money.SIGNS}])\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})
+        rf"""(?:(?P<prefix>{"|".join(sorted(vocabulary.DOLLARS, key=len, reverse=True))})?(?P<sign>[{money.SIGNS}])\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})
         (?:\s?(?P<short_scale>(?i:k|mm|mn|m|bn?|tn?))\b|(?P<joint>[\s-])(?P<scale>{amounts.LONG_SCALES})\b)?(?P<named>-(?:dollar|euro|pound)\b)?
         (?P<same>[ ](?:USD|US|EUR|GBP|JPY|INR)\b(?![ ]?\d))?
         |(?P<amount_before>\d{{1,12}}(?:[.,]\d{{1,3}}){{0,4}})\s?(?P<sign_after>[$€£¥₹₽₺₪₴])(?!\.?\d))""",
@@ -171,9 +140,9 @@ NUMBER_CLASSES = [
     ),
     TokenClass(
         "money",
-        rf"""(?:(?P<code>{"|".join(MONEY_CODES)})\.?\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})(?!\w*-\w)
+        rf"""(?:(?P<code>{"|".join(vocabulary.MONEY_CODES)})\.?\s?(?P<low>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount>{amounts.AMOUNT})(?!\w*-\w)
         |(?P<low_before>{amounts.AMOUNT}[-–—](?=\d))?(?P<amount_before>{amounts.AMOUNT}))(?:\s?(?P<short_scale>(?i:k|mm|mn|m|bn?|tn?))\b|\s(?P<scale>{amounts.LONG_SCALES})\b)?
-        (?(code)|\s?(?P<code_after>{"|".join(MONEY_CODES)})\b)""",
+        (?(code)|\s?(?P<code_after>{"|".join(vocabulary.MONEY_CODES)})\b)""",
         money.say_coded_money,
     ),
     TokenClass(
@@ -183,7 +152,7 @@ NUMBER_CLASSES = [
     ),
     TokenClass("out of", r"(\d{1,4})/(\d{1,4})(?![\w/]|[.,]\d)", arithmetic.say_part_of_count),
     TokenClass("date", r"(?P<month>\d{1,2})/(?P<day>\d{1,2})(?![\w/]|[.,]\d)", dates.say_weekday_and_date),
-    TokenClass("pair", r"(\d{1,3})/(\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", lambda m: arithmetic.say_pair(m) if arithmetic.is_special_pair(m) else None),
+    TokenClass("pair", r"(24(?=/7)|9(?=/11)|\d{1,3}(?=/\d+\s?Hz\b)|(?!10)(?P<same>\d\d)(?=/(?P=same)(?!\d)))/(?P<second>\d{1,3})(?![\w/]|[.,]\d)(?P<hertz>\s?Hz\b)?", arithmetic.say_pair),
     TokenClass("pair", r"(\d{1,2})/(2|4|8|16)(?=\s(?:time|meter|beat)\b)|(?<=\bin[ ])(6|9|12)/(8)(?!\w)", lambda m: f"{cardinal(int(m[1] or m[3]))} {cardinal(int(m[2] or m[4]))}"),
     TokenClass("fraction", r"1/(\d{2,4})\s?s(?:ec)?\b", lambda m: f"one {ordinal(int(m[1]))} of a second"),
     TokenClass("formula", r"(?P<number>\d{1,4})!(?!!)", arithmetic.say_factorial),
@@ -245,14 +214,14 @@ NUMBER_CLASSES = [
     TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z~]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
     TokenClass(
         "address",
-        rf"(\d{{3,4}})(?=[ ](?:[NS]?[EW]?\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
+        rf"(\d{{3,4}})(?=[ ](?:[NS]?[EW]?\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in vocabulary.PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
         lambda m: f" {pairs(m[1])} ",
     ),
     TokenClass("dotted number", r"(802)\.(\d{1,2})(?P<letters>[a-z]{1,2}\b)?(?![\w.])", codes.say_wireless),
     TokenClass("dotted number", r"(?P<host>\d{1,3}(?:\.\d{1,3}){3}):(?P<port>\d{2,5})(?!\w)", codes.say_host),
     TokenClass("dotted number", r"(\d+(?:\.\d+)*)\.[xX](?!\w)", lambda m: f" {' point '.join(map(decimal, m[1].split('.')))} point ex "),
     TokenClass("dotted number", r"(?P<number>\d+(?:\.\d+){2,})(?:-(?P<stage>rc|alpha|beta|dev|pre|post)[.-]?(?P<count>\d{1,4})?(?!\w))?", codes.say_dotted),
-    TokenClass("code number", r"10(?:40|95|98|99)(?=-[A-Z])|(?:(?<=\bForm[ ])|(?<=[RG]TX[ ])|(?<=\bRX[ ])|(?<=\bBWV[ ])|(?<=\b[HS]\.[RB]\.[ ])|(?<=(?<![\w.])S\.[ ]))\d{3,4}(?!\w|[.,]\d)|(?<=\bBWV[ ])\d{3,4}[a-z]\b", lambda m: f" {pairs(m[0])} " if m[0].isdigit() else f" {pairs(m[0][:-1])} {LETTERS[m[0][-1]]} "),
+    TokenClass("code number", r"10(?:40|95|98|99)(?=-[A-Z])|(?:(?<=\bForm[ ])|(?<=[RG]TX[ ])|(?<=\bRX[ ])|(?<=\bBWV[ ])|(?<=\b[HS]\.[RB]\.[ ])|(?<=(?<![\w.])S\.[ ]))\d{3,4}(?!\w|[.,]\d)|(?<=\bBWV[ ])\d{3,4}[a-z]\b", lambda m: f" {pairs(m[0])} " if m[0].isdigit() else f" {pairs(m[0][:-1])} {vocabulary.LETTERS[m[0][-1]]} "),
     TokenClass("zip code", r"(?:(?<=\b(?:NSW|VIC|QLD|TAS|ACT)[ ])|(?<=\b(?:SA|WA|NT)[ ])(?=\d{4}$))\d{4}(?![\w-]|[.,]\d)|(?<=[a-z][ ][–-][ ])[1-8]\d{5}(?=[.,]?$|[.,]\s)", lambda m: f" {digits(m[0])} "),
     TokenClass("code number", r"(10(?:40|95|98|99))s\b", lambda m: f" {pairs(m[1])}{'ies' if m[1] == '1040' else 's'}".replace("yies", "ies")),
     TokenClass("year", r"(?<=\d{4}[-–])0(?P<short>[1-9])(?!\w)", lambda m: f"{cardinal(int(m['short']))} " if re.search(r"(?<!\d)(?:19|20)\d\d[-–]$", before(m, 6)) else None),
@@ -266,20 +235,20 @@ NUMBER_CLASSES = [
 """The token classes, in the order in which they are tried."""
 
 
-_MONEY_PER = word_table(
+_MONEY_PER = vocabulary.word_table(
     "pcm per calendar month,pppn per person per night,ppn per person per night,pp per person,pn per night,p/w per week,"
     "p/h per hour,p/m per month,pw per week,pa per annum"
 )
 _MARKED_WORDS = "|".join(
     re.escape(form).replace("'", "['’]")
-    for word in MARKED_WORDS
+    for word in vocabulary.MARKED_WORDS
     for form in {word, word.capitalize(), word.upper() if len(word) > 4 else word}
 )
 _PARTS = {"v": "volume", "w": "weight", "m": "mass"}
 
 
 def _letters_and_numbers(written: str) -> str:
-    said = {"+": "plus", "-": "minus"} | LETTERS
+    said = {"+": "plus", "-": "minus"} | vocabulary.LETTERS
     return " ".join(cardinal(int(part)) if part.isdigit() else said[part] for part in re.findall(r"\d+|\S", written))
 
 
@@ -367,7 +336,7 @@ SIGN_CLASSES = [
     TokenClass("symbol", r"(?<!.)\$\s(?=[a-z])", lambda m: " "),  # the prompt of a shell
     TokenClass("symbol", r"\$(?=[A-Z_]{2,}\b|\{|[a-z]\w*\s?=)", lambda m: " dollar "),
     TokenClass("symbol", r"\#(?=\d{1,4}[A-Za-z]{3})", lambda m: " "),  # a hashtag
-    TokenClass("symbol", rf"§§|¶¶|!=|[<>=]=|[{re.escape(''.join(SYMBOLS))}]", arithmetic.say_symbol),
+    TokenClass("symbol", rf"§§|¶¶|!=|[<>=]=|[{re.escape(''.join(vocabulary.SYMBOLS))}]", arithmetic.say_symbol),
 ]  # fmt: skip
 WORD_CLASSES = [
     *games.GAME_WORD_CLASSES,
@@ -376,14 +345,14 @@ WORD_CLASSES = [
     TokenClass("code number", r"[A-Z]{2}\d{2}(?:(?:[ ](?=[A-Z]*\d)[A-Z\d]{4}|[ ][A-Z]{4}(?=[ ]\d{4})){2,7}(?:[ ][A-Z\d]{1,4})?|(?:[A-Z]{4})?\d{11,26})(?![\w-])", codes.say_bank_account),
     codes.SERIAL_NUMBER,
     TokenClass("zip code", r"(?:[A-Z]{1,2}\d[A-Z\d]?[ ]\d(?!GB|TB|MB)[ABD-HJLNP-UW-Z]{2}|[A-Z]\d[A-Z][ ]\d[A-Z]\d)(?![\w-])", codes.say_postcode),
-    TokenClass("dose", rf"(?:{'|'.join(DOSES)})\b|q[AP]M\b|PRN\b|NPO\b", lambda m: DOSES[m[0].lower()]),
+    TokenClass("dose", rf"(?:{'|'.join(vocabulary.DOSES)})\b|q[AP]M\b|PRN\b|NPO\b", lambda m: vocabulary.DOSES[m[0].lower()]),
     TokenClass("model number", r"FL(?P<level>\d{3})(?!\w)", lambda m: f"flight level {pairs(m['level'])} "),
     TokenClass("model number", r"P(?P<width>\d{3})/(?P<aspect>\d\d)(?P<build>Z?R)(?P<rim>\d\d)(?P<load>(?!))?(?!\w)", codes.say_tire),
     TokenClass("zip code", r"(?<=,[ ])(?:ON|IN|OR|ME|OK|HI|OH|PA|MA|DE|ID|LA|AL)(?=[ ](?:\d{5}|[A-Z]\d[A-Z])\b)", lambda m: letters.spell(m[0])),
     TokenClass("roman numeral", r"(?:[iv]{1,3}|[IV]{1,3})(?:[-–](?:[iv]{1,3}|[IV]{1,3})){2,5}(?![\w-])", roman_numerals.say_progression),
-    TokenClass("abbreviation", rf"(?P<kin>{'|'.join(KIN)})\.(?=\sof\s[A-Z])", lambda m: KIN[m["kin"]]),
+    TokenClass("abbreviation", rf"(?P<kin>{'|'.join(vocabulary.KIN)})\.(?=\sof\s[A-Z])", lambda m: vocabulary.KIN[m["kin"]]),
     TokenClass("abbreviation", r"[Gg]t\.?(?=-(?:grand|aunt|uncle))", lambda m: "great"),
-    TokenClass("title", r"(?P<title>Mrs?|Ms|Dr|Prof)(?=[)\]])|(?P<patient>[Pp]t)(?=\s(?:is|was|has|had|presents|presented|denies|reports|states|admitted|with|w/)\s)", lambda m: "patient" if m["patient"] else TITLES[m["title"].lower()]),
+    TokenClass("title", r"(?P<title>Mrs?|Ms|Dr|Prof)(?=[)\]])|(?P<patient>[Pp]t)(?=\s(?:is|was|has|had|presents|presented|denies|reports|states|admitted|with|w/)\s)", lambda m: "patient" if m["patient"] else vocabulary.TITLES[m["title"].lower()]),
     TokenClass("dose", r"q\.?(?P<hours>\d{1,2})(?:[-–](?P<most>\d{1,2}))?h(?:rs?)?\b", lambda m: f"every {cardinal(int(m['hours']))} {'to ' + cardinal(int(m['most'])) + ' ' if m['most'] else ''}hours"),
     TokenClass("model number", r"(?P<name>[A-Z][a-z]{2,12})-(?P<number>[1-9]\d\d)(?![\w-]|[.,]\d)", lambda m: f"{m['name']} {pairs(m['number'])} "),
     TokenClass("code number", r"(?P<letters>[A-Z]{2,5})(?P<numbers>-\d{2,6}(?:-\d{2,6})+)(?![\w-])", codes.say_reference_number),
@@ -394,8 +363,8 @@ WORD_CLASSES = [
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})\.(?=\s(?P<next>[A-Z]\w*))", roman_numerals.say_heading_number),
     TokenClass("roman numeral", r"(?P<numeral>[IVX]{1,5})(?P<rest>(?:\.(?:[A-Z]|\d{1,3}|[ivx]{1,4}|[a-z]))+)(?!\w|\.\w)", roman_numerals.say_outline),
     TokenClass("code number", r"(?:Pub\.\s?L\.|P\.\s?L\.|PL)\s(?P<no>No\.\s)?(?P<congress>\d{2,3})[-–](?P<law>\d{1,3})(?![\w-])", codes.say_public_law),
-    TokenClass("abbreviation", rf"(?:{'|'.join(map(re.escape, LAW))})(?!\w)", lambda m: LAW[m[0]]),
-    TokenClass("abbreviation", rf"(?:(?<=,[ ])|(?<=\([DRI]-))(?P<state>{'|'.join(map(re.escape, STATES))})\.", abbreviations.say_state),
+    TokenClass("abbreviation", rf"(?:{'|'.join(map(re.escape, vocabulary.LAW))})(?!\w)", lambda m: vocabulary.LAW[m[0]]),
+    TokenClass("abbreviation", rf"(?:(?<=,[ ])|(?<=\([DRI]-))(?P<state>{'|'.join(map(re.escape, vocabulary.STATES))})\.", abbreviations.say_state),
     TokenClass("abbreviation", r"(?P<first>EXT|INT)\.?/(?:EXT|INT)\.", lambda m: "exterior, interior" if m["first"] == "EXT" else "interior, exterior"),
     TokenClass("abbreviation", r"sat\.(?=\sfat)", lambda m: "saturated"),
     TokenClass("abbreviation", r"(?<=[dD]ew[ ])pt\b\.?", lambda m: "point"),
@@ -417,20 +386,20 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?P<event>b|d|m|bapt?|bur)\.(?=\s?(?:(?:abt|ca?|bef|aft|about|circa)\.?\s)?(?:\d{1,2}\s[A-Z][a-z]{2}|\d{1,2}(?P<joint>[/.])\d{1,2}(?P=joint)\d\d|(?:1\d|20)\d\d(?!\d)))", abbreviations.say_event),
     TokenClass("abbreviation", r"(?:abt|bef|aft)\b\.?(?=\s(?:\d{4}(?!\d)|\d{1,2}\s[A-Z][a-z]{2}))", lambda m: {"a": "about", "b": "before", "f": "after"}[m[0][1] if m[0].startswith("aft") else m[0][0]]),
     TokenClass("title", r"St\.?(?=-[A-Z])", lambda m: "saint"),
-    TokenClass("abbreviation", rf"Co\.(?=\s(?:{COUNTIES})\b)", lambda m: "county"),
+    TokenClass("abbreviation", rf"Co\.(?=\s(?:{vocabulary.COUNTIES})\b)", lambda m: "county"),
     TokenClass("abbreviation", r"(?P<short>feat|ft)\.?(?=\s(?:[A-Z]|\d))", abbreviations.say_featuring),
     TokenClass("abbreviation", r"(?P<many>s)?(?:s\.?\s?|(?P<capital>S(?=\d{1,3}[A-Z]?(?:\(\d|\s(?:of|and)\s(?:the\s|S\d)))))(?=\d{1,4}[A-Z]{0,2}(?:\((?:\d|[a-z]\))|(?P<plain>(?![\w%]))))", abbreviations.say_section),
     TokenClass("floor", r"(?:(?<=\d(?:st|nd|rd|th)[ ])|(?<=[23]d[ ]))(?P<short>[A-Za-z]{1,5})\b\.?", abbreviations.say_after_ordinal),
     TokenClass("abbreviation", r"[A-Za-z]+\.", abbreviations.say_abbreviation),
-    TokenClass("abbreviation", rf"(?:{'|'.join(BARE_ABBREVIATIONS)})\b(?![.'’(:-]|\s?=)", lambda m: ABBREVIATIONS[m[0].lower()]),
-    TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: PLACES[m[0].lower()]),
+    TokenClass("abbreviation", rf"(?:{'|'.join(vocabulary.BARE_ABBREVIATIONS)})\b(?![.'’(:-]|\s?=)", lambda m: vocabulary.ABBREVIATIONS[m[0].lower()]),
+    TokenClass("abbreviation", r"(?<=[a-z][ ])(?:St|Ave|Rd|Blvd)\b(?!\.)", lambda m: vocabulary.PLACES[m[0].lower()]),
     TokenClass("abbreviation", r"[A-Za-z]+(?=[ ]\#?\d)", abbreviations.say_before_number),
     TokenClass("abbreviation", r"(?<=[\w).][ ])v\.?(?=[ ][A-Z])|(?<=[A-Z]{2}[ ])V\.(?=[ ][A-Z]{2})|[Vv]s\b\.?", lambda m: "versus"),
     TokenClass("abbreviation", r"et[ ]al\b\.?", lambda m: with_stop(m, "et al")),
     TokenClass("abbreviation", r"(?P<reporter>(?:[A-Z]\.){1,2})(?=[ ]?[23]d\b|4th\b)", lambda m: letters.spell(m["reporter"].replace(".", "")) + " "),
     TokenClass("abbreviation", r"(?<=\()Ret\.(?=\))", lambda m: "retired"),
-    TokenClass("abbreviation", rf"(?:{_MARKED_WORDS})(?![\w/])", lambda m: MARKED_WORDS[m[0].lower().replace("’", "'")]),
-    TokenClass("formula", r"d(?P<of>[xytu])(?![\w/])", lambda m: f" dee {LETTERS[m['of']]}" if re.search(r"∫|[=)+]|squared|cubed|\^", before(m, 30)) and not re.match(r":|\sof\b", after(m, 4)) else None),
+    TokenClass("abbreviation", rf"(?:{_MARKED_WORDS})(?![\w/])", lambda m: vocabulary.MARKED_WORDS[m[0].lower().replace("’", "'")]),
+    TokenClass("formula", r"d(?P<of>[xytu])(?![\w/])", lambda m: f" dee {vocabulary.LETTERS[m['of']]}" if re.search(r"∫|[=)+]|squared|cubed|\^", before(m, 30)) and not re.match(r":|\sof\b", after(m, 4)) else None),
     TokenClass("abbreviation", r"[hd]x\b", lambda m: "history" if m[0] == "hx" else "diagnosis"),
     TokenClass("abbreviation", r"S(?P<season>\d{1,2})\s?E(?P<episode>\d{1,3})\b", lambda m: f"season {cardinal(int(m['season']))} episode {cardinal(int(m['episode']))} "),
     TokenClass("model number", r"x86[_-]64\b", lambda m: "ex eighty six sixty four"),
@@ -449,65 +418,65 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"etc\b(?!\.)", lambda m: "et cetera"),
     TokenClass("title", r"M\.(?=\s(?:de|du|des|le|la)\s)", lambda m: "monsieur"),
     TokenClass("chat", r"(?<!\d[ ])bc\b(?=[ ][a-z])", lambda m: "because"),
-    TokenClass("key", rf"(?P<key>(?i:{'|'.join(KEYS)}))\b(?P<joint>/)?", abbreviations.say_key),
+    TokenClass("key", rf"(?P<key>(?i:{'|'.join(vocabulary.KEYS)}))\b(?P<joint>/)?", abbreviations.say_key),
     TokenClass("direction", abbreviations.DIRECTION, abbreviations.say_direction),
     TokenClass("formula", rf"(?P<formula>{letters.FORMULA})(?![\w'’])", letters.say_formula),
     TokenClass("formula", r"(?P<element>Na|K|Ca|Mg|Cl|Fe|Cu|Zn|Li|Al|Ag|Pb)(?P<count>[2-4])?(?P<sign>[+-])(?![\w+-])", lambda m: letters.say_ion(m) if len(m["element"]) > 1 or m["count"] else None),
-    TokenClass("formula", r"(?P<ion>OH|NO[23]|HCO3|CN|MnO4|HSO4|ClO[34]?)-(?![\w-])", lambda m: f"{' '.join(cardinal(int(c)) if c.isdigit() else LETTERS[c.lower()] for c in m['ion'])} minus "),
+    TokenClass("formula", r"(?P<ion>OH|NO[23]|HCO3|CN|MnO4|HSO4|ClO[34]?)-(?![\w-])", lambda m: f"{' '.join(cardinal(int(c)) if c.isdigit() else vocabulary.LETTERS[c.lower()] for c in m['ion'])} minus "),
     TokenClass("formula", r"(?P<first>[vwm])/(?P<second>[vwm])(?![\w/])", lambda m: f"{_PARTS[m['first']]} by {_PARTS[m['second']]}" if re.search(r"(?:%|\))\s?\(?$", before(m, 3)) else None),
     TokenClass("unit", r"(?P<size>[kKMGT]?i?[Bb]|[kKMGT]bit|km|mi)/(?P<each>s|sec|h|hr|min)\b", measures.say_rate),
-    TokenClass("unit", rf"(?:{'|'.join(UNIT_WORDS)})\b", measures.say_unit_name),
-    TokenClass("letter", r"(?:v|(?<=\d)[b-hj-z])(?=\d+(?:\.\d+)+\b)", lambda m: LETTERS[m[0]] + " "),
+    TokenClass("unit", rf"(?:{'|'.join(vocabulary.UNIT_WORDS)})\b", measures.say_unit_name),
+    TokenClass("letter", r"(?:v|(?<=\d)[b-hj-z])(?=\d+(?:\.\d+)+\b)", lambda m: vocabulary.LETTERS[m[0]] + " "),
     TokenClass("letter", r"(?P<letters>[A-D]{1,3}|[FO]|AB)-(?=[\"'’”.,;:!?)]|\s|$)", lambda m: letters.say_grade(m) if not re.match(rf"\s(?:(?:and|or|to|&)\s[A-Z]-|(?!or\b|at\b|and\b|av|by\b|for\b)(?i:{m['letters'][0]}))", after(m, 12)) and not re.search(r"\w-$", before(m, 2)) else None),
     TokenClass("abbreviation", r"w/c(?=[ ]\d|[ ][A-Z][a-z])", lambda m: "week commencing"),
     TokenClass("abbreviation", r"[wW]/(?=[\s,;)]|$|\w{3})", lambda m: "with "),
     TokenClass("abbreviation", r"c/o\b", lambda m: "complaining of" if re.search(r"(?:\b(?:[Pp]t|[Pp]atient|year old)|\d\s?[MF]|y/o [MF])\s$", before(m, 12)) else "care of"),
-    TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: with_stop(m, f"el el {LETTERS[m[1].lower()]}")),
-    TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: with_stop(m, f"{LETTERS[m[1].lower()]} ess see")),
+    TokenClass("title", r"LL\.?([BMD])\b\.?", lambda m: with_stop(m, f"el el {vocabulary.LETTERS[m[1].lower()]}")),
+    TokenClass("title", r"([BM])\.?Sc\b\.?", lambda m: with_stop(m, f"{vocabulary.LETTERS[m[1].lower()]} ess see")),
     TokenClass("abbreviation", r"y/o\b", lambda m: "year old" if re.search(r"\ban? \d+ $", before(m, 8)) else "years old"),
-    TokenClass("abbreviation", r"(?<![\w/])([qmwy])/\1(?![\w/])", lambda m: f"{SHORT_PERIODS[m[1]]} over {SHORT_PERIODS[m[1]]}"),
+    TokenClass("abbreviation", r"(?<![\w/])([qmwy])/\1(?![\w/])", lambda m: f"{vocabulary.SHORT_PERIODS[m[1]]} over {vocabulary.SHORT_PERIODS[m[1]]}"),
     TokenClass("abbreviation", r"No(?=\d{1,3}(?!\w))", lambda m: "number "),
     TokenClass("abbreviation", r"(?P<letters>(?:[A-Z]\.){2,4})s\b", lambda m: letters.spell(m["letters"].replace(".", "")) + "s"),
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
-    TokenClass("chat", rf"(?:{'|'.join(CHAT)}|{'|'.join(word.title() for word in CHAT if word not in SMALL_CHAT)})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and abbreviations.YOU_ARE.match(m.string, m.end()) else CHAT[m[0].lower()]),
+    TokenClass("chat", rf"(?:{'|'.join(vocabulary.CHAT)}|{'|'.join(word.title() for word in vocabulary.CHAT if word not in vocabulary.SMALL_CHAT)})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and abbreviations.YOU_ARE.match(m.string, m.end()) else vocabulary.CHAT[m[0].lower()]),
     TokenClass("date", r"FY\s?(?P<first>(?:19|20)?\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first'])) if len(m['first']) == 4 else two_digits(int(m['first']))} {two_digits(int(m['second'])) if m['second'] else ''} "),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", dates.say_business_date),
     TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
-    TokenClass("unit", r"(?:(?<=\bper[ ])|(?:(?<=\beach[ ])|(?<=\bevery[ ]))(?=\w\w))(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + SHORT_EACH[m["each"]] if m["each"] in SHORT_EACH else None),
+    TokenClass("unit", r"(?:(?<=\bper[ ])|(?:(?<=\beach[ ])|(?<=\bevery[ ]))(?=\w\w))(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (vocabulary.UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + vocabulary.SHORT_EACH[m["each"]] if m["each"] in vocabulary.SHORT_EACH else None),
     TokenClass("unit", r"m/s\b", lambda m: "meters a second"),
     TokenClass("emoticon", r"(?<!\S)(?:[xX]D|T_+T|[oO]_+[oO])(?!\w)", lambda m: " "),
-    TokenClass("formula", r"P\((?P<event>[A-Z])(?:\s?\|\s?(?P<given>[A-Z]))?\)", lambda m: f"pee of {LETTERS[m['event'].lower()]} {'given ' + LETTERS[m['given'].lower()] if m['given'] else ''} "),
+    TokenClass("formula", r"P\((?P<event>[A-Z])(?:\s?\|\s?(?P<given>[A-Z]))?\)", lambda m: f"pee of {vocabulary.LETTERS[m['event'].lower()]} {'given ' + vocabulary.LETTERS[m['given'].lower()] if m['given'] else ''} "),
     TokenClass("formula", r"(?:sin|cos|tan|cot)(?=[ ](?:squared|[xyt]\b|theta\b|alpha\b|beta\b|pi\b)|\((?:\d{0,3}[xyt]|\d{1,3}°?|theta|pi)\)|[ ]?\d{1,3}°)", lambda m: {"sin": "sine", "cos": "cosine", "tan": "tangent", "cot": "cotangent"}[m[0]]),
     TokenClass("time", r"(?:UTC|GMT)[-−–](?=\d)", lambda m: letters.spell(m[0][:3]) + " minus "),
     TokenClass("time", r"T(?P<sign>[-–−+])(?P<clock>\d{1,2}:[0-5]\d(?::[0-5]\d)?)(?!\w)", dates.say_countdown),
     TokenClass("time", r"T[-–](?=\d+\s(?:seconds?|minutes?|hours?|days?|and\scounting)\b)", lambda m: "tee minus "),
     TokenClass("date", r"M[-–](?P<to>F|Th)(?=,?\s\d)", lambda m: f"Monday to {'Friday' if m['to'] == 'F' else 'Thursday'}"),
-    TokenClass("date", r"(?P<first>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?/(?P<second>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b(?:\.(?=\s?[a-z\d,;)]))?", lambda m: f"{WEEKDAYS[m['first'].lower()]} and {WEEKDAYS[m['second'].lower()]}"),
+    TokenClass("date", r"(?P<first>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?/(?P<second>Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b(?:\.(?=\s?[a-z\d,;)]))?", lambda m: f"{vocabulary.WEEKDAYS[m['first'].lower()]} and {vocabulary.WEEKDAYS[m['second'].lower()]}"),
     TokenClass("dose", r"(?:BID|TID|QID|bid|tid|qid)\b", lambda m: letters.spell(m[0]) if re.search(r"(?:\b|\d)(?:mg|mcg|ml|mL|PO|tabs?|caps?|units|IV)\s$", before(m, 7)) or re.match(r"\s(?:x|for)\s?\d", after(m, 6)) else None),
     TokenClass("letter", r"(?:[A-Z]-){2,30}[A-Z](?![\w-])", letters.say_spelled_word),
     TokenClass("roman numeral", r"(?P<number>I{1,3}|I?V)(?P<letter>[ABC])\b", roman_numerals.say_stage),
     TokenClass("formula", r"(?<![\w'’])(?P<number>[nkmr])!(?!\w|!)", arithmetic.say_factorial),
     TokenClass("formula", r"O\((?=[^()]{1,20}\))", lambda m: "oh of "),
-    TokenClass("abbreviation", r"(?<=[a-zA-Z][ ])(?:Ltd|Inc|Corp|Jr|Sr)\b(?![.\w'’-])", lambda m: ABBREVIATIONS[m[0].lower()]),
+    TokenClass("abbreviation", r"(?<=[a-zA-Z][ ])(?:Ltd|Inc|Corp|Jr|Sr)\b(?![.\w'’-])", lambda m: vocabulary.ABBREVIATIONS[m[0].lower()]),
     TokenClass("abbreviation", r"Vit\b(?=[ ][A-K]\d{0,2}\b)", lambda m: "vitamin"),
     TokenClass("letter", r"(?<!\*)A\*(?P<many>s)?(?![\w*])", lambda m: f"ay star{m['many'] or ''} "),
     TokenClass("letter", r"(?<=&)As\b|(?<=\d[ ])As(?=\s(?:and|at|in|on|or)\b|[,.;)]|$)|(?<=[a-z][ ])As(?=[.,;)]|$|\sand\b)", lambda m: "ays" if re.search(r"(?:&|(?<![\d.])\d\d?\s|\b(?:straight|all|two|three|four|five|got|the)\s)$", before(m, 9)) else None),
-    TokenClass("letter", r"(?P<note>[A-G])m(?![\w'’])", lambda m: f"{LETTERS[m['note'].lower()]} minor" if re.search(r"\b[A-G](?:m|7|\#|b)?[ ,–-]{1,2}$" if m["note"] == "A" else r"(?:\b[A-G](?:m|7|\#|b)?|Capo \d|:)[ ,–-]{1,2}$", before(m, 8)) else None),
-    TokenClass("letter", r"(?<=\bin[ ])(?P<note>[A-G])b\b", lambda m: LETTERS[m["note"].lower()] + " flat"),
+    TokenClass("letter", r"(?P<note>[A-G])m(?![\w'’])", lambda m: f"{vocabulary.LETTERS[m['note'].lower()]} minor" if re.search(r"\b[A-G](?:m|7|\#|b)?[ ,–-]{1,2}$" if m["note"] == "A" else r"(?:\b[A-G](?:m|7|\#|b)?|Capo \d|:)[ ,–-]{1,2}$", before(m, 8)) else None),
+    TokenClass("letter", r"(?<=\bin[ ])(?P<note>[A-G])b\b", lambda m: vocabulary.LETTERS[m["note"].lower()] + " flat"),
     TokenClass("unit", r"(?:(?<=\d[kKM][ ])|(?<=illion[ ])|(?<=housand[ ]))(?P<unit>mi|ft|gal|(?:sq|cu)\.?[ ]?(?:ft|km|mi|m))\b", lambda m: (measures.unit_names(m["unit"]) or (None, None))[1]),
-    TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(LETTERS[c.lower()] for c in m[0][::2])),
-    TokenClass("abbreviation", r"(?P<short>yrs?|mos?|hrs?|wks?|mths?)['’](?=\s[a-z])", lambda m: ABBREVIATIONS.get(m["short"], "month") + "'"),
+    TokenClass("by", r"(?<![\w])[LWHD](?:[x×][LWHD]){1,2}(?!\w)", lambda m: " by ".join(vocabulary.LETTERS[c.lower()] for c in m[0][::2])),
+    TokenClass("abbreviation", r"(?P<short>yrs?|mos?|hrs?|wks?|mths?)['’](?=\s[a-z])", lambda m: vocabulary.ABBREVIATIONS.get(m["short"], "month") + "'"),
     TokenClass("unit", rf"(?:{'|'.join(_MONEY_PER)})\b", lambda m: f" {_MONEY_PER[m[0]]}" if re.search(r"[£€$]\d[\d.,]{0,9}k?\s?$", before(m, 14)) else None),
-    TokenClass("date", rf"(?P<month>{dates.MONTH})-(?P<year>\d\d)(?![\w-])", lambda m: f"{MONTH_NAMES[m['month']]} {cardinal(int(m['year']))}" if m["year"] > "12" else None),
+    TokenClass("date", rf"(?P<month>{dates.MONTH})-(?P<year>\d\d)(?![\w-])", lambda m: f"{vocabulary.MONTH_NAMES[m['month']]} {cardinal(int(m['year']))}" if m["year"] > "12" else None),
     TokenClass("abbreviation", r"Fwd?(?=:)", lambda m: "forward"),
     TokenClass("letter", r"[BCDFGHJKLNPQRTVWXYZ]s\b(?!-|\.\w)", lambda m: letters.spell(m[0][0]) + "s"),
     TokenClass("abbreviation", r"(?<![-'’])[B-DF-HJ-NP-TV-XZ][b-df-hj-np-tv-xz]{1,3}\b(?![.'’-])", letters.say_without_vowel),
     TokenClass("letter", r"f/(?=\d)", lambda m: "eff "),
-    TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: DIRECTIONS.get(m[0].lower())),
+    TokenClass("direction", r"(?:NN|SS|WN|WS|EN|ES)[EW]\b|(?:WN|WS|EN|ES)[NEWS]?\b(?!)", lambda m: vocabulary.DIRECTIONS.get(m[0].lower())),
     TokenClass("model number", r"(?P<letters>[A-Z]{1,4})-(?P<number>\d{1,4})(?P<version>[A-Z]{1,2})(?![\w-]|\.\d)", codes.say_dashed_code),
     TokenClass("formula", r"(?P<name>[fghO])(?P<primes>['’′]{0,2})\((?P<value>[a-z]|\d{1,3})\)", arithmetic.say_function),
-    TokenClass("formula", r"d(?P<above>[a-z])/d(?P<below>[a-z])(?!\w)", lambda m: f"dee {LETTERS[m['above']]} dee {LETTERS[m['below']]}"),
-    TokenClass("formula", r"d\s?squared\s?(?P<above>[a-z])/d(?P<below>[a-z])\s?squared", lambda m: f"dee squared {LETTERS[m['above']]} dee {LETTERS[m['below']]} squared"),
+    TokenClass("formula", r"d(?P<above>[a-z])/d(?P<below>[a-z])(?!\w)", lambda m: f"dee {vocabulary.LETTERS[m['above']]} dee {vocabulary.LETTERS[m['below']]}"),
+    TokenClass("formula", r"d\s?squared\s?(?P<above>[a-z])/d(?P<below>[a-z])\s?squared", lambda m: f"dee squared {vocabulary.LETTERS[m['above']]} dee {vocabulary.LETTERS[m['below']]} squared"),
     TokenClass("formula", r"(?<![\w/])(?P<above>[a-z])/(?P<below>[a-z])(?![\w/'’])", arithmetic.say_quotient),
     TokenClass("formula", r"lim(?=\s[a-z]\s?→)", lambda m: "limit as"),
     TokenClass("formula", r"(?P<name>ln|log10|log2|log)(?=\()", lambda m: {"ln": "natural log of ", "log10": "log base ten of ", "log2": "log base two of ", "log": "log of "}[m["name"]]),
@@ -525,7 +494,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"(?<=\d[ ])ff\b\.?", lambda m: with_stop(m, "and following")),
     TokenClass("capitals", r"(?P<word>[A-Z]{2,}s?)(?P<ending>['’](?:[A-Z]{1,2}|s|CLOCK)\b)?(?![\w])", letters.say_capitals),
     TokenClass("capitals", r"(?P<word>[A-Z])(?P<ending>['’](?:M|D|LL|VE|CLOCK|RE)\b)", lambda m: m[0]),
-    TokenClass("acronym", rf"(?:{'|'.join(SPELLED_NAMES)})\b", lambda m: SPELLED_NAMES[m[0]]),
+    TokenClass("acronym", rf"(?:{'|'.join(vocabulary.SPELLED_NAMES)})\b", lambda m: vocabulary.SPELLED_NAMES[m[0]]),
     TokenClass("acronym", r"IPv([46])\b", lambda m: f"eye pee vee {cardinal(int(m[1]))}"),
     TokenClass("acronym", r"(?:[a-z]+[A-Z]|[A-Z]+[a-z]+[A-Z]|[A-Z]{2,}[a-z]{2,}|[A-Z]{3}[a-rt-z]\b)[A-Za-z]*\b", letters.say_mixed_case),
     *codes.CODE_CLASSES,
@@ -537,18 +506,22 @@ WORD_CLASSES = [
 """The token classes, in the order in which they are tried."""
 WORDS_WITH_CLASS = frozenset(
     [
-        *ABBREVIATIONS,
-        *BEFORE_NUMBERS,
-        *AFTER_ORDINALS,
+        *vocabulary.ABBREVIATIONS,
+        *vocabulary.BEFORE_NUMBERS,
+        *vocabulary.AFTER_ORDINALS,
         *map(str.lower, abbreviations.BESIDE),
-        *DOSES,
-        *KIN,
-        *SHORT_EACH,
-        *WITHOUT_VOWELS,
-        *CHAT,
-        *UNIT_WORDS,
-        *KEYS,
-        *(word.replace("'", mark) for word in (*MARKED_WORDS, *(f"{vowel}'s" for vowel in "aeiou")) for mark in "'’"),
+        *vocabulary.DOSES,
+        *vocabulary.KIN,
+        *vocabulary.SHORT_EACH,
+        *vocabulary.WITHOUT_VOWELS,
+        *vocabulary.CHAT,
+        *vocabulary.UNIT_WORDS,
+        *vocabulary.KEYS,
+        *(
+            word.replace("'", mark)
+            for word in (*vocabulary.MARKED_WORDS, *(f"{vowel}'s" for vowel in "aeiou"))
+            for mark in "'’"
+        ),
         *"etc vs w y and he she him his her degrees sq cu dev lim deg bid def sat log ma cent s ss bap bapt bur abt bef aft".split(),
         *"feat ff et ov yo gt pt hx pa sin cos tan cot dx i ii iii iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx xxi".split(),
     ]
