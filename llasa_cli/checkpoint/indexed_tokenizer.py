@@ -283,7 +283,8 @@ def _index(content: Mapping[str, Any]) -> list[bytes] | None:
     for rank, merge in enumerate(model["merges"]):
         left, right = merge.split(" ") if isinstance(merge, str) else merge
         merges[vocabulary[left] << 32 | vocabulary[right]] = rank << 32 | vocabulary[left + right]
-    tokens = sorted((token.encode(), id) for token, id in vocabulary.items())
+    tokens = sorted(vocabulary)  # by characters, which is the order of their UTF-8
+    texts = [token.encode() for token in tokens]
     single = {token: id for token, id in vocabulary.items() if len(token) == 1}
     splitter: dict[str, Any] = {
         "version": "1.0",
@@ -306,11 +307,10 @@ def _index(content: Mapping[str, Any]) -> list[bytes] | None:
     arrays = (
         pairs,
         map(merges.__getitem__, pairs),
-        (id for _, id in tokens),
-        accumulate(len(token) for token, _ in tokens),
+        map(vocabulary.__getitem__, tokens),
+        accumulate(map(len, texts)),
     )
-    text = b"".join(token for token, _ in tokens)
-    return [json.dumps(facts).encode(), *(part.tobytes() for part in map(array, _NUMBERS, arrays)), text]
+    return [json.dumps(facts).encode(), *(part.tobytes() for part in map(array, _NUMBERS, arrays)), b"".join(texts)]
 
 
 def _is_byte_level(pre_tokenizer: Any, vocabulary: Mapping[str, int]) -> bool:
