@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from llasa_cli.documents.document import CHAPTER_LINE, Block, as_sentence, clean
 from llasa_cli.text.contents import HEADING
 from llasa_cli.text.list_numbers import OrderedLists, numbered
-from llasa_cli.text.markup import LISTS, VOID, NoteMarks, unspoken_content
+from llasa_cli.text.markup import CELL_BLOCKS, LISTS, VOID, NoteMarks, unspoken_content
 
 _BLOCKS = set(
     "p div section article aside main header footer li dt dd blockquote figure figcaption caption address ul ol dl body "
@@ -61,6 +61,8 @@ class HtmlBlocks(HTMLParser):
         self._begun = -1  # where the words of an open link to a place of the page begin
         self._led = 0  # the characters of the block in such links
         self._cells = 0
+        self._cell = -1  # where the words of the open cell begin
+        self._is_over = False  # whether a paragraph in it has ended
         self._lists, self._number = OrderedLists(), ""
 
     @property
@@ -98,6 +100,9 @@ class HtmlBlocks(HTMLParser):
                 self._text[-1] = self._text[-1].rstrip()
                 self._text.append(", ")
             self._cells += 1
+            self._cell, self._is_over = len(self._text), False
+        elif tag in CELL_BLOCKS and self._cell >= 0 and not "".join(self._text[self._cell :]).strip():
+            pass  # a paragraph that is the whole cell
         elif tag == "tr" or tag in _BLOCKS:
             self._end_block()
             self._cells = 0
@@ -136,6 +141,10 @@ class HtmlBlocks(HTMLParser):
             if tag == "a" and self._begun >= 0:
                 self._led += len("".join(self._text[self._begun :]).strip())
                 self._begun = -1
+        elif tag in ("td", "th"):
+            self._cell, self._is_over = -1, False
+        elif tag in CELL_BLOCKS and self._cell >= 0:
+            self._is_over = True
         elif tag == "tr" or tag in _BLOCKS:
             self._end_block()
             self._groups -= tag == "hgroup"
@@ -146,6 +155,8 @@ class HtmlBlocks(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._skipped:
+            if self._is_over and data.strip():
+                self._end_block()  # a paragraph goes before in the cell
             self._text.append(data)
             self._linked += len(data.strip()) * self._in_link
 
@@ -153,6 +164,7 @@ class HtmlBlocks(HTMLParser):
         text = _lines("".join(self._text))
         is_contents = 0 < len(text) <= self._led
         self._text, self._begun, self._led = [], -1, 0
+        self._cell, self._is_over = -1, False
         if not text:
             return
         if self._notes.end_block(self._anchors, is_heading=self._level > 0):

@@ -243,6 +243,8 @@ _BLOCKS = frozenset(
     "form body html title details summary fieldset address".split()
 )
 _CELLS = frozenset(("td", "th"))
+CELL_BLOCKS = frozenset(("p", "div", "center"))
+"""Elements that programs for office put around the words of a cell."""
 _LINES = frozenset("li dt dd tr br option caption".split())
 _WITH_STOP = frozenset("h1 h2 h3 h4 h5 h6 li dt dd tr caption figcaption title".split())
 """Elements whose text gets a full stop where it has no mark."""
@@ -262,13 +264,23 @@ _HIDDEN_CLASSES = frozenset("visually-hidden sr-only screen-reader-text screen-r
 _PAGE_NUMBERS = frozenset("pagenum pageno pagebreak page-number x-ebookmaker-pageno".split())
 _FURNITURE = re.compile(
     r"(?:cookies?|gdpr|consent|onetrust|breadcrumbs?|skip-?(?:link|nav|to)|shar(?:e|ing)|social|sidebar|pg-boilerplate|newsletter|adverts?|advertisement"
-    r"|promo)(?:[-_].*)?|related[-_]?(?:articles?|content|links|posts?|stories)|ads?|pull-?quote|infobox|ambox|sistersitebox|portalbox"
+    r"|promo|comments|disqus)(?:[-_].*)?|related[-_]?(?:articles?|content|links|posts?|stories)|related|ads?|ad-.*|pull-?quote|infobox|ambox|sistersitebox|portalbox"
+    r"|site-?header|read-?more|see-?also|transnote|msotoc\w*|hatnote|ipa|shortdescription|headerlink|anchor-?link|mw-portlet.*"
+    r"|vector-(?:dropdown|menu|toc|sitenotice|header|sticky|column-end|page-toolbar).*"
     r"|toc|navbox|catlinks|printfooter|site-footer|mw-(?:editsection|jump-link|navigation)|jump-to-nav|siteSub",
     re.IGNORECASE,
 )
 """Classes and identifiers of what surrounds the text of a page: banners, buttons, lists of links, licenses."""
+_LINK_WORDS = re.compile(
+    r"(?:click here to )?unsubscribe(?: here)?\.?|(?:view|read|open)\b.{0,40}\b(?:in|on) (?:your|a|the) (?:web )?browser\.?"
+    r"|(?:manage|update) (?:your )?(?:e-?mail )?preferences\.?|forward to a friend|(?:read|continue|learn) more\b.{0,3}|skip to (?:main )?content"
+    r"|back to top|permalink|tweet|share(?: this)?|leave a (?:comment|reply)|\d+ comments?",
+    re.IGNORECASE,
+)
+_LINK_SIGNS = frozenset("¶#↑§")
+"""The words and signs of links that are buttons."""
 _NAMED_BY_WORDS = frozenset("section h1 h2 h3 h4 h5 h6".split())
-"""Elements whose identifiers are made of the words of a heading ("social-history")."""
+"""Elements whose identifiers are made of the words of a heading ("social-history"), as those of the class "section" are."""
 _FURNITURE_ROLES = frozenset("navigation search contentinfo dialog alertdialog menu menubar toolbar".split())
 _FURNITURE_TYPES = frozenset("pagebreak toc landmarks page-list noteref backlink index loi lot".split())
 _NOTES = frozenset("footnote footnotes endnote endnotes rearnote rearnotes".split())
@@ -300,7 +312,7 @@ def unspoken_content(tag: str, attributes: Mapping[str, str]) -> str | None:
         return "quotations"
     if classes & _SIGNATURES:
         return ""
-    if tag in _NAMED_BY_WORDS:
+    if tag in _NAMED_BY_WORDS or "section" in classes:
         classes = set(attributes.get("class", "").lower().split())
     if tag not in ("html", "body", "main", "article") and any(map(_FURNITURE.fullmatch, classes)):
         return ""
@@ -395,10 +407,14 @@ class _HtmlWords(HTMLParser):
         self._preformatted = False
         self._notes, self._anchors = NoteMarks(), list[str]()
         self._lists, self._number = OrderedLists(), ""
+        self._begun = 0
+        """Where the words of the last link begin."""
         self._link, self._linked = -1, 0
         """Where the words of an open link to a place of the page begin, and the letters in such links."""
         self._cell, self._leads = (0, 0), False
         """Where the words of the cell begin, and the letters in links before it; whether a cell is such a link."""
+        self._in_cell = self._is_over = self._only_alt = False
+        """Whether a cell is open, whether a paragraph in it has ended, and whether the block has only the description of an image."""
         self._is_page, self._articles, self._has_article = False, 0, False
         """Whether it is a whole page; its open `article` and `main` elements; whether there were any."""
 
@@ -414,8 +430,11 @@ class _HtmlWords(HTMLParser):
         text = "".join(self._words)
         text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip(" ,\n")
         is_contents = 0 < _letters(text) <= self._linked or (self._leads and is_entry(text))
-        self._words, self._link, self._linked = [], -1, 0
+        if "(" in text:
+            text = re.sub(r"[ \n]*\([ ;,]*\)", "", re.sub(r"(?:[;,] ?)+(?=\))", "", text))  # what is left out was in it
+        self._words, self._begun, self._link, self._linked = [], 0, -1, 0
         self._cell, self._leads = (0, 0), False
+        self._in_cell = self._is_over = self._only_alt = False
         if any(character.isalnum() for character in text):
             is_heading = re.fullmatch("h[1-6]", name) is not None
             is_note = self._notes.end_block(self._anchors, is_heading)
@@ -456,12 +475,19 @@ class _HtmlWords(HTMLParser):
             self._words.append("\n")
         elif tag in _CELLS:
             self._end_cell()  # </td> and </th> may be left out
+            self._in_cell, self._is_over = True, False
         elif tag == "img":
+            self._only_alt = not _letters("".join(self._words))
             self._words.append(f" {given.get('alt', '')} ")
+        elif tag in CELL_BLOCKS and self._in_cell and not _letters("".join(self._words[self._cell[0] :])):
+            pass  # a paragraph that is the whole cell
         elif tag in ("a", "sup"):
             self._notes.begin(tag, self._words, given.get("href", ""))
+            self._begun = len(self._words) if tag == "a" else self._begun
             self._link = len(self._words) if given.get("href", "").startswith("#") else self._link
         elif tag in _BLOCKS or tag in _LINES:
+            if self._only_alt and (tag == "figcaption" or "caption" in given.get("class", "").split()):
+                self._words = []  # the description of the image, which its caption replaces
             self.end_block(tag if tag in _LINES else "p")  # the line before it need not be closed
             if tag in LISTS:
                 self._lists.begin(tag, given)
@@ -481,8 +507,12 @@ class _HtmlWords(HTMLParser):
                 pass
         elif tag in _CELLS:
             self._end_cell()
+        elif tag in CELL_BLOCKS and self._in_cell:
+            self._is_over = True
         elif tag in ("a", "sup"):
             self._notes.end(tag, self._words)
+            if tag == "a" and self._is_button():
+                self._words = self._words[: self._begun]
             if tag == "a" and self._link >= 0:
                 self._linked += _letters("".join(self._words[self._link :]))
                 self._link = -1
@@ -493,6 +523,13 @@ class _HtmlWords(HTMLParser):
                 self._lists.end(tag)
             self._number = "" if tag in ("li", *LISTS) else self._number
 
+    def _is_button(self) -> bool:
+        """Whether the link that ends is not a part of a sentence."""
+        words, before = "".join(self._words[self._begun :]).strip(), "".join(self._words[: self._begun]).strip()
+        return words in _LINK_SIGNS or (
+            _LINK_WORDS.fullmatch(words) is not None and (not before or before[-1] in ".!?|·•–—")
+        )
+
     def _end_cell(self) -> None:
         """Put a comma after a cell that has words."""
         while self._words and not self._words[-1].strip():
@@ -500,12 +537,17 @@ class _HtmlWords(HTMLParser):
         begin, linked = self._cell
         self._leads = self._leads or 0 < _letters("".join(self._words[begin:])) <= self._linked - linked
         if self._words and self._words[-1] != ", ":
-            self._words = [*self._words[:-1], self._words[-1].rstrip(), ", "]
+            last = self._words[-1].rstrip()
+            self._words = [*self._words[:-1], last, " " if last.endswith((".", "!", "?")) else ", "]
         self._cell = len(self._words), self._linked
+        self._in_cell = self._is_over = False
 
     def handle_data(self, data: str) -> None:
         if self._skipping:
             return
+        if self._is_over and data.strip():
+            self.end_block()  # a paragraph goes before in the cell
+        self._only_alt = self._only_alt and not data.strip()
         self._words.append(re.sub(r"[^\S\n]+" if self._preformatted else r"\s+", " ", data))
 
 

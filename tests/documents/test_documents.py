@@ -91,6 +91,7 @@ def test_the_title_of_a_book_is_said_at_the_beginning_of_its_first_chapter() -> 
             "<h2>Contents</h2><p><a href='#a'>One</a></p><p>See <a href='#a'>a</a>.</p><h2><a href='#b'>One</a></h2>",
             "See a. One",
         ),
+        ("<table><tr><td><p>A</p></td><td><div>B</div></td></tr><tr><td>x<p>y</p>z</td></tr></table>", "A, B. x. y z"),
         ("<ol><li><img src=a></li><li id=n><ul><li>in</li></ul></li></ol>", "in"),
         ("<p hidden>no</p><p style='display: none'>no</p><p>yes</p>", "yes"),
         ("<p>&lt;tag&gt; &amp; more</p>", "<tag> & more"),

@@ -32,6 +32,17 @@ def test_a_cast_speaks_the_turns_of_a_screenplay() -> None:
     assert [found.count(name) for name in ("voice:anna", "voice:bob", "voice:\ufdd1", "Anna")] == [1, 1, 2, 0]
 
 
-@pytest.mark.parametrize("text", ["/*" * 50_000, "[[" * 50_000, "A\n" * 50_000, "*" * 100_000, "INT. " + "-" * 50_000, "(" * 50_000, "A(" * 20_000 + "\nb"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/*" * 50_000,
+        "[[" * 50_000,
+        "A\n" * 50_000,
+        "*" * 100_000,
+        "INT. " + "-" * 50_000,
+        "(" * 50_000,
+        "A(" * 20_000 + "\nb",
+    ],
+)
 def test_a_hostile_screenplay_is_read_through(text: str) -> None:
     list(read_markup([text], "fountain"))

@@ -48,6 +48,15 @@ HANDBOOK = (
     '<table><tr><td>A</td><td><a href="#a">1</a></td></tr></table><h2 id="a"><a href="#a">One</a></h2><p>Text.<sup><a href="#n">12</a></sup></p>'
     '<p><a href="#top">Back to top</a></p><h2><a href="#c">Two</a></h2><p>Text.</p>'
 )
+OFFICE = (
+    "<table><tr><td><p>Year</p></td><td><div><p>Sales</p></div></td></tr><tr><td><p>2020.</p></td>\n<td>\n<p>$5</p>\n</td></tr></table>"
+    "<table><tr><td><h1>Digest</h1><p>Hi Anna.</p><p>The news</p></td></tr><tr><td>One<p>Two</p>three</td></tr></table>"
+)
+OWL = (
+    '<p>Owls (<i>Tyto</i>; <span class="IPA">/x/</span>) fly (<span class="ipa">/y/</span>).</p><figure><img alt="owl"><figcaption>An owl</figcaption>'
+    '</figure><img alt="A hen"><p>Hens <a href="/x">unsubscribe</a>. <a href="/x">Unsubscribe</a></p><div id="p-lang" class="mw-portlet">Deutsch</div><p><a href="/y">Read more →</a></p>'
+    '<div class="section" id="comments"><h2>Comments</h2><p>Text.</p></div><div id="comments">First!</div><h3>Now<a href="#n">¶</a></h3>'
+)
 WORD = (
     '<p>It ended.<a href="#_ftn1" name="_ftnref1"><span class=MsoFootnoteReference>[1]</span></a> He won.</p><p>So.</p><div>'
     '<p class=MsoFootnoteText><a href="#_ftnref1" name="_ftn1">[1]</a> A note.</p></div><div class="footnotes"><p>Another.</p></div>'
@@ -78,6 +87,8 @@ WORD = (
         ("html", "<ol reversed><li>A<ol reversed><li>B", "1. A 1. B"),
         ("html", "<ol class=list-unstyled><li>A</ol><ol style='list-style: none'><li>B</ol><ol><li>1. C<li>2) D</ol>", "A. B. 1. C. 2) D."),
         ("html", '<ol style="list-style-type: lower-roman"><li hidden>A</li><li></li><li>B</li></ol><li>C</li>', "ii. B. C."),
+        ("html", OFFICE, "Year, Sales. 2020. $5. Digest. Hi Anna. The news One Two three."),
+        ("html", OWL, "Owls (Tyto) fly. An owl. A hen Hens unsubscribe. Comments. Text. Now."),
         ("html", PAPER, "Title. Text. Tip. Social. Text. More."),
         ("html", "<html><aside>Links.</aside><p>Text.</p><blockquote>Q<footer>Bob</footer></blockquote></html>", "Text. Q Bob"),
         ("html", f"<html><pre>{LICENSE}</pre><p>It was [5] dark.</p><pre>{LICENSE_END}</pre>", "It was [5] dark."),
