@@ -53,3 +53,22 @@ class BatchError(LlasaError):
     """Some items of a batch failed; the others are done."""
 
     exit_code = 5
+
+
+class os_errors_as:
+    """A `with` block whose OSErrors become errors of this program: "PROBLEM: the system's reason."
+
+    Args:
+        problem: What can't be done, without a full stop.
+        kind: The type of the error.
+    """
+
+    def __init__(self, problem: str, hint: str = "", kind: type[LlasaError] = LlasaError) -> None:
+        self._problem, self._hint, self._kind = problem, hint, kind
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError):
+            raise self._kind(f"{self._problem}: {error.strerror}.", self._hint) from error

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llasa_cli.errors import LlasaError, ModelError, UsageError
+from llasa_cli.errors import LlasaError, ModelError, UsageError, os_errors_as
 
 _END_BYTES = 1 << 20
 
@@ -228,12 +228,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         UsageError: It can't be created.
     """
-    try:
+    with os_errors_as(f"The folder {folder} can't be created", "Choose another one with -o.", UsageError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"The folder {folder} can't be created: {error.strerror}.", "Choose another one with -o."
-        ) from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import LlasaError, UsageError, os_errors_as
 from llasa_cli.files import (
     AtomicFile,
     make_folder,
@@ -163,3 +163,11 @@ def test_an_input_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match="two outputs"):
         refuse_overwriting([Path(name), read], [])
     refuse_overwriting([Path(name), Path("other.wav"), Path("/dev/null")], [Path("b"), Path("/dev/null")])
+
+
+def test_an_error_of_the_system_is_explained_and_another_error_passes() -> None:
+    with pytest.raises(UsageError) as found, os_errors_as("a.txt can't be read", "Name another.", UsageError):
+        raise PermissionError(13, "Permission denied")
+    assert (found.value.message, found.value.hint) == ("a.txt can't be read: Permission denied.", "Name another.")
+    with pytest.raises(ValueError, match="other"), os_errors_as("a.txt can't be read"):
+        raise ValueError("other")

@@ -10,7 +10,6 @@ A path that is a folder gets a file for each chapter and a playlist, `NAME.m3u8`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from llasa_cli.audio.chunk import AudioChunk
 from llasa_cli.audio.loudness import find_gain, with_gain
 from llasa_cli.audio.mp4 import BookTags, ChapterStart
 from llasa_cli.audio.writers import FileSink
-from llasa_cli.errors import LlasaError
+from llasa_cli.errors import os_errors_as
 from llasa_cli.files import safe_name, write_text
 
 Sounds = Callable[[], Iterable[AudioChunk]]
@@ -51,10 +50,8 @@ class BookWriter:
         if not self.is_folder:
             FileSink(self.path, self.file_format).abort()
             return
-        try:
+        with os_errors_as(f"The folder {self.path} can't be created"):
             self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise LlasaError(f"The folder {self.path} can't be created: {error.strerror}.") from error
 
     def write(self, sounds: Sounds) -> None:
         """Write the file, or all files of the folder.
@@ -81,19 +78,16 @@ class BookWriter:
         for number, pieces in _by_chapter(chunks, [chapter.begin_s for chapter in chapters[1:]]):
             title = chapters[number].title or f"Chapter {number + 1}"
             name = f"{safe_name(f'{number + 1:0{digits}} {title}')}.{self.file_format}"
-            with ExitStack() as stack:
-                own = replace(self.tags, title=f"{self.tags.title}: {title}" if self.tags.title else title)
-                sink = stack.enter_context(FileSink(self.path / name, self.file_format, own))
-                seconds = 0.0
+            own = replace(self.tags, title=f"{self.tags.title}: {title}" if self.tags.title else title)
+            seconds = 0.0
+            with FileSink(self.path / name, self.file_format, own) as sink:
                 for piece in pieces:
                     sink.write(piece)
                     seconds += piece.seconds
             lines += [f"#EXTINF:{round(seconds)},{title}", name]
         playlist = self.path / f"{self.path.resolve().name}.m3u8"
-        try:
+        with os_errors_as(f"{playlist} can't be written"):
             write_text(playlist, "\n".join(lines) + "\n")
-        except OSError as error:
-            raise LlasaError(f"{playlist} can't be written: {error.strerror}.") from error
 
 
 def _by_chapter(chunks: Iterable[AudioChunk], cuts_s: list[float]) -> Iterator[tuple[int, Iterator[AudioChunk]]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llasa_cli.audio.ogg import ogg_fault
 from llasa_cli.audio.vad import flat_top_share
-from llasa_cli.errors import AudioError
+from llasa_cli.errors import AudioError, os_errors_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,8 +142,8 @@ def read_clip(path: Path | str, sampling_rate: int = 16_000) -> np.ndarray:
 def read_recording(path: Path | str, sampling_rate: int = 16_000, max_s: float | None = None) -> Recording:
     """Read what libsndfile reads: WAV, FLAC, Ogg, Opus, MP3, AIFF and more, with any rate and channel count.
 
-    With PyAV also M4A, MP4, WebM, WMA, AMR, AVI and whatever else FFmpeg decodes. The channels are mixed to one. Resampling is soxr's, at high quality. A WAV file whose header is wrong about the
-    length is read as far as there is sound, with a warning.
+    With PyAV also M4A, MP4, WebM, WMA, AMR, AVI and whatever else FFmpeg decodes. The channels are mixed to one. Resampling is
+    soxr's, at high quality. A WAV file whose header is wrong about the length is read as far as there is sound, with a warning.
 
     Args:
         max_s: Longest file in seconds; if the header states a longer one, the file is not read.
@@ -186,7 +186,7 @@ def resample(samples: np.ndarray, sampling_rate: int, wanted: int) -> np.ndarray
 
 def _check_file(path: Path) -> None:
     """Refuse what is not a regular file with content: reading a pipe or device might never end."""
-    try:
+    with os_errors_as(f"{path} can't be read", kind=AudioError):
         if path.is_file():
             if path.stat().st_size == 0:
                 raise AudioError(f"{path} is empty.")
@@ -195,8 +195,6 @@ def _check_file(path: Path) -> None:
             raise AudioError(f"{path} is a folder, not an audio file.")
         if path.exists():
             raise AudioError(f"{path} is a pipe or a device, not an audio file.", "Write it to a file first.")
-    except OSError as error:
-        raise AudioError(f"{path} can't be read: {error.strerror}.") from error
     if url := _URL.search(str(path)):
         address = f"{url[1]}://{url[2]}"
         raise AudioError(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from llasa_cli.audio.chunk import AudioChunk, from_pcm16, to_pcm16
 from llasa_cli.audio.sink import Sink
 from llasa_cli.audio.writers import FileSink
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import LlasaError, UsageError, os_errors_as
 from llasa_cli.files import take_lock
 
 if TYPE_CHECKING:
@@ -207,14 +207,11 @@ class ResumableSink(Sink):
 
     def _do(self, file: BinaryIO | None, data: bytes) -> None:
         assert file is not None
-        try:
+        with os_errors_as(
+            f"{self.folder} can't be written", "Free some disk space and run the same command to resume."
+        ):
             file.write(data)
             file.flush()
-        except OSError as error:
-            raise LlasaError(
-                f"{self.folder} can't be written: {error.strerror}.",
-                "Free some disk space and run the same command to resume.",
-            ) from error
 
     def _release(self) -> None:
         for file in (self._sound, self._log):

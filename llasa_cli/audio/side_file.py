@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 from llasa_cli.files import AtomicFile
 from llasa_cli.text.spoken_words import WordTime
 
@@ -60,10 +60,8 @@ class SideFile:
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             raise UsageError(f"{path} is not a regular file.", f"Give a new file name that ends in {allowed}.")
         self._is_empty = True
-        try:
+        with os_errors_as(f"{path} can't be written"):
             self._file: AtomicFile | None = AtomicFile(target)
-        except OSError as error:
-            raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
 
     def add(self, part: SpokenPart) -> None:
         """Write a part.
@@ -78,13 +76,11 @@ class SideFile:
 
     def _write(self, text: str) -> None:
         assert self._file is not None
-        try:
+        with self._write_errors():
             self._file.file.write(text.encode("utf-8", errors="replace"))
-        except OSError as error:
-            raise self._write_error(error) from error
 
-    def _write_error(self, error: OSError) -> LlasaError:
-        return LlasaError(f"{self.path} can't be written: {error.strerror}.", "No file was left behind.")
+    def _write_errors(self) -> os_errors_as:
+        return os_errors_as(f"{self.path} can't be written", "No file was left behind.")
 
     def close(self) -> None:
         """Flush the file to disk and rename it into place."""
@@ -95,10 +91,8 @@ class SideFile:
             if self._is_empty:
                 self.abort()
                 return
-            self._file.commit()
-        except OSError as error:
-            self.abort()
-            raise self._write_error(error) from error
+            with self._write_errors():
+                self._file.commit()
         except BaseException:
             self.abort()
             raise

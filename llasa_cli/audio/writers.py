@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from llasa_cli.audio.chunk import AudioChunk, pcm16, to_pcm16
 from llasa_cli.audio.formats import FORMATS
 from llasa_cli.audio.sink import Sink, TeeSink
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import LlasaError, UsageError, os_errors_as
 from llasa_cli.files import AtomicFile
 
 if TYPE_CHECKING:
@@ -55,11 +55,9 @@ class FileSink(Sink):
             raise UsageError(f"The folder {folder} does not exist.", "Create it, or choose another path.")
         if os.path.isdir(self._target):
             raise UsageError(f"{path} is a folder.", "Give the name of a file in it.")
-        try:
+        with os_errors_as(f"{path} can't be written"):
             self._file = AtomicFile(self._target)
             self._guard = _Guarded(self._file.file, str(path))
-        except OSError as error:
-            raise LlasaError(f"{path} can't be written: {error.strerror}.") from error
 
     def write(self, chunk: AudioChunk) -> None:
         assert self._guard is not None
@@ -74,11 +72,9 @@ class FileSink(Sink):
         guard, sound = self._guard, self._sound
         assert guard is not None
         try:
-            guard.do(sound.close)
-            self._file.commit()
-        except OSError as error:
-            self.abort()
-            raise LlasaError(f"{self.path} can't be written: {error.strerror}.") from error
+            with os_errors_as(f"{self.path} can't be written"):
+                guard.do(sound.close)
+                self._file.commit()
         except BaseException:
             self.abort()
             raise
@@ -310,10 +306,8 @@ def open_sink(
     if is_standard_output(output):
         written = _stream_sink(stdout if stdout is not None else sys.stdout.buffer, kind, "Standard output")
     elif _is_special(output):
-        try:
+        with os_errors_as(f"{output} can't be written"):
             stream = open(output, "wb")  # noqa: SIM115 (the sink owns it)
-        except OSError as error:
-            raise LlasaError(f"{output} can't be written: {error.strerror}.") from error
         written = _stream_sink(stream, kind, output, owned=True)
     else:
         written = FileSink(Path(output), kind)

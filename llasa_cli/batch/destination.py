@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from llasa_cli.audio.formats import FILE_FORMATS, FORMATS, OTHER_ENDINGS
 from llasa_cli.batch.options import BatchOptions
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 
 _BLOCK_BYTES = 1 << 20
 
@@ -33,7 +33,7 @@ class ListSource:
         self.name = "standard input" if name == "-" else name
         self.path = Path() if name == "-" else Path(name)
         self._copy: BinaryIO | None = None
-        try:
+        with os_errors_as(f"{name} can't be read", kind=UsageError):
             if name != "-" and self.path.is_file():
                 self.path.open("rb").close()
                 return
@@ -41,8 +41,6 @@ class ListSource:
             with sys.stdin.buffer if name == "-" else self.path.open("rb") as pipe:
                 shutil.copyfileobj(pipe, self._copy, _BLOCK_BYTES)
             self._copy.flush()
-        except OSError as error:
-            raise UsageError(f"{name} can't be read: {error.strerror}.") from error
 
     def open(self) -> BinaryIO:
         if self._copy is None:
@@ -159,10 +157,8 @@ def _refuse_foreign_content(folder: Path) -> None:
     from llasa_cli.audio.resumable import METADATA_FILE, foreign_content_error
     from llasa_cli.batch.results import LOCK, RESULTS
 
-    try:
+    with os_errors_as(f"{folder} can't be read"):
         names = sorted(set(os.listdir(folder)) - {LOCK}) if folder.is_dir() else []
-    except OSError as error:
-        raise LlasaError(f"{folder} can't be read: {error.strerror}.") from error
     if METADATA_FILE in names or (names and RESULTS not in names):
         raise foreign_content_error(folder, METADATA_FILE if METADATA_FILE in names else names[0])
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 from llasa_cli.files import AtomicFile, take_lock
 
 RESULTS = "results.jsonl"
@@ -116,15 +116,9 @@ class Results:
             self._file = self.path.open("a+b", buffering=0)  # type: ignore[assignment]
             self._end = self._file.seek(0, os.SEEK_END)
 
-    @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LlasaError(
-                f"{self.path} can't be written: {error.strerror}.",
-                "Completed items are kept: the same command continues from there.",
-            ) from error
+    def _disk_errors(self) -> os_errors_as:
+        hint = "Completed items are kept: the same command continues from there."
+        return os_errors_as(f"{self.path} can't be written", hint)
 
     def close(self) -> None:
         """Release the lock. A file without rows is removed."""

@@ -25,7 +25,7 @@ from llasa_cli.batch.options import ITEM_PAUSE_S, BatchOptions, SchedulingOption
 from llasa_cli.batch.plan import Counts, Plan, Task
 from llasa_cli.batch.results import COMPLETE, ByteRange, Results
 from llasa_cli.batch.scheduler import Scheduler, Settled, Tally
-from llasa_cli.errors import BatchError, LlasaError, UsageError
+from llasa_cli.errors import BatchError, UsageError, os_errors_as
 from llasa_cli.files import output_folder
 from llasa_cli.prompt import parse_style
 from llasa_cli.settings import ModelOptions, SamplingRequest, SpeechOptions
@@ -423,10 +423,8 @@ class _Run:
         path = folder / f"{name if ending == self.destination.item_format else row['path']}.json"
         if not replace_file and path.exists():
             return
-        try:
+        with os_errors_as(f"{path.parent} can't be created"):
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LlasaError(f"{path.parent} can't be created: {error.strerror}.") from error
         with WordFile(path) as file:
             for mark in marks_of(row):
                 file.add(mark)

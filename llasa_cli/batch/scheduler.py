@@ -27,7 +27,7 @@ from llasa_cli.batch.messages import (
     WorkItem,
 )
 from llasa_cli.batch.plan import Plan, Task
-from llasa_cli.errors import LlasaError
+from llasa_cli.errors import LlasaError, os_errors_as
 from llasa_cli.files import AtomicFile, move_to
 
 _SUSPECT_LOSSES = 2
@@ -204,9 +204,6 @@ class Scheduler:
 def _write_file(work: Path, target: Path, data: bytes) -> str:
     """Write a file, complete or not at all. -> as `move_to`"""
     part = work / "received"
-    try:
-        with AtomicFile(part) as target_file:
-            target_file.file.write(data)
-    except OSError as error:
-        raise LlasaError(f"{target} can't be written: {error.strerror}.") from error
+    with os_errors_as(f"{target} can't be written"), AtomicFile(part) as target_file:
+        target_file.file.write(data)
     return move_to(part, target)

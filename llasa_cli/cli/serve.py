@@ -14,7 +14,7 @@ from llasa_cli.cli.common_options import ConsoleOptions, LexiconOptions
 from llasa_cli.cli.console import Console, claim_stdout, result
 from llasa_cli.cli.flags import with_flags
 from llasa_cli.cli.model import load_synthesizer
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 from llasa_cli.memory import share_arenas
 from llasa_cli.options import Flag, Options
 from llasa_cli.settings import ModelOptions, VerifierOptions
@@ -274,9 +274,5 @@ def _check_port(host: str, port: int) -> None:
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with os_errors_as(f"Port {port} of {host} can't be used", "Choose another with --port."):
             probe.bind((host, port))
-        except OSError as error:
-            raise LlasaError(
-                f"Port {port} of {host} can't be used: {error.strerror}.", "Choose another with --port."
-            ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from llasa_cli.cli.common_options import TextOptions
-from llasa_cli.errors import UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 
 if TYPE_CHECKING:
     from llasa_cli.documents.document import Document
@@ -185,15 +185,13 @@ def _from_file(path: Path, text_format: str) -> TextInput:
     is_rows = text_format == "auto" and path.suffix.lower() in ROW_ENDINGS
     if is_rows:
         text_format = "markdown"  # the lines as they are
-    try:
+    with os_errors_as(f"{path} can't be read", kind=UsageError):
         if not path.is_file():  # <(command) can be read once only, and its length is unknown
             warnings: list[str] = []
             parts = _with_words(_words(_named_pipe(path, warnings), text_format), str(path))
             return TextInput(parts, None, is_markdown, warnings=warnings, is_rows=is_rows)
         encoding = detect_encoding(lambda: path.open("rb"), str(path))
         size = path.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
 
     def read() -> Iterator[str]:
         return _words(read_text_file(path, encoding), text_format)

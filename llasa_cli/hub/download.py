@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import constants, scan_cache_dir
 
 from llasa_cli.checkpoint.gguf_file import is_gguf
-from llasa_cli.errors import LlasaError, ModelError
+from llasa_cli.errors import LlasaError, ModelError, os_errors_as
 from llasa_cli.files import take_lock, temporary_path, write_text
 from llasa_cli.hub.cache_layout import (
     CachedRepo,
@@ -235,10 +235,8 @@ def discard(folder: Path, files: Sequence[RemoteFile]) -> None:
     """
     for file in files:
         for path in (folder / file.name, folder.parents[1] / "blobs" / file.etag):
-            try:
+            with os_errors_as(f"{path} is damaged and can't be deleted"):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise LlasaError(f"{path} is damaged and can't be deleted: {error.strerror}.") from error
 
 
 # --- removing ---
@@ -258,18 +256,15 @@ def remove(name: str) -> int:
     freed = 0
     for place in places:
         before, commit = _bytes_under(place.root), place.commit_of(revision) if revision else None
-        try:
-            with ExitStack() as locks:
-                for path in sorted(place.locks.glob("*.lock")):
-                    busy = LlasaError(f"Another program is downloading {repo}.", "Stop that program first.")
-                    locks.callback(take_lock(path, busy))
-                if commit is None:
-                    shutil.rmtree(place.root)
-                else:
-                    manifest_of(place.snapshot(commit)).unlink(missing_ok=True)
-                    scan_cache_dir(place.cache).delete_revisions(commit).execute()
-        except OSError as error:
-            raise LlasaError(f"{place.root} can't be deleted: {error.strerror}.") from error
+        with os_errors_as(f"{place.root} can't be deleted"), ExitStack() as locks:
+            for path in sorted(place.locks.glob("*.lock")):
+                busy = LlasaError(f"Another program is downloading {repo}.", "Stop that program first.")
+                locks.callback(take_lock(path, busy))
+            if commit is None:
+                shutil.rmtree(place.root)
+            else:
+                manifest_of(place.snapshot(commit)).unlink(missing_ok=True)
+                scan_cache_dir(place.cache).delete_revisions(commit).execute()
         freed += before - _bytes_under(place.root)
     return freed
 

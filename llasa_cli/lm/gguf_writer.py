@@ -20,7 +20,7 @@ from llasa_cli.chat_template import read_chat_template
 from llasa_cli.checkpoint.gguf_file import LAYER_NAMES, NAMES, ROPE_FACTORS, SUFFIX, import_gguf, is_gguf
 from llasa_cli.checkpoint.gguf_tokenizer import METADATA_KEY, PRONUNCIATIONS_KEY, ggml_tokenizer
 from llasa_cli.checkpoint.resolve import Checkpoint
-from llasa_cli.errors import LlasaError, UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 from llasa_cli.files import AtomicFile, read_json_object, read_json_object_if_exists
 from llasa_cli.lm.llama_config import LlamaConfig, rope_frequencies
 from llasa_cli.lm.lora import read_adapter
@@ -66,18 +66,15 @@ def write_gguf(
     for name, (_, shape, kind) in plan.items():
         writer.add_tensor_info(_gguf_name(name), shape, None, _bytes(shape, kind, gguf), kind)
     size, done = sum(_bytes(shape, kind, gguf) for _, shape, kind in plan.values()), 0
-    try:
-        with AtomicFile(path) as target:
-            writer.write_header_to_file(target.part)
-            writer.write_kv_data_to_file()
-            writer.write_ti_data_to_file()
-            for read, shape, kind in plan.values():
-                writer.write_tensor_data(gguf.quants.quantize(read().float().numpy(), kind))
-                done += _bytes(shape, kind, gguf)
-                on_bytes(done, size)
-            writer.close()
-    except OSError as error:
-        raise LlasaError(f"{path} can't be written: {error.strerror}.", "Choose another place with -o.") from error
+    with os_errors_as(f"{path} can't be written", "Choose another place with -o."), AtomicFile(path) as target:
+        writer.write_header_to_file(target.part)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for read, shape, kind in plan.values():
+            writer.write_tensor_data(gguf.quants.quantize(read().float().numpy(), kind))
+            done += _bytes(shape, kind, gguf)
+            on_bytes(done, size)
+        writer.close()
 
 
 def _plan(weights: Weights, tensor_type: str, config: LlamaConfig, gguf: Any) -> Iterator[tuple[str, Any]]:

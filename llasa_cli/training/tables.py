@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llasa_cli.audio.formats import READ_ENDINGS
-from llasa_cli.errors import UsageError
+from llasa_cli.errors import UsageError, os_errors_as
 from llasa_cli.text.tables import BadLine, Numbered, read_cells, read_objects, separator_of, split_names
 from llasa_cli.training.rows import NO_AUDIO, NOT_UTF8, Columns, Entry, Problem, Row, normalized
 
@@ -58,7 +58,7 @@ def is_table(path: Path, columns: Columns) -> bool:
 
 
 def _open(table: Path) -> Any:
-    try:
+    with os_errors_as(f"{table} can't be read", "Check its permissions.", UsageError):
         with table.open("rb") as file:
             start = file.read(2)
         # Spreadsheets save "Unicode text" as UTF-16. Bytes that are not UTF-8 become marks that `_is_utf8` finds: they
@@ -66,8 +66,6 @@ def _open(table: Path) -> Any:
         wide = start in (b"\xff\xfe", b"\xfe\xff")
         encoding, errors = ("utf-16", "replace") if wide else ("utf-8-sig", "surrogateescape")
         return table.open(encoding=encoding, errors=errors, newline="")
-    except OSError as error:
-        raise UsageError(f"{table} can't be read: {error.strerror}.", "Check its permissions.") from error
 
 
 def _header(first: str, columns: Columns) -> tuple[str, list[str]] | None:
