@@ -10,7 +10,7 @@ In every format the codes of a colored terminal are removed. What becomes of
     html        the words; headings and items of a list get a full stop, those of ordered ones their number, cells commas; script, style, head, navigation, banners,
                 page numbers, tables of contents, and footnotes with their marks are left out
     ssml        the words, pauses, voices and speeds of the elements in SSML_ELEMENTS; any other element is refused with its place
-    srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes and tags
+    srt         the words of SubRip, WebVTT, SBV, MicroDVD and SubStation Alpha cues, without numbers, times, notes, tags and sounds
     fountain    see `text.fountain`
 
 The text is read in parts, so that a pipe is spoken as it grows and a long file is not held.
@@ -718,6 +718,13 @@ _DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|\Z)")
 """A shape in SubStation Alpha."""
 _FRAMES = re.compile(r"\{\d+\}\{\d*\}(?:\{[a-zA-Z]:[^{}]*\})*(.*)")
 """A cue of MicroDVD, by the numbers of its frames; a bar ends a line."""
+_SOUND = re.compile(r"\[(?!\s*(?:pause|voice)\b)[^\[\]]*\]|^\([^()]*\)$|\((?=[^()a-z]*[A-Z]{3})[^()a-z]*\)")
+"""What is heard, in subtitles for people who don't hear: [door slams], (SIGHS)."""
+_CUE_CREDITS = re.compile(
+    r"(?:(?:subtitles?|captions?|captioning|sync(?:ed|hroni[sz]ed)?|translat(?:ed|ion)|correct(?:ed|ions?)|encoded)"
+    r"(?:\s*(?:,|and|&)\s*\w+)*\s*(?:by\b|:)|.*\b(?:opensubtitles|addic7ed|subscene|amara\.org)\b).*",
+    re.IGNORECASE,
+)
 _SPEAKER_SIGN = re.compile(r"^(?:-\s*(?=\w)|>{2,}\s*)")
 """What is before the words of another speaker."""
 
@@ -735,12 +742,14 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
             )
             if words and words != previous:
                 previous = words
-                yield words + "\n"
+                if spoken := _spoken_cue(words):
+                    yield spoken + "\n"
             continue
         if frames := _FRAMES.match(bare):
             text = " ".join(_CUE_TAGS.sub("", frames[1].replace("|", " ")).split())
-            if not re.fullmatch(r"[\d.]*", text):  # the first cue may be the frames in a second
-                yield _SPEAKER_SIGN.sub("", text) + "\n"
+            # The first cue may be the frames in a second.
+            if not re.fullmatch(r"[\d.]*", text) and (spoken := _spoken_cue(text)):
+                yield spoken + "\n"
             continue
         if _CUE_TIMES.match(bare):
             skipping, after_blank, waiting = False, False, ""  # `waiting` was the cue's number or name
@@ -753,15 +762,23 @@ def _read_subtitles(parts: Iterable[str]) -> Iterator[str]:
             yield waiting
             waiting = ""
         text = html.unescape(_CUE_TAGS.sub("", bare)).strip()
-        if text and not skipping and text != previous:
-            text = _SPEAKER_SIGN.sub("", text) + "\n"
-            previous = text.strip()
+        if text and not skipping and text != previous and (spoken := _spoken_cue(text)):
+            text = spoken + "\n"
+            previous = spoken
             if after_blank or bare.isdigit():  # some files have no blank lines
                 waiting = text
             else:
                 yield text
         after_blank = not bare
     yield waiting
+
+
+def _spoken_cue(line: str) -> str:
+    """The words of a cue's line that are spoken."""
+    if "[" in line or "(" in line:
+        line = " ".join(_SOUND.sub(" ", line).split())
+    line = _SPEAKER_SIGN.sub("", line)
+    return line if any(map(str.isalnum, line)) and not _CUE_CREDITS.fullmatch(line) else ""
 
 
 def split_lines(parts: Iterable[str]) -> Iterator[str]:

@@ -134,6 +134,7 @@ WORD = (
         ("srt", SRT, "Hello there. How are you?"),
         ("srt", VTT, "Hello & welcome."),
         ("srt", "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}- Go!\n\n2\n00:00:02,000 --> 00:00:03,000\n42\n", "Go! 42"),
+        ("srt", "1\n0:00:01,0 --> 0:00:02,0\n[door slams]\n- (SIGHS) MARY: I see (not him).\n(laughs)\n[pause:1] So\n♪ La ♪\nSubtitles by Ann\nSynced and corrected by Bob\nwww.OpenSubtitles.org\n", "MARY: I see (not him). [pause:1] So La"),
         ("srt", "1\n00:00:01,000 --> 00:00:02,000\nHi.\n2\n00:00:03,000 --> 00:00:04,000\nBye.\n42\n", "Hi. Bye. 42"),
         ("srt", "1\n00:00:01,000 --> 00:00:02,000\n>> ANN: 1 < 2 and 3 > 2.\n<c.a>Yes</c> <00:00:01.500><ruby>漢<rt>kan</rt></ruby>\n", "ANN: 1 < 2 and 3 > 2. Yes 漢"),
         ("srt", "{1}{1}23.976\n{10}{25}Hello there.\n{30}{60}{y:i}How are|you?\n", "Hello there. How are you?"),
