@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, groupby, pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from llasa_cli.documents.document import (
 from llasa_cli.documents.pdf_lines import Line, lines_of, without_notes
 from llasa_cli.errors import UsageError
 from llasa_cli.text.contents import contents_lines
+from llasa_cli.text.references import references_lines, without_citations
 
 MAX_PAGES = 10_000
 MAX_READ_S = 600.0
@@ -96,7 +97,8 @@ def read_pdf(path: Path) -> Document:
         kept, notes, continues = without_notes(page, size, continues)
         cleaned.append(kept)
         omitted["footnotes"] = omitted.get("footnotes", 0) + notes
-    cleaned = _without_contents(cleaned, omitted)
+    cleaned = _without(contents_lines, cleaned, omitted, "contents pages")
+    cleaned = _without(references_lines, cleaned, omitted, "lists of references")
     if outline:
         chapters = _by_outline(cleaned, outline)
     elif blocks := blocks_by_size(cleaned):
@@ -107,6 +109,10 @@ def read_pdf(path: Path) -> Document:
             title = title or front.title
     else:
         chapters = chapters_by_heading(with_guessed_headings(paragraphs_of(cleaned)))
+    if omitted["lists of references"]:
+        chapters = [
+            replace(chapter, paragraphs=tuple(map(without_citations, chapter.paragraphs))) for chapter in chapters
+        ]
     return Document(
         title, author, "", tuple(chapters), None, {name: number for name, number in omitted.items() if number}
     )
@@ -183,10 +189,12 @@ def _without_edges(page: list[Line], heads: set[_Pattern]) -> list[Line]:
     return lines
 
 
-def _without_contents(pages: list[list[Line]], omitted: dict[str, int]) -> list[list[Line]]:
-    """The pages without the lines of a table of contents, which may go across pages."""
-    found = contents_lines([line for page in pages for line in page])
-    omitted["contents pages"] = int(bool(found))
+def _without(
+    find: Callable[[Sequence[str]], set[int]], pages: list[list[Line]], omitted: dict[str, int], kind: str
+) -> list[list[Line]]:
+    """The pages without the lines that are found, which may go across pages."""
+    found = find([line for page in pages for line in page])
+    omitted[kind] = int(bool(found))
     numbers = count()
     return [[line for line in page if next(numbers) not in found] for page in pages]
 

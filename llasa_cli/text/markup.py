@@ -22,7 +22,7 @@ import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
-from itertools import chain
+from itertools import chain, pairwise
 
 from llasa_cli.errors import UsageError
 from llasa_cli.settings import FASTEST, SLOWEST
@@ -32,6 +32,7 @@ from llasa_cli.text.gutenberg import without_license, without_marks
 from llasa_cli.text.latex import with_plain_commands, with_spoken_formulas
 from llasa_cli.text.list_numbers import OrderedLists, numbered
 from llasa_cli.text.marks import RATE, VOICE, mark
+from llasa_cli.text.references import references_lines, without_citations
 from llasa_cli.text.sentences import ended
 
 _ANSI = re.compile(
@@ -99,6 +100,8 @@ _PAGE_NUMBER = re.compile(
 )
 _CELL_TABS = re.compile(r"(?<=[^\s.)\-*•:;,])\t+(?=\S)")
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
+_VERSE_NUMBER = re.compile(r"(?<=[^\s\d])[ \t]{2,}(\d{1,4})[ \t]*$", re.MULTILINE)
+_LEAST_VERSES = 4
 _DOT_LEADERS = re.compile(r"[ \t]*(?:\.[ \t]?){4,}(?=[ \t]*\d)")
 
 
@@ -185,7 +188,7 @@ def _decoded_again(match: re.Match[str]) -> str:
 
 def _plain(text: str) -> str:
     text = without_marks(_ENTITY.sub(lambda match: html.unescape(match[0]), text))
-    text = without_contents(text)
+    text = _without_references(_without_verse_numbers(without_contents(text)))
     if _DIFF.search(text):
         text = _DIFF_LINE.sub(_changed_line, _DIFF.sub("", text))
     text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
@@ -193,6 +196,23 @@ def _plain(text: str) -> str:
     text = _SIGN_LINE.sub("", _QUOTED.sub("", text))
     text = _CELL_TABS.sub(", ", _SIGN_ROW.sub(" ", _DOT_LEADERS.sub(", ", text)))
     return with_plain_commands(with_spoken_formulas(text))
+
+
+def _without_references(text: str) -> str:
+    """A paper without its list of references and the citations of their numbers."""
+    lines = text.split("\n")
+    found = references_lines(lines)
+    return without_citations("\n".join(line for at, line in enumerate(lines) if at not in found)) if found else text
+
+
+def _without_verse_numbers(text: str) -> str:
+    """A poem without the numbers that count its lines at the right margin: each differs from the next by the lines between."""
+    found = list(_VERSE_NUMBER.finditer(text))
+    for one, other in pairwise(found):
+        lines = sum(1 for line in text[one.end() : other.end()].split("\n") if line.strip())
+        if int(other[1]) - int(one[1]) != lines or int(one[1]) % 5 or lines < _LEAST_VERSES:
+            return text
+    return _VERSE_NUMBER.sub("", text) if len(found) > 1 else text
 
 
 def _changed_line(match: re.Match[str]) -> str:

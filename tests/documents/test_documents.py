@@ -435,6 +435,23 @@ def test_tables_of_contents_are_left_out_of_all_kinds_of_documents(tmp_path: Pat
         assert book.omitted == {"contents pages": 1}
 
 
+def test_the_references_of_a_paper_are_left_out_with_their_citations(tmp_path: Path) -> None:
+    lines = [
+        "It is shown [2, 3] that this",
+        "works [1].",
+        "5 References",
+        "[1] A. Doe, in Proc. of",
+        "the C.",
+        "[2] B.",
+        "[3] D.",
+        "Appendix",
+        "More.",
+    ]
+    book = read_document(write_pdf(tmp_path / "a.pdf", [lines[:5], lines[5:]]))
+    assert book.chapters[0].paragraphs == ("It is shown that this works.", "Appendix", "More.")
+    assert book.omitted == {"lists of references": 1}
+
+
 def test_items_of_rich_text_have_their_numbers_and_no_bullets(tmp_path: Path) -> None:
     pytest.importorskip("striprtf")
     path = tmp_path / "a.rtf"
