@@ -115,7 +115,6 @@ _SOMETIMES_LAST = _words(
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
 """The sentence continues if the next word begins with a small letter."""
-_LOCATORS = _words("vit rm bldg apt ste fig app sec pt vol term")
 _SHORTENED = (frozenset(ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
     "inv ser lic cert dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
 )
@@ -149,6 +148,29 @@ _MONTHS = _words(
     """januar februar märz april mai juni juli august september oktober november dezember jänner january february march
     may june july october december"""
 )
+
+
+_CONTINUES = [
+    (re.compile(word), re.compile(before), re.compile(following))
+    for word, before, following in (
+        (rf"(?i:{'|'.join(BIBLE_BOOKS)})", "", r"\d{1,3}:\d"),
+        (r"b|d|m|bapt?|bur", r"(?<!\s[ap]\.)$", r"(?:(?:abt|bef|aft|ca?)\.?\s)?\d"),
+        (r"Co", "", rf"(?:{COUNTIES})\b"),
+        (r"(?i:dep|arr)", "", r"[A-Z]{3}\b"),
+        (r"(?i:nr)", "", ""),
+        (r"c", "", r"B\.?C|A\.?D|C\.?E"),
+        (r"(?i:vit|rm|bldg|apt|ste|fig|app|sec|pt|vol|term)", "", r"[A-HJ-Z](?![\w'’])"),
+        (r"sat", "", "fat"),
+        (r"v|d|def", r"[A-Z][\w.]*(?:\([a-z]{1,2}\))?$", r"(?![a-z\d])\w"),  # Roe v. Wade
+        (r"Ft", "", r"(?![a-z\d])\w"),
+        (r"INT|EXT", "", r"[A-Z]{2}"),
+        (r"Cat|A\.D", "", r"\d"),
+        (r"(?i:pp?)", "", r"[ivx]{1,6}\b"),
+        (r"(?i:no)", "", r"[A-Z]{1,4}-?\d"),
+        (r".*", "", "[&@=]"),
+    )
+]
+"""Words before a full stop, with the text before and after them, that no sentence ends with."""
 
 
 def sentence_ends(text: str, growing: bool = False, column: int = 0) -> Iterator[int]:
@@ -466,46 +488,19 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return _number_end(end, token, rest, at_start, following, word)
     if small in _BEFORE_NUMBERS and (len(token) > 1 or token.islower()) and _NUMBER_NEXT.match(following):
         return 0
-    if (
-        token in ("b", "d", "m", "bap", "bapt", "bur")
-        and re.match(r"(?:(?:abt|bef|aft|ca?)\.?\s)?\d", following)
-        and not rest.endswith((" a.", " p."))
-    ):
-        return 0
     if token in ("feat", "ft") and (first.isupper() or first.isdigit()) and not starts:
-        return 0
-    if (token == "Co" and re.match(rf"(?:{COUNTIES})\b", following)) or (
-        small in ("dep", "arr") and re.match(r"[A-Z]{3}\b", following)
-    ):
-        return 0
-    if small == "nr" or (token == "c" and re.match(r"B\.?C|A\.?D|C\.?E", following)):
-        return 0
-    if small in _LOCATORS and re.match(r"[A-HJ-Z](?![\w'’])", following):
         return 0
     if _LEGAL.search(before) and re.match(r"[A-Z][a-z]{0,4}\.|\d", following):
         return 0
     if token in STATES and re.search(r"[A-Z][\w.'’-]+,$", rest) and (first.islower() or first == ","):
         return 0
-    if token == "sat" and following.startswith("fat"):
-        return 0
-    if (
-        token in ("v", "d", "def") and first.isupper() and re.search(r"[A-Z][\w.]*(?:\([a-z]{1,2}\))?$", rest)
-    ):  # Roe v. Wade
-        return 0
-    if (
-        (token == "Ft" and first.isupper())
-        or (token in ("INT", "EXT") and following[:2].isupper())
-        or (token in ("Cat", "A.D") and first.isdigit())
+    if any(
+        pattern.fullmatch(token) and start.search(rest) and ahead.match(following)
+        for pattern, start, ahead in _CONTINUES
     ):
         return 0
     if small in AFTER_ORDINALS and re.search(r"\d(?:st|nd|rd|th)$", rest):
         return end if starts else 0
-    if small in BIBLE_BOOKS and re.match(r"\d{1,3}:\d", following):
-        return 0
-    if (first and first in "&@=") or (small in ("p", "pp") and re.match(r"[ivx]{1,6}\b", following)):
-        return 0
-    if small == "no" and re.match(r"[A-Z]{1,4}-?\d", following):
-        return 0
     if token in _WEEKDAYS and (
         first.isdigit() or (word and word[0][:3].lower() in _MONTHS_CUT and word[0].lower() in _MONTHS | _MONTHS_CUT)
     ):

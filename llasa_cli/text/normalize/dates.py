@@ -72,7 +72,13 @@ _TIME_AFTER = re.compile(
     r"at [A-Z][a-z]+|appointment|showing|screening|performance|kick-?off|hrs|[BG]MT|BST|CES?T|UTC)\b|h\b)"
 )
 _PRICES = re.compile(
-    r"\b(?:[Ss]hares?|[Ss]tocks?|[Pp]rices?|[Ii]ndex|[Pp]ound|[Dd]ollar|[Ee]uro|[Yy]en|[Rr]upee|percent|FTSE|Nasdaq|[Yy]ields?|[Rr]ates?|[Pp]oints|seconds?)\b|[%$€£]"
+    r"\b(?:[Ss]hares?|[Ss]tocks?|[Pp]rices?|[Ii]ndex|[Pp]ound|[Dd]ollar|[Ee]uro|[Yy]en|[Rr]upee|percent|FTSE|Nasdaq|[Yy]ields?|[Rr]ates?|[Pp]oints|(?<!the\s)seconds?)\b|[%$€£]"
+)
+
+
+_AT_TIME = re.compile(r"[,;!?)]|\.?$|\.\s|\s(?:on|in|and|until|today|tomorrow|with)\b")
+_LEVELS = re.compile(
+    r"\b(?:set|held|kept|measured|open(?:s|ed)|clos(?:es|ed)|trad\w+|valued|stood|pH|temp\w*|averag\w+|peaked|odds|scor\w+|version|ratio|rated)\b"
 )
 
 
@@ -81,6 +87,10 @@ def _is_pointed_time(match: re.Match[str]) -> bool:
     if re.match(r"\.\d|[A-Za-gi-z]|\s?%|\s?[€£$]|\s(?:an?|per|each)\s", after(match, 6)):
         return False
     if _TIME_AFTER.match(match.string, match.end()):
+        return True
+    near = before(match, 60) + after(match, 20)
+    quarter = int(match["hour"]) > 5 and match["minute"] in ("00", "15", "30", "45") and before(match, 4) == " at "
+    if quarter and _AT_TIME.match(after(match, 10)) and not _PRICES.search(near) and not _LEVELS.search(near):
         return True
     start = re.sub(rf"(?:{_POINTED}\s?(?:[-–,]|,?\s?(?:to|until|till|and|or)\b)\s?){{1,5}}$", "", before(match, 60))
     return bool(_TIME_BEFORE.search(start)) and not _PRICES.search(start + after(match, 20))

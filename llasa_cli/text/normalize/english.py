@@ -107,8 +107,8 @@ def tokens(text: str) -> Iterator[Token]:
     at = 0
     while at < len(text):
         character = text[at]
-        if character == " ":
-            yield Token("space", " ", " ")
+        if character == " " or (character in ",.?;:" and text[at + 1 : at + 2] in ("", " ")):  # of no class
+            yield Token("space" if character == " " else "sign", character, character)
             at += 1
             continue
         word = _WORD.match(text, at)
