@@ -277,6 +277,7 @@ def _index(content: Mapping[str, Any]) -> list[bytes] | None:
         or not _are_numbered_in_order(added, vocabulary)
         or any((_code_of(code["content"]), code["id"]) != (n, first_code_id + n) for n, code in enumerate(codes))
         or any(token.startswith(LLASA.code_prefix) for token in vocabulary)
+        or LLASA.missing_from({token["content"] for token in added})
     ):
         return None
     merges: dict[int, int] = {}

@@ -20,6 +20,7 @@ from llasa_cli.checkpoint import gguf_tokenizer, indexed_tokenizer
 from llasa_cli.checkpoint.indexed_tokenizer import LONGEST_WORD, IndexedTokenizer, load_tokenizer, without_added_tokens
 from llasa_cli.errors import UsageError
 from llasa_cli.prompt import PromptFormat
+from llasa_cli.prompt_tokens import SPEECH_END
 from tests.training.conftest import write_text_tokenizer
 
 CODES = 64
@@ -205,6 +206,12 @@ def with_other_ids(found: dict[str, Any]) -> None:
         token["id"] += 5
 
 
+def without_a_marker(found: dict[str, Any]) -> None:
+    next(token for token in found["added_tokens"] if token["content"] == SPEECH_END)["content"] = (
+        "<|TEXT_PROMPT_START|>"
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -217,6 +224,7 @@ def with_other_ids(found: dict[str, Any]) -> None:
         lambda found: found.update(pre_tokenizer=None),
         without_a_byte,
         in_another_order,
+        without_a_marker,
         with_other_ids,
     ],
 )
