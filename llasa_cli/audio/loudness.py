@@ -34,11 +34,7 @@ _MOST_PASSES = 5
 
 
 class LoudnessMeter:
-    """Measures integrated loudness.
-
-    Attributes:
-        peak: The largest absolute sample so far.
-    """
+    """Measures integrated loudness."""
 
     def __init__(self, sampling_rate: int) -> None:
         import numpy as np
@@ -49,7 +45,6 @@ class LoudnessMeter:
         self._rest = np.zeros(0)
         self._energies = array("d")
         """Mean square of each hop: 7 MB for a day."""
-        self.peak = 0.0
 
     def add(self, samples: np.ndarray) -> None:
         """float32 [n]."""
@@ -57,7 +52,6 @@ class LoudnessMeter:
 
         if not len(samples):
             return
-        self.peak = max(self.peak, float(np.abs(samples).max()))
         joined = np.concatenate([self._tail, samples])
         self._tail = joined[-len(self._tail) :]
         size = 1 << (len(joined) - 1).bit_length()

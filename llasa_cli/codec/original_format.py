@@ -59,6 +59,8 @@ _COMPUTED = re.compile(r"(\.filter|\.window|\.freqs|\.theta|\.cache|codebook|_le
 """Tables that follow from the shapes; some files contain them."""
 _UNUSED = re.compile(r"(SemanticDecoder_module|fc_post_s|discriminator)\.|.*\.masked_spec_embed$")
 """Used in training only."""
+MATRICES = ("acoustic_decoder.fc.weight", "acoustic_decoder.layers.0.mlp.fc1.weight", "quantizer.project_out.weight")
+"""The tensors from whose shapes `configuration` derives the sizes."""
 _LENGTH = (".weight_g", ".parametrizations.weight.original0")
 _DIRECTION = (".weight_v", ".parametrizations.weight.original1")
 
@@ -156,17 +158,18 @@ def configuration(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     Attention heads have 64 dimensions and the quantizer has four levels per axis, as in the package's code.
     """
     decoder = "acoustic_decoder."
-    hidden = shapes[decoder + "fc.weight"][0]
+    project_in, first_layer, project_out = (shapes[name] for name in MATRICES)
+    hidden = project_in[0]
     settings: dict[str, Any] = {
         "model_type": "xcodec2",
         "hidden_size": hidden,
-        "intermediate_size": shapes[decoder + "layers.0.mlp.fc1.weight"][0],
+        "intermediate_size": first_layer[0],
         "num_hidden_layers": _count(shapes, decoder + "layers."),
         "num_attention_heads": hidden // _HEAD_WIDTH,
         "num_key_value_heads": hidden // _HEAD_WIDTH,
         "head_dim": _HEAD_WIDTH,
-        "quantization_dim": shapes["quantizer.project_out.weight"][0],
-        "quantization_levels": [4] * shapes["quantizer.project_out.weight"][1],
+        "quantization_dim": project_out[0],
+        "quantization_levels": [4] * project_out[1],
     }
     first = shapes.get("acoustic_encoder.conv1.weight")
     if first is not None:

@@ -5,7 +5,7 @@ Shapes come from the headers; a tensor is read when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -75,7 +75,8 @@ class CodecTensors:
         self._add(places, sources)
         # The shapes don't tell these two.
         stated = {name: self.settings[name] for name in ("sample_rate", "upsample_factors") if name in self.settings}
-        self.settings = original.configuration(_checked(self.shapes, self.folder)) | stated
+        self._refuse_missing([name for name in original.MATRICES if len(self.shapes.get(name, ())) != 2])
+        self.settings = original.configuration(self.shapes) | stated
 
     def __call__(self, name: str) -> torch.Tensor:
         """Read one tensor, with the dtype of its file.
@@ -94,11 +95,11 @@ class CodecTensors:
         """Raises:
         ModelError: One of these tensors is missing.
         """
-        missing = sorted(set(names) - set(self.shapes))
-        if missing:
-            raise ModelError(
-                f"The codec in {self.folder} lacks {missing[0]} ({len(missing)} in all).", "Download it again."
-            )
+        self._refuse_missing(sorted(set(names) - set(self.shapes)))
+
+    def _refuse_missing(self, names: Sequence[str]) -> None:
+        if names:
+            raise ModelError(f"The codec in {self.folder} lacks {names[0]} ({len(names)} in all).", AGAIN)
 
     def find_semantic(self) -> None:
         """Take the semantic encoder from its own repository if the codec's file does not contain it.
@@ -127,24 +128,10 @@ class CodecTensors:
         """
         self._places |= places
         for name, source in sources.items():
-            absent = [stored for stored in source.stored if stored not in self._places]
-            if absent:
-                raise ModelError(f"The codec in {self.folder} lacks {absent[0]} (1 in all).", "Download it again.")
+            self._refuse_missing([stored for stored in source.stored if stored not in self._places])
             self.shapes[name] = source.shape(lambda stored: self._places[stored].shape)
         self._sources |= sources
 
     def _stored(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = read_tensor(self._places[name])
         return tensor
-
-
-def _checked(shapes: dict[str, tuple[int, ...]], folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes; raises ModelError if one is missing from which the configuration is derived."""
-    for name in (
-        "acoustic_decoder.fc.weight",
-        "acoustic_decoder.layers.0.mlp.fc1.weight",
-        "quantizer.project_out.weight",
-    ):
-        if len(shapes.get(name, ())) != 2:
-            raise ModelError(f"The codec in {folder} lacks {name} (1 in all).", "Download it again.")
-    return shapes
