@@ -271,9 +271,13 @@ def paragraphs_of(pages: Sequence[Sequence[str]], usual: int | None = None) -> I
     largest = _LARGEST_STEP * median(steps) if steps else math.inf
     text = ""
     for line, following in zip(lines, [*lines, ""][1:], strict=True):
-        if text and _LIST_MARK.match(line):
+        is_row = isinstance(line, Line) and line.is_row
+        if text and (is_row or _LIST_MARK.match(line)):
             yield text
             text = ""
+        if is_row:
+            yield as_sentence(line)
+            continue
         text = _joined(text, line)
         is_short = len(line) < 0.8 * usual
         is_heading = is_short and text == line and _looks_like_heading(line) and not following[:1].islower()

@@ -14,14 +14,21 @@ from llasa_cli.documents.document import clean
 
 
 class Line(str):
-    """A line of text with the size of its font in points and its height on the page; 0 if that is unknown."""
+    """A line of text.
+
+    Attributes:
+        size: The size of its font in points; 0 if that is unknown.
+        height: Its height on the page; 0 if that is unknown.
+        is_row: It is the row of a table, with commas between the cells.
+    """
 
     size: float
     height: float
+    is_row: bool
 
-    def __new__(cls, text: str, size: float = 0.0, height: float = 0.0) -> Line:
+    def __new__(cls, text: str, size: float = 0.0, height: float = 0.0, is_row: bool = False) -> Line:
         line = super().__new__(cls, text)
-        line.size, line.height = size, height
+        line.size, line.height, line.is_row = size, height, is_row
         return line
 
 
@@ -42,6 +49,10 @@ class _Piece(NamedTuple):
 
 
 _WORD_GAP = 0.15
+_LABEL = re.compile(r"[\dA-Z.]{1,6}")
+"""The number of a heading or an item, which is no cell."""
+_CELL_GAP, _LONGEST_CELL = 3, 40
+"""The gap between cells of a table in sizes of their font, and the characters of a cell, whose width is only about known."""
 _NARROW = frozenset("fijlrt.,:;'’!|()[] ")
 _Row = list[_Piece]
 
@@ -129,15 +140,20 @@ def _line(row: _Row) -> Line:
         sizes[piece.size] += len(piece.text.strip())
     size = sizes.most_common(1)[0][0]
     height = next(piece.y for piece in row if piece.size == size and piece.text.strip())
-    text = ""
+    text, is_row, before = "", False, _Piece("")
     for piece in row:
         mark = piece.text.strip()
+        if mark and before.text and len(before.text) < _LONGEST_CELL and piece.x - before.end > _CELL_GAP * piece.size:
+            is_label = _LABEL.fullmatch(before.text.strip()) is not None and mark[0].isalpha()
+            is_row, text = True, text.rstrip() + (", " if text.rstrip()[-1].isalnum() and not is_label else " ")
+        before = piece if mark else before
         if piece.size <= _MARK_RATIO * size and _MARK.fullmatch(mark):
-            sign = _RAISED if piece.y - height > _LEAST_RISE * size else _SMALL
+            is_power = text[-1:].isdigit() and piece.y >= height
+            sign = _RAISED if is_power or piece.y - height > _LEAST_RISE * size else _SMALL
             text = f"{text.rstrip()}{sign}{mark}{_CLOSE}{' ' * piece.text[-1:].isspace()}"
         else:
             text += piece.text
-    return Line(clean(text), size, height)
+    return Line(clean(text), size, height, is_row)
 
 
 # --- columns ---
@@ -278,4 +294,4 @@ def plain_marks(line: Line, noted: set[str] | frozenset[str] = frozenset()) -> L
             return ""
         return found["mark"].translate(_RAISED_DIGITS) if found["sign"] == _RAISED else found["mark"]
 
-    return Line(_MARKS.sub(plain, line), line.size, line.height) if _CLOSE in line else line
+    return Line(_MARKS.sub(plain, line), line.size, line.height, line.is_row) if _CLOSE in line else line

@@ -238,10 +238,23 @@ def test_the_rows_of_a_table_and_pieces_of_a_line_are_read_across(tmp_path: Path
     table = [
         (cell, 11, x, 700 - 14 * row) for row in range(12) for cell, x in ((f"Plant {row}", 72), ("Red and blue", 320))
     ]
-    pieces = [(word, 11, 72 + 60 * at, 500) for at, word in enumerate(("A", "line", "in", "pieces."))]
+    pieces = [(word, 11, 72 + 25 * at, 500) for at, word in enumerate(("A", "line", "in", "pieces."))]
     (chapter,) = read_document(write_pdf(tmp_path / "a.pdf", [[*table, *pieces]])).chapters
-    assert "Plant 3 Red and blue" in " ".join(chapter.paragraphs)
-    assert "A line in pieces." in " ".join(chapter.paragraphs)
+    assert chapter.paragraphs[3:5] == ("Plant 3, Red and blue.", "Plant 4, Red and blue.")
+    assert chapter.paragraphs[-1] == "A line in pieces."
+
+
+def test_numbers_of_headings_and_powers_are_read_as_such(tmp_path: Path) -> None:
+    lines: Page = [
+        ("2.1", 11, 72, 700),
+        ("Stars", 11, 150, 700),
+        ("Red", 11, 72, 680),
+        ("5", 11, 200, 680),
+        ("About 10", 11, 72, 660),
+    ]
+    lines += [("6", 7, 117, 660), ("of H", 11, 124, 660), ("2", 7, 144, 658), ("O.", 11, 148, 660)]
+    (chapter,) = read_document(write_pdf(tmp_path / "a.pdf", [lines])).chapters
+    assert chapter.paragraphs == ("2.1 Stars.", "Red, 5.", "About 10⁶ of H2O.")
 
 
 def test_footnotes_of_a_pdf_are_left_out_with_their_marks(tmp_path: Path) -> None:
