@@ -81,6 +81,7 @@ class DecodeStep:
         self._state = SlotState.empty(self._slots, self.rows, prompt_format.code_count, network.device)
         self._increments = torch.zeros_like(self._state.ids)  # 1 where the row is in use, 0 where it is free
         kernels = load_kernels() if is_fused else None
+        self._indexed: tuple[list[int], torch.Tensor] = [], torch.tensor([])
         self._fused_sampler = None
         if kernels is not None:
             self._fused_sampler = FusedSampler(kernels, prompt_format.first_code_id, self._state)
@@ -146,7 +147,11 @@ class DecodeStep:
     def _compute_used(self, sampler: FusedSampler, lengths: list[int], used: list[int]) -> list[int]:
         """The step of some slots in use -> the codes of all slots, INVALID for the others."""
         rows = used + [self._slots + slot for slot in used] if self.guided else used
-        ids = self._state.ids if len(rows) == self.rows else self._state.ids[rows]
+        if (
+            rows != self._indexed[0]
+        ):  # they are the same for some steps, and a tensor of them takes as long as their sampling
+            self._indexed = rows, torch.tensor(rows)
+        ids = self._state.ids.index_select(0, self._indexed[1])
         logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows], self._threads)
         codes = [INVALID] * self._slots
         for slot, code in zip(used, sampler(logits, used), strict=True):

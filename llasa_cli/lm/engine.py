@@ -40,6 +40,9 @@ class _Sequence:
     codes: list[int] = field(init=False)
     steps: int = field(init=False)
     """Steps started; with lookahead, one more than there are codes."""
+    limit: int = field(init=False)
+    rows: int = field(init=False)
+    """The rows that it takes in the network."""
     turn_left: int = 0
     """Steps that are left of its turn."""
     place: int = 0
@@ -47,11 +50,7 @@ class _Sequence:
 
     def __post_init__(self) -> None:
         self.codes, self.steps = list(self.request.begun), len(self.request.begun)
-
-    @property
-    def rows(self) -> int:
-        """The rows that it takes in the network."""
-        return 2 if self.request.guided else 1
+        self.limit, self.rows = self.request.limit, 2 if self.request.guided else 1
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class SlotEngine:
             self.decode_step(sequence.request.guided).admit(slot, sequence.request, self._slot_like(sequence.request))
             self._waiting.pop(0)
         # 2. Start a step, guided and unguided sequences apart.
-        running = self._in_turn([s if s is not None and s.steps < s.request.limit else None for s in self._sequences])
+        running = self._in_turn([s if s is not None and s.steps < s.limit else None for s in self._sequences])
         started = []
         for guided, decode_step in self.decode_steps.items():
             own = [s if s is not None and s.request.guided == guided else None for s in running]
@@ -237,7 +236,7 @@ class SlotEngine:
             ended = code == self._end
             if not ended:
                 sequence.codes.append(code)
-            if ended or len(sequence.codes) == sequence.request.limit:
+            if ended or len(sequence.codes) == sequence.limit:
                 likelihood = self.decode_steps[sequence.request.guided].log_probability(slot)
                 finished.append(Finished(sequence.request, tuple(sequence.codes), ended, likelihood))
                 self._release(slot, sequence)
