@@ -62,6 +62,7 @@ def read_docx(path: Path) -> Document:
         raise archive.problem(f"is damaged: {type(error).__name__}") from error
     found = contents_lines([block.text for block, _ in blocks])
     blocks = [block for at, block in enumerate(blocks) if at not in found]
+    author = "" if author == "python-docx" else author  # which a program wrote
     if not blocks:
         raise archive.problem("holds no text")
     omitted = {"footnotes": notes, "images": images, "contents pages": int(bool(found))}

@@ -4,7 +4,7 @@ header, "*** START OF THE PROJECT GUTENBERG EBOOK ... ***"   left out, and the c
 "*** END OF THE PROJECT GUTENBERG EBOOK ... ***", license    left out
 _emphasis_                                                   its words
 [Illustration: The cat]                                      its caption
-[Footnote 1: See above.], [1], [Pg 12]                       left out
+[Footnote 1: See above.], [1] See above., [1], [Pg 12]       left out
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _FOOTNOTE = re.compile(
     re.I | re.MULTILINE,
 )
 _NOTE_MARK = re.compile(r"\[([A-Z\d]{1,4})\]")
+_NOTE_PARAGRAPH = re.compile(r"(?:(?<=\n\n)|\A)[ \t]*\[(?P<mark>\d{1,3}|[A-Z])\][ \t]+\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _PAGE = re.compile(r"[ \t]?[\[{](?:Pg|p\.|page)\s?[\divxlc]{1,6}[\]}]", re.I)
 _ILLUSTRATION = re.compile(r"\[Illustrations?(?:[:.]\s*(?P<caption>(?:[^\[\]]|\[[^\[\]]*\]){0,2000}))?\]", re.I)
 _EMPHASIS_BEGINS = re.compile(r"(?<![^\W_])(?<!\\)_(?=[^\W_]|[\"“‘'(\[—])")
@@ -74,6 +75,11 @@ def without_marks(text: str) -> str:
     if "[" in text or "{" in text:
         marks = {found["mark"] for found in _FOOTNOTE.finditer(text)} - {None}
         text = _PAGE.sub("", _FOOTNOTE.sub("", text))
+        attached = set(re.findall(r"(?<=[^\s\[\]])\[(\d{1,3}|[A-Z])\]", text))
+        notes = {found["mark"] for found in _NOTE_PARAGRAPH.finditer(text)} & attached
+        if notes:
+            text = _NOTE_PARAGRAPH.sub(lambda found: "" if found["mark"] in notes else found[0], text)
+            marks |= notes
         text = _ILLUSTRATION.sub(lambda found: found["caption"] or "", text)
         if marks:
             text = _NOTE_MARK.sub(lambda found: "" if found[1] in marks else found[0], text)

@@ -86,7 +86,8 @@ _UNSPOKEN = re.compile(
     r"%%(?!%).{0,2000}?%%"  # Obsidian: comments
     r"|[ \t]\^[a-zA-Z][\w-]*[ \t]*$"  # and names of blocks
     r"|!\[\[[^\[\]|]+\.(?:png|jpe?g|gif|svg|webp|pdf|mp[34]|wav|canvas)(?:\|[^\[\]]*)?\]\]|!(?=\[\[)"  # and embedded files
-    r"|(?<=\S)\{:?[ ]?[.#][a-z][^{}\n]{0,100}\}"  # attributes
+    r"|(?<=\S)\{:?[ ]?[.#][a-z][^{}\n]{0,100}\}|(?<=\))\{[a-z-]+=[^{}\n]{1,100}\}"  # attributes
+    r"|[ ]?\[-?@[\w:.-]+[^\[\]\n]{0,200}\](?!\()"  # Pandoc: citations
     r"|\^\[[^\[\]\n]{1,500}\]"  # Pandoc: notes in the line
     r"|^\[\[?_?TOC_?\]?\][ \t]*$|^\*\[[^\[\]\n]+\]:[^\n]*$"  # MkDocs: contents and abbreviations
     r"|^\|[ ](?=[^|\n]*$)",  # Pandoc: the bars of verse

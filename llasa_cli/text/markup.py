@@ -98,6 +98,11 @@ _TABLE_ROW = re.compile(r"^[ \t]*[|\u2502\u2503\u2551](?P<cells>[^\n]+)[|\u2502\
 _PAGE_NUMBER = re.compile(
     r"(?:(?<=\n\n)|\A)[ \t]*(?:[-–—][ \t]*\d{1,4}[ \t]*[-–—]|[Pp]age \d{1,4} of \d{1,4})[ \t]*(?=\n|\Z)"
 )
+_PAGE_EDGE = re.compile(
+    r"^[ \t]*(?:page[ \t]+)?\d{1,4}[ \t]*\n*(?=\f)|(?<=\f)\s*(?:page[ \t]+)?\d{1,4}[ \t]*(?=\n|\Z)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The number of a page at its foot or its head, where form feeds are between pages."""
 _CELL_TABS = re.compile(r"(?<=[^\s.)\-*•:;,])\t+(?=\S)")
 _SIGN_ROW = re.compile(r"([=*~#_+^|])\1{2,}|-{4,}|(?<!<)<<+(?=\w)|(?<=[\w.!?,])>>+|[\u2500-\u259f]+")
 _VERSE_NUMBER = re.compile(r"(?<=[^\s\d])[ \t]{2,}(\d{1,4})[ \t]*$", re.MULTILINE)
@@ -189,6 +194,8 @@ def _decoded_again(match: re.Match[str]) -> str:
 def _plain(text: str) -> str:
     text = without_marks(_ENTITY.sub(lambda match: html.unescape(match[0]), text))
     text = _without_references(_without_verse_numbers(without_contents(text)))
+    if "\f" in text:
+        text = _PAGE_EDGE.sub("", text)
     if _DIFF.search(text):
         text = _DIFF_LINE.sub(_changed_line, _DIFF.sub("", text))
     text = _CHAT_NAME.sub(r"\g<name>: ", _CHAT_TIME.sub("", _TIMESTAMP.sub("", text)))
