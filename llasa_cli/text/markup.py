@@ -292,7 +292,7 @@ _PAGE_NUMBERS = frozenset("pagenum pageno pagebreak page-number x-ebookmaker-pag
 _FURNITURE = re.compile(
     r"(?:cookies?|gdpr|consent|onetrust|breadcrumbs?|skip-?(?:link|nav|to)|shar(?:e|ing)|social|sidebar|pg-boilerplate|newsletter|adverts?|advertisement"
     r"|promo|comments|disqus)(?:[-_].*)?|related[-_]?(?:articles?|content|links|posts?|stories)|related|ads?|ad-.*|pull-?quote|infobox|ambox|sistersitebox|portalbox"
-    r"|site-?header|read-?more|see-?also|transnote|msotoc\w*|hatnote|ipa|shortdescription|headerlink|anchor-?link|mw-portlet.*"
+    r"|site-?(?:header|title|branding)|masthead|(?:comment-)?respond|widget(?:-area)?|sphinxsidebar|footer|read-?more|see-?also|transnote|msotoc\w*|hatnote|ipa|shortdescription|headerlink|anchor-?link|mw-portlet.*"
     r"|vector-(?:dropdown|menu|toc|sitenotice|header|sticky|column-end|page-toolbar).*"
     r"|toc|navbox|catlinks|printfooter|site-footer|mw-(?:editsection|jump-link|navigation)|jump-to-nav|siteSub",
     re.IGNORECASE,
@@ -311,6 +311,7 @@ _NAMED_BY_WORDS = frozenset("section h1 h2 h3 h4 h5 h6".split())
 _FURNITURE_ROLES = frozenset("navigation search contentinfo dialog alertdialog menu menubar toolbar".split())
 _FURNITURE_TYPES = frozenset("pagebreak toc landmarks page-list noteref backlink index loi lot".split())
 _NOTES = frozenset("footnote footnotes endnote endnotes rearnote rearnotes".split())
+_CODE = re.compile(r"highlight-\w+|codehilite|sourcecode|prettyprint|highlighttable|literal-block")
 _COPYRIGHT = frozenset("copyright-page imprint colophon halftitlepage".split())
 """Pages of a book that no reader reads aloud."""
 
@@ -333,6 +334,8 @@ def unspoken_content(tag: str, attributes: Mapping[str, str]) -> str | None:
         return ""
     if types & _NOTES or (is_block and classes & _NOTES):
         return "footnotes"
+    if tag in ("div", "pre", "table") and any(map(_CODE.fullmatch, classes)):
+        return "code blocks"
     if types & _COPYRIGHT:
         return "copyright pages"
     if classes & _QUOTATIONS or (tag == "blockquote" and attributes.get("type") == "cite"):
@@ -442,6 +445,8 @@ class _HtmlWords(HTMLParser):
         """Where the words of the cell begin, and the letters in links before it; whether a cell is such a link."""
         self._in_cell = self._is_over = self._only_alt = False
         """Whether a cell is open, whether a paragraph in it has ended, and whether the block has only the description of an image."""
+        self._formula, self._in_formula = "", False
+        """The LaTeX of a <math> element, and whether it is being read."""
         self._is_page, self._articles, self._has_article = False, 0, False
         """Whether it is a whole page; its open `article` and `main` elements; whether there were any."""
 
@@ -457,6 +462,7 @@ class _HtmlWords(HTMLParser):
         text = "".join(self._words)
         text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip(" ,\n")
         is_contents = 0 < _letters(text) <= self._linked or (self._leads and is_entry(text))
+        text = with_spoken_formulas(text) if "\\(" in text or "\\[" in text else text
         if "(" in text:
             text = re.sub(r"[ \n]*\([ ;,]*\)", "", re.sub(r"(?:[;,] ?)+(?=\))", "", text))  # what is left out was in it
         self._words, self._begun, self._link, self._linked = [], 0, -1, 0
@@ -485,6 +491,9 @@ class _HtmlWords(HTMLParser):
             self._skipping = []  # <head>, <p> and <li> need not be closed
         is_code = tag == "code" and self._preformatted
         given = {name: value or "" for name, value in attrs}
+        if tag == "math" or (tag == "annotation" and self._skipping[:1] == ["math"]):
+            self._formula = given.get("alttext", "")
+            self._in_formula = "tex" in given.get("encoding", "")
         is_aside = not self._articles and (
             (tag == "aside" and self._is_page) or (tag == "footer" and self._has_article)
         )
@@ -505,7 +514,8 @@ class _HtmlWords(HTMLParser):
             self._in_cell, self._is_over = True, False
         elif tag == "img":
             self._only_alt = not _letters("".join(self._words))
-            self._words.append(f" {given.get('alt', '')} ")
+            alt = given.get("alt", "")
+            self._words.append(_spoken_formula(alt) if "\\displaystyle" in alt else f" {alt} ")
         elif tag in CELL_BLOCKS and self._in_cell and not _letters("".join(self._words[self._cell[0] :])):
             pass  # a paragraph that is the whole cell
         elif tag in ("a", "sup"):
@@ -530,8 +540,11 @@ class _HtmlWords(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self._preformatted = self._preformatted and tag != "pre"
         if self._skipping:
+            self._in_formula = False
             while tag in self._skipping and self._skipping.pop() != tag:
                 pass
+            if tag == "math" and not self._skipping and self._formula:
+                self._words.append(_spoken_formula(self._formula))
         elif tag in _CELLS:
             self._end_cell()
         elif tag in CELL_BLOCKS and self._in_cell:
@@ -571,11 +584,18 @@ class _HtmlWords(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._skipping:
+            self._formula += data if self._in_formula else ""
             return
         if self._is_over and data.strip():
             self.end_block()  # a paragraph goes before in the cell
         self._only_alt = self._only_alt and not data.strip()
         self._words.append(re.sub(r"[^\S\n]+" if self._preformatted else r"\s+", " ", data))
+
+
+def _spoken_formula(source: str) -> str:
+    """A formula in LaTeX as words. Wikipedia puts {\\displaystyle ...} around it."""
+    found = re.fullmatch(r"\{\\(?:display|text)style\s*(.*)\}", source.strip(), re.DOTALL)
+    return f" {with_spoken_formulas(f'${(found[1] if found else source).strip()}$')}"
 
 
 def _letters(text: str) -> int:

@@ -57,6 +57,11 @@ OWL = (
     '</figure><img alt="A hen"><p>Hens <a href="/x">unsubscribe</a>. <a href="/x">Unsubscribe</a></p><div id="p-lang" class="mw-portlet">Deutsch</div><p><a href="/y">Read more →</a></p>'
     '<div class="section" id="comments"><h2>Comments</h2><p>Text.</p></div><div id="comments">First!</div><h3>Now<a href="#n">¶</a></h3>'
 )
+MATHS = (
+    '<p>It is <math alttext="E=mc^2"><mi>E</mi></math>, <span class="katex"><math><semantics><mi>x</mi><annotation encoding="application/x-tex">x^2'
+    '</annotation></semantics></math><i aria-hidden="true">x2</i></span>, <span style="display: none"><math alttext="y"><mi>y</mi></math></span>'
+    '<img alt="{\\displaystyle y^{2}}"> or \\(z^2\\). <math><mi>q</mi></math> So.</p>'
+)
 WORD = (
     '<p>It ended.<a href="#_ftn1" name="_ftnref1"><span class=MsoFootnoteReference>[1]</span></a> He won.</p><p>So.</p><div>'
     '<p class=MsoFootnoteText><a href="#_ftnref1" name="_ftn1">[1]</a> A note.</p></div><div class="footnotes"><p>Another.</p></div>'
@@ -89,6 +94,8 @@ WORD = (
         ("html", '<ol style="list-style-type: lower-roman"><li hidden>A</li><li></li><li>B</li></ol><li>C</li>', "ii. B. C."),
         ("html", OFFICE, "Year, Sales. 2020. $5. Digest. Hi Anna. The news One Two three."),
         ("html", OWL, "Owls (Tyto) fly. An owl. A hen Hens unsubscribe. Comments. Text. Now."),
+        ("html", MATHS, "It is E = mc squared, x squared, y squared or z squared. So."),
+        ("html", "<div class=masthead>Blog</div><div class='highlight-sh'><pre>x</pre></div><p class=highlight>So.</p><div class=footer>©</div>", "So."),
         ("html", PAPER, "Title. Text. Tip. Social. Text. More."),
         ("html", "<html><aside>Links.</aside><p>Text.</p><blockquote>Q<footer>Bob</footer></blockquote></html>", "Text. Q Bob"),
         ("html", f"<html><pre>{LICENSE}</pre><p>It was [5] dark.</p><pre>{LICENSE_END}</pre>", "It was [5] dark."),
