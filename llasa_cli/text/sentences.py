@@ -116,7 +116,7 @@ _SOMETIMES_LAST = _words(
 )
 """The sentence continues if the next word begins with a small letter."""
 _SHORTENED = (frozenset(ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
-    "inv ser lic cert dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
+    "bur inv ser lic cert dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
 )
 """English abbreviations after which a small letter continues the sentence."""
 _DIRECTION = re.compile(r"(?:[NS]\.?[EW]|[NSEW])\b")

@@ -112,6 +112,8 @@ def say_key(match: re.Match[str]) -> str | None:
 BESIDE: dict[str, tuple[tuple[str, str, str], ...]] = {
     "incl": (("", r"\s?(?:$|[;,)])|\sin\s", "included."),),
     "exp": (("", r"\s\d\d?/\d\d", "expires"), (r"y(?:ea)?rs?\.?\s$", "", "experience.")),
+    "bur": (("", r"\s(?:at|in)\s", "buried"),),
+    "mo": ((r"\b(?:ea|each|every|per|the)\.?\s$", "", "month."),),
     "rev": (("", r"\s[$€£]", "revenue"),),
     "Sec": (("", r"\s[A-Z][a-z]{2}", "secretary"),),
     "fl": (("", r"\s1\d{3}\b", "flourished"),),

@@ -13,7 +13,7 @@ from llasa_cli.text.normalize.numbers import cardinal, decimal, pairs
 from llasa_cli.text.normalize.token_class import after, before, may_end_sentence
 
 UNIT = (
-    r"(?:(?:in|c)\.(?=\s[a-z]|[,;)])|(?<=\d[ ])in\.(?=$|\s[A-Z][a-z]*\s)|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
+    r"(?:(?:in|c)\.(?=\s[a-z(]|[,;)])|(?<=\d[ ])in\.(?=$|\s[A-Z][a-z]*\s)|in\b\.?(?=\s(?:by|=|of\s(?:rain|snow|ice|water|sleet))\s?)|(?<=\d)in\b(?!-\d)"
     r"|(?i:km/h|m/s)\b|(?:(?i:sq|cu|fl)(?:\.?[ -]|\.))?[A-Za-zμΩ]{1,5}(?!\w)|[″¢])"
 )
 """The pattern of a possible unit; `unit_names` knows which are."""

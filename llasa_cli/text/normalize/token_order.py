@@ -440,6 +440,7 @@ WORD_CLASSES = [
     TokenClass("abbreviation", r"AA(?P<third>A)?(?=(?:/AAA)?\s(?:batter|cell))", lambda m: "triple ay" if m["third"] else "double ay"),
     TokenClass("chat", rf"(?:{'|'.join(vocabulary.CHAT)}|{'|'.join(word.title() for word in vocabulary.CHAT if word not in vocabulary.SMALL_CHAT)})\b(?![/.]\w|['’-])", lambda m: "you're" if m[0] == "ur" and abbreviations.YOU_ARE.match(m.string, m.end()) else vocabulary.CHAT[m[0].lower()]),
     TokenClass("date", r"FY\s?(?P<first>(?:19|20)?\d\d)(?:[/–-](?P<second>\d\d))?(?![\w/-])", lambda m: f"eff why {year(int(m['first'])) if len(m['first']) == 4 else two_digits(int(m['first']))} {two_digits(int(m['second'])) if m['second'] else ''} "),
+    TokenClass("date", r"Q(?P<first>[1-4])[-–]Q?(?P<last>[1-4])(?!\w)", lambda m: f"cue {cardinal(int(m['first']))} to {'cue ' if 'Q' in m[0][2:] else ''}{cardinal(int(m['last']))} "),
     TokenClass("date", r"(?P<kind>Q|FY|H)(?P<part>[1-4])?['’](?P<year>\d\d)\b", dates.say_business_date),
     TokenClass("abbreviation", r"([aA]nd|[eE]ither)/or\b|([yY]es|[tT]rue)/(?=(?:no|false)\b)|((?i:he|she|him|his|her))/(?=(?:he|she|him|hers?|his|they|them|their)\b)", lambda m: f"{m[1]} or" if m[1] else f"{m[2] or m[3]} or "),
     TokenClass("unit", r"(?:(?<=\bper[ ])|(?:(?<=\beach[ ])|(?<=\bevery[ ]))(?=\w\w))(?P<kind>(?:sq|cu)\.?[ ])?(?P<each>[a-z]{1,3})\b(?:\.(?=\s[a-z]))?", lambda m: (vocabulary.UNIT_KINDS[m["kind"][:2]] if m["kind"] else "") + vocabulary.SHORT_EACH[m["each"]] if m["each"] in vocabulary.SHORT_EACH else None),

@@ -70,7 +70,8 @@ BEFORE_NUMBERS = word_table(
     "tel telephone,ph phone,vs versus,v verse,vv verses,l line,ll lines,n note,bk book,yr year,rwy runway,hdg heading,op opus,avg average,"
     "ver version,ed edition,div division,dist district,exp experiment,gr grade,km kilometer,mi mile,wt weight,lat latitude,term terminal,cat category,eqs equations,chs chapters,sects sections,cols columns,refs references,ref reference,ps psalm,flt flight,pts parts,jan January,"
     "feb February,mar March,apr April,jun June,jul July,aug August,sep September,sept September,oct October,nov November,"
-    "dec December,sc scene,thm theorem,prop proposition,def definition,cor corollary,supp supplementary,reg regulation,sched schedule,dkt docket,mvt movement,alg algorithm,dep departs,arr arrives,plat platform"
+    "dec December,isa Isaiah,deut Deuteronomy,exod Exodus,lev Leviticus,prov Proverbs,eccl Ecclesiastes,jer Jeremiah,ezek Ezekiel,matt Matthew,rom Romans,heb Hebrews,"
+    "sc scene,thm theorem,prop proposition,def definition,cor corollary,supp supplementary,reg regulation,sched schedule,dkt docket,mvt movement,alg algorithm,dep departs,arr arrives,plat platform"
 )
 """Only before a number: "No. 5", but "No. I won't."."""
 BARE_BEFORE_NUMBERS = frozenset(
@@ -283,7 +284,7 @@ UNITS = _units(
     "mmol millimole,μmol micromole,nmol nanomole,gpm gallon a minute/gallons a minute,cal calorie,bhp brake horsepower/brake horsepower,"
     "ma milliamp,psi pound a square inch/pounds a square inch,btu British thermal unit,px pixel,mp megapixel,bps basis point,"
     "mmhg millimeter of mercury/millimeters of mercury,lm lumen,ga gauge/gauge,ha hectare,cc cubic centimeter,μf microfarad,nf nanofarad,pf picofarad,"
-    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet,sqm square meter,sqkm square kilometer,reb rebound,ast assist,pk pack,btl bottle,tbsps tablespoon,tblsp tablespoon,tsps teaspoon"
+    "mol mole/moles,atm atmosphere,ng nanogram,pg picogram,tbs tablespoon,mbit megabit,gbit gigabit,kn knot,kt knot,kts knot,nmi nautical mile,hpa hectopascal,deg degree,sqft square foot/square feet,sqm square meter,sqkm square kilometer,reb rebound,ast assist,spd speed/speed,sf square foot/square feet,ac acre,pk pack,btl bottle,tbsps tablespoon,tblsp tablespoon,tsps teaspoon"
 )
 """Units by their small letters. `CASED_UNITS` and the measure class decide which capitals count."""
 CASED_UNITS = _units(
@@ -303,7 +304,7 @@ UNIT_WORDS = tuple(
 """Units that are read as such without an amount too: "in kWh"."""
 UNIT_KINDS = {"sq": "square ", "cu": "cubic ", "fl": "fluid "}
 SHORT_UNITS_IN_CAPITALS = frozenset(
-    "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GA HA LM CAL GAL GALS YD YDS WK WKS MA".split()
+    "HR HRS MS SEC SECS DB MO MOS MI FT ML NM HP PT PTS QT QTS GA HA LM CAL GAL GALS YD YDS WK WKS MA AC SF AST REB PK SPD".split()
 )
 """4 HR managers and 16 SEC schools have no units, unless the next word is in capitals too ("6 FT TALL") or none follows."""
 SHORT_EACH = word_table(
