@@ -239,7 +239,7 @@ def say_abbreviation(match: re.Match[str]) -> str | None:
     ):
         return vocabulary.BEFORE_NUMBERS[word] + ("" if after(match, 1).isspace() else " ")
     said = vocabulary.ABBREVIATIONS.get(word)
-    if said is None or re.match(r"\w", after(match, 1)):
+    if said is None or re.match(r"[\w\[]", after(match, 1)):
         return None
     if word in vocabulary.NEVER_LAST or (
         capital and word in vocabulary.BEFORE_NAMES and re.match(r"\s[A-Z]", after(match, 2)) and not _starts(match)

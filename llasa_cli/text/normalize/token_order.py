@@ -211,7 +211,7 @@ NUMBER_CLASSES = [
     TokenClass("time", r"(?P<hour>[01]\d|2[0-4])(?P<minute>[0-5]\d)(?![\w-]|[.,:]\d)(?P<hours>(?=\s?(?:hrs?|hours|h|Zulu)\b))?", dates.say_military_time),
     TokenClass("time", r"0(\d)(\d\d)(?=\s?(?:hrs?|hours|h)\b)", lambda m: f" oh {cardinal(int(m[1]))} {cardinal(int(m[2])) if int(m[2]) else 'hundred'} " if int(m[1]) else None),
     TokenClass("measure", r"(\d{1,4})(ft|lbs?|st|m|kg)(\d{1,3}(?:\.\d)?)(in|oz|lbs?|cm|g)\b", measures.say_two_units),
-    TokenClass("measure", rf"(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z~]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
+    TokenClass("measure", rf"(?!802\.11)(?P<amount>{amounts.AMOUNT})(?P<joint>\s?|-)(?P<unit>{measures.UNIT})(?!['’](?!s\b)|/(?![A-Za-z~]|100\s?(?:km|g|ml)\b|\d[\d.]{{0,6}}\s?(?:(?:fl\.?\s)?oz|km|[km]?g|mcg|m[lL]|[cm]m|in|ft|lbs?|mi|[KMGT]B|k?Hz|kJ|kcal)\b|\d{{1,3}}(?:\.\d)?\s?[AVW]\b|\d{{1,2}}\s?(?:h|hrs?|min|days?|d)\b)|\.\w){measures.UNIT_END}", measures.say_measure),
     TokenClass(
         "address",
         rf"(\d{{3,4}})(?=[ ](?:[NS]?[EW]?\.?[ ])?(?:(?:[A-Z][a-z]+[ ]){{1,2}}|\d{{1,3}}(?:st|nd|rd|th)[ ])(?:{'|'.join(name.title() for name in vocabulary.PLACES)}|Street|Avenue|Road|Boulevard|Drive|Lane|Way|Court)\b)",
