@@ -513,7 +513,7 @@ class _HtmlWords(HTMLParser):
             self._end_cell()  # </td> and </th> may be left out
             self._in_cell, self._is_over = True, False
         elif tag == "img":
-            self._only_alt = not _letters("".join(self._words))
+            self._only_alt = not any(part.strip() for part in self._words)
             alt = given.get("alt", "")
             self._words.append(_spoken_formula(alt) if "\\displaystyle" in alt else f" {alt} ")
         elif tag in CELL_BLOCKS and self._in_cell and not _letters("".join(self._words[self._cell[0] :])):
@@ -565,10 +565,11 @@ class _HtmlWords(HTMLParser):
 
     def _is_button(self) -> bool:
         """Whether the link that ends is not a part of a sentence."""
-        words, before = "".join(self._words[self._begun :]).strip(), "".join(self._words[: self._begun]).strip()
-        return words in _LINK_SIGNS or (
-            _LINK_WORDS.fullmatch(words) is not None and (not before or before[-1] in ".!?|·•–—")
-        )
+        words = "".join(self._words[self._begun :]).strip()
+        if not _LINK_WORDS.fullmatch(words):
+            return words in _LINK_SIGNS
+        before = "".join(self._words[: self._begun]).strip()
+        return not before or before[-1] in ".!?|·•–—"
 
     def _end_cell(self) -> None:
         """Put a comma after a cell that has words."""
@@ -578,7 +579,7 @@ class _HtmlWords(HTMLParser):
         self._leads = self._leads or 0 < _letters("".join(self._words[begin:])) <= self._linked - linked
         if self._words and self._words[-1] != ", ":
             last = self._words[-1].rstrip()
-            self._words = [*self._words[:-1], last, " " if last.endswith((".", "!", "?")) else ", "]
+            self._words[-1:] = [last, " " if last.endswith((".", "!", "?")) else ", "]
         self._cell = len(self._words), self._linked
         self._in_cell = self._is_over = False
 
