@@ -32,6 +32,7 @@ from llasa_cli.lm.layer import LayerWeights
 from llasa_cli.lm.linear import LANES, Embedding, Linear
 from llasa_cli.lm.llama_config import LlamaConfig, rope_frequencies
 from llasa_cli.lm.prefix_cache import PREFILL_BLOCK, PrefixCache
+from llasa_cli.memory import release_free_memory
 from llasa_cli.settings import CONTEXT_TOKENS
 
 Attend = Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor | None]
@@ -127,6 +128,8 @@ class Llama:
             self.extend(cache, slot, torch.tensor(ids[begin:end], device=self.device), begin)
             if is_whole:
                 self.prefix_cache.put(key[:end], cache.tensor[:, slot, begin:end].clone())
+        if self.device.type == "cpu" and not self.config.is_small:
+            release_free_memory()  # the C library would keep what a block took, beside the growing cache
 
     def extend(self, cache: KVCache, slot: int, ids: torch.Tensor, begin: int) -> None:
         """Compute the keys and values of T more tokens of one sequence, int64 (T,), from position `begin` on."""
