@@ -13,16 +13,8 @@ import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
+from llasa_cli.text.normalize import vocabulary
 from llasa_cli.text.normalize.measures import NUMBERED_SONG
-from llasa_cli.text.normalize.vocabulary import (
-    ABBREVIATIONS,
-    AFTER_ORDINALS,
-    BEFORE_NUMBERS,
-    BIBLE_BOOKS,
-    COUNTIES,
-    GIVEN_NAMES,
-    STATES,
-)
 from llasa_cli.text.unicode import CJK_START, is_spaceless
 
 _CJK = chr(CJK_START)
@@ -84,7 +76,7 @@ _TITLES = _words(
 _CAPITAL_TITLES = _words(
     """pvt det ofc st ste mt gt cllr gen col capt lt sgt cpl maj adm cmdr rev hon gov sen rep pres supt fr hr hrn frl ing dipl lic arch me pr
     sec ud uds vd vds d dña dn ир m mm av sok cad"""
-) | frozenset(GIVEN_NAMES)
+) | frozenset(vocabulary.GIVEN_NAMES)
 """Titles only with a capital: "5 ms" and "the col." are other words."""
 _AFTER_TITLES = _words("ir ing med phil jur rer nat pol oec h.c habil dent")
 """Titles only after another one ("Dr. med. Meyer"): elsewhere they are words, "ir" in Spanish and "med" in Danish."""
@@ -102,7 +94,7 @@ _NEVER_LAST = _words(
     örn bkz"""
 )
 """An explanation, a name or a number follows."""
-_BEFORE_NUMBERS = (frozenset(BEFORE_NUMBERS) - _words("cat d km mi")) | _words(
+_BEFORE_NUMBERS = (frozenset(vocabulary.BEFORE_NUMBERS) - _words("cat d km mi")) | _words(
     """n° № nrs arts abb bd kap s seite ziff abs lin anm febr mär okt dez déc janv févr avr juil ene abr ago dic gen mag giu
     mm rev ss bap bapt bur rs kr cir ct evid lug set ott pág págs pag pagg cap núm num tél blz hfdst str sid č čís nº см кв рис т стр"""
 )
@@ -115,7 +107,7 @@ _SOMETIMES_LAST = _words(
     std sek jh jhd gmbh ph.d m.d b.a m.a bros assn univ uu al str стр ave blvd rd hab cie ltda s.a s.l s.r.l n.v b.v др пр руб коп гг вв н.э г ст e.v u.v.m m.m o.k"""
 )
 """The sentence continues if the next word begins with a small letter."""
-_SHORTENED = (frozenset(ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
+_SHORTENED = (frozenset(vocabulary.ABBREVIATIONS) - _SOMETIMES_LAST - _NEVER_LAST) | _words(
     "bur inv ser lic cert dev mo dist div gal qt vol ref info fwd hwy sq ed ff plz"
 )
 """English abbreviations after which a small letter continues the sentence."""
@@ -127,7 +119,7 @@ _UNITS = _words(
 """Units after a number, where the sentence continues with a small letter or another number: "5 ft. 3 in. tall"."""
 _SHORT_FORMS: frozenset[str] = frozenset().union(
     *(_TITLES, _CAPITAL_TITLES, _AFTER_TITLES, _NEVER_LAST, _BEFORE_NUMBERS, _SOMETIMES_LAST, _SHORTENED, _UNITS),
-    *(BIBLE_BOOKS, AFTER_ORDINALS),
+    *(vocabulary.BIBLE_BOOKS, vocabulary.AFTER_ORDINALS),
 )
 _STARTERS = _words(
     """The He She It We They I You But And Then This That These Those There His Her My Our Their Its In On At As A An If
@@ -153,9 +145,9 @@ _MONTHS = _words(
 _CONTINUES = [
     (re.compile(word), re.compile(before), re.compile(following))
     for word, before, following in (
-        (rf"(?i:{'|'.join(BIBLE_BOOKS)})", "", r"\d{1,3}:\d"),
+        (rf"(?i:{'|'.join(vocabulary.BIBLE_BOOKS)})", "", r"\d{1,3}:\d"),
         (r"b|d|m|bapt?|bur", r"(?<!\s[ap]\.)$", r"(?:(?:abt|bef|aft|ca?)\.?\s)?\d"),
-        (r"Co", "", rf"(?:{COUNTIES})\b"),
+        (r"Co", "", rf"(?:{vocabulary.COUNTIES})\b"),
         (r"(?i:dep|arr)", "", r"[A-Z]{3}\b"),
         (r"(?i:nr)", "", ""),
         (r"c", "", r"B\.?C|A\.?D|C\.?E"),
@@ -449,7 +441,7 @@ def _is_plain(before: str) -> bool:
         (len(token) < 4 and _AFTER_LETTER.search(rest))
         or small in _SHORT_FORMS
         or token in ("Ft", "Cat", "sat", "feat")
-        or token in STATES
+        or token in vocabulary.STATES
         or _LEGAL.search(before)
         or small == "es"
         or token in _WEEKDAYS
@@ -492,14 +484,14 @@ def _stop_end(end: int, before: str, following: str, unsure: bool) -> int | None
         return 0
     if _LEGAL.search(before) and re.match(r"[A-Z][a-z]{0,4}\.|\d", following):
         return 0
-    if token in STATES and re.search(r"[A-Z][\w.'’-]+,$", rest) and (first.islower() or first == ","):
+    if token in vocabulary.STATES and re.search(r"[A-Z][\w.'’-]+,$", rest) and (first.islower() or first == ","):
         return 0
     if any(
         pattern.fullmatch(token) and start.search(rest) and ahead.match(following)
         for pattern, start, ahead in _CONTINUES
     ):
         return 0
-    if small in AFTER_ORDINALS and re.search(r"\d(?:st|nd|rd|th)$", rest):
+    if small in vocabulary.AFTER_ORDINALS and re.search(r"\d(?:st|nd|rd|th)$", rest):
         return end if starts else 0
     if token in _WEEKDAYS and (
         first.isdigit() or (word and word[0][:3].lower() in _MONTHS_CUT and word[0].lower() in _MONTHS | _MONTHS_CUT)
