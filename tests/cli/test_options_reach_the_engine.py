@@ -21,6 +21,7 @@ from llasa_cli.errors import LlasaError
 from llasa_cli.prompt import Reference
 from llasa_cli.settings import ModelOptions, SamplingOptions, SamplingRequest, SpeechOptions, VerifierOptions
 from llasa_cli.synthesis.synthesizer import Synthesizer
+from llasa_cli.synthesis.text_to_speech import StreamSettings
 from llasa_cli.synthesis.verifiers import Take
 
 FLAGS = {
@@ -61,9 +62,9 @@ class FakeSynthesizer:
         return Reference(text, (1, 2, 3))
 
     def stream(
-        self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, **more: Any
+        self, text: Any, options: SpeechOptions, reference: Any, on_take: Any, settings: StreamSettings
     ) -> Iterator[AudioChunk]:
-        self.history.append(("more", more))
+        self.history.append(("settings", settings))
         parts = [text] if isinstance(text, str) else list(text)
         self.history.append(("say", (parts, options, reference)))
         from llasa_cli.synthesis.synthesizer import Utterance
@@ -227,7 +228,7 @@ def test_verify_checks_the_words_with_the_recognizer(
     wanted = [command, "good evening", *more, "--verify", "--asr", "pocketsphinx", "-o", str(tmp_path / "a.wav")]
     made = CliRunner().invoke(app, wanted)
     assert made.exit_code == 0, made.output
-    (verifier,) = seen(engine)["more"]["verifiers"]
+    (verifier,) = seen(engine)["settings"].verifiers
     score = verifier.score(Take("good evening", np.zeros(16_000, np.float32), 16_000))
     assert (score.value, score.problems) == (0.0, ("no word was understood",))
     absent = CliRunner().invoke(app, [*wanted, "--asr", "no/recogniser"])
@@ -241,7 +242,7 @@ def test_best_of_reaches_the_engine_with_what_chooses(engine: type[FakeSynthesiz
     assert made.exit_code == 0, made.output
     _, options, _ = seen(engine)["say"]
     assert (options.best_of, options.good_enough) == (4, 0.9)
-    assert [verifier.name for verifier in seen(engine)["more"]["verifiers"]] == ["likelihood"]
+    assert [verifier.name for verifier in seen(engine)["settings"].verifiers] == ["likelihood"]
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_what_best_of_lacks_is_said_before_a_model_is_loaded(
 def test_sound_is_streamed_only_to_a_player_or_with_stream(engine: type[FakeSynthesizer], tmp_path: Path) -> None:
     for flags, live in ((["-o", str(tmp_path / "a.wav")], False), (["-o", str(tmp_path / "a.wav"), "--stream"], True)):
         assert CliRunner().invoke(app, ["say", "hi", *flags]).exit_code == 0
-        assert (seen(engine)["more"]["gate"] is not None) == live
+        assert (seen(engine)["settings"].gate is not None) == live
 
 
 @pytest.mark.parametrize("flags", [["--play", "-o", "a.wav"], ["--play", "-o", "b.m4b"], []])
