@@ -43,7 +43,7 @@ _DTYPE_OF = {"q8_0": "int8", "q4_0": "int4"}
 """Formats of `Linear.from_blocks` and the `--dtype` that asks for them."""
 
 _MOST_ROWS = 4
-"""Rows of a step of a small model: two sequences with guidance have some 7 MB of keys and values."""
+"""Rows of a step of a small model, for each thread: two sequences with guidance have some 7 MB of keys and values."""
 
 
 class LanguageModel:
@@ -92,7 +92,7 @@ class LanguageModel:
         threads, most_rows = max(1, threads), None
         if self.is_small and self.network.fused_rows and not in_step:
             # A large model's weights don't fit a cache: there all sequences share one pass over them.
-            most_rows = max(_MOST_ROWS, 2 * threads)
+            most_rows = _MOST_ROWS * threads
         return SlotEngine(
             self.network, self.prompt_format, slots, is_exact=is_exact, threads=threads, most_rows=most_rows
         )
