@@ -16,7 +16,7 @@ import pytest
 import typer.testing
 
 # These models are so small that threads only wait for each other (four times the time on a busy machine of two cores).
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script; commands would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach a network
