@@ -250,7 +250,7 @@ _RAISED_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹", "[](
 
 
 def without_notes(page: Sequence[Line], size: float, continues: bool) -> tuple[list[Line], int, bool]:
-    """-> the lines of a page without its footnotes, the number of these, and whether the last one goes on on the next page
+    """-> the lines of a page without its footnotes, their number, and whether the last footnote continues on the next page.
 
     Footnotes are lines in a smaller font at the end of a page or a column, from a line that begins with a mark which is also
     in the text.

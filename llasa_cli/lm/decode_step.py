@@ -147,9 +147,8 @@ class DecodeStep:
     def _compute_used(self, sampler: FusedSampler, lengths: list[int], used: list[int]) -> list[int]:
         """The step of some slots in use -> the codes of all slots, INVALID for the others."""
         rows = used + [self._slots + slot for slot in used] if self.guided else used
-        if (
-            rows != self._indexed[0]
-        ):  # they are the same for some steps, and a tensor of them takes as long as their sampling
+        # The rows stay the same for some steps, and making a tensor of them takes as long as sampling.
+        if rows != self._indexed[0]:
             self._indexed = rows, torch.tensor(rows)
         ids = self._state.ids.index_select(0, self._indexed[1])
         logits = self.network.decode_rows(self._cache, rows, ids, [lengths[row] - 1 for row in rows], self._threads)

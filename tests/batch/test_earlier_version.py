@@ -76,5 +76,7 @@ def test_the_content_of_the_hashes_has_not_changed(folder: Path) -> None:
     checkpoint = resolve_checkpoint(ModelOptions(model=str(folder / "model")))
     options = BatchOptions(source="list.jsonl", output=folder / "out")
     assert settings_digest(SpeechOptions(), options, "wav", checkpoint) == earlier_rows()[0]["settings"]
+    unmarked = resolve_checkpoint(ModelOptions(model=str(folder / "model"), no_watermark=True))
+    assert settings_digest(SpeechOptions(), options, "wav", unmarked) != earlier_rows()[0]["settings"]
     assert voice_digest("kore", None) == "df38128efe05"
     assert voice_digest(None, Reference("what is said", (1, 2, 3))) == "4e878400135b"
